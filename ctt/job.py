@@ -1,0 +1,109 @@
+"""Job: what a stage's code is given to work with: a private folder, a device, and ways to tell how far it is.
+
+The folder survives interruption: whoever continues the work finds the checkpoints and metrics of the one before.
+Metrics are lines appended to `metrics.jsonl`; progress is `progress.json`, rewritten at most once a second. Nothing here
+knows MLflow: the syncer reads these files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ctt.errors import Interrupted
+
+METRICS = "metrics.jsonl"
+PROGRESS = "progress.json"
+
+
+class Job:
+    """One stage being built in `folder`.
+
+    device: a torch device string; threads: intra-op threads; workers: processes a CPU-bound stage may use.
+    `beat` is called with every progress report (the store's lease uses it to notice that it was lost).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        workers: int = 1,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.device = device
+        self.threads = threads
+        self.workers = workers
+        self._beat = beat
+        self._last = 0.0
+        self._started = time.time()
+        self._first: float | None = None
+
+    def log(self, step: int, **values: float) -> None:
+        """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count)."""
+        line = json.dumps({"t": round(time.time(), 3), "step": step, **values})
+        with open(self.folder / METRICS, "a", encoding="utf-8") as f:
+            f.write(line + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drops the metric lines past `step`: called when work continues from a checkpoint taken at `step`."""
+        path = self.folder / METRICS
+        if not path.exists():
+            return
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def progress(self, done: float, total: float, unit: str, **extra: Any) -> None:
+        """Says how far the stage is; cheap enough for every step (written at most once a second, and at the end)."""
+        now = time.time()
+        if self._first is None:
+            self._first = done
+        if now - self._last < 1.0 and done < total:
+            return
+        self._last = now
+        self._beat()
+        rate = (done - self._first) / max(now - self._started, 1e-9)
+        record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
+        path = self.folder / PROGRESS
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @property
+    def stopping(self) -> bool:
+        """True once a signal has asked this process to stop: write a checkpoint and call `stop`."""
+        return _stop.is_set()
+
+    def stop(self) -> None:
+        """Raises Interrupted; call after the checkpoint is on disk."""
+        raise Interrupted(f"stopped by a signal; its checkpoint is in {self.folder}")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The metric lines of a file; a last line cut off by a crash is left out."""
+    lines = []
+    with open(path, encoding="utf-8") as f:
+        for text in f:
+            if not text.endswith("\n"):
+                break
+            lines.append(json.loads(text))
+    return lines
+
+
+_stop = threading.Event()
+
+
+def stop_on_signals(*numbers: int) -> None:
+    """From now on the given signals (default SIGTERM and SIGINT) ask running stages to checkpoint and stop."""
+    for number in numbers or (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop.set())
