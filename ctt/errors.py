@@ -6,6 +6,7 @@ CttError
 │   ├── SweepError     a sweep file or its combination with the command line
 │   └── DataError      a data file that is missing, malformed or hostile
 ├── StoreError       an artifact that is missing, damaged or owned by someone else
+│   ├── LeaseHeld      someone else is building the key, and we were asked not to wait (any longer)
 │   └── LeaseLost      another owner took the key over while we worked
 └── StageFailed      a stage that could not be finished; carries its failure class
     ├── Interrupted    asked to stop by a signal; a checkpoint was written
@@ -37,6 +38,10 @@ class DataError(UsageError):
 
 class StoreError(CttError):
     """An artifact is missing, damaged or owned by someone else."""
+
+
+class LeaseHeld(StoreError):
+    """Someone else is building the key, and the caller does not want to wait for it (any longer)."""
 
 
 class LeaseLost(StoreError):

@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. Both set the project up first, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check learned bench faults slurm-up slurm-down slurm-test clean
+.DEFAULT_GOAL := help
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## run the sweep `demo` on two cores and print its table (minutes; again: seconds)
+	$(BIN)/ctt sweep demo launch=local
+	@echo "MLflow: $(BIN)/ctt ui    the table again: $(BIN)/ctt report demo"
+
+test: $(STAMP) check ## everything that is tested
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+learned: $(STAMP) ## run the demo if need be, and check what it has learnt
+	$(BIN)/ctt sweep demo launch=local > /dev/null
+	$(BIN)/python -m tests.learned
+
+bench: $(STAMP) ## speed-ups, as ratios measured in one run, into bench.json
+	$(BIN)/python -m tests.benchmarks
+
+faults: $(STAMP) ## the long fault-injection runs of store and jobs
+	$(BIN)/python -m pytest tests/faults -m "" --faults=long
+
+slurm-up: ## a private SLURM cluster of two virtual nodes
+	launch/devcluster/up
+
+slurm-down: ## stop it
+	launch/devcluster/down
+
+slurm-test: $(STAMP) ## the tests that need SLURM
+	$(BIN)/python -m pytest tests/slurm
+
+clean: ## forget .venv (the store stays)
+	rm -rf $(VENV)

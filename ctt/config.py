@@ -1,0 +1,227 @@
+"""Config: everything one run is made of, typed; and how YAML and overrides become one.
+
+The settings of each room live beside its code; this file only assembles them. The method's flags keep the flat names of
+the published trainer. Group files (conf/, launch/) hold values only; Hydra composes the groups, then `with_value`
+applies single values with the types and bounds of the dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ctt.data.settings import DataSettings
+from ctt.errors import SettingError
+from ctt.models.aloe_settings import AloeSettings
+from ctt.models.losses import Method
+from ctt.models.rollout import RolloutSettings
+from ctt.settings import Settings, check_value, digest, setting
+from ctt.tracking.settings import TrackingSettings
+from ctt.training.world_model import WorldModelSettings
+
+GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
+RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that say what a run computes
+
+# The published trainer's keys, and what they are called here.
+RENAMED = {
+    "embedding_dir": "data.slots (see `ctt data import`)",
+    "batch_size": "world_model.batch_size or aloe.batch_size",
+    "trainer.max_epochs": "world_model.epochs",
+    "max_epochs": "world_model.epochs",
+    "trainer.precision": "world_model.precision",
+    "history_size": "world_model.history_size",
+    "num_preds": "world_model.num_preds",
+    "frameskip": "world_model.frameskip",
+    "optimizer.lr": "world_model.learning_rate",
+    "lr": "world_model.learning_rate",
+    "predictor_lr": "world_model.learning_rate",
+    "num_workers": "data.workers",
+    "ctt_inv_w": "ctt_inv_weight",
+    "ctt_suf_w": "ctt_suf_weight",
+}
+
+
+def config_root() -> Path:
+    """Folder that holds conf/, sweeps/ and launch/: inside an installed wheel, or the checkout."""
+    packaged = Path(__file__).parent / "_config"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass
+class LaunchSettings(Settings):
+    """How many jobs are handed to Hydra's launcher at once (group `launch`)."""
+
+    kind: str = setting("inproc", "which launcher: its YAML lies in launch/", choices=("inproc", "local", "slurm"))
+    jobs: int | None = setting(1, "jobs alive at once; null: as many as are ready (the cluster queues them)", minimum=1)
+
+
+@dataclasses.dataclass
+class Config(Settings):
+    """One run. Fields with `key=False` do not change what is computed."""
+
+    ctt_inv_weight: float = setting(0.0, "weight of the invariance loss (Axiom 6); 0: not computed", minimum=0)
+    ctt_suf_weight: float = setting(0.0, "weight of the sufficiency loss (Axiom 4); 0: not computed", minimum=0)
+    ctt_adj_threshold: float = setting(0.15, "slot j is a neighbour of i where the graph's A[i, j] reaches this", minimum=0)
+    ctt_start_epoch: int = setting(10, "completed epochs before the two losses act", minimum=0)
+    num_masked_slots: int = setting(2, "slots hidden from the world model in training (M)", minimum=0, maximum=7)
+    seed: int = setting(0, "everything random in a run is derived from it", minimum=0)
+    data: DataSettings = setting(DataSettings, "the data set")
+    world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
+    rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
+    aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
+    device: str = setting("auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False)
+    tracking: TrackingSettings = setting(TrackingSettings, "MLflow", key=False)
+    launch: LaunchSettings = setting(LaunchSettings, "where jobs run", key=False)
+    store: str = dataclasses.field(
+        default_factory=lambda: os.environ.get("CTT_STORE", "store"),
+        metadata={"help": "folder of the store (environment: CTT_STORE)", "key": False},
+    )
+    sweep: str | None = setting(None, "a sweep: a name in sweeps/ or the path of a YAML file", key=False)
+    name: str | None = setting(None, "name under which the sweep is recorded (default: the sweep's own)", key=False)
+    spec: str | None = setting(None, "path of a frozen job; set by ctt for the jobs it submits", key=False)
+
+    def method(self) -> Method:
+        """The causal losses as the world model's training takes them."""
+        return Method(self.ctt_inv_weight, self.ctt_suf_weight, self.ctt_adj_threshold, self.ctt_start_epoch)
+
+
+def register() -> None:
+    """Makes the typed schema known to Hydra (`defaults: [ctt_schema, …]`) and the resolvers conf/config.yaml uses."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="ctt_schema", node=Config)
+    OmegaConf.register_new_resolver("ctt.root", lambda: str(config_root()), replace=True)
+    OmegaConf.register_new_resolver("ctt.hydra_dir", _hydra_dir, replace=True)
+
+
+def _hydra_dir(store: str, sweep: str | None, name: str | None, spec: str | None) -> str:
+    """Hydra's output folder: beside the spec for a job, else under the store's sweeps/NAME."""
+    if spec:
+        return str(Path(spec).resolve().parent / "hydra")
+    return str(Path(store).resolve() / "sweeps" / (name or (Path(sweep).stem if sweep else "multirun")) / "hydra")
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """The Config that conf/config.yaml and Hydra `overrides` (no sweeps) make. Raises SettingError.
+
+    Works inside a running Hydra application and outside of one.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    register()
+    try:
+        if GlobalHydra.instance().is_initialized():
+            composed = hydra_compose("config", overrides=list(overrides))
+        else:
+            with initialize_config_dir(str(config_root() / "conf"), version_base="1.3", job_name="ctt"):
+                composed = hydra_compose("config", overrides=list(overrides))
+        return to_config(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        causes = [str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip()]
+        raise SettingError("; ".join(dict.fromkeys(causes)) + f" (overrides: {' '.join(overrides) or 'none'})") from error
+
+
+def to_config(composed: Any) -> Config:
+    """The typed, checked Config of a composed DictConfig. Raises SettingError."""
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise SettingError(str(error).strip()) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The Config whose `dataclasses.asdict` is `values`, types checked. Raises SettingError."""
+    try:
+        return to_config(OmegaConf.merge(OmegaConf.structured(Config), values))
+    except OmegaConfBaseException as error:
+        raise SettingError(str(error).strip()) from error
+
+
+@functools.cache
+def known_keys() -> tuple[str, ...]:
+    """Every dotted key of the Config, groups included."""
+
+    def walk(cls: type, prefix: str) -> list[str]:
+        names = []
+        for field in dataclasses.fields(cls):
+            names.append(prefix + field.name)
+            if isinstance(field.default_factory, type) and dataclasses.is_dataclass(field.default_factory):
+                names += walk(field.default_factory, f"{prefix}{field.name}.")
+        return names
+
+    return tuple(walk(Config, ""))
+
+
+def check_key(key: str) -> None:
+    """Raises SettingError, with the nearest known names, if `key` is no setting."""
+    if key in known_keys():
+        return
+    if key in RENAMED:
+        raise SettingError(f"{key} is the published trainer's name; here it is {RENAMED[key]}")
+    leaves = {k.rsplit(".", 1)[-1]: k for k in reversed(known_keys())}
+    near = difflib.get_close_matches(key, known_keys(), 3, 0.6)
+    near += [leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else "`ctt run --cfg job` lists all of them"
+    raise SettingError(f"{key} is not a setting; {hint}")
+
+
+@functools.lru_cache(maxsize=65536)
+def _typed(key: str, text: str) -> Any:
+    """`text` (JSON) as the type that `key` has. Raises SettingError."""
+    import json
+
+    check_key(key)
+    value = json.loads(text)
+    node = OmegaConf.structured(Config)
+    try:
+        OmegaConf.update(node, key, value)
+        typed = OmegaConf.select(node, key)
+    except OmegaConfBaseException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingError(f"{key}: {reason}") from error
+    return OmegaConf.to_object(typed) if OmegaConf.is_config(typed) else typed
+
+
+def with_value(config: Config, key: str, value: Any) -> Config:
+    """`config` with the dotted `key` set to `value` (a plain Python value), typed and checked. Raises SettingError."""
+    import json
+
+    if isinstance(value, dict) or key in GROUPS:
+        raise SettingError(f"{key} names a group of settings; give one of its keys, like {key}.NAME, a single value")
+    try:
+        text = json.dumps(value)
+    except TypeError as error:
+        raise SettingError(f"{key}: {value!r} is not a plain value") from error
+    return _replace(config, key, key.split("."), _typed(key, text))
+
+
+def _replace(node: Any, key: str, path: list[str], value: Any) -> Any:
+    if len(path) > 1:
+        value = _replace(getattr(node, path[0]), key, path[1:], value)
+        return dataclasses.replace(node, **{path[0]: value})
+    field = next(f for f in dataclasses.fields(node) if f.name == path[0])
+    check_value(key, value, field.metadata)
+    return dataclasses.replace(node, **{path[0]: value})
+
+
+def get_value(config: Config, key: str) -> Any:
+    """The value of the dotted `key`."""
+    return functools.reduce(getattr, key.split("."), config)
+
+
+def identity(config: Config) -> str:
+    """What a run computes, as a digest: equal for configs that differ only in where and how they run."""
+    return digest(config)

@@ -1,0 +1,54 @@
+"""Annotations: a scene in the schema of CLEVRER's annotation_%05d.json, which tells of the given frames only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctt.data.physics import RADIUS
+from ctt.data.scene import FPS, GIVEN, Scene
+
+
+def annotation(scene: Scene) -> dict[str, Any]:
+    """The scene's annotation; heights are the objects' radius, angles are about the vertical axis."""
+    spin = np.gradient(np.unwrap(scene.orientation.astype(np.float64), axis=0), 1 / FPS, axis=0)
+    trajectory = [
+        {
+            "frame_id": f,
+            "objects": [
+                {
+                    "object_id": k,
+                    "location": [*_short(scene.position[f, k]), RADIUS],
+                    "orientation": [0.0, 0.0, *_short(scene.orientation[f, k : k + 1])],
+                    "velocity": [*_short(scene.velocity[f, k]), 0.0],
+                    "angular_velocity": [0.0, 0.0, *_short(spin[f, k : k + 1])],
+                    "inside_camera_view": bool(scene.inside[f, k]),
+                }
+                for k in range(len(scene.things))
+            ],
+        }
+        for f in range(GIVEN)
+    ]
+    return {
+        "scene_index": scene.index,
+        "video_filename": f"video_{scene.index:05d}.mp4",
+        "object_property": [
+            {"object_id": k, "color": thing.color, "material": thing.material, "shape": thing.shape}
+            for k, thing in enumerate(scene.things)
+        ],
+        "motion_trajectory": trajectory,
+        "collision": [
+            {
+                "object_ids": [a, b],
+                "frame_id": frame,
+                "location": [*_short((scene.position[frame, a] + scene.position[frame, b]) / 2), RADIUS],
+            }
+            for frame, a, b in scene.collisions
+            if frame < GIVEN
+        ],
+    }
+
+
+def _short(values: np.ndarray) -> list[float]:
+    return [round(float(value), 5) for value in values]

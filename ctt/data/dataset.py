@@ -1,0 +1,133 @@
+"""Dataset: the folder that the data stage leaves and everything later reads, whatever it was made from.
+
+  dataset.json               {"name", "frames": 128, "slots": 7, "width": 128, "videos": {split: V},
+                              "first_scene": {split: its first scene_index}}; splits train, validation and perhaps test
+  slots_<split>.npy          float32 (V, 128, 7, 128), video v being scene first_scene + v
+  questions_<split>.json     CLEVRER's own schema; without answers in the test split
+  future_<split>.npy         float32 (V, 50, 7, 128), the slots of frames 128 to 177          (synthetic only)
+  visible_<split>.npy        bool (V, 178, 7), the slot holds an object that is in view      (synthetic only)
+  truth_<split>.<name>.npy   what the generator knows, see truth.py                          (synthetic only)
+  annotations_<split>.zip    official annotation files                                       (if asked for)
+Arrays are memory-mapped: opening takes milliseconds and jobs of one machine share the pages.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctt.data.scene import GIVEN, TOTAL
+from ctt.data.settings import SPLITS
+from ctt.data.slots import SLOTS, WIDTH
+from ctt.data.truth import Truth, open_array
+from ctt.errors import DataError
+
+if TYPE_CHECKING:
+    from ctt.data.question_table import QuestionTable
+
+MANIFEST = "dataset.json"
+
+
+class Split:
+    """One split: `slots` (V, 128, 7, 128), `future` (V, 50, 7, 128) or None, `visible` (V, 178, 7) or None."""
+
+    def __init__(self, folder: Path, name: str, videos: int, first_scene: int, width: int = WIDTH) -> None:
+        self.folder, self.name, self.videos = folder, name, videos
+        self.scene_index = np.arange(first_scene, first_scene + videos, dtype=np.int64)
+        self.slots = open_array(folder / f"slots_{name}.npy", (videos, GIVEN, SLOTS, width), "float32")
+        self.future = self._optional("future", (videos, TOTAL - GIVEN, SLOTS, width), "float32")
+        self.visible = self._optional("visible", (videos, TOTAL, SLOTS), "bool")
+        if not self.questions_file.is_file():
+            raise DataError(f"{self.questions_file} is missing")
+
+    def _optional(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
+        path = self.folder / f"{name}_{self.name}.npy"
+        return open_array(path, shape, dtype) if path.exists() else None
+
+    @property
+    def questions_file(self) -> Path:
+        return self.folder / f"questions_{self.name}.json"
+
+    @cached_property
+    def questions(self) -> QuestionTable:
+        """All questions of the split as arrays; read at first use."""
+        from ctt.data.question_table import QuestionTable
+
+        return QuestionTable.read(self.questions_file, self.scene_index)
+
+    @property
+    def has_truth(self) -> bool:
+        return any(self.folder.glob(f"truth_{self.name}.*.npy"))
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What the generator knows of the split. Raises DataError where there is none, as with real CLEVRER."""
+        if not self.has_truth:
+            raise DataError(f"{self.folder} has no truth for split {self.name}: only synthetic data comes with it")
+        return Truth(self.folder, self.name, self.scene_index)
+
+
+class Dataset:
+    """The splits of one folder, by name; make it with `Dataset.open`."""
+
+    def __init__(self, folder: Path, name: str, splits: dict[str, Split]) -> None:
+        self.folder, self.name, self._splits = folder, name, splits
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """Opens the folder, reads no array. Raises DataError naming the file that is missing or malformed."""
+        folder = Path(folder)
+        path = folder / MANIFEST
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"{path} is missing: {folder} is not a data set") from None
+        except (ValueError, OSError) as error:
+            raise DataError(f"{path} is not valid JSON ({error})") from None
+        videos, first = _checked(path, manifest)
+        return cls(folder, manifest["name"], {s: Split(folder, s, videos[s], first[s]) for s in videos})
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._splits)
+
+    @property
+    def has_truth(self) -> bool:
+        return all(split.has_truth for split in self._splits.values())
+
+    def split(self, name: str) -> Split:
+        """Raises DataError if the data set has no such split."""
+        try:
+            return self._splits[name]
+        except KeyError:
+            raise DataError(f"{self.folder} has no split {name!r}; it has {', '.join(self._splits)}") from None
+
+
+def write_manifest(folder: Path, name: str, videos: dict[str, int], first_scene: dict[str, int]) -> None:
+    """Writes dataset.json, last of all files: a folder without it is not a data set."""
+    first = {split: first_scene[split] for split in videos}
+    manifest = dict(name=name, frames=GIVEN, slots=SLOTS, width=WIDTH, videos=videos, first_scene=first)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _checked(path: Path, manifest: Any) -> tuple[dict[str, int], dict[str, int]]:
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("name"), str):
+        raise DataError(f"{path} has no name")
+    for key, value in (("frames", GIVEN), ("slots", SLOTS), ("width", WIDTH)):
+        if manifest.get(key) != value:
+            raise DataError(f"{path}: {key} must be {value}, got {manifest.get(key)!r}")
+    videos: Any = manifest.get("videos")
+    first: Any = manifest.get("first_scene")
+    for key, value, least in (("videos", videos, 1), ("first_scene", first, 0)):
+        if not isinstance(value, dict) or not value:
+            raise DataError(f"{path}: {key} must map each split to a number")
+        for split, number in value.items():
+            if split not in SPLITS or type(number) is not int or number < least:
+                raise DataError(f"{path}: {key} says {split!r}: {number!r}")
+    if set(videos) != set(first):
+        raise DataError(f"{path}: videos and first_scene name different splits")
+    return videos, first

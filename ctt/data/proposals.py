@@ -1,0 +1,151 @@
+"""Multiple-choice questions as they might be asked of a scene: drawn at random, for the Balancer to choose from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ctt.data.candidates import Candidates, Meeting, Places, pick_name
+from ctt.data.language import FORMS, Form
+from ctt.data.targets import SHARES
+
+
+class Stated(NamedTuple):
+    """A choice: its form, what fills it, and whether it is correct."""
+
+    form: Form
+    places: Places
+    correct: bool
+
+
+class Proposal(NamedTuple):
+    """A question that may be asked. `subject` is what a scene is asked about once; `counted` are the values that count
+    towards SHARES, as (what is counted, value)."""
+
+    form: Form
+    places: Places
+    choices: list[Stated]
+    subject: Any
+    counted: list[tuple[str, Any]]
+
+    def cells(self, stated: Stated) -> Iterator[str]:
+        """What a model that sees words alone could judge a choice by; the first is the form of question and choice."""
+        asked = self.form.name.partition(":")[0]
+        yield f"{asked} {stated.form.name}"
+        yield asked
+        yield f"{asked} {stated.form.template}"
+        yield self.form.template
+        for described in self.places.values():
+            for word in described:
+                yield f"asked of {word}"
+        for described in stated.places.values():
+            for word in described:
+                yield f"{asked} {word}"
+
+    def official(self) -> dict[str, Any]:
+        """The question in CLEVRER's schema, without its id."""
+        choices = [
+            {
+                "choice_id": number,
+                "choice": stated.form.text(stated.places),
+                "program": stated.form.program(stated.places),
+                "answer": "correct" if stated.correct else "wrong",
+            }
+            for number, stated in enumerate(self.choices)
+        ]
+        return {
+            "question": self.form.text(self.places),
+            "question_type": self.form.category,
+            "program": self.form.program(self.places),
+            "choices": choices,
+        }
+
+
+def propose(category: str, candidates: Candidates, taken: set[Any], draw: random.Random) -> Proposal | None:
+    """A question about a subject that is not `taken`, or None if there is none."""
+    return _PROPOSE[category](candidates, taken, draw)
+
+
+def _explanatory(candidates: Candidates, taken: set[Any], draw: random.Random) -> Proposal | None:
+    outcomes = [o for o in candidates.outcomes if o.options and o.objects not in taken]
+    if not outcomes:
+        return None
+    outcome = draw.choice(outcomes)
+    negated = draw.random() < 0.5
+    options = _some("explanatory", outcome.options, draw)
+    choices = [
+        Stated(_wording("explanatory", o.kind, draw), _named(o.objects, candidates, draw), o.responsible != negated)
+        for o in options
+    ]
+    counted = _counted("explanatory", choices, negated)
+    counted.append(("explanatory outcomes", outcome.kind))
+    counted += [("explanatory causes", option.kind) for option in options]
+    form = draw.choice(_FORMS["explanatory", f"{'not' if negated else 'is'}:{outcome.kind}", False])
+    return Proposal(form, _named(outcome.objects, candidates, draw), choices, outcome.objects, counted)
+
+
+def _predictive(candidates: Candidates, taken: set[Any], draw: random.Random) -> Proposal | None:
+    if not candidates.future:
+        return None
+    options = list(hardest(candidates.future))
+    draw.shuffle(options)
+    choices = [
+        Stated(_wording("predictive", "collision", draw), _named(m.pair, candidates, draw), m.happens) for m in options
+    ]
+    form = draw.choices(_FORMS["predictive", "next", False], list(SHARES["predictive wordings"].values()))[0]
+    return Proposal(form, {}, choices, "next", [("predictive wordings", form.template.partition(" will")[0])])
+
+
+def hardest(future: Sequence[Meeting]) -> tuple[Meeting, ...]:
+    """One pair that will collide and one that won't, so that going straight on would bring the wrong pair the nearest
+    compared with the right one. A pair that has collided already, and so will not again, is wrong only for want of
+    others. Empty if all pairs will collide."""
+    pairs = [(right, wrong) for right in future if right.happens for wrong in future if not wrong.happens]
+    return min(pairs, key=lambda pair: (pair[1].seen, pair[1].extrapolated - pair[0].extrapolated), default=())
+
+
+def _counterfactual(candidates: Candidates, taken: set[Any], draw: random.Random) -> Proposal | None:
+    removals = [k for k in candidates.removals if k not in taken]
+    if not removals:
+        return None
+    k = draw.choice(removals)
+    negated = draw.random() < 0.5
+    choices = [
+        Stated(_wording("counterfactual", "collision", draw), _named(m.pair, candidates, draw), m.happens != negated)
+        for m in _some("counterfactual", candidates.removals[k], draw)
+    ]
+    form = draw.choice(_FORMS["counterfactual", "not" if negated else "is", False])
+    counted = _counted("counterfactual", choices, negated)
+    return Proposal(form, _named((k,), candidates, draw), choices, k, counted)
+
+
+_PROPOSE = {"explanatory": _explanatory, "predictive": _predictive, "counterfactual": _counterfactual}
+
+_FORMS: dict[tuple[str, str, bool], list[Form]] = {}
+for _form in FORMS:
+    _FORMS.setdefault((_form.category, _form.name, _form.choice), []).append(_form)
+
+
+def _some(category: str, options: Sequence[Any], draw: random.Random) -> list[Any]:
+    targets = SHARES[f"{category} options"]
+    wanted = draw.choices(list(targets), list(targets.values()))[0]
+    return draw.sample(options, min(wanted, len(options)))
+
+
+def _counted(category: str, choices: list[Stated], negated: bool) -> list[tuple[str, Any]]:
+    return [
+        (f"{category} options", len(choices)),
+        (f"{category} correct", sum(stated.correct for stated in choices)),
+        (f"{category} negated", negated),
+    ]
+
+
+def _wording(category: str, kind: str, draw: random.Random) -> Form:
+    return draw.choice(_FORMS[category, kind, True])
+
+
+def _named(objects: tuple[int, ...], candidates: Candidates, draw: random.Random) -> Places:
+    """{X} and {Y} in either order, each by one of its unique descriptions."""
+    order = draw.sample(objects, len(objects))
+    return {place: pick_name(candidates.names[k], draw) for place, k in zip("XY", order, strict=False)}

@@ -1,0 +1,52 @@
+"""DataSettings: which data set, how many videos, and what a slot shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctt.errors import SettingError
+from ctt.settings import Settings, setting
+
+SPLITS = ("train", "validation", "test")
+OUT_OF_VIEW = ("clamped", "hidden", "true")
+
+
+@dataclass
+class DataSettings(Settings):
+    """The group `data`. `kind` synthetic makes its scenes; clevrer reads the official files at the given paths."""
+
+    kind: str = setting("synthetic", "synthetic scenes, or official CLEVRER files", choices=("synthetic", "clevrer"))
+    train: int = setting(800, "videos to train on", minimum=1)
+    validation: int = setting(200, "videos to measure on", minimum=1)
+    test: int = setting(0, "videos whose answers are left out, as in CLEVRER's test split", minimum=0)
+    seed: int = setting(0, "the generator's own seed; another one gives other scenes", minimum=0)
+    encoder_seed: int = setting(0, "seed of the random map from what is seen of an object to its slot", minimum=0)
+    noise: float = setting(0.1, "SD of the noise on slots, in units of the SD between objects", minimum=0.0)
+    out_of_view: str = setting(
+        "clamped",
+        "what a slot shows of an object out of view: its attributes at the border (clamped), an empty slot (hidden), "
+        "or where it really is (true)",
+        choices=OUT_OF_VIEW,
+    )
+    swap_probability: float = setting(
+        0.0, "share of videos in which two slots trade their objects at some frame", minimum=0.0, maximum=1.0
+    )
+    annotations: bool = setting(False, "also write official annotation files, one zip a split")
+    workers: int = setting(2, "processes that simulate", minimum=1, key=False)
+    slots_file: str | None = setting(None, "clevrer: the imported slots", key=False)
+    questions: str | None = setting(None, "clevrer: the folder with the official question files", key=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind == "clevrer" and self.annotations:
+            raise SettingError("annotations can be written for synthetic data only; CLEVRER's own are not rewritten")
+
+    def counts(self) -> dict[str, int]:
+        """Videos of each split that has any."""
+        return {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
+
+    def first_scene(self) -> dict[str, int]:
+        """Each split's first scene_index: the official 0, 10,000 and 15,000 where they fit, else one after another."""
+        if self.train <= 10_000 and self.validation <= 5_000:
+            return {"train": 0, "validation": 10_000, "test": 15_000}
+        return {"train": 0, "validation": self.train, "test": self.train + self.validation}

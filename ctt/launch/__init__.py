@@ -1,0 +1,1 @@
+"""Launching: frozen jobs, handing them to Hydra's launcher, and following them."""

@@ -1,0 +1,180 @@
+"""Following a sweep: how far its stages are, read from the store alone, and a terminal that shows it with an ETA."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ctt.job import PROGRESS
+from ctt.plan import KINDS, Plan
+from ctt.stages.base import Stage
+from ctt.stages.world_model import WorldModel
+from ctt.store import Store
+
+STALE_SECONDS = 90.0  # progress older than this is shown as waiting
+
+
+@dataclasses.dataclass
+class Standing:
+    """Where one stage is: `state` is done, running, failed or waiting; `share` of it is done; `rate` in units a second."""
+
+    state: str
+    share: float = 0.0
+    rate: float = 0.0
+    unit: str = ""
+    message: str = ""
+
+
+def standing(store: Store, stage: Stage) -> Standing:
+    """Reads one or two small files, whatever the size of the store."""
+    if store.has(stage.key):
+        return Standing("done", 1.0)
+    with contextlib.suppress(OSError, ValueError):
+        progress = read_progress(store, stage.key)
+        if time.time() - progress["updated"] < STALE_SECONDS:
+            share = progress["done"] / max(progress["total"], 1e-9)
+            return Standing("running", min(share, 1.0), progress["rate"], progress["unit"])
+    failures = store.failures(stage.key)
+    if failures:
+        return Standing("failed", message=f"{failures[-1]['failure']}: {failures[-1]['message']}")
+    return Standing("waiting")
+
+
+def read_progress(store: Store, key: str) -> dict[str, Any]:
+    """The last progress report of unfinished work. Raises OSError or ValueError where there is none."""
+    folder = store.unfinished(key)
+    if folder is None:
+        raise FileNotFoundError(f"no work on {key}")
+    value: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    return value
+
+
+class Follower:
+    """Prints how far a plan is until it is closed: a live table on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, plan: Plan, store: Store, console: Console, jobs: int | None, line_every: float = 20.0) -> None:
+        self.plan, self.store, self.console = plan, store, console
+        self.jobs = jobs or max(1, len(plan.jobs))
+        self.line_every = line_every
+        self.weights = {key: self._weight(stage) for key, stage in plan.stages.items()}
+        self.began = time.time()
+        self._first: float | None = None
+        self._done: set[str] = set()
+
+    @staticmethod
+    def _weight(stage: Stage) -> float:
+        """Relative length of a stage, only for the ETA: a world model's epoch is 1, one with both losses 3."""
+        if isinstance(stage, WorldModel):
+            forks = stage.forks()
+            first = forks[0].epoch if forks and isinstance(forks[0], WorldModel) else 0
+            lossy = stage.epoch - max(first, min(stage.epoch, stage.method.start_epoch)) if stage.lossy else 0
+            return (stage.epoch - first - lossy) + 3.0 * lossy
+        return {"data": 6.0, "rollout": 1.0, "vqa": 25.0}.get(stage.kind, 1.0)
+
+    def look(self) -> tuple[dict[str, Standing], float, float | None]:
+        """Standings by key, share of the work done, seconds left (None while nothing was measured)."""
+        standings = {}
+        for key, stage in self.plan.stages.items():
+            if key in self._done:
+                standings[key] = Standing("done", 1.0)
+                continue
+            standings[key] = standing(self.store, stage)
+            if standings[key].state == "done":
+                self._done.add(key)
+        total = sum(self.weights.values())
+        done = sum(self.weights[k] * s.share for k, s in standings.items())
+        if self._first is None:
+            self._first = done
+        gained, elapsed = done - self._first, time.time() - self.began
+        left = (total - done) * elapsed / gained if gained > 0.01 * total else None
+        return standings, done / total if total else 1.0, left
+
+    def line(self) -> Text:
+        standings, share, left = self.look()
+        counts = []
+        for kind in KINDS:
+            keys = [k for k, s in self.plan.stages.items() if s.kind == kind]
+            counts.append(f"{kind} {sum(standings[k].state == 'done' for k in keys)}/{len(keys)}")
+        running = sum(s.state == "running" for s in standings.values())
+        failed = sum(s.state == "failed" for s in standings.values())
+        text = f"{duration(time.time() - self.began)}  {share:4.0%}  {', '.join(counts)}  {running} running"
+        if failed:
+            text += f", {failed} failed"
+        return Text(text + (f"  ETA {duration(left)}" if left is not None and share < 1 else ""))
+
+    def table(self) -> Table:
+        """Runs × stages with bars."""
+        standings, share, left = self.look()
+        eta = f", ETA {duration(left)}" if left is not None and share < 1 else ""
+        table = Table(title=f"{self.plan.sweep.name}: {share:.0%} after {duration(time.time() - self.began)}{eta}")
+        table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=48)
+        for kind in KINDS:
+            table.add_column(kind.replace("_", " "), width=13)
+        rows: list[tuple[str, list[Stage | None]]] = []
+        for state in self.plan.trunks.values():
+            rows.append((f"trunk, {state.epoch} epochs seed={state.seed}", [state.data, state, None, None]))
+        for run, target in zip(self.plan.sweep.runs, self.plan.targets, strict=True):
+            state = target.rollout.state
+            rows.append((run.name, [state.data, state, target.rollout, target]))
+        order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
+        if len(rows) > 24:  # a long sweep: what moves comes first, the rest is counted
+            rows.sort(key=lambda r: min(order[standings[s.key].state] for s in r[1] if s is not None))
+            table.caption = f"and {len(rows) - 24} more"
+            rows = rows[:24]
+        for name, stages in rows:
+            table.add_row(name, *(_cell(standings[s.key]) if s is not None else Text("") for s in stages))
+        return table
+
+    @contextlib.contextmanager
+    def follow(self) -> Iterator[None]:
+        stop = threading.Event()
+        if self.console.is_terminal:
+            live = Live(self.table(), console=self.console, refresh_per_second=1, transient=True)
+
+            def show() -> None:
+                while not stop.wait(1.0):
+                    live.update(self.table())
+
+            manager: Any = live
+        else:
+            manager = contextlib.nullcontext()
+
+            def show() -> None:
+                while not stop.wait(self.line_every):
+                    self.console.print(self.line(), soft_wrap=True)
+
+        with manager:
+            thread = threading.Thread(target=show, name="ctt-follow", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                thread.join()
+        self.console.print(self.line(), soft_wrap=True)
+
+
+def _cell(standing: Standing) -> Any:
+    if standing.state == "done":
+        return Text("done", style="green")
+    if standing.state == "running":
+        return ProgressBar(total=1.0, completed=standing.share, width=12)
+    return Text(standing.state, style="red" if standing.state == "failed" else "dim")
+
+
+def duration(seconds: float) -> str:
+    """3:05 or 1:02:03."""
+    seconds = int(seconds + 0.5)
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

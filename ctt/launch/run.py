@@ -1,0 +1,147 @@
+"""Running a sweep: compile, record, hand waves of frozen jobs to Hydra's launcher, mirror to MLflow, show the table."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ctt.config import Config
+from ctt.launch import record
+from ctt.launch.follow import Follower, duration
+from ctt.plan import Plan, compile_plan
+from ctt.store import Store
+from ctt.sweep import compile_sweep
+
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch
+DONE, INCOMPLETE = 0, 1
+
+
+def run_sweep(config: Config, overrides: Sequence[str], launch: Launch, console: Console | None = None) -> int:
+    """Runs what is missing of the sweep that `overrides` mean, prints its table; 0, or 1 if a run is missing."""
+    console = console or Console()
+    sweep = compile_sweep(config.sweep, overrides, record_as=config.name)
+    plan = compile_plan(sweep)
+    store = Store.open(config.store)
+    check_inputs(plan, store)
+    folder = record.write(plan, store)
+    cached = [key for key in plan.stages if store.has(key)]
+    summary = plan.summary(cached)
+    pending = [job for job in plan.jobs if not store.has(job.target.key)]
+    finals = {t.key for t in plan.targets}
+    missing_runs = [j for j in pending if j.target.key in finals]
+    needed = {n for j in missing_runs for n in j.needs}
+    pending = [j for j in pending if j.target.key in finals or j.target.key in needed]
+    console.print(
+        f"[bold]{sweep.name}[/]: {summary['unique_points']} points × {len(sweep.seeds)} seeds = {summary['unique_runs']} runs, "
+        f"{len(plan.stages)} stages ({len(cached)} cached), {summary['world_model_epochs']} world-model epochs "
+        f"instead of {summary['world_model_epochs_naive']}; store {store.root}",
+        soft_wrap=True,
+    )
+    for merged in sweep.merged:
+        console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
+    began = time.time()
+    with syncing(config, plan, store, folder, console):
+        if pending:
+            follower = Follower(plan, store, console, config.launch.jobs)
+            with follower.follow():
+                _launch_waves(config, plan, store, folder, pending, launch)
+    missing = [run.name for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
+    if pending:
+        console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
+    from ctt.launch.show import show_report
+
+    show_report(plan, store, console)
+    if missing:
+        console.print(f"[red]{len(missing)} of {len(plan.targets)} runs are missing:[/]")
+        for run, target in zip(sweep.runs, plan.targets, strict=True):
+            if not store.has(target.key):
+                console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True)
+        console.print("The same command runs what is missing, and only that.")
+        return INCOMPLETE
+    return DONE
+
+
+def check_inputs(plan: Plan, store: Store) -> None:
+    """Raises DataError before any work if the files of a real data set are not there."""
+    for stage in plan.stages.values():
+        if stage.kind == "data" and not store.has(stage.key):
+            check = getattr(stage, "check", None)
+            if check is not None:
+                check()
+
+
+def _launch_waves(
+    config: Config, plan: Plan, store: Store, folder: Path, pending: Sequence[Any], launch: Launch
+) -> None:
+    number = 0
+    for wave in plan.waves(pending, config.launch.jobs, store.has):
+        todo = [job for job in wave if not store.has(job.target.key)]
+        if not todo:
+            continue
+        paths = []
+        for i, job in enumerate(todo):
+            path = folder / "jobs" / f"{number + i:04d}.json"
+            record.freeze(job, store, path)
+            paths.append(path)
+        with _quiet_launcher():
+            results = launch([[f"spec={_quoted(path)}"] for path in paths], number)
+        for result in results:
+            _ = result.return_value  # raises what the job raised, if the launcher let it through
+        number += len(todo)
+
+
+def _quoted(path: Path) -> str:
+    text = str(path.resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+@contextlib.contextmanager
+def _quiet_launcher() -> Iterator[None]:
+    """Hydra's launchers print each job; the follower shows the same, better."""
+    logger = logging.getLogger("hydra_plugins")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def why_missing(plan: Plan, store: Store, target: Any) -> str:
+    """The recorded failure of the first stage that stopped a run, or that it has not run yet."""
+    chain = [target, target.rollout, target.rollout.state, *target.rollout.state.forks(), target.rollout.state.data]
+    for stage in reversed(chain):
+        failures = store.failures(stage.key)
+        if failures and not store.has(stage.key):
+            last = failures[-1]
+            return f"{stage.kind} {last['failure']}: {last['message']}"
+    return "not run yet"
+
+
+@contextlib.contextmanager
+def syncing(config: Config, plan: Plan, store: Store, folder: Path, console: Console) -> Iterator[None]:
+    """Mirrors the sweep to MLflow from a thread while the body runs, and once more at its end; never holds it up."""
+    if config.tracking.kind == "off":
+        yield
+        return
+    from ctt.launch.track import make_syncer
+
+    syncer = make_syncer(config, plan, store)
+    stop = threading.Event()
+    thread = threading.Thread(target=syncer.follow, args=(stop,), kwargs={"every": config.tracking.every}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=60)
+        if thread.is_alive():
+            print("ctt: MLflow is slow to answer; `ctt sync` brings it up to date later", file=sys.stderr)

@@ -1,0 +1,144 @@
+"""Showing a sweep: from the artifacts of its runs to the report's Results, its files and its plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from ctt.job import METRICS, read_metrics
+from ctt.plan import Plan
+from ctt.report import plots
+from ctt.report.render import render
+from ctt.report.results import COLUMNS, Point, Results, Run
+from ctt.report.table import Table, build
+from ctt.stages.vqa import Vqa
+from ctt.store import Artifact, Store
+
+FILES = {"table.md": "md", "table.json": "json", "table.csv": "csv", "table.tex": "tex", "table.html": "html"}
+QUOTED = ("reported", "paper")
+
+
+def results(plan: Plan, store: Store) -> Results:
+    """What the finished runs of a plan measured; a run whose artifacts are missing is there without predictions."""
+    points = [Point(p.label, p.values, p.baseline) for p in plan.sweep.points]
+    runs = []
+    index = {id(p): i for i, p in enumerate(plan.sweep.points)}
+    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+        place = index[id(run.point)]
+        vqa = store.get(target.key)
+        if vqa is None:
+            runs.append(Run(place, run.seed))
+            continue
+        state, rollout = store.get(target.rollout.state.key), store.get(target.rollout.key)
+        runs.append(
+            Run(
+                place,
+                run.seed,
+                predictions=_reader(vqa),
+                errors=errors(state, rollout),
+                cost=_cost(plan, target, store),
+                numerics=vqa.manifest["provenance"]["numerics"],
+            )
+        )
+    return Results(plan.sweep.name, points, runs, quoted=QUOTED)
+
+
+def _reader(vqa: Artifact) -> Callable[[], pd.DataFrame]:
+    return partial(pd.read_parquet, vqa.file("predictions.parquet"), columns=COLUMNS)
+
+
+def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
+    """{"world_model", "rollout"}: mean squared errors, on visible slots where the data set says which these are."""
+    out = {}
+    if state is not None:
+        out["world_model"] = error_of(_json(state.file("metrics.json"))["validation"])
+    if rollout is not None:
+        metrics = _json(rollout.file("metrics.json"))
+        if "error" in metrics:
+            out["rollout"] = error_of(metrics)
+    return out
+
+
+def error_of(metrics: dict[str, Any], name: str = "error") -> float:
+    """`name` on visible slots, or on all where visibility is unknown."""
+    value = metrics.get(f"{name}_visible")
+    return float(metrics[name] if value is None else value)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def _cost(plan: Plan, target: Vqa, store: Store) -> dict[str, float]:
+    """Hours that the run's own stages took (its trunk's are counted with the trunk)."""
+    seconds = 0.0
+    for stage in (target.rollout.state, target.rollout, target):
+        artifact = store.get(stage.key)
+        if artifact is not None:
+            provenance = artifact.manifest["provenance"]
+            seconds += provenance["ended"] - provenance["began"]
+    return {"device_hours": seconds / 3600}
+
+
+def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
+    """Writes the table in every form and the plots to sweeps/NAME/report; returns the table, the folder and the files."""
+    table = build(results(plan, store))
+    folder = store.sweeps_folder(plan.sweep.name) / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, form in FILES.items():
+        path = folder / name
+        path.write_text(render(table, form), encoding="utf-8")
+        files.append(path)
+    if any(row.cells for row in table.rows):
+        path = folder / "table.png"
+        plots.table_picture(table, path)
+        files.append(path)
+        path = folder / "learning_curves.png"
+        plots.learning_curves(curves(plan, store), path)
+        files.append(path)
+    return table, folder, files
+
+
+def curves(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """One record a run: {"point", "seed", "world_model": [lines], "vqa": [lines]}, a fork's trunk included."""
+    out = []
+    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+        lines: dict[str, list[dict[str, Any]]] = {"world_model": [], "vqa": []}
+        for stage in (*lineage(target), target):
+            artifact = store.get(stage.key)
+            if artifact is not None and (artifact.path / METRICS).is_file():
+                lines[stage.kind] += read_metrics(artifact.path / METRICS)
+        out.append({"point": run.point.label, "seed": run.seed, **lines})
+    return out
+
+
+def lineage(target: Vqa) -> list[Any]:
+    """The world-model states a run goes through, the first fork first."""
+    chain: list[Any] = [target.rollout.state]
+    while forks := chain[0].forks():
+        chain.insert(0, forks[0])
+    return chain
+
+
+def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
+    """Writes the report's files and prints the table and where everything is."""
+    table, folder, files = write_report(plan, store)
+    console.print()
+    print(render_terminal(table, console), end="")
+    console.print(f"table and plots: {folder}", soft_wrap=True)
+    return files
+
+
+def render_terminal(table: Table, console: Console) -> str:
+    """The table as wide as the terminal, at least 100 columns."""
+    from ctt.report.render import terminal
+
+    return terminal(table, width=max(100, console.width), colour=console.is_terminal)

@@ -1,0 +1,61 @@
+"""`ctt status`: runs × stages of a recorded sweep, from the store alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+
+from ctt.launch import record
+from ctt.launch.follow import Follower
+from ctt.store import Store
+
+
+def print_status(store: Store, name: str | None, as_json: bool) -> int:
+    """Prints how far a sweep is, or a line for each; exit code 1 if a run has failed."""
+    names = [name] if name else record.names(store)
+    console = Console()
+    out: list[dict[str, Any]] = []
+    failed = False
+    for each in names:
+        folder = record.newest(store, each)
+        plan = record.load(folder)
+        follower = Follower(plan, store, console, None)
+        standings, share, _ = follower.look()
+        failed = failed or any(s.state == "failed" for s in standings.values())
+        if as_json:
+            runs = []
+            for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+                stages = (target.rollout.state.data, target.rollout.state, target.rollout, target)
+                runs.append(
+                    {
+                        "run": run.name,
+                        "point": run.point.label,
+                        "seed": run.seed,
+                        "stages": {
+                            s.kind: {
+                                "key": s.key,
+                                "state": standings[s.key].state,
+                                "share": round(standings[s.key].share, 4),
+                                "rate": round(standings[s.key].rate, 3),
+                                "message": standings[s.key].message,
+                            }
+                            for s in stages
+                        },
+                    }
+                )
+            out.append({"sweep": each, "record": folder.name, "share": round(share, 4), "runs": runs})
+        elif name:
+            console.print(follower.table())
+            for key, standing in standings.items():
+                if standing.state == "failed":
+                    console.print(f"[red]{plan.stages[key].kind} {key[:12]}[/] {standing.message}", soft_wrap=True)
+        else:
+            done = sum(store.has(t.key) for t in plan.targets)
+            console.print(f"{each:20} {done}/{len(plan.targets)} runs done, {share:.0%} of the work", highlight=False)
+    if as_json:
+        print(json.dumps(out[0] if name else out, indent=1))
+    elif not names:
+        console.print(f"no sweep is recorded in {store.root}; `ctt sweep demo` makes one")
+    return int(failed)

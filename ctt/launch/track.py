@@ -1,0 +1,90 @@
+"""From a plan to what the syncer mirrors: one TrackedRun a run, its trunk's stages first."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ctt.config import Config
+from ctt.errors import StoreError
+from ctt.launch import record
+from ctt.launch.show import lineage
+from ctt.plan import Plan
+from ctt.stages.base import git_commit
+from ctt.store import Store
+from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
+
+TRACKING_LEASE = "tracking"
+
+
+def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
+    """Every run of the plan as the syncer sees it."""
+    commit = git_commit() or "unknown"
+    runs = []
+    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+        states = lineage(target)
+        stages = [states[0].data, *states, target.rollout, target]
+        tags = {"ctt.git_commit": commit}
+        if len(states) > 1:
+            tags["ctt.fork_parent"] = states[-2].key
+        runs.append(
+            TrackedRun(
+                sweep=plan.sweep.name,
+                name=run.name,
+                point=run.point.label,
+                seed=run.seed,
+                tags=tags,
+                params=flat_params(run.config),
+                stages=tuple(
+                    TrackedStage(s.kind, s.key, store.path(s.key), _working(store, s.key)) for s in stages
+                ),
+                baseline=run.point.baseline,
+            )
+        )
+    return runs
+
+
+def _working(store: Store, key: str) -> Path:
+    """Where the unfinished work of a key lies now; a folder that is not there while nobody works on it."""
+    return store.unfinished(key) or store.root / "work" / key / "0"
+
+
+def flat_params(config: Config) -> dict[str, Any]:
+    """Dotted names and values of everything that decides a result."""
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for field in dataclasses.fields(node):
+            value = getattr(node, field.name)
+            if not field.metadata.get("key", True):
+                continue
+            if dataclasses.is_dataclass(value):
+                yield from walk(value, f"{prefix}{field.name}.")
+            else:
+                yield prefix + field.name, value
+
+    return dict(walk(config, ""))
+
+
+def all_runs(store: Store) -> list[TrackedRun]:
+    """The runs of the newest record of every sweep in the store."""
+    runs = []
+    for name in record.names(store):
+        with contextlib.suppress(StoreError):
+            runs += tracked_runs(record.load(record.newest(store, name)), store)
+    return runs
+
+
+def make_syncer(config: Config, plan: Plan | None, store: Store) -> Syncer:
+    """The syncer of one plan, or of everything in the store."""
+    return store_syncer(config.tracking, store, plan)
+
+
+def store_syncer(tracking: TrackingSettings, store: Store, plan: Plan | None = None, rebuild: bool = False) -> Syncer:
+    """A syncer under the store's tracking lease."""
+    runs = (lambda: tracked_runs(plan, store)) if plan is not None else (lambda: all_runs(store))
+    return Syncer(
+        tracking, store.root, runs, lease=lambda: store.lease(TRACKING_LEASE, wait=False), rebuild=rebuild
+    )

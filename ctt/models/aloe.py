@@ -1,0 +1,272 @@
+"""ALOE as SlotFormer and C-JEPA use it: a pre-LN transformer over [CLS, slot tokens, words] with two heads on CLS.
+
+Tensor names are the published ones (`transformer_model.…`). Computed faster than nn.TransformerEncoder, with equal results: the last
+layer only for CLS, words through a table of projected embeddings, slots projected once per question. Source: arXiv 2210.05861.
+Shape letters: Q questions, B sequences (a descriptive question, or one choice of a multiple-choice one), F sampled frames,
+S slots, D slot width, L words, N tokens, E width, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctt.errors import DataError
+from ctt.models.aloe_settings import AloeSettings
+
+WORDS = 82  # 81 words and the padding, id 0
+CLASSES = 22  # 21 answers and the padding, id 0
+QUESTION_LENGTH = 20
+CHOICE_LENGTH = 12
+TEXT_LENGTH = QUESTION_LENGTH + CHOICE_LENGTH
+
+
+@dataclass
+class AloeInput:
+    """Sequences that see equally many frames.
+
+    given (Q,F,S,D): sampled slots; added (Q,P,S,D): appended predicted slots, or None; owner (B,): each sequence's row in them;
+    text (B,L): word ids, 0 = padding; columns (L,): the places 0..31 of these words (places nobody uses are left out);
+    descriptive (B,): whether the sequence is a descriptive question.
+    """
+
+    given: Tensor
+    added: Tensor | None
+    owner: Tensor
+    text: Tensor
+    columns: Tensor
+    descriptive: Tensor
+
+    def to(self, device: str | torch.device) -> AloeInput:
+        move = {name: None if value is None else value.to(device) for name, value in vars(self).items()}
+        return AloeInput(**move)  # type: ignore[arg-type]
+
+
+class Layer(nn.Module):
+    """One encoder layer, x + attention(LN(x)) then x + feed-forward(LN(x)); parameters named as in nn.TransformerEncoderLayer."""
+
+    def __init__(self, settings: AloeSettings) -> None:
+        super().__init__()
+        width = settings.width
+        self.self_attn = nn.MultiheadAttention(width, settings.heads, batch_first=True)
+        self.linear1 = nn.Linear(width, settings.ffn)
+        self.linear2 = nn.Linear(settings.ffn, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.heads = settings.heads
+        self.dropout = settings.dropout
+        self.cheap = settings.dropout_kind == "cheap"
+
+    def forward(self, x: Tensor, bias: Tensor | None, first_only: bool) -> Tensor:
+        """x (B,N,E), bias (B,1,N) or None → (B,N,E), or (B,1,E) of the first token alone."""
+        drop = self._drop
+        h = self.norm1(x)
+        if first_only:
+            x = x[:, :1]
+        x = x + drop(self._attention(h, bias, first_only))
+        h = drop(F.relu(self.linear1(self.norm2(x))))
+        return x + drop(self.linear2(h))
+
+    def _attention(self, h: Tensor, bias: Tensor | None, first_only: bool) -> Tensor:
+        attn = self.self_attn
+        b, n, e = h.shape
+        m, d = (1 if first_only else n), e // self.heads
+        if first_only:
+            q_weight, kv_weight = attn.in_proj_weight.split([e, 2 * e])
+            q_bias, kv_bias = attn.in_proj_bias.split([e, 2 * e])
+            q = F.linear(h[:, :1], q_weight, q_bias).view(b, 1, 1, self.heads, d)
+            k, v = F.linear(h, kv_weight, kv_bias).view(b, n, 2, self.heads, d).permute(2, 0, 3, 1, 4)
+            q = q.permute(2, 0, 3, 1, 4)[0]
+        else:
+            q, k, v = (
+                F.linear(h, attn.in_proj_weight, attn.in_proj_bias).view(b, n, 3, self.heads, d).permute(2, 0, 3, 1, 4)
+            )
+        p = self.dropout if self.training else 0.0
+        out = attend(q, k, v, bias, p, self.cheap)
+        return attn.out_proj(out.transpose(1, 2).reshape(b, m, e))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.dropout, self.cheap) if self.training and self.dropout else x
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap: bool) -> Tensor:
+    """softmax(q kᵀ / √d + bias) v with dropout on the weights: q (B,H,M,d), k and v (B,H,N,d), bias (B,1,N) → (B,H,M,d).
+
+    On CUDA through scaled_dot_product_attention, heads padded to a multiple of 8 (exact: zeros add nothing) so that fused kernels
+    take them; on CPU by softmax and batched products, which is faster there with dropout and at small heads.
+    """
+    b, heads, m, d = q.shape
+    n = k.shape[2]
+    if q.is_cuda and not (p and cheap):
+        pad = -d % 8
+        q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
+        mask = None if bias is None else bias.to(q.dtype)[:, None].expand(b, heads, m, n)
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, scale=d**-0.5)[..., :d]
+    scores = (q * d**-0.5) @ k.transpose(-1, -2)
+    if bias is not None:
+        scores = scores + bias[:, None].to(scores.dtype)
+    weights = scores.softmax(-1)
+    if p:
+        weights = dropout(weights, p, cheap)
+    return weights.to(v.dtype) @ v
+
+
+def dropout(x: Tensor, p: float, cheap: bool) -> Tensor:
+    """x with a share p zeroed and the rest scaled up; `cheap` draws the mask as 16-bit words (p rounded to 2^-16)."""
+    if not cheap:
+        return F.dropout(x, p)
+    cut = round(p * 65536)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= cut - 32768
+    return x * (keep * (65536 / (65536 - cut))).to(x.dtype)
+
+
+class Encoder(nn.Module):
+    """Learnt positions (zero at first) and the layers; no final LayerNorm."""
+
+    def __init__(self, settings: AloeSettings, positions: int) -> None:
+        super().__init__()
+        self.pos_embedding = nn.Parameter(torch.zeros(1, positions, settings.width))
+        self.layers = nn.ModuleList(Layer(settings) for _ in range(settings.layers))
+        if settings.equal_layers:
+            for layer in self.layers[1:]:
+                layer.load_state_dict(self.layers[0].state_dict())
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Tokens (B,N,E), CLS first, positions already added; bias (B,1,N) → CLS (B,E)."""
+        for i, layer in enumerate(self.layers):
+            x = layer(x, bias, first_only=i == len(self.layers) - 1)
+        return x[:, 0]
+
+
+class Tensors(nn.Module):
+    """All of ALOE's tensors under their published names."""
+
+    text_token: Tensor
+    vision_token: Tensor
+    cls_token: Tensor
+    mc_question_token: Tensor
+    mc_choice_token: Tensor
+
+    def __init__(self, settings: AloeSettings, slots: int, slot_width: int) -> None:
+        super().__init__()
+        width, hidden = settings.width, settings.head_hidden
+        trajectory = settings.tokens == "trajectory"
+        self.CLS = nn.Parameter(torch.zeros(1, 1, width))
+        first, second = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+        for name, value in (
+            ("text_token", first),
+            ("vision_token", second),
+            ("cls_token", second),
+            ("mc_question_token", first),
+            ("mc_choice_token", second),
+        ):
+            self.register_buffer(name, value.clone())
+        given = slots if trajectory else slots * settings.frames
+        added = settings.added_frames and (slots if trajectory else slots * settings.added_frames)
+        self.transformer_encoder = Encoder(settings, 1 + given + added + TEXT_LENGTH)
+        self.q_embedding = nn.Embedding(WORDS, settings.word_width)
+        self.q_in_proj = nn.Linear(settings.word_width + 4, width)
+        self.vision_in_proj = nn.Linear((settings.frames if trajectory else 1) * slot_width + 2, width)
+        if trajectory and settings.added_frames:
+            self.added_in_proj = nn.Linear(settings.added_frames * slot_width + 2, width)
+        self.cls_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
+        self.mc_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+
+class Aloe(nn.Module):
+    """The published architecture (settings.tokens=frames), or one token per slot (trajectory)."""
+
+    def __init__(self, settings: AloeSettings, slots: int = 7, slot_width: int = 128) -> None:
+        super().__init__()
+        self.settings = settings
+        self.transformer_model = Tensors(settings, slots, slot_width)
+
+    def forward(self, batch: AloeInput) -> tuple[Tensor, Tensor]:
+        """Answer logits (B,22), read for descriptive questions, and option logits (B,), read for choices."""
+        t = self.transformer_model
+        tokens, padding = self.embed(batch)
+        cls = t.transformer_encoder(tokens, padding)
+        return t.cls_answer_mlp(cls), t.mc_answer_mlp(cls)[:, 0]
+
+    def embed(self, batch: AloeInput) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B,N,E) with positions added, CLS first, and the attention bias (B,1,N), −∞ at padding words; None without any."""
+        t = self.transformer_model
+        positions = t.transformer_encoder.pos_embedding[0]
+        b = len(batch.owner)
+        slots = self._slot_tokens(batch)
+        seen = slots.shape[1]
+        slots = (slots + positions[1 : 1 + seen]).index_select(0, batch.owner)
+        text = F.embedding(batch.text + WORDS * self._is_choice(batch), self._word_table())
+        text = text + positions[-TEXT_LENGTH:].index_select(0, batch.columns)
+        cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
+        pad = batch.text == 0
+        bias = torch.zeros(b, 1, 1 + seen + text.shape[1], dtype=slots.dtype, device=slots.device)
+        bias[:, 0, 1 + seen :].masked_fill_(pad, -torch.inf)
+        return torch.cat([cls.to(slots.dtype), slots, text.to(slots.dtype)], 1), bias
+
+    def _slot_tokens(self, batch: AloeInput) -> Tensor:
+        """(Q,tokens,E)."""
+        t = self.transformer_model
+        tokens = project(self._arranged(batch.given), t.vision_in_proj, t.vision_token)
+        if batch.added is None:
+            return tokens
+        layer = t.added_in_proj if self.settings.tokens == "trajectory" else t.vision_in_proj
+        return torch.cat([tokens, project(self._arranged(batch.added), layer, t.vision_token)], 1)
+
+    def _arranged(self, slots: Tensor) -> Tensor:
+        """(Q,F,S,D) → (Q,F·S,D), or (Q,S,F·D) for trajectories."""
+        q, f, s, d = slots.shape
+        if self.settings.tokens == "trajectory":
+            return slots.transpose(1, 2).reshape(q, s, f * d)
+        return slots.reshape(q, f * s, d)
+
+    def _is_choice(self, batch: AloeInput) -> Tensor:
+        """(B,L): 1 where a word carries the second of the two ids: in a descriptive question, or in a choice."""
+        return (batch.descriptive[:, None] | (batch.columns >= QUESTION_LENGTH)[None]).long()
+
+    def _word_table(self) -> Tensor:
+        """(2·82,E): every word's token without its position, first with the id of questions, then with that of choices."""
+        t = self.transformer_model
+        words = t.q_embedding.weight
+        with_id = [torch.cat([words, kind.expand(WORDS, 2)], 1) for kind in (t.mc_question_token, t.mc_choice_token)]
+        return project(torch.cat(with_id), t.q_in_proj, t.text_token)
+
+
+def project(features: Tensor, layer: nn.Linear, modality: Tensor) -> Tensor:
+    """layer([features, modality]) without writing the constant modality to every token: (…,C) → (…,E)."""
+    c = features.shape[-1]
+    return F.linear(features, layer.weight[:, :c], layer.bias + layer.weight[:, c:] @ modality)
+
+
+def load_published(model: Aloe, state: Mapping[str, object]) -> None:
+    """Fills `model` from a published checkpoint: plain or {'state_dict': …}, names with or without `module.`.
+
+    Raises DataError naming the tensors that are missing, unexpected or of another shape.
+    """
+    inner = state.get("state_dict", state)
+    if not isinstance(inner, Mapping):
+        raise DataError("the checkpoint's 'state_dict' is not a table of tensors")
+    own = model.state_dict()
+    given = {name.removeprefix("module."): value for name, value in inner.items() if isinstance(value, Tensor)}
+    fits = {name: value for name, value in given.items() if name in own and _sizes(value) == _sizes(own[name])}
+    missing = sorted(set(own) - set(given))
+    unexpected = sorted(set(given) - set(own))
+    wrong = sorted(name for name in own if name in given and name not in fits)
+    if missing or unexpected or wrong:
+        parts = [
+            f"{word}: {', '.join(names[:5])}"
+            for word, names in (("missing", missing), ("unexpected", unexpected), ("other shape", wrong))
+            if names
+        ]
+        raise DataError("the checkpoint does not fit ALOE's settings; " + "; ".join(parts))
+    model.load_state_dict({name: value.reshape(own[name].shape) for name, value in fits.items()})
+
+
+def _sizes(value: Tensor) -> list[int]:
+    """The shape without its ones: (1, 1, 2) and (2,) are the same fixed token."""
+    return [size for size in value.shape if size != 1]

@@ -1,0 +1,117 @@
+"""ALOE's settings: the published sizes and schedule as defaults, the deviations (tokens, frames, speed) as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctt.errors import SettingError
+from ctt.settings import Settings, setting
+
+GIVEN_FRAMES = 128
+PREDICTED_FRAMES = 32
+
+
+@dataclass
+class AloeSettings(Settings):
+    """What ALOE is and how it is trained; the seed it derives from is the run's unless `aloe_seed` is set."""
+
+    layers: int = setting(12, "transformer layers", minimum=1)
+    heads: int = setting(8, "attention heads; must divide width", minimum=1)
+    width: int = setting(144, "width of a token inside the transformer", minimum=1)
+    ffn: int = setting(512, "hidden width of each layer's feed-forward part", minimum=1)
+    head_hidden: int = setting(128, "hidden width of the two answer heads", minimum=1)
+    word_width: int = setting(14, "width of a word's embedding before it is projected to `width`", minimum=1)
+    equal_layers: bool = setting(True, "all layers start from the same weights, as nn.TransformerEncoder's copies do")
+    dropout: float = setting(
+        0.1, "dropout in every layer: attention weights, feed-forward, both residuals", minimum=0, maximum=0.9
+    )
+    dropout_kind: str = setting(
+        "exact",
+        "exact: torch's dropout; cheap: masks from random 16-bit words (probability to 2^-16)",
+        choices=("exact", "cheap"),
+    )
+
+    tokens: str = setting(
+        "frames",
+        "frames: one token per slot and sampled frame (published); trajectory: one per slot",
+        choices=("frames", "trajectory"),
+    )
+    frames: int = setting(25, "given frames a question sees, at stride 128 // frames", minimum=1, maximum=GIVEN_FRAMES)
+    eval_start: int | None = setting(
+        4, "first sampled frame in evaluation; null = random per question, as published", minimum=0
+    )
+    rollout_frames: str = setting(
+        "predictive",
+        "which categories see predicted frames: predictive (published) or all",
+        choices=("predictive", "all"),
+    )
+    predicted_frames: int | None = setting(
+        None,
+        "predicted frames added to the given ones, at the same stride; null = the published rule: predictive questions see a window "
+        "that lies 32 frames later (rollout_frames=all: as many as fit)",
+        minimum=1,
+    )
+
+    epochs: int = setting(400, "passes over the training questions", minimum=1)
+    schedule_epochs: int | None = setting(None, "length of the learning rate schedule; null = epochs", minimum=1)
+    batch_size: int = setting(96, "questions a step (all choices of a question together)", minimum=1)
+    buckets: int = setting(
+        4, "pieces of similar length a batch is computed in; they never choose what is in it", minimum=1
+    )
+    optimizer: str = setting("adam", "adam (published) or muon for the layers' matrices", choices=("adam", "muon"))
+    learning_rate: float = setting(1e-3, "peak learning rate (Adam's)", above=0)
+    muon_learning_rate: float = setting(0.02, "peak learning rate of the matrices under Muon", above=0)
+    warmup: float = setting(
+        0.1, "share of the schedule that warms up from a hundredth of the peak", minimum=0, maximum=1
+    )
+    option_weight: float = setting(1.0, "weight of the multiple-choice loss beside the descriptive one's 1", minimum=0)
+    precision: str = setting("fp32", "fp32 or bf16 (autocast)", choices=("fp32", "bf16"))
+    compile: bool = setting(False, "torch.compile the encoder")
+    aloe_seed: int | None = setting(
+        None, "seed of ALOE's weights, order and dropout; null = from the run's seed", minimum=0
+    )
+    protocol: str = setting(
+        "train",
+        "train: one ALOE per run; shared: one per seed, on the baseline's rollouts",
+        choices=("train", "shared"),
+    )
+    threads: int = setting(1, "CPU threads of one training or evaluation", minimum=1, key=False)
+    eval_every: int = setting(1, "epochs between validations; the last epoch always has one", minimum=1)
+    eval_videos: int | None = setting(
+        None, "videos the validations between use (the last uses all); null = all", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            raise SettingError(f"aloe.width must be a multiple of aloe.heads; got {self.width} and {self.heads}")
+        if self.eval_start is not None and self.eval_start >= self.starts:
+            raise SettingError(
+                f"aloe.eval_start must be under {self.starts} with aloe.frames={self.frames}; got {self.eval_start}"
+            )
+        if self.predicted_frames is not None and self.predicted_frames > PREDICTED_FRAMES // self.stride:
+            most = PREDICTED_FRAMES // self.stride
+            raise SettingError(
+                f"aloe.predicted_frames can be at most {most} at stride {self.stride}; got {self.predicted_frames}"
+            )
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise SettingError(
+                f"aloe.schedule_epochs must be at least aloe.epochs; got {self.schedule_epochs} and {self.epochs}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Frames between two sampled ones."""
+        return GIVEN_FRAMES // self.frames
+
+    @property
+    def starts(self) -> int:
+        """How many first frames a window of given frames can have: 0 … starts − 1."""
+        return GIVEN_FRAMES - self.stride * (self.frames - 1)
+
+    @property
+    def added_frames(self) -> int:
+        """Predicted frames appended to a sequence that sees them; 0 under the published rule, which moves the window."""
+        if self.predicted_frames is not None:
+            return self.predicted_frames
+        return PREDICTED_FRAMES // self.stride if self.rollout_frames == "all" else 0

@@ -1,0 +1,74 @@
+"""Dropout masks as tensors of 0 and 1/(1-p), so that two passes can share them and a cheap draw can make them.
+
+Drawing masks with torch's own dropout is 28 % of a step on a CPU. `exact` compares 32 random bits with p, `cheap` 16:
+then a p of 0.1 becomes 6554/65536 = 0.100006, and the kept values are scaled by that p, so that means are unchanged.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+KINDS = {"exact": 32, "cheap": 16}
+
+
+class Dropout:
+    """Makes the masks of one pass after another from one seed; `p` is the probability actually realised."""
+
+    def __init__(self, p: float, kind: str, seed: int, device: torch.device | str = "cpu") -> None:
+        bits = KINDS[kind]
+        self.below = round(p * 2**bits)
+        self.p = self.below / 2**bits
+        self.scale = 1 / (1 - self.p)
+        self.bits, self.device = bits, torch.device(device)
+        self._numpy = np.random.Generator(np.random.SFC64(seed))
+        self._torch = None if self.device.type == "cpu" else torch.Generator(self.device).manual_seed(seed)
+
+    def mask(self, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """0 with probability p, else 1/(1-p), independently."""
+        count = int(np.prod(shape))
+        if self._torch is not None:
+            below = self.below - 2 ** (self.bits - 1)  # the random bits are read as signed numbers
+            kind = torch.int32 if self.bits == 32 else torch.int16
+            words = torch.empty(-(-count * self.bits // 64), dtype=torch.int64, device=self.device)
+            keep = words.random_(-(2**63), None, generator=self._torch).view(kind)[:count] >= below
+            return keep.view(shape).to(dtype) * self.scale
+        bits = self._numpy.integers(0, 2**64, size=-(-count * self.bits // 64), dtype=np.uint64)
+        kept = bits.view(np.dtype(f"u{self.bits // 8}"))[:count] >= self.below
+        if dtype == torch.float32:
+            return torch.from_numpy(np.multiply(kept, np.float32(self.scale), dtype=np.float32)).view(shape)
+        return torch.from_numpy(kept).view(shape).to(dtype) * self.scale
+
+
+class Pass:
+    """The dropout of one forward pass: a mask a site, in the order in which the sites ask.
+
+    `masks` keeps what was used when `keep` is set. `replay` gives the first `replayed` samples the masks of an earlier
+    pass (cut to the leading rows where this pass computes fewer), the rest of the batch draws its own.
+    """
+
+    def __init__(
+        self, source: Dropout, *, keep: bool = False, replay: list[Tensor] | None = None, replayed: int = 0
+    ) -> None:
+        self.source, self.keep, self.replay, self.replayed = source, keep, replay, replayed
+        self.masks: list[Tensor] = []
+        self._site = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Drops elements of x (B,…)."""
+        mask = self._mask(x)
+        self._site += 1
+        if self.keep:
+            self.masks.append(mask)
+        return x * mask
+
+    def _mask(self, x: Tensor) -> Tensor:
+        if self.replay is None or self.replayed == 0:
+            return self.source.mask(x.shape, x.dtype)
+        old = self.replay[self._site]
+        old = old[(slice(None), *(slice(size) for size in x.shape[1:]))]
+        if self.replayed == x.shape[0]:
+            return old
+        fresh = self.source.mask((x.shape[0] - self.replayed, *x.shape[1:]), x.dtype)
+        return torch.cat([old, fresh])

@@ -1,0 +1,117 @@
+"""The slot graph: how much each slot depends on each other one, and who counts as a neighbour.
+
+A graph is A (B,S,S): row s, column j says how much slot s depends on slot j. Every source uses this shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ctt.settings import Settings, setting
+
+
+@dataclass
+class GraphSettings(Settings):
+    """Where the slot graph comes from and how it is read."""
+
+    source: str = setting(
+        "attention",
+        "attention: the last layer's attention; rollout_attention: attention composed over all layers with the "
+        "residual path (Abnar and Zuidema, arXiv 2005.00928)",
+        choices=("attention", "rollout_attention"),
+    )
+    frames: str = setting(
+        "sum",
+        "how a slot's attention over the window's frames becomes one number. mean (published): rows of A sum to 1/T, "
+        "so that at the published threshold the graph is empty; sum: rows sum to 1, uniform attention is 1/S",
+        choices=("mean", "sum"),
+    )
+    scope: str = setting(
+        "sample",
+        "batch (published): one graph for the batch, its mean, and one drawn slot for each loss; sample: each window "
+        "has its own graph and slots",
+        choices=("batch", "sample"),
+    )
+    dropout: str = setting(
+        "before",
+        "whether attention is read after dropout (published; a tenth of it is zeros) or before it",
+        choices=("after", "before"),
+    )
+
+
+class Reader:
+    """Collects attention during a forward pass; `graph()` makes A of it, from the queries of frame t=H."""
+
+    def __init__(self, settings: GraphSettings, layers: int, first_row: int, slots: int, last_rows_from: int) -> None:
+        """first_row: token H·S of a full layer; last_rows_from: where that token stands among the last layer's rows."""
+        self.settings, self.layers, self.slots = settings, layers, slots
+        self.first_row, self.last_rows_from = first_row, last_rows_from
+        self.means: list[Tensor] = []
+
+    def __call__(self, layer: int, before: Tensor, after: Tensor) -> None:
+        last = layer == self.layers - 1
+        if not last and self.settings.source == "attention":
+            return
+        weights = (before if self.settings.dropout == "before" else after).detach()
+        if last:
+            weights = weights[:, :, self.last_rows_from : self.last_rows_from + self.slots]
+        self.means.append(weights.mean(1))
+
+    def graph(self) -> Tensor:
+        """A (B,S,S)."""
+        rows = self.means[-1]  # (B,S,T·S)
+        if self.settings.source == "rollout_attention":
+            rows = _compose(rows, self.means[:-1], self.first_row)
+        by_frame = rows.unflatten(-1, (-1, self.slots))
+        return by_frame.mean(2) if self.settings.frames == "mean" else by_frame.sum(2)
+
+
+def _compose(rows: Tensor, below: list[Tensor], first_row: int) -> Tensor:
+    """Follows the last layer's rows (B,S,N) down through the layers, each half attention and half residual path."""
+    own = torch.zeros_like(rows)
+    slots = torch.arange(rows.shape[1], device=rows.device)
+    own[:, slots, first_row + slots] = 1
+    rows = (rows + own) / 2
+    for attention in reversed(below):
+        rows = (rows @ attention + rows) / 2
+    return rows
+
+
+def draw_unmasked(masked: Tensor, scope: str, generator: torch.Generator) -> Tensor | None:
+    """One slot for each window, uniform among those not masked (B,S); one draw for all in batch scope.
+
+    (B,), or None if all are masked.
+    """
+    if bool(masked[0].all()):
+        return None
+    if scope == "batch":
+        free = (~masked[0]).nonzero().flatten()
+        return free[torch.randint(len(free), (1,), generator=generator)].expand(len(masked))
+    return torch.rand(masked.shape, generator=generator).masked_fill(masked.cpu(), -1).argmax(1)
+
+
+def draw_any(batch: int, slots: int, scope: str, generator: torch.Generator) -> Tensor:
+    """One slot for each window, uniform among all: (B,), equal entries in batch scope."""
+    if scope == "batch":
+        return torch.randint(slots, (1,), generator=generator).expand(batch)
+    return torch.randint(slots, (batch,), generator=generator)
+
+
+def scoped(graph: Tensor, scope: str) -> Tensor:
+    """The graph a window is judged by: its own, or the batch's mean."""
+    return graph.mean(0, keepdim=True).expand_as(graph) if scope == "batch" else graph
+
+
+def indifferent_to(graph: Tensor, slot: Tensor, threshold: float) -> Tensor:
+    """Bool (B,S): the slots j ≠ slot that do not depend on it, A[j, slot] < threshold."""
+    column = graph.gather(2, slot[:, None, None].expand(-1, graph.shape[1], 1)).squeeze(2)
+    return (column < threshold).scatter(1, slot[:, None], False)
+
+
+def irrelevant_for(graph: Tensor, slot: Tensor, threshold: float) -> Tensor:
+    """Bool (B,S): the slots j ≠ slot that it does not depend on, A[slot, j] < threshold."""
+    row = graph.gather(1, slot[:, None, None].expand(-1, 1, graph.shape[2])).squeeze(1)
+    return (row < threshold).scatter(1, slot[:, None], False)

@@ -1,0 +1,191 @@
+"""The masked slot predictor: a transformer over the slots of a window that fills in what is hidden and what comes next.
+
+Architecture and tensor names are those of the published checkpoints of C-JEPA (arXiv 2602.11389).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctt.settings import Settings, setting
+
+
+@dataclass
+class PredictorSettings(Settings):
+    """The world model's shape and dropout. A window has history_size + num_preds frames, `frameskip` apart."""
+
+    history_size: int = setting(3, "given frames of a window (H)", minimum=1)
+    num_preds: int = setting(1, "predicted frames of a window (P)", minimum=1)
+    frameskip: int = setting(5, "video frames between two frames of a window", minimum=1)
+    depth: int = setting(6, "transformer layers", minimum=1)
+    heads: int = setting(16, "attention heads; the slot width (128) is divided among them", minimum=1)
+    mlp_width: int = setting(2048, "hidden width of each layer's feed-forward part", minimum=1)
+    dropout: float = setting(
+        0.1, "dropout probability of attention weights and feed-forward parts", minimum=0, maximum=0.9
+    )
+    dropout_kind: str = setting(
+        "exact",
+        "exact: p to ten digits; cheap: 16 random bits a decision (0.1 becomes 0.100006), faster",
+        choices=("exact", "cheap"),
+    )
+
+
+Reader = Callable[[int, Tensor], None]
+Drop = Callable[[Tensor], Tensor]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with the parameters of torch's MultiheadAttention, whose weights can be read."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"heads must divide the slot width {width}, got {heads}")
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self, x: Tensor, rows: Tensor | None, drop: Drop | None, read: Callable[[Tensor, Tensor], None] | None
+    ) -> Tensor:
+        """x (B,N,D), queries only at `rows` (R,) or (B,R) (None: all) → (B,R,D).
+
+        `read` is given the weights (B,heads,R,N) before and after dropout.
+        """
+        width, heads = x.shape[-1], self.heads
+        if rows is None:
+            query, key, value = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        else:
+            query = F.linear(take(x, rows), self.in_proj_weight[:width], self.in_proj_bias[:width])
+            key, value = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, -1)
+        query, key, value = (t.unflatten(-1, (heads, width // heads)).transpose(1, 2) for t in (query, key, value))
+        if drop is None and read is None and x.is_cuda:
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        else:
+            weights = (query * (width // heads) ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
+            kept = drop(weights) if drop is not None else weights
+            if read is not None:
+                read(weights, kept)
+            mixed = kept @ value
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Transformer(nn.Module):
+    """`depth` layers x + attention(x), x + feed_forward(x) (only the latter normalised before), then a LayerNorm."""
+
+    def __init__(self, width: int, depth: int, heads: int, mlp_width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    Attention(width, heads),
+                    nn.Sequential(  # the gaps 3 and 5 are the published numbering's dropouts, done in `forward`
+                        nn.LayerNorm(width),
+                        nn.Linear(width, mlp_width),
+                        nn.GELU(),
+                        nn.Identity(),
+                        nn.Linear(mlp_width, width),
+                    ),
+                ]
+            )
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self, x: Tensor, rows: Tensor | None, drop: Drop | None, read: Callable[[int, Tensor, Tensor], None] | None
+    ) -> Tensor:
+        """x (B,N,D) → (B,R,D): the last layer computes only `rows`, (R,) or (B,R), of its N tokens (None: all)."""
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            attention, feed_forward = layer.children()
+            norm, widen, activate, _, narrow = feed_forward.children()
+            wanted = rows if number == last else None
+            reader = None if read is None else (lambda w, k, n=number: read(n, w, k))  # type: ignore[misc]
+            mixed = attention(x, wanted, drop, reader)
+            x = (x if wanted is None else take(x, wanted)) + mixed
+            hidden = activate(widen(norm(x)))
+            hidden = narrow(hidden if drop is None else drop(hidden))
+            x = x + (hidden if drop is None else drop(hidden))
+        return self.norm(x)
+
+
+class Predictor(nn.Module):
+    """Predicts the cells of a window's grid (T,S) from its history; T = history + predicted frames."""
+
+    def __init__(self, settings: PredictorSettings, width: int = 128) -> None:
+        super().__init__()
+        self.history, self.future = settings.history_size, settings.num_preds
+        frames = self.history + self.future
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
+        self.time_pos_embed = nn.Parameter(torch.randn(1, frames, 1, width))
+        self.id_projector = nn.Linear(width, width)
+        self.transformer = Transformer(width, settings.depth, settings.heads, settings.mlp_width)
+        self.to_out = nn.Linear(width, width)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self,
+        history: Tensor,
+        masked: Tensor | None = None,
+        *,
+        rows: Tensor | None = None,
+        drop: Drop | None = None,
+        read: Callable[[int, Tensor, Tensor], None] | None = None,
+    ) -> Tensor:
+        """History (B,H,S,D), masked slots bool (B,S) (None: none) → predicted cells (B,R,D).
+
+        Masked slots keep frame 0 as their anchor. `rows`, (R,) or (B,R): the cells t·S+s wanted (None: all T·S).
+        drop: dropout (None: none, as in evaluation). read(layer, before, after): told the attention weights
+        (B,heads,R,T·S) of every layer, before and after dropout; the last layer has R rows, the others T·S.
+        """
+        batch, _, slots, width = history.shape
+        frames = self.history + self.future
+        query = self.mask_token[:, None] + self.time_pos_embed + self.id_projector(history[:, :1])
+        given = history + self.time_pos_embed[:, : self.history]
+        if masked is not None and self.history > 1:
+            later = torch.where(masked[:, None, :, None], query[:, 1 : self.history], given[:, 1:])
+            given = torch.cat([given[:, :1], later], 1)
+        grid = torch.cat([given, query[:, self.history :]], 1)
+        return self.to_out(self.transformer(grid.view(batch, frames * slots, width), rows, drop, read))
+
+    def future_rows(self, slots: int) -> Tensor:
+        """The rows of the predicted cells, (P·S,), frame by frame."""
+        return torch.arange(self.history * slots, (self.history + self.future) * slots, device=self.mask_token.device)
+
+    def predict(self, history: Tensor) -> Tensor:
+        """Inference: history (B,H,S,D) with nothing masked → the predicted frames (B,P,S,D)."""
+        slots = history.shape[2]
+        return self(history, rows=self.future_rows(slots)).unflatten(1, (self.future, slots))
+
+
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows (R,) or (B,R) of x (B,N,D) → (B,R,D); consecutive common rows are a view."""
+    if rows.ndim == 1:
+        first, count = int(rows[0]), len(rows)
+        if int(rows[-1]) - first == count - 1:  # rows are sorted, so they are consecutive
+            return x[:, first : first + count]
+        return x[:, rows]
+    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def load_published(file: Path) -> dict[str, Tensor]:
+    """The weights in a published checkpoint: a plain state_dict or {'state_dict': …}, with or without `module.`.
+
+    Only tensors are unpickled. Raises ValueError if the file holds anything else.
+    """
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+        found = found.get("state_dict", found)
+        return {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, Tensor)}
+    except Exception as error:
+        raise ValueError(f"{file} is not a checkpoint of tensors: {error}") from error

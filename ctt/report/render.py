@@ -1,0 +1,147 @@
+"""Rendering: a table as Markdown, LaTeX, HTML, JSON, CSV or terminal text. Nothing of time, host, date or job."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable
+
+from ctt.errors import UsageError
+from ctt.report import machine, sheet
+from ctt.report.sheet import Sheet
+from ctt.report.table import Table
+
+FORMATS = ("terminal", "md", "tex", "csv", "html", "json")
+
+
+def render(table: Table, format: str, *, cost: bool = False) -> str:
+    """The table in one of FORMATS, ending in a newline. Raises UsageError for another format."""
+    renderers: dict[str, Callable[..., str]] = {
+        "terminal": terminal,
+        "md": markdown,
+        "tex": latex,
+        "csv": machine.as_csv,
+        "html": as_html,
+        "json": machine.as_json,
+    }
+    if format not in renderers:
+        raise UsageError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
+    return renderers[format](table, cost=cost)
+
+
+def markdown(table: Table, *, cost: bool = False) -> str:
+    """Pipe tables with aligned columns; a block of quoted rows follows a rule as a table of its own."""
+    parts = [f"# {_md(table.sweep)}"]
+    for one in sheet.sheets(table, cost=cost):
+        parts.append(f"## {one.title}")
+        parts.append("\n\n---\n\n".join(_pipes(one, block) for block in one.blocks))
+    parts.append("\n".join(f"- {_md(line)}" for line in sheet.notes(table)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _pipes(one: Sheet, lines: tuple[tuple[str, ...], ...]) -> str:
+    grid = [[_md(text) for text in line] for line in (one.header, *lines)]
+    widths = [max(3, *(_width(line[c]) for line in grid)) for c in range(len(one.header))]
+    rule = ["-" * width if c < one.words else "-" * (width - 1) + ":" for c, width in enumerate(widths)]
+    padded = [[_pad(text, widths[c], c < one.words) for c, text in enumerate(line)] for line in grid]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (padded[0], rule, *padded[1:]))
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([|*_`\\<])", r"\\\1", text)
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _pad(text: str, width: int, left: bool) -> str:
+    gap = " " * (width - _width(text))
+    return text + gap if left else gap + text
+
+
+def latex(table: Table, *, cost: bool = False) -> str:
+    """A booktabs table per sheet; needs \\usepackage{booktabs,graphicx} and compiles with any LaTeX."""
+    parts = ["% needs \\usepackage{booktabs,graphicx}"]
+    for one in sheet.sheets(table, cost=cost):
+        columns = "l" * one.words + "r" * (len(one.header) - one.words)
+        body = [_tex_line(one.header), "\\midrule"]
+        for i, block in enumerate(one.blocks):
+            body += ["\\midrule"] if i else []
+            body += [_tex_line(line) for line in block]
+        parts.append(
+            "\n".join(
+                [
+                    "\\begin{table}[htbp]\n\\centering",
+                    f"\\caption{{{_tex(table.sweep)}: {_tex(one.title)}}}",
+                    f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n\\begin{{tabular}}{{{columns}}}",
+                    "\\toprule",
+                    *body,
+                    "\\bottomrule\n\\end{tabular}}\n\\end{table}",
+                ]
+            )
+        )
+    items = "\n".join(f"\\item {_tex(line)}" for line in sheet.notes(table))
+    parts.append(f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _tex_line(cells: tuple[str, ...]) -> str:
+    return " & ".join(_tex(cell) for cell in cells) + " \\\\"
+
+
+_TEX = {
+    "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$", "±": "$\\pm$", "−": "$-$",
+    "–": "--", "≥": "$\\geq$", "×": "$\\times$", "*": "$^{*}$", "…": "\\ldots{}", "→": "$\\to$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text)
+
+
+_STYLE = """body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; max-width: 75rem;
+  margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding: .3rem 0 }
+th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap }
+th.word, td.word { text-align: left; white-space: normal }
+thead th { border-top: 2px solid; border-bottom: 1px solid; vertical-align: bottom }
+tbody { border-bottom: 1px solid }
+tbody:last-child { border-bottom-width: 2px }
+.scroll { overflow-x: auto }"""
+
+
+def as_html(table: Table, *, cost: bool = False) -> str:
+    """One page that needs nothing else."""
+    title = html.escape(table.sweep)
+    parts = [f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>']
+    parts.append(f"<style>\n{_STYLE}\n</style>\n<h1>{title}</h1>")
+    for one in sheet.sheets(table, cost=cost):
+        head = _html_line(one, one.header, "th")
+        bodies = "\n".join(
+            "<tbody>\n" + "\n".join(_html_line(one, line, "td") for line in block) + "\n</tbody>"
+            for block in one.blocks
+        )
+        caption = f"<caption>{html.escape(one.title)}</caption>"
+        parts.append(f'<div class="scroll"><table>\n{caption}\n<thead>\n{head}\n</thead>\n{bodies}\n</table></div>')
+    items = "\n".join(f"<li>{html.escape(line)}</li>" for line in sheet.notes(table))
+    parts.append(f"<ul>\n{items}\n</ul>\n</html>")
+    return "\n".join(parts) + "\n"
+
+
+def _html_line(one: Sheet, cells: tuple[str, ...], tag: str) -> str:
+    drawn = []
+    for c, cell in enumerate(cells):
+        word = ' class="word"' if c < one.words else ""
+        drawn.append(f"<{tag}{word}>{html.escape(cell)}</{tag}>")
+    return "<tr>" + "".join(drawn) + "</tr>"
+
+
+def terminal(table: Table, *, cost: bool = False, width: int = 100, colour: bool = False) -> str:
+    """Text for a terminal `width` columns wide; with `colour`, ANSI styles."""
+    from ctt.report.terminal import draw
+
+    return draw(table, cost=cost, width=width, colour=colour)

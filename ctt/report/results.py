@@ -1,0 +1,90 @@
+"""Results: what a sweep's runs produced, as the report room reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from ctt.errors import UsageError
+
+CATEGORIES = ("descriptive", "explanatory", "predictive", "counterfactual")
+MULTIPLE_CHOICE = CATEGORIES[1:]
+METRICS = (*CATEGORIES, "multiple_choice", "average")
+
+COLUMNS = ["scene", "question_id", "choice_id", "category", "form", "correct"]
+"""The columns of a predictions frame that tables read; asking parquet for these alone is several times faster."""
+
+Predictions: TypeAlias = pd.DataFrame | Callable[[], pd.DataFrame]
+"""One row per sequence (a descriptive question, or one choice), or a function that reads such a frame when needed."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep. `values` are its swept settings; `marks` are remarks a table repeats.
+
+    unreached: categories that the swept values cannot reach (they read nothing that differs from the baseline); a table
+    says so instead of showing a difference of 0.0.
+    """
+
+    label: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    baseline: bool = False
+    marks: Sequence[str] = ()
+    unreached: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: point (its index in Results.points) × seed. `predictions` is None while the run is missing.
+
+    errors: {"world_model": …, "rollout": …}, mean squared errors; reader: {"predictive": …}, percent;
+    cost: {"device_hours": …, …}.
+    numerics: what the bits depend on besides the key (device model, threads …), as one text; None if not recorded.
+    """
+
+    point: int
+    seed: int
+    predictions: Predictions | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
+    reader: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    numerics: str | None = None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Runs that differ in nothing but ALOE's seed: each group holds the predictions of one world model's ALOE runs."""
+
+    label: str
+    groups: Sequence[Sequence[Predictions]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A sweep's points, its runs in any order, the names of published rows to quote, and A/A runs if there are any."""
+
+    sweep: str
+    points: Sequence[Point]
+    runs: Sequence[Run]
+    quoted: Sequence[str] = ()
+    noise: Sequence[Noise] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for two baselines, a run of no point, or two runs of one point and seed."""
+        if sum(point.baseline for point in self.points) > 1:
+            raise UsageError(f"{self.sweep}: more than one point is marked as the baseline")
+        seen = set()
+        for run in self.runs:
+            if not 0 <= run.point < len(self.points):
+                raise UsageError(f"{self.sweep}: a run names point {run.point}, there are {len(self.points)}")
+            if (run.point, run.seed) in seen:
+                raise UsageError(f"{self.sweep}: two runs of {self.points[run.point].label}, seed {run.seed}")
+            seen.add((run.point, run.seed))
+
+
+def read(predictions: Predictions) -> pd.DataFrame:
+    """The frame itself, or what its function reads."""
+    return predictions if isinstance(predictions, pd.DataFrame) else predictions()

@@ -1,0 +1,185 @@
+"""Sheets: a table as titled grids of text, the one thing that Markdown, LaTeX, HTML and the terminal all draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctt.report import statistics, words
+from ctt.report.results import METRICS
+from ctt.report.table import Cell, Row, Table
+from ctt.report.words import DASH, ERROR_NAMES, METRIC_NAMES, number, p_value, signed
+
+PLUS_MINUS = "±"
+STAR = "*"
+ERROR_DIGITS = 4
+GAP_DIGITS = 5
+MOST_TESTED = {False: 12, True: 3}
+"""Points up to which the tests are listed (on a page, in a terminal); beyond, CSV and JSON have them."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A titled grid. `blocks` are groups of lines with a rule between them; the first `words` columns hold text."""
+
+    title: str
+    header: tuple[str, ...]
+    blocks: tuple[tuple[tuple[str, ...], ...], ...]
+    words: int = 1
+
+
+def sheets(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Sheet]:
+    """The sheets of a table; those that would hold nothing are left out.
+
+    cost: adds device-hours and rates; narrow: keeps the errors out of the accuracy sheet, where a terminal has no room.
+    """
+    tested = [tests(row) for row in table.rows]
+    tested = [one for one in tested if one.blocks]
+    tested = tested if len(tested) <= MOST_TESTED[narrow] else []
+    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table)]
+    if cost:
+        candidates.append(costs(table))
+    return [sheet for sheet in candidates if any(sheet.blocks)]
+
+
+def accuracy(table: Table, beside: bool = True) -> Sheet:
+    """Levels: percent of questions, the 95 % interval as a half-width; quoted rows below a rule."""
+    names = [name for name in ERROR_NAMES if beside and any(name in row.errors for row in table.rows)]
+    ours = []
+    for row in table.rows:
+        levels = [_half(row.cells[m].mean, row.cells[m].low) for m in METRICS]
+        means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
+        ours.append((row.label, _seeds(row), *levels, *means))
+    theirs = []
+    for quote in table.quoted:
+        levels = [number(quote.metrics.get(m)) for m in METRICS]
+        means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
+        theirs.append((f"{quote.label} (quoted)", "1", *levels, *means))
+    header = ("point", "seeds", *METRIC_NAMES.values(), *(f"{ERROR_NAMES[n]} error" for n in names))
+    return Sheet("Accuracy (% of questions, mean ± 95 % interval)", header, _blocks(ours, theirs))
+
+
+def differences(table: Table) -> Sheet:
+    """Differences to the baseline in points, paired by seed and question; then quoted ones and noise alone."""
+    ours = []
+    for row in table.rows:
+        if not row.baseline:
+            ours.append((row.label, str(row.paired), *(_difference(row.cells[m]) for m in METRICS)))
+    theirs = []
+    for quote in table.quoted:
+        if quote.deltas:
+            theirs.append((f"{quote.label} (quoted)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
+    noise = []
+    for aa in table.noise:
+        cells = [_half(aa.delta[m], aa.low[m], sign=True) for m in METRICS]
+        noise.append((f"A/A: {aa.label}", str(aa.pairs), *cells))
+        noise.append((f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in METRICS)))
+    title = f"Difference to the baseline (points, ± 95 % interval; {STAR} Holm p < 0.05)"
+    return Sheet(title, ("point", "pairs", *METRIC_NAMES.values()), _blocks(ours, theirs, noise) if ours else ())
+
+
+def tests(row: Row) -> Sheet:
+    """The tests of a point's differences, a line a metric; empty if there is none (the baseline, under three seeds)."""
+    floor = p_value(statistics.sign_flip_floor(row.paired))
+    header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", "could have shown")
+    lines = []
+    for m in METRICS:
+        cell = row.cells[m]
+        interval = DASH if cell.delta_low is None else f"{signed(cell.delta_low)} to {signed(cell.delta_high)}"
+        difference = signed(cell.delta) if cell.reached else words.UNREACHED
+        p_values = (p_value(cell.p), p_value(cell.p_holm), p_value(cell.sign_flip))
+        lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(cell.smallest)))
+    tested = any(cell.p is not None for cell in row.cells.values())
+    return Sheet(f"Tests: {row.label} against the baseline", header, _blocks(lines) if tested else ())
+
+
+def errors(table: Table) -> Sheet:
+    """World-model errors and the reader's accuracies, with their differences to the baseline."""
+    error_names = _names(table, "errors")
+    reader_names = _names(table, "reader")
+    header = ["point", "seeds"]
+    for name in error_names:
+        header += [f"{ERROR_NAMES.get(name, name)} error", "difference"]
+    for name in reader_names:
+        header += [f"reader, {name} %", "difference"]
+    lines = []
+    for row in table.rows:
+        line = [row.label, _seeds(row)]
+        kinds = ((row.errors, error_names, ERROR_DIGITS, GAP_DIGITS), (row.reader, reader_names, 1, 1))
+        for cells, names, digits, gap in kinds:
+            for name in names:
+                cell = cells.get(name, Cell())
+                line += [_half(cell.mean, cell.low, digits), _half(cell.delta, cell.delta_low, gap, sign=True)]
+        lines.append(tuple(line))
+    blocks = (tuple(lines),) if error_names or reader_names else ()
+    return Sheet("World model (mean squared error, lower is better)", tuple(header), blocks)
+
+
+def costs(table: Table) -> Sheet:
+    """What a run cost, mean over seeds."""
+    names = sorted({name for row in table.rows for name in row.cost})
+    lines = [(row.label, *(number(row.cost.get(name), 2) for name in names)) for row in table.rows]
+    return Sheet(
+        "Cost (mean of a run)", ("point", *(n.replace("_", " ") for n in names)), (tuple(lines),) if names else ()
+    )
+
+
+def forms(table: Table, category: str) -> Sheet:
+    """A category's question forms: level and difference of every point."""
+    names = sorted({name for row in table.rows for name in row.forms if name.split("/")[0] == category})
+    blocks = []
+    for row in table.rows:
+        lines = []
+        for name in names:
+            cell = row.forms.get(name, Cell())
+            line = (_half(cell.mean, cell.low), _difference(cell), number(cell.smallest))
+            lines.append((row.label if name == names[0] else "", name.partition("/")[2], *line))
+        blocks.append(tuple(lines))
+    header = ("point", "form", "accuracy", "difference", "could have shown")
+    return Sheet(f"{METRIC_NAMES[category].capitalize()} questions by form", header, tuple(blocks), words=2)
+
+
+def notes(table: Table) -> list[str]:
+    """The lines under the grids: a sentence a row, marks, warnings, sources, and whether noise has been measured."""
+    lines = [f"{row.label}: {row.sentence}" for row in table.rows]
+    lines += [f"{row.label}: {mark}" for row in table.rows for mark in row.marks]
+    lines += [f"warning: {warning}" for warning in table.warnings]
+    sources: dict[str, list[str]] = {}
+    for quote in table.quoted:
+        sources.setdefault(quote.source, []).append(quote.label)
+    lines += [f"quoted, {', '.join(labels)}: {source}" for source, labels in sources.items()]
+    if not table.noise:
+        lines.append("A/A: not run, ctt sweep noise")
+    return lines
+
+
+def cell_text(cell: Cell, value: str) -> str:
+    """A cell's level (`value` mean) or difference (delta) with its half-width, as the sheets write it."""
+    return _difference(cell) if value == "delta" else _half(cell.mean, cell.low)
+
+
+def _half(value: float | None, low: float | None, digits: int = 1, sign: bool = False) -> str:
+    text = signed(value, digits) if sign else number(value, digits)
+    return text if value is None or low is None else f"{text} {PLUS_MINUS}{number(value - low, digits)}"
+
+
+def _difference(cell: Cell) -> str:
+    if not cell.reached:
+        return words.UNREACHED
+    found = cell.p_holm is not None and cell.p_holm < words.LEAST_P
+    return _half(cell.delta, cell.delta_low, sign=True) + (STAR if found else "")
+
+
+def _seeds(row: Row) -> str:
+    expected = len(row.seeds) + len(row.missing)
+    return str(len(row.seeds)) if not row.missing else f"{len(row.seeds)} of {expected}"
+
+
+def _names(table: Table, kind: str) -> list[str]:
+    """Names in use, the known errors first."""
+    names = {name for row in table.rows for name in getattr(row, kind)}
+    return [n for n in ERROR_NAMES if n in names] + sorted(names - set(ERROR_NAMES))
+
+
+def _blocks(*groups: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    return tuple(tuple(group) for group in groups if group)

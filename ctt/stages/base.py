@@ -1,0 +1,185 @@
+"""Stage: kind + version + settings + inputs, a pure function to an artifact; and `build`, which makes what is missing.
+
+A Stage is a description: making one reads no disk and imports no training code. Its key is the sha256 of its canonical
+JSON, the keys of its inputs included. `build(target)` works like make: what the store has is used, the rest is built,
+inputs first, each under its lease, in a folder that survives interruption.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ctt.errors import CttError, LeaseLost, StageFailed
+from ctt.job import PROGRESS, Job
+from ctt.settings import canonical, digest
+from ctt.store import Artifact, Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A description of work. Subclasses list what they need as fields and say what of it is their identity."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int]
+
+    def settings(self) -> Mapping[str, Any]:
+        """What, besides the inputs, decides the result."""
+        raise NotImplementedError
+
+    def inputs(self) -> Mapping[str, Stage]:
+        """The stages whose artifacts this one reads; their keys are part of this one's key."""
+        return {}
+
+    def continues(self) -> list[Stage]:
+        """Stages that are steps on the way to this one, the furthest first: any of them saves its work; not in the key."""
+        return []
+
+    def forks(self) -> list[Stage]:
+        """Those of `continues` that other stages continue from too, and that are therefore built and kept."""
+        return []
+
+    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        """Writes the artifact's files into `job.folder`; returns facts for the manifest.
+
+        start: the furthest of `continues` that is in the store.
+        """
+        raise NotImplementedError
+
+    def execution(self) -> dict[str, int]:
+        """{"threads", "workers"}: how the work is spread; recorded, never part of the key."""
+        return {"threads": 1, "workers": 1}
+
+    def describe(self) -> dict[str, Any]:
+        """The canonical JSON that is hashed into the key."""
+        return {
+            "kind": self.kind,
+            "version": self.version,
+            "settings": canonical(self.settings()),
+            "inputs": {name: stage.key for name, stage in sorted(self.inputs().items())},
+        }
+
+    @cached_property
+    def key(self) -> str:
+        return digest(self.describe())
+
+
+Event = Callable[[str, Stage, str], None]  # what happened ("cached" | "waiting" | "building" | "built"), to which, a detail
+
+
+def build(target: Stage, store: Store, *, device: str = "cpu", on_event: Event = lambda *_: None) -> Artifact:
+    """The artifact of `target`, building whatever is missing. Raises StageFailed, with the failure recorded in the store."""
+    if (found := store.get(target.key)) is not None:
+        on_event("cached", target, "")
+        return found
+    for fork in reversed(target.forks()):
+        build(fork, store, device=device, on_event=on_event)
+    inputs = {name: build(stage, store, device=device, on_event=on_event) for name, stage in target.inputs().items()}
+    with store.lease(target.key, on_wait=lambda holder: on_event("waiting", target, str(holder))) as lease:
+        if (found := store.get(target.key)) is not None:  # somebody built it while we waited
+            on_event("cached", target, "")
+            return found
+        start = next(((s, a) for s in target.continues() if (a := store.get(s.key)) is not None), None)
+        spread = target.execution()
+        folder = store.work_folder(target.key)
+        job = Job(folder, device=resolve_device(device), beat=lease.check, **spread)
+        on_event("building", target, f"from {start[0].key[:12]}" if start else "")
+        began = time.time()
+        try:
+            with _threads(spread["threads"]):
+                facts = target.build(job, inputs, start)
+            (folder / PROGRESS).unlink(missing_ok=True)
+        except LeaseLost:
+            raise
+        except StageFailed as error:
+            store.record_failure(target.key, error.failure, str(error), None)
+            raise
+        except CttError as error:
+            store.record_failure(target.key, "code error", str(error), None)
+            raise
+        except Exception as error:
+            failure = "out of memory" if type(error).__name__ in ("OutOfMemoryError", "MemoryError") else "code error"
+            store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
+            wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")
+            wrapped.failure = failure
+            raise wrapped from error
+        manifest = {
+            **target.describe(),
+            "started_from": start[0].key if start else None,
+            "facts": facts,
+            "provenance": provenance(job, began),
+        }
+        artifact = store.publish(target.key, folder, lease, manifest)
+        on_event("built", target, f"{time.time() - began:.0f} s")
+        return artifact
+
+
+def resolve_device(device: str) -> str:
+    """`auto` → cuda where there is one, else cpu."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def provenance(job: Job, began: float) -> dict[str, Any]:
+    """Who made an artifact: git commit, package versions, host, device, numerics, times (Unix seconds)."""
+    packages = ("torch", "lightning", "numpy", "pymunk", "pandas")
+    return {
+        "git": git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "host": platform.node(),
+        "device": job.device,
+        "numerics": numerics(job),
+        "began": began,
+        "ended": time.time(),
+    }
+
+
+def numerics(job: Job) -> str:
+    """What decides the last bits of a result besides its key: same key and numerics, same bits."""
+    import torch
+
+    name = torch.cuda.get_device_name() if job.device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
+    return f"{name}, torch {torch.__version__}, {job.threads} threads, {platform.machine()}"
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout the code runs from, with + where it has changes; None outside of one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        run = lambda *a: subprocess.run(  # noqa: E731
+            ["git", "-C", str(root), *a], capture_output=True, text=True, timeout=10, env=environment, check=True
+        ).stdout.strip()
+        return run("rev-parse", "HEAD") + ("+" if run("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"ctt: git commit unknown: {error}", file=sys.stderr)
+        return None

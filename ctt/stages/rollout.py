@@ -1,0 +1,45 @@
+"""Stage `rollout`: frames 128 to 159 of every video as a training state predicts them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ctt.data.dataset import Dataset
+from ctt.job import Job
+from ctt.models.rollout import RolloutSettings
+from ctt.stages.base import Stage
+from ctt.stages.world_model import WorldModel
+from ctt.store import Artifact
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout(Stage):
+    """Predicted frames only; the given ones stay in the data set. Cheap to rebuild, first to go in gc."""
+
+    kind = "rollout"
+    version = 1
+    state: WorldModel
+    rollout: RolloutSettings
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"rollout": self.rollout}
+
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"data": self.state.data, "world_model": self.state}
+
+    def execution(self) -> dict[str, int]:
+        return {"threads": self.state.world_model.threads, "workers": 1}
+
+    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.training.rollout import roll_out
+
+        roll_out(
+            self.state.world_model,
+            self.rollout,
+            inputs["world_model"].path,
+            Dataset.open(inputs["data"].path),
+            job=job,
+        )
+        return {}

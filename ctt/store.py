@@ -1,0 +1,342 @@
+"""Store: key → artifact, a folder that is finished or absent, never half, whatever was killed on the way.
+
+    artifacts/<first two of the key>/<key>/   finished and immutable: the stage's files and manifest.json
+    work/<key>/<fence>/                       unfinished work; continues from its last checkpoint whoever takes it over
+    leases/<key>/                             who is building it (ctt.leases)
+    failures/<key>/                           one file for each failed attempt; gone once it has succeeded
+    quarantine/                               damaged artifacts, each with its reason
+    sweeps/<name>/                            what a sweep submitted, its specs and logs
+
+An artifact is built in the work folder under a lease and moved into place by one rename, after every byte is on disk.
+manifest.json holds the size, sha256 and time of each file and a seal over itself. Files up to 1 MiB are hashed whenever
+they are read, larger ones when their size or time is not the one recorded; a damaged artifact is moved to quarantine
+with a warning and counts as absent, so that it is built again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ctt import disk
+from ctt.artifact import MANIFEST, Artifact, DamagedArtifact, listing, read_manifest, seal
+from ctt.disk import explained
+from ctt.errors import StoreError
+from ctt.holder import Holder, holder
+from ctt.leases import Lease
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+class Store:
+    """See the module's text. `heartbeat` and `expiry` (seconds) are those of the leases taken through this object."""
+
+    def __init__(self, root: Path | str, *, heartbeat: float = 5.0, expiry: float = 60.0) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.heartbeat = heartbeat
+        self.expiry = expiry
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"the store {self.root} is a file; give a folder by CTT_STORE or store=PATH")
+
+    @classmethod
+    def open(cls, root: Path | str) -> Store:
+        """The store at `root`; its folders are made when they are first needed."""
+        return cls(root)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    # Reading
+
+    def path(self, key: str) -> Path:
+        """Where the artifact of a key is, once it is finished."""
+        if not _KEY.fullmatch(key):
+            raise StoreError(f"{key!r} is not a key: a key is 64 hexadecimal digits")
+        return self.root / "artifacts" / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        """True if the artifact is finished; one look at the disk, nothing is verified."""
+        return os.path.exists(self.path(key) / MANIFEST)
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all finished artifacts, in order."""
+        for first in sorted(self.root.glob("artifacts/??")):
+            for path in sorted(first.iterdir()):
+                if _KEY.fullmatch(path.name) and self.has(path.name):
+                    yield path.name
+
+    def get(self, key: str) -> Artifact | None:
+        """The verified artifact, or None if there is none or it was damaged (then quarantined, with a warning)."""
+        path = self.path(key)
+        with explained(f"read artifact {key}", path):
+            try:
+                seen = os.stat(path).st_ino
+            except FileNotFoundError:
+                return None
+            manifest, reason = read_manifest(self.path(key), key)
+            if reason:
+                self._damaged(key, reason, seen)
+                return None
+            artifact = Artifact(key, path, manifest, lambda reason: self._damaged(key, reason, seen))
+            for name in manifest["files"]:
+                reason = artifact.damage(name)
+                if reason:
+                    self._damaged(key, reason, seen)
+                    return None
+        return artifact
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """The manifest of a finished artifact; StoreError if there is none or it is damaged."""
+        with explained(f"read artifact {key}", self.path(key)):
+            manifest, reason = read_manifest(self.path(key), key)
+        if reason:
+            raise StoreError(f"artifact {key}: {reason} ({self.path(key)}). Run again to rebuild it.")
+        return manifest
+
+    def verify(self, key: str) -> list[str]:
+        """Hashes every file in full; the names of those that do not match the manifest (manifest.json if it is it)."""
+        path = self.path(key)
+        if not path.exists():
+            raise StoreError(f"there is no artifact {key} in {self.root}")
+        with explained(f"read artifact {key}", path):
+            manifest, reason = read_manifest(self.path(key), key)
+            if reason:
+                return [MANIFEST]
+            artifact = Artifact(key, path, manifest, lambda reason: None)
+            return [name for name in manifest["files"] if artifact.damage(name, full=True)]
+
+    # Building
+
+    @contextmanager
+    def lease(
+        self,
+        key: str,
+        *,
+        owner: str | None = None,
+        wait: bool | float = True,
+        on_wait: Callable[[Holder], None] | None = None,
+    ) -> Iterator[Lease]:
+        """The right to build `key`; see Lease for `wait` and `on_wait`. Ask `has` again once it is yours.
+
+        The work of an owner who may still be alive is moved to a new work folder first: his paths lead nowhere.
+        `key` may also be a plain name, for what only one process should do (the syncer).
+        """
+        folder = self.root / "leases" / self._plain(key)
+        with Lease(
+            folder, owner=owner, wait=wait, on_wait=on_wait, heartbeat=self.heartbeat, expiry=self.expiry
+        ) as lease:
+            with explained(f"take over the work of {key}", self.root / "work" / key):
+                self._adopt(key, lease)
+            yield lease
+
+    def holder(self, key: str) -> Holder | None:
+        """Whose lease counts for `key` (state held, released, dead or expired), or None if there never was one."""
+        folder = self.root / "leases" / self._plain(key)
+        with explained(f"look at the lease of {key}", folder):
+            return holder(folder)
+
+    def work_folder(self, key: str) -> Path:
+        """The folder of the unfinished work, made if it is missing. Call it under the lease: a takeover moves it."""
+        parent = self.root / "work" / self._plain(key)
+        with explained(f"make the work folder of {key}", parent):
+            found = self.unfinished(key)
+            if found is None:
+                now = holder(self.root / "leases" / key, clock=0)
+                found = parent / str(now.fence if now else 0)
+                disk.make_folder(found)
+        return found
+
+    def unfinished(self, key: str) -> Path | None:
+        """The folder of unfinished work if there is any; makes nothing (for those who only look)."""
+        numbers = [number for number, complete in _generations(self.root / "work" / self._plain(key)) if complete]
+        return self.root / "work" / key / str(numbers[-1]) if numbers else None
+
+    def _adopt(self, key: str, lease: Lease) -> None:
+        """Makes the newest work the lease's own: under its fence's number and, if it had another, in fresh files.
+
+        The rename cuts off the paths of the owner before us, the copy his open files; see ctt.leases.
+        """
+        parent = self.root / "work" / key
+        generations = _generations(parent)
+        mine = parent / str(lease.fence)
+        if not generations or mine.is_dir():
+            return
+        number, complete = generations[-1]
+        if complete and number >= lease.doubt:
+            with suppress(FileNotFoundError):  # the owner before us, who was alive after all, has just published it
+                os.rename(parent / str(number), mine)
+            return
+        source, copy = parent / f"{lease.fence}.from", parent / f"{lease.fence}.copy"
+        disk.remove_tree(copy)
+        try:
+            os.rename(parent / (str(number) if complete else f"{number}.from"), source)
+            shutil.copytree(source, copy)
+            lease.check()
+            os.rename(copy, mine)
+        except (FileNotFoundError, shutil.Error):
+            lease.check()  # somebody took over from us, too: that is the reason, then
+            if mine.is_dir() or not source.exists():  # the owner before us has just published or removed it
+                return
+            raise
+        disk.sync(parent)
+        disk.remove_tree(source)
+
+    def publish(self, key: str, folder: Path, lease: Lease, manifest: dict[str, Any]) -> Artifact:
+        """Moves `folder`, as it is, into the store; the manifest gets key, files, owner, published and seal added.
+
+        Raises LeaseLost if the lease is not ours any more (nothing is published then) and StoreError if the disk
+        fails (the folder stays, to be published by the next attempt). If another artifact of this key is there
+        already, ours is dropped and that one returned.
+        """
+        target = self.path(key)
+        if lease.key != key:
+            raise StoreError(f"the lease is for {lease.key}, not for {key}")
+        lease.check()
+        with explained(f"publish {key}", folder):
+            try:
+                self._seal_folder(key, folder, lease, manifest)
+                disk.make_folder(target.parent)
+                lease.check()
+                while not disk.move_if_absent(folder, target):
+                    if self.get(key) is not None:
+                        disk.remove_tree(folder)
+                        break
+            except FileNotFoundError:
+                lease.check()  # a takeover moves the folder away: then that is the reason
+                raise
+            disk.sync(target.parent)
+            disk.sync(folder.parent)
+            self._clear_work(key, lease.fence)
+            disk.remove_tree(self.root / "failures" / key)
+        artifact = self.get(key)
+        if artifact is None:
+            raise StoreError(f"artifact {key} was removed or damaged right after it was published ({target})")
+        return artifact
+
+    def _clear_work(self, key: str, fence: int) -> None:
+        """Removes what our own and earlier leases left in the work folder; a later lease's is not ours to touch."""
+        parent = self.root / "work" / key
+        with suppress(OSError):
+            for name in os.listdir(parent):
+                number = name.partition(".")[0]
+                if not number.isdigit() or int(number) <= fence:
+                    disk.remove_tree(parent / name)
+            os.rmdir(parent)
+
+    def _seal_folder(self, key: str, folder: Path, lease: Lease, manifest: dict[str, Any]) -> None:
+        """Puts every byte of the folder on disk and writes its manifest."""
+        for leftover in (folder / MANIFEST, *folder.glob(f".{MANIFEST}.*.tmp")):
+            leftover.unlink(missing_ok=True)
+        os.stat(folder)
+        names, folders = listing(folder)
+        files = {}
+        for name in names:
+            path = folder / name
+            stat = os.stat(path)
+            disk.sync(path)
+            files[name] = dict(size=stat.st_size, sha256=disk.sha256(path), mtime_ns=stat.st_mtime_ns)
+        for path in folders:
+            disk.sync(path)
+        lease.check()
+        try:
+            added = dict(key=key, files=files, owner=lease.owner, published=round(time.time(), 3))
+            whole = json.loads(json.dumps({**manifest, **added}, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"the manifest of {key} cannot be written as JSON: {error}") from error
+        disk.write_json(folder / MANIFEST, {**whole, "seal": seal(whole)})
+
+    # Failures and damage
+
+    def record_failure(self, key: str, failure: str, message: str, log: str | None = None) -> None:
+        """Adds a failed attempt with its class. Never raises: it is called while another error is on its way."""
+        folder = self.root / "failures" / self._plain(key)
+        host = socket.gethostname()
+        record = dict(failure=failure, message=message, log=log, time=time.time(), host=host, pid=os.getpid())
+        try:
+            disk.make_folder(folder)
+            disk.write_json(folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json", record)
+        except OSError as error:
+            warnings.warn(f"the failure of {key} ({failure}) could not be recorded in {folder}: {error}", stacklevel=2)
+
+    def failures(self, key: str) -> list[dict[str, Any]]:
+        """The failed attempts since the last success, oldest first: failure, message, log, time, host, pid."""
+        records = []
+        for path in sorted((self.root / "failures" / self._plain(key)).glob("*.json")):
+            with suppress(FileNotFoundError, ValueError):
+                records.append(json.loads(path.read_text(encoding="utf-8")))
+        return records
+
+    def quarantine(self, key: str, reason: str) -> None:
+        """Moves an artifact out of the way, with the reason beside it; it counts as absent from then on."""
+        with suppress(FileNotFoundError):
+            self._damaged(key, reason, os.stat(self.path(key)).st_ino)
+
+    def _damaged(self, key: str, reason: str, seen: int) -> None:
+        """Quarantines the folder with inode `seen`, unless that was done and a new artifact stands in its place."""
+        path = self.path(key)
+        away = self.root / "quarantine" / f"{key}-{time.time_ns()}-{uuid.uuid4().hex[:8]}"
+        with explained(f"quarantine {key} ({reason})", path):
+            disk.make_folder(away.parent)
+            try:
+                if os.stat(path).st_ino != seen:
+                    return
+                os.rename(path, away)
+            except FileNotFoundError:
+                return
+            if os.stat(away).st_ino != seen:  # a new one came between the look and the move: give it back
+                disk.move_if_absent(away, path)
+                return
+            (away.parent / f"{away.name}.txt").write_text(reason + "\n", encoding="utf-8")
+        text = f"artifact {key} is damaged: {reason}. It was moved to {away} and will be built again."
+        warnings.warn(text, DamagedArtifact, stacklevel=3)
+
+    # Housekeeping
+
+    def remove(self, key: str) -> None:
+        """Deletes a finished artifact at once for all readers. Raises LeaseHeld while the key is leased."""
+        path = self.path(key)
+        if not path.exists():
+            return
+        with self.lease(key, owner="gc", wait=False), explained(f"remove {key}", path):
+            away = self.root / "work" / f".removed-{uuid.uuid4().hex}"
+            disk.make_folder(away.parent)
+            with suppress(FileNotFoundError):
+                os.rename(path, away)
+            disk.remove_tree(away)
+
+    def sweeps_folder(self, name: str) -> Path:
+        """The folder of a sweep's records, made if it is missing."""
+        folder = self.root / "sweeps" / self._plain(name)
+        with explained(f"make the folder of sweep {name}", folder):
+            disk.make_folder(folder)
+        return folder
+
+    @staticmethod
+    def _plain(name: str) -> str:
+        if not _NAME.fullmatch(name) or len(name) > 200:
+            raise StoreError(f"{name!r} cannot name a folder of the store: use letters, digits, '_', '-' and '.'")
+        return name
+
+
+def _generations(parent: Path) -> list[tuple[int, bool]]:
+    """The work folders of a key by number, the best last; complete, or the source of one whose copy was cut short."""
+    try:
+        names = os.listdir(parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [(int(name), True) for name in names if name.isdigit()]
+    return sorted(found + [(int(name[:-5]), False) for name in names if re.fullmatch(r"\d+\.from", name)])
+
+
+__all__ = ["Artifact", "DamagedArtifact", "Holder", "Lease", "Store"]

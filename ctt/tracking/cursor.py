@@ -1,0 +1,61 @@
+"""Cursor: how much of a run a tracking server is known to hold. Losing one costs time, never a point.
+
+A cursor is a small file per run and server under store/tracking/. It is marked `unsure` before points are sent and
+sure again once they have arrived; whoever finds it unsure, damaged or absent asks the server what it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ctt.tracking.runs import TrackedRun
+
+
+@dataclass
+class Cursor:
+    """run_id: MLflow's id, "" before the run exists; sent: stage key → metric → last step; finals: names sent.
+
+    described: parameters and tags are there; deleted: a person put the run in the bin.
+    """
+
+    run_id: str = ""
+    unsure: bool = True
+    described: bool = False
+    deleted: bool = False
+    status: str = ""
+    sent: dict[str, dict[str, int]] = field(default_factory=dict)
+    finals: list[str] = field(default_factory=list)
+
+
+class CursorFolder:
+    """The cursors of one store for one server, `address`."""
+
+    def __init__(self, store_root: Path, address: str) -> None:
+        self.folder = Path(store_root) / "tracking" / hashlib.sha256(address.encode()).hexdigest()[:16]
+
+    def load(self, run: TrackedRun) -> Cursor:
+        """The run's cursor; a new, unsure one if there is none or it can't be read."""
+        try:
+            return Cursor(**json.loads(self.path(run.identity).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return Cursor()
+
+    def save(self, run: TrackedRun, cursor: Cursor) -> None:
+        """Replaces the run's cursor file in one step."""
+        write_json(self.path(run.identity), asdict(cursor))
+
+    def path(self, name: str) -> Path:
+        """The file of a run's identity, or of another record kept beside the cursors."""
+        return self.folder / f"{name}.json"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value), encoding="utf-8")
+    os.replace(temporary, path)

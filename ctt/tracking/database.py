@@ -1,0 +1,98 @@
+"""The MLflow database of a store: made once, whole or not at all, and brought up to date with a backup."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ctt.errors import StoreError
+from ctt.tracking.cursor import write_json
+from ctt.tracking.view import quiet
+
+
+def database_path(store_root: Path) -> Path:
+    """Where a store's MLflow database lies."""
+    return Path(store_root).resolve() / "mlflow.db"
+
+
+def artifacts_path(store_root: Path) -> Path:
+    """Where the MLflow artifacts of a store's database lie."""
+    return Path(store_root).resolve() / "mlflow-artifacts"
+
+
+def prepare_database(store_root: Path) -> Path:
+    """The store's MLflow database, made if absent and brought to the installed MLflow's tables if older.
+
+    A new one is made aside and linked into place, so that processes that start together never see half a database.
+    Upgrading keeps the old file beside it as mlflow.db.REVISION; call it under the tracking lease. Raises StoreError
+    if the database was made by a newer MLflow.
+    """
+    path = database_path(store_root)
+    note = path.parent / "tracking" / "database.json"
+    version = importlib.metadata.version("mlflow")
+    fresh = not path.exists()
+    if fresh:
+        _create(path, artifacts_path(store_root))
+    if _noted(note) != [version, path.stat().st_ino]:
+        if not fresh:
+            _upgrade(path)
+        write_json(note, {"mlflow": version, "inode": path.stat().st_ino})
+    return path
+
+
+def _create(path: Path, artifacts: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    quiet()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = Path(tempfile.mkdtemp(prefix="mlflow.new.", dir=path.parent))
+    try:
+        store = SqlAlchemyStore(f"sqlite:///{folder / 'mlflow.db'}", artifacts.as_uri())
+        store.engine.dispose()
+        with contextlib.suppress(FileExistsError):  # somebody was faster: theirs is as good
+            os.link(folder / "mlflow.db", path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _noted(note: Path) -> list[object]:
+    try:
+        record = json.loads(note.read_text(encoding="utf-8"))
+        return [record["mlflow"], record["inode"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def revision(path: Path) -> str | None:
+    """The revision of a database's tables, None if it has none."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.DatabaseError:
+            return None
+    return row[0] if row else None
+
+
+def _upgrade(path: Path) -> None:
+    before = revision(path)
+    backup = path.with_name(f"{path.name}.{before or 'unknown'}")
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise StoreError(
+            f"{path} can't be read by MLflow {importlib.metadata.version('mlflow')} ({last}). Upgrade MLflow, or move "
+            f"the file away: `ctt sync` makes it anew from the store. A copy is in {backup.name}."
+        )
+    if revision(path) == before:
+        backup.unlink()

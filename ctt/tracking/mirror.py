@@ -1,0 +1,185 @@
+"""Mirror: brings one run, or the files of one sweep, to what the store says, and remembers what the server has.
+
+Sent once is sent for good: a cursor per run says what arrived, and where it doesn't the server is asked. A metric has
+one value per step, so a step that a job repeats after going back to its checkpoint is not sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctt.settings import digest
+from ctt.tracking.cursor import Cursor, CursorFolder, write_json
+from ctt.tracking.runs import TrackedRun
+from ctt.tracking.settings import TrackingSettings
+from ctt.tracking.summary import end_time, run_status, start_time
+from ctt.tracking.tail import Tail
+from ctt.tracking.view import Known, Point, Refused, Unreachable, View, safe_name
+
+log = logging.getLogger("ctt.tracking")
+REFUSED_SECONDS = 60.0  # a run the server refuses is tried again after that
+
+
+class Mirror:
+    """The view of one store on one server. Use it under the tracking lease; `forget` when the lease was given up."""
+
+    def __init__(self, view: View, store_root: Path, settings: TrackingSettings, rebuild: bool) -> None:
+        self.view = view
+        self._folder = CursorFolder(store_root, view.address)
+        self._settings = settings
+        self._rebuild = rebuild
+        self._cursors: dict[str, Cursor] = {}
+        self._known: dict[str, dict[str, Known]] = {}
+        self._experiments: dict[str, str] = {}
+        self._refused: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Drops what is remembered in memory: another syncer, or nobody, may have changed it since."""
+        self._cursors.clear()
+        self._known.clear()
+        self._experiments.clear()
+
+    def sync(self, run: TrackedRun, tails: Sequence[Tail], finals: Sequence[Point]) -> int | None:
+        """Sends what the server lacks of a run; the number of points, or None if the server refuses the run now."""
+        start = start_time(tails)
+        if start is None:
+            return 0
+        if time.monotonic() < self._refused.get(run.identity, 0.0):
+            return None
+        try:
+            sent = self._sync(run, self._cursor(run), tails, finals, start)
+        except Refused as refusal:
+            if run.identity not in self._refused:
+                log.warning("tracking: %s refuses run %s: %s", self.view.address, run.name, refusal)
+            self._refused[run.identity] = time.monotonic() + REFUSED_SECONDS
+            self._cursors.pop(run.identity, None)
+            self._known.pop(run.sweep, None)
+            return None
+        except Unreachable:
+            self._cursors.pop(run.identity, None)  # what arrived is unknown; the file says so
+            raise
+        self._refused.pop(run.identity, None)
+        return sent
+
+    def _sync(self, run: TrackedRun, cursor: Cursor, tails: Sequence[Tail], finals: Sequence[Point], start: int) -> int:
+        news, reached = new_points(tails, cursor)
+        news += [point for point in finals if point.name not in cursor.finals]
+        status = run_status(tails)
+        if cursor.deleted or not (news or cursor.unsure or not cursor.described or status != cursor.status):
+            return 0
+        if cursor.run_id and cursor.unsure:
+            there = self.view.steps(cursor.run_id)
+            news = [point for point in news if point.step not in there.get(safe_name(point.name), ())]
+        if not cursor.run_id:
+            cursor.run_id = self.view.create(self._experiment(run.sweep), run.name, start, run.all_tags())
+            self._known[run.sweep][run.identity] = Known(cursor.run_id, False, frozenset())
+        cursor.unsure = True
+        self._folder.save(run, cursor)
+        if not cursor.described:
+            has = self._known[run.sweep][run.identity].params
+            params = {name: value for name, value in run.params.items() if safe_name(name) not in has}
+            self.view.describe(cursor.run_id, params, run.all_tags())
+            self.view.document(cursor.run_id, run.params, "config.json")
+            cursor.described = True
+        self.view.send(cursor.run_id, news)
+        if status != cursor.status:
+            self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails))
+        cursor.sent, cursor.status, cursor.unsure = reached, status, False
+        cursor.finals = sorted({*cursor.finals, *(point.name for point in finals)})
+        self._folder.save(run, cursor)
+        return len(news)
+
+    def _cursor(self, run: TrackedRun) -> Cursor:
+        """The run's cursor, checked against the server the first time: a run it doesn't have is begun anew."""
+        cursor = self._cursors.get(run.identity)
+        if cursor is None:
+            cursor = self._folder.load(run)
+            known = self._runs_there(run.sweep).get(run.identity)
+            if known is None or self._rebuild or cursor.run_id != known.run_id:
+                cursor = Cursor(run_id=known.run_id if known else "")
+            cursor.deleted = known is not None and known.deleted  # put in the bin in the UI: left alone there
+            self._cursors[run.identity] = cursor
+        return cursor
+
+    def _runs_there(self, sweep: str) -> dict[str, Known]:
+        if sweep not in self._known:
+            self._known[sweep] = self.view.known(self._experiment(sweep), "ctt.run")
+        return self._known[sweep]
+
+    def _experiment(self, sweep: str) -> str:
+        name = self._settings.experiment_name(sweep)
+        if name not in self._experiments:
+            self._experiments[name] = self.view.experiment(name)
+        return self._experiments[name]
+
+    def register(self, sweep: str, files: Sequence[Path]) -> Path:
+        """Notes that `files` are the sweep's artifacts; returns the note, which `send_files` keeps up to date."""
+        path = self._folder.path(f"files-{digest(sweep)[:16]}")
+        record = read_json(path) or {"sweep": sweep, "run_id": "", "files": {}}
+        for file in files:
+            record["files"].setdefault(str(Path(file).resolve()), "")
+        write_json(path, record)
+        return path
+
+    def send_files(self) -> None:
+        """Copies the registered files that are new or have changed into the artifacts of their sweep's own run."""
+        for path in sorted(self._folder.folder.glob("files-*.json")):
+            record = read_json(path)
+            if record is None:
+                continue
+            run_id = self._sweep_run(record["sweep"])
+            if run_id != record["run_id"]:
+                record = {**record, "run_id": run_id, "files": dict.fromkeys(record["files"], "")}
+            stamps = {name: stamp(Path(name)) for name in record["files"]}
+            due = {name: new for name, new in stamps.items() if new and new != record["files"][name]}
+            for name in due:
+                self.view.artifact(run_id, Path(name))
+            if due:
+                write_json(path, {**record, "files": {**record["files"], **due}})
+
+    def _sweep_run(self, sweep: str) -> str:
+        identity = digest(["sweep", sweep])
+        known = self._runs_there(sweep).get(identity)
+        if known is None:
+            tags = {"ctt.kind": "sweep", "ctt.run": identity, "ctt.sweep": sweep, "mlflow.source.name": "ctt"}
+            now = round(time.time() * 1000)
+            run_id = self.view.create(self._experiment(sweep), f"{sweep}: table", now, tags)
+            self.view.status(run_id, "FINISHED", now)
+            known = self._known[sweep][identity] = Known(run_id, False, frozenset())
+        return known.run_id
+
+
+def new_points(tails: Sequence[Tail], cursor: Cursor) -> tuple[list[Point], dict[str, dict[str, int]]]:
+    """The points of the curves past the cursor, and what its `sent` becomes once they have arrived."""
+    points = []
+    reached = {key: dict(last) for key, last in cursor.sent.items()}
+    for tail in tails:
+        last = reached.setdefault(tail.stage.key, {})
+        for line in tail.lines:
+            for name, value in line.values.items():
+                if line.step > last.get(name, -1):
+                    points.append(Point(f"{tail.stage.kind}/{name}", value, line.time, line.step))
+                    last[name] = line.step
+    return points, reached
+
+
+def stamp(file: Path) -> str:
+    """Tells whether a file has changed; "" if it isn't there."""
+    with contextlib.suppress(OSError):
+        status = file.stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+    return ""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, None if the file is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

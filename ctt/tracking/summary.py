@@ -1,0 +1,72 @@
+"""What a run has come to: its status, its times and its final numbers, from the tails of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctt.tracking.tail import Tail
+from ctt.tracking.view import Point
+
+# Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
+HEADLINES = {
+    ("vqa", "per_question/"): "accuracy/",
+    ("vqa", "average"): "accuracy/average",
+    ("vqa", "multiple_choice"): "accuracy/multiple_choice",
+    ("vqa", "per_option/"): "accuracy_per_option/",
+    ("world_model", "validation/error"): "error/world_model",
+    ("world_model", "validation/"): "world_model_validation/",
+    ("rollout", "error"): "error/rollout",
+    ("rollout", ""): "rollout/",
+}
+
+
+def final_points(tails: Sequence[Tail]) -> list[Point]:
+    """The final numbers of the last stage of each kind, at step 0: accuracies and errors under their headline names."""
+    last = {tail.stage.kind: tail for tail in tails}
+    points = []
+    for kind, tail in last.items():
+        curves = {
+            f"{kind}/{name}" for of in tails if of.stage.kind == kind for line in of.lines for name in line.values
+        }
+        for path, value in tail.finals.items():
+            name = headline(kind, path)
+            if name not in curves:  # else its last point says the same
+                points.append(Point(name, value, tail.finals_time, 0))
+    return points
+
+
+def headline(kind: str, path: str) -> str:
+    """The MLflow name of a number at `path` of a stage's metrics.json."""
+    for (of, start), name in HEADLINES.items():
+        if of == kind and (path == start or (start.endswith("/") or not start) and path.startswith(start)):
+            return name + path.removeprefix(start) if name.endswith("/") else name
+    return f"{kind}/{path}"
+
+
+def differences(own: Sequence[Point], baseline: Sequence[Point]) -> list[Point]:
+    """The run's accuracies less the baseline's of the same seed, in percentage points, as difference/CATEGORY."""
+    other = {point.name: point.value for point in baseline}
+    return [
+        Point(point.name.replace("accuracy/", "difference/", 1), point.value - other[point.name], point.time, 0)
+        for point in own
+        if point.name.startswith("accuracy/") and point.name in other
+    ]
+
+
+def run_status(tails: Sequence[Tail]) -> str:
+    """MLflow's word for the run: FINISHED when all its stages are, FAILED when one has failed, else RUNNING."""
+    if all(tail.finished for tail in tails):
+        return "FINISHED"
+    return "FAILED" if any(tail.failed for tail in tails) else "RUNNING"
+
+
+def start_time(tails: Sequence[Tail]) -> int | None:
+    """When the run's first number was written, in ms; None if it has none yet."""
+    times = [tail.lines[0].time for tail in tails if tail.lines]
+    times += [tail.finals_time for tail in tails if tail.finals]
+    return min(times, default=None)
+
+
+def end_time(tails: Sequence[Tail]) -> int:
+    """When the run's last number was written, in ms."""
+    return max([tail.lines[-1].time for tail in tails if tail.lines] + [tail.finals_time for tail in tails])

@@ -1,0 +1,174 @@
+"""Syncer: tails the metrics files of runs and mirrors them into MLflow; it never holds work up and loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ctt.errors import StoreError
+from ctt.tracking.database import artifacts_path, prepare_database
+from ctt.tracking.mirror import Mirror, read_json
+from ctt.tracking.runs import TrackedRun
+from ctt.tracking.settings import TrackingSettings
+from ctt.tracking.summary import differences, final_points
+from ctt.tracking.tail import Tail
+from ctt.tracking.view import Unreachable, View
+
+log = logging.getLogger("ctt.tracking")
+LONGEST_WAIT = 60.0  # seconds between attempts to reach a server that stays dead
+LAST_WORD = 10.0  # seconds a stopped `follow` may still spend on what is left
+
+
+class Syncer:
+    """Mirrors `runs` of the store at `store_root`.
+
+    runs is a list, or a function that gives the present one (`ctt ui` learns of new sweeps that way). lease makes a
+    context manager that holds the store's tracking lease and raises StoreError while another process does; without
+    one nothing guards against a second syncer. rebuild=True trusts no cursor and asks the server about every run.
+    """
+
+    def __init__(
+        self,
+        tracking: TrackingSettings,
+        store_root: Path,
+        runs: Sequence[TrackedRun] | Callable[[], Sequence[TrackedRun]],
+        *,
+        lease: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+        rebuild: bool = False,
+    ) -> None:
+        self.settings = tracking
+        self.store_root = Path(store_root).resolve()
+        self._runs = runs if callable(runs) else lambda: runs
+        self._lease = lease
+        artifacts = artifacts_path(self.store_root) if tracking.kind == "sqlite" else None
+        self._view = View(tracking.address(self.store_root), artifacts, tracking.timeout)
+        self._mirror = Mirror(self._view, self.store_root, tracking, rebuild)
+        self._tails: dict[str, Tail] = {}
+        self._seen: dict[str, object] = {}
+        self._turn = threading.RLock()
+        self._leased = self._prepared = self._down = False
+        self._wait = self._not_before = 0.0
+
+    def sync_once(self, *, patient: bool = True) -> int:
+        """Looks once, sends what is new and returns how many points that were.
+
+        Never raises for the server's sake: where it is dead, slow or full the first call warns, and those that follow
+        return 0 at once until it is time to try again (patient=False tries now). Nothing is lost by that.
+        """
+        if self.settings.kind == "off" or (patient and time.monotonic() < self._not_before):
+            return 0
+        sent = 0
+        try:
+            with self._turn, self._exclusive():
+                for points in self._pass():
+                    sent += points
+        except (Unreachable, OSError) as error:
+            self._failed(error)
+            return sent
+        except StoreError as error:
+            log.debug("tracking: another process syncs this store: %s", error)
+            return sent
+        if self._down:
+            log.warning("tracking: %s answers again; nothing was lost", self._view.address)
+        self._wait, self._not_before, self._down = 0.0, 0.0, False
+        return sent
+
+    def follow(self, stop: threading.Event, every: float | None = None) -> None:
+        """Syncs every few seconds until `stop` is set, then once more for at most ten seconds. Meant for a thread.
+
+        Holds the lease all the while; if another process has it, waits for its turn.
+        """
+        if self.settings.kind == "off":
+            return
+        pause = self.settings.every if every is None else every
+        while not stop.is_set():
+            try:
+                with self._exclusive():
+                    while not stop.is_set():
+                        self.sync_once()
+                        stop.wait(pause)
+                    self._view.deadline = time.monotonic() + LAST_WORD
+                    self.sync_once(patient=not self._down)
+            except StoreError as error:
+                log.debug("tracking: waiting, another process syncs this store: %s", error)
+                stop.wait(pause)
+            finally:
+                self._view.deadline = float("inf")
+
+    def finish(self, files: Sequence[Path], sweep: str) -> bool:
+        """Makes `files` (tables, plots) the artifacts of the sweep's own run and sends what else is left.
+
+        Returns False if the server can't take them now; they are remembered in the store, and any later sync of it
+        brings them along.
+        """
+        if self.settings.kind == "off":
+            return False
+        note = self._mirror.register(sweep, files)
+        self.sync_once(patient=False)
+        return all((read_json(note) or {"files": {"": ""}})["files"].values())
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if self._leased:
+            yield
+            return
+        with self._lease():
+            self._mirror.forget()
+            self._seen.clear()
+            self._leased = True
+            try:
+                yield
+            finally:
+                self._leased = False
+
+    def _pass(self) -> Iterator[int]:
+        if self.settings.kind == "sqlite" and not self._prepared:
+            try:
+                prepare_database(self.store_root)
+            except StoreError as error:
+                raise Unreachable(str(error)) from error
+            self._prepared = True
+        runs = list(self._runs())
+        for run in runs:
+            for stage in run.stages:
+                self._tails.setdefault(stage.key, Tail(stage))
+        for tail in self._tails.values():
+            tail.poll()
+        baselines = {(run.sweep, run.seed): run for run in runs if run.baseline}
+        for run in runs:
+            yield self._sync_run(run, baselines.get((run.sweep, run.seed)))
+        self._mirror.send_files()
+
+    def _sync_run(self, run: TrackedRun, baseline: TrackedRun | None) -> int:
+        tails = self._tails_of(run)
+        other = self._tails_of(baseline) if baseline is not None and baseline.identity != run.identity else []
+        looks = [tail.mark() for tail in (*tails, *other)]
+        if self._seen.get(run.identity) == looks:
+            return 0
+        finals = final_points(tails)
+        finals += differences(finals, final_points(other))
+        sent = self._mirror.sync(run, tails, finals)
+        if sent is not None:
+            self._seen[run.identity] = looks
+        return sent or 0
+
+    def _tails_of(self, run: TrackedRun) -> list[Tail]:
+        return [self._tails[stage.key] for stage in run.stages]
+
+    def _failed(self, error: Exception) -> None:
+        self._wait = min(LONGEST_WAIT, max(self.settings.every, self._wait * 2))
+        self._not_before = time.monotonic() + self._wait
+        self._mirror.forget()
+        if not self._down:
+            log.warning(
+                "tracking: %s can't be reached (%s). Work goes on; what is missing there is sent once it answers, "
+                "or by `ctt sync`.",
+                self._view.address,
+                error,
+            )
+        self._down = True

@@ -1,0 +1,210 @@
+"""View: the few things ctt asks of MLflow, in ctt's words. The only file that imports mlflow, and only when used.
+
+Errors come out as `Unreachable` (the server is dead, slow, full or locked: try again later) or `Refused` (it answered
+and does not want this: other runs may fare better). MLflow's own limits are met here: names and values are cut to
+what it stores, batches to what it takes at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ctt.errors import CttError
+
+KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, EXPERIMENT_LENGTH = 250, 6000, 8000, 500
+METRICS_AT_ONCE, OTHERS_AT_ONCE = 1000, 100
+REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INTERNAL_ERROR"}
+CONNECTION = ("API request to", "OperationalError")  # how MLflow words what is the server's or the network's trouble
+Result = TypeVar("Result")
+
+
+class Unreachable(CttError):
+    """The tracking server can't take anything now."""
+
+
+class Refused(CttError):
+    """The tracking server refuses what was sent."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric: `time` in ms since 1970."""
+
+    name: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run the server already has: deleted means that a person put it in the bin."""
+
+    run_id: str
+    deleted: bool
+    params: frozenset[str]
+
+
+class View:
+    """An MLflow server, or database, at `address`. Making one touches nothing; the first call imports mlflow.
+
+    After `deadline` (a time.monotonic()) every call fails as Unreachable.
+    """
+
+    def __init__(self, address: str, artifacts: Path | None, timeout: float) -> None:
+        self.address = address
+        self.artifacts = artifacts
+        self.timeout = timeout
+        self.deadline = float("inf")
+        self._made: Any = None
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is made if it is not there. Artifacts of a database's lie in `artifacts`."""
+        name = name[:EXPERIMENT_LENGTH]
+
+        def find_or_create(client: Any) -> str:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                place = None if self.artifacts is None else (self.artifacts / safe_name(name)).resolve().as_uri()
+                try:
+                    return client.create_experiment(name, artifact_location=place)
+                except Exception:  # somebody else may have made it since
+                    found = client.get_experiment_by_name(name)
+                    if found is None:
+                        raise
+            if found.lifecycle_stage == "deleted":
+                client.restore_experiment(found.experiment_id)
+            return found.experiment_id
+
+        return self._ask(find_or_create)
+
+    def known(self, experiment: str, tag: str) -> dict[str, Known]:
+        """The runs of an experiment by the value of `tag`; of several with one value the oldest."""
+
+        def search(client: Any) -> dict[str, Known]:
+            from mlflow.entities import ViewType
+
+            found: dict[str, Known] = {}
+            token = None
+            while True:
+                page = client.search_runs(
+                    [experiment], "", ViewType.ALL, 1000, ["attributes.start_time ASC"], page_token=token
+                )
+                for run in page:
+                    value = run.data.tags.get(tag)
+                    deleted = run.info.lifecycle_stage == "deleted"
+                    if value and (value not in found or (found[value].deleted and not deleted)):
+                        found[value] = Known(run.info.run_id, deleted, frozenset(run.data.params))
+                token = page.token
+                if not token:
+                    return found
+
+        return self._ask(search)
+
+    def create(self, experiment: str, name: str, start: int, tags: Mapping[str, str]) -> str:
+        """Makes a run that began at `start` (ms) and returns its id."""
+        tags = {safe_name(k): cut(str(v), TAG_LENGTH) for k, v in tags.items()}
+        return self._ask(lambda client: client.create_run(experiment, start, tags, name).info.run_id)
+
+    def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Writes parameters (never twice with another value: MLflow refuses) and tags."""
+        from mlflow.entities import Param, RunTag
+
+        texts = [Param(safe_name(k), cut("" if v is None else str(v), PARAM_LENGTH)) for k, v in params.items()]
+        self._batches(run_id, "params", texts, OTHERS_AT_ONCE)
+        labels = [RunTag(safe_name(k), cut(str(v), TAG_LENGTH)) for k, v in tags.items()]
+        self._batches(run_id, "tags", labels, OTHERS_AT_ONCE)
+
+    def send(self, run_id: str, points: Sequence[Point]) -> None:
+        """Adds points to a run, in batches of at most 1000."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(safe_name(p.name), p.value, p.time, p.step) for p in points]
+        self._batches(run_id, "metrics", metrics, METRICS_AT_ONCE)
+
+    def steps(self, run_id: str) -> dict[str, set[int]]:
+        """Every metric of a run with the steps it has values for."""
+
+        def read(client: Any) -> dict[str, set[int]]:
+            names = client.get_run(run_id).data.metrics
+            return {name: {metric.step for metric in client.get_metric_history(run_id, name)} for name in names}
+
+        return self._ask(read)
+
+    def status(self, run_id: str, status: str, end: int | None) -> None:
+        """Sets a run's status; `end` (ms) is when it came to rest, None while it runs."""
+        if end is None:
+            self._ask(lambda client: client.update_run(run_id, status))
+        else:
+            self._ask(lambda client: client.set_terminated(run_id, status, end))
+
+    def artifact(self, run_id: str, file: Path, folder: str | None = None) -> None:
+        """Copies a file into a run's artifacts, over an older one of that name."""
+        self._ask(lambda client: client.log_artifact(run_id, str(file), folder))
+
+    def document(self, run_id: str, value: Mapping[str, Any], name: str) -> None:
+        """Writes a JSON or YAML document (by its name's ending) into a run's artifacts."""
+        self._ask(lambda client: client.log_dict(run_id, dict(value), name))
+
+    def _batches(self, run_id: str, what: str, items: Sequence[Any], size: int) -> None:
+        for start in range(0, len(items), size):
+            part = {what: items[start : start + size]}
+            self._ask(lambda client, part=part: client.log_batch(run_id, synchronous=True, **part))  # type: ignore[misc]
+
+    def _ask(self, question: Callable[[Any], Result]) -> Result:
+        if time.monotonic() > self.deadline:
+            raise Unreachable("no time is left for it")
+        try:
+            if self._made is None:
+                self._made = connect(self.address, self.timeout)
+            return question(self._made)
+        except CttError:
+            raise
+        except Exception as error:  # whatever a server, a database driver or the network throws
+            code = getattr(error, "error_code", None)
+            text = f"{type(error).__name__}: {error}".split("\n", 1)[0][:300]
+            if code in REFUSALS and not any(word in text for word in CONNECTION):
+                raise Refused(text) from error
+            raise Unreachable(text) from error
+
+
+def connect(address: str, timeout: float = 10.0) -> Any:
+    """An MlflowClient, with MLflow's telemetry, chatter and long retries off (values the user has set are kept)."""
+    quiet(timeout)
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=address)
+
+
+def quiet(timeout: float = 10.0) -> None:
+    """Sets the environment and loggers that MLflow reads, in this process and those it starts."""
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(timeout))),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+    for logger in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+
+
+def safe_name(name: str) -> str:
+    """A name MLflow takes: letters, digits and _ - . / : and blanks, at most 250 of them, no empty or .. parts."""
+    name = re.sub(r"[^\w\-. :/]", "_", name)
+    name = "/".join("_" if part in ("", ".", "..") else part for part in name.split("/"))
+    return name[:KEY_LENGTH].rstrip("/") or "_"
+
+
+def cut(text: str, length: int) -> str:
+    """`text`, shortened to `length` characters with an ellipsis if it is longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"

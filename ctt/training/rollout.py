@@ -1,0 +1,96 @@
+"""Rolling a trained world model out over a data set, and how far that is from the true future."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+
+from ctt.data.dataset import Dataset, Split
+from ctt.errors import StoreError
+from ctt.job import Job
+from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.rollout import RolloutSettings, rollout
+from ctt.training.trainer import MODEL, load_weights, threads
+
+METRICS = "metrics.json"
+MEASURED = "validation"
+
+
+def load(folder: Path, settings: PredictorSettings) -> Predictor:
+    """The predictor of a state folder, in eval mode, on the CPU. Raises StoreError if it is not of these settings."""
+    weights = load_weights(folder / MODEL)
+    try:
+        predictor = Predictor(settings, weights["mask_token"].shape[-1])
+        predictor.load_state_dict(weights)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise StoreError(f"{folder / MODEL} does not hold this world model: {error}") from error
+    return predictor.eval()
+
+
+def roll_out(
+    settings: PredictorSettings, rollout_settings: RolloutSettings, state_folder: Path, dataset: Dataset, *, job: Job
+) -> dict[str, Any]:
+    """Writes rollout_{split}.npy (V,frames,S,D) for every split, and metrics.json, which it returns.
+
+    Metrics, on the validation split and only where its true future is known: mean squared errors "error", "copy_last",
+    "linear", each also "…_visible" (objects in view), and "per_frame": the same as lists, frame by frame. Copy-last
+    repeats the last given frame; linear goes on with the mean change over the last `frameskip` frames.
+    Raises Interrupted between batches when asked to stop; a later call begins anew.
+    """
+    metrics: dict[str, Any] = {}
+    total = sum(len(dataset.split(name).slots) for name in dataset.splits)
+    done = 0
+    with threads(job.threads):
+        predictor = load(state_folder, settings).to(job.device)
+        for name in dataset.splits:
+            split = dataset.split(name)
+            shape = (len(split.slots), rollout_settings.frames, *split.slots.shape[2:])
+            out = open_memmap(job.folder / f"rollout_{name}.npy", "w+", dtype=rollout_settings.dtype, shape=shape)
+            for first in range(0, len(out), rollout_settings.batch):
+                chunk = slice(first, first + rollout_settings.batch)
+                slots = torch.from_numpy(np.asarray(split.slots[chunk], dtype=np.float32)).to(job.device)
+                out[chunk] = rollout(predictor, slots, settings.frameskip, rollout_settings.frames).cpu().numpy()
+                done += len(slots)
+                job.progress(done, total, "video")
+                if job.stopping:
+                    job.stop()
+            out.flush()
+            if name == MEASURED and split.future is not None:
+                metrics = rollout_errors(out, split, settings.frameskip)
+    (job.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return metrics
+
+
+def rollout_errors(predicted: np.ndarray, split: Split, frameskip: int, chunk: int = 32) -> dict[str, Any]:
+    """Errors of predicted frames (V,N,S,D) against the true ones, beside copy-last and linear extrapolation."""
+    assert split.future is not None
+    frames = min(predicted.shape[1], split.future.shape[1])
+    given = split.slots.shape[1]
+    sums: dict[str, np.ndarray] = {}
+    cells = np.zeros((2, frames))
+    for first in range(0, len(predicted), chunk):
+        videos = slice(first, first + chunk)
+        truth = split.future[videos, :frames]
+        seen = (
+            np.ones(truth.shape[:3], bool) if split.visible is None else split.visible[videos, given : given + frames]
+        )
+        last = split.slots[videos, -1:]
+        change = (last - split.slots[videos, -1 - frameskip : -frameskip]) / frameskip
+        steps = np.arange(1, frames + 1, dtype=np.float32)[:, None, None]
+        tries = {"error": predicted[videos, :frames], "copy_last": last, "linear": last + change * steps}
+        cells += np.stack([np.full(frames, seen[:, 0].size), seen.sum((0, 2))])
+        for name, frames_made in tries.items():
+            error = np.square(np.asarray(frames_made, dtype=np.float32) - truth).mean(-1, dtype=np.float64)
+            both = np.stack([error.sum((0, 2)), (error * seen).sum((0, 2))])
+            sums[name] = sums.get(name, 0) + both
+    metrics: dict[str, Any] = {"per_frame": {}}
+    for name, both in sums.items():
+        for suffix, total, count in (("", both[0], cells[0]), ("_visible", both[1], cells[1])):
+            metrics[name + suffix] = float(total.sum() / max(count.sum(), 1))
+            metrics["per_frame"][name + suffix] = (total / np.maximum(count, 1)).tolist()
+    return metrics

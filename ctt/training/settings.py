@@ -1,0 +1,73 @@
+"""The group `world_model`: everything a world model's training is set by, apart from the method's own flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctt.errors import SettingError
+from ctt.models.graph import GraphSettings
+from ctt.models.masking import MaskingSettings
+from ctt.models.predictor import PredictorSettings
+from ctt.settings import Settings, setting
+
+
+@dataclass
+class WindowSettings(Settings):
+    """Which windows of the videos are trained and validated on."""
+
+    all_starts: bool = setting(
+        True,
+        "false leaves out the last frameskip − 1 starts of every video, as the published code does by an off-by-one",
+    )
+    per_epoch: int | None = setting(None, "windows an epoch draws, without replacement; null = all of them", minimum=1)
+    validation: int | None = setting(
+        None, "validation windows measured, one fixed choice for all runs; null = all of them", minimum=1
+    )
+
+
+@dataclass
+class WorldModelSettings(PredictorSettings):
+    """The group `world_model`."""
+
+    epochs: int = setting(30, "passes over the training windows", minimum=0)
+    batch_size: int = setting(256, "windows an optimiser step sees", minimum=1)
+    micro_batch: int | None = setting(
+        None,
+        "windows computed at a time (null = the whole batch); small ones fit a CPU's cache, gradients are summed",
+        minimum=1,
+    )
+    optimizer: str = setting(
+        "adamw",
+        "adamw; muon: orthogonalised momentum (torch.optim.Muon) for the layers' matrices, adamw for the rest",
+        choices=("adamw", "muon"),
+    )
+    learning_rate: float = setting(5e-4, "constant learning rate (Muon's is scaled to match AdamW's updates)", above=0)
+    weight_decay: float = setting(0.01, "decoupled weight decay", minimum=0)
+    precision: str = setting(
+        "fp32", "fp32, or bf16: matrix products in bfloat16, weights and sums in float32", choices=("fp32", "bf16")
+    )
+    compile: bool = setting(False, "torch.compile the predictor: minutes to start, then perhaps faster")
+    loss_on: str = setting(
+        "all",
+        "all: every cell counts in the losses; visible: only cells whose object is in view (data that knows it)",
+        choices=("all", "visible"),
+    )
+    threads: int = setting(
+        1, "CPU threads of a training or rollout; another count gives other bits", minimum=1, key=False
+    )
+    share_dropout: bool = setting(
+        True,
+        "the invariance view reuses the main pass's dropout masks; with false (published) it draws its own, and most "
+        "of the loss measures dropout",
+    )
+    graph: GraphSettings = setting(GraphSettings, "the slot graph")
+    masking: MaskingSettings = setting(MaskingSettings, "the masked slots")
+    windows: WindowSettings = setting(WindowSettings, "the windows")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.masking.draw == "sample" and self.graph.scope == "batch":
+            raise SettingError(
+                "world_model.masking.draw=sample needs world_model.graph.scope=sample: one slot for the whole batch "
+                "can't be drawn among the unmasked ones of every window"
+            )

@@ -1,0 +1,290 @@
+"""ALOE trained and evaluated on one world model's rollouts: the stage `vqa`.
+
+Training draws questions in an order that depends on (seed, epoch), first frames on (seed, epoch, step); the state after every step is
+the same whether or not the work was interrupted (see `trainer`). Evaluation is deterministic: one first frame for all, fixed batches.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ctt.data.accuracy import metrics_of
+from ctt.data.blind import blind_levels
+from ctt.data.dataset import Dataset, Split
+from ctt.data.vocab import CATEGORIES
+from ctt.errors import StoreError
+from ctt.job import METRICS, Job, read_metrics
+from ctt.models.aloe import Aloe, load_published
+from ctt.models.aloe_settings import AloeSettings
+from ctt.training.question_batches import Piece, QuestionBatches
+from ctt.training.trainer import MODEL, STATE, Learner, derive, train_segment
+
+PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
+EVALUATION_ROWS = 256
+Rollouts = Mapping[str, np.ndarray]
+
+
+def train(
+    settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, *, job: Job
+) -> dict[str, Any]:
+    """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns what metrics.json holds.
+
+    rollouts: {split: (V,32,S,D)}, or None for given frames alone. Writes into `job.folder` the training state (`trainer`),
+    predictions.parquet and metrics.json. Raises Diverged, Interrupted.
+    """
+    seed = seed if settings.aloe_seed is None else settings.aloe_seed
+    began = time.monotonic()
+    learner = VqaLearner(settings, seed, dataset, rollouts, job)
+    if not _finished(job.folder, settings):
+        train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, job=job)
+    seconds = time.monotonic() - began
+    predictions = evaluate(settings, job.folder, dataset, rollouts, "validation", seed=seed, job=job)
+    write_predictions(predictions, job.folder / PREDICTIONS)
+    curve = [line for line in read_metrics(job.folder / METRICS) if "average" in line]
+    metrics = metrics_of(predictions)
+    best = max(curve, key=lambda line: line["average"], default=None)
+    metrics["last"] = {"epoch": settings.epochs, "average": metrics["average"]}
+    metrics["best"] = best and {"epoch": best["step"], **{name: best[name] for name in (*CATEGORIES, "average") if name in best}}
+    metrics["blind"] = blind_levels(dataset.split("train").questions, dataset.split("validation").questions)
+    steps = learner.steps_done
+    metrics["cost"] = {
+        "seconds": seconds,
+        "steps_per_second": steps / learner.step_seconds if steps else None,
+        "peak_memory_mib": _peak_memory(job.device),
+    }
+    _write_json(job.folder / METRICS_JSON, metrics)
+    return metrics
+
+
+def evaluate(
+    settings: AloeSettings,
+    model_folder: Path,
+    dataset: Dataset,
+    rollouts: Rollouts | None,
+    split: str,
+    *,
+    seed: int = 0,
+    job: Job,
+) -> pd.DataFrame:
+    """The predictions table of `split` by the ALOE in `model_folder`: one row per sequence, in the question table's order.
+
+    Columns: scene, video, question_id, choice_id (−1 descriptive), category, form, truth (−1 unknown), prediction, correct, logit
+    (of the chosen class, or the option's). `seed` matters only where `settings.eval_start` is null.
+    """
+    part = dataset.split(split)
+    model = load(model_folder, settings, part).to(job.device)
+    batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split))
+    prediction, logit = answer(model, settings, batches, np.arange(batches.questions), seed, job.device)
+    return predictions_table(part, prediction, logit)
+
+
+def load(folder: Path, settings: AloeSettings, split: Split) -> Aloe:
+    """The ALOE of a training state's folder, in eval mode. Raises StoreError if it is missing, DataError if it does not fit."""
+    model = Aloe(settings, split.slots.shape[2], split.slots.shape[3])
+    try:
+        state = load_file(folder / MODEL)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder} holds no {MODEL}: {error}") from error
+    load_published(model, state)
+    return model.eval()
+
+
+class VqaLearner(Learner):
+    """ALOE's training steps, for `train_segment`."""
+
+    precision = "fp32"  # bf16 is autocast here, around the forward passes alone
+
+    def __init__(
+        self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, job: Job
+    ) -> None:
+        given = {name: None if rollouts is None else rollouts.get(name) for name in ("train", "validation")}
+        self.settings, self.seed, self.device = settings, seed, job.device
+        self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"])
+        self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"])
+        self.validation_split = dataset.split("validation")
+        shape = dataset.split("train").slots.shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "aloe weights"))
+            self.model = Aloe(settings, shape[2], shape[3])
+        if settings.compile:
+            self.model.transformer_model.transformer_encoder.compile(dynamic=True)
+        self.optimizers = make_optimizers(self.model, settings)
+        self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.batch = min(settings.batch_size, self.train_split.questions)
+        self.steps = self.train_split.questions // self.batch
+        self.steps_done, self.step_seconds = 0, 0.0
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def questions_of(self, epoch: int, step: int) -> np.ndarray:
+        """The questions of one step: a slice of the epoch's permutation; the last partial batch is dropped."""
+        if self._order[0] != epoch:
+            random = np.random.default_rng(derive(self.seed, "order", epoch))
+            self._order = (epoch, random.permutation(self.train_split.questions))
+        return self._order[1][step * self.batch : (step + 1) * self.batch]
+
+    def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
+        began = time.monotonic()
+        split, settings = self.train_split, self.settings
+        questions = self.questions_of(epoch, step)
+        rows = split.rows_of(questions)
+        starts = np.zeros(split.questions, np.int64)
+        random = np.random.default_rng(derive(self.seed, "first frame", epoch, step))
+        starts[questions] = random.integers(0, settings.starts, len(questions))
+        descriptive = int((split.category[rows] == 0).sum())
+        totals = torch.zeros(2, device=self.device)
+        for piece in split.pieces(rows, starts, settings.buckets):
+            losses = self.losses(piece, descriptive, len(rows) - descriptive)
+            (losses[0] + settings.option_weight * losses[1]).backward()
+            totals += losses.detach()
+        self.steps_done += 1
+        self.step_seconds += time.monotonic() - began
+        return {
+            "train_loss": totals[0] + settings.option_weight * totals[1],
+            "train_descriptive_loss": totals[0],
+            "train_option_loss": totals[1],
+        }
+
+    def losses(self, piece: Piece, descriptive: int, options: int) -> Tensor:
+        """(2,): the piece's part of the batch's two losses, each a mean over the batch's sequences of that kind."""
+        with autocast(self.settings, self.device):
+            answers, choices = self.model(piece.input.to(self.device))
+        truth = piece.answer.to(self.device)
+        n = piece.descriptive
+        zero = answers.new_zeros((), dtype=torch.float32)
+        ce = F.cross_entropy(answers[:n].float(), truth[:n], reduction="sum") / descriptive if n else zero
+        bce = zero
+        if len(truth) > n:
+            bce = F.binary_cross_entropy_with_logits(choices[n:].float(), truth[n:].float(), reduction="sum") / options
+        return torch.stack([ce, bce])
+
+    def schedule(self, epoch: int, step: int) -> None:
+        total = (self.settings.schedule_epochs or self.settings.epochs) * self.steps
+        factor = rate(epoch * self.steps + step, total, self.settings.warmup)
+        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+
+    def validate(self, epoch: int) -> dict[str, float]:
+        settings, last = self.settings, epoch + 1 == self.settings.epochs
+        if not last and (epoch + 1) % settings.eval_every:
+            return {}
+        questions = np.arange(self.validation.questions)
+        if settings.eval_videos is not None and not last:
+            questions = questions[self.validation.video[self.validation.first] < settings.eval_videos]
+        prediction, logit = answer(self.model, settings, self.validation, questions, self.seed, self.device)
+        rows = self.validation.rows_of(questions)
+        table = predictions_table(self.validation_split, prediction, logit).iloc[rows]
+        metrics = metrics_of(table)
+        values = {**metrics["per_question"], "multiple_choice": metrics["multiple_choice"], "average": metrics["average"]}
+        values |= {f"{name}_per_option": metrics["per_option"][name] for name in CATEGORIES[1:]}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def autocast(settings: AloeSettings, device: str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+
+@torch.no_grad()
+def answer(
+    model: Aloe, settings: AloeSettings, batches: QuestionBatches, questions: np.ndarray, seed: int, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """prediction (R,) int32 and logit (R,) float32 for all rows of the split; rows of other questions hold −1 and NaN."""
+    prediction = np.full(len(batches.video), -1, np.int32)
+    logit = np.full(len(batches.video), np.nan, np.float32)
+    random = np.random.default_rng(derive(seed, "first frame in evaluation"))
+    starts = random.integers(0, settings.starts, batches.questions)
+    if settings.eval_start is not None:
+        starts[:] = settings.eval_start
+    rows = batches.rows_of(questions)
+    for piece in batches.pieces(rows, starts, math.ceil(len(rows) / EVALUATION_ROWS)):
+        with autocast(settings, device):
+            answers, choices = model(piece.input.to(device))
+        n = piece.descriptive
+        best = answers[:n].float().max(1)
+        option = choices[n:].float()
+        logit[piece.rows] = torch.cat([best.values, option]).cpu().numpy()
+        prediction[piece.rows] = torch.cat([best.indices, (option > 0).long()]).cpu().numpy()
+    return prediction, logit
+
+
+def predictions_table(split: Split, prediction: np.ndarray, logit: np.ndarray) -> pd.DataFrame:
+    """The predictions of a split's rows, beside what was asked."""
+    table = split.questions
+    truth = np.asarray(table.answer, np.int32)
+    return pd.DataFrame(
+        {
+            "scene": np.asarray(table.scene, np.int64),
+            "video": np.asarray(table.video, np.int32),
+            "question_id": np.asarray(table.question_id, np.int32),
+            "choice_id": np.asarray(table.choice_id, np.int32),
+            "category": np.array(CATEGORIES)[table.category],
+            "form": np.array(table.forms)[table.form],
+            "truth": truth,
+            "prediction": prediction,
+            "correct": prediction == truth,
+            "logit": logit,
+        }
+    )
+
+
+def rate(step: int, total: int, warmup: float) -> float:
+    """The published schedule at `step` of `total`: linear from 1/100 to 1 over the warm-up share, then a cosine to 1/100."""
+    low = 0.01
+    rising = warmup * total
+    if step < rising:
+        return low + (1 - low) * step / rising
+    done = (step - rising) / max(total - rising, 1)
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def make_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.optim.Optimizer]:
+    """Adam for everything, or Muon for the layers' matrices and Adam for the rest."""
+    parameters = dict(model.named_parameters())
+    matrices = [p for name, p in parameters.items() if ".layers." in name and p.ndim == 2]
+    if settings.optimizer == "adam":
+        return [torch.optim.Adam(parameters.values(), lr=settings.learning_rate)]
+    rest = [p for p in parameters.values() if not any(p is m for m in matrices)]
+    return [
+        torch.optim.Muon(matrices, lr=settings.muon_learning_rate, weight_decay=0.0),
+        torch.optim.Adam(rest, lr=settings.learning_rate),
+    ]
+
+
+def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    """Writes parquet whose bytes depend on the table alone (and pyarrow's version), atomically."""
+    temporary = path.with_suffix(".tmp")
+    predictions.to_parquet(temporary, engine="pyarrow", index=False, compression="zstd")
+    os.replace(temporary, path)
+
+
+def _finished(folder: Path, settings: AloeSettings) -> bool:
+    """True if training is over and only the evaluation is missing."""
+    path = folder / STATE
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["epoch"] == settings.epochs
+
+
+def _peak_memory(device: str) -> float:
+    """Peak memory in MiB: of the device on CUDA, of this process elsewhere."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,204 @@
+"""Training the world model: its steps, its optimizers, and what its validation says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ctt.data.dataset import Dataset, Split
+from ctt.data.windows import Windows
+from ctt.errors import SettingError
+from ctt.job import Job
+from ctt.models.dropout import Dropout
+from ctt.models.losses import Method, draw_slots, step_gradients
+from ctt.models.masking import draw_masked
+from ctt.models.predictor import Predictor
+from ctt.training.rollout import METRICS, load, roll_out
+from ctt.training.settings import WorldModelSettings
+from ctt.training.trainer import Learner, derive, generator, threads, train_segment
+
+__all__ = ["load", "roll_out", "train"]
+VALIDATION_BATCH = 256
+
+
+class WorldModelLearner(Learner):
+    """The predictor with its losses, as a segment trains it."""
+
+    def __init__(
+        self,
+        settings: WorldModelSettings,
+        method: Method,
+        num_masked_slots: int,
+        seed: int,
+        dataset: Dataset,
+        device: str,
+    ) -> None:
+        train = dataset.split("train")
+        count, width = train.slots.shape[2:]
+        if not 0 <= num_masked_slots <= count:
+            raise SettingError(f"num_masked_slots must lie in 0..{count}, got {num_masked_slots}")
+        self.settings, self.method, self.num_masked_slots, self.seed = settings, method, num_masked_slots, seed
+        self.slots, self.device, self.precision = count, torch.device(device), settings.precision
+        self.windows = windows_of(settings, train)
+        self.drawn = min(settings.windows.per_epoch or self.windows.count, self.windows.count)
+        self.steps = self.drawn // settings.batch_size
+        if self.steps == 0:
+            raise SettingError(
+                f"world_model.batch_size {settings.batch_size} is more than the {self.drawn} windows of an epoch"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(seed, "weights"))
+            self.model = Predictor(settings, width).to(self.device)
+        self.predictor: Predictor = self.model
+        if settings.compile:
+            self.model.compile()
+        self.optimizers = optimizers_for(self.model, settings)
+        self.validation = Validation(settings, dataset.split("validation"))
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
+        settings, method = self.settings, self.method
+        size = settings.batch_size
+        index = self._epoch_order(epoch)[step * size : (step + 1) * size]
+        slots = torch.from_numpy(self.windows.gather(index)).to(self.device)
+        visible = None
+        if settings.loss_on == "visible":
+            visible = torch.from_numpy(self.windows.visible(index)).to(self.device)
+        inv, suf = (method.inv_weight, method.suf_weight) if method.active(epoch) else (0.0, 0.0)
+        masked = draw_masked(
+            settings.masking, self.num_masked_slots, size, self.slots, self._rng("masked", epoch, step)
+        )
+        draws = draw_slots(
+            masked, inv > 0, suf > 0, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)
+        )
+        dropout = None
+        if settings.dropout > 0:
+            seed = derive(self.seed, "dropout", epoch, step)
+            dropout = Dropout(settings.dropout, settings.dropout_kind, seed, self.device)
+        return step_gradients(
+            self.predictor,
+            slots,
+            draws,
+            inv_weight=inv,
+            suf_weight=suf,
+            threshold=method.adj_threshold,
+            graph=settings.graph,
+            share_dropout=settings.share_dropout,
+            dropout=dropout,
+            micro_batch=settings.micro_batch,
+            visible=visible,
+        )
+
+    def validate(self, epoch: int) -> dict[str, float]:
+        errors = self.validation.errors(self.predictor, self.device)
+        return {"validation_error": errors["error"], "validation_error_visible": errors["error_visible"]}
+
+    def _rng(self, purpose: str, epoch: int, step: int) -> torch.Generator:
+        return generator(self.seed, purpose, epoch, step)
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        """The epoch's windows in the order in which its steps read them; the last partial batch is left out."""
+        if self._order[0] != epoch:
+            order = torch.randperm(self.windows.count, generator=self._rng("order", epoch, 0))
+            self._order = (epoch, order[: self.drawn].numpy())
+        return self._order[1]
+
+
+class Validation:
+    """The windows the world model is measured on, and what trivial predictions reach there."""
+
+    def __init__(self, settings: WorldModelSettings, split: Split) -> None:
+        self.history = settings.history_size
+        self.windows = windows_of(settings, split)
+        count = min(settings.windows.validation or self.windows.count, self.windows.count)
+        chosen = torch.randperm(self.windows.count, generator=generator(0, "validation windows"))[:count]
+        self.index = chosen.sort().values.numpy()
+
+    def errors(self, predictor: Predictor, device: torch.device) -> dict[str, float]:
+        """Mean squared error of the P predicted frames over all windows, overall and where the object is in view."""
+        return self._mean("error", lambda history, _: predictor.predict(history.to(device)).cpu())
+
+    def trivial(self) -> dict[str, float]:
+        """The same errors of repeating the last frame, and of extrapolating the last two."""
+        return self._mean("copy_last", lambda h, p: h[:, -1:].expand(-1, p, -1, -1)) | self._mean(
+            "linear", _extrapolate
+        )
+
+    def _mean(self, name: str, predict: Any) -> dict[str, float]:
+        total = seen = cells = seen_cells = 0.0
+        for first in range(0, len(self.index), VALIDATION_BATCH):
+            index = self.index[first : first + VALIDATION_BATCH]
+            window = torch.from_numpy(self.windows.gather(index))
+            visible = torch.from_numpy(self.windows.visible(index))[:, self.history :]
+            history, truth = window[:, : self.history], window[:, self.history :]
+            with torch.no_grad():
+                error = (predict(history, truth.shape[1]) - truth).double().square().mean(-1)
+            total, cells = total + float(error.sum()), cells + error.numel()
+            seen, seen_cells = seen + float((error * visible).sum()), seen_cells + int(visible.sum())
+        return {name: total / cells, f"{name}_visible": seen / max(seen_cells, 1)}
+
+
+def _extrapolate(history: Tensor, frames: int) -> Tensor:
+    """(B,H,S,D) → (B,frames,S,D) by the last step's change; with one frame of history, a copy."""
+    change = history[:, -1:] - history[:, -2:-1] if history.shape[1] > 1 else torch.zeros_like(history[:, -1:])
+    return history[:, -1:] + change * torch.arange(1, frames + 1, dtype=history.dtype)[:, None, None]
+
+
+def windows_of(settings: WorldModelSettings, split: Split) -> Windows:
+    """The split's windows; `visible` is known to them where the data knows it."""
+    return Windows(
+        split.slots,
+        settings.history_size,
+        settings.num_preds,
+        settings.frameskip,
+        settings.windows.all_starts,
+        visible=split.visible,
+    )
+
+
+def optimizers_for(model: nn.Module, settings: WorldModelSettings) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the layers' matrices and AdamW for the rest."""
+    matrices = []
+    if settings.optimizer == "muon":
+        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("transformer.layers.")]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=rate, weight_decay=decay, fused=True)]
+    if matrices:
+        made.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return made
+
+
+def train(
+    settings: WorldModelSettings,
+    method: Method,
+    num_masked_slots: int,
+    seed: int,
+    dataset: Dataset,
+    *,
+    start: Path | None = None,
+    epoch_start: int = 0,
+    epoch_end: int,
+    job: Job,
+) -> dict[str, Any]:
+    """Trains the epochs [epoch_start, epoch_end) from the state in `start` (None: initial weights) into `job.folder`.
+
+    The CTT losses act in the epochs ≥ method.start_epoch. Writes the state and `metrics.json`, and returns the latter:
+    {"validation": {"error", "error_visible", "copy_last", "copy_last_visible", "linear", "linear_visible"}}, mean
+    squared errors of the predicted frames. Raises SettingError before any work, Diverged, Interrupted.
+    """
+    with threads(job.threads):
+        learner = WorldModelLearner(settings, method, num_masked_slots, seed, dataset, job.device)
+        train_segment(learner, seed=seed, start=start, epoch_start=epoch_start, epoch_end=epoch_end, job=job)
+        learner.model.eval()
+        metrics = {
+            "validation": learner.validation.errors(learner.predictor, learner.device) | learner.validation.trivial()
+        }
+    (job.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return metrics

@@ -1,0 +1,44 @@
+"""ctt's seam to Hydra's multirun: the sweeper hands the command line to ctt.launch.run and the launcher to it as well."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any, List
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class CttSweeperConf:
+    """Config node of the sweeper."""
+
+    _target_: str = "hydra_plugins.ctt_sweeper.CttSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="ctt", node=CttSweeperConf, provider="ctt")
+
+
+class CttSweeper(Sweeper):
+    """Compiles a multirun to the least work and runs it in waves by whichever launcher is configured."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keeps the master config and makes the launcher."""
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: List[str]) -> Any:
+        """Runs the sweep; ends the process with ctt's exit code."""
+        from ctt.cli import report_errors
+        from ctt.config import to_config
+        from ctt.launch.run import run_sweep
+
+        values = self.config.copy()
+        with open_dict(values):
+            del values["hydra"]
+        launch = lambda jobs, first: self.launcher.launch(jobs, initial_job_idx=first)  # noqa: E731
+        sys.exit(report_errors(lambda: run_sweep(to_config(values), arguments, launch)))

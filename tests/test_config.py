@@ -1,0 +1,109 @@
+"""Config: every shipped YAML composes, typos stop with a name, values are typed."""
+
+import dataclasses
+import itertools
+
+import pytest
+
+from ctt.config import (
+    GROUPS,
+    RENAMED,
+    Config,
+    check_key,
+    compose,
+    config_root,
+    from_dict,
+    identity,
+    known_keys,
+    with_value,
+)
+from ctt.errors import SettingError
+
+CHOICES = {
+    group: sorted(p.stem for p in (config_root() / "conf" / group).glob("*.yaml")) for group in GROUPS if group != "launch"
+}
+CHOICES["launch"] = sorted(p.stem for p in (config_root() / "launch").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group, choice", [(g, c) for g, cs in CHOICES.items() for c in cs])
+def test_every_shipped_group_file_composes(group: str, choice: str) -> None:
+    assert isinstance(compose([f"{group}={choice}"]), Config)
+
+
+def test_there_are_the_recipes_the_design_names() -> None:
+    assert {"default", "reference", "paper", "mini"} <= set(CHOICES["world_model"])
+    assert {"default", "reference", "mini"} <= set(CHOICES["aloe"])
+    assert {"mini", "synthetic", "clevrer"} <= set(CHOICES["data"])
+    assert {"inproc", "local", "slurm"} <= set(CHOICES["launch"])
+
+
+def test_recipes_differ() -> None:
+    for group in ("world_model", "aloe", "data"):
+        marks = [identity(compose([f"{group}={c}"])) for c in CHOICES[group] if c != "default"]
+        assert all(a != b for a, b in itertools.combinations(marks, 2))
+
+
+def test_the_paper_recipe_masks_four_slots_and_the_reference_two() -> None:
+    assert compose(["world_model=paper"]).num_masked_slots == 4
+    assert compose(["world_model=reference"]).num_masked_slots == 2
+
+
+@pytest.mark.parametrize("overrides, words", [
+    (["ctt_inv_wieght=0.2"], "ctt_inv_wieght"),
+    (["world_model.epochs=many"], "epochs"),
+    (["world_model=minni"], "minni"),
+    (["ctt_inv_weight=-1"], "ctt_inv_weight must be at least 0"),
+    (["ctt_start_epoch=1.5"], "ctt_start_epoch"),
+])
+def test_mistakes_are_named(overrides, words) -> None:
+    with pytest.raises(SettingError, match=words):
+        compose(overrides)
+
+
+def test_a_typo_is_answered_with_the_right_name() -> None:
+    with pytest.raises(SettingError, match="did you mean ctt_inv_weight"):
+        check_key("ctt_inv_wieght")
+    with pytest.raises(SettingError, match="world_model.epochs"):
+        check_key("world_model.epoch")
+    for key in known_keys():
+        check_key(key)
+
+
+def test_the_published_trainers_keys_are_translated() -> None:
+    for key, ours in RENAMED.items():
+        with pytest.raises(SettingError, match="published trainer's name"):
+            check_key(key)
+        assert ours.split()[0].rstrip(",") in known_keys() or ours.startswith("data.slots")
+
+
+def test_values_are_typed_and_bounded() -> None:
+    config = with_value(Config(), "ctt_inv_weight", 1)
+    assert isinstance(config.ctt_inv_weight, float)
+    assert with_value(config, "world_model.graph.frames", "mean").world_model.graph.frames == "mean"
+    for key, value in [("ctt_inv_weight", "x"), ("world_model.graph.frames", "meen"), ("world_model.graph", {"frames": "sum"})]:
+        with pytest.raises(SettingError, match=key.rsplit(".", 1)[-1]):
+            with_value(Config(), key, value)
+
+
+def test_a_config_survives_its_dict() -> None:
+    config = with_value(compose(["world_model=mini", "aloe=mini", "data=mini"]), "ctt_suf_weight", 0.1)
+    assert from_dict(dataclasses.asdict(config)) == config
+
+
+def test_where_a_run_goes_is_no_part_of_what_it_is() -> None:
+    config = compose(["data=mini"])
+    moved = dataclasses.replace(config, store="elsewhere", device="cpu", sweep="x")
+    assert identity(moved) == identity(config)
+    assert identity(with_value(config, "world_model.epochs", 7)) != identity(config)
+    assert identity(with_value(config, "world_model.threads", 2)) == identity(config)
+
+
+def test_every_setting_explains_itself() -> None:
+    def walk(cls, prefix=""):
+        for field in dataclasses.fields(cls):
+            yield prefix + field.name, field.metadata.get("help", "")
+            if dataclasses.is_dataclass(field.default_factory):
+                yield from walk(field.default_factory, f"{prefix}{field.name}.")
+
+    for name, text in walk(Config):
+        assert len(text) > 5, f"{name} has no help"

@@ -1,0 +1,81 @@
+"""The rooms: each imports only rooms above it, and the heavy libraries live in one room each."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = (
+    ("errors",),
+    ("settings",),
+    ("job",),
+    ("data",),
+    ("models",),
+    ("training",),
+    ("store",),
+    ("stages",),
+    ("config",),
+    ("sweep",),
+    ("plan",),
+    ("report",),
+    ("tracking",),
+    ("launch",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
+ONLY_IN = {"lightning": "training", "mlflow": "tracking", "pymunk": "data", "submitit": "launch"}
+FILES = sorted((ROOT / "ctt").rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by full name"
+            module = node.module or ""
+            names |= {f"{module}.{alias.name}" for alias in node.names} | {module}
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "ctt").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
+    own = room(path)
+    if own == "__init__":
+        assert not any(n.startswith("ctt") for n in imports(path))
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "ctt" and len(parts) > 1 and parts[1] in LEVEL:
+            assert LEVEL[parts[1]] < LEVEL[own] or parts[1] == own, f"{own} must not import {name}"
+        if parts[0] in ONLY_IN:
+            assert own == ONLY_IN[parts[0]], f"only ctt/{ONLY_IN[parts[0]]} imports {parts[0]}, not {path}"
+        if own == "data":
+            assert parts[0] not in ("hydra", "omegaconf") and not name.startswith("torch.nn"), f"{path} imports {name}"
+        if own in ("plan", "report"):
+            assert parts[0] not in ("hydra", "omegaconf"), f"{path} imports {name}"
+
+
+def test_every_room_has_a_level() -> None:
+    present = {room(p) for p in FILES} - {"__init__"}
+    assert present == set(LEVEL)
+
+
+def test_the_top_level_is_what_the_design_says() -> None:
+    allowed = {"ctt", "conf", "sweeps", "launch", "analysis", "tests", "hydra_plugins"}
+    import subprocess
+
+    tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
+    if tracked.returncode != 0:
+        folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")} & allowed
+    else:
+        folders = {line.split("/")[0] for line in tracked.stdout.splitlines() if "/" in line and line[0] != "."}
+    assert folders <= allowed

@@ -1,0 +1,305 @@
+"""Tracking against a real MLflow: databases in SQLite, and a server on loopback that is killed and comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctt.errors import SettingError, StoreError
+from ctt.job import Job
+from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings, database_path, prepare_database, serve
+
+SQLITE = TrackingSettings(every=0.2)
+CATEGORIES = {"descriptive": 80.0, "predictive": 61.5}
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make its tables; tests that don't test that copy them from here."""
+    return prepare_database(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_database: Path) -> Path:
+    root = tmp_path / "store"
+    root.mkdir()
+    shutil.copy(empty_database, root / "mlflow.db")
+    return root
+
+
+def stage(store: Path, kind: str, key: str) -> TrackedStage:
+    finished, working = store / "artifacts" / key, store / "work" / key
+    return TrackedStage(kind, key, finished, working, store / "failures" / key)
+
+
+def run(store: Path, name: str = "ctt-1", stages: tuple[TrackedStage, ...] | None = None, **changes: Any) -> TrackedRun:
+    values: dict[str, Any] = dict(
+        sweep="demo",
+        name=name,
+        point=name.rsplit("-", 1)[0],
+        seed=1,
+        tags={"git_commit": "abc123"},
+        params={"ctt_inv_weight": 0.2, "world_model.epochs": 3, "data.note": "x" * 7000, "graph.frames": "sum"},
+        stages=(stage(store, "world_model", f"wm-{name}"), stage(store, "vqa", f"vqa-{name}"))
+        if stages is None
+        else stages,
+    )
+    return TrackedRun(**{**values, **changes})
+
+
+def work(stage: TrackedStage, steps: range, **metrics: float) -> None:
+    """Does what a stage's job does: appends a line of metrics for each step."""
+    assert isinstance(stage.working, Path)
+    stage.working.mkdir(parents=True, exist_ok=True)
+    job = Job(stage.working)
+    for step in steps:
+        job.log(step, **(metrics or {"train_loss": 1.0 / step}))
+
+
+def finish(stage: TrackedStage, **finals: Any) -> None:
+    assert isinstance(stage.working, Path)
+    stage.working.mkdir(parents=True, exist_ok=True)
+    (stage.working / "metrics.json").write_text(json.dumps(finals))
+    stage.finished.parent.mkdir(parents=True, exist_ok=True)
+    stage.working.rename(stage.finished)
+
+
+def rows(database: Path, question: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Reads the database behind MLflow's back: what is really in it, duplicates and all."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        return connection.execute(question, values).fetchall()
+
+
+def metrics(store: Path) -> list[tuple[Any, ...]]:
+    """(run name, metric, step, value, time) of every point in the database, sorted."""
+    return rows(
+        database_path(store),
+        "SELECT name, key, step, value, timestamp FROM metrics JOIN runs USING (run_uuid) ORDER BY 1, 2, 3, 5",
+    )
+
+
+def curve(store: Path, name: str, key: str) -> list[tuple[int, float]]:
+    return [(step, value) for run, metric, step, value, _ in metrics(store) if (run, metric) == (name, key)]
+
+
+def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path) -> None:
+    one = run(store)
+    model, vqa = one.stages
+    work(model, range(1, 4))
+    line = json.loads((model.working / "metrics.jsonl").read_text().splitlines()[1])
+    assert Syncer(SQLITE, store, [one]).sync_once() == 3
+    [(status,)] = rows(database_path(store), "SELECT status FROM runs")
+    assert status == "RUNNING"
+    finish(model, validation={"error": 0.015, "copy_last": 0.04})
+    finish(vqa, per_question=CATEGORIES, average=70.25)
+    assert Syncer(SQLITE, store, [one]).sync_once() == 5
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+    [seen] = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    assert seen.info.run_name == "ctt-1" and seen.info.status == "FINISHED"
+    history = client.get_metric_history(seen.info.run_id, "world_model/train_loss")
+    assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert history[1].timestamp == round(line["t"] * 1000), "the original time"
+    assert seen.info.start_time == history[0].timestamp
+    assert {k: v for k, v in seen.data.metrics.items() if not k.startswith("world_model")} == {
+        "accuracy/descriptive": 80.0,
+        "accuracy/predictive": 61.5,
+        "accuracy/average": 70.25,
+        "error/world_model": 0.015,
+    }
+    assert seen.data.params["ctt_inv_weight"] == "0.2" and seen.data.params["world_model.epochs"] == "3"
+    assert len(seen.data.params["data.note"]) == 6000, "MLflow's limit"
+    tags = seen.data.tags
+    assert (tags["ctt.sweep"], tags["ctt.point"], tags["ctt.seed"]) == ("demo", "ctt", "1")
+    assert tags["ctt.key.vqa"] == "vqa-ctt-1" and tags["mlflow.source.git.commit"] == "abc123"
+    assert seen.info.artifact_uri.startswith((store / "mlflow-artifacts").as_uri())
+    config = json.loads((Path(seen.info.artifact_uri.removeprefix("file://")) / "config.json").read_text())
+    assert config["data.note"] == "x" * 7000, "in full"
+
+
+def test_syncing_twice_changes_nothing(store: Path) -> None:
+    one = run(store)
+    work(one.stages[0], range(1, 6))
+    syncer = Syncer(SQLITE, store, [one])
+    assert syncer.sync_once() == 5
+    finish(one.stages[0], validation={"error": 0.5})
+    finish(one.stages[1], per_question=CATEGORIES)
+    syncer.sync_once()
+    before = database_path(store).read_bytes()
+    assert syncer.sync_once() == 0
+    assert Syncer(SQLITE, store, [one]).sync_once() == 0
+    assert database_path(store).read_bytes() == before
+
+
+@pytest.mark.parametrize("loss", ["absent", "damaged", "distrusted"])
+def test_a_lost_cursor_is_rebuilt_without_duplicates(store: Path, loss: str) -> None:
+    one = run(store)
+    work(one.stages[0], range(1, 6))
+    Syncer(SQLITE, store, [one]).sync_once()
+    before = metrics(store)
+    for path in (store / "tracking").rglob("*.json"):
+        if loss == "absent":
+            path.unlink()
+        elif loss == "damaged":
+            path.write_text("{")
+    # Other times must not make second values: the file is written anew, as after going back to a checkpoint.
+    path = one.stages[0].working / "metrics.jsonl"
+    path.write_text(path.read_text().replace('{"t": 1', '{"t": 2'))
+    assert Syncer(SQLITE, store, [one], rebuild=loss == "distrusted").sync_once() == 0
+    assert metrics(store) == before
+    work(one.stages[0], range(6, 7))
+    assert Syncer(SQLITE, store, [one]).sync_once() == 1
+    assert len(rows(database_path(store), "SELECT 1 FROM runs")) == 1
+
+
+def test_work_that_went_back_to_its_checkpoint_gives_one_value_a_step(store: Path) -> None:
+    one = run(store)
+    model = one.stages[0]
+    work(model, range(1, 6))
+    syncer = Syncer(SQLITE, store, [one])
+    syncer.sync_once()
+    Job(model.working).rewind(3)
+    time.sleep(0.01)
+    work(model, range(4, 8))
+    assert syncer.sync_once() == 2
+    assert curve(store, "ctt-1", "world_model/train_loss") == [(s, 1 / s) for s in range(1, 8)]
+
+
+def test_two_numbers_of_a_step_written_apart_both_arrive_and_half_lines_wait(store: Path) -> None:
+    one = run(store)
+    model = one.stages[0]
+    work(model, range(1, 2), train_loss=1.0)
+    syncer = Syncer(SQLITE, store, [one])
+    assert syncer.sync_once() == 1
+    work(model, range(1, 2), validation_error=2.0)
+    with open(model.working / "metrics.jsonl", "a") as file:
+        file.write('{"t": 5.0, "step": 2, "train_')
+    assert syncer.sync_once() == 1
+    with open(model.working / "metrics.jsonl", "a") as file:
+        file.write('loss": NaN}\nnot json\n{"t": 6.0, "step": 3, "train_loss": 0.5, "note": "text", "ok": true}\n')
+    assert syncer.sync_once() == 2
+    assert [step for step, _ in curve(store, "ctt-1", "world_model/train_loss")] == [1, 2, 3]
+    assert rows(database_path(store), "SELECT step FROM metrics WHERE is_nan = 1") == [(2,)]
+
+
+def test_a_forked_run_shows_its_trunk_as_its_own(store: Path) -> None:
+    trunk = stage(store, "world_model", "state-10")
+    forks = [
+        run(store, name, (trunk, stage(store, "world_model", f"state-30-{name}"))) for name in ("baseline-1", "ctt-1")
+    ]
+    work(trunk, range(1, 11))
+    finish(trunk, validation={"error": 0.9})
+    for fork in forks:
+        work(fork.stages[1], range(11, 31))
+        finish(fork.stages[1], validation={"error": 0.1})
+    Syncer(SQLITE, store, forks).sync_once()
+    for fork in forks:
+        assert curve(store, fork.name, "world_model/train_loss") == [(s, 1 / s) for s in range(1, 31)]
+        assert curve(store, fork.name, "error/world_model") == [(0, 0.1)], "the last state's, not the trunk's"
+    parents = rows(database_path(store), "SELECT value FROM tags WHERE key = 'ctt.fork_parent'")
+    assert parents == [("state-10",)] * 2
+
+
+def test_differences_to_the_baseline_of_the_same_seed(store: Path) -> None:
+    base = run(store, "base-1", (stage(store, "vqa", "b1"),), baseline=True)
+    other = run(store, "ctt-1", (stage(store, "vqa", "c1"),))
+    lonely = run(store, "ctt-2", (stage(store, "vqa", "c2"),), seed=2)
+    finish(other.stages[0], per_question={"predictive": 60.0})
+    finish(lonely.stages[0], per_question={"predictive": 10.0})
+    syncer = Syncer(SQLITE, store, [base, other, lonely])
+    syncer.sync_once()
+    assert curve(store, "ctt-1", "difference/predictive") == []
+    finish(base.stages[0], per_question={"predictive": 62.5})
+    syncer.sync_once()
+    found = [(name, value) for name, key, _, value, _ in metrics(store) if key == "difference/predictive"]
+    assert found == [("ctt-1", -2.5)]
+
+
+def test_failed_then_continued_then_finished(store: Path) -> None:
+    one = run(store, stages=(stage(store, "world_model", "wm"),))
+    work(one.stages[0], range(1, 3))
+    syncer = Syncer(SQLITE, store, [one])
+
+    def status() -> str:
+        syncer.sync_once()
+        return rows(database_path(store), "SELECT status FROM runs")[0][0]
+
+    assert status() == "RUNNING"
+    time.sleep(0.02)
+    one.stages[0].failure.mkdir(parents=True)
+    (one.stages[0].failure / "1.json").write_text("{}")
+    assert status() == "FAILED"
+    time.sleep(0.02)
+    work(one.stages[0], range(3, 4))
+    assert status() == "RUNNING"
+    finish(one.stages[0])
+    assert status() == "FINISHED"
+
+
+def test_tables_become_artifacts_of_the_sweeps_own_run(store: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.md"
+    table.write_text("first")
+    one = run(store)
+    work(one.stages[0], range(1, 3))
+    syncer = Syncer(SQLITE, store, [one])
+    assert syncer.finish([table], "demo") is True
+    [(uri,)] = rows(
+        database_path(store),
+        "SELECT artifact_uri FROM runs JOIN tags USING (run_uuid) WHERE key='ctt.kind' AND value='sweep'",
+    )
+    copy = Path(uri.removeprefix("file://")) / "table.md"
+    assert copy.read_text() == "first"
+    table.write_text("second!")
+    Syncer(SQLITE, store, [one]).sync_once()
+    assert copy.read_text() == "second!"
+    assert len(rows(database_path(store), "SELECT 1 FROM runs")) == 2
+
+
+def test_a_run_that_mlflow_refuses_holds_no_other_up(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bad, good = run(store, "bad-1"), run(store, "good-1")
+    for one in (bad, good):
+        work(one.stages[0], range(1, 3))
+    path = bad.stages[0].working / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"t": 1e30, "step": 9, "loss": 1.0}\n')
+    syncer = Syncer(SQLITE, store, [bad, good])
+    syncer.sync_once()
+    syncer.sync_once()
+    assert len(curve(store, "good-1", "world_model/train_loss")) == 2
+
+
+def test_odd_names_are_made_fit(store: Path) -> None:
+    one = run(store)
+    work(one.stages[0], range(1, 2), **{"loss (%)": 1.0, "../up": 2.0, "x" * 300: 3.0})
+    assert Syncer(SQLITE, store, [one]).sync_once() == 3
+    names = {key for _, key, *_ in metrics(store)}
+    assert "world_model/loss ___" in names and "world_model/_/up" in names and max(map(len, names)) == 250
+
+
+def test_off_does_nothing(tmp_path: Path) -> None:
+    one = run(tmp_path)
+    work(one.stages[0], range(1, 3))
+    syncer = Syncer(TrackingSettings(kind="off"), tmp_path, [one])
+    assert syncer.sync_once() == 0 and syncer.finish([], "demo") is False
+    assert not database_path(tmp_path).exists()
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    for wrong in (dict(kind="server"), dict(uri="http://x"), dict(experiment="{name}"), dict(kind="files")):
+        with pytest.raises(SettingError):
+            TrackingSettings(**wrong)
+    assert TrackingSettings(kind="server", uri="http://h:1/").address(Path("/s")) == "http://h:1"

@@ -1,0 +1,38 @@
+"""A sweep so small that a whole run takes seconds: the settings that tests which build real stages share."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TINY = [
+    "data=mini", "data.train=24", "data.validation=12", "data.workers=1",
+    "world_model=mini", "world_model.epochs=3", "world_model.windows.per_epoch=256", "world_model.windows.validation=128",
+    "aloe=mini", "aloe.epochs=1", "aloe.eval_videos=4", "device=cpu",
+]  # fmt: skip
+TINY_SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0,1"]
+
+
+def environment(store: Path) -> dict[str, str]:
+    return {**os.environ, "CTT_STORE": str(store), "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
+
+
+def ctt(store: Path, *words: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Runs the command line on a store; fails with its output if it does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ctt", *words], env=environment(store), capture_output=True, text=True, timeout=timeout
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"ctt {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def artifacts(store: Path) -> dict[str, dict[str, str]]:
+    """{key: {file: sha256}} of everything in a store, without the files that hold times."""
+    out = {}
+    for manifest in store.glob("artifacts/*/*/manifest.json"):
+        files = json.loads(manifest.read_text())["files"]
+        timeless = {n: f["sha256"] for n, f in files.items() if n not in ("metrics.jsonl", "metrics.json")}
+        out[manifest.parent.name] = timeless
+    return out

@@ -1,0 +1,99 @@
+"""What a sequence of a batch holds, against a loader that builds one sequence at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from ctt.data.vocab import tokenise
+from ctt.models.aloe_settings import AloeSettings
+from ctt.training.question_batches import QuestionBatches
+from tests.training.toy_questions import make
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    dataset, _ = make(tmp_path_factory.mktemp("toy"), train=6, validation=2)
+    split = dataset.split("train")
+    # every frame of every slot can be told from every other
+    marked = np.arange(6 * 128 * 7, dtype=np.float32).reshape(6, 128, 7, 1) + np.zeros(128, np.float32)
+    predicted = -1 - np.arange(6 * 32 * 7, dtype=np.float32).reshape(6, 32, 7, 1) + np.zeros(128, np.float32)
+    split.slots = marked
+    return split, predicted
+
+
+def frames_of(settings: AloeSettings, category: str, start: int, rollouts: bool) -> list[int]:
+    """The frames a question sees, by the published rule and its two extensions."""
+    stride = 128 // settings.frames
+    frames = [start + stride * k for k in range(settings.frames)]
+    if rollouts and (category == "predictive" or settings.rollout_frames == "all"):
+        if settings.predicted_frames is None and settings.rollout_frames == "predictive":
+            return [frame + 32 for frame in frames]
+        more = [f for f in range(start, 160, stride) if f >= 128]
+        return frames + more[: settings.predicted_frames or 32 // stride]
+    return frames
+
+
+@given(
+    st.sampled_from([(25, None), (25, 6), (25, 3), (16, None), (16, 4), (10, 2)]),
+    st.sampled_from(["predictive", "all"]),
+    st.booleans(),
+    st.integers(1, 6),
+    st.integers(0, 10_000),
+)
+@hypothesis_settings(max_examples=40, deadline=None)
+def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(toy, sizes, which, with_rollouts, pieces, seed):
+    split, predicted = toy
+    frames, predicted_frames = sizes
+    settings = AloeSettings(frames=frames, predicted_frames=predicted_frames, rollout_frames=which)
+    batches = QuestionBatches(settings, split, predicted if with_rollouts else None)
+    random = np.random.default_rng(seed)
+    chosen = random.permutation(batches.questions)[: random.integers(1, batches.questions)]
+    starts = random.integers(0, settings.starts, batches.questions)
+    table, whole = split.questions, np.concatenate([split.slots, predicted], 1)
+    rows = batches.rows_of(chosen)
+    assert sorted(rows) == sorted(
+        r for q in chosen for r in range(len(table.video)) if batches.question[r] == q
+    )
+    seen = []
+    for piece in batches.pieces(rows, starts, pieces):
+        text = np.zeros((len(piece.rows), 32), np.int64)
+        text[:, piece.input.columns.numpy()] = piece.input.text.numpy()
+        for i, row in enumerate(piece.rows):
+            seen.append(row)
+            category = ["descriptive", "explanatory", "predictive", "counterfactual"][table.category[row]]
+            want = frames_of(settings, category, starts[batches.question[row]], with_rollouts)
+            owner = int(piece.input.owner[i])
+            got = [piece.input.given[owner].numpy()]
+            if piece.input.added is not None:
+                got.append(piece.input.added[owner].numpy())
+            np.testing.assert_array_equal(np.concatenate(got), whole[table.video[row], want])
+            words = [*table.question_tokens[row], *table.choice_tokens[row]]
+            np.testing.assert_array_equal(text[i], words)
+            assert bool(piece.input.descriptive[i]) == (category == "descriptive") == (i < piece.descriptive)
+            assert int(piece.answer[i]) == table.answer[row]
+    assert sorted(seen) == sorted(rows)
+
+
+def test_questions_keep_their_choices_together(toy) -> None:
+    split, _ = toy
+    batches = QuestionBatches(AloeSettings(), split, None)
+    table = split.questions
+    groups = {(int(v), int(q)) for v, q in zip(table.video, table.question_id, strict=True)}
+    assert batches.questions == len(groups) == 6 * 5
+    for question in range(batches.questions):
+        rows = batches.rows_of(np.array([question]))
+        assert len({(int(table.video[r]), int(table.question_id[r])) for r in rows}) == 1
+        assert (table.choice_id[rows] == (np.arange(len(rows)) if table.category[rows[0]] else [-1])).all()
+
+
+def test_texts_are_the_tokeniser_s(toy) -> None:
+    split, _ = toy
+    row = int(np.flatnonzero(split.questions.category == 2)[0])
+    words = tokenise("What will happen next?")
+    batches = QuestionBatches(AloeSettings(), split, None)
+    assert batches.text[row, :20].tolist() == words + [0] * (20 - len(words))
+    assert batches.text[row, 20:].any()

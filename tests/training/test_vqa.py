@@ -1,0 +1,199 @@
+"""ALOE's training: what it learns, that interruptions leave no trace, and what its files say."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ctt.data.accuracy import metrics_of
+from ctt.errors import Interrupted
+from ctt.job import Job, read_metrics
+from ctt.models.aloe_settings import AloeSettings
+from ctt.training import vqa
+from ctt.training.vqa import VqaLearner, evaluate, rate, train
+from tests.training.toy_questions import make
+
+SMALL = dict(
+    layers=2, heads=4, width=32, ffn=64, dropout=0.0, equal_layers=False, tokens="trajectory", frames=8, predicted_frames=2,
+    batch_size=32, buckets=2, learning_rate=3e-3, epochs=2,
+)
+FILES = ("model.safetensors", "optimizer.safetensors", "predictions.parquet")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("toy"), train=200, validation=60)
+
+
+def run(folder, toy, seed=0, rollouts=True, **changes):
+    """Trains into `folder`; returns the metrics."""
+    dataset, predicted = toy
+    folder.mkdir(exist_ok=True)
+    return train(AloeSettings(**(SMALL | changes)), seed, dataset, predicted if rollouts else None, job=Job(folder))
+
+
+def bytes_of(folder) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
+    """And without rollouts predictive questions stay at their blind level while the others are learnt."""
+    with_rollouts = run(tmp_path / "a", toy, optimizer="muon", epochs=6)
+    assert with_rollouts["per_question"]["descriptive"] > 90 > with_rollouts["blind"]["per_question"]["descriptive"] + 15
+    assert with_rollouts["per_option"]["explanatory"] > 85
+    assert with_rollouts["per_option"]["predictive"] > 85
+    without = run(tmp_path / "b", toy, rollouts=False, optimizer="muon", epochs=6)
+    assert without["per_question"]["descriptive"] > 90
+    assert without["per_option"]["predictive"] < without["blind"]["per_option"]["predictive"] + 8
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypatch, optimizer) -> None:
+    changes = dict(optimizer=optimizer, dropout=0.1, dropout_kind="cheap")
+    run(tmp_path / "whole", toy, **changes)
+    calls, gradients = [], VqaLearner.gradients
+
+    def counted(self, epoch, step):
+        calls.append((epoch, step))
+        return gradients(self, epoch, step)
+
+    monkeypatch.setattr(VqaLearner, "gradients", counted)
+    monkeypatch.setattr(Job, "stopping", property(lambda job: len(calls) == 3 or len(calls) == 41))
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            run(tmp_path / "cut", toy, **changes)
+    monkeypatch.setattr(Job, "stopping", False)
+    run(tmp_path / "cut", toy, **changes)
+    assert len(calls) == len(set(calls)) == 2 * (200 * 5 // 32)
+    assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
+    lines = [[{k: v for k, v in line.items() if k != "t"} for line in read_metrics(tmp_path / f / "metrics.jsonl")] for f in ("cut", "whole")]
+    assert lines[0] == lines[1] and len(lines[0]) == 2
+
+
+def test_a_finished_training_is_only_evaluated_again(tmp_path, toy, monkeypatch) -> None:
+    run(tmp_path / "a", toy)
+    before = bytes_of(tmp_path / "a")
+    (tmp_path / "a" / "predictions.parquet").unlink()
+    monkeypatch.setattr(VqaLearner, "gradients", None)
+    run(tmp_path / "a", toy)
+    assert bytes_of(tmp_path / "a") == before
+
+
+def test_seeds(tmp_path, toy) -> None:
+    """`aloe_seed` replaces the run's seed; null means derived from it."""
+    for name, seed, aloe_seed in (("a", 1, None), ("b", 2, None), ("c", 2, 1), ("d", 1, None)):
+        run(tmp_path / name, toy, seed=seed, aloe_seed=aloe_seed, epochs=1)
+    a, b, c, d = (bytes_of(tmp_path / name) for name in "abcd")
+    assert a == c == d
+    assert a["model.safetensors"] != b["model.safetensors"]
+
+
+def test_files_agree_with_each_other(tmp_path, toy) -> None:
+    dataset, rollouts = toy
+    metrics = run(tmp_path / "a", toy)
+    table = pd.read_parquet(tmp_path / "a" / "predictions.parquet")
+    questions = dataset.split("validation").questions
+    assert len(table) == len(questions.video)
+    assert (table["truth"].to_numpy() == questions.answer).all()
+    assert (table["correct"] == (table["prediction"] == table["truth"])).all()
+    options = table["category"] != "descriptive"
+    assert ((table["logit"] > 0) == (table["prediction"] == 1))[options].all()
+    assert set(table["category"]) == {"descriptive", "explanatory", "predictive"}
+    written = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    recounted = metrics_of(table)
+    assert {name: written[name] for name in recounted} == recounted
+    assert written["last"] == {"epoch": 2, "average": recounted["average"]}
+    lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
+    assert lines[-1]["average"] == recounted["average"] and lines[-1]["explanatory"] == recounted["per_question"]["explanatory"]
+    best = max(lines, key=lambda line: line["average"])
+    assert written["best"]["epoch"] == best["step"] and written["best"]["descriptive"] == best["descriptive"]
+    assert written["cost"]["steps_per_second"] > 0 and written["cost"]["peak_memory_mib"] > 10
+    again = evaluate(AloeSettings(**SMALL), tmp_path / "a", dataset, rollouts, "validation", job=Job(tmp_path))
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_validations_between_may_use_fewer_videos(tmp_path, toy) -> None:
+    run(tmp_path / "a", toy, epochs=4, eval_every=2, eval_videos=10)
+    run(tmp_path / "b", toy, epochs=4)
+    a, b = (read_metrics(tmp_path / name / "metrics.jsonl") for name in "ab")
+    assert ["average" in line for line in a] == [False, True, False, True]
+    assert a[1]["average"] != b[1]["average"] and a[3]["average"] == b[3]["average"]
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+
+
+def test_random_first_frames_in_evaluation_depend_on_the_seed_alone(tmp_path, toy) -> None:
+    dataset, rollouts = toy
+    run(tmp_path / "a", toy, epochs=1)
+    logits = [
+        evaluate(AloeSettings(**(SMALL | {"eval_start": start})), tmp_path / "a", dataset, rollouts, "validation", seed=s, job=Job(tmp_path))["logit"]
+        for start, s in ((None, 0), (None, 0), (None, 1), (4, 0), (4, 1))
+    ]
+    assert logits[0].equals(logits[1]) and not logits[0].equals(logits[2])
+    assert logits[3].equals(logits[4]) and not logits[0].equals(logits[3])
+
+
+def test_pieces_change_how_a_batch_is_computed_and_not_what_it_teaches(tmp_path, toy) -> None:
+    """Gradients of a batch cut into 1, 4 or 16 pieces agree, and are those of the mean losses over the whole batch."""
+    dataset, rollouts = toy
+    gradients = []
+    for buckets in (1, 4, 16):
+        learner = VqaLearner(AloeSettings(**(SMALL | {"buckets": buckets})), 3, dataset, rollouts, Job(tmp_path))
+        learner.model.double()
+        cast(learner)
+        values = learner.gradients(1, 2)
+        gradients.append([values["train_loss"], *[p.grad for p in learner.model.parameters()]])
+    for other in gradients[1:]:
+        for a, b in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-8)
+
+
+def cast(learner: VqaLearner) -> None:
+    """Lets the learner's batches come in float64."""
+    for name in ("_given", "_added"):
+        original = getattr(learner.train_split, name)
+        setattr(learner.train_split, name, lambda *a, original=original: original(*a).astype(np.float64))
+
+
+def test_every_epoch_asks_every_question_once_in_its_own_order(tmp_path, toy) -> None:
+    dataset, rollouts = toy
+    learner = VqaLearner(AloeSettings(**(SMALL | {"batch_size": 100})), 0, dataset, rollouts, Job(tmp_path))
+    orders = [np.concatenate([learner.questions_of(epoch, step) for step in range(learner.steps)]) for epoch in (0, 1, 0)]
+    assert sorted(orders[0]) == list(range(1000)) == sorted(orders[1])
+    assert (orders[0] == orders[2]).all() and (orders[0] != orders[1]).any()
+
+
+def test_the_schedule_is_the_published_one() -> None:
+    assert rate(0, 1000, 0.1) == pytest.approx(0.01)
+    assert rate(50, 1000, 0.1) == pytest.approx(0.505)
+    assert rate(100, 1000, 0.1) == pytest.approx(1)
+    assert rate(550, 1000, 0.1) == pytest.approx(0.505)
+    assert rate(1000, 1000, 0.1) == pytest.approx(0.01)
+    # stopped at epoch 79 of 400, as the reported numbers were: 97 % of the peak
+    assert rate(79 * 1589, 400 * 1589, 0.1) == pytest.approx(0.97, abs=0.005)
+
+
+def test_the_schedule_may_be_longer_than_training(tmp_path, toy) -> None:
+    dataset, rollouts = toy
+    learner = VqaLearner(AloeSettings(**(SMALL | {"schedule_epochs": 8})), 0, dataset, rollouts, Job(tmp_path))
+    learner.schedule(1, learner.steps - 1)
+    steps = 8 * learner.steps
+    assert learner.optimizers[0].param_groups[0]["lr"] == pytest.approx(3e-3 * rate(2 * learner.steps - 1, steps, 0.1))
+    assert math.isclose(rate(steps // 4, steps, 0.1), 0.93, abs_tol=0.01)
+
+
+def test_bf16_and_compile_are_close_to_fp32(tmp_path, toy) -> None:
+    exact = run(tmp_path / "a", toy, epochs=1)
+    rounded = run(tmp_path / "b", toy, epochs=1, precision="bf16")
+    assert abs(exact["average"] - rounded["average"]) < 12
+    assert bytes_of(tmp_path / "a") != bytes_of(tmp_path / "b")
+
+
+def test_predictions_are_written_whole_or_not_at_all(tmp_path) -> None:
+    table = pd.DataFrame({"a": [1]})
+    vqa.write_predictions(table, tmp_path / "x.parquet")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
