@@ -13,6 +13,9 @@ import signal
 import sys
 from contextlib import suppress
 
+# What a terminal or a scheduler sends to all processes of a job; the owner may go on for a while, and so does his heart.
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
 
 def process_state(pid: int) -> tuple[str, int] | None:
     """One letter for the state (R, S, D, T, Z, …) and the start time in clock ticks, as the kernel tells them.
@@ -49,7 +52,7 @@ def beat(fd: int, owner: int, seconds: float) -> None:
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     beat(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
 

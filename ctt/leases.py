@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -77,14 +78,7 @@ class Lease:
             self._acquire()
         self._thread = threading.Thread(target=self._beat, name=f"lease {self.key[:8]}", daemon=True)
         self._thread.start()
-        # A second heart outside this process: this one's threads stand still while a long call holds the interpreter.
-        command = [sys.executable, "-I", "-S", heartbeat_process.__file__]
-        command += [str(self._fd), str(os.getpid()), str(self._heartbeat)]
-        quiet = subprocess.DEVNULL
-        with suppress(OSError):
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, cwd="/", pass_fds=[self._fd]
-            )
+        self._start_second_heart()
         return self
 
     def __exit__(
@@ -102,6 +96,23 @@ class Lease:
             os.utime(self._fd, ns=(0, 0))
         os.close(self._fd)
         self._fd = -1
+
+    def _start_second_heart(self) -> None:
+        """Beats from another process: this one's threads stand still while a long call holds the interpreter.
+
+        Signals for the whole job must not end it while work goes on, so it is born with them blocked.
+        """
+        command = [sys.executable, "-I", "-S", heartbeat_process.__file__]
+        command += [str(self._fd), str(os.getpid()), str(self._heartbeat)]
+        quiet = subprocess.DEVNULL
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, heartbeat_process.IGNORED)
+        try:
+            with suppress(OSError):
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, cwd="/", pass_fds=[self._fd]
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def lost(self) -> bool:

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from ctt.data.vocab import ANSWERS
 
 Pair = tuple[int, int]
 Places = dict[str, Description]
+Names = tuple[Description, ...]
 
 
 class Asked(NamedTuple):
@@ -65,7 +67,7 @@ class Candidates:
     `removals[k]` what could collide without object k."""
 
     index: int
-    names: list[list[Description]]
+    names: list[Names]
     descriptive: list[Asked] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     future: list[Meeting] = field(default_factory=list)
@@ -80,6 +82,8 @@ for _form in FORMS:
 
 MANY = 8
 """Sets of objects ("red cubes") tried per form that asks for several, beside the broad ones."""
+LONGER = 0.12
+"""Share of names that are a word longer than they need be (CLEVRER's public questions: 18 % have three words)."""
 _BROAD = (Description(), *(Description(material=m) for m in MATERIALS), *(Description(shape=s) for s in SHAPES))
 
 
@@ -115,7 +119,7 @@ def straight_line_approach(position: np.ndarray) -> dict[Pair, float]:
 # ---- descriptive ----
 
 
-def _descriptive(world: World, names: list[list[Description]], draw: random.Random) -> Iterator[Asked]:
+def _descriptive(world: World, names: list[Names], draw: random.Random) -> Iterator[Asked]:
     crossed = {kind: _crossed_once(world, kind) for kind in ("in", "out")}
     met = Counter(k for e in world.events if e.kind == "collision" for k in e.objects)
     sets = _sets_of_objects(world, draw)
@@ -173,10 +177,18 @@ def _partly(color: str, material: str, shape: str, said: tuple[int, int, int]) -
     return Description(color if said[0] else None, material if said[1] else None, shape if said[2] else None)
 
 
-def pick_name(names: list[Description], draw: random.Random) -> Description:
-    """One of an object's unique descriptions: each further word makes one a third as likely."""
-    weights = [3.0 ** (sum(value is None for value in name)) for name in names]
-    return draw.choices(names, weights)[0]
+def pick_name(names: Names, draw: random.Random) -> Description:
+    """One of an object's unique descriptions: one of the shortest, or now and then one a word longer."""
+    shortest, longer = _by_length(names)
+    level = longer if longer and draw.random() < LONGER else shortest
+    return level[int(len(level) * draw.random())]
+
+
+@lru_cache(maxsize=4096)
+def _by_length(names: Names) -> tuple[Names, Names]:
+    """The descriptions of the fewest words, and those of one word more."""
+    least = min(name.words for name in names)
+    return tuple(d for d in names if d.words == least), tuple(d for d in names if d.words == least + 1)
 
 
 def _of_kind(world: World, kind: str) -> list[Event]:
@@ -191,12 +203,12 @@ def _crossed_once(world: World, kind: str) -> list[int]:
 # ---- multiple choice ----
 
 
-def _places(objects: tuple[int, ...], names: list[list[Description]]) -> Places:
+def _places(objects: tuple[int, ...], names: list[Names]) -> Places:
     """{X} and {Y} by their shortest unique descriptions; what is asked does not depend on which is taken."""
     return {place: names[k][0] for place, k in zip("XY", objects, strict=False)}
 
 
-def _outcomes(world: World, names: list[list[Description]]) -> Iterator[Outcome]:
+def _outcomes(world: World, names: list[Names]) -> Iterator[Outcome]:
     entered, left = _crossed_once(world, "in"), _crossed_once(world, "out")
     times = Counter(e.objects for e in _of_kind(world, "collision"))
     collisions = [pair for pair, count in times.items() if count == 1]
@@ -217,7 +229,7 @@ def _outcomes(world: World, names: list[list[Description]]) -> Iterator[Outcome]
 
 
 def _meetings(
-    world: World, names: list[list[Description]], seen: set[tuple[int, ...]], near: dict[Pair, float], k: int | None
+    world: World, names: list[Names], seen: set[tuple[int, ...]], near: dict[Pair, float], k: int | None
 ) -> Iterator[Meeting]:
     """Every pair (without object k): does it collide in the future, or, given k, with k removed?"""
     if k is None:

@@ -30,6 +30,10 @@ class Description(NamedTuple):
         words = [word for word in (self.color, self.material, self.shape or "object") if word]
         return " ".join(words) + ("s" if plural else "")
 
+    @property
+    def words(self) -> int:
+        return sum(value is not None for value in self) + (self.shape is None)
+
     def filters(self) -> list[str]:
         """The program's tokens after `objects`."""
         said = ((self.color, "filter_color"), (self.material, "filter_material"), (self.shape, "filter_shape"))
@@ -44,15 +48,16 @@ class Description(NamedTuple):
         )
 
 
-def unique_descriptions(things: Sequence[Thing]) -> list[list[Description]]:
-    """For every thing the descriptions that fit it alone, the shortest first; attribute triples must differ."""
+def unique_descriptions(things: Sequence[Thing]) -> list[tuple[Description, ...]]:
+    """For every thing the descriptions that fit it alone, those of fewest words first; attribute triples must differ."""
     found = []
     for thing in things:
         options = [
             Description(*(value if said else None for value, said in zip(_attributes(thing), mask, strict=True)))
             for mask in _MASKS
         ]
-        found.append([d for d in options if sum(d.fits(other) for other in things) == 1])
+        unique = [d for d in options if sum(d.fits(other) for other in things) == 1]
+        found.append(tuple(sorted(unique, key=lambda d: d.words)))
     return found
 
 

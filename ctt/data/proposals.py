@@ -12,11 +12,13 @@ from ctt.data.targets import SHARES
 
 
 class Stated(NamedTuple):
-    """A choice: its form, what fills it, and whether it is correct."""
+    """A choice: its form, what fills it, whether it is correct, and what would be guessed without understanding why:
+    whether the pair of a counterfactual choice collides anyway."""
 
     form: Form
     places: Places
     correct: bool
+    anyway: bool | None = None
 
 
 class Proposal(NamedTuple):
@@ -29,10 +31,15 @@ class Proposal(NamedTuple):
     subject: Any
     counted: list[tuple[str, Any]]
 
-    def cells(self, stated: Stated) -> Iterator[str]:
-        """What a model that sees words alone could judge a choice by; the first is the form of question and choice."""
+    def telling(self, stated: Stated) -> Iterator[str]:
+        """What by itself could tell whether a choice is correct: the form of question and choice, and `anyway`."""
         asked = self.form.name.partition(":")[0]
         yield f"{asked} {stated.form.name}"
+        yield f"{asked} anyway {stated.anyway}"
+
+    def words(self, stated: Stated) -> Iterator[str]:
+        """What a model that sees words alone could weigh."""
+        asked = self.form.name.partition(":")[0]
         yield asked
         yield f"{asked} {stated.form.template}"
         yield self.form.template
@@ -112,7 +119,12 @@ def _counterfactual(candidates: Candidates, taken: set[Any], draw: random.Random
     k = draw.choice(removals)
     negated = draw.random() < 0.5
     choices = [
-        Stated(_wording("counterfactual", "collision", draw), _named(m.pair, candidates, draw), m.happens != negated)
+        Stated(
+            _wording("counterfactual", "collision", draw),
+            _named(m.pair, candidates, draw),
+            m.happens != negated,
+            m.seen,
+        )
         for m in _some("counterfactual", candidates.removals[k], draw)
     ]
     form = draw.choice(_FORMS["counterfactual", "not" if negated else "is", False])
@@ -147,5 +159,5 @@ def _wording(category: str, kind: str, draw: random.Random) -> Form:
 
 def _named(objects: tuple[int, ...], candidates: Candidates, draw: random.Random) -> Places:
     """{X} and {Y} in either order, each by one of its unique descriptions."""
-    order = draw.sample(objects, len(objects))
+    order = objects if draw.random() < 0.5 else objects[::-1]
     return {place: pick_name(candidates.names[k], draw) for place, k in zip("XY", order, strict=False)}

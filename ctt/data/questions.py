@@ -147,7 +147,7 @@ class Balancer:
             for counted, value in best.counted:
                 self._shares[counted].add(value)
             for stated in best.choices:
-                self._even[category].add(best.cells(stated), stated.correct)
+                self._even[category].add((*best.telling(stated), *best.words(stated)), stated.correct)
             asked.append(best.official())
         self._asked[category] += len(asked)
         return asked
@@ -156,8 +156,8 @@ class Balancer:
         even = self._even[category]
         cost = sum(self._shares[counted].excess(value) for counted, value in proposal.counted)
         for stated in proposal.choices:
-            form, *words = proposal.cells(stated)
-            cost += even.cost((form,), stated.correct) + even.cost(words, stated.correct)
+            cost += 2 * even.cost(proposal.telling(stated), stated.correct)
+            cost += even.cost(proposal.words(stated), stated.correct)
         return cost
 
 

@@ -97,26 +97,50 @@ def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
         path = folder / name
         path.write_text(render(table, form), encoding="utf-8")
         files.append(path)
-    if any(row.cells for row in table.rows):
-        path = folder / "table.png"
-        plots.table_picture(table, path)
-        files.append(path)
-        path = folder / "learning_curves.png"
-        plots.learning_curves(curves(plan, store), path)
-        files.append(path)
+    pictures: dict[str, Callable[[], Any]] = {
+        "table.png": lambda: plots.table_picture(table),
+        "learning_curves.png": lambda: plots.learning_curves(curves(plan, store), levels=levels(plan, store)),
+    }
+    for name, draw in pictures.items() if any(row.cells for row in table.rows) else ():
+        plots.save(draw(), folder / name)
+        files.append(folder / name)
     return table, folder, files
 
 
-def curves(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """One record a run: {"point", "seed", "world_model": [lines], "vqa": [lines]}, a fork's trunk included."""
+def curves(plan: Plan, store: Store) -> list[plots.Curve]:
+    """Each run's metrics by epoch, a fork's trunk included; ALOE's training loss under vqa_loss."""
     out = []
     for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-        lines: dict[str, list[dict[str, Any]]] = {"world_model": [], "vqa": []}
+        metrics: dict[str, list[tuple[float, float]]] = {}
         for stage in (*lineage(target), target):
             artifact = store.get(stage.key)
-            if artifact is not None and (artifact.path / METRICS).is_file():
-                lines[stage.kind] += read_metrics(artifact.path / METRICS)
-        out.append({"point": run.point.label, "seed": run.seed, **lines})
+            if artifact is None or not (artifact.path / METRICS).is_file():
+                continue
+            for line in read_metrics(artifact.path / METRICS):
+                for name, value in line.items():
+                    if stage.kind == "vqa" and name == "train_loss":
+                        name = "vqa_loss"
+                    elif name == "validation_error" and "validation_error_visible" in line:
+                        value = line["validation_error_visible"]
+                    if name not in ("t", "step"):
+                        metrics.setdefault(name, []).append((line["step"], value))
+        out.append(plots.Curve(run.point.label, run.seed, metrics))
+    return out
+
+
+def levels(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
+    """Reference lines of the curves: what copying the last frame errs, and what answering without seeing gets right."""
+    out: dict[str, tuple[str, float]] = {}
+    target = plan.targets[0]
+    if (state := store.get(target.rollout.state.key)) is not None:
+        validation = _json(state.file("metrics.json"))["validation"]
+        if "copy_last" in validation:
+            out["validation_error"] = ("copying the last frame", error_of(validation, "copy_last"))
+    if (vqa := store.get(target.key)) is not None:
+        blind = _json(vqa.file("metrics.json")).get("blind", {})
+        for category, value in {**blind.get("per_question", {}), "average": blind.get("average")}.items():
+            if value is not None:
+                out[category] = ("blind, by question form", value)
     return out
 
 

@@ -150,7 +150,9 @@ def table_picture(table: Table, metrics: Sequence[str] = (*CATEGORIES, "average"
             axis.locator_params(axis="x", nbins=5)
         axes[0].set_yticks(range(len(rows)), [_label(row) for row in rows])
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
-        figure.suptitle(f"{table.sweep}: difference to the baseline (points, with 95 % interval)", fontsize=11, x=0.01, ha="left")
+        figure.suptitle(
+            f"{table.sweep}: difference to the baseline (points, with 95 % interval)", fontsize=11, x=0.01, ha="left"
+        )
         figure.legend(handles=_dot_legend(), loc="outside lower center", ncols=3)
         return figure
 

@@ -47,30 +47,29 @@ class Estimate:
 def estimate(counts: np.ndarray, asked: np.ndarray) -> Estimate:
     """Accuracy, or a difference of accuracies, in percent: `counts` (…,n,V) right answers, `asked` (…,V) questions.
 
-    Videos without questions (asked 0) are left out. One video has no variance between videos: the seeds alone speak.
+    Videos without questions (asked 0, counts 0) say nothing; with one video there is no variance between videos.
     """
-    counts = 100.0 * np.asarray(counts, dtype=np.float64)
+    counts = np.asarray(counts, dtype=np.float64)
     asked = np.asarray(asked, dtype=np.float64)
     seeds = counts.shape[-2]
-    has = asked > 0
-    videos = has.sum(-1).astype(np.float64)
+    videos = (asked > 0).sum(-1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_asked = asked.sum(-1) / videos
-        per_seed = counts.sum(-1) / asked.sum(-1)[..., None]
+        per_seed = 100.0 * counts.sum(-1) / asked.sum(-1)[..., None]
         value = per_seed.mean(-1)
         if seeds < LEAST_SEEDS:
             nan = np.full_like(value, np.nan)
             return Estimate(value, nan, nan, nan, nan, nan, nan)
-        # residuals around R; z itself is never needed
-        z_nv = (counts - value[..., None, None] * asked[..., None, :]) / mean_asked[..., None, None]
-        z_nv = np.where(has[..., None, :], z_nv, 0.0)
-        seed_n = per_seed - value[..., None]
-        video_v = z_nv.mean(-2)
-        rest_nv = np.where(has[..., None, :], z_nv - seed_n[..., None] - video_v[..., None, :], 0.0)
-        ms_seed = videos * (seed_n**2).sum(-1) / (seeds - 1)
+        # z − R, up to the factor 1/m̄; a video without questions has no answers either, so it adds 0 to every sum
+        unscaled = counts - (value / 100.0)[..., None, None] * asked[..., None, :]
+        scale = (100.0 * videos / asked.sum(-1)) ** 2
+        seed_squares = videos * ((per_seed - value[..., None]) ** 2).sum(-1)
+        video_squares = seeds * scale * (unscaled.mean(-2) ** 2).sum(-1)
+        squares = scale * np.einsum("...nv,...nv->...", unscaled, unscaled)
         several = videos > 1
-        ms_video = np.where(several, seeds * (video_v**2).sum(-1) / (videos - 1), 0.0)
-        ms_rest = np.where(several, (rest_nv**2).sum((-2, -1)) / ((seeds - 1) * (videos - 1)), 0.0)
+        ms_seed = seed_squares / (seeds - 1)
+        ms_video = np.where(several, video_squares / (videos - 1), 0.0)
+        rest_squares = np.maximum(0.0, squares - seed_squares - video_squares)
+        ms_rest = np.where(several, rest_squares / ((seeds - 1) * (videos - 1)), 0.0)
 
         cells = seeds * videos
         from_seeds = ms_seed / cells

@@ -227,6 +227,8 @@ def _cells(
 
 def _pool(member_mf: np.ndarray, counts_nfv: np.ndarray) -> np.ndarray:
     """Counts (n,F,V) summed over each metric's forms: (M,n,V)."""
+    if (member_mf.sum(1) == 1).all():  # every metric is one form: nothing to sum
+        return counts_nfv[:, member_mf.argmax(1)].swapaxes(0, 1)
     return np.stack([member_mf @ counts_fv for counts_fv in counts_nfv], axis=1)
 
 

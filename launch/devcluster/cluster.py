@@ -162,6 +162,22 @@ class Cluster:
         """Name → process id of the daemons that are alive."""
         return {name: record["pid"] for name, record in self._daemons().items() if self._alive(name)}
 
+    def leftovers(self) -> list[str]:
+        """Living processes that belong to this cluster, daemons and steps, as "PID NAME"; empty after `down`."""
+        mine = {f"SLURM_CONF={self.conf}", f"SLURMDBD_CONF={self.folder}/slurmdbd.conf"}
+        names = ("munged", "slurmctld", "slurmd", "slurmdbd", "slurmstepd", "mariadbd")
+        return [
+            f"{pid} {_name(pid)}"
+            for pid in _processes()
+            if _name(pid).startswith(names)
+            and _began(pid)
+            and mine & {f"{k}={v}" for k, v in _environment(pid).items()}
+        ]
+
+    def ports(self) -> dict[str, int]:
+        """The ports of the daemons: controller, accounting, database and one of each node."""
+        return json.loads((self.folder / "cluster.json").read_text())["ports"]
+
     # Daemons
 
     def _start_munge(self) -> None:
@@ -179,7 +195,7 @@ class Cluster:
         self._await("munged", (run / "munge.socket").exists)
 
     def _start_accounting(self) -> None:
-        data, run, ports = self.folder / "database", self.folder / "run", self._ports()
+        data, run, ports = self.folder / "database", self.folder / "run", self.ports()
         user = ["--user=root"] if os.geteuid() == 0 else []
         if not (data / "mysql").is_dir():
             install = ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--skip-test-db"]
@@ -288,14 +304,15 @@ class Cluster:
 
     # Configuration
 
+    def _cgroup_conf(self) -> str:
+        version = self.run("slurmctld", "-V").split()[-1]
+        return "CgroupPlugin=disabled\n" if int(version.split(".")[0]) >= 23 else "CgroupAutomount=no\n"
+
     def _recorded_size(self) -> Size | None:
         try:
             return Size(**json.loads((self.folder / "cluster.json").read_text())["size"])
         except FileNotFoundError:
             return None
-
-    def _ports(self) -> dict[str, int]:
-        return json.loads((self.folder / "cluster.json").read_text())["ports"]
 
     def _write_configuration(self) -> None:
         if self.running():  # they run on what is written
@@ -306,7 +323,7 @@ class Cluster:
         for i in range(self.size.gpus):
             _pretend_device(self.folder / "devices" / f"nvidia{i}")
         _write(self.conf, slurm_conf(self.folder, self.size, ports))
-        _write(self.folder / "cgroup.conf", "CgroupPlugin=disabled\n")
+        _write(self.folder / "cgroup.conf", self._cgroup_conf())
         if self.size.gpus:
             devices = f"{self.folder}/devices/nvidia[0-{self.size.gpus - 1}]"
             lines = [f"NodeName={node} Name=gpu File={devices}" for node in self.size.names]

@@ -1,0 +1,98 @@
+"""Opening data sets, whole and broken."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ctt.data.dataset import Dataset, write_manifest
+from ctt.errors import DataError
+
+
+def a_dataset(folder, visible=False):
+    folder.mkdir()
+    for split, videos in (("train", 3), ("validation", 2)):
+        np.save(folder / f"slots_{split}.npy", np.zeros((videos, 128, 7, 128), dtype=np.float32))
+        (folder / f"questions_{split}.json").write_text("[]")
+        if visible:
+            np.save(folder / f"visible_{split}.npy", np.ones((videos, 178, 7), dtype=bool))
+    write_manifest(folder, "clevrer", {"train": 3, "validation": 2}, {"train": 0, "validation": 10_000, "test": 15_000})
+    return folder
+
+
+def test_a_folder_without_truth_opens(tmp_path):
+    dataset = Dataset.open(a_dataset(tmp_path / "d"))
+    assert (dataset.name, dataset.splits, dataset.has_truth) == ("clevrer", ("train", "validation"), False)
+    split = dataset.split("validation")
+    assert split.slots.shape == (2, 128, 7, 128) and isinstance(split.slots, np.memmap)
+    assert split.future is None and split.visible is None
+    assert split.scene_index.tolist() == [10_000, 10_001] and split.scene_index.dtype == np.int64
+    with pytest.raises(DataError, match="only synthetic"):
+        _ = split.truth
+    with pytest.raises(DataError, match="no split 'test'; it has train, validation"):
+        dataset.split("test")
+
+
+def manifest(**change):
+    def break_it(folder):
+        path = folder / "dataset.json"
+        content = json.loads(path.read_text())
+        content.update(change)
+        path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+    return break_it
+
+
+def cut(name, size):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def put(name, array):
+    return lambda folder: np.save(folder / name, array, allow_pickle=True)
+
+
+BROKEN = {
+    "no manifest": ("dataset.json", lambda folder: (folder / "dataset.json").unlink()),
+    "manifest cut off": ("dataset.json", cut("dataset.json", 20)),
+    "manifest is a list": ("dataset.json", lambda folder: (folder / "dataset.json").write_text("[1]")),
+    "manifest is not text": ("dataset.json", lambda folder: (folder / "dataset.json").write_bytes(b"\xff\x00{")),
+    "no name": ("dataset.json", manifest(name=None)),
+    "other frames": ("frames must be 128", manifest(frames=100)),
+    "other slots": ("slots must be 7", manifest(slots=11)),
+    "no width": ("width must be 128", manifest(width=None)),
+    "videos a list": ("videos must map", manifest(videos=[3, 2])),
+    "videos negative": ("videos says 'train': -3", manifest(videos={"train": -3})),
+    "videos true": ("videos says 'train': True", manifest(videos={"train": True})),
+    "unknown split": ("videos says 'dev': 3", manifest(videos={"dev": 3})),
+    "a split's name that leaves the folder": ("videos says '../train'", manifest(videos={"../train": 3})),
+    "splits differ": ("different splits", manifest(first_scene={"train": 0})),
+    "more videos than slots": ("slots_train.npy should hold", manifest(videos={"train": 4, "validation": 2})),
+    "no slots": ("slots_train.npy is missing", lambda folder: (folder / "slots_train.npy").unlink()),
+    "slots cut off": ("slots_validation.npy is not a whole npy file", cut("slots_validation.npy", 100_000)),
+    "slots' header cut off": ("slots_validation.npy is not a whole npy file", cut("slots_validation.npy", 40)),
+    "slots empty": ("slots_train.npy is not a whole npy file", cut("slots_train.npy", 0)),
+    "slots a pickle": ("slots_train.npy is not a whole npy file", put("slots_train.npy", np.array([{}]))),
+    "slots double": ("slots_train.npy should hold float32", put("slots_train.npy", np.zeros((3, 128, 7, 128)))),
+    "slots of another shape": ("slots_train.npy should", put("slots_train.npy", np.zeros((3, 7, 128), np.float32))),
+    "no questions": ("questions_train.json is missing", lambda folder: (folder / "questions_train.json").unlink()),
+    "visible of another size": ("visible_train.npy should", put("visible_train.npy", np.ones((2, 178, 7), dtype=bool))),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_folder_is_refused_by_name(case, tmp_path):
+    message, break_it = BROKEN[case]
+    folder = a_dataset(tmp_path / "d", visible=True)
+    Dataset.open(folder)
+    break_it(folder)
+    with pytest.raises(DataError, match=message.replace("(", r"\(").replace(".", r"\.")):
+        Dataset.open(folder)
+
+
+def test_truth_that_is_incomplete_is_refused_by_name(tmp_path):
+    folder = a_dataset(tmp_path / "d")
+    np.save(folder / "truth_train.objects.npy", np.zeros(3, dtype=np.int8))
+    with pytest.raises(DataError, match=r"truth_train\.color\.npy is missing"):
+        _ = Dataset.open(folder).split("train").truth
