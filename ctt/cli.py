@@ -201,8 +201,10 @@ def plan(words: Sequence[str]) -> int:
     """
     parser = _verb("plan", plan, named="a sweep of sweeps/ or a YAML file")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--devices", type=int, default=2, help="how many jobs run at once, for the time to the end")
     parsed = _parse(parser, words)
     from ctt.config import compose
+    from ctt.costs import Costs
     from ctt.launch.tree import print_plan
     from ctt.plan import compile_plan
     from ctt.store import Store
@@ -212,11 +214,12 @@ def plan(words: Sequence[str]) -> int:
     plain = [w for w in parsed.overrides if w.split("=")[0] == "store"]
     store = Store.open(compose(plain).store)
     cached = [key for key in compiled.stages if store.has(key)]
-    summary = compiled.summary(cached)
+    costs = Costs(store.root)
+    summary = compiled.summary(cached, costs)
     if parsed.json:
         print(json.dumps(summary, indent=1))
     else:
-        print_plan(compiled, summary, store)
+        print_plan(compiled, summary, store, costs, max(1, parsed.devices))
     return 0
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 from contextlib import suppress
 
-# What a terminal or a scheduler sends to all processes of a job; the owner may go on for a while, and so does his heart.
+# What a terminal or scheduler sends to all processes of a job; the owner may go on for a while, and so must his heart.
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 

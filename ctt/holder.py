@@ -55,10 +55,15 @@ def _dead(record: dict[str, Any]) -> bool:
     if not record.get("kernel") or record["kernel"] != kernel():
         return False
     try:
-        state = heartbeat_process.process_state(int(record["pid"]))
+        pid = int(record["pid"])
+        state = heartbeat_process.process_state(pid)
+        if state is None and pid > 0:
+            os.kill(pid, 0)  # sends nothing; /proc may hide other people's processes, this tells them from dead ones
+    except ProcessLookupError:
+        return True
     except (NotImplementedError, OSError, KeyError, ValueError):
         return False
-    return state is None or state[0] in "ZX" or state[1] != record.get("started")
+    return state is not None and (state[0] in "ZX" or state[1] != record.get("started"))
 
 
 def numbers(folder: Path) -> list[int]:

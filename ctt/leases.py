@@ -147,22 +147,21 @@ class Lease:
     def _acquire(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         began, delay = time.monotonic(), 0.02
-        seen: tuple[int, int] | None = None  # the number and time of the lease we wait for, and since when unchanged
-        since = began
+        seen: tuple[int, int] | None = None  # the number and heartbeat of the lease we wait for
+        since = began  # when we saw that heartbeat first
         try:
             while True:
                 if not self._claim.exists():
                     self._open_claim()
+                look = time.monotonic()  # before the look: we may be stopped at any line
                 found = holder(self.folder, now(self._fd), self._expiry)
                 if found is not None and found.state == "held":
-                    look = time.monotonic()
                     if (found.number, found.time) != seen:
-                        seen, since = (found.number, found.time), look
+                        seen, since = (found.number, found.time), time.monotonic()
                     if look - since <= found.expiry:
                         if self._on_wait is not None:
                             self._on_wait(found)
-                        waited = look - began
-                        if self._wait is False or (self._wait is not True and waited >= self._wait):
+                        if self._wait is False or (self._wait is not True and look - began >= self._wait):
                             raise LeaseHeld(f"{self.key} is being built by {found}; wait for it, or stop it first.")
                         time.sleep(delay * random.uniform(0.7, 1.3))
                         delay = min(delay * 1.5, _LONGEST_WAIT)

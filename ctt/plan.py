@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from ctt.config import Config
+from ctt.costs import Costs
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.rollout import Rollout
@@ -23,8 +24,11 @@ from ctt.sweep import Run, Sweep
 KINDS = ("data", "world_model", "rollout", "vqa")
 
 
-def target_of(config: Config, fork_epochs: tuple[int, ...] = ()) -> Vqa:
-    """The last stage of the run `config`, with everything it needs hanging from it."""
+def target_of(config: Config, fork_epochs: tuple[int, ...] = (), teacher: Vqa | None = None) -> Vqa:
+    """The last stage of the run `config`, with everything it needs hanging from it.
+
+    teacher: the baseline's run of the same seed, whose ALOE a screened run (aloe.protocol=shared) is evaluated with.
+    """
     state = WorldModel(
         data=Data(config.data),
         world_model=config.world_model,
@@ -34,7 +38,10 @@ def target_of(config: Config, fork_epochs: tuple[int, ...] = ()) -> Vqa:
         epoch=config.world_model.epochs,
         fork_epochs=fork_epochs,
     )
-    return Vqa(rollout=Rollout(state, config.rollout), aloe=config.aloe, seed=config.seed)
+    rollout = Rollout(state, config.rollout)
+    if teacher is not None and (config.aloe.protocol != "shared" or teacher.rollout.key == rollout.key):
+        teacher = None
+    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, taught_by=teacher)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +51,9 @@ class Job:
     target: Stage
     config: Config
     fork_epochs: tuple[int, ...]
+    teacher: tuple[Config, tuple[int, ...]] | None  # the screened run's baseline: its config and forks
     needs: frozenset[str]
     label: str
-    cost: float  # estimated seconds of training an epoch each, for ordering: longest first
 
     @property
     def trunk(self) -> bool:
@@ -86,34 +93,26 @@ class Plan:
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
-        """Trunks first, then runs; within each the costliest first."""
-        configs = {}
-        for run, target in zip(self.sweep.runs, self.targets, strict=True):
-            for state in (target.rollout.state, *_chain(target.rollout.state)):
-                configs.setdefault(state.key, run.config)
-        trunks = [
-            Job(
-                target=state,
-                config=dataclasses.replace(configs[key]),
-                fork_epochs=state.fork_epochs,
-                needs=frozenset(f.key for f in state.forks()),
-                label=f"trunk {state.epoch} epochs seed={state.seed}",
-                cost=_epochs_cost(state),
-            )
-            for key, state in self.trunks.items()
-        ]
-        seen: set[str] = set()
-        runs = []
-        for run, target in zip(self.sweep.runs, self.targets, strict=True):
-            if target.key in seen:
-                continue
-            seen.add(target.key)
-            state = target.rollout.state
-            needs = frozenset(f.key for f in (state, *_chain(state)) if f.key in self.trunks)
-            runs.append(Job(target, run.config, state.fork_epochs, needs, run.name, _epochs_cost(state)))
-        trunks.sort(key=lambda job: (job.target.epoch if isinstance(job.target, WorldModel) else 0, -job.cost))
-        runs.sort(key=lambda job: -job.cost)
-        return (*trunks, *runs)
+        """Trunks, then the runs that teach others (screening), then the rest; within each the costliest first."""
+        runs: list[Job] = []
+        trunks: dict[str, Job] = {}
+        teachers = {t.taught_by.key for t in self.targets if t.taught_by is not None}
+        by_key = {t.key: (run, t) for run, t in zip(self.sweep.runs, self.targets, strict=True)}
+        for key, (run, target) in by_key.items():
+            state, taught_by = target.rollout.state, target.taught_by
+            teacher = None
+            needs = {f.key for f in chain(state) if f.key in self.trunks}
+            if taught_by is not None:
+                needs.add(taught_by.key)
+                teacher = (by_key[taught_by.key][0].config, taught_by.rollout.state.fork_epochs)
+            runs.append(Job(self.stages[key], run.config, state.fork_epochs, teacher, frozenset(needs), run.name))
+            for fork in chain(state):
+                if fork.key in self.trunks and fork.key not in trunks:
+                    label = f"trunk {fork.epoch} epochs seed={fork.seed}"
+                    below = frozenset(f.key for f in fork.forks())
+                    trunks[fork.key] = Job(fork, run.config, fork.fork_epochs, None, below, label)
+        runs.sort(key=lambda job: (job.target.key not in teachers, -_relative_cost(job.target)))
+        return (*sorted(trunks.values(), key=lambda job: -_relative_cost(job.target)), *runs)
 
     def waves(self, jobs: Collection[Job], width: int | None, finished: Callable[[str], bool]) -> Iterator[list[Job]]:
         """Waves of at most `width` ready jobs, trunks before runs, until none is left.
@@ -131,28 +130,76 @@ class Plan:
             done.update(j.target.key for j in wave)
             waiting = [j for j in waiting if j not in wave]
 
-    def summary(self, cached: Collection[str]) -> dict[str, Any]:
-        """The numbers of `ctt plan --json`; `cached` holds the keys of stages that are in the store."""
-        runs = self.sweep.written * len(self.sweep.seeds)
-        per_run = len(KINDS)
-        epochs = self.targets[0].rollout.state.epoch if self.targets else 0
-        naive = sum(t.rollout.state.epoch for t in self.targets)
-        naive += (runs - len(self.targets)) * epochs
+    def start_of(self, stage: Stage) -> Stage | None:
+        """What `stage` continues from where nothing but this plan has been built."""
+        return next(iter(stage.forks()), None)
+
+    def summary(self, cached: Collection[str], costs: Costs | None = None) -> dict[str, Any]:
+        """The numbers of `ctt plan --json`; `cached` holds the keys of stages that are in the store.
+
+        Seconds are of one device. naive = every run as written, from epoch 0, ALOE retrained = device_seconds + what
+        merging, sharing and screening save; what is cached is counted apart. Making the data is counted once in both.
+        """
+        costs = costs or Costs()
+        seeds = len(self.sweep.seeds)
+        runs = self.sweep.written * seeds
+        seconds = {key: costs.of(s, self.start_of(s)).seconds for key, s in self.stages.items()}
+        unique = {t.key: t for t in self.targets}
+        merged_epochs = sum(self._point_epochs(m.into) for m in self.sweep.merged) * seeds
+        alone = {key: self._alone(t, costs) for key, t in unique.items()}
+        trained = {key: self._alone(dataclasses.replace(t, taught_by=None), costs) for key, t in unique.items()}
+        merged = sum(trained[t.key] for m in self.sweep.merged for t in self._targets_of(m.into))
+        data = sum(seconds[k] for k, s in self.stages.items() if s.kind == "data")
+        total = sum(seconds.values())
+        saving = {
+            "merged": merged,
+            "shared": sum(alone.values()) + data - total,
+            "screened": sum(trained.values()) - sum(alone.values()),
+            "cached": sum(seconds[key] for key in self.stages if key in cached),
+        }
         return {
             "points": self.sweep.written,
             "runs": runs,
             "unique_points": len(self.sweep.points),
-            "unique_runs": len({t.key for t in self.targets}),
+            "unique_runs": len(unique),
             "merged": len(self.sweep.merged),
             "forks": len(self.trunks),
             "stages": [
                 {"key": key, "kind": stage.kind, "status": "cached" if key in cached else "run"}
                 for key, stage in self.stages.items()
             ],
-            "stages_naive": runs * per_run,
+            "stages_naive": runs * len(KINDS),
             "world_model_epochs": self.world_model_epochs,
-            "world_model_epochs_naive": naive,
+            "world_model_epochs_naive": merged_epochs + sum(t.rollout.state.epoch for t in self.targets),
+            "device_seconds": round(total, 1),
+            "device_seconds_naive": round(total + saving["merged"] + saving["shared"] + saving["screened"], 1),
+            "saving": {name: round(value, 1) for name, value in saving.items()},
         }
+
+    def _targets_of(self, label: str) -> list[Vqa]:
+        return [t for run, t in zip(self.sweep.runs, self.targets, strict=True) if run.point.label == label]
+
+    def _point_epochs(self, label: str) -> int:
+        return next(p.config.world_model.epochs for p in self.sweep.points if p.label == label)
+
+    def _alone(self, target: Vqa, costs: Costs) -> float:
+        """Seconds of a run's own stages if nothing were shared: its world model from epoch 0."""
+        stages = (target.rollout.state, target.rollout, target)
+        return sum(costs.of(stage, None).seconds for stage in stages)
+
+    def makespan(self, cached: Collection[str], costs: Costs, devices: int) -> float:
+        """Seconds until the last job ends, on `devices` devices, jobs handed out in order as their needs are met."""
+        free, ended, last = [0.0] * devices, dict.fromkeys(cached, 0.0), 0.0
+        for job in self.jobs:
+            if job.target.key in ended:
+                continue
+            own = {job.target.key} | ({r.key for r in (job.target.rollout, job.target.rollout.state)} if isinstance(job.target, Vqa) else set())
+            length = sum(costs.of(self.stages[k], self.start_of(self.stages[k])).seconds for k in own - set(cached))
+            device = min(range(devices), key=free.__getitem__)
+            begin = max(free[device], *(ended.get(n, 0.0) for n in job.needs), 0.0)
+            free[device] = ended[job.target.key] = begin + length
+            last = max(last, free[device])
+        return last
 
     @property
     def world_model_epochs(self) -> int:
@@ -165,17 +212,18 @@ class Plan:
         return total
 
 
-def _chain(state: WorldModel) -> Iterator[WorldModel]:
+def chain(state: WorldModel) -> Iterator[WorldModel]:
+    """The forks a state goes through, the last first."""
     for fork in state.forks():
         if isinstance(fork, WorldModel):
             yield fork
-            yield from _chain(fork)
+            yield from chain(fork)
 
 
-def _epochs_cost(state: WorldModel) -> float:
-    """Relative cost of training `state`: an epoch with both losses costs three plain ones (the published 42 and 124 s)."""
-    plain = min(state.epoch, state.method.start_epoch) if state.lossy else state.epoch
-    return plain + (state.epoch - plain) * (1.0 + (state.method.inv_weight > 0) + (state.method.suf_weight > 0))
+def _relative_cost(stage: Stage) -> float:
+    """For ordering alone: what the stage and its world model cost at the published rates."""
+    state = stage.rollout.state if isinstance(stage, Vqa) else stage
+    return Costs().of(state, None).seconds + (Costs().of(stage, None).seconds if stage is not state else 0.0)
 
 
 def compile_plan(sweep: Sweep) -> Plan:
@@ -189,10 +237,15 @@ def compile_plan(sweep: Sweep) -> Plan:
         for key, state in family.items():
             others = [o for k, o in family.items() if k != key]
             forks[key] = tuple(sorted({e for o in others if (e := _shared_epochs(state, o)) > 0}))
+    teachers: dict[int, Vqa] = {}
     targets = []
-    for run, state in zip(sweep.runs, finals, strict=True):
-        targets.append(target_of(run.config, forks[state.key]))
-    return Plan(sweep, tuple(targets))
+    for run, state in sorted(zip(sweep.runs, finals, strict=True), key=lambda pair: not pair[0].point.baseline):
+        target = target_of(run.config, forks[state.key], teachers.get(run.seed))
+        if run.point.baseline:
+            teachers[run.seed] = target
+        targets.append((run, target))
+    place = {id(run): i for i, run in enumerate(sweep.runs)}
+    return Plan(sweep, tuple(t for _, t in sorted(targets, key=lambda pair: place[id(pair[0])])))
 
 
 def _first_epoch(state: WorldModel) -> str:

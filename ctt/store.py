@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import time
 import uuid
@@ -34,6 +33,7 @@ from ctt.disk import explained
 from ctt.errors import StoreError
 from ctt.holder import Holder, holder
 from ctt.leases import Lease
+from ctt.work import Work
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -137,7 +137,7 @@ class Store:
             folder, owner=owner, wait=wait, on_wait=on_wait, heartbeat=self.heartbeat, expiry=self.expiry
         ) as lease:
             with explained(f"take over the work of {key}", self.root / "work" / key):
-                self._adopt(key, lease)
+                self._work(key).adopt(lease)
             yield lease
 
     def holder(self, key: str) -> Holder | None:
@@ -148,49 +148,27 @@ class Store:
 
     def work_folder(self, key: str) -> Path:
         """The folder of the unfinished work, made if it is missing. Call it under the lease: a takeover moves it."""
-        parent = self.root / "work" / self._plain(key)
-        with explained(f"make the work folder of {key}", parent):
-            found = self.unfinished(key)
+        work = self._work(key)
+        with explained(f"make the work folder of {key}", work.folder):
+            found = work.current()
             if found is None:
-                now = holder(self.root / "leases" / key, clock=0)
-                found = parent / str(now.fence if now else 0)
+                last = holder(self.root / "leases" / key, clock=0)
+                found = work.folder / str(last.fence if last else 0)
                 disk.make_folder(found)
         return found
 
     def unfinished(self, key: str) -> Path | None:
         """The folder of unfinished work if there is any; makes nothing (for those who only look)."""
-        numbers = [number for number, complete in _generations(self.root / "work" / self._plain(key)) if complete]
-        return self.root / "work" / key / str(numbers[-1]) if numbers else None
+        return self._work(key).current()
 
-    def _adopt(self, key: str, lease: Lease) -> None:
-        """Makes the newest work the lease's own: under its fence's number and, if it had another, in fresh files.
+    def working(self) -> Iterator[str]:
+        """The keys of all unfinished work, in order."""
+        for path in sorted(self.root.glob("work/*")):
+            if _KEY.fullmatch(path.name) and self.unfinished(path.name) is not None:
+                yield path.name
 
-        The rename cuts off the paths of the owner before us, the copy his open files; see ctt.leases.
-        """
-        parent = self.root / "work" / key
-        generations = _generations(parent)
-        mine = parent / str(lease.fence)
-        if not generations or mine.is_dir():
-            return
-        number, complete = generations[-1]
-        if complete and number >= lease.doubt:
-            with suppress(FileNotFoundError):  # the owner before us, who was alive after all, has just published it
-                os.rename(parent / str(number), mine)
-            return
-        source, copy = parent / f"{lease.fence}.from", parent / f"{lease.fence}.copy"
-        disk.remove_tree(copy)
-        try:
-            os.rename(parent / (str(number) if complete else f"{number}.from"), source)
-            shutil.copytree(source, copy)
-            lease.check()
-            os.rename(copy, mine)
-        except (FileNotFoundError, shutil.Error):
-            lease.check()  # somebody took over from us, too: that is the reason, then
-            if mine.is_dir() or not source.exists():  # the owner before us has just published or removed it
-                return
-            raise
-        disk.sync(parent)
-        disk.remove_tree(source)
+    def _work(self, key: str) -> Work:
+        return Work(self.root / "work" / self._plain(key))
 
     def publish(self, key: str, folder: Path, lease: Lease, manifest: dict[str, Any]) -> Artifact:
         """Moves `folder`, as it is, into the store; the manifest gets key, files, owner, published and seal added.
@@ -217,22 +195,12 @@ class Store:
                 raise
             disk.sync(target.parent)
             disk.sync(folder.parent)
-            self._clear_work(key, lease.fence)
+            self._work(key).clear(lease.fence)
             disk.remove_tree(self.root / "failures" / key)
         artifact = self.get(key)
         if artifact is None:
             raise StoreError(f"artifact {key} was removed or damaged right after it was published ({target})")
         return artifact
-
-    def _clear_work(self, key: str, fence: int) -> None:
-        """Removes what our own and earlier leases left in the work folder; a later lease's is not ours to touch."""
-        parent = self.root / "work" / key
-        with suppress(OSError):
-            for name in os.listdir(parent):
-                number = name.partition(".")[0]
-                if not number.isdigit() or int(number) <= fence:
-                    disk.remove_tree(parent / name)
-            os.rmdir(parent)
 
     def _seal_folder(self, key: str, folder: Path, lease: Lease, manifest: dict[str, Any]) -> None:
         """Puts every byte of the folder on disk and writes its manifest."""
@@ -327,16 +295,6 @@ class Store:
         if not _NAME.fullmatch(name) or len(name) > 200:
             raise StoreError(f"{name!r} cannot name a folder of the store: use letters, digits, '_', '-' and '.'")
         return name
-
-
-def _generations(parent: Path) -> list[tuple[int, bool]]:
-    """The work folders of a key by number, the best last; complete, or the source of one whose copy was cut short."""
-    try:
-        names = os.listdir(parent)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    found = [(int(name), True) for name in names if name.isdigit()]
-    return sorted(found + [(int(name[:-5]), False) for name in names if re.fullmatch(r"\d+\.from", name)])
 
 
 __all__ = ["Artifact", "DamagedArtifact", "Holder", "Lease", "Store"]

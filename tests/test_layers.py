@@ -16,6 +16,7 @@ ROOMS = (
     ("store",),
     ("stages",),
     ("config",),
+    ("costs",),
     ("sweep",),
     ("plan",),
     ("report",),

@@ -75,14 +75,19 @@ class Candidates:
 
 
 _FORM_NUMBER = {form: number for number, form in enumerate(FORMS)}
-_DESCRIPTIVE = [form for form in FORMS if form.category == "descriptive" and form.generated]
+_ASKED = [form for form in FORMS if form.category == "descriptive" and form.generated]
+_DESCRIPTIVE = [
+    [form for form in _ASKED if form.program_template == program]
+    for program in dict.fromkeys(form.program_template for form in _ASKED)
+]
+"""The descriptive forms that are asked, those of one program together."""
 _FIRST: dict[tuple[str, str, bool], Form] = {}  # forms of one name differ in words, not in program
 for _form in FORMS:
     _FIRST.setdefault((_form.category, _form.name, _form.choice), _form)
 
-MANY = 8
+MANY = 4
 """Sets of objects ("red cubes") tried per form that asks for several, beside the broad ones."""
-LONGER = 0.12
+LONGER = 0.2
 """Share of names that are a word longer than they need be (CLEVRER's public questions: 18 % have three words)."""
 _BROAD = (Description(), *(Description(material=m) for m in MATERIALS), *(Description(shape=s) for s in SHAPES))
 
@@ -123,7 +128,8 @@ def _descriptive(world: World, names: list[Names], draw: random.Random) -> Itera
     crossed = {kind: _crossed_once(world, kind) for kind in ("in", "out")}
     met = Counter(k for e in world.events if e.kind == "collision" for k in e.objects)
     sets = _sets_of_objects(world, draw)
-    for form in _DESCRIPTIVE:
+    for wordings in _DESCRIPTIVE:
+        form = draw.choice(wordings)
         program = form.program_template
         if form.name.endswith(":partner"):
             ordered = "filter_order" in program
@@ -153,10 +159,10 @@ def _with_sets(
             yield {**base, "Z": described}
     elif "S" in form.places:
         asked = form.name.partition(":")[0].removeprefix("query_")
-        for described in sets:
-            # A set of one needs no motion to be told apart, and what is asked must not be said.
-            if getattr(described, asked) is None and sum(described.fits(thing) for thing in world.things) > 1:
-                yield {**base, "S": described}
+        # A set of one needs no motion to be told apart, and what is asked must not be said.
+        several = [d for d in sets if getattr(d, asked) is None and sum(d.fits(t) for t in world.things) > 1]
+        for described in draw.sample(several, min(MANY, len(several))):
+            yield {**base, "S": described}
     else:
         yield base
 

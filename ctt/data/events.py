@@ -95,6 +95,7 @@ class World:
         self.things: Sequence[Thing] = scene.things
         self.objects = tuple(range(len(scene.things)))
         self._scene = scene
+        self._states: dict[tuple[bool, int | None], tuple[int, ...]] = {}
         every = events_of(scene)
         self.events = tuple(e for e in every if e.frame < GIVEN)
         self.unseen = tuple(e for e in every if e.frame >= GIVEN)
@@ -120,6 +121,11 @@ class World:
 
     def in_state(self, moving: bool, frame: int | None) -> tuple[int, ...]:
         """The objects in view that move (or rest) in `frame`; with None, those seen that ever move (or never do)."""
+        if (moving, frame) not in self._states:
+            self._states[moving, frame] = self._find_in_state(moving, frame)
+        return self._states[moving, frame]
+
+    def _find_in_state(self, moving: bool, frame: int | None) -> tuple[int, ...]:
         if frame is not None:
             chosen = self.visible[frame] & (self.moving[frame] == moving)
         else:

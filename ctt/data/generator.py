@@ -30,13 +30,13 @@ from ctt.data.scene import (
 
 # (objects, collisions in the given frames, collisions afterwards at least): share.
 OUTLINES = {
-    (4, 2, 0): 0.06,
-    (4, 2, 1): 0.26,
+    (4, 2, 0): 0.04,
+    (4, 2, 1): 0.28,
     (4, 3, 0): 0.08,
-    (5, 2, 0): 0.05,
-    (5, 2, 1): 0.18,
-    (5, 3, 0): 0.05,
-    (5, 3, 1): 0.10,
+    (5, 2, 0): 0.04,
+    (5, 2, 1): 0.19,
+    (5, 3, 0): 0.04,
+    (5, 3, 1): 0.11,
     (5, 4, 0): 0.02,
     (6, 2, 0): 0.02,
     (6, 2, 1): 0.08,
@@ -53,6 +53,8 @@ SEEN = 12
 FARTHEST = 11.0
 """No object starts further out than this, in either direction (table units)."""
 LATEST = 166
+OBVIOUS = 0.3
+"""Share kept of the later collisions that a straight line foretells."""
 TRIES = 40
 LATE_TRIES = 200
 """Collisions long after the start are hard to aim at, but most aims fail the cheap look ahead."""
@@ -100,14 +102,15 @@ def _add(
     later: int,
 ) -> tuple[list[Body], Motion] | None:
     """One more object: it is hit or hits within `window` (frames), or with None collides with nothing."""
-    for _ in range(LATE_TRIES if window and window[0] >= GIVEN else TRIES):
+    late = window is not None and window[0] >= GIVEN
+    for _ in range(LATE_TRIES if late else TRIES):
         body = _hitting(rng, motion, thing, window) if window else _bystander(rng, motion, thing)
         if body is None or not _promising(rng, body, bodies, motion, window):
             continue
         longer = simulate([*bodies, body], unwanted=_limit(given, later))
         new = [frame for frame, _, b in longer.collisions if b == len(bodies)]
         wanted = any(window[0] <= frame <= window[1] for frame in new) if window else not new
-        if wanted and _sound(longer):
+        if wanted and _sound(longer) and (not late or not _obvious(longer) or rng.random() < OBVIOUS):
             return [*bodies, body], longer
     return None
 
@@ -118,15 +121,28 @@ def _promising(
     """A cheap look ahead, in straight lines, that spares most simulations; objects long out of view are thinned out."""
     if any(math.dist(body.position, other.position) < 2 * CORNER + 0.02 for other in others):
         return False
+    if max(map(abs, body.position)) > FARTHEST:
+        return False
     path = glide(body)
     inside = in_view(path)
-    if max(map(abs, body.position)) > FARTHEST or inside[:GIVEN].mean() < rng.uniform(0.3, 1):
+    if inside[:GIVEN].mean() < rng.uniform(0.4, 1):
         return False
     near = (np.hypot(*(motion.position - path[:, None]).T) < 2 * RADIUS).any(axis=0)
     if window is None:
         return not near.any()
     first = int(near.argmax())
     return bool(near[first]) and window[0] <= first <= window[1] and bool(inside[first])
+
+
+def _obvious(motion: Motion) -> bool:
+    """Whether straight lines on from the last given frame bring a pair that will collide nearer than all that won't."""
+    ahead = np.arange(1, 33)[:, None, None] / FPS
+    place = motion.position[GIVEN - 1] + ahead * motion.velocity[GIVEN - 1]
+    gap = np.hypot(*(place[:, :, None] - place[:, None]).T).min(axis=-1)
+    a, b = np.triu_indices(gap.shape[0], k=1)
+    meets = {(a, b) for frame, a, b in motion.collisions if frame >= GIVEN}
+    will = np.array([pair in meets for pair in zip(a.tolist(), b.tolist(), strict=True)])
+    return bool(will.all()) or bool(gap[a, b][will].min() < gap[a, b][~will].min())
 
 
 def _limit(given: int, later: int) -> Callable[[int, int, int], bool]:
@@ -196,17 +212,18 @@ def _hitting(rng: np.random.Generator, motion: Motion, thing: Thing, window: tup
     candidates = np.nonzero((np.abs(place) < np.array(VIEW) * 0.9).all(axis=-1))[0]
     if not len(candidates):
         return None
-    target = int(rng.choice(candidates))
-    pace = float(np.hypot(*velocity[target]))
+    target = candidates[rng.integers(len(candidates))]
+    pace = math.hypot(*velocity[target])
     if pace > 0.25 and rng.random() < 0.6:
         normal = math.atan2(velocity[target, 1], velocity[target, 0]) + rng.uniform(-0.9, 0.9)
         point = place[target] + 2 * RADIUS * np.array([math.cos(normal), math.sin(normal)])
         return _resting(rng, thing, point) if in_view(point) else None
     normal = _angle(rng)
-    heading, speed = normal + rng.uniform(-0.7, 0.7), rng.uniform(0.4, 2.0)
+    heading = normal + rng.uniform(-0.7, 0.7)
+    speed = rng.uniform(0.15, 1.2) if frame >= GIVEN else rng.uniform(0.4, 2.0)  # what is fast late comes from afar
     toward = np.array([math.cos(normal), math.sin(normal)])
     closing = speed * math.cos(heading - normal) - float(velocity[target] @ toward)
-    if closing < 0.25:
+    if closing < 0.2:
         return None
     return _arriving(rng, thing, place[target] - 2 * RADIUS * toward, frame, heading, speed)
 

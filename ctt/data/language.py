@@ -49,7 +49,7 @@ class Description(NamedTuple):
 
 
 def unique_descriptions(things: Sequence[Thing]) -> list[tuple[Description, ...]]:
-    """For every thing the descriptions that fit it alone, those of fewest words first; attribute triples must differ."""
+    """For every thing the descriptions that fit it alone, those of fewest words first (triples must differ)."""
     found = []
     for thing in things:
         options = [

@@ -152,7 +152,8 @@ def answer(program: Sequence[str], world: World) -> str:
 
 def _filter_attribute(attribute: str) -> Callable[..., tuple[int, ...]]:
     def run(world: World, objects: tuple[int, ...], value: str) -> tuple[int, ...]:
-        return tuple(k for k in objects if getattr(world.things[k], attribute) == value)
+        things = world.things
+        return tuple([k for k in objects if getattr(things[k], attribute) == value])
 
     return run
 
@@ -160,15 +161,15 @@ def _filter_attribute(attribute: str) -> Callable[..., tuple[int, ...]]:
 def _filter_motion(moving: bool) -> Callable[..., tuple[int, ...]]:
     def run(world: World, objects: tuple[int, ...], frame: int | None) -> tuple[int, ...]:
         chosen = world.in_state(moving, frame)
-        return tuple(k for k in objects if k in chosen)
+        return tuple([k for k in objects if k in chosen])
 
     return run
 
 
 def _filter_kind(kind: str) -> Callable[..., tuple[Event, ...]]:
     def run(world: World, events: tuple[Event, ...], objects: int | tuple[int, ...]) -> tuple[Event, ...]:
-        wanted = (objects,) if isinstance(objects, int) else objects
-        return tuple(e for e in events if e.kind == kind and any(k in wanted for k in e.objects))
+        wanted = {objects} if isinstance(objects, int) else set(objects)
+        return tuple([e for e in events if e.kind == kind and not wanted.isdisjoint(e.objects)])
 
     return run
 

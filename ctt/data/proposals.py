@@ -10,6 +10,9 @@ from ctt.data.candidates import Candidates, Meeting, Places, pick_name
 from ctt.data.language import FORMS, Form
 from ctt.data.targets import SHARES
 
+MOST = 4
+"""Choices of a question at most."""
+
 
 class Stated(NamedTuple):
     """A choice: its form, what fills it, whether it is correct, and what would be guessed without understanding why:
@@ -80,7 +83,7 @@ def _explanatory(candidates: Candidates, taken: set[Any], draw: random.Random) -
         return None
     outcome = draw.choice(outcomes)
     negated = draw.random() < 0.5
-    options = _some("explanatory", outcome.options, draw)
+    options = _some(outcome.options, draw)
     choices = [
         Stated(_wording("explanatory", o.kind, draw), _named(o.objects, candidates, draw), o.responsible != negated)
         for o in options
@@ -93,9 +96,9 @@ def _explanatory(candidates: Candidates, taken: set[Any], draw: random.Random) -
 
 
 def _predictive(candidates: Candidates, taken: set[Any], draw: random.Random) -> Proposal | None:
-    if not candidates.future:
-        return None
     options = list(hardest(candidates.future))
+    if not options:
+        return None
     draw.shuffle(options)
     choices = [
         Stated(_wording("predictive", "collision", draw), _named(m.pair, candidates, draw), m.happens) for m in options
@@ -107,7 +110,7 @@ def _predictive(candidates: Candidates, taken: set[Any], draw: random.Random) ->
 def hardest(future: Sequence[Meeting]) -> tuple[Meeting, ...]:
     """One pair that will collide and one that won't, so that going straight on would bring the wrong pair the nearest
     compared with the right one. A pair that has collided already, and so will not again, is wrong only for want of
-    others. Empty if all pairs will collide."""
+    others. Empty if no pair will collide, or all will."""
     pairs = [(right, wrong) for right in future if right.happens for wrong in future if not wrong.happens]
     return min(pairs, key=lambda pair: (pair[1].seen, pair[1].extrapolated - pair[0].extrapolated), default=())
 
@@ -116,7 +119,9 @@ def _counterfactual(candidates: Candidates, taken: set[Any], draw: random.Random
     removals = [k for k in candidates.removals if k not in taken]
     if not removals:
         return None
-    k = draw.choice(removals)
+    # Removing an object that changes nothing asks no more than what happens in the video.
+    weights = [1 + 3 * sum(m.happens != m.seen for m in candidates.removals[k]) for k in removals]
+    k = draw.choices(removals, weights)[0]
     negated = draw.random() < 0.5
     choices = [
         Stated(
@@ -125,7 +130,7 @@ def _counterfactual(candidates: Candidates, taken: set[Any], draw: random.Random
             m.happens != negated,
             m.seen,
         )
-        for m in _some("counterfactual", candidates.removals[k], draw)
+        for m in _some(candidates.removals[k], draw)
     ]
     form = draw.choice(_FORMS["counterfactual", "not" if negated else "is", False])
     counted = _counted("counterfactual", choices, negated)
@@ -139,9 +144,9 @@ for _form in FORMS:
     _FORMS.setdefault((_form.category, _form.name, _form.choice), []).append(_form)
 
 
-def _some(category: str, options: Sequence[Any], draw: random.Random) -> list[Any]:
-    targets = SHARES[f"{category} options"]
-    wanted = draw.choices(list(targets), list(targets.values()))[0]
+def _some(options: Sequence[Any], draw: random.Random) -> list[Any]:
+    """Four of the options, or as many as there are; now and then fewer."""
+    wanted = MOST if draw.random() < 0.93 else draw.randint(1, MOST - 1)
     return draw.sample(options, min(wanted, len(options)))
 
 

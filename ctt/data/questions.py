@@ -36,6 +36,8 @@ WORDINGS = 6
 """Tried per descriptive question."""
 JITTER = 0.3
 """How much chance has a say in which form and answer is the most due (standard deviations)."""
+ANYWAY = 0.3
+"""How much it counts that what collides anyway is right as often as wrong; more costs the shares."""
 MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
 """Questions a video at most."""
 
@@ -156,7 +158,8 @@ class Balancer:
         even = self._even[category]
         cost = sum(self._shares[counted].excess(value) for counted, value in proposal.counted)
         for stated in proposal.choices:
-            cost += 2 * even.cost(proposal.telling(stated), stated.correct)
+            form, anyway = proposal.telling(stated)
+            cost += 2 * even.cost((form,), stated.correct) + ANYWAY * even.cost((anyway,), stated.correct)
             cost += even.cost(proposal.words(stated), stated.correct)
         return cost
 

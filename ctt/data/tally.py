@@ -32,13 +32,16 @@ class Evenness:
     def __init__(self) -> None:
         self._surplus: dict[str, int] = defaultdict(int)
         self._count: dict[str, int] = defaultdict(int)
+        self._worth: dict[str, float] = {}
 
     def cost(self, cells: Iterable[str], right: bool) -> float:
         """Mean over cells of their surplus, in standard deviations, towards `right`; lower is more due."""
-        worth = [self._surplus[cell] / math.sqrt(1.0 + self._count[cell]) for cell in cells]
-        return (sum(worth) if right else -sum(worth)) / max(len(worth), 1)
+        worth = [self._worth.get(cell, 0.0) for cell in cells]
+        mean = sum(worth) / max(len(worth), 1)
+        return mean if right else -mean
 
     def add(self, cells: Iterable[str], right: bool) -> None:
         for cell in cells:
             self._surplus[cell] += 1 if right else -1
             self._count[cell] += 1
+            self._worth[cell] = self._surplus[cell] / math.sqrt(1.0 + self._count[cell])

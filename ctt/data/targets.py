@@ -29,7 +29,7 @@ SHARES: dict[str, dict[Any, float]] = {
     "query forms": {"motion": 0.4, "partner": 0.446, "entering": 0.134, "exiting": 0.02},
     # worked out: the two categories' options together are counted, and how many choices are of all_events
     "explanatory options": {4: 0.714, 3: 0.2, 2: 0.078, 1: 0.008},
-    "counterfactual options": {4: 0.59, 3: 0.36, 2: 0.05},
+    "counterfactual options": {4: 0.59, 3: 0.37, 2: 0.04},
     "explanatory correct": {0: 0.163, 1: 0.204, 2: 0.33, 3: 0.257, 4: 0.046},
     "counterfactual correct": {0: 0.009, 1: 0.426, 2: 0.344, 3: 0.221},
     "explanatory negated": {True: 0.48, False: 0.52},

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ctt import costs
 from ctt.config import from_dict
 from ctt.errors import StoreError, SweepError, UsageError
 from ctt.plan import Job, Plan, compile_plan, target_of
@@ -113,6 +114,7 @@ def freeze(job: Job, store: Store, path: Path) -> None:
             "epoch": getattr(job.target, "epoch", None),
             "fork_epochs": list(job.fork_epochs),
             "config": dataclasses.asdict(job.config),
+            "teacher": job.teacher and {"config": dataclasses.asdict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
         },
     )
 
@@ -131,7 +133,8 @@ def run_frozen(path: Path) -> dict[str, Any]:
         if target.key != frozen["target"]:
             raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
         device = frozen["config"]["device"]
-        build(target, Store.open(frozen["store"]), device=device, on_event=_say)
+        store = Store.open(frozen["store"])
+        build(target, store, device=device, on_event=_say, on_built=lambda *built: costs.record(store, *built))
     except StageFailed as error:
         outcome |= {"failure": error.failure, "message": str(error)}
     except CttError as error:
@@ -143,7 +146,8 @@ def run_frozen(path: Path) -> dict[str, Any]:
 
 def thaw(frozen: dict[str, Any]) -> Stage:
     """The target a frozen job describes."""
-    target = target_of(from_dict(frozen["config"]), tuple(frozen["fork_epochs"]))
+    teacher = frozen["teacher"] and target_of(from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"]))
+    target = target_of(from_dict(frozen["config"]), tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
         return target.rollout.state.at(frozen["epoch"])
     return target

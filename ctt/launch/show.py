@@ -26,7 +26,11 @@ QUOTED = ("reported", "paper")
 
 def results(plan: Plan, store: Store) -> Results:
     """What the finished runs of a plan measured; a run whose artifacts are missing is there without predictions."""
-    points = [Point(p.label, p.values, p.baseline) for p in plan.sweep.points]
+    screened = {id(r.point) for r, t in zip(plan.sweep.runs, plan.targets, strict=True) if t.taught_by is not None}
+    points = [
+        Point(p.label, p.values, p.baseline, ("screened",) if id(p) in screened else (), _unreached(p, id(p) in screened))
+        for p in plan.sweep.points
+    ]
     runs = []
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
     for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
@@ -47,6 +51,13 @@ def results(plan: Plan, store: Store) -> Results:
             )
         )
     return Results(plan.sweep.name, points, runs, quoted=QUOTED)
+
+
+def _unreached(point: Any, screened: bool) -> tuple[str, ...]:
+    """Categories that the point's values cannot reach: with a shared ALOE only those that read predicted frames can differ."""
+    if screened and point.config.aloe.rollout_frames == "predictive":
+        return ("descriptive", "explanatory", "counterfactual")
+    return ()
 
 
 def _reader(vqa: Artifact) -> Callable[[], pd.DataFrame]:

@@ -9,6 +9,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ctt import costs
 from ctt.config import Config
 from ctt.launch.follow import read_progress
 from ctt.plan import target_of
@@ -23,7 +24,13 @@ def run_single(config: Config) -> int:
     target = target_of(canonical(config)[0])
     store = Store.open(config.store)
     with _Bars(store, console) as bars:
-        artifact = build(target, store, device=config.device, on_event=bars.event)
+        artifact = build(
+            target,
+            store,
+            device=config.device,
+            on_event=bars.event,
+            on_built=lambda *built: costs.record(store, *built),
+        )
     metrics = json.loads(artifact.file("metrics.json").read_text(encoding="utf-8"))
     for category, value in metrics["per_question"].items():
         console.print(f"{category:16} {value:6.2f} %")

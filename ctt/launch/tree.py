@@ -1,14 +1,16 @@
-"""The plan as people read it: a tree of the sharing and a table of the numbers."""
+"""The plan as people read it: a tree of the sharing, a table of the stages, and what it costs."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from ctt.costs import Costs
+from ctt.launch.follow import duration
 from ctt.launch.show import lineage
 from ctt.plan import KINDS, Plan
 from ctt.store import Store
@@ -16,10 +18,44 @@ from ctt.store import Store
 SHOWN = 12  # leaves of one branch before the rest is counted
 
 
-def print_plan(plan: Plan, summary: dict[str, Any], store: Store) -> None:
-    """Prints the tree, the numbers and the merged points."""
+def print_plan(plan: Plan, summary: dict[str, Any], store: Store, costs: Costs, devices: int) -> None:
+    """Prints the tree, the stages, what merging, sharing, screening and the store save, and the merged points."""
     console = Console()
     cached = {s["key"] for s in summary["stages"] if s["status"] == "cached"}
+    console.print(_tree(plan, cached))
+    table = Table()
+    for column in ("stage", "to run", "cached", "as written", "device time to run"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for kind in KINDS:
+        keys = [s["key"] for s in summary["stages"] if s["kind"] == kind]
+        todo = [k for k in keys if k not in cached]
+        seconds = sum(costs.of(plan.stages[k], plan.start_of(plan.stages[k])).seconds for k in todo)
+        table.add_row(
+            kind.replace("_", " "), str(len(todo)), str(len(keys) - len(todo)), str(summary["runs"]), duration(seconds)
+        )
+    console.print(table)
+    saving = summary["saving"]
+    left = summary["device_seconds"] - saving["cached"]
+    span = plan.makespan(cached, costs, devices)
+    lines = [
+        f"{summary['points']} points × {len(plan.sweep.seeds)} seeds = {summary['runs']} runs as written, "
+        f"{summary['unique_runs']} after merging",
+        f"world-model epochs: {summary['world_model_epochs']} instead of {summary['world_model_epochs_naive']}",
+        f"device time: {duration(left)} to go; {duration(summary['device_seconds'])} on an empty store instead of "
+        f"{duration(summary['device_seconds_naive'])} run by run",
+        "saved by merging {merged}, sharing {shared}, screening {screened}, the store {cached}".format(
+            **{k: duration(v) for k, v in saving.items()}
+        ),
+        f"on {devices} devices: {duration(span)}",
+        f"timings: {_sources(plan, costs)}; store {store.root}",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    for (into, reason), count in Counter((m.into, m.reason) for m in plan.sweep.merged).items():
+        console.print(f"{count} points merged into {into}: {reason}", soft_wrap=True, highlight=False)
+
+
+def _tree(plan: Plan, cached: set[str]) -> Tree:
     root = Tree(f"[bold]{plan.sweep.name}[/] ({plan.sweep.source}), seeds {', '.join(map(str, plan.sweep.seeds))}")
     branches: dict[tuple[str, ...], Any] = {(): root}
     counts: dict[int, int] = defaultdict(int)
@@ -29,30 +65,27 @@ def print_plan(plan: Plan, summary: dict[str, Any], store: Store) -> None:
             parent, path = branches[path], (*path, state.key)
             if path not in branches:
                 mark = " [green]cached[/]" if state.key in cached else ""
-                branches[path] = parent.add(f"trunk: seed {state.seed}, {state.epoch} epochs without losses{mark}")
+                branches[path] = parent.add(f"trunk: seed {state.seed}, {state.epoch} epochs{mark}")
         branch = branches[path]
         counts[id(branch)] += 1
         if counts[id(branch)] > SHOWN:
             continue
         mark = " [green]cached[/]" if target.key in cached else ""
-        branch.add(f"{run.name}: world model to epoch {target.rollout.state.epoch}, rollout, ALOE{mark}", highlight=False)
+        aloe = "ALOE of the baseline" if target.taught_by else "ALOE"
+        branch.add(f"{run.name}: to epoch {target.rollout.state.epoch}, rollout, {aloe}{mark}", highlight=False)
     for branch in branches.values():
         if counts[id(branch)] > SHOWN:
             branch.add(f"… and {counts[id(branch)] - SHOWN} more")
-    console.print(root)
-    table = Table()
-    for column in ("stage", "to run", "cached", "as written"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for kind in KINDS:
-        keys = [s["key"] for s in summary["stages"] if s["kind"] == kind]
-        have = sum(k in cached for k in keys)
-        table.add_row(kind.replace("_", " "), str(len(keys) - have), str(have), str(summary["runs"]))
-    console.print(table)
-    console.print(
-        f"{summary['points']} points × {len(plan.sweep.seeds)} seeds = {summary['runs']} runs as written, "
-        f"{summary['unique_runs']} after merging; world-model epochs {summary['world_model_epochs']} "
-        f"instead of {summary['world_model_epochs_naive']}; store {store.root}",
-        soft_wrap=True,
-    )
-    for merged in plan.sweep.merged:
-        console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
+    return root
+
+
+def _sources(plan: Plan, costs: Costs) -> str:
+    """Where the estimates come from, by kind."""
+    measured: dict[str, set[bool]] = defaultdict(set)
+    for stage in plan.stages.values():
+        measured[stage.kind].add(costs.of(stage, plan.start_of(stage)).measured)
+    own = [k.replace("_", " ") for k in KINDS if measured[k] == {True}]
+    other = [k.replace("_", " ") for k in KINDS if False in measured[k]]
+    parts = [f"{', '.join(own)} measured in this store"] if own else []
+    parts += [f"{', '.join(other)} as published for one H100 and the reference's sizes"] if other else []
+    return "; ".join(parts)

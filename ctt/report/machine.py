@@ -9,6 +9,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
+
 from ctt.report import statistics
 from ctt.report.table import Cell, Row, Table
 
@@ -65,6 +67,11 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
             line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": value, "delta": quote.deltas.get(metric, "")}
             writer.writerow([*start, "quoted", metric, *line.values()])
     return out.getvalue()
+
+
+def as_frame(table: Table, *, cost: bool = True) -> pd.DataFrame:
+    """The CSV's lines as a frame, for notebooks."""
+    return pd.read_csv(io.StringIO(as_csv(table, cost=cost)))
 
 
 def _kinds(row: Row) -> list[tuple[str, dict[str, Cell], int]]:

@@ -9,7 +9,7 @@ from typing import Any
 from ctt.errors import UsageError
 from ctt.report import words
 from ctt.report.results import METRICS
-from ctt.report.sheet import Sheet, cell_text
+from ctt.report.sheet import Page, Sheet, cell_text
 from ctt.report.table import Cell, Row, Table
 
 
@@ -51,7 +51,7 @@ def pivot(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] | Non
             continue
         if not row.baseline and any(values.get(name, wanted) != wanted for name, wanted in (at or {}).items()):
             continue
-        place = (values[x], values[y])
+        place = (_hashable(values[x]), _hashable(values[y]))
         other = placed.setdefault(place, row)
         if other is not row and not row.baseline:
             names = [n for n in swept if n not in (x, y) and other.values.get(n) != row.values.get(n)]
@@ -72,10 +72,22 @@ def swept_settings(table: Table) -> list[str]:
     return [name for name, values in seen.items() if len(values) > 1]
 
 
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def ordered(values: set[Any]) -> tuple[Any, ...]:
     """Numbers by size, then everything else by its text."""
     number = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     return (*sorted(number), *sorted((v for v in values if v not in number), key=str))
+
+
+def pivot_page(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] | None = None) -> Page:
+    """Differences and levels of a metric over two swept settings, to be drawn like any page."""
+    grid = pivot(table, x, y, metric, at)
+    fixed = "".join(f", {name}={value}" for name, value in (at or {}).items())
+    notes = [f"warning: {warning}" for warning in table.warnings]
+    return Page(f"{table.sweep}{fixed}", (pivot_sheet(grid), pivot_sheet(grid, "mean")), tuple(notes))
 
 
 def pivot_sheet(pivot: Pivot, value: str = "delta") -> Sheet:

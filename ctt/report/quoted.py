@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from ctt.errors import UsageError
 
-README = "README of GerardCB/cjepa (CTT: weights 0.2 and 0.1, threshold 0.15, start 10; ALOE epoch 79; 1 run)"
-PAPER = "C-JEPA, arXiv 2602.11389, Table A2 (VideoSAUR slots, M masked; 1 run)"
+README = "CLEVRER validation, GerardCB/cjepa (CTT: weights 0.2, 0.1, threshold 0.15, start 10; ALOE epoch 79; 1 run)"
+PAPER = "CLEVRER validation, C-JEPA, arXiv 2602.11389, Table A2 (VideoSAUR slots, M masked; 1 run)"
 
 
 @dataclass(frozen=True)

@@ -9,34 +9,52 @@ from collections.abc import Callable
 
 from ctt.errors import UsageError
 from ctt.report import machine, sheet
-from ctt.report.sheet import Sheet
+from ctt.report.sheet import Page, Sheet
 from ctt.report.table import Table
+from ctt.report.terminal import draw_terminal
 
 FORMATS = ("terminal", "md", "tex", "csv", "html", "json")
 
 
-def render(table: Table, format: str, *, cost: bool = False) -> str:
-    """The table in one of FORMATS, ending in a newline. Raises UsageError for another format."""
-    renderers: dict[str, Callable[..., str]] = {
-        "terminal": terminal,
+def render(table: Table, format: str, *, cost: bool = False, by_form: bool = False) -> str:
+    """The table in one of FORMATS, ending in a newline. Raises UsageError for another format.
+
+    cost: with what runs cost; by_form: with a grid a category for its question forms (JSON and CSV always hold them).
+    """
+    if format == "json":
+        return machine.as_json(table, cost=cost)
+    if format == "csv":
+        return machine.as_csv(table, cost=cost)
+    return draw(sheet.page(table, cost=cost, by_form=by_form, narrow=format in ("terminal", "tex")), format)
+
+
+def draw(page: Page, format: str) -> str:
+    """A page as terminal text, Markdown, LaTeX or HTML, ending in a newline. Raises UsageError for another format."""
+    drawers: dict[str, Callable[[Page], str]] = {
+        "terminal": draw_terminal,
         "md": markdown,
         "tex": latex,
-        "csv": machine.as_csv,
         "html": as_html,
-        "json": machine.as_json,
     }
-    if format not in renderers:
+    if format not in drawers:
         raise UsageError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
-    return renderers[format](table, cost=cost)
+    return drawers[format](page)
 
 
-def markdown(table: Table, *, cost: bool = False) -> str:
+def terminal(table: Table, *, cost: bool = False, by_form: bool = False, width: int = 100, colour: bool = False) -> str:
+    """Text for a terminal `width` columns wide; with `colour`, ANSI styles."""
+    page = sheet.page(table, cost=cost, by_form=by_form, narrow=True)
+    return draw_terminal(page, width=width, colour=colour)
+
+
+def markdown(page: Page) -> str:
     """Pipe tables with aligned columns; a block of quoted rows follows a rule as a table of its own."""
-    parts = [f"# {_md(table.sweep)}"]
-    for one in sheet.sheets(table, cost=cost):
-        parts.append(f"## {one.title}")
+    parts = [f"# {_md(page.title)}"]
+    for one in page.sheets:
+        parts.append(f"## {_md(one.title)}")
         parts.append("\n\n---\n\n".join(_pipes(one, block) for block in one.blocks))
-    parts.append("\n".join(f"- {_md(line)}" for line in sheet.notes(table)))
+    if page.notes:
+        parts.append("\n".join(f"- {_md(line)}" for line in page.notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,7 +67,7 @@ def _pipes(one: Sheet, lines: tuple[tuple[str, ...], ...]) -> str:
 
 
 def _md(text: str) -> str:
-    return re.sub(r"([|*_`\\<])", r"\\\1", text)
+    return re.sub(r"([|*`\\<]|\b_|_\b(?!\w))", r"\\\1", text)
 
 
 def _width(text: str) -> int:
@@ -61,10 +79,10 @@ def _pad(text: str, width: int, left: bool) -> str:
     return text + gap if left else gap + text
 
 
-def latex(table: Table, *, cost: bool = False) -> str:
+def latex(page: Page) -> str:
     """A booktabs table per sheet; needs \\usepackage{booktabs,graphicx} and compiles with any LaTeX."""
     parts = ["% needs \\usepackage{booktabs,graphicx}"]
-    for one in sheet.sheets(table, cost=cost):
+    for one in page.sheets:
         columns = "l" * one.words + "r" * (len(one.header) - one.words)
         body = [_tex_line(one.header), "\\midrule"]
         for i, block in enumerate(one.blocks):
@@ -74,7 +92,7 @@ def latex(table: Table, *, cost: bool = False) -> str:
             "\n".join(
                 [
                     "\\begin{table}[htbp]\n\\centering",
-                    f"\\caption{{{_tex(table.sweep)}: {_tex(one.title)}}}",
+                    f"\\caption{{{_tex(page.title)}: {_tex(one.title)}}}",
                     f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n\\begin{{tabular}}{{{columns}}}",
                     "\\toprule",
                     *body,
@@ -82,8 +100,9 @@ def latex(table: Table, *, cost: bool = False) -> str:
                 ]
             )
         )
-    items = "\n".join(f"\\item {_tex(line)}" for line in sheet.notes(table))
-    parts.append(f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
+    if page.notes:
+        items = "\n".join(f"\\item {_tex(line)}" for line in page.notes)
+        parts.append(f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -114,12 +133,12 @@ tbody:last-child { border-bottom-width: 2px }
 .scroll { overflow-x: auto }"""
 
 
-def as_html(table: Table, *, cost: bool = False) -> str:
+def as_html(page: Page) -> str:
     """One page that needs nothing else."""
-    title = html.escape(table.sweep)
+    title = html.escape(page.title)
     parts = [f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>']
     parts.append(f"<style>\n{_STYLE}\n</style>\n<h1>{title}</h1>")
-    for one in sheet.sheets(table, cost=cost):
+    for one in page.sheets:
         head = _html_line(one, one.header, "th")
         bodies = "\n".join(
             "<tbody>\n" + "\n".join(_html_line(one, line, "td") for line in block) + "\n</tbody>"
@@ -127,7 +146,7 @@ def as_html(table: Table, *, cost: bool = False) -> str:
         )
         caption = f"<caption>{html.escape(one.title)}</caption>"
         parts.append(f'<div class="scroll"><table>\n{caption}\n<thead>\n{head}\n</thead>\n{bodies}\n</table></div>')
-    items = "\n".join(f"<li>{html.escape(line)}</li>" for line in sheet.notes(table))
+    items = "\n".join(f"<li>{html.escape(line)}</li>" for line in page.notes)
     parts.append(f"<ul>\n{items}\n</ul>\n</html>")
     return "\n".join(parts) + "\n"
 
@@ -138,10 +157,3 @@ def _html_line(one: Sheet, cells: tuple[str, ...], tag: str) -> str:
         word = ' class="word"' if c < one.words else ""
         drawn.append(f"<{tag}{word}>{html.escape(cell)}</{tag}>")
     return "<tr>" + "".join(drawn) + "</tr>"
-
-
-def terminal(table: Table, *, cost: bool = False, width: int = 100, colour: bool = False) -> str:
-    """Text for a terminal `width` columns wide; with `colour`, ANSI styles."""
-    from ctt.report.terminal import draw
-
-    return draw(table, cost=cost, width=width, colour=colour)

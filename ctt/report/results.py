@@ -8,9 +8,22 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from ctt.data.vocab import CATEGORIES
 from ctt.errors import UsageError
 
-CATEGORIES = ("descriptive", "explanatory", "predictive", "counterfactual")
+__all__ = [
+    "CATEGORIES",
+    "COLUMNS",
+    "METRICS",
+    "MULTIPLE_CHOICE",
+    "Noise",
+    "Point",
+    "Predictions",
+    "Results",
+    "Run",
+    "read",
+]
+
 MULTIPLE_CHOICE = CATEGORIES[1:]
 METRICS = (*CATEGORIES, "multiple_choice", "average")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctt.report import statistics, words
-from ctt.report.results import METRICS
+from ctt.report.results import CATEGORIES, METRICS
 from ctt.report.table import Cell, Row, Table
 from ctt.report.words import DASH, ERROR_NAMES, METRIC_NAMES, number, p_value, signed
 
@@ -15,7 +15,7 @@ STAR = "*"
 ERROR_DIGITS = 4
 GAP_DIGITS = 5
 MOST_TESTED = {False: 12, True: 3}
-"""Points up to which the tests are listed (on a page, in a terminal); beyond, CSV and JSON have them."""
+"""Points up to which the tests are listed (by `narrow`); beyond, CSV and JSON have them."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,27 @@ class Sheet:
     words: int = 1
 
 
+@dataclass(frozen=True)
+class Page:
+    """What a form draws: a title, grids, and lines below them."""
+
+    title: str
+    sheets: tuple[Sheet, ...]
+    notes: tuple[str, ...] = ()
+
+
+def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: bool = False) -> Page:
+    """The page of a table. by_form: also every category's question forms."""
+    drawn = sheets(table, cost=cost, narrow=narrow)
+    if by_form:
+        drawn += [one for one in (forms(table, category) for category in CATEGORIES) if any(one.blocks)]
+    return Page(table.sweep, tuple(drawn), tuple(notes(table)))
+
+
 def sheets(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Sheet]:
     """The sheets of a table; those that would hold nothing are left out.
 
-    cost: adds device-hours and rates; narrow: keeps the errors out of the accuracy sheet, where a terminal has no room.
+    cost: adds device-hours and rates; narrow, for terminals and papers: keeps the errors out of the accuracy sheet.
     """
     tested = [tests(row) for row in table.rows]
     tested = [one for one in tested if one.blocks]

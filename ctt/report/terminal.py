@@ -10,9 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ctt.report import sheet
-from ctt.report.sheet import STAR, Sheet
-from ctt.report.table import Table
+from ctt.report.sheet import STAR, Page, Sheet
 
 _SHORT = {
     "descriptive": "descrip-\ntive",
@@ -23,7 +21,7 @@ _SHORT = {
 }
 
 
-def draw(table: Table, *, cost: bool = False, width: int = 100, colour: bool = False) -> str:
+def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
     """Grids and notes as text; lines end without blanks."""
     out = io.StringIO()
     console = Console(
@@ -35,9 +33,9 @@ def draw(table: Table, *, cost: bool = False, width: int = 100, colour: bool = F
         legacy_windows=False,
         _environ={},
     )
-    for one in sheet.sheets(table, cost=cost, narrow=True):
+    for one in page.sheets:
         console.print(_grid(one))
-    for line in sheet.notes(table):
+    for line in page.notes:
         style = "yellow" if line.startswith("warning:") else ""
         bullet = RichTable.grid(padding=(0, 1))
         bullet.add_row("·", Text(line, style=style))

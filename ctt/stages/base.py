@@ -57,6 +57,14 @@ class Stage:
         """
         raise NotImplementedError
 
+    def effort(self, start: Stage | None) -> dict[str, float]:
+        """How much of what has to be done to build this from `start`, for cost estimates: {"epochs": 12} and the like."""
+        return {"stage": 1.0}
+
+    def alike(self) -> str:
+        """Digest of what decides the cost of a unit of effort; stages that differ in their seed alone are alike."""
+        return digest({"kind": self.kind, "version": self.version})
+
     def execution(self) -> dict[str, int]:
         """{"threads", "workers"}: how the work is spread; recorded, never part of the key."""
         return {"threads": 1, "workers": 1}
@@ -75,17 +83,26 @@ class Stage:
         return digest(self.describe())
 
 
+Built = Callable[[Stage, Stage | None, str, float], None]  # a stage, what it continued from, device, seconds
 Event = Callable[[str, Stage, str], None]  # what happened ("cached" | "waiting" | "building" | "built"), to which, a detail
 
 
-def build(target: Stage, store: Store, *, device: str = "cpu", on_event: Event = lambda *_: None) -> Artifact:
+def build(
+    target: Stage,
+    store: Store,
+    *,
+    device: str = "cpu",
+    on_event: Event = lambda *_: None,
+    on_built: Built = lambda *_: None,
+) -> Artifact:
     """The artifact of `target`, building whatever is missing. Raises StageFailed, with the failure recorded in the store."""
+    more: Any = dict(device=device, on_event=on_event, on_built=on_built)
     if (found := store.get(target.key)) is not None:
         on_event("cached", target, "")
         return found
     for fork in reversed(target.forks()):
-        build(fork, store, device=device, on_event=on_event)
-    inputs = {name: build(stage, store, device=device, on_event=on_event) for name, stage in target.inputs().items()}
+        build(fork, store, **more)
+    inputs = {name: build(stage, store, **more) for name, stage in target.inputs().items()}
     with store.lease(target.key, on_wait=lambda holder: on_event("waiting", target, str(holder))) as lease:
         if (found := store.get(target.key)) is not None:  # somebody built it while we waited
             on_event("cached", target, "")
@@ -122,6 +139,7 @@ def build(target: Stage, store: Store, *, device: str = "cpu", on_event: Event =
         }
         artifact = store.publish(target.key, folder, lease, manifest)
         on_event("built", target, f"{time.time() - began:.0f} s")
+        on_built(target, start[0] if start else None, job.device, time.time() - began)
         return artifact
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ctt.data.dataset import Dataset
 from ctt.job import Job
 from ctt.models.rollout import RolloutSettings
+from ctt.settings import digest
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
@@ -28,6 +29,9 @@ class Rollout(Stage):
 
     def inputs(self) -> Mapping[str, Stage]:
         return {"data": self.state.data, "world_model": self.state}
+
+    def alike(self) -> str:
+        return digest([self.kind, self.version, self.rollout, self.state.alike(), self.state.data.data.counts()])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}

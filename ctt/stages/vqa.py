@@ -1,4 +1,4 @@
-"""Stage `vqa`: ALOE trained and evaluated on the given frames and the rolled-out ones."""
+"""Stage `vqa`: ALOE trained and evaluated on the given frames and the rolled-out ones, or only evaluated on them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from ctt.data.dataset import Dataset
 from ctt.job import Job
 from ctt.models.aloe_settings import AloeSettings
+from ctt.settings import canonical, digest
 from ctt.stages.base import Stage
 from ctt.stages.rollout import Rollout
 from ctt.store import Artifact
@@ -18,28 +19,46 @@ from ctt.store import Artifact
 
 @dataclasses.dataclass(frozen=True)
 class Vqa(Stage):
-    """One ALOE training; its artifact holds every validation question's prediction."""
+    """Every validation question's prediction, by an ALOE trained here or, for screening, by the one of `taught_by`."""
 
     kind = "vqa"
     version = 1
     rollout: Rollout
     aloe: AloeSettings
     seed: int
+    taught_by: Vqa | None = None
 
     def settings(self) -> Mapping[str, Any]:
-        return {"aloe": self.aloe, "seed": self.seed}
+        """`seed` is the one ALOE uses: aloe_seed where that is set, else the run's."""
+        aloe = canonical(self.aloe)
+        aloe.pop("protocol", None)
+        own = aloe.pop("aloe_seed", None)
+        return {"aloe": aloe, "seed": self.seed if own is None else own}
 
     def inputs(self) -> Mapping[str, Stage]:
-        return {"data": self.rollout.state.data, "rollout": self.rollout}
+        inputs: dict[str, Stage] = {"data": self.rollout.state.data, "rollout": self.rollout}
+        if self.taught_by is not None:
+            inputs["model"] = self.taught_by
+        return inputs
+
+    def effort(self, start: Stage | None) -> dict[str, float]:
+        return {"epochs": 0.0 if self.taught_by else float(self.aloe.epochs), "evaluations": 1.0}
+
+    def alike(self) -> str:
+        settings = {k: v for k, v in canonical(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")}
+        return digest([self.kind, self.version, settings, self.aloe.threads, self.rollout.state.data.data.counts()])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.aloe.threads, "workers": 1}
 
     def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
-        from ctt.training.vqa import train
+        from ctt.training.vqa import screen, train
 
         dataset = Dataset.open(inputs["data"].path)
         folder = inputs["rollout"].path
         rollouts = {s: np.load(folder / f"rollout_{s}.npy", mmap_mode="r") for s in dataset.splits}
-        train(self.aloe, self.seed, dataset, rollouts, job=job)
-        return {}
+        if self.taught_by is None:
+            train(self.aloe, self.seed, dataset, rollouts, job=job)
+        else:
+            screen(self.aloe, self.seed, inputs["model"].path, dataset, rollouts, job=job)
+        return {"screened": self.taught_by is not None}

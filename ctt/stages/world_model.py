@@ -14,7 +14,7 @@ from typing import Any
 from ctt.data.dataset import Dataset
 from ctt.job import Job
 from ctt.models.losses import Method, rules_in_force
-from ctt.settings import canonical
+from ctt.settings import canonical, digest
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.store import Artifact
@@ -63,6 +63,23 @@ class WorldModel(Stage):
 
     def forks(self) -> list[Stage]:
         return [self.at(e) for e in sorted(self.fork_epochs, reverse=True) if 0 < e < self.epoch][:1]
+
+    def effort(self, start: Stage | None) -> dict[str, float]:
+        """Epochs by how many of the two losses act in them."""
+        first = start.epoch if isinstance(start, WorldModel) else 0
+        lossy = max(0, self.epoch - max(first, self.method.start_epoch)) if self.lossy else 0
+        both = bool(self.method.inv_weight and self.method.suf_weight)
+        return {
+            "plain": float(self.epoch - first - lossy),
+            "one": 0.0 if both else float(lossy),
+            "both": float(lossy) if both else 0.0,
+        }
+
+    def alike(self) -> str:
+        """Threads included: they are no part of a key, but of a cost."""
+        settings = {k: v for k, v in canonical(self.world_model).items() if k not in ("epochs", "graph", "masking")}
+        size = self.data.data.train
+        return digest([self.kind, self.version, settings, self.world_model.threads, self.num_masked_slots, size])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.world_model.threads, "workers": 1}

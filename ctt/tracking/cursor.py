@@ -17,9 +17,10 @@ from ctt.tracking.runs import TrackedRun
 
 @dataclass
 class Cursor:
-    """run_id: MLflow's id, "" before the run exists; sent: stage key → metric → last step; finals: names sent.
+    """run_id: MLflow's id, "" before the run exists; sent: stage key → metric → last step.
 
-    described: parameters and tags are there; deleted: a person put the run in the bin.
+    finals: names of the final numbers sent; datasets: their keys; described: parameters and tags are there; deleted: a
+    person put the run in the bin.
     """
 
     run_id: str = ""
@@ -29,6 +30,7 @@ class Cursor:
     status: str = ""
     sent: dict[str, dict[str, int]] = field(default_factory=dict)
     finals: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
 
 
 class CursorFolder:

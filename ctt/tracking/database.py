@@ -28,12 +28,12 @@ def artifacts_path(store_root: Path) -> Path:
     return Path(store_root).resolve() / "mlflow-artifacts"
 
 
-def prepare_database(store_root: Path) -> Path:
+def prepare_database(store_root: Path, *, upgrade: bool = True) -> Path:
     """The store's MLflow database, made if absent and brought to the installed MLflow's tables if older.
 
     A new one is made aside and linked into place, so that processes that start together never see half a database.
-    Upgrading keeps the old file beside it as mlflow.db.REVISION; call it under the tracking lease. Raises StoreError
-    if the database was made by a newer MLflow.
+    Upgrading keeps the old file beside it as mlflow.db.REVISION and belongs under the tracking lease; upgrade=False is
+    for those who can't have it. Raises StoreError if the database was made by a newer MLflow, or can't be upgraded.
     """
     path = database_path(store_root)
     note = path.parent / "tracking" / "database.json"
@@ -41,10 +41,12 @@ def prepare_database(store_root: Path) -> Path:
     fresh = not path.exists()
     if fresh:
         _create(path, artifacts_path(store_root))
-    if _noted(note) != [version, path.stat().st_ino]:
+    if _noted(note) != [version, revision(path)]:
+        if not fresh and not upgrade:
+            raise StoreError(f"{path} is to be upgraded, but another process is using it; end that one first")
         if not fresh:
             _upgrade(path)
-        write_json(note, {"mlflow": version, "inode": path.stat().st_ino})
+        write_json(note, {"mlflow": version, "revision": revision(path)})
     return path
 
 
@@ -66,7 +68,7 @@ def _create(path: Path, artifacts: Path) -> None:
 def _noted(note: Path) -> list[object]:
     try:
         record = json.loads(note.read_text(encoding="utf-8"))
-        return [record["mlflow"], record["inode"]]
+        return [record["mlflow"], record["revision"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -87,6 +87,11 @@ class Mirror:
             self.view.describe(cursor.run_id, params, run.all_tags())
             self.view.document(cursor.run_id, run.params, "config.json")
             cursor.described = True
+        for tail in tails:
+            if tail.stage.kind == "data" and tail.finished and tail.stage.key not in cursor.datasets:
+                name = (read_json(tail.stage.finished / "dataset.json") or {}).get("name", "data")
+                self.view.dataset(cursor.run_id, str(name), tail.stage.key, tail.stage.finished.as_uri())
+                cursor.datasets.append(tail.stage.key)
         self.view.send(cursor.run_id, news)
         if status != cursor.status:
             self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails))

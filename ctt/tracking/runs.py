@@ -65,6 +65,6 @@ class TrackedRun:
             tags["ctt.fork_parent"] = states[-2]
         tags.update({f"ctt.key.{stage.kind}": stage.key for stage in self.stages})
         tags.update({str(name): str(value) for name, value in self.tags.items()})
-        if commit := tags.get("git_commit"):
+        if commit := tags.get("ctt.git_commit", tags.get("git_commit")):
             tags.setdefault("mlflow.source.git.commit", commit)
         return tags

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ctt.errors import StoreError
+from ctt.errors import LeaseLost, StoreError
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.mirror import Mirror, read_json
 from ctt.tracking.runs import TrackedRun
@@ -28,8 +28,9 @@ class Syncer:
     """Mirrors `runs` of the store at `store_root`.
 
     runs is a list, or a function that gives the present one (`ctt ui` learns of new sweeps that way). lease makes a
-    context manager that holds the store's tracking lease and raises StoreError while another process does; without
-    one nothing guards against a second syncer. rebuild=True trusts no cursor and asks the server about every run.
+    context manager that holds the store's tracking lease and raises StoreError while another process does (what it
+    yields may have a check() that raises LeaseLost); without one nothing guards against a second syncer. rebuild=True
+    trusts no cursor and asks the server about every run.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class Syncer:
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
         self._turn = threading.RLock()
-        self._leased = self._prepared = self._down = False
+        self._leased = self._lost = self._prepared = self._down = False
+        self._check: Callable[[], object] = lambda: None
         self._wait = self._not_before = 0.0
 
     def sync_once(self, *, patient: bool = True) -> int:
@@ -64,13 +66,14 @@ class Syncer:
             return 0
         sent = 0
         try:
-            with self._turn, self._exclusive():
+            with self._turn, self.exclusive():
                 for points in self._pass():
                     sent += points
         except (Unreachable, OSError) as error:
             self._failed(error)
             return sent
         except StoreError as error:
+            self._lost = isinstance(error, LeaseLost)
             log.debug("tracking: another process syncs this store: %s", error)
             return sent
         if self._down:
@@ -85,17 +88,23 @@ class Syncer:
         """
         if self.settings.kind == "off":
             return
-        pause = self.settings.every if every is None else every
+        pause, said = self.settings.every if every is None else every, ""
         while not stop.is_set():
             try:
-                with self._exclusive():
-                    while not stop.is_set():
+                with self.exclusive():
+                    while not stop.is_set() and not self._lost:
                         self.sync_once()
                         stop.wait(pause)
-                    self._view.deadline = time.monotonic() + LAST_WORD
-                    self.sync_once(patient=not self._down)
+                    if stop.is_set():
+                        self._view.deadline = time.monotonic() + LAST_WORD
+                        self.sync_once(patient=False)
             except StoreError as error:
                 log.debug("tracking: waiting, another process syncs this store: %s", error)
+                stop.wait(pause)
+            except Exception as error:  # the view must never end what it looks at
+                if said != str(error):
+                    log.warning("tracking: %s: %s; tried again every %g s", type(error).__name__, error, pause)
+                said = str(error)
                 stop.wait(pause)
             finally:
                 self._view.deadline = float("inf")
@@ -113,20 +122,23 @@ class Syncer:
         return all((read_json(note) or {"files": {"": ""}})["files"].values())
 
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
+        """Holds the tracking lease, if this syncer doesn't yet; StoreError while another process has it."""
         if self._leased:
             yield
             return
-        with self._lease():
+        with self._lease() as lease:
+            self._check = getattr(lease, "check", lambda: None)
             self._mirror.forget()
             self._seen.clear()
-            self._leased = True
+            self._leased, self._lost = True, False
             try:
                 yield
             finally:
                 self._leased = False
 
     def _pass(self) -> Iterator[int]:
+        self._check()
         if self.settings.kind == "sqlite" and not self._prepared:
             try:
                 prepare_database(self.store_root)
@@ -136,7 +148,7 @@ class Syncer:
         runs = list(self._runs())
         for run in runs:
             for stage in run.stages:
-                self._tails.setdefault(stage.key, Tail(stage))
+                self._tails.setdefault(stage.key, Tail(stage)).stage = stage
         for tail in self._tails.values():
             tail.poll()
         baselines = {(run.sweep, run.seed): run for run in runs if run.baseline}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,12 +15,14 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from ctt.errors import CttError, UsageError
-from ctt.tracking.database import artifacts_path, prepare_database
+from ctt.errors import CttError, LeaseHeld, UsageError
+from ctt.tracking.database import artifacts_path, database_path, prepare_database
 from ctt.tracking.syncer import Syncer
 from ctt.tracking.view import quiet
 
-START_SECONDS = 60.0
+LOOPBACK = ("127.0.0.1", "localhost")
+EVERYWHERE = ("0.0.0.0", "::")
+START_SECONDS = 120.0
 END_SECONDS = 10.0
 
 
@@ -29,14 +32,16 @@ def serve(
     port: int = 5000,
     *,
     syncer: Syncer | None = None,
+    allowed_hosts: str | None = None,
     stop: threading.Event | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serves the store's MLflow database until Ctrl-C, SIGTERM or `stop`, and leaves no process behind.
 
     An absent database is made, an older one upgraded (its copy is kept). port 0 takes a free one. `syncer` keeps
-    following meanwhile. Where it mirrors to a server (tracking=server), that server is named and only followed. Raises
-    UsageError if the port is taken, CttError if MLflow doesn't start; its output lies in tracking/server.log.
+    following meanwhile. Where it mirrors to a server (tracking.kind=server), that server is named and only followed.
+    allowed_hosts: the names under which browsers may call it, for another host than loopback (default: this machine's).
+    Raises UsageError if the port is taken, CttError if MLflow doesn't start; its output is in tracking/server.log.
     """
     stop = stop or threading.Event()
     restore = _stop_on_signals(stop)
@@ -45,10 +50,11 @@ def serve(
         if syncer is not None and syncer.settings.kind == "server":
             say(f"MLflow: {syncer.settings.uri}")
         else:
-            port = _free_port(host, port)
-            server = _start(Path(store_root).resolve(), host, port)
-            _await_answer(server, host, port, stop, Path(store_root) / "tracking" / "server.log")
-            say(f"MLflow: http://{host}:{port}")
+            port = free_port(host, port)
+            _prepare(Path(store_root), syncer)
+            server = start_server(Path(store_root), host, port, allowed_hosts)
+            await_answer(server, host, port, stop, Path(store_root) / "tracking" / "server.log")
+            say(f"MLflow: http://{socket.gethostname() if host in EVERYWHERE else host}:{port}")
         follower = threading.Thread(target=syncer.follow, args=(stop,), daemon=True) if syncer is not None else None
         if follower:
             follower.start()
@@ -64,28 +70,55 @@ def serve(
         restore()
 
 
-def _start(store_root: Path, host: str, port: int) -> subprocess.Popen[bytes]:
+def _prepare(store_root: Path, syncer: Syncer | None) -> None:
+    try:
+        with syncer.exclusive() if syncer is not None else contextlib.nullcontext():
+            prepare_database(store_root)
+            return
+    except LeaseHeld:  # a sweep is running and syncs
+        prepare_database(store_root, upgrade=False)
+
+
+# MLflow gets SIGTERM, and ends its own children, when the process that started it dies (Linux: PR_SET_PDEATHSIG is 1).
+_START = """
+import ctypes, os, signal, sys
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+except (OSError, AttributeError):
+    pass
+os.execv(sys.executable, [sys.executable, "-m", "mlflow", *sys.argv[1:]])
+"""
+
+
+def start_server(store_root: Path, host: str, port: int, allowed_hosts: str | None = None) -> subprocess.Popen[bytes]:
+    """Starts MLflow on the store's database in a session of its own; it ends with the thread that called this."""
     quiet()
-    database = prepare_database(store_root)
-    artifacts = artifacts_path(store_root)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{database}", "--default-artifact-root", artifacts.as_uri()]
-    command += ["--artifacts-destination", artifacts.as_uri()]
+    artifacts = artifacts_path(store_root).as_uri()
+    command = [sys.executable, "-c", _START, "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database_path(store_root)}"]
+    command += ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
+    if host not in LOOPBACK:
+        names = {host, socket.gethostname(), socket.getfqdn(), *LOOPBACK} - set(EVERYWHERE)
+        command += ["--allowed-hosts", allowed_hosts or ",".join(f"{n},{n}:{port}" for n in sorted(names))]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONUNBUFFERED": "1"}
-    log = store_root / "tracking" / "server.log"
+    log = Path(store_root) / "tracking" / "server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
         )
 
 
-def _await_answer(server: subprocess.Popen[bytes], host: str, port: int, stop: threading.Event, log: Path) -> None:
+def await_answer(server: subprocess.Popen[bytes], host: str, port: int, stop: threading.Event, log: Path) -> None:
+    """Waits until MLflow answers or `stop` is set; CttError names its log if it ends or is silent."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and not stop.is_set():
         if server.poll() is not None:
             raise CttError(f"MLflow did not start (code {server.returncode}); see {log}")
         try:
-            with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=2) as answer:
+            with urllib.request.urlopen(
+                f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}/health", timeout=2
+            ) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
@@ -94,7 +127,8 @@ def _await_answer(server: subprocess.Popen[bytes], host: str, port: int, stop: t
         raise CttError(f"MLflow did not answer within {START_SECONDS:.0f} s; see {log}")
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
+    """The port, or any free one for 0. Raises UsageError if it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -7,6 +7,7 @@ what it stores, batches to what it takes at once.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ METRICS_AT_ONCE, OTHERS_AT_ONCE = 1000, 100
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INTERNAL_ERROR"}
 CONNECTION = ("API request to", "OperationalError")  # how MLflow words what is the server's or the network's trouble
 Result = TypeVar("Result")
+_ours: dict[str, str] = {}
 
 
 class Unreachable(CttError):
@@ -145,6 +147,13 @@ class View:
         else:
             self._ask(lambda client: client.set_terminated(run_id, status, end))
 
+    def dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
+        """Notes a data set as the run's input; a second time changes nothing. MLflow keeps 36 characters of digest."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        entry = Dataset(cut(name, 500), digest[:36], "local", json.dumps({"uri": source}))
+        self._ask(lambda client: client.log_inputs(run_id, [DatasetInput(entry)]))
+
     def artifact(self, run_id: str, file: Path, folder: str | None = None) -> None:
         """Copies a file into a run's artifacts, over an older one of that name."""
         self._ask(lambda client: client.log_artifact(run_id, str(file), folder))
@@ -185,7 +194,7 @@ def connect(address: str, timeout: float = 10.0) -> Any:
 
 def quiet(timeout: float = 10.0) -> None:
     """Sets the environment and loggers that MLflow reads, in this process and those it starts."""
-    for name, value in {
+    for name, value in {  # set where the user has said nothing, or where it was us who said it
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(timeout))),
@@ -193,7 +202,8 @@ def quiet(timeout: float = 10.0) -> None:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }.items():
-        os.environ.setdefault(name, value)
+        if os.environ.get(name, "") == _ours.get(name, ""):
+            os.environ[name] = _ours[name] = value
     for logger in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
 

@@ -53,7 +53,7 @@ def roll_out(
             out = open_memmap(job.folder / f"rollout_{name}.npy", "w+", dtype=rollout_settings.dtype, shape=shape)
             for first in range(0, len(out), rollout_settings.batch):
                 chunk = slice(first, first + rollout_settings.batch)
-                slots = torch.from_numpy(np.asarray(split.slots[chunk], dtype=np.float32)).to(job.device)
+                slots = torch.from_numpy(np.array(split.slots[chunk], dtype=np.float32)).to(job.device)
                 out[chunk] = rollout(predictor, slots, settings.frameskip, rollout_settings.frames).cpu().numpy()
                 done += len(slots)
                 job.progress(done, total, "video")

@@ -252,15 +252,14 @@ def rate(step: int, total: int, warmup: float) -> float:
 
 
 def make_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.optim.Optimizer]:
-    """Adam for everything, or Muon for the layers' matrices and Adam for the rest."""
+    """Adam for everything; or Muon for the matrices (not those that look words up or give the answers) and Adam for the rest."""
     parameters = dict(model.named_parameters())
-    matrices = [p for name, p in parameters.items() if ".layers." in name and p.ndim == 2]
     if settings.optimizer == "adam":
         return [torch.optim.Adam(parameters.values(), lr=settings.learning_rate)]
-    rest = [p for p in parameters.values() if not any(p is m for m in matrices)]
+    matrices = [name for name, p in parameters.items() if p.ndim == 2 and "q_embedding" not in name and "_mlp." not in name]
     return [
-        torch.optim.Muon(matrices, lr=settings.muon_learning_rate, weight_decay=0.0),
-        torch.optim.Adam(rest, lr=settings.learning_rate),
+        torch.optim.Muon([parameters[name] for name in matrices], lr=settings.muon_learning_rate, weight_decay=0.0),
+        torch.optim.Adam([p for name, p in parameters.items() if name not in matrices], lr=settings.learning_rate),
     ]
 
 

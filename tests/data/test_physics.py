@@ -56,7 +56,9 @@ def test_energy_never_grows():
         moving = 0.5 * (scene.velocity.astype(float) ** 2).sum(axis=(1, 2))
         energy = moving + 0.5 * (inertia * spin**2).sum(axis=1)
         touching = scene.contact.any(axis=(1, 2)).astype(int)
-        quiet = np.convolve(touching, np.ones(5), mode="same") == 0  # spins are differences of angles: blurred at impacts
+        quiet = (
+            np.convolve(touching, np.ones(5), mode="same") == 0
+        )  # spins are differences of angles: blurred at impacts
         assert moving[0] > 0 and quiet.sum() > 100
         assert (np.diff(energy[quiet]) <= 1e-4 * energy[0]).all()
 
@@ -76,10 +78,8 @@ def test_collisions_of_round_objects_are_where_their_distances_say():
         for a in range(len(scene.things)):
             for b in range(a + 1, len(scene.things)):
                 gap = np.hypot(*(position[:, a] - position[:, b]).T) - 2 * RADIUS
-                if "cube" in (scene.things[a].shape, scene.things[b].shape):
-                    reach = 2 * CORNER - 2 * RADIUS  # corners stick out: touching is between the two radii
-                else:
-                    reach = 0.0
+                corners = sum(scene.things[k].shape == "cube" for k in (a, b))
+                reach = corners * (CORNER - RADIUS)  # corners stick out: touching begins anywhere up to there
                 closing = np.hypot(*(scene.velocity[:, a] - scene.velocity[:, b]).T.astype(float)) / FPS
                 if (a, b) in listed:
                     met += 1

@@ -50,7 +50,9 @@ def test_a_scene_depends_on_neither_the_size_of_the_set_nor_the_noise(folder, tm
     assert np.array_equal(few.position[:2], many.position[:2], equal_nan=True)
     again = DataSettings(train=2, validation=1, seed=1)
     assert not np.array_equal(
-        Dataset.open(make(tmp_path / "again", again)).split("train").truth.position[:2], few.position[:2], equal_nan=True
+        Dataset.open(make(tmp_path / "again", again)).split("train").truth.position[:2],
+        few.position[:2],
+        equal_nan=True,
     )
 
 
@@ -72,9 +74,7 @@ def test_what_is_written_is_what_was_simulated(folder):
             assert np.array_equal(a, b) and a.dtype == b.dtype, field.name
         else:
             assert a == b, field.name
-    slots, visible, slot_of = render(
-        scene, Encoder(0), SMALL, synthetic.stream(SMALL.seed, "train", 21, "slots")
-    )
+    slots, visible, slot_of = render(scene, Encoder(0), SMALL, synthetic.stream(SMALL.seed, "train", 21, "slots"))
     assert np.array_equal(np.concatenate([split.slots[21], split.future[21]]), slots)
     assert np.array_equal(split.visible[21], visible)
     assert np.array_equal(split.truth.slot_of[21, :, : len(scene.things)], slot_of)
@@ -134,7 +134,7 @@ def test_outlines_have_the_shares_of_real_scenes():
         assert share(lambda n, g, f, objects=objects: n == objects) == pytest.approx(wanted, abs=0.01)
     for given, wanted in ((2, 19 / 30), (3, 10 / 30), (4, 1 / 30)):
         assert share(lambda n, g, f, given=given: g == given) == pytest.approx(wanted, abs=0.03)
-    assert share(lambda n, g, f: f == 1) == pytest.approx(0.71, abs=0.02)
+    assert share(lambda n, g, f: f == 1) == pytest.approx(0.73, abs=0.02)
 
 
 def test_crossings_name_the_first_frame_of_the_new_state():

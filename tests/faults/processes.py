@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+STRIDE = 1 if os.environ.get("CTT_FAULTS") == "full" else 3  # `make faults` tries every step, `make test` every third
 STEPS = ("open", "os.", "shutil.", "subprocess.", "ctt.")
 
 
@@ -45,7 +46,7 @@ def wait(pid: int, seconds: float = 20.0) -> int:
 
 
 def at_step(number: int, act: Callable[[str], None]) -> None:
-    """Calls act(event) once, just before the number-th file-system step from now on that this process's main code makes.
+    """Calls act(event) once, just before the number-th file-system step that this process makes from now on.
 
     Steps are the interpreter's own audit events (open, rename, link, mkdir, utime, …), and fsync.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctt.store import Store
-from tests.faults.processes import fork, state, until, wait
+from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, until, wait
 
 KEYS = [digit * 64 for digit in "123"]
 
@@ -94,6 +94,37 @@ def test_one_successor_at_a_time(tmp_path: Path, how: str) -> None:
     assert lines[0::2] == ["in", "out"] * 24
     assert tokens[0::2] == tokens[1::2]
     assert len(set(tokens)) == 24
+
+
+def test_killed_while_taking_over(tmp_path: Path) -> None:
+    """The owner may be alive somewhere; the one that takes over is killed at each step of that. The work survives, in
+    fresh files under a new path, so that whatever the first owner still does reaches nobody."""
+    for step in range(1, 200, 2 * STRIDE):
+        store = Store(tmp_path / str(step))
+        abandoned(store, KEYS[0], "expired")
+        before = store.unfinished(KEYS[0])
+        assert before is not None
+        opened = os.open(before / "state", os.O_WRONLY)
+
+        def doomed(store: Store = store, step: int = step) -> None:
+            at_step(step, kill_myself)
+            with store.lease(KEYS[0], wait=5.0):
+                pass
+
+        code = wait(fork(doomed))
+        with store.lease(KEYS[0], wait=2.0):
+            os.write(opened, b"late")
+            os.close(opened)
+            assert not before.exists()
+            folder = store.work_folder(KEYS[0])
+            assert folder != before
+            assert (folder / "state").read_text() == "old"
+            assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+        if code == 0:
+            break
+    else:
+        pytest.fail("never got through")
+    assert step > 30, "the steps were not seen"
 
 
 def test_successors_killed_at_random(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ctt.errors import LeaseLost, StoreError
-from ctt.store import Artifact, Store
-from tests.faults.processes import at_step, fork, kill_myself, state, until, wait
+from ctt.store import Artifact, DamagedArtifact, Store
+from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, until, wait
 
 KEY = "ab" * 32
 BIG = bytes(range(256)) * 5000  # above the size that is hashed at every read
@@ -54,9 +54,9 @@ def litter(store: Store) -> list[str]:
 
 
 def test_killed_at_every_step(tmp_path: Path) -> None:
-    """SIGKILL before each file-system step of lease, build, publish and release, until a run gets through."""
+    """SIGKILL before a file-system step of lease, build, publish or release, ever later, until a run gets through."""
     outcomes = []
-    for step in range(1, 500):
+    for step in range(1, 500, STRIDE):
         store = Store(tmp_path / str(step))
 
         def doomed(store: Store = store, step: int = step) -> None:
@@ -80,15 +80,15 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
 
 def test_two_kills_in_a_row(tmp_path: Path) -> None:
     """Killed, killed again somewhere in the second attempt (which takes over), then built."""
-    for step in range(1, 80, 4):
+    for step in range(1, 80, 3 * STRIDE):
         store = Store(tmp_path / str(step))
 
         def doomed(first: int, store: Store = store) -> None:
             at_step(first, kill_myself)
             build(store)
 
-        wait(fork(lambda: doomed(45)))  # noqa: B023  # waited for at once
-        wait(fork(lambda step=step: doomed(step)))  # noqa: B023
+        wait(fork(lambda: doomed(45)))  # waited for at once
+        wait(fork(lambda step=step: doomed(step)))
         finished(store)
         build(store, wait=2.0)
         assert finished(store)
@@ -99,7 +99,7 @@ def test_two_kills_in_a_row(tmp_path: Path) -> None:
 def test_disk_fails_at_every_step(tmp_path: Path, code: int) -> None:
     """Every step fails once: the error names a path and a remedy, nothing is half published, and the retry works."""
     failed = 0
-    for step in range(1, 500, 2):
+    for step in range(1, 500, 2 * STRIDE):
         store = Store(tmp_path / str(step))
 
         def doomed(store: Store = store, step: int = step) -> None:
@@ -132,17 +132,26 @@ def test_first_of_two_wins(tmp_path: Path) -> None:
     """Two finished folders for one key (an owner lost his lease between his last look and the rename)."""
     store = Store(tmp_path)
     with store.lease(KEY) as lease:
-        ours = store.root / "work" / KEY / "0"
-        ours.mkdir(parents=True)
-        (ours / "data").write_text("second")
-        theirs = store.root / "theirs"
-        theirs.mkdir()
-        (theirs / "data").write_text("first")
+        ours, theirs = store.root / "ours", store.root / "theirs"
+        for folder, text in ((ours, "second"), (theirs, "first")):
+            folder.mkdir()
+            (folder / "data").write_text(text)
         first = store.publish(KEY, theirs, lease, {"by": "first"})
         second = store.publish(KEY, ours, lease, {"by": "second"})
     assert first.manifest == second.manifest
     assert second.file("data").read_text() == "first"
     assert not ours.exists()
+
+
+def test_a_damaged_winner_does_not_win(tmp_path: Path) -> None:
+    """What lies in the place of the artifact is damaged: it goes to quarantine, and ours is published."""
+    store = Store(tmp_path)
+    store.path(KEY).mkdir(parents=True)
+    (store.path(KEY) / "half").write_text("copied by hand, without a manifest")
+    with pytest.warns(DamagedArtifact, match="manifest.json is missing"):
+        build(store)
+    assert finished(store)
+    assert [p.read_text() for p in store.root.glob("quarantine/*/half")] == ["copied by hand, without a manifest"]
 
 
 def stopping(store: Store, before: str, report: Path) -> None:
@@ -152,6 +161,7 @@ def stopping(store: Store, before: str, report: Path) -> None:
     step = getattr(disk, before)
 
     def stop_first(*arguments: object) -> object:
+        setattr(disk, before, step)
         os.kill(os.getpid(), signal.SIGSTOP)
         return step(*arguments)
 

@@ -1,7 +1,7 @@
 """The world model, its losses and its rollout written down word by word: slow, nothing batched, torch's own layers.
 
-Nothing of ctt is imported. Everything is computed as the method is described, with loops over slots and samples, so that
-it can be read against the description; the fast code is compared with it.
+Nothing of ctt is imported. Everything is computed as the method is described, with loops over slots and samples, so
+that it can be read against the description; the fast code is compared with it.
 """
 
 from __future__ import annotations

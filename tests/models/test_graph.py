@@ -55,7 +55,9 @@ def test_neighbours_by_hand():
     slot = torch.tensor([0])
     assert indifferent_to(graph, slot, 0.3).tolist() == [[False, True, False]]  # column 0: 0.2 and 0.4
     assert irrelevant_for(graph, slot, 0.3).tolist() == [[False, True, False]]  # row 0: 0.1 and 0.5
-    assert irrelevant_for(graph, slot, 0.1).tolist() == [[False, False, False]]  # an entry at the threshold is a neighbour
+    assert irrelevant_for(graph, slot, 0.1).tolist() == [
+        [False, False, False]
+    ]  # an entry at the threshold is a neighbour
     assert irrelevant_for(graph, torch.tensor([2]), 0.3).tolist() == [[False, True, False]]
     assert indifferent_to(graph, torch.tensor([2]), 0.4).tolist() == [[False, True, False]]
 

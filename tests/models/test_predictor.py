@@ -68,7 +68,9 @@ def test_masked_slots_are_seen_in_frame_0_only():
 
 def test_tensor_names_are_the_published_ones():
     names = set(make(depth=1).state_dict())
-    attention = {f"transformer.layers.0.0.{n}" for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")}
+    attention = {
+        f"transformer.layers.0.0.{n}" for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    }
     feed = {f"transformer.layers.0.1.{n}.{kind}" for n in (0, 1, 4) for kind in ("weight", "bias")}
     rest = {f"{n}.{kind}" for n in ("id_projector", "transformer.norm", "to_out") for kind in ("weight", "bias")}
     assert names == attention | feed | rest | {"mask_token", "time_pos_embed"}

@@ -23,7 +23,9 @@ def make(history: int, future: int) -> tuple[Predictor, LiteralPredictor]:
     return ours, theirs
 
 
-@pytest.mark.parametrize("history,future,frameskip", [(3, 1, 5), (6, 10, 2), (3, 4, 5), (1, 1, 1), (2, 5, 3), (4, 2, 7)])
+@pytest.mark.parametrize(
+    "history,future,frameskip", [(3, 1, 5), (6, 10, 2), (3, 4, 5), (1, 1, 1), (2, 5, 3), (4, 2, 7)]
+)
 def test_rollout_equals_the_literal_one(history, future, frameskip):
     ours, theirs = make(history, future)
     slots = torch.randn(2, 40, 7, WIDTH, dtype=torch.float64)

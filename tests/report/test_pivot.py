@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ctt.errors import UsageError
-from ctt.report.pivot import pivot, pivot_sheet, swept_settings
+from ctt.report.pivot import pivot, pivot_page, pivot_sheet, swept_settings
+from ctt.report.render import draw
 from ctt.report.results import Point
 from ctt.report.table import build
 from tests.report import made_up
@@ -38,6 +39,15 @@ def test_a_third_setting_must_be_fixed() -> None:
     grid = pivot(table, "ctt_inv_weight", "ctt_suf_weight", "average", at={"start": 10})
     assert grid.xs == (0.0, 0.05) and grid.rows[1][1].label == "more" and grid.rows[0][0].baseline
     assert grid.rows[0][1] is None
+
+
+@pytest.mark.parametrize("format", ["terminal", "md", "tex", "html"])
+def test_a_pivot_is_drawn_in_every_form(format: str) -> None:
+    table = build(made_up.results())
+    text = draw(pivot_page(table, "ctt_inv_weight", "ctt_suf_weight", "counterfactual"), format)
+    row = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.05})
+    assert f"{abs(row.cells['counterfactual'].delta):.1f}" in text
+    assert f"{row.cells['counterfactual'].mean:.1f}" in text
 
 
 @pytest.mark.parametrize(

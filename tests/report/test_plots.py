@@ -39,7 +39,7 @@ def test_heat_map_writes_the_numbers(table: Table) -> None:
 
 
 def test_accuracy_against_joins_the_baseline_to_its_line(table: Table) -> None:
-    figure = plots.accuracy_against(table, "ctt_inv_weight", ["counterfactual"])
+    figure = plots.accuracy_against(table, "ctt_inv_weight", metrics=["counterfactual"])
     lines = figure.axes[0].containers
     assert len(lines) == 3
     means = lines[0].lines[0].get_ydata()
@@ -64,7 +64,7 @@ def test_learning_curves_draw_mean_and_range_of_unequal_runs() -> None:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_same_figure_same_bytes(table: Table, tmp_path: Path, suffix: str) -> None:
     for name in "ab":
-        plots.save(plots.table_picture(table), tmp_path / (name + suffix))
+        plots.table_picture(table, tmp_path / (name + suffix))
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
@@ -75,7 +75,7 @@ def test_incomplete_sweeps_are_drawn(tmp_path: Path) -> None:
     table = build(replace(results, points=points, runs=runs))
     empty = build(replace(results, runs=[]))
     for each in (table, empty):
-        plots.save(plots.table_picture(each), tmp_path / "a.png")
-        plots.save(plots.heat_map(each, "ctt_inv_weight", "ctt_suf_weight", "descriptive"), tmp_path / "b.png")
-        plots.save(plots.accuracy_against(each, "ctt_inv_weight"), tmp_path / "c.png")
-    plots.save(plots.learning_curves([]), tmp_path / "d.png")
+        plots.table_picture(each, tmp_path / "a.png")
+        plots.heat_map(each, "ctt_inv_weight", "ctt_suf_weight", "descriptive", tmp_path / "b.png")
+        plots.accuracy_against(each, "ctt_inv_weight", tmp_path / "c.png")
+    plots.learning_curves([], tmp_path / "d.png")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ctt.errors import UsageError
+from ctt.report.machine import as_frame
 from ctt.report.quoted import QUOTED, quoted
 from ctt.report.render import FORMATS, render, terminal
 from ctt.report.results import METRICS
@@ -106,6 +107,19 @@ def test_cost_only_when_asked(table: Table) -> None:
         assert re.search("device.hours", render(table, format, cost=True))
 
 
+@pytest.mark.parametrize("format", ["terminal", "md", "tex", "html"])
+def test_forms_only_when_asked(table: Table, format: str) -> None:
+    assert "query" not in render(table, format)
+    text = render(table, format, by_form=True)
+    assert re.search(r"query\\?_color", text) and "Counterfactual questions by form" in text
+
+
+def test_frames_for_notebooks(table: Table) -> None:
+    frame = as_frame(table)
+    row = frame[(frame.point == table.rows[3].label) & (frame.kind == "form") & (frame.metric == "predictive/next")]
+    assert row.delta.item() == pytest.approx(table.rows[3].forms["predictive/next"].delta, abs=1e-6)
+
+
 def test_unknown_format() -> None:
     with pytest.raises(UsageError, match="format must be one of terminal, md"):
         render(Table("none", ()), "pdf")
@@ -125,7 +139,7 @@ def test_markdown_columns_line_up(table: Table) -> None:
 def test_markdown_escapes(table: Table) -> None:
     label = "a|b_c*"
     text = render(replace(table, rows=(replace(table.rows[0], label=label),)), "md")
-    assert r"a\|b\_c\*" in text and label not in text
+    assert r"a\|b_c\*" in text and label not in text
 
 
 def test_quoted_rows_stand_below_a_rule_marked(table: Table) -> None:

@@ -126,7 +126,9 @@ def test_sigterm_reaches_our_handler_and_leaves_a_checkpoint(tmp_path, stop):
     ours = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(Interrupted):
-            run(tmp_path / "job", 3, hook=lambda e, s: signal.raise_signal(signal.SIGTERM) if (e, s) == (1, 2) else None)
+            run(
+                tmp_path / "job", 3, hook=lambda e, s: signal.raise_signal(signal.SIGTERM) if (e, s) == (1, 2) else None
+            )
         assert [p.name for p in (tmp_path / "job" / "checkpoint").iterdir()] == ["000001-000000003"]
         assert signal.getsignal(signal.SIGTERM) is ours
     finally:
@@ -157,7 +159,9 @@ def test_it_prints_nothing_and_leaves_the_process_as_it_was(tmp_path, capfd):
         train_segment(toy, seed=1, start=None, epoch_start=0, epoch_end=1, job=Job(tmp_path))
     assert capfd.readouterr() == ("", "") and not caught
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([MODEL, OPTIMIZER, STATE, "metrics.jsonl", "progress.json"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [MODEL, OPTIMIZER, STATE, "metrics.jsonl", "progress.json"]
+    )
 
 
 def test_a_start_that_is_another_state_is_refused(tmp_path):

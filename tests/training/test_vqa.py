@@ -43,11 +43,11 @@ def bytes_of(folder) -> dict[str, bytes]:
 
 def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
     """And without rollouts predictive questions stay at their blind level while the others are learnt."""
-    with_rollouts = run(tmp_path / "a", toy, optimizer="muon", epochs=6)
+    with_rollouts = run(tmp_path / "a", toy, optimizer="muon", epochs=8)
     assert with_rollouts["per_question"]["descriptive"] > 90 > with_rollouts["blind"]["per_question"]["descriptive"] + 15
     assert with_rollouts["per_option"]["explanatory"] > 85
     assert with_rollouts["per_option"]["predictive"] > 85
-    without = run(tmp_path / "b", toy, rollouts=False, optimizer="muon", epochs=6)
+    without = run(tmp_path / "b", toy, rollouts=False, optimizer="muon", epochs=8)
     assert without["per_question"]["descriptive"] > 90
     assert without["per_option"]["predictive"] < without["blind"]["per_option"]["predictive"] + 8
 

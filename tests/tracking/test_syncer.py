@@ -1,98 +1,27 @@
-"""Tracking against a real MLflow: databases in SQLite, and a server on loopback that is killed and comes back."""
+"""What a run looks like in MLflow: a real one, on SQLite."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
-import sqlite3
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from ctt.errors import SettingError, StoreError
-from ctt.job import Job
-from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings, database_path, prepare_database, serve
-
-SQLITE = TrackingSettings(every=0.2)
-CATEGORIES = {"descriptive": 80.0, "predictive": 61.5}
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to make its tables; tests that don't test that copy them from here."""
-    return prepare_database(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Path:
-    root = tmp_path / "store"
-    root.mkdir()
-    shutil.copy(empty_database, root / "mlflow.db")
-    return root
-
-
-def stage(store: Path, kind: str, key: str) -> TrackedStage:
-    finished, working = store / "artifacts" / key, store / "work" / key
-    return TrackedStage(kind, key, finished, working, store / "failures" / key)
-
-
-def run(store: Path, name: str = "ctt-1", stages: tuple[TrackedStage, ...] | None = None, **changes: Any) -> TrackedRun:
-    values: dict[str, Any] = dict(
-        sweep="demo",
-        name=name,
-        point=name.rsplit("-", 1)[0],
-        seed=1,
-        tags={"git_commit": "abc123"},
-        params={"ctt_inv_weight": 0.2, "world_model.epochs": 3, "data.note": "x" * 7000, "graph.frames": "sum"},
-        stages=(stage(store, "world_model", f"wm-{name}"), stage(store, "vqa", f"vqa-{name}"))
-        if stages is None
-        else stages,
-    )
-    return TrackedRun(**{**values, **changes})
-
-
-def work(stage: TrackedStage, steps: range, **metrics: float) -> None:
-    """Does what a stage's job does: appends a line of metrics for each step."""
-    assert isinstance(stage.working, Path)
-    stage.working.mkdir(parents=True, exist_ok=True)
-    job = Job(stage.working)
-    for step in steps:
-        job.log(step, **(metrics or {"train_loss": 1.0 / step}))
-
-
-def finish(stage: TrackedStage, **finals: Any) -> None:
-    assert isinstance(stage.working, Path)
-    stage.working.mkdir(parents=True, exist_ok=True)
-    (stage.working / "metrics.json").write_text(json.dumps(finals))
-    stage.finished.parent.mkdir(parents=True, exist_ok=True)
-    stage.working.rename(stage.finished)
-
-
-def rows(database: Path, question: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Reads the database behind MLflow's back: what is really in it, duplicates and all."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        return connection.execute(question, values).fetchall()
-
-
-def metrics(store: Path) -> list[tuple[Any, ...]]:
-    """(run name, metric, step, value, time) of every point in the database, sorted."""
-    return rows(
-        database_path(store),
-        "SELECT name, key, step, value, timestamp FROM metrics JOIN runs USING (run_uuid) ORDER BY 1, 2, 3, 5",
-    )
-
-
-def curve(store: Path, name: str, key: str) -> list[tuple[int, float]]:
-    return [(step, value) for run, metric, step, value, _ in metrics(store) if (run, metric) == (name, key)]
+from ctt.errors import SettingError
+from ctt.tracking import Syncer, TrackingSettings, database_path
+from tests.tracking.made_up import (
+    CATEGORIES,
+    SQLITE,
+    curve,
+    finish,
+    metrics,
+    rows,
+    run,
+    stage,
+    work,
+)
 
 
 def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path) -> None:
@@ -106,8 +35,6 @@ def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path)
     finish(model, validation={"error": 0.015, "copy_last": 0.04})
     finish(vqa, per_question=CATEGORIES, average=70.25)
     assert Syncer(SQLITE, store, [one]).sync_once() == 5
-
-    from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
     [seen] = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
@@ -144,40 +71,6 @@ def test_syncing_twice_changes_nothing(store: Path) -> None:
     assert syncer.sync_once() == 0
     assert Syncer(SQLITE, store, [one]).sync_once() == 0
     assert database_path(store).read_bytes() == before
-
-
-@pytest.mark.parametrize("loss", ["absent", "damaged", "distrusted"])
-def test_a_lost_cursor_is_rebuilt_without_duplicates(store: Path, loss: str) -> None:
-    one = run(store)
-    work(one.stages[0], range(1, 6))
-    Syncer(SQLITE, store, [one]).sync_once()
-    before = metrics(store)
-    for path in (store / "tracking").rglob("*.json"):
-        if loss == "absent":
-            path.unlink()
-        elif loss == "damaged":
-            path.write_text("{")
-    # Other times must not make second values: the file is written anew, as after going back to a checkpoint.
-    path = one.stages[0].working / "metrics.jsonl"
-    path.write_text(path.read_text().replace('{"t": 1', '{"t": 2'))
-    assert Syncer(SQLITE, store, [one], rebuild=loss == "distrusted").sync_once() == 0
-    assert metrics(store) == before
-    work(one.stages[0], range(6, 7))
-    assert Syncer(SQLITE, store, [one]).sync_once() == 1
-    assert len(rows(database_path(store), "SELECT 1 FROM runs")) == 1
-
-
-def test_work_that_went_back_to_its_checkpoint_gives_one_value_a_step(store: Path) -> None:
-    one = run(store)
-    model = one.stages[0]
-    work(model, range(1, 6))
-    syncer = Syncer(SQLITE, store, [one])
-    syncer.sync_once()
-    Job(model.working).rewind(3)
-    time.sleep(0.01)
-    work(model, range(4, 8))
-    assert syncer.sync_once() == 2
-    assert curve(store, "ctt-1", "world_model/train_loss") == [(s, 1 / s) for s in range(1, 8)]
 
 
 def test_two_numbers_of_a_step_written_apart_both_arrive_and_half_lines_wait(store: Path) -> None:
@@ -270,16 +163,50 @@ def test_tables_become_artifacts_of_the_sweeps_own_run(store: Path, tmp_path: Pa
     assert len(rows(database_path(store), "SELECT 1 FROM runs")) == 2
 
 
-def test_a_run_that_mlflow_refuses_holds_no_other_up(store: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bad, good = run(store, "bad-1"), run(store, "good-1")
-    for one in (bad, good):
+def test_a_run_put_in_the_bin_is_left_there_and_holds_no_other_up(store: Path) -> None:
+    binned, other = run(store, "a-1"), run(store, "b-1")
+    syncer = Syncer(SQLITE, store, [binned, other])
+    for one in (binned, other):
         work(one.stages[0], range(1, 3))
-    path = bad.stages[0].working / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"t": 1e30, "step": 9, "loss": 1.0}\n')
-    syncer = Syncer(SQLITE, store, [bad, good])
     syncer.sync_once()
+    client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+    [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs WHERE name = 'a-1'")
+    client.delete_run(run_id)
+    for one in (binned, other):
+        work(one.stages[0], range(3, 5))
     syncer.sync_once()
-    assert len(curve(store, "good-1", "world_model/train_loss")) == 2
+    Syncer(SQLITE, store, [binned, other]).sync_once()
+    assert len(curve(store, "a-1", "world_model/train_loss")) == 2
+    assert len(curve(store, "b-1", "world_model/train_loss")) == 4
+    client.restore_run(run_id)
+    Syncer(SQLITE, store, [binned, other]).sync_once()
+    assert len(curve(store, "a-1", "world_model/train_loss")) == 4
+    assert len(rows(database_path(store), "SELECT 1 FROM runs")) == 2
+
+
+def test_the_data_set_is_the_runs_input(store: Path) -> None:
+    data = stage(store, "data", "d" * 64)
+    one = run(store, stages=(data, stage(store, "world_model", "wm")))
+    finish(data, videos=10)
+    (data.finished / "dataset.json").write_text('{"name": "mini"}')
+    work(one.stages[1], range(1, 3))
+    for _ in range(2):
+        Syncer(SQLITE, store, [one], rebuild=True).sync_once()
+    client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+    [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs")
+    [entry] = client.get_run(run_id).inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("mini", "d" * 36)
+
+
+def test_a_line_no_tracker_can_take_is_left_out(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = run(store)
+    work(one.stages[0], range(1, 3))
+    with open(one.stages[0].working / "metrics.jsonl", "a") as file:
+        file.write(
+            '{"t": 1e30, "step": 9, "loss": 1}\n{"t": 1e999, "step": 9, "loss": 1}\n[1]\n{"t": 3, "step": 3, "loss": 1}\n'
+        )
+    assert Syncer(SQLITE, store, [one]).sync_once() == 3
+    assert len(caplog.records) == 1 and "left out" in caplog.text
 
 
 def test_odd_names_are_made_fit(store: Path) -> None:

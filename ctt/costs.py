@@ -1,0 +1,117 @@
+"""Costs: how many seconds of a device a stage takes, from what the store has measured or from the published runs.
+
+Every build leaves a line in the store's timings.jsonl: what kind of stage, what of its settings decides its cost, on which
+device, how much of which effort (epochs without losses, with one, with both …) and how many seconds. A plan asks for the
+median of the same kind, settings and device; where there is none it takes the costs reported for one H100 (README and
+logs of GerardCB/cjepa, batch 2048 and 96) and says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ctt.stages.base import Stage
+from ctt.store import Store
+
+TIMINGS = "timings.jsonl"
+
+# Seconds on one H100 for 10,000 training videos: world model per epoch by how many losses act (with one: interpolated),
+# rollout of 20,000 videos with its writing, ALOE per epoch and per evaluation. Synthetic data is made on the CPU.
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "data": {"videos": 0.03},
+    "world_model": {"plain": 42.0, "one": 83.0, "both": 124.0},
+    "rollout": {"stage": 58.0},
+    "vqa": {"epochs": 110.0, "evaluations": 24.0},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Seconds of one device; `measured` is False where published costs stand in."""
+
+    seconds: float
+    measured: bool
+
+
+def record(store: Store, stage: Stage, start: Stage | None, device: str, seconds: float) -> None:
+    """Adds what a build took to the store's timings. Never fails a build that succeeded."""
+    line = {
+        "kind": stage.kind,
+        "alike": stage.alike(),
+        "device": device,
+        "effort": stage.effort(start),
+        "seconds": round(seconds, 3),
+        "ended": round(time.time(), 1),
+    }
+    try:
+        with open(store.root / TIMINGS, "a", encoding="utf-8") as f:
+            f.write(json.dumps(line) + "\n")
+    except OSError:
+        return
+
+
+class Costs:
+    """Estimates for the stages of a plan, on `device`."""
+
+    def __init__(self, root: Path | None = None, device: str | None = None) -> None:
+        self.rates: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.measured_kinds: set[str] = set()
+        lines = _lines(root / TIMINGS) if root is not None else []
+        mixed = []
+        for line in lines:
+            if device is not None and line["device"] != device:
+                continue
+            effort = {k: v for k, v in line["effort"].items() if v}
+            if len(effort) == 1:
+                ((name, amount),) = effort.items()
+                self.rates[line["kind"], line["alike"]][name].append(line["seconds"] / amount)
+            else:
+                mixed.append((line, effort))
+        for line, effort in mixed:  # of several efforts the one that has no rate of its own yet gets what is left
+            rates = self.rates[line["kind"], line["alike"]]
+            unknown = [name for name in effort if name not in rates]
+            known = sum(median(rates[n]) * amount for n, amount in effort.items() if n in rates)
+            if len(unknown) == 1 and line["seconds"] > known:
+                rates[unknown[0]].append((line["seconds"] - known) / effort[unknown[0]])
+            elif unknown:
+                total = sum(PUBLISHED[line["kind"]].get(n, 1.0) * a for n, a in effort.items())
+                for name in unknown:
+                    rates[name].append(line["seconds"] * PUBLISHED[line["kind"]].get(name, 1.0) / total)
+        self._seen: dict[tuple[str, str, tuple[tuple[str, float], ...]], Estimate] = {}
+
+    def of(self, stage: Stage, start: Stage | None) -> Estimate:
+        """What building `stage` costs if it continues from `start`."""
+        effort = stage.effort(start)
+        marker = (stage.kind, stage.alike(), tuple(effort.items()))
+        if marker not in self._seen:
+            rates = self.rates.get((stage.kind, stage.alike()), {})
+            if all(name in rates for name, amount in effort.items() if amount):
+                seconds = sum(median(rates[name]) * amount for name, amount in effort.items() if amount)
+                self._seen[marker] = Estimate(seconds, True)
+            else:
+                seconds = sum(PUBLISHED.get(stage.kind, {}).get(n, 1.0) * a for n, a in effort.items())
+                self._seen[marker] = Estimate(seconds, False)
+        return self._seen[marker]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The timings of a store; a line torn by a crash is left out."""
+    if not os.path.exists(path):
+        return []
+    out = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+            if {"kind", "alike", "device", "effort", "seconds"} <= set(line):
+                out.append(line)
+        except ValueError:
+            continue
+    return out

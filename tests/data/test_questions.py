@@ -1,0 +1,270 @@
+"""Generated questions: every answer against a second opinion, the official schema, balance and determinism."""
+
+import json
+import pickle
+from collections import Counter
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from ctt.data.candidates import enumerate_questions, straight_line_approach
+from ctt.data.language import FORMS, form, parse_choice, parse_question
+from ctt.data.programs import type_check
+from ctt.data.proposals import hardest
+from ctt.data.questions import Balancer, balance, strip_answers
+from ctt.data.targets import GROUPS, RATES, SHARES
+from ctt.data.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, tokenise
+from tests.data import plain_reading
+from tests.data.made_scenes import made_scene
+
+SCENES = 400
+
+
+def candidates_of(scene):
+    return enumerate_questions(scene, np.random.default_rng([5, scene.index]))
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [made_scene(seed) for seed in range(SCENES)]
+
+
+@pytest.fixture(scope="module")
+def candidates(scenes):
+    return [candidates_of(scene) for scene in scenes]
+
+
+@pytest.fixture(scope="module")
+def official(candidates):
+    return balance(candidates, seed=3)
+
+
+def questions_of(official, *categories):
+    return [q for scene in official for q in scene["questions"] if not categories or q["question_type"] in categories]
+
+
+def agrees(question, scene):
+    """Asserts that every answer of an official question is what the plain reading finds."""
+    text, category = question["question"], question["question_type"]
+    if category == "descriptive":
+        assert question["answer"] == plain_reading.descriptive(text, scene), (scene.index, question)
+        return
+    for choice in question["choices"]:
+        found = {
+            "explanatory": lambda c: plain_reading.explanatory(text, c, scene),
+            "predictive": lambda c: plain_reading.predictive(c, scene),
+            "counterfactual": lambda c: plain_reading.counterfactual(text, c, scene),
+        }[category](choice["choice"])
+        assert choice["answer"] == ("correct" if found else "wrong"), (scene.index, text, choice)
+
+
+def test_every_answer_agrees_with_a_plain_reading_of_the_trajectories(scenes, official):
+    for scene, asked in zip(scenes, official, strict=True):
+        for question in asked["questions"]:
+            agrees(question, scene)
+
+
+def test_every_descriptive_candidate_agrees_with_a_plain_reading(scenes, candidates):
+    for scene, found in zip(scenes[:60], candidates, strict=False):
+        for asked in found.descriptive:
+            text = FORMS[asked.form].text(asked.places)
+            assert asked.answer == plain_reading.descriptive(text, scene), (scene.index, text)
+
+
+def test_simulated_scenes_agree_with_a_plain_reading():
+    from ctt.data.generator import make_scene
+
+    scenes = [make_scene(index, np.random.default_rng([9, index])) for index in range(12)]
+    for scene, asked in zip(scenes, balance(map(candidates_of, scenes), seed=1), strict=True):
+        for question in asked["questions"]:
+            agrees(question, scene)
+
+
+def test_the_schema_is_the_official_one(official):
+    for number, scene in enumerate(official):
+        assert list(scene) == ["scene_index", "video_filename", "questions"]
+        assert scene["scene_index"] == number and scene["video_filename"] == f"video_{number:05d}.mp4"
+        assert [q["question_id"] for q in scene["questions"]] == list(range(len(scene["questions"])))
+        order = [CATEGORIES.index(q["question_type"]) for q in scene["questions"]]
+        assert order == sorted(order)
+        for question in scene["questions"]:
+            if question["question_type"] == "descriptive":
+                keys = ["question_id", "question", "question_type", "question_subtype", "program", "answer"]
+                assert question["question_subtype"] == parse_question(question["question"]).form.name.split(":")[0]
+            else:
+                keys = ["question_id", "question", "question_type", "program", "choices"]
+                assert [c["choice_id"] for c in question["choices"]] == list(range(len(question["choices"])))
+                assert all(list(c) == ["choice_id", "choice", "program", "answer"] for c in question["choices"])
+            assert list(question) == keys
+    assert json.loads(json.dumps(official)) == official
+
+
+def test_every_text_is_of_a_known_form_with_its_program_and_fits(official):
+    for question in questions_of(official):
+        category = question["question_type"]
+        asked = parse_question(question["question"], category)
+        assert asked.form.generated and asked.form.program(asked.places) == question["program"]
+        assert len(tokenise(question["question"])) <= QUESTION_LENGTH
+        if category == "descriptive":
+            type_check(question["program"])
+        for choice in question.get("choices", ()):
+            said = parse_choice(choice["choice"], category)
+            assert said.form.program(said.places) == choice["program"]
+            assert type_check(choice["program"] + question["program"]) == "yes or no"
+            assert len(tokenise(choice["choice"])) <= CHOICE_LENGTH
+
+
+def test_no_question_and_no_choice_is_there_twice(official):
+    for scene in official:
+        programs = [tuple(q["program"]) for q in scene["questions"] if q["question_type"] == "descriptive"]
+        assert len(set(programs)) == len(programs)
+        for question in scene["questions"]:
+            said = [sorted(str(p) for p in c["program"]) for c in question.get("choices", ())]
+            assert len({c["choice"] for c in question.get("choices", ())}) == len(said)
+
+
+def test_choices_never_name_what_the_question_is_about(scenes, official):
+    """As in CLEVRER: nobody asks whether an object is responsible for its own collision, or what a removed one does."""
+    for scene, asked in zip(scenes, official, strict=True):
+        for question in asked["questions"]:
+            if question["question_type"] not in ("explanatory", "counterfactual"):
+                continue
+            about = who(scene, parse_question(question["question"]).places)
+            for choice in question["choices"]:
+                said = who(scene, parse_choice(choice["choice"], question["question_type"]).places)
+                assert about != said and (len(said) == 2 or not about & said)
+                if question["question_type"] == "counterfactual":
+                    assert not about & said
+
+
+def who(scene, places):
+    return {k for d in places.values() for k, thing in enumerate(scene.things) if d.fits(thing)}
+
+
+def test_predictive_questions_have_one_right_option_and_a_future_to_ask_about(scenes, official):
+    for scene, asked in zip(scenes, official, strict=True):
+        for question in asked["questions"]:
+            if question["question_type"] == "predictive":
+                assert sorted(c["answer"] for c in question["choices"]) == ["correct", "wrong"]
+                assert any(c[0] >= 128 for c in scene.collisions)
+
+
+def test_the_wrong_option_is_the_one_that_going_straight_on_makes_likely(candidates):
+    for found in candidates:
+        if not found.future:
+            continue
+        chosen = hardest(found.future)
+        if not chosen:
+            continue
+        right, wrong = chosen
+        assert right.happens and not wrong.happens
+        fresh = [m for m in found.future if not m.happens and not m.seen]
+        if fresh:
+            assert wrong.extrapolated == min(m.extrapolated for m in fresh)
+
+
+def test_straight_lines_go_on_as_the_last_frames_did():
+    position = np.zeros((178, 2, 2), np.float32)
+    position[:, 0, 0] = np.where(np.arange(178) < 100, 5.0, 5.0 - 0.1 * (np.arange(178) - 99))
+    position[128:] = 99  # the future must not be looked at
+    assert straight_line_approach(position) == {(0, 1): pytest.approx(0.0, abs=0.05)}
+    position[100:128, 0, 0] = 5.0
+    assert straight_line_approach(position) == {(0, 1): pytest.approx(5.0)}
+
+
+def test_questions_depend_on_seed_and_scenes_alone(candidates, official):
+    sent = pickle.loads(pickle.dumps(candidates[:40]))
+    balancer = Balancer(3)
+    assert [balancer.add(one) for one in sent] == official[:40]
+    assert balance(candidates[:40], seed=4) != official[:40]
+
+
+def test_the_first_scenes_stay_when_more_follow(candidates, official):
+    assert balance(candidates[:25], seed=3) == official[:25]
+
+
+def test_the_test_split_has_no_answers_and_no_programs(official):
+    hidden = strip_answers(official[:20])
+    text = json.dumps(hidden)
+    assert '"answer"' not in text and '"program"' not in text
+    assert "answer" in json.dumps(official[:20])
+    assert [q["question"] for q in questions_of(hidden)] == [q["question"] for q in questions_of(official[:20])]
+
+
+def test_questions_per_video_are_the_official_ones(official):
+    counts = Counter(q["question_type"] for q in questions_of(official))
+    assert counts["descriptive"] == SCENES * sum(GROUPS.values())
+    for category in ("explanatory", "counterfactual"):
+        assert counts[category] / SCENES == pytest.approx(RATES[category], abs=0.01)
+    assert counts["predictive"] / SCENES <= RATES["predictive"] + 0.01
+    subtypes = Counter(q["question_subtype"] for q in questions_of(official, "descriptive"))
+    for subtype, share in SHARES["query attributes"].items():
+        assert subtypes[subtype] / (5 * SCENES) == pytest.approx(share, abs=0.01)
+
+
+def test_answers_are_shared_out_as_in_the_official_files(official):
+    said = {}
+    for question in questions_of(official, "descriptive"):
+        said.setdefault(question["question_subtype"], Counter())[question["answer"]] += 1
+    for subtype, answers in said.items():
+        for answer, share in SHARES[f"{subtype} answers"].items():
+            assert answers[answer] / answers.total() == pytest.approx(share, abs=0.05), (subtype, answer)
+
+
+def test_what_is_right_is_shared_out_as_in_the_official_files(official):
+    for category in ("explanatory", "counterfactual"):
+        asked = questions_of(official, category)
+        right = Counter(sum(c["answer"] == "correct" for c in q["choices"]) for q in asked)
+        for number, share in SHARES[f"{category} correct"].items():
+            assert right[number] / len(asked) == pytest.approx(share, abs=0.05), (category, number)
+        options = [c["answer"] == "correct" for q in asked for c in q["choices"]]
+        assert np.mean(options) == pytest.approx(0.5, abs=0.05)
+        negated = np.mean([" not " in q["question"] for q in asked])
+        assert negated == pytest.approx(SHARES[f"{category} negated"][True], abs=0.05)
+
+
+def test_the_form_alone_tells_little(official):
+    """Always giving the most frequent answer of its form, per option; of descriptive questions per question."""
+    for category, most in (("descriptive", 37), ("explanatory", 57), ("predictive", 50), ("counterfactual", 54)):
+        counts = {}
+        for question in questions_of(official, category):
+            for entry in question.get("choices") or [question]:
+                kind = form(question, entry if entry is not question else None)
+                counts.setdefault(kind, Counter())[entry["answer"]] += 1
+        best = sum(c.most_common(1)[0][1] for c in counts.values()) / sum(c.total() for c in counts.values())
+        assert 100 * best <= most, (category, best)
+
+
+@pytest.mark.parametrize(("category", "most"), [("explanatory", 60), ("predictive", 55), ("counterfactual", 55)])
+def test_the_words_alone_tell_little(candidates, category, most):
+    """Logistic regression on the words of question and choice, and the choice's words with and without a "not",
+    trained on two thirds of the scenes, on the other third; two standard errors are allowed."""
+    train, held_out = balance(candidates[: SCENES * 2 // 3], seed=1), balance(candidates[SCENES * 2 // 3 :], seed=2)
+    inputs, right = bag_of_words(train, category)
+    weights = np.zeros(inputs.shape[1])
+    for _ in range(6):  # Newton's steps, with a ridge
+        likely = 1 / (1 + np.exp(-inputs @ weights))
+        slope = inputs.T @ (likely - right) + 10 * weights
+        curve = (inputs * (likely * (1 - likely))[:, None]).T @ inputs + 10 * np.eye(len(weights))
+        weights -= np.linalg.solve(curve, slope)
+    inputs, right = bag_of_words(held_out, category)
+    accuracy = 100 * np.mean((inputs @ weights > 0) == right)
+    assert accuracy <= most + 2 * 50 / np.sqrt(len(right)), accuracy
+
+
+def bag_of_words(official, category):
+    rows, right = [], []
+    for question in questions_of(official, category):
+        for choice in question["choices"]:
+            asked, said = ids(question["question"]), ids(choice["choice"])
+            rows.append(np.concatenate([asked, said, said * (" not " in question["question"]), [1.0]]))
+            right.append(choice["answer"] == "correct")
+    return np.array(rows), np.array(right, float)
+
+
+@lru_cache(maxsize=None)
+def ids(text):
+    words = np.zeros(82)
+    words[tokenise(text)] = 1
+    return words

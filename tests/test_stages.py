@@ -1,0 +1,143 @@
+"""`build`: makes what is missing, inputs first, once; continues from the furthest state; records failures."""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctt.errors import Diverged, StageFailed
+from ctt.job import Job, read_metrics
+from ctt.stages.base import Stage, build
+from ctt.store import Store
+
+CALLS: list[str] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Count(Stage):
+    """Counts to `upto`; every smaller count is a step on the way."""
+
+    kind = "count"
+    version = 1
+    upto: int
+    source: "Count | None" = None
+    keep: tuple[int, ...] = ()
+    fails: str = ""
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"upto": self.upto}
+
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"source": self.source} if self.source else {}
+
+    def continues(self) -> list[Stage]:
+        return [dataclasses.replace(self, upto=n) for n in range(self.upto - 1, 0, -1)]
+
+    def forks(self) -> list[Stage]:
+        return [dataclasses.replace(self, upto=n) for n in self.keep if n < self.upto][-1:]
+
+    def build(self, job: Job, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
+        first = start[0].upto if start else 0
+        CALLS.append(f"{first}-{self.upto}")
+        if self.fails == "diverged":
+            raise Diverged("the loss is NaN in epoch 3")
+        if self.fails:
+            raise ZeroDivisionError("one over nothing")
+        text = "".join(str(n) for n in range(first, self.upto))
+        before = (start[1].path / "text").read_text() if start else ""
+        (job.folder / "text").write_text(before + text)
+        job.progress(self.upto, self.upto, "number")
+        return {"first": first}
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    CALLS.clear()
+
+
+def test_inputs_are_built_first_and_nothing_twice(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    target = Count(5, source=Count(2))
+    assert build(target, store).path == build(target, store).path
+    assert CALLS == ["0-2", "0-5"]
+
+
+def test_the_furthest_state_is_continued(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    build(Count(2), store)
+    build(Count(4), store)
+    artifact = build(Count(7), store)
+    assert CALLS == ["0-2", "2-4", "4-7"]
+    assert artifact.file("text").read_text() == "0123456"
+    assert artifact.manifest["started_from"] == Count(4).key
+
+
+def test_forks_are_built_and_kept(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    build(Count(7, keep=(3,)), store)
+    assert CALLS == ["0-3", "3-7"] and store.has(Count(3).key)
+
+
+def test_the_key_says_what_not_how(tmp_path: Path) -> None:
+    assert Count(7).key == Count(7, keep=(3,)).key
+    assert Count(7).key != Count(8).key
+    assert Count(7, source=Count(1)).key != Count(7, source=Count(2)).key
+
+
+def test_a_higher_version_is_another_key() -> None:
+    class Newer(Count):
+        version = 2
+
+    assert Newer(7).key != Count(7).key
+
+
+@pytest.mark.parametrize("fails, failure, words", [
+    ("diverged", "diverged", "the loss is NaN"),
+    ("bug", "code error", "ZeroDivisionError: one over nothing"),
+])
+def test_a_failure_is_recorded_with_its_class_and_cleared_by_success(tmp_path: Path, fails, failure, words) -> None:
+    store = Store.open(tmp_path / "s")
+    with pytest.raises(StageFailed, match=words):
+        build(Count(3, fails=fails), store)
+    (record,) = store.failures(Count(3).key)
+    assert record["failure"] == failure and words in record["message"]
+    assert not store.has(Count(3).key)
+    build(Count(3), store)
+    assert store.failures(Count(3).key) == []
+
+
+def test_two_builders_build_once(tmp_path: Path) -> None:
+    paths = []
+    threads = [
+        threading.Thread(target=lambda: paths.append(build(Count(6), Store.open(tmp_path / "s")).path)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(CALLS) == 1 and len(set(paths)) == 1
+
+
+def test_the_manifest_names_settings_inputs_and_provenance(tmp_path: Path) -> None:
+    artifact = build(Count(5, source=Count(2)), Store.open(tmp_path / "s"))
+    manifest = artifact.manifest
+    assert manifest["settings"] == {"upto": 5} and manifest["inputs"] == {"source": Count(2).key}
+    provenance = manifest["provenance"]
+    assert provenance["ended"] >= provenance["began"] > 0
+    assert {"git", "packages", "host", "device", "numerics", "python"} <= set(provenance)
+    json.dumps(manifest)
+
+
+def test_metrics_survive_a_torn_line_and_are_rewound(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    for step in (1, 2, 3):
+        job.log(step, loss=1.0 / step)
+    with open(tmp_path / "metrics.jsonl", "a") as f:
+        f.write('{"t": 1, "step": 4, "lo')
+    job.rewind(2)
+    job.log(3, loss=0.5)
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [(1, 1.0), (2, 0.5), (3, 0.5)]

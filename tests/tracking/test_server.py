@@ -1,0 +1,148 @@
+"""A real MLflow server on loopback: dead, slow and back again; and the one that `serve` starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from ctt.errors import UsageError
+from ctt.tracking import Syncer, TrackingSettings, database_path, prepare_database, serve
+from ctt.tracking.ui import await_answer, end_group, free_port, start_server
+from tests.tracking.made_up import (
+    CATEGORIES,
+    ROOT,
+    SQLITE,
+    finish,
+    metrics,
+    read_bytes,
+    rows,
+    run,
+    until,
+    work,
+)
+
+
+def test_a_server_that_is_dead_slow_and_back_again(
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port("127.0.0.1", 0)
+    settings = TrackingSettings(kind="server", uri=f"http://127.0.0.1:{port}", every=0.2, timeout=1)
+    one = run(store)
+    table = tmp_path / "table.md"
+    table.write_text("| a table |")
+    work(one.stages[0], range(1, 4))
+    syncer = Syncer(settings, store, [one])
+    began = time.monotonic()
+    assert [syncer.sync_once(patient=False) for _ in range(3)] == [0, 0, 0]
+    assert syncer.finish([table], "demo") is False
+    assert time.monotonic() - began < 15, "nothing waits for a dead server"
+    assert len(caplog.records) == 1 and "can't be reached" in caplog.text, "it says so once"
+
+    remote = shutil.copytree(store, tmp_path / "remote", ignore=shutil.ignore_patterns("work", "artifacts"))
+    server = start_server(remote, "127.0.0.1", port)
+    stop = threading.Event()
+    thread = threading.Thread(target=syncer.follow, args=(stop,), daemon=True)
+    try:
+        await_answer(server, "127.0.0.1", port, threading.Event(), remote / "tracking" / "server.log")
+        thread.start()
+        until(lambda: len(metrics(remote)) == 3)
+        work(one.stages[0], range(4, 5))
+        until(lambda: len(metrics(remote)) == 4, 5)  # live
+
+        os.killpg(server.pid, signal.SIGSTOP)
+        work(one.stages[0], range(5, 8))
+        time.sleep(2.5)
+        assert len(metrics(remote)) == 4
+        os.killpg(server.pid, signal.SIGCONT)
+        until(lambda: len(metrics(remote)) == 7)
+        finish(one.stages[0], validation={"error": 0.5})
+        finish(one.stages[1], per_question=CATEGORIES)
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert "nothing was lost" in caplog.text
+
+        assert Syncer(settings, store, [one]).finish([], "demo") is True
+        [copy] = (remote / "mlflow-artifacts").rglob("table.md")
+        assert copy.read_text() == "| a table |"
+        Syncer(SQLITE, store, [one]).sync_once()
+        assert metrics(remote) == metrics(store), "the same as without all that"
+    finally:
+        stop.set()
+        end_group(server)
+
+
+def processes_of(store: Path) -> list[Path]:
+    """The processes that name the store in their command line."""
+    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(store).encode() in read_bytes(path)]
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from ctt.tracking import Syncer, serve
+from tests.tracking.made_up import SQLITE, run
+store = Path(sys.argv[1])
+serve(store, port=0, syncer=Syncer(SQLITE, store, [run(store)]), say=lambda text: print(text, flush=True))
+"""
+
+
+def test_serve_shows_a_cold_store_follows_it_and_ends_clean(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    one = run(store)
+    work(one.stages[0], range(1, 4))
+    command = [sys.executable, "-c", SERVE, str(store)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        prepare_database(store)  # at the same time as the child: neither gets half a database
+        assert child.stdout is not None
+        address = child.stdout.readline().split()[1]
+        until(lambda: len(metrics(store)) == 3)
+        work(one.stages[0], range(4, 5))
+        until(lambda: len(metrics(store)) == 4, 5)
+        with urllib.request.urlopen(f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name=demo") as answer:
+            assert json.load(answer)["experiment"]["name"] == "demo"
+        with urllib.request.urlopen(address) as answer:
+            assert b"<title>MLflow" in answer.read()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0
+    finally:
+        child.kill()
+        child.wait()
+    assert processes_of(store) == [], "no process is left"
+    assert rows(database_path(store), "PRAGMA integrity_check") == [("ok",)]
+    assert len(rows(database_path(store), "SELECT 1 FROM experiments")) == 2
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ctt.tracking.ui import start_server
+start_server(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_mlflow_dies_with_whoever_started_it(store: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(store), str(free_port("127.0.0.1", 0))], cwd=ROOT, check=False)
+    until(lambda: processes_of(store) == [])
+
+
+def test_a_taken_port_is_said_before_anything_starts(store: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(UsageError, match="is taken"):
+            serve(store, port=other.getsockname()[1])

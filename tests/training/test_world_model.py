@@ -1,0 +1,282 @@
+"""Training the world model: what a state depends on, what stopping and forking leave, what validation says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ctt import job as job_module
+from ctt.errors import Diverged, Interrupted, SettingError, StoreError
+from ctt.job import Job, read_metrics
+from ctt.models.graph import GraphSettings
+from ctt.models.losses import Method
+from ctt.models.masking import MaskingSettings
+from ctt.models.rollout import RolloutSettings
+from ctt.training import trainer, world_model
+from ctt.training.settings import WindowSettings, WorldModelSettings
+from ctt.training.trainer import MODEL, OPTIMIZER, STATE
+from tests.models.literal_world_model import LiteralPredictor, literal_rollout
+from tests.training.standin import GIVEN, WIDTH, StandIn
+
+SMALL = dict(depth=2, heads=2, mlp_width=24, frameskip=2, batch_size=16, micro_batch=8, num_preds=2)
+LOSSES = dict(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14)
+
+
+def settings(**changes) -> WorldModelSettings:
+    values = {**SMALL, "windows": WindowSettings(per_epoch=80, validation=20), **changes}
+    return WorldModelSettings(**values)
+
+
+def run(folder, end, *, begin=0, start=None, method=None, data=None, seed=3, masked=2, job=None, **changes):
+    folder.mkdir(exist_ok=True)
+    return world_model.train(
+        settings(**changes),
+        method or Method(),
+        masked,
+        seed,
+        data or StandIn(),
+        start=start,
+        epoch_start=begin,
+        epoch_end=end,
+        job=job or Job(folder),
+    )
+
+
+def bytes_of(folder):
+    return {name: (folder / name).read_bytes() for name in (MODEL, OPTIMIZER, STATE)}
+
+
+def losses_of(folder):
+    return [{k: v for k, v in line.items() if k != "t"} for line in read_metrics(folder / "metrics.jsonl")]
+
+
+RECIPES = {
+    "default": {},
+    "muon, cheap": dict(optimizer="muon", dropout_kind="cheap"),
+    "reference": dict(
+        share_dropout=False,
+        graph=GraphSettings(frames="mean", scope="batch", dropout="after"),
+        masking=MaskingSettings(draw="fixed"),
+        windows=WindowSettings(all_starts=False, per_epoch=80),
+    ),
+    "sample masks, composed graph": dict(
+        masking=MaskingSettings(draw="sample"), graph=GraphSettings(source="rollout_attention"), loss_on="visible"
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_forked_is_uninterrupted_through_the_start_of_the_losses(tmp_path, recipe):
+    method = Method(start_epoch=1, **LOSSES)
+    run(tmp_path / "whole", 3, method=method, **RECIPES[recipe])
+    for fork in (1, 2):
+        run(tmp_path / f"first{fork}", fork, method=method, **RECIPES[recipe])
+        run(tmp_path / f"rest{fork}", 3, begin=fork, start=tmp_path / f"first{fork}", method=method, **RECIPES[recipe])
+        assert bytes_of(tmp_path / f"rest{fork}") == bytes_of(tmp_path / "whole")
+    assert losses_of(tmp_path / "first1") + losses_of(tmp_path / "rest1") == losses_of(tmp_path / "whole")
+
+
+def test_state_at_the_start_does_not_know_the_losses(tmp_path):
+    run(tmp_path / "plain", 2)
+    run(tmp_path / "later", 2, method=Method(start_epoch=2, **LOSSES))
+    run(tmp_path / "acting", 2, method=Method(start_epoch=1, **LOSSES))
+    assert bytes_of(tmp_path / "plain") == bytes_of(tmp_path / "later")
+    assert bytes_of(tmp_path / "plain")[MODEL] != bytes_of(tmp_path / "acting")[MODEL]
+    first, second = losses_of(tmp_path / "acting")
+    assert "invariance" not in first and second["invariance"] > 0 and second["sufficiency"] > 0
+    total = second["masked"] + second["future"] + 0.2 * second["invariance"] + 0.1 * second["sufficiency"]
+    assert second["train_loss"] == pytest.approx(total, rel=1e-6)
+
+
+def test_one_inactive_loss_leaves_the_other_and_everything_else_alone(tmp_path):
+    run(tmp_path / "zero", 1, method=Method(inv_weight=0.2, suf_weight=0.0, start_epoch=0))
+    run(tmp_path / "tiny", 1, method=Method(inv_weight=0.2, suf_weight=1e-30, start_epoch=0))
+    zero, tiny = losses_of(tmp_path / "zero")[0], losses_of(tmp_path / "tiny")[0]
+    assert "sufficiency" not in zero and tiny["sufficiency"] > 0
+    assert zero["invariance"] == pytest.approx(tiny["invariance"], rel=1e-3)  # same draws; the dropout of views differs
+
+
+@pytest.mark.parametrize("at", [(0, 2), (1, 0), (1, 3)])
+def test_killed_in_an_epoch_and_continued_is_uninterrupted(tmp_path, monkeypatch, at):
+    method = Method(start_epoch=1, **LOSSES)
+    run(tmp_path / "whole", 2, method=method, optimizer="muon")
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    real = world_model.WorldModelLearner.gradients
+
+    def dying(self, epoch, step):
+        values = real(self, epoch, step)
+        if (epoch, step) == at:
+            raise KeyError("killed")
+        return values
+
+    monkeypatch.setattr(world_model.WorldModelLearner, "gradients", dying)
+    with pytest.raises(KeyError):
+        run(tmp_path / "job", 2, method=method, optimizer="muon")
+    monkeypatch.setattr(world_model.WorldModelLearner, "gradients", real)
+    run(tmp_path / "job", 2, method=method, optimizer="muon")
+    assert bytes_of(tmp_path / "job") == bytes_of(tmp_path / "whole")
+    assert losses_of(tmp_path / "job") == losses_of(tmp_path / "whole")
+    assert (tmp_path / "job" / "metrics.json").read_bytes() == (tmp_path / "whole" / "metrics.json").read_bytes()
+
+
+def test_asked_to_stop_it_checkpoints_and_continues(tmp_path):
+    run(tmp_path / "whole", 2)
+    job_module._stop.set()
+    try:
+        for _ in range(9):  # every call gets one step further
+            with pytest.raises(Interrupted):
+                run(tmp_path / "job", 2)
+    finally:
+        job_module._stop.clear()
+    run(tmp_path / "job", 2)
+    assert bytes_of(tmp_path / "job") == bytes_of(tmp_path / "whole")
+
+
+def test_state_0_is_the_seeds_initial_weights(tmp_path):
+    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        run(tmp_path / name, 0, seed=seed)
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b") != bytes_of(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(precision="bf16"),
+        dict(share_dropout=False),
+        dict(dropout_kind="cheap"),
+        dict(loss_on="visible"),
+        dict(optimizer="muon"),
+        dict(micro_batch=None),
+        dict(masking=MaskingSettings(draw="fixed")),
+        dict(graph=GraphSettings(scope="batch")),
+        dict(graph=GraphSettings(frames="mean")),
+        dict(windows=WindowSettings(per_epoch=80, validation=20, all_starts=False)),
+    ],
+    ids=str,
+)
+def test_every_setting_changes_what_is_trained(tmp_path, change):
+    method = Method(start_epoch=0, **LOSSES)
+    run(tmp_path / "default", 1, method=method)
+    run(tmp_path / "changed", 1, method=method, **change)
+    assert bytes_of(tmp_path / "default")[MODEL] != bytes_of(tmp_path / "changed")[MODEL]
+
+
+def test_micro_batches_are_the_same_training_but_for_rounding(tmp_path):
+    for name, size in [("whole", None), ("pieces", 5)]:
+        run(tmp_path / name, 1, method=Method(start_epoch=0, **LOSSES), dropout=0.0, micro_batch=size)
+    whole, pieces = losses_of(tmp_path / "whole")[0], losses_of(tmp_path / "pieces")[0]
+    assert whole == pytest.approx(pieces, rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_it_learns_and_says_so_beside_trivial_predictions(tmp_path, optimizer):
+    data = StandIn(train=40)
+    validation = run(
+        tmp_path / "job", 12, data=data, optimizer=optimizer, learning_rate=0.003, dropout=0.0, windows=WindowSettings()
+    )["validation"]
+    assert json.loads((tmp_path / "job" / "metrics.json").read_text())["validation"] == validation
+    history = losses_of(tmp_path / "job")
+    assert history[-1]["validation_error"] < history[0]["validation_error"] / 2
+    assert validation["error"] == pytest.approx(history[-1]["validation_error"], rel=1e-6)
+    split, frames = data.split("validation"), np.arange(GIVEN - 8)  # 3 given and 2 predicted frames, 2 apart
+    last = split.slots[:, frames + 4]
+    copied = np.mean([np.square(split.slots[:, frames + 4 + 2 * n] - last).mean() for n in (1, 2)])
+    assert validation["copy_last"] == pytest.approx(copied, rel=1e-5)
+    assert validation["linear"] == pytest.approx(0, abs=1e-10)  # these slots move in straight lines
+    seen = [
+        (np.square(split.slots[:, frames + 4 + 2 * n] - last).mean(-1), split.visible[:, frames + 4 + 2 * n])
+        for n in (1, 2)
+    ]
+    visible = sum((e * v).sum() for e, v in seen) / sum(v.sum() for _, v in seen)
+    assert validation["copy_last_visible"] == pytest.approx(visible, rel=1e-5)
+
+
+def test_muon_moves_the_layers_matrices_and_adamw_the_rest():
+    learner = world_model.WorldModelLearner(settings(optimizer="muon"), Method(), 2, 0, StandIn(), "cpu")
+    names = {id(p): n for n, p in learner.model.named_parameters()}
+    adamw, muon = ({names[id(p)] for g in o.param_groups for p in g["params"]} for o in learner.optimizers)
+    assert isinstance(learner.optimizers[1], torch.optim.Muon)
+    assert muon == {f"transformer.layers.{i}.{n}.weight" for i in (0, 1) for n in ("0.out_proj", "1.1", "1.4")} | {
+        f"transformer.layers.{i}.0.in_proj_weight" for i in (0, 1)
+    }
+    assert muon | adamw == set(names.values()) and not muon & adamw
+    (only,) = world_model.optimizers_for(learner.model, settings())
+    assert isinstance(only, torch.optim.AdamW) and only.param_groups[0]["weight_decay"] == 0.01
+
+
+def test_an_epoch_sees_every_window_once_in_an_order_of_its_own():
+    learner = world_model.WorldModelLearner(settings(windows=WindowSettings()), Method(), 2, 0, StandIn(), "cpu")
+    assert learner.windows.count == 12 * (GIVEN - 8) and learner.steps == learner.windows.count // 16
+    first, second = learner._epoch_order(0).copy(), learner._epoch_order(1).copy()
+    assert sorted(first) == list(range(learner.windows.count)) and not np.array_equal(first, second)
+    reference = settings(windows=WindowSettings(all_starts=False))
+    assert world_model.windows_of(reference, StandIn().split("train")).count == 12 * (GIVEN - 9)
+
+
+def test_a_weight_that_is_no_number_stops_training(tmp_path):
+    data = StandIn()
+    data.split("train").slots[3, 10] = np.nan
+    with pytest.raises(Diverged, match="train_loss became nan in step"):
+        run(tmp_path / "job", 2, data=data, windows=WindowSettings())
+
+
+def test_what_cannot_be_is_refused_before_any_work(tmp_path):
+    with pytest.raises(SettingError, match="num_masked_slots must lie in 0..7, got 8"):
+        run(tmp_path / "job", 1, masked=8)
+    with pytest.raises(SettingError, match="batch_size 100000 is more than"):
+        run(tmp_path / "job", 1, batch_size=100_000)
+    with pytest.raises(SettingError, match="masking.draw=sample needs world_model.graph.scope=sample"):
+        settings(masking=MaskingSettings(draw="sample"), graph=GraphSettings(scope="batch"))
+    with pytest.raises(SettingError, match="do not fit"):
+        run(tmp_path / "job", 1, frameskip=9)
+    assert not (tmp_path / "job" / MODEL).exists()
+
+
+def test_settings_say_what_they_do():
+    for cls in (WorldModelSettings, WindowSettings):
+        assert all(len(field.metadata["help"]) > 10 for field in dataclasses.fields(cls)), cls
+
+
+@pytest.mark.parametrize("dtype,tolerance", [("float32", 1e-5), ("float16", 2e-3)])
+def test_roll_out_writes_frames_and_their_errors(tmp_path, dtype, tolerance):
+    data = StandIn()
+    run(tmp_path / "state", 1)
+    (tmp_path / "out").mkdir()
+    job = Job(tmp_path / "out")
+    metrics = world_model.roll_out(settings(), RolloutSettings(batch=2, dtype=dtype), tmp_path / "state", data, job=job)
+    theirs = LiteralPredictor(3, 2, 2, 2, 24, WIDTH)
+    theirs.load_state_dict(world_model.load(tmp_path / "state", settings()).state_dict())
+    for name in ("train", "validation"):
+        made = np.load(tmp_path / "out" / f"rollout_{name}.npy")
+        with torch.no_grad():
+            expected = literal_rollout(theirs, torch.from_numpy(data.split(name).slots), 2, 32)
+        assert made.dtype == dtype
+        np.testing.assert_allclose(made, expected.numpy(), atol=tolerance, rtol=tolerance)
+    split = data.split("validation")
+    future, visible = split.future[:, :32], split.visible[:, GIVEN : GIVEN + 32]
+    error = np.square(made.astype(np.float32) - future).mean(-1)
+    assert metrics["error"] == pytest.approx(error.mean(), rel=1e-4)
+    assert metrics["error_visible"] == pytest.approx((error * visible).sum() / visible.sum(), rel=1e-4)
+    assert metrics["per_frame"]["error"] == pytest.approx(error.mean((0, 2)).tolist(), rel=1e-4)
+    assert metrics["copy_last"] == pytest.approx(np.square(split.slots[:, -1:] - future).mean(), rel=1e-4)
+    assert metrics["linear"] == pytest.approx(0, abs=1e-9)
+    assert len(metrics["per_frame"]["linear_visible"]) == 32
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
+
+
+def test_roll_out_without_a_known_future_measures_nothing(tmp_path):
+    run(tmp_path / "state", 0)
+    (tmp_path / "out").mkdir()
+    data = StandIn(truth=False)
+    job = Job(tmp_path / "out")
+    assert world_model.roll_out(settings(), RolloutSettings(), tmp_path / "state", data, job=job) == {}
+
+
+def test_loading_another_model_is_refused(tmp_path):
+    run(tmp_path / "state", 0)
+    with pytest.raises(StoreError, match="does not hold this world model"):
+        world_model.load(tmp_path / "state", settings(depth=3))
