@@ -314,12 +314,46 @@ def sync(words: Sequence[str]) -> int:
     return 0
 
 
+def show(words: Sequence[str]) -> int:
+    """print what an artifact is and where it came from: its settings, inputs, code, host and numbers
+
+    NAME is a key, its first letters, or a run like "demo/baseline seed=0".
+    """
+    parser = _verb("show", show, named="a key or a run")
+    if len(words) and "=" in words[0] and not words[0].startswith("store="):
+        words = [words[0].replace("=", "\0"), *words[1:]]
+    parsed = _parse(parser, words)
+    from rich.console import Console
+
+    from ctt.launch.keep import show as show_artifact
+
+    return show_artifact(_store(parsed.overrides), parsed.name.replace("\0", "="), Console())
+
+
+def gc(words: Sequence[str]) -> int:
+    """remove artifacts that no recorded sweep reaches; shows sizes and asks first
+
+    --rollouts also removes the rollouts of finished runs: they are rebuilt in seconds when needed.
+    """
+    parser = _verb("gc", gc, named=None)
+    parser.add_argument("--rollouts", action="store_true", help="also the rollouts of finished runs")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parsed = _parse(parser, words)
+    from rich.console import Console
+
+    from ctt.launch.keep import collect
+
+    return collect(_store(parsed.overrides), rollouts=parsed.rollouts, yes=parsed.yes, console=Console())
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "sweep": sweep,
     "plan": plan,
     "run": run,
     "status": status,
     "report": report,
+    "show": show,
+    "gc": gc,
     "ui": ui,
     "sync": sync,
 }

@@ -48,6 +48,8 @@ EARLIEST = 10
 """No collision before this frame: what moves must be seen moving first."""
 MARGIN = 3
 """No collision within this many frames of the end of the given part, so none is half seen."""
+SOFTEST = 0.05
+"""Every collision changes both velocities by more than this between two frames (units a second)."""
 SEEN = 12
 """Every object is in view for at least this many of the given frames."""
 FARTHEST = 11.0
@@ -134,6 +136,12 @@ def _promising(
     return bool(near[first]) and window[0] <= first <= window[1] and bool(inside[first])
 
 
+def _felt(motion: Motion, frame: int, pair: tuple[int, int]) -> bool:
+    """Whether a collision changes both objects' velocities by what one could see; grazes do not."""
+    change = np.diff(motion.velocity[frame - 1 : frame + 2, list(pair)], axis=0)
+    return bool((np.hypot(change[..., 0], change[..., 1]).max(axis=0) > SOFTEST).all())
+
+
 def _obvious(motion: Motion) -> bool:
     """Whether straight lines on from the last given frame bring a pair that will collide nearer than all that won't."""
     ahead = np.arange(1, 33)[:, None, None] / FPS
@@ -162,7 +170,7 @@ def _sound(motion: Motion) -> bool:
         return False
     inside = in_view(motion.position)
     for frame, a, b in motion.collisions:
-        if not (inside[frame, a] and inside[frame, b]):
+        if not (inside[frame, a] and inside[frame, b]) or not _felt(motion, frame, (a, b)):
             return False
         if frame >= GIVEN and not inside[:GIVEN, [a, b]].any(axis=0).all():
             return False

@@ -81,17 +81,15 @@ def sentence(row: Row) -> str:
         way = "worse" if cell.delta < 0 else "better"
         half = number(cell.delta - cell.delta_low)
         parts.append(f"{category} is {number(abs(cell.delta))} ± {half} points {way} (Holm p {_equals(cell.p_holm)})")
-    could = sorted(cell.smallest for _, cell in rest if cell.smallest is not None)
+    could = sorted(cell.smallest for _, cell in rest if cell.smallest)
     if could:
         low, high = number(could[0]), number(could[-1])
         shown = low if low == high else f"{low} to {high}"
         where = " in the other categories" if found else ""
-        if could[-1] == 0:
-            parts.append(f"no difference at all{where}: every answer is the same")
-        else:
-            parts.append(
-                f"no evidence of a difference{where}: {count(row.paired, 'seed')} could have shown {shown} points"
-            )
+        parts.append(f"no evidence of a difference{where}: {count(row.paired, 'seed')} could have shown {shown} points")
+    same = [category for category, cell in rest if cell.smallest == 0]
+    if same:
+        parts.append(f"{', '.join(same)}: as many right answers as the baseline in every video")
     unreached = [category for category in CATEGORIES if not row.cells[category].reached]
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by what was swept")

@@ -86,7 +86,9 @@ try:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 except (OSError, AttributeError):
     pass
-os.execv(sys.executable, [sys.executable, "-m", "mlflow", *sys.argv[1:]])
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("whoever started this is gone")
+os.execv(sys.executable, [sys.executable, "-m", "mlflow", *sys.argv[2:]])
 """
 
 
@@ -94,7 +96,19 @@ def start_server(store_root: Path, host: str, port: int, allowed_hosts: str | No
     """Starts MLflow on the store's database in a session of its own; it ends with the thread that called this."""
     quiet()
     artifacts = artifacts_path(store_root).as_uri()
-    command = [sys.executable, "-c", _START, "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-c",
+        _START,
+        str(os.getpid()),
+        "server",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += ["--backend-store-uri", f"sqlite:///{database_path(store_root)}"]
     command += ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
     if host not in LOOPBACK:

@@ -8,10 +8,10 @@ import numpy as np
 from ctt.data.scene import COLORS, FPS, MATERIALS, SHAPES, TOTAL, Scene, Thing, in_view
 
 
-def made_scene(seed: int) -> Scene:
-    """Three to six things; about two thirds of the scenes have a collision in the future."""
+def made_scene(seed: int, least: int = 4) -> Scene:
+    """`least` to six things; about two thirds of the scenes have a collision in the future."""
     draw = random.Random(seed)
-    count = draw.randint(3, 6)
+    count = draw.randint(least, 6)
     kinds = [Thing(c, m, s) for c in COLORS for m in MATERIALS for s in SHAPES]
     # Few colours, so that shortest descriptions differ in length.
     few = [kind for kind in kinds if kind.color in draw.sample(COLORS, 4)]

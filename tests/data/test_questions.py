@@ -65,6 +65,13 @@ def test_every_answer_agrees_with_a_plain_reading_of_the_trajectories(scenes, of
             agrees(question, scene)
 
 
+def test_answers_agree_in_scenes_of_few_things_too():
+    scenes = [made_scene(seed, least=2) for seed in range(1000, 1060)]
+    for scene, asked in zip(scenes, balance(map(candidates_of, scenes), seed=1), strict=True):
+        for question in asked["questions"]:
+            agrees(question, scene)
+
+
 def test_every_descriptive_candidate_agrees_with_a_plain_reading(scenes, candidates):
     for scene, found in zip(scenes[:60], candidates, strict=False):
         for asked in found.descriptive:

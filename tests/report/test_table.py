@@ -121,6 +121,19 @@ def test_sentences_say_what_was_found_and_what_could_have_been() -> None:
     assert weak.sentence == expected
 
 
+def test_categories_without_any_difference_claim_no_power() -> None:
+    """An unlearnt category answers alike in every run: its interval of zero width must not read as precision."""
+    results = made_up.results(videos=60, seeds=3)
+
+    def unlearnt(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(correct=frame.correct & (frame.category != "predictive"))
+
+    row = build(replace(results, runs=[replace(r, predictions=unlearnt(r.predictions)) for r in results.runs])).rows[2]
+    assert row.cells["predictive"].smallest == 0 and row.cells["predictive"].p == 1
+    assert "shown 0.0" not in row.sentence
+    assert row.sentence.endswith("predictive: as many right answers as the baseline in every video")
+
+
 def test_missing_runs_are_said_and_the_rest_is_paired() -> None:
     results = made_up.results(seeds=4)
     gone = [replace(r, predictions=None) if (r.point, r.seed) in {(0, 1), (2, 3)} else r for r in results.runs]
@@ -149,6 +162,14 @@ def test_other_numerics_than_the_baseline_are_warned_of() -> None:
     assert [w for w in table.warnings if "numerics" in w] == [f"{table.rows[1].label}: {table.rows[1].warnings[0]}"]
     assert "seed 2" in table.rows[1].warnings[0]
     assert not build(results).warnings
+
+
+def test_without_baseline_runs_there_are_levels_only() -> None:
+    results = made_up.results()
+    table = build(replace(results, runs=[replace(r, predictions=None) if r.point == 0 else r for r in results.runs]))
+    assert table.rows[1].cells["average"].low is not None and table.rows[1].cells["average"].delta is None
+    assert table.rows[1].warnings == ("no differences: there is no baseline run",)
+    assert table.rows[1].sentence == "no run pairs with the baseline: nothing can be said about a difference"
 
 
 def test_other_questions_than_the_baseline_are_not_compared() -> None:

@@ -129,14 +129,19 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ctt.tracking.ui import start_server
-start_server(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
+server = start_server(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
+while sys.argv[3] == "late" and b"mlflow\0server" not in Path(f"/proc/{server.pid}/cmdline").read_bytes():
+    pass
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
-def test_mlflow_dies_with_whoever_started_it(store: Path) -> None:
-    subprocess.run([sys.executable, "-c", KILLED, str(store), str(free_port("127.0.0.1", 0))], cwd=ROOT, check=False)
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_mlflow_dies_with_whoever_started_it(store: Path, when: str) -> None:
+    port = str(free_port("127.0.0.1", 0))
+    child = subprocess.run([sys.executable, "-c", KILLED, str(store), port, when], cwd=ROOT, check=False)
+    assert child.returncode == -signal.SIGKILL
     until(lambda: processes_of(store) == [])
 
 

@@ -203,7 +203,8 @@ def test_a_line_no_tracker_can_take_is_left_out(store: Path, caplog: pytest.LogC
     work(one.stages[0], range(1, 3))
     with open(one.stages[0].working / "metrics.jsonl", "a") as file:
         file.write(
-            '{"t": 1e30, "step": 9, "loss": 1}\n{"t": 1e999, "step": 9, "loss": 1}\n[1]\n{"t": 3, "step": 3, "loss": 1}\n'
+            '{"t": 1e30, "step": 9, "loss": 1}\n{"t": 1e999, "step": 9, "loss": 1}\n[1]\n'
+            '{"t": 3, "step": 3, "loss": 1}\n'
         )
     assert Syncer(SQLITE, store, [one]).sync_once() == 3
     assert len(caplog.records) == 1 and "left out" in caplog.text

@@ -1,0 +1,160 @@
+"""`ctt gc` and `ctt show`: what is in the store, what of it live sweeps still reach, and what one artifact is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ctt.errors import CttError, UsageError
+from ctt.launch import record
+from ctt.plan import Plan
+from ctt.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """An artifact that gc could remove: its kind, bytes, and whether a live sweep's plan names it."""
+
+    key: str
+    kind: str
+    size: int
+    reached: bool
+
+
+def plans(store: Store) -> list[Plan]:
+    """The plans of the newest record of every sweep: what is live."""
+    return [record.load(record.newest(store, name)) for name in record.names(store)]
+
+
+def survey(store: Store) -> list[Item]:
+    """Every artifact of the store with its size."""
+    reached = {key for plan in plans(store) for key in plan.stages}
+    items = []
+    for key in store.keys():
+        manifest = store.manifest(key)
+        size = sum(f["size"] for f in manifest["files"].values())
+        items.append(Item(key, manifest.get("kind", "?"), size, key in reached))
+    return items
+
+
+def garbage(store: Store, items: list[Item], rollouts: bool) -> list[Item]:
+    """What may go: first rollouts (rebuilt in seconds) that no sweep reaches, then the rest that none reaches.
+
+    rollouts: those that a live sweep reaches too, where the answers made from them are already in the store.
+    """
+    gone = [item for item in items if not item.reached]
+    if rollouts:
+        have = {item.key for item in items}
+        waiting = set()
+        for plan in plans(store):
+            for target in plan.targets:
+                if target.key not in have:
+                    waiting.add(target.rollout.key)
+        gone += [i for i in items if i.reached and i.kind == "rollout" and i.key not in waiting]
+    return sorted(gone, key=lambda item: (item.kind != "rollout", item.kind, item.key))
+
+
+def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int:
+    """Shows what would go, asks, removes. Work in progress and leased keys are never touched."""
+    items = survey(store)
+    gone = garbage(store, items, rollouts)
+    table = Table(title=f"store {store.root}")
+    for column in ("kind", "kept", "size", "to go", "size to go"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    going = {item.key for item in gone}
+    by_kind: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        by_kind[item.kind].append(item)
+    for kind, members in sorted(by_kind.items()):
+        kept, left = [i for i in members if i.key not in going], [i for i in members if i.key in going]
+        table.add_row(kind, str(len(kept)), size(sum(i.size for i in kept)), str(len(left)), size(sum(i.size for i in left)))
+    console.print(table)
+    if not gone:
+        console.print("nothing to remove: every artifact is reached by a recorded sweep")
+        return 0
+    if not yes:
+        if not console.is_terminal:
+            console.print("nothing was removed: say --yes, or answer on a terminal")
+            return 1
+        if console.input(f"remove {len(gone)} artifacts, {size(sum(i.size for i in gone))}? [y/N] ").strip().lower() != "y":
+            console.print("nothing was removed")
+            return 1
+    removed = 0
+    for item in gone:
+        try:
+            store.remove(item.key)
+            removed += item.size
+        except CttError as error:
+            console.print(f"{item.kind} {item.key[:12]} stays: {error}", soft_wrap=True)
+    console.print(f"{size(removed)} freed")
+    return 0
+
+
+def size(number: float) -> str:
+    """1.5 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def show(store: Store, what: str, console: Console) -> int:
+    """Prints an artifact's settings, inputs and provenance; `what` is a key, the start of one, or the name of a run."""
+    key = find(store, what)
+    artifact = store.get(key)
+    if artifact is None:
+        raise UsageError(f"{what} is not in the store {store.root} (never built, or damaged and quarantined)")
+    manifest = artifact.manifest
+    provenance = manifest["provenance"]
+    console.print(f"[bold]{manifest['kind']}[/] {key}", highlight=False, soft_wrap=True)
+    console.print(str(artifact.path), highlight=False, soft_wrap=True)
+    for name, other in manifest["inputs"].items():
+        console.print(f"  input {name}: {other}", highlight=False, soft_wrap=True)
+    if manifest.get("started_from"):
+        console.print(f"  continued from: {manifest['started_from']}", highlight=False, soft_wrap=True)
+    console.print_json(json.dumps(manifest["settings"]))
+    took = provenance["ended"] - provenance["began"]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(provenance["began"]))
+    console.print(f"built {when} in {took:.0f} s on {provenance['host']} ({provenance['numerics']})", soft_wrap=True)
+    console.print(f"code {provenance['git']}, Python {provenance['python']}, {_versions(provenance)}", soft_wrap=True)
+    if provenance.get("diff"):
+        console.print(f"uncommitted changes: {store.root / 'diffs' / provenance['diff']}", soft_wrap=True)
+    for name, file in sorted(manifest["files"].items()):
+        console.print(f"  {size(file['size']):>9}  {name}", highlight=False)
+    path = artifact.path / "metrics.json"
+    if path.is_file():
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics.pop("blind", None)
+        console.print_json(json.dumps({k: v for k, v in metrics.items() if k != "per_frame"}))
+    return 0
+
+
+def _versions(provenance: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())
+
+
+def find(store: Store, what: str) -> str:
+    """The key meant by `what`: itself, its first letters, or a run's name (`demo/baseline seed=0`). Raises UsageError."""
+    if all(c in "0123456789abcdef" for c in what) and len(what) >= 4:
+        folder = Path(store.root) / "artifacts" / what[:2]
+        found = [p.name for p in folder.glob(f"{what}*")] if folder.is_dir() else []
+        if len(found) == 1:
+            return found[0]
+        raise UsageError(f"{len(found) or 'no'} artifacts of {store.root} begin with {what}")
+    named: dict[str, str] = {}
+    for plan in plans(store):
+        for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+            named[f"{plan.sweep.name}/{run.name}"] = target.key
+    matches = [name for name in named if name == what or name.endswith(f"/{what}")]
+    if len(matches) != 1:
+        listed = ", ".join(sorted(matches or named)[:8]) or "none yet"
+        raise UsageError(f"{what!r} names {len(matches) or 'no'} runs; runs are called like: {listed}")
+    return named[matches[0]]
