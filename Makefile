@@ -35,7 +35,7 @@ bench: $(STAMP) ## speed-ups, as ratios measured in one run, into bench.json
 	$(BIN)/python -m tests.benchmarks
 
 faults: $(STAMP) ## the long fault-injection runs of store and jobs
-	$(BIN)/python -m pytest tests/faults -m "" --faults=long
+	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 slurm-up: ## a private SLURM cluster of two virtual nodes
 	launch/devcluster/up

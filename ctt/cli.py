@@ -81,7 +81,9 @@ def _verb(name: str, verb: Callable[..., Any], *, named: str | None, overrides: 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if named is not None:
-        parser.add_argument("name", nargs="?" if named.startswith("?") else None, metavar="NAME", help=named.lstrip("?"))
+        parser.add_argument(
+            "name", nargs="?" if named.startswith("?") else None, metavar="NAME", help=named.lstrip("?")
+        )
     if overrides:
         parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides")
     return parser
@@ -141,7 +143,20 @@ def hydra(words: Sequence[str]) -> int:
 
     from ctt.config import config_root, register
 
-    flags_with_value = ("--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--info", "-i")
+    flags_with_value = (
+        "--package",
+        "-p",
+        "--config-path",
+        "-cp",
+        "--config-name",
+        "-cn",
+        "--config-dir",
+        "-cd",
+        "--cfg",
+        "-c",
+        "--info",
+        "-i",
+    )
     checked, skip = [], False
     for word in words:
         if not skip and not word.startswith("-"):

@@ -69,7 +69,9 @@ class Config(Settings):
 
     ctt_inv_weight: float = setting(0.0, "weight of the invariance loss (Axiom 6); 0: not computed", minimum=0)
     ctt_suf_weight: float = setting(0.0, "weight of the sufficiency loss (Axiom 4); 0: not computed", minimum=0)
-    ctt_adj_threshold: float = setting(0.15, "slot j is a neighbour of i where the graph's A[i, j] reaches this", minimum=0)
+    ctt_adj_threshold: float = setting(
+        0.15, "slot j is a neighbour of i where the graph's A[i, j] reaches this", minimum=0
+    )
     ctt_start_epoch: int = setting(10, "completed epochs before the two losses act", minimum=0)
     num_masked_slots: int = setting(2, "slots hidden from the world model in training (M)", minimum=0, maximum=7)
     seed: int = setting(0, "everything random in a run is derived from it", minimum=0)
@@ -77,7 +79,9 @@ class Config(Settings):
     world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
     rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
-    device: str = setting("auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False)
+    device: str = setting(
+        "auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False
+    )
     tracking: TrackingSettings = setting(TrackingSettings, "MLflow", key=False)
     launch: LaunchSettings = setting(LaunchSettings, "where jobs run", key=False)
     store: str = dataclasses.field(
@@ -129,7 +133,9 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         return to_config(composed)
     except (HydraException, OmegaConfBaseException) as error:
         causes = [str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip()]
-        raise SettingError("; ".join(dict.fromkeys(causes)) + f" (overrides: {' '.join(overrides) or 'none'})") from error
+        raise SettingError(
+            "; ".join(dict.fromkeys(causes)) + f" (overrides: {' '.join(overrides) or 'none'})"
+        ) from error
 
 
 def to_config(composed: Any) -> Config:
@@ -173,7 +179,9 @@ def check_key(key: str) -> None:
         raise SettingError(f"{key} is the published trainer's name; here it is {RENAMED[key]}")
     leaves = {k.rsplit(".", 1)[-1]: k for k in reversed(known_keys())}
     near = difflib.get_close_matches(key, known_keys(), 3, 0.6)
-    near += [leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near]
+    near += [
+        leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near
+    ]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else "`ctt run --cfg job` lists all of them"
     raise SettingError(f"{key} is not a setting; {hint}")
 

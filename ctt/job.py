@@ -82,7 +82,7 @@ class Job:
     @property
     def stopping(self) -> bool:
         """True once a signal has asked this process to stop: write a checkpoint and call `stop`."""
-        return _stop.is_set()
+        return stopping()
 
     def stop(self) -> None:
         """Raises Interrupted; call after the checkpoint is on disk."""
@@ -101,6 +101,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 _stop = threading.Event()
+
+
+def stopping() -> bool:
+    """True once a signal has asked this process to stop."""
+    return _stop.is_set()
 
 
 def stop_on_signals(*numbers: int) -> None:

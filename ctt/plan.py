@@ -19,7 +19,7 @@ from ctt.stages.data import Data
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
-from ctt.sweep import Run, Sweep
+from ctt.sweep import Sweep
 
 KINDS = ("data", "world_model", "rollout", "vqa")
 
@@ -193,7 +193,11 @@ class Plan:
         for job in self.jobs:
             if job.target.key in ended:
                 continue
-            own = {job.target.key} | ({r.key for r in (job.target.rollout, job.target.rollout.state)} if isinstance(job.target, Vqa) else set())
+            own = {job.target.key} | (
+                {r.key for r in (job.target.rollout, job.target.rollout.state)}
+                if isinstance(job.target, Vqa)
+                else set()
+            )
             length = sum(costs.of(self.stages[k], self.start_of(self.stages[k])).seconds for k in own - set(cached))
             device = min(range(devices), key=free.__getitem__)
             begin = max(free[device], *(ended.get(n, 0.0) for n in job.needs), 0.0)
@@ -250,7 +254,9 @@ def compile_plan(sweep: Sweep) -> Plan:
 
 def _first_epoch(state: WorldModel) -> str:
     """Key of the state after one epoch without losses: equal for trainings that can share at all."""
-    return dataclasses.replace(state, method=dataclasses.replace(state.method, inv_weight=0.0, suf_weight=0.0), epoch=1).key
+    return dataclasses.replace(
+        state, method=dataclasses.replace(state.method, inv_weight=0.0, suf_weight=0.0), epoch=1
+    ).key
 
 
 def _shared_epochs(a: WorldModel, b: WorldModel) -> int:

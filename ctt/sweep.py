@@ -139,18 +139,30 @@ def read(name: str | None) -> SweepFile:
     _want(isinstance(grid, dict), "grid must be a mapping of settings to lists", source)
     for key, values in grid.items():
         _want(isinstance(values, list) and bool(values), f"grid.{key} must be a list with at least one value", source)
-    _want(isinstance(points, list) and all(isinstance(p, dict) for p in points), "points must be a list of mappings", source)
+    _want(
+        isinstance(points, list) and all(isinstance(p, dict) for p in points),
+        "points must be a list of mappings",
+        source,
+    )
     if seeds is not None:
         _want(isinstance(seeds, list) and bool(seeds), "seeds must be a list of whole numbers", source)
         _want(all(isinstance(s, int) and not isinstance(s, bool) for s in seeds), "seeds must be whole numbers", source)
-    for place, mapping in [("baseline", baseline), ("grid", grid), *((f"points[{i}]", p) for i, p in enumerate(points))]:
+    for place, mapping in [
+        ("baseline", baseline),
+        ("grid", grid),
+        *((f"points[{i}]", p) for i, p in enumerate(points)),
+    ]:
         for key in mapping:
             _want(isinstance(key, str), f"{place}: {key!r} is not the name of a setting", source)
             _want(key != "seed", f"{place}.seed: list seeds under `seeds`", source)
             _check_key(key, f"{source}: {place}")
     groups = {g: content[g] for g in RUN_GROUPS if g in content}
     for group, choice in groups.items():
-        _want(isinstance(choice, str), f"{group} must name one of conf/{group}/*.yaml; set single values in points", source)
+        _want(
+            isinstance(choice, str),
+            f"{group} must name one of conf/{group}/*.yaml; set single values in points",
+            source,
+        )
     return SweepFile(source, str(content.get("name", path.stem)), baseline, grid, points, seeds, groups)
 
 
@@ -292,11 +304,11 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     baseline_written = False
     for values, place in written:
         config, reasons = canonical(config_of(values, place))
-        point = Point("", values, False, config)
-        seen = where.get(point.identity)
+        candidate = Point("", values, False, config)
+        seen = where.get(candidate.identity)
         if seen is None:
-            where[point.identity] = len(points)
-            points.append(point)
+            where[candidate.identity] = len(points)
+            points.append(candidate)
         elif seen == 0 and not baseline_written:
             baseline_written = True  # the file writes its baseline among its points too
         else:

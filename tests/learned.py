@@ -42,7 +42,13 @@ def main() -> int:
     far = mean(error_of(r) for r in rollouts) / mean(error_of(r, "copy_last") for r in rollouts)
     demands = [
         ("descriptive accuracy above the form-blind level, points", above, 12.0, above >= 12.0, "at least"),
-        ("world model's validation error over copying's, visible slots", one_step, 1 / 1.8, one_step <= 1 / 1.8, "at most"),
+        (
+            "world model's validation error over copying's, visible slots",
+            one_step,
+            1 / 1.8,
+            one_step <= 1 / 1.8,
+            "at most",
+        ),
         ("32-frame rollout error over copying's, visible slots", far, 0.75, far <= 0.75, "at most"),
     ]
     table = Table(title=f"What the demo's baseline has learnt (mean of {len(targets)} seeds)")

@@ -20,7 +20,9 @@ from ctt.config import (
 from ctt.errors import SettingError
 
 CHOICES = {
-    group: sorted(p.stem for p in (config_root() / "conf" / group).glob("*.yaml")) for group in GROUPS if group != "launch"
+    group: sorted(p.stem for p in (config_root() / "conf" / group).glob("*.yaml"))
+    for group in GROUPS
+    if group != "launch"
 }
 CHOICES["launch"] = sorted(p.stem for p in (config_root() / "launch").glob("*.yaml"))
 
@@ -48,13 +50,16 @@ def test_the_paper_recipe_masks_four_slots_and_the_reference_two() -> None:
     assert compose(["world_model=reference"]).num_masked_slots == 2
 
 
-@pytest.mark.parametrize("overrides, words", [
-    (["ctt_inv_wieght=0.2"], "ctt_inv_wieght"),
-    (["world_model.epochs=many"], "epochs"),
-    (["world_model=minni"], "minni"),
-    (["ctt_inv_weight=-1"], "ctt_inv_weight must be at least 0"),
-    (["ctt_start_epoch=1.5"], "ctt_start_epoch"),
-])
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["ctt_inv_wieght=0.2"], "ctt_inv_wieght"),
+        (["world_model.epochs=many"], "epochs"),
+        (["world_model=minni"], "minni"),
+        (["ctt_inv_weight=-1"], "ctt_inv_weight must be at least 0"),
+        (["ctt_start_epoch=1.5"], "ctt_start_epoch"),
+    ],
+)
 def test_mistakes_are_named(overrides, words) -> None:
     with pytest.raises(SettingError, match=words):
         compose(overrides)
@@ -80,7 +85,11 @@ def test_values_are_typed_and_bounded() -> None:
     config = with_value(Config(), "ctt_inv_weight", 1)
     assert isinstance(config.ctt_inv_weight, float)
     assert with_value(config, "world_model.graph.frames", "mean").world_model.graph.frames == "mean"
-    for key, value in [("ctt_inv_weight", "x"), ("world_model.graph.frames", "meen"), ("world_model.graph", {"frames": "sum"})]:
+    for key, value in [
+        ("ctt_inv_weight", "x"),
+        ("world_model.graph.frames", "meen"),
+        ("world_model.graph", {"frames": "sum"}),
+    ]:
         with pytest.raises(SettingError, match=key.rsplit(".", 1)[-1]):
             with_value(Config(), key, value)
 

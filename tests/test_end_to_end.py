@@ -106,7 +106,11 @@ def test_killed_in_the_middle_it_continues_to_the_same_table(finished: Path, tmp
     seen = -1
     for _ in range(3):
         process = subprocess.Popen(
-            command, env=environment(store), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            env=environment(store),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.time() + 300
         while process.poll() is None and time.time() < deadline:
@@ -127,7 +131,9 @@ def test_a_failing_run_does_not_end_the_others(tmp_path: Path) -> None:
     """One point diverges; the rest is built, the failure is recorded, the exit code is 1."""
     store = tmp_path / "store"
     sweep = tmp_path / "mine.yaml"
-    sweep.write_text("name: mine\ndata: mini\nworld_model: mini\naloe: mini\npoints: [{world_model.learning_rate: 1.0e+30}]\n")
+    sweep.write_text(
+        "name: mine\ndata: mini\nworld_model: mini\naloe: mini\npoints: [{world_model.learning_rate: 1.0e+30}]\n"
+    )
     done = ctt(store, "sweep", str(sweep), *TINY, "launch=local", "tracking=off", check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 of 2 runs are missing" in done.stdout and "diverged" in done.stdout
@@ -137,16 +143,19 @@ def test_a_failing_run_does_not_end_the_others(tmp_path: Path) -> None:
     assert sorted(s["world_model"] for s in states.values()) == ["done", "failed"]
 
 
-@pytest.mark.parametrize("words, code, message", [
-    (["sweep", "dmeo"], 2, "no sweep named dmeo"),
-    (["sweep", "demo", "ctt_inv_wieght=1"], 2, "did you mean ctt_inv_weight"),
-    (["sweep", "demo", "ctt_inv_weight=-1"], 2, "ctt_inv_weight must be at least 0, got -1"),
-    (["sweep", "demo", "--jsn"], 2, "--jsn"),
-    (["plan", "demo", "--jsn"], 2, "--jsn"),
-    (["report", "demo"], 2, "no store at"),
-    (["swep"], 2, "did you mean sweep"),
-    (["-m", "seed=x"], 2, "seeds are whole numbers"),
-])
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        (["sweep", "dmeo"], 2, "no sweep named dmeo"),
+        (["sweep", "demo", "ctt_inv_wieght=1"], 2, "did you mean ctt_inv_weight"),
+        (["sweep", "demo", "ctt_inv_weight=-1"], 2, "ctt_inv_weight must be at least 0, got -1"),
+        (["sweep", "demo", "--jsn"], 2, "--jsn"),
+        (["plan", "demo", "--jsn"], 2, "--jsn"),
+        (["report", "demo"], 2, "no store at"),
+        (["swep"], 2, "did you mean sweep"),
+        (["-m", "seed=x"], 2, "seeds are whole numbers"),
+    ],
+)
 def test_mistakes_stop_before_any_work(tmp_path: Path, words: list[str], code: int, message: str) -> None:
     done = ctt(tmp_path / "store", *words, check=False)
     assert message in done.stderr and done.returncode == code, (done.returncode, done.stderr)

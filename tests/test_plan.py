@@ -62,14 +62,26 @@ weights = st.sampled_from([0.0, 0.1, 0.2])
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(weights, weights, st.integers(0, 13), st.sampled_from([0.1, 0.3])), min_size=2, max_size=4, unique=True))
+@given(
+    st.lists(
+        st.tuples(weights, weights, st.integers(0, 13), st.sampled_from([0.1, 0.3])),
+        min_size=2,
+        max_size=4,
+        unique=True,
+    )
+)
 def test_forks_lie_where_keys_part(points) -> None:
     """Against brute force: the last epoch at which the keys of two trainings are equal."""
     base = compile_sweep(None, [*MINI, "seed=0"]).baseline.config
     states = []
     for inv, suf, start, threshold in points:
         config = base
-        for key, value in [("ctt_inv_weight", inv), ("ctt_suf_weight", suf), ("ctt_start_epoch", start), ("ctt_adj_threshold", threshold)]:
+        for key, value in [
+            ("ctt_inv_weight", inv),
+            ("ctt_suf_weight", suf),
+            ("ctt_start_epoch", start),
+            ("ctt_adj_threshold", threshold),
+        ]:
             config = with_value(config, key, value)
         states.append(target_of(config).rollout.state)
     from ctt.plan import _shared_epochs
@@ -88,19 +100,36 @@ def test_a_state_is_addressed_by_what_it_is() -> None:
     assert len({s.key for s in states}) == 3
 
 
-@pytest.mark.parametrize("key, value", [
-    ("world_model.depth", 3), ("world_model.learning_rate", 1e-4), ("world_model.precision", "bf16"),
-    ("world_model.dropout_kind", "exact"), ("world_model.micro_batch", 32), ("num_masked_slots", 3), ("data.noise", 0.2),
-    ("world_model.masking.draw", "fixed"), ("world_model.compile", True), ("seed", 9),
-])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("world_model.depth", 3),
+        ("world_model.learning_rate", 1e-4),
+        ("world_model.precision", "bf16"),
+        ("world_model.dropout_kind", "exact"),
+        ("world_model.micro_batch", 32),
+        ("num_masked_slots", 3),
+        ("data.noise", 0.2),
+        ("world_model.masking.draw", "fixed"),
+        ("world_model.compile", True),
+        ("seed", 9),
+    ],
+)
 def test_changing_a_live_value_changes_the_key(key, value) -> None:
     config = compile_sweep(None, MINI).baseline.config
     assert target_of(with_value(config, key, value)).rollout.state.key != target_of(config).rollout.state.key
 
 
-@pytest.mark.parametrize("key, value", [
-    ("world_model.threads", 2), ("data.workers", 1), ("device", "cpu"), ("aloe.epochs", 99), ("world_model.graph.frames", "mean"),
-])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("world_model.threads", 2),
+        ("data.workers", 1),
+        ("device", "cpu"),
+        ("aloe.epochs", 99),
+        ("world_model.graph.frames", "mean"),
+    ],
+)
 def test_what_says_nothing_to_a_state_is_not_in_its_key(key, value) -> None:
     config = compile_sweep(None, MINI).baseline.config
     assert target_of(with_value(config, key, value)).rollout.state.key == target_of(config).rollout.state.key

@@ -95,10 +95,13 @@ def test_a_higher_version_is_another_key() -> None:
     assert Newer(7).key != Count(7).key
 
 
-@pytest.mark.parametrize("fails, failure, words", [
-    ("diverged", "diverged", "the loss is NaN"),
-    ("bug", "code error", "ZeroDivisionError: one over nothing"),
-])
+@pytest.mark.parametrize(
+    "fails, failure, words",
+    [
+        ("diverged", "diverged", "the loss is NaN"),
+        ("bug", "code error", "ZeroDivisionError: one over nothing"),
+    ],
+)
 def test_a_failure_is_recorded_with_its_class_and_cleared_by_success(tmp_path: Path, fails, failure, words) -> None:
     store = Store.open(tmp_path / "s")
     with pytest.raises(StageFailed, match=words):
@@ -113,7 +116,8 @@ def test_a_failure_is_recorded_with_its_class_and_cleared_by_success(tmp_path: P
 def test_two_builders_build_once(tmp_path: Path) -> None:
     paths = []
     threads = [
-        threading.Thread(target=lambda: paths.append(build(Count(6), Store.open(tmp_path / "s")).path)) for _ in range(4)
+        threading.Thread(target=lambda: paths.append(build(Count(6), Store.open(tmp_path / "s")).path))
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -140,4 +144,8 @@ def test_metrics_survive_a_torn_line_and_are_rewound(tmp_path: Path) -> None:
         f.write('{"t": 1, "step": 4, "lo')
     job.rewind(2)
     job.log(3, loss=0.5)
-    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [(1, 1.0), (2, 0.5), (3, 0.5)]
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [
+        (1, 1.0),
+        (2, 0.5),
+        (3, 0.5),
+    ]

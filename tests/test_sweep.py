@@ -53,10 +53,13 @@ def test_the_baseline_is_added_where_it_is_absent() -> None:
 
 
 def test_points_that_mean_the_same_merge_and_say_why(tmp_path) -> None:
-    path = write(tmp_path, """
+    path = write(
+        tmp_path,
+        """
         data: mini
         grid: {ctt_inv_weight: [0, 0.2], ctt_start_epoch: [5, 10], ctt_adj_threshold: [0.1, 0.2]}
-    """)
+    """,
+    )
     sweep = compile_sweep(path)
     assert len(sweep.points) == 5 and sweep.written == 8
     assert len(sweep.merged) == 3 and all("both CTT weights are 0" in m.reason for m in sweep.merged)
@@ -73,22 +76,25 @@ def test_groups_can_be_chosen_and_swept(tmp_path) -> None:
     assert sweep.points[1].config.world_model.num_preds == 10
 
 
-@pytest.mark.parametrize("text, words", [
-    ("pionts: []", "pionts is not a key of a sweep file"),
-    ("points: [{ctt_inv_wieght: 0.2}]", r"did you mean ctt_inv_weight.*points\[0\]"),
-    ("points: [{ctt_inv_weight: -1}]", r"ctt_inv_weight must be at least 0, got -1.*points\[0\]"),
-    ("points: [{ctt_start_epoch: soon}]", r"ctt_start_epoch.*points\[0\]"),
-    ("grid: {ctt_inv_weight: 0.2}", "grid.ctt_inv_weight must be a list"),
-    ("grid: [1]", "grid must be a mapping"),
-    ("seeds: [a]", "seeds must be whole numbers"),
-    ("seeds: 3", "seeds must be a list"),
-    ("baseline: {world_model.epochs: x}", "epochs.*baseline"),
-    ("world_model: nothing", "nothing"),
-    ("launch: slurm", "belongs on the command line"),
-    ("a: [", "not readable YAML"),
-    ("[1, 2]", "must hold keys and values"),
-    ("points: [{seed: 1}]", "list seeds under"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("pionts: []", "pionts is not a key of a sweep file"),
+        ("points: [{ctt_inv_wieght: 0.2}]", r"did you mean ctt_inv_weight.*points\[0\]"),
+        ("points: [{ctt_inv_weight: -1}]", r"ctt_inv_weight must be at least 0, got -1.*points\[0\]"),
+        ("points: [{ctt_start_epoch: soon}]", r"ctt_start_epoch.*points\[0\]"),
+        ("grid: {ctt_inv_weight: 0.2}", "grid.ctt_inv_weight must be a list"),
+        ("grid: [1]", "grid must be a mapping"),
+        ("seeds: [a]", "seeds must be whole numbers"),
+        ("seeds: 3", "seeds must be a list"),
+        ("baseline: {world_model.epochs: x}", "epochs.*baseline"),
+        ("world_model: nothing", "nothing"),
+        ("launch: slurm", "belongs on the command line"),
+        ("a: [", "not readable YAML"),
+        ("[1, 2]", "must hold keys and values"),
+        ("points: [{seed: 1}]", "list seeds under"),
+    ],
+)
 def test_mistakes_in_a_file_name_file_and_key(tmp_path, text, words) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         compile_sweep(write(tmp_path, text))
@@ -96,16 +102,19 @@ def test_mistakes_in_a_file_name_file_and_key(tmp_path, text, words) -> None:
         assert "mine.yaml" in str(caught.value)
 
 
-@pytest.mark.parametrize("override, words", [
-    ("ctt_inv_wieght=0.2", "did you mean ctt_inv_weight"),
-    ("ctt_inv_weight=-3", "ctt_inv_weight must be at least 0, got -3.*command line"),
-    ("~ctt_inv_weight", "every setting exists already"),
-    ("+ctt_inv_weight=1", "every setting exists already"),
-    ("seed=a,b", "seeds are whole numbers"),
-    ("launch=local,slurm", "cannot be swept"),
-    ("trainer.max_epochs=3", "here it is world_model.epochs"),
-    ("ctt_start_epoch=${seed}", "not an interpolation"),
-])
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("ctt_inv_wieght=0.2", "did you mean ctt_inv_weight"),
+        ("ctt_inv_weight=-3", "ctt_inv_weight must be at least 0, got -3.*command line"),
+        ("~ctt_inv_weight", "every setting exists already"),
+        ("+ctt_inv_weight=1", "every setting exists already"),
+        ("seed=a,b", "seeds are whole numbers"),
+        ("launch=local,slurm", "cannot be swept"),
+        ("trainer.max_epochs=3", "here it is world_model.epochs"),
+        ("ctt_start_epoch=${seed}", "not an interpolation"),
+    ],
+)
 def test_mistakes_on_the_command_line_are_named(override, words) -> None:
     with pytest.raises((SettingError, SweepError), match=words):
         compile_sweep("demo", [override])
@@ -122,12 +131,23 @@ weight = st.sampled_from([0.0, 0.05, 0.2])
 
 
 @settings(max_examples=60, deadline=None)
-@given(weight, weight, st.sampled_from([0.05, 0.3]), st.sampled_from([0, 4, 40]), st.sampled_from(["sum", "mean"]), st.booleans())
+@given(
+    weight,
+    weight,
+    st.sampled_from([0.05, 0.3]),
+    st.sampled_from([0, 4, 40]),
+    st.sampled_from(["sum", "mean"]),
+    st.booleans(),
+)
 def test_canonical_is_idempotent_and_only_live_values_count(inv, suf, threshold, start, frames, share) -> None:
     config = compose(["data=mini", "world_model=mini"])
     for key, value in [
-        ("ctt_inv_weight", inv), ("ctt_suf_weight", suf), ("ctt_adj_threshold", threshold),
-        ("ctt_start_epoch", start), ("world_model.graph.frames", frames), ("world_model.share_dropout", share),
+        ("ctt_inv_weight", inv),
+        ("ctt_suf_weight", suf),
+        ("ctt_adj_threshold", threshold),
+        ("ctt_start_epoch", start),
+        ("world_model.graph.frames", frames),
+        ("world_model.share_dropout", share),
     ]:
         config = with_value(config, key, value)
     once, _ = canonical(config)

@@ -81,7 +81,7 @@ def _explanatory(candidates: Candidates, taken: set[Any], draw: random.Random) -
     outcomes = [o for o in candidates.outcomes if o.options and o.objects not in taken]
     if not outcomes:
         return None
-    outcome = draw.choice(outcomes)
+    outcome = draw.choices(outcomes, [min(len(o.options), MOST) ** 2 for o in outcomes])[0]
     negated = draw.random() < 0.5
     options = _some(outcome.options, draw)
     choices = [

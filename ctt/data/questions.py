@@ -36,6 +36,8 @@ WORDINGS = 6
 """Tried per descriptive question."""
 JITTER = 0.3
 """How much chance has a say in which form and answer is the most due (standard deviations)."""
+WEIGHTS = {"options": 2, "correct": 2}
+"""How much some shares count beside the others."""
 ANYWAY = 0.3
 """How much it counts that what collides anyway is right as often as wrong; more costs the shares."""
 MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
@@ -156,7 +158,9 @@ class Balancer:
 
     def _cost(self, category: str, proposal: Proposal) -> float:
         even = self._even[category]
-        cost = sum(self._shares[counted].excess(value) for counted, value in proposal.counted)
+        cost = 0.0
+        for counted, value in proposal.counted:
+            cost += WEIGHTS.get(counted.rpartition(" ")[2], 1) * self._shares[counted].excess(value)
         for stated in proposal.choices:
             form, anyway = proposal.telling(stated)
             cost += 2 * even.cost((form,), stated.correct) + ANYWAY * even.cost((anyway,), stated.correct)

@@ -74,7 +74,9 @@ def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int
         by_kind[item.kind].append(item)
     for kind, members in sorted(by_kind.items()):
         kept, left = [i for i in members if i.key not in going], [i for i in members if i.key in going]
-        table.add_row(kind, str(len(kept)), size(sum(i.size for i in kept)), str(len(left)), size(sum(i.size for i in left)))
+        table.add_row(
+            kind, str(len(kept)), size(sum(i.size for i in kept)), str(len(left)), size(sum(i.size for i in left))
+        )
     console.print(table)
     if not gone:
         console.print("nothing to remove: every artifact is reached by a recorded sweep")
@@ -83,7 +85,10 @@ def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int
         if not console.is_terminal:
             console.print("nothing was removed: say --yes, or answer on a terminal")
             return 1
-        if console.input(f"remove {len(gone)} artifacts, {size(sum(i.size for i in gone))}? [y/N] ").strip().lower() != "y":
+        if (
+            console.input(f"remove {len(gone)} artifacts, {size(sum(i.size for i in gone))}? [y/N] ").strip().lower()
+            != "y"
+        ):
             console.print("nothing was removed")
             return 1
     removed = 0

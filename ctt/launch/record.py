@@ -83,9 +83,7 @@ def load(folder: Path) -> Plan:
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        points = tuple(
-            Point(p["label"], p["values"], p["baseline"], from_dict(p["config"])) for p in record["points"]
-        )
+        points = tuple(Point(p["label"], p["values"], p["baseline"], from_dict(p["config"])) for p in record["points"])
         sweep = Sweep(
             name=record["name"],
             points=points,
@@ -114,7 +112,8 @@ def freeze(job: Job, store: Store, path: Path) -> None:
             "epoch": getattr(job.target, "epoch", None),
             "fork_epochs": list(job.fork_epochs),
             "config": dataclasses.asdict(job.config),
-            "teacher": job.teacher and {"config": dataclasses.asdict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
+            "teacher": job.teacher
+            and {"config": dataclasses.asdict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
         },
     )
 
@@ -146,13 +145,19 @@ def run_frozen(path: Path) -> dict[str, Any]:
 
 def thaw(frozen: dict[str, Any]) -> Stage:
     """The target a frozen job describes."""
-    teacher = frozen["teacher"] and target_of(from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"]))
+    teacher = frozen["teacher"] and target_of(
+        from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"])
+    )
     target = target_of(from_dict(frozen["config"]), tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
         return target.rollout.state.at(frozen["epoch"])
     return target
 
 
+_said: set[tuple[str, str]] = set()
+
+
 def _say(what: str, stage: Stage, detail: str) -> None:
-    if what != "cached":
+    if what != "cached" and (what, stage.key) not in _said:
+        _said.add((what, stage.key))
         print(f"ctt: {what} {stage.kind} {stage.key[:12]} {detail}".rstrip(), flush=True)

@@ -28,7 +28,9 @@ def results(plan: Plan, store: Store) -> Results:
     """What the finished runs of a plan measured; a run whose artifacts are missing is there without predictions."""
     screened = {id(r.point) for r, t in zip(plan.sweep.runs, plan.targets, strict=True) if t.taught_by is not None}
     points = [
-        Point(p.label, p.values, p.baseline, ("screened",) if id(p) in screened else (), _unreached(p, id(p) in screened))
+        Point(
+            p.label, p.values, p.baseline, ("screened",) if id(p) in screened else (), _unreached(p, id(p) in screened)
+        )
         for p in plan.sweep.points
     ]
     runs = []

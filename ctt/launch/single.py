@@ -44,7 +44,12 @@ class _Bars:
 
     def __init__(self, store: Store, console: Console) -> None:
         self.store, self.console = store, console
-        columns = (TextColumn("{task.description:14}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:14}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self.stop = threading.Event()
         self.now: tuple[Stage, TaskID] | None = None

@@ -38,9 +38,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                 seed=run.seed,
                 tags=tags,
                 params=flat_params(run.config),
-                stages=tuple(
-                    TrackedStage(s.kind, s.key, store.path(s.key), _working(store, s.key)) for s in stages
-                ),
+                stages=tuple(TrackedStage(s.kind, s.key, store.path(s.key), _working(store, s.key)) for s in stages),
                 baseline=run.point.baseline,
             )
         )
@@ -85,6 +83,4 @@ def make_syncer(config: Config, plan: Plan | None, store: Store) -> Syncer:
 def store_syncer(tracking: TrackingSettings, store: Store, plan: Plan | None = None, rebuild: bool = False) -> Syncer:
     """A syncer under the store's tracking lease."""
     runs = (lambda: tracked_runs(plan, store)) if plan is not None else (lambda: all_runs(store))
-    return Syncer(
-        tracking, store.root, runs, lease=lambda: store.lease(TRACKING_LEASE, wait=False), rebuild=rebuild
-    )
+    return Syncer(tracking, store.root, runs, lease=lambda: store.lease(TRACKING_LEASE, wait=False), rebuild=rebuild)

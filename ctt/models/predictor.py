@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ctt.errors import DataError
 from ctt.settings import Settings, setting
 
 
@@ -181,11 +182,11 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
 def load_published(file: Path) -> dict[str, Tensor]:
     """The weights in a published checkpoint: a plain state_dict or {'state_dict': …}, with or without `module.`.
 
-    Only tensors are unpickled. Raises ValueError if the file holds anything else.
+    Only tensors are unpickled. Raises DataError if the file holds anything else.
     """
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
         found = found.get("state_dict", found)
         return {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, Tensor)}
     except Exception as error:
-        raise ValueError(f"{file} is not a checkpoint of tensors: {error}") from error
+        raise DataError(f"{file} is not a checkpoint of tensors: {error}") from error

@@ -25,22 +25,23 @@ def graph_picture(graphs: Mapping[str, np.ndarray], threshold: float, path: Path
     """
     drawn = list(graphs.items())[:MOST_DRAWN]
     with matplotlib.rc_context(STYLE):
-        columns = max(1, len(drawn))
+        if not drawn:
+            return save(Figure(figsize=(2.0, 1.0)), path)
+        columns = len(drawn)
         figure = Figure(figsize=(2.9 * columns + 0.7, 5.2), layout="constrained")
         axes = figure.subplots(2, columns, squeeze=False, height_ratios=(1.25, 1))
         means = [_off_diagonal(graph.mean(0)) for _, graph in drawn]
         top = max((float(np.nanmax(mean)) for mean in means), default=1.0) or 1.0
         high = 1.05 * max((float(_off_diagonal_entries(graph).max()) for _, graph in drawn), default=1.0)
-        image = None
         for k, ((label, graph), mean) in enumerate(zip(drawn, means, strict=True)):
             image = _mean_graph(axes[0][k], mean, top, label)
             _entries(axes[1][k], graph, threshold, high)
-        if image is not None:
-            bar = figure.colorbar(image, ax=axes[0].tolist(), shrink=0.85)
-            bar.set_label("attention, mean over scenes")
-            bar.outline.set_visible(False)
-            axes[0][0].set_ylabel("looking slot")
-            axes[1][0].set_ylabel("% of pairs")
+        bar = figure.colorbar(image, ax=axes[0].tolist(), shrink=0.85)
+        bar.set_label("attention, mean over scenes")
+        bar.outline.set_visible(False)
+        axes[0][0].set_ylabel("looking slot")
+        axes[1][0].set_ylabel("% of pairs")
+        axes[1][0].legend(loc="upper right", fontsize=8)
         return save(figure, path)
 
 
@@ -68,12 +69,10 @@ def _entries(axis: Axes, graph: np.ndarray, threshold: float, high: float) -> No
     share = 100 * float((entries >= threshold).mean())
     weights = np.full(entries.size, 100 / entries.size)
     axis.hist(entries, bins=np.linspace(0, high, 41).tolist(), weights=weights, color=OKABE_ITO[0])
-    axis.axvline(threshold, color=OKABE_ITO[1], linestyle="--", linewidth=1.4)
-    axis.axvline(1 / slots, color=GREY, linestyle=":", linewidth=1.2)
+    axis.axvline(threshold, color=OKABE_ITO[1], linestyle="--", linewidth=1.4, label="threshold")
+    axis.axvline(1 / slots, color=GREY, linestyle=":", linewidth=1.2, label="uniform")
     axis.set(xlabel="attention in one scene", xlim=(0, high))
     axis.set_title(f"{words.number(share)} % are neighbours (≥ {threshold:g})", fontsize=8.5)
-    axis.annotate("uniform ", (1 / slots, 0.97), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=7.5,
-                  color=GREY)  # fmt: skip
 
 
 def _off_diagonal(mean: np.ndarray) -> np.ndarray:

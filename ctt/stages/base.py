@@ -15,16 +15,16 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ctt.errors import CttError, LeaseLost, StageFailed
-from ctt.job import PROGRESS, Job
+from ctt.errors import CttError, Interrupted, LeaseLost, StageFailed
+from ctt.job import PROGRESS, Job, stopping
 from ctt.settings import canonical, digest
-from ctt.store import Artifact, Store
+from ctt.store import Artifact, Holder, Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Stage:
         """The stages whose artifacts this one reads; their keys are part of this one's key."""
         return {}
 
-    def continues(self) -> list[Stage]:
+    def continues(self) -> Sequence[Stage]:
         """Stages that are steps on the way to this one, the furthest first: any of them saves its work; not in the key."""
         return []
 
-    def forks(self) -> list[Stage]:
+    def forks(self) -> Sequence[Stage]:
         """Those of `continues` that other stages continue from too, and that are therefore built and kept."""
         return []
 
@@ -84,7 +84,9 @@ class Stage:
 
 
 Built = Callable[[Stage, Stage | None, str, float], None]  # a stage, what it continued from, device, seconds
-Event = Callable[[str, Stage, str], None]  # what happened ("cached" | "waiting" | "building" | "built"), to which, a detail
+Event = Callable[
+    [str, Stage, str], None
+]  # what happened ("cached" | "waiting" | "building" | "built"), to which, a detail
 
 
 def build(
@@ -103,7 +105,13 @@ def build(
     for fork in reversed(target.forks()):
         build(fork, store, **more)
     inputs = {name: build(stage, store, **more) for name, stage in target.inputs().items()}
-    with store.lease(target.key, on_wait=lambda holder: on_event("waiting", target, str(holder))) as lease:
+
+    def waiting(holder: Holder) -> None:
+        on_event("waiting", target, str(holder))
+        if stopping():
+            raise Interrupted(f"stopped by a signal while {holder} builds {target.kind} {target.key[:12]}")
+
+    with store.lease(target.key, on_wait=waiting) as lease:
         if (found := store.get(target.key)) is not None:  # somebody built it while we waited
             on_event("cached", target, "")
             return found
@@ -126,6 +134,7 @@ def build(
             store.record_failure(target.key, "code error", str(error), None)
             raise
         except Exception as error:
+            lease.check()  # the folder of an owner who lost his lease is moved away: that is the reason, then
             failure = "out of memory" if type(error).__name__ in ("OutOfMemoryError", "MemoryError") else "code error"
             store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
             wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")

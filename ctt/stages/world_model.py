@@ -7,7 +7,7 @@ there every run of a seed has the same states, whatever its losses; runs that di
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -58,10 +58,10 @@ class WorldModel(Stage):
         """The state of the same training after `epoch` epochs."""
         return dataclasses.replace(self, epoch=epoch, fork_epochs=tuple(e for e in self.fork_epochs if e < epoch))
 
-    def continues(self) -> list[Stage]:
+    def continues(self) -> Sequence[Stage]:
         return [self.at(e) for e in range(self.epoch - 1, 0, -1)]
 
-    def forks(self) -> list[Stage]:
+    def forks(self) -> Sequence[Stage]:
         return [self.at(e) for e in sorted(self.fork_epochs, reverse=True) if 0 < e < self.epoch][:1]
 
     def effort(self, start: Stage | None) -> dict[str, float]:
@@ -120,7 +120,13 @@ def state_settings(
                 _drop(settings, name.removeprefix("world_model.").split("."))
     if not losses.get("ctt_inv_weight") and not losses.get("ctt_suf_weight"):
         losses = {}
-    return {"world_model": settings, "losses": losses, "num_masked_slots": num_masked_slots, "seed": seed, "epoch": epoch}
+    return {
+        "world_model": settings,
+        "losses": losses,
+        "num_masked_slots": num_masked_slots,
+        "seed": seed,
+        "epoch": epoch,
+    }
 
 
 def _drop(settings: dict[str, Any], path: list[str]) -> None:

@@ -41,7 +41,13 @@ class WorldModelSettings(PredictorSettings):
         "adamw; muon: orthogonalised momentum (torch.optim.Muon) for the layers' matrices, adamw for the rest",
         choices=("adamw", "muon"),
     )
-    learning_rate: float = setting(5e-4, "constant learning rate (Muon's is scaled to match AdamW's updates)", above=0)
+    learning_rate: float = setting(5e-4, "learning rate (Muon's is scaled to match AdamW's updates)", above=0)
+    decay_steps: int | None = setting(
+        None,
+        "null: the rate stays as it is; else it is divided by 1 + step / decay_steps. It depends on the steps done, never "
+        "on how many are to come, so that longer trainings share their beginnings",
+        minimum=1,
+    )
     weight_decay: float = setting(0.01, "decoupled weight decay", minimum=0)
     precision: str = setting(
         "fp32", "fp32, or bf16: matrix products in bfloat16, weights and sums in float32", choices=("fp32", "bf16")

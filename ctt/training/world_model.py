@@ -94,6 +94,13 @@ class WorldModelLearner(Learner):
             visible=visible,
         )
 
+    def schedule(self, epoch: int, step: int) -> None:
+        if self.settings.decay_steps is not None:
+            rate = self.settings.learning_rate / (1 + (epoch * self.steps + step) / self.settings.decay_steps)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+
     def validate(self, epoch: int) -> dict[str, float]:
         errors = self.validation.errors(self.predictor, self.device)
         return {"validation_error": errors["error"], "validation_error_visible": errors["error_visible"]}

@@ -31,7 +31,7 @@ class CttSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: List[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep; ends the process with ctt's exit code."""
         from ctt.cli import report_errors
         from ctt.config import to_config

@@ -219,9 +219,9 @@ def test_foreign_clock_changes_nothing(tmp_path: Path) -> None:
     store, flag = Store(tmp_path / "store", heartbeat=0.1, expiry=1.0), tmp_path / "flag"
 
     def owner() -> None:
-        import ctt.leases
+        import ctt.store.leases
 
-        ctt.leases.kernel = lambda: "elsewhere"
+        ctt.store.leases.kernel = lambda: "elsewhere"
         with store.lease(KEYS[0]) as lease:
             flag.touch()
             time.sleep(1.0)

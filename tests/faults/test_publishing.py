@@ -156,7 +156,7 @@ def test_a_damaged_winner_does_not_win(tmp_path: Path) -> None:
 
 def stopping(store: Store, before: str, report: Path) -> None:
     """A slow owner: stops itself before the named step of publishing, and tells how it went on."""
-    from ctt import disk
+    from ctt.store import disk
 
     step = getattr(disk, before)
 

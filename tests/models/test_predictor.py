@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from ctt.errors import SettingError
+from ctt.errors import DataError, SettingError
 from ctt.models.dropout import Dropout, Pass
 from ctt.models.predictor import Predictor, PredictorSettings, load_published
 from tests.models.literal_world_model import LiteralPredictor
@@ -89,7 +89,7 @@ def test_published_checkpoints_load(tmp_path, wrap):
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
     torch.save({"state_dict": print}, tmp_path / "bad.ckpt")
-    with pytest.raises(ValueError, match="bad.ckpt"):
+    with pytest.raises(DataError, match="bad.ckpt"):
         load_published(tmp_path / "bad.ckpt")
 
 

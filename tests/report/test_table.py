@@ -143,6 +143,15 @@ def test_missing_runs_are_said_and_the_rest_is_paired() -> None:
     assert "1 of 4 runs missing (seed 1)" in base.warnings
     assert other.seeds == (0, 1, 2, 3) and other.paired == 3
     assert "no baseline run to pair with: seed 1" in other.warnings
+    accuracy = {
+        (r.point, r.seed): 100 * r.predictions.groupby(["scene", "question_id"]).correct.all().mean()
+        for r in gone
+        if r.point < 2 and r.predictions is not None
+    }
+    assert base.cells["average"].mean == pytest.approx(np.mean([accuracy[0, s] for s in (0, 2, 3)]))
+    assert other.cells["average"].mean == pytest.approx(np.mean([accuracy[1, s] for s in range(4)]))
+    paired = np.mean([accuracy[1, s] - accuracy[0, s] for s in (0, 2, 3)])
+    assert other.cells["average"].delta == pytest.approx(paired), "not the difference of the two means"
     assert short.paired == 2 and short.cells["average"].delta_low is None and short.cells["average"].low is not None
     assert any(warning.startswith(short.label) for warning in table.warnings)
 

@@ -125,7 +125,7 @@ def test_serve_shows_a_cold_store_follows_it_and_ends_clean(tmp_path: Path) -> N
     assert len(rows(database_path(store), "SELECT 1 FROM experiments")) == 2
 
 
-KILLED = """
+KILLED = r"""
 import os, signal, sys
 from pathlib import Path
 from ctt.tracking.ui import start_server

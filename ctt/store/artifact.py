@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ctt import disk
-from ctt.disk import explained
 from ctt.errors import StoreError
+from ctt.store import disk
+from ctt.store.disk import explained
 
 MANIFEST = "manifest.json"
 SMALL = 1 << 20  # bytes; files up to this size are hashed at every read

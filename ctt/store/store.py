@@ -2,7 +2,7 @@
 
     artifacts/<first two of the key>/<key>/   finished and immutable: the stage's files and manifest.json
     work/<key>/<fence>/                       unfinished work; continues from its last checkpoint whoever takes it over
-    leases/<key>/                             who is building it (ctt.leases)
+    leases/<key>/                             who is building it (ctt.store.leases)
     failures/<key>/                           one file for each failed attempt; gone once it has succeeded
     quarantine/                               damaged artifacts, each with its reason
     sweeps/<name>/                            what a sweep submitted, its specs and logs
@@ -27,13 +27,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ctt import disk
-from ctt.artifact import MANIFEST, Artifact, DamagedArtifact, listing, read_manifest, seal
-from ctt.disk import explained
 from ctt.errors import StoreError
-from ctt.holder import Holder, holder
-from ctt.leases import Lease
-from ctt.work import Work
+from ctt.store import disk
+from ctt.store.artifact import MANIFEST, Artifact, DamagedArtifact, listing, read_manifest, seal
+from ctt.store.disk import explained
+from ctt.store.holder import Holder, holder
+from ctt.store.leases import Lease
+from ctt.store.work import Work
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -208,9 +208,11 @@ class Store:
             leftover.unlink(missing_ok=True)
         os.stat(folder)
         names, folders = listing(folder)
+        mode = 0o666 & os.stat(folder).st_mode  # some writers make files that only their owner can read
         files = {}
         for name in names:
             path = folder / name
+            os.chmod(path, mode)
             stat = os.stat(path)
             disk.sync(path)
             files[name] = dict(size=stat.st_size, sha256=disk.sha256(path), mtime_ns=stat.st_mtime_ns)
@@ -295,6 +297,3 @@ class Store:
         if not _NAME.fullmatch(name) or len(name) > 200:
             raise StoreError(f"{name!r} cannot name a folder of the store: use letters, digits, '_', '-' and '.'")
         return name
-
-
-__all__ = ["Artifact", "DamagedArtifact", "Holder", "Lease", "Store"]

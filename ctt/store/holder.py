@@ -1,4 +1,4 @@
-"""Holder: who has the lease of a key, read from its files (see ctt.leases for the protocol)."""
+"""Holder: who has the lease of a key, read from its files (see ctt.store.leases for the protocol)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctt import heartbeat as heartbeat_process
 from ctt.errors import StoreError
+from ctt.store import heartbeat as heartbeat_process
 
 CLAIM = "claim."
 
@@ -22,7 +22,7 @@ class Holder:
     """The lease that counts for a key. `state` is held, released, dead (its process is gone) or expired.
 
     age: seconds since its last heartbeat by the file server's clock; time: that heartbeat, ns. fence and doubt: see
-    ctt.leases.
+    ctt.store.leases.
     """
 
     number: int

@@ -1,6 +1,6 @@
 """Keeps a lease's heart beating from a process of its own, which no long call in the owner can hold up.
 
-Started by `ctt.leases` as `python -I -S heartbeat.py FD OWNER_PID SECONDS` with its standard input a pipe from the
+Started by `ctt.store.leases` as `python -I -S heartbeat.py FD OWNER_PID SECONDS` with its standard input a pipe from its
 owner. Every so many seconds it touches the lease file, unless the owner is stopped (SIGSTOP): a stopped owner must
 lose its lease. It ends when the pipe closes or the owner is gone. Imports little, so that it starts in milliseconds.
 """

@@ -1,4 +1,4 @@
-"""Work: the unfinished work of one key, in a folder named by the fence of the lease that it belongs to (ctt.leases)."""
+"""Work: the unfinished work of one key, in a folder named by the fence of the lease it belongs to (see leases)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from ctt import disk
-from ctt.leases import Lease
+from ctt.store import disk
+from ctt.store.leases import Lease
 
 
 class Work:
@@ -26,7 +26,7 @@ class Work:
     def adopt(self, lease: Lease) -> None:
         """Makes the newest work the lease's own: under its fence's number and, if it had another, in fresh files.
 
-        The rename cuts off the paths of the owner before us, the copy his open files; see ctt.leases.
+        The rename cuts off the paths of the owner before us, the copy his open files; see ctt.store.leases.
         """
         self._take(lease)
         self.clear(lease.fence, keep=str(lease.fence))

@@ -32,10 +32,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from ctt import heartbeat as heartbeat_process
-from ctt.disk import explained
 from ctt.errors import LeaseHeld, LeaseLost, StoreError
-from ctt.holder import CLAIM, Holder, holder, kernel, now, numbers, path_of
+from ctt.store import heartbeat as heartbeat_process
+from ctt.store.disk import explained
+from ctt.store.holder import CLAIM, Holder, holder, kernel, now, numbers, path_of
 
 _LONGEST_WAIT = 1.0
 

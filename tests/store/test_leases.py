@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from ctt.errors import LeaseHeld, LeaseLost, StoreError
-from ctt.heartbeat import process_state
-from ctt.holder import holder
-from ctt.leases import Lease
 from ctt.store import Store
+from ctt.store.heartbeat import process_state
+from ctt.store.holder import holder
+from ctt.store.leases import Lease
 
 KEY = "5e" * 32
 
@@ -169,7 +169,7 @@ def test_a_reused_process_number_is_not_the_owner(store: Store) -> None:
 
 def test_a_hidden_process_is_not_a_dead_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where /proc shows only one's own processes, those of other people look like none at all."""
-    monkeypatch.setattr("ctt.heartbeat.process_state", lambda pid: None)
+    monkeypatch.setattr("ctt.store.heartbeat.process_state", lambda pid: None)
     with store.lease(KEY), pytest.raises(LeaseHeld), store.lease(KEY, wait=False):
         pass
 
@@ -189,7 +189,7 @@ def test_a_contender_stopped_while_it_looks(store: Store, monkeypatch: pytest.Mo
         found = slow_look(*arguments)
         return looks[0] if len(looks) == 2 else found
 
-    monkeypatch.setattr("ctt.leases.holder", repeat)
+    monkeypatch.setattr("ctt.store.leases.holder", repeat)
     with store.lease(KEY) as lease:
         looks.clear()
         with pytest.raises(LeaseHeld), store.lease(KEY, wait=1.0):
