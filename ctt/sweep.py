@@ -216,10 +216,11 @@ def _command_line(overrides: Sequence[str]) -> _CommandLine:
         if override.package is not None:
             raise SweepError(f"{line}: packages cannot be chosen here; write {key}=VALUE (command line)")
         _check_key(key, "command line")
-        if override.is_sweep_override():
-            values = [plain(v) for v in override.sweep_iterator(_as_is)]
-        else:
-            values = [plain(override.value())]
+        values = (
+            [plain(v) for v in override.sweep_iterator(_as_is)]
+            if override.is_sweep_override()
+            else [plain(override.value())]
+        )
         if any(isinstance(v, str) and "${" in v for v in values):
             raise SweepError(f"{line}: give a value, not an interpolation (command line)")
         if key == "seed":

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
+import threading
 import zipfile
 from collections import deque
 from collections.abc import Iterator
@@ -68,7 +71,7 @@ def generate(settings: DataSettings, job: Job) -> None:
         pool: Executor | None = None
         if job.workers > 1:
             context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(job.workers, mp_context=context))
+            pool = stack.enter_context(ProcessPoolExecutor(job.workers, context, _start_worker))
         for split, videos in counts.items():
             _allocate(job.folder, split, videos)
             calls = [
@@ -81,6 +84,20 @@ def generate(settings: DataSettings, job: Job) -> None:
                     done += len(made.candidates)
                     job.progress(done, total, "video")
     write_manifest(job.folder, settings.kind, counts, first)
+
+
+def _start_worker() -> None:
+    """A worker leaves signals to the process that started it, and does not outlive that one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _in_order(calls: list[Call], pool: Executor | None, job: Job) -> Iterator[Made]:

@@ -21,7 +21,7 @@ from ctt.stages.vqa import Vqa
 from ctt.store import Artifact, Store
 
 FILES = {"table.md": "md", "table.json": "json", "table.csv": "csv", "table.tex": "tex", "table.html": "html"}
-QUOTED = ("reported", "paper")
+QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
 def results(plan: Plan, store: Store) -> Results:
@@ -52,7 +52,7 @@ def results(plan: Plan, store: Store) -> Results:
                 numerics=vqa.manifest["provenance"]["numerics"],
             )
         )
-    return Results(plan.sweep.name, points, runs, quoted=QUOTED)
+    return Results(plan.sweep.name, points, runs, quoted=QUOTED[plan.sweep.baseline.config.data.kind])
 
 
 def _unreached(point: Any, screened: bool) -> tuple[str, ...]:

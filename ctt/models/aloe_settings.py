@@ -54,6 +54,10 @@ class AloeSettings(Settings):
 
     epochs: int = setting(400, "passes over the training questions", minimum=1)
     schedule_epochs: int | None = setting(None, "length of the learning rate schedule; null = epochs", minimum=1)
+    shares: list[float] = setting(
+        lambda: [1.0, 1.0, 1.0, 1.0],
+        "share of the training questions of each category (descriptive, explanatory, predictive, counterfactual) an epoch draws",
+    )
     batch_size: int = setting(96, "questions a step (all choices of a question together)", minimum=1)
     buckets: int = setting(
         4, "pieces of similar length a batch is computed in; they never choose what is in it", minimum=1
@@ -98,6 +102,9 @@ class AloeSettings(Settings):
             raise SettingError(
                 f"aloe.schedule_epochs must be at least aloe.epochs; got {self.schedule_epochs} and {self.epochs}"
             )
+
+        if len(self.shares) != 4 or not all(0 <= share <= 1 for share in self.shares) or not any(self.shares):
+            raise SettingError(f"aloe.shares must be four numbers from 0 to 1, not all 0; got {list(self.shares)}")
 
     @property
     def stride(self) -> int:

@@ -76,7 +76,8 @@ class Mirror:
         if cursor.run_id and cursor.unsure:
             there = self.view.steps(cursor.run_id)
             news = [point for point in news if point.step not in there.get(safe_name(point.name), ())]
-        if not cursor.run_id:
+        fresh = not cursor.run_id
+        if fresh:
             cursor.run_id = self.view.create(self._experiment(run.sweep), run.name, start, run.all_tags())
             self._known[run.sweep][run.identity] = Known(cursor.run_id, False, frozenset())
         cursor.unsure = True
@@ -84,7 +85,7 @@ class Mirror:
         if not cursor.described:
             has = self._known[run.sweep][run.identity].params
             params = {name: value for name, value in run.params.items() if safe_name(name) not in has}
-            self.view.describe(cursor.run_id, params, run.all_tags())
+            self.view.describe(cursor.run_id, params, {} if fresh else run.all_tags())
             self.view.document(cursor.run_id, run.params, "config.json")
             cursor.described = True
         for tail in tails:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class TrackedRun:
     stages: tuple[TrackedStage, ...] = ()
     baseline: bool = False
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """sha256 that finds the run again: sweep, point, seed and the keys of what it computes, never a run number."""
         return digest([self.sweep, self.point, self.seed, [[stage.kind, stage.key] for stage in self.stages]])

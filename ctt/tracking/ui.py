@@ -114,7 +114,7 @@ def start_server(store_root: Path, host: str, port: int, allowed_hosts: str | No
     if host not in LOOPBACK:
         names = {host, socket.gethostname(), socket.getfqdn(), *LOOPBACK} - set(EVERYWHERE)
         command += ["--allowed-hosts", allowed_hosts or ",".join(f"{n},{n}:{port}" for n in sorted(names))]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
     log = Path(store_root) / "tracking" / "server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as output:

@@ -196,6 +196,7 @@ def quiet(timeout: float = 10.0) -> None:
     """Sets the environment and loggers that MLflow reads, in this process and those it starts."""
     for name, value in {  # set where the user has said nothing, or where it was us who said it
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "CRITICAL",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(timeout))),
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -204,7 +205,7 @@ def quiet(timeout: float = 10.0) -> None:
     }.items():
         if os.environ.get(name, "") == _ours.get(name, ""):
             os.environ[name] = _ours[name] = value
-    for logger in ("mlflow", "alembic", "urllib3"):
+    for logger in ("alembic", "urllib3"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
 
 

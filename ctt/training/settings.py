@@ -41,11 +41,12 @@ class WorldModelSettings(PredictorSettings):
         "adamw; muon: orthogonalised momentum (torch.optim.Muon) for the layers' matrices, adamw for the rest",
         choices=("adamw", "muon"),
     )
-    learning_rate: float = setting(5e-4, "learning rate (Muon's is scaled to match AdamW's updates)", above=0)
+    learning_rate: float = setting(5e-4, "AdamW's learning rate", above=0)
+    muon_rate: float = setting(0.02, "Muon's learning rate: the spectral norm of a step, about; adamw does not read it", above=0)
     decay_steps: int | None = setting(
         None,
-        "null: the rate stays as it is; else it is divided by 1 + step / decay_steps. It depends on the steps done, never "
-        "on how many are to come, so that longer trainings share their beginnings",
+        "null: the rate stays as it is; else it is divided by 1 + step / decay_steps. It depends on the steps done, "
+        "never on how many are to come, so that longer trainings share their beginnings",
         minimum=1,
     )
     weight_decay: float = setting(0.01, "decoupled weight decay", minimum=0)

@@ -124,16 +124,26 @@ class VqaLearner(Learner):
             self.model.transformer_model.transformer_encoder.compile(dynamic=True)
         self.optimizers = make_optimizers(self.model, settings)
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
-        self.batch = min(settings.batch_size, self.train_split.questions)
-        self.steps = self.train_split.questions // self.batch
+        self.kinds = self.train_split.category[self.train_split.first]
+        self.drawn = np.round(np.bincount(self.kinds, minlength=4) * np.array(settings.shares)).astype(np.int64)
+        self.batch = min(settings.batch_size, int(self.drawn.sum()))
+        self.steps = int(self.drawn.sum()) // self.batch
         self.steps_done, self.step_seconds = 0, 0.0
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def questions_of(self, epoch: int, step: int) -> np.ndarray:
-        """The questions of one step: a slice of the epoch's permutation; the last partial batch is dropped."""
+        """The questions of one step: a slice of the epoch's random order; the last partial batch is dropped.
+
+        Where a category's share is under 1, its first questions in that order are kept, other ones each epoch.
+        """
         if self._order[0] != epoch:
             random = np.random.default_rng(derive(self.seed, "order", epoch))
-            self._order = (epoch, random.permutation(self.train_split.questions))
+            order = random.permutation(self.train_split.questions)
+            kinds = self.kinds[order]
+            keep = np.zeros(len(order), bool)
+            for kind, drawn in enumerate(self.drawn):
+                keep[np.flatnonzero(kinds == kind)[:drawn]] = True
+            self._order = (epoch, order[keep])
         return self._order[1][step * self.batch : (step + 1) * self.batch]
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:

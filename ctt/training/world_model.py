@@ -96,10 +96,11 @@ class WorldModelLearner(Learner):
 
     def schedule(self, epoch: int, step: int) -> None:
         if self.settings.decay_steps is not None:
-            rate = self.settings.learning_rate / (1 + (epoch * self.steps + step) / self.settings.decay_steps)
-            for optimizer in self.optimizers:
+            factor = 1 / (1 + (epoch * self.steps + step) / self.settings.decay_steps)
+            rates = (self.settings.learning_rate, self.settings.muon_rate)
+            for optimizer, rate in zip(self.optimizers, rates, strict=False):
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * factor
 
     def validate(self, epoch: int) -> dict[str, float]:
         errors = self.validation.errors(self.predictor, self.device)
@@ -178,7 +179,7 @@ def optimizers_for(model: nn.Module, settings: WorldModelSettings) -> list[torch
     rate, decay = settings.learning_rate, settings.weight_decay
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=rate, weight_decay=decay, fused=True)]
     if matrices:
-        made.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        made.append(torch.optim.Muon(matrices, lr=settings.muon_rate, weight_decay=decay))
     return made
 
 

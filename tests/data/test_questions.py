@@ -1,16 +1,21 @@
 """Generated questions: every answer against a second opinion, the official schema, balance and determinism."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ctt.data.candidates import enumerate_questions, straight_line_approach
+from ctt.data.events import World
 from ctt.data.language import FORMS, form, parse_choice, parse_question
-from ctt.data.programs import type_check
+from ctt.data.programs import answer, type_check
 from ctt.data.proposals import hardest
 from ctt.data.questions import Balancer, balance, strip_answers
 from ctt.data.targets import GROUPS, RATES, SHARES
@@ -68,6 +73,17 @@ def test_every_answer_agrees_with_a_plain_reading_of_the_trajectories(scenes, of
     for scene, asked in zip(scenes, official, strict=True):
         for question in asked["questions"]:
             agrees(question, scene)
+
+
+def test_the_program_written_gives_the_answer_written(scenes, official):
+    for scene, asked in zip(scenes[:150], official, strict=False):
+        world = World(scene)
+        for question in asked["questions"]:
+            if question["question_type"] == "descriptive":
+                assert answer(question["program"], world) == question["answer"]
+            for choice in question.get("choices", ()):
+                said = answer(choice["program"] + question["program"], world)
+                assert choice["answer"] == {"yes": "correct", "no": "wrong"}[said]
 
 
 def test_answers_agree_in_scenes_of_few_things_too():
@@ -280,3 +296,27 @@ def ids(text):
     words = np.zeros(82)
     words[tokenise(text)] = 1
     return words
+
+
+def test_questions_do_not_depend_on_the_order_in_which_a_process_keeps_its_sets():
+    """Python orders sets of words differently in every process, unless told how."""
+    code = (
+        "import hashlib, json, numpy as np\n"
+        "from ctt.data.questions import balance, enumerate_questions\n"
+        "from tests.data.made_scenes import made_scene\n"
+        "made = [enumerate_questions(made_scene(k), np.random.default_rng(k)) for k in range(15)]\n"
+        "print(hashlib.sha256(json.dumps(balance(made, 3)).encode()).hexdigest())\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1] and len(said[0].strip()) == 64

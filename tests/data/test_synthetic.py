@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +161,58 @@ def test_asked_to_stop_it_stops_and_leaves_no_data_set(tmp_path, monkeypatch):
         with pytest.raises(Interrupted):
             make(tmp_path / str(workers), workers=workers)
         assert not (tmp_path / str(workers) / "dataset.json").exists()
+
+
+RUN = """
+import sys
+from pathlib import Path
+from ctt.data.settings import DataSettings
+from ctt.data.synthetic import generate
+from ctt.job import Job, stop_on_signals
+if __name__ == "__main__":
+    stop_on_signals()
+    generate(DataSettings(train=5000), Job(Path(sys.argv[1]), workers=2))
+"""
+
+
+def processes(text):
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if text in (folder / "environ").read_bytes().decode(errors="replace"):
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, which is absent")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_do_not_outlive_the_process_that_started_them(number, tmp_path):
+    script, folder, mark = tmp_path / "run.py", tmp_path / "data", f"MARK={tmp_path}"
+    script.write_text(RUN)
+    folder.mkdir()
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "MARK": str(tmp_path), "PYTHONPATH": path}
+    process = subprocess.Popen([sys.executable, script, folder], env=environment, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: done(folder / "progress.json") > 0)
+        assert len(processes(mark)) >= 3
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1]
+        assert (b"Interrupted" in error) == (number == signal.SIGTERM)
+        wait_until(lambda: not processes(mark))
+    finally:
+        process.kill()
+
+
+def done(progress):
+    return json.loads(progress.read_text())["done"] if progress.exists() else 0
+
+
+def wait_until(true, seconds=90):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
 
 
 def test_progress_ends_at_the_number_of_videos(folder):

@@ -115,6 +115,10 @@ def test_sentences_say_what_was_found_and_what_could_have_been() -> None:
     table = build(made_up.results(videos=300, seeds=6))
     strong = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.0})
     assert "counterfactual is " in strong.sentence and " points worse (Holm p " in strong.sentence
+    cells = [(row, category, row.cells[category]) for row in table.rows[1:] for category in CATEGORIES]
+    assert any(cell.p < 0.05 <= cell.p_holm for _, _, cell in cells), "chance would be called a finding without Holm"
+    for row, category, cell in cells:
+        assert (f"{category} is " in row.sentence) == (cell.p_holm < 0.05)
     weak = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.2})
     could = [weak.cells[c].smallest for c in CATEGORIES]
     expected = f"no evidence of a difference: 6 seeds could have shown {min(could):.1f} to {max(could):.1f} points"

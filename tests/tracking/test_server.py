@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
@@ -143,6 +144,31 @@ def test_mlflow_dies_with_whoever_started_it(store: Path, when: str) -> None:
     child = subprocess.run([sys.executable, "-c", KILLED, str(store), port, when], cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGKILL
     until(lambda: processes_of(store) == [])
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 507])
+def test_a_server_that_only_fails_is_left_for_later(store: Path, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    one = run(store)
+    work(one.stages[0], range(1, 3))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = TrackingSettings(kind="server", uri=f"http://127.0.0.1:{server.server_port}", timeout=1)
+        began = time.monotonic()
+        syncer = Syncer(settings, store, [one])
+        assert [syncer.sync_once(patient=False) for _ in range(3)] == [0, 0, 0]
+        assert time.monotonic() - began < 10
+        server.shutdown()
+    assert len(caplog.records) == 1 and "can't be reached" in caplog.text
+    assert Syncer(SQLITE, store, [one]).sync_once() == 2
 
 
 def test_a_taken_port_is_said_before_anything_starts(store: Path) -> None:

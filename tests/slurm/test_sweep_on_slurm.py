@@ -1,0 +1,21 @@
+"""A sweep on a real SLURM: the same table, byte for byte, as on one machine."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import TINY_SWEEP, artifacts, ctt
+
+pytestmark = pytest.mark.slurm
+
+
+def test_a_sweep_on_slurm_gives_the_table_of_a_local_one(cluster: object, tmp_path: Path) -> None:
+    here, there = tmp_path / "local", tmp_path / "slurm"
+    ctt(here, "sweep", *TINY_SWEEP, "launch=local", "tracking=off")
+    done = ctt(there, "sweep", *TINY_SWEEP, "launch=slurm", "tracking=off")
+    assert "runs are missing" not in done.stdout
+    tables = [ctt(store, "report", "demo", "--format", "json").stdout for store in (here, there)]
+    assert tables[0] == tables[1]
+    assert artifacts(here) == artifacts(there)
+    hosts = {path.name for path in there.glob("sweeps/demo/hydra/.submitit/*")}
+    assert hosts, "the jobs went through submitit"
