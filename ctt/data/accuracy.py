@@ -36,7 +36,9 @@ def questions_of(predictions: pd.DataFrame) -> pd.DataFrame:
     mixed = out.index[(out["categories"] > 1) | ((out["category"] == DESCRIPTIVE) & (out["options"] > 1))]
     if len(mixed):
         row = out.loc[mixed[0]]
-        raise DataError(f"question {row['question_id']} of scene {row['scene']} is listed twice, or under two categories")
+        raise DataError(
+            f"question {row['question_id']} of scene {row['scene']} is listed twice, or under two categories"
+        )
     return out.drop(columns="categories")
 
 

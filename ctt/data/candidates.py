@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctt.data.events import Event, World
-from ctt.data.language import FORMS, Description, Form, unique_descriptions
+from ctt.data.forms import FORMS, Description, Form, forms_of, unique_descriptions
 from ctt.data.programs import Unanswerable, answer, execute
 from ctt.data.scene import COLORS, GIVEN, MATERIALS, SHAPES, TOTAL, Scene
 from ctt.data.vocab import ANSWERS
@@ -52,8 +52,9 @@ class Outcome(NamedTuple):
 
 
 class Meeting(NamedTuple):
-    """A pair of objects, whether it collides (in the future, or without an object), whether it collided in the given
-    frames, and how near a straight-line guess from the last given frames brings it (table units, centre to centre)."""
+    """A pair of objects. happens: it collides in the future, or, of a removal, without the removed object; seen: it
+    collided in the given frames, or, of a removal, it collides at any time with nothing removed; extrapolated: how near
+    going straight on after the given frames would bring it (table units, centre to centre)."""
 
     pair: Pair
     happens: bool
@@ -81,10 +82,6 @@ _DESCRIPTIVE = [
     for program in dict.fromkeys(form.program_template for form in _ASKED)
 ]
 """The descriptive forms that are asked, those of one program together."""
-_FIRST: dict[tuple[str, str, bool], Form] = {}  # forms of one name differ in words, not in program
-for _form in FORMS:
-    _FIRST.setdefault((_form.category, _form.name, _form.choice), _form)
-
 MANY = 4
 """Sets of objects ("red cubes") tried per form that asks for several, beside the broad ones."""
 LONGER = 0.2
@@ -222,14 +219,14 @@ def _outcomes(world: World, names: list[Names]) -> Iterator[Outcome]:
         ("exit", (k,)) for k in left
     ]
     for kind, objects in explained:
-        question = _FIRST["explanatory", f"is:{kind}", False].program(_places(objects, names))
+        question = forms_of("explanatory", f"is:{kind}")[0].program(_places(objects, names))
         others = [k for k in world.objects if k not in objects]
         possible: list[tuple[str, tuple[int, ...]]] = [("presence", (k,)) for k in others]
         possible += [("entrance", (k,)) for k in others if k in entered]
         possible += [("collision", pair) for pair in collisions if pair != objects]
         options = []
         for cause, who in possible:
-            stated = _FIRST["explanatory", cause, True].program(_places(who, names))
+            stated = forms_of("explanatory", cause, choice=True)[0].program(_places(who, names))
             options.append(Option(cause, who, execute(stated + question, world) == "yes"))
         yield Outcome(kind, objects, tuple(options))
 
@@ -239,11 +236,11 @@ def _meetings(
 ) -> Iterator[Meeting]:
     """Every pair (without object k): does it collide in the future, or, given k, with k removed?"""
     if k is None:
-        question = _FIRST["predictive", "next", False].program({})
+        question = forms_of("predictive", "next")[0].program({})
     else:
-        question = _FIRST["counterfactual", "is", False].program({"X": names[k][0]})
+        question = forms_of("counterfactual", "is")[0].program({"X": names[k][0]})
     for pair in combinations(world.objects, 2):
         if k in pair:
             continue
-        stated = _FIRST["predictive", "collision", True].program(_places(pair, names))
+        stated = forms_of("predictive", "collision", choice=True)[0].program(_places(pair, names))
         yield Meeting(pair, execute(stated + question, world) == "yes", pair in seen, near[pair])

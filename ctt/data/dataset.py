@@ -1,7 +1,9 @@
 """Dataset: the folder that the data stage leaves and everything later reads, whatever it was made from.
 
   dataset.json               {"name", "frames": 128, "slots": 7, "width": 128, "videos": {split: V},
-                              "first_scene": {split: its first scene_index}}; splits train, validation and perhaps test
+                              "first_scene": {split: its first scene_index}}; splits train, validation and perhaps test;
+                              "elsewhere": {slots file: {"path", "size", "mtime_ns", "sha256"}} of large files that lie
+                              outside of the folder                                         (CLEVRER's slots only)
   slots_<split>.npy          float32 (V, 128, 7, 128), video v being scene first_scene + v
   questions_<split>.json     CLEVRER's own schema; without answers in the test split
   future_<split>.npy         float32 (V, 50, 7, 128), the slots of frames 128 to 177          (synthetic only)
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctt.data.imported import sha256_of
 from ctt.data.scene import GIVEN, TOTAL
 from ctt.data.settings import SPLITS
 from ctt.data.slots import SLOTS, WIDTH
@@ -35,10 +38,12 @@ MANIFEST = "dataset.json"
 class Split:
     """One split: `slots` (V, 128, 7, 128), `future` (V, 50, 7, 128) or None, `visible` (V, 178, 7) or None."""
 
-    def __init__(self, folder: Path, name: str, videos: int, first_scene: int, width: int = WIDTH) -> None:
+    def __init__(
+        self, folder: Path, name: str, videos: int, first_scene: int, width: int = WIDTH, slots: Path | None = None
+    ) -> None:
         self.folder, self.name, self.videos = folder, name, videos
         self.scene_index = np.arange(first_scene, first_scene + videos, dtype=np.int64)
-        self.slots = open_array(folder / f"slots_{name}.npy", (videos, GIVEN, SLOTS, width), "float32")
+        self.slots = open_array(slots or folder / f"slots_{name}.npy", (videos, GIVEN, SLOTS, width), "float32")
         self.future = self._optional("future", (videos, TOTAL - GIVEN, SLOTS, width), "float32")
         self.visible = self._optional("visible", (videos, TOTAL, SLOTS), "bool")
         if not self.questions_file.is_file():
@@ -89,7 +94,9 @@ class Dataset:
         except (ValueError, OSError) as error:
             raise DataError(f"{path} is not valid JSON ({error})") from None
         videos, first = _checked(path, manifest)
-        return cls(folder, manifest["name"], {s: Split(folder, s, videos[s], first[s]) for s in videos})
+        away = elsewhere(path, manifest)
+        slots = {s: away.get(f"slots_{s}.npy") for s in videos}
+        return cls(folder, manifest["name"], {s: Split(folder, s, videos[s], first[s], slots=slots[s]) for s in videos})
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -107,11 +114,41 @@ class Dataset:
             raise DataError(f"{self.folder} has no split {name!r}; it has {', '.join(self._splits)}") from None
 
 
-def write_manifest(folder: Path, name: str, videos: dict[str, int], first_scene: dict[str, int]) -> None:
+def write_manifest(
+    folder: Path,
+    name: str,
+    videos: dict[str, int],
+    first_scene: dict[str, int],
+    away: dict[str, dict[str, Any]] | None = None,
+) -> None:
     """Writes dataset.json, last of all files: a folder without it is not a data set."""
     first = {split: first_scene[split] for split in videos}
-    manifest = dict(name=name, frames=GIVEN, slots=SLOTS, width=WIDTH, videos=videos, first_scene=first)
+    manifest: dict[str, Any] = dict(name=name, frames=GIVEN, slots=SLOTS, width=WIDTH, videos=videos, first_scene=first)
+    if away:
+        manifest["elsewhere"] = away
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def elsewhere(source: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    """The files that lie outside of the folder, by name. Raises DataError if one is gone or is not the same any more."""
+    found = {}
+    try:
+        for name, kept in manifest.get("elsewhere", {}).items():
+            path = Path(kept["path"])
+            try:
+                stat = path.stat()
+            except OSError:
+                raise DataError(
+                    f"{path} is missing: the data set {source.parent} reads its slots there. Put them back, or a "
+                    "symbolic link to where they are now"
+                ) from None
+            same = stat.st_mtime_ns == kept["mtime_ns"] or sha256_of(path) == kept["sha256"]
+            if stat.st_size != kept["size"] or not same:
+                raise DataError(f"{path} has other bytes than when the data set {source.parent} was made from it")
+            found[name] = path
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"{source}: elsewhere is malformed ({error})") from None
+    return found
 
 
 def _checked(path: Path, manifest: Any) -> tuple[dict[str, int], dict[str, int]]:

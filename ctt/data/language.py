@@ -1,110 +1,15 @@
-"""The language of CLEVRER's questions: every form as one text and one program, rendered and parsed from one table.
-
-A form's text has places: {X} and {Y} hold a unique description ("red cube"), {Z} one of many ("metal objects").
-Its program has the same places: {X} becomes `objects … unique`, {Z} `objects …`. What fills a place is a Description.
-Forms were collected from CLEVRER's public questions (https://arxiv.org/abs/1910.01442).
-"""
+"""Reading CLEVRER's questions: from a text to its form and what fills its places, and coarse names of forms."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import product
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from ctt.data.scene import COLORS, MATERIALS, SHAPES, Thing
+from ctt.data.forms import FORMS, Description, Form
+from ctt.data.scene import COLORS, MATERIALS, SHAPES
 from ctt.errors import DataError
-
-
-class Description(NamedTuple):
-    """What is said of an object, or of several: colour, material and shape, each or None."""
-
-    color: str | None = None
-    material: str | None = None
-    shape: str | None = None
-
-    def text(self, plural: bool = False) -> str:
-        """ "red metal cube"; without a shape "… object"; "cubes" if plural."""
-        words = [word for word in (self.color, self.material, self.shape or "object") if word]
-        return " ".join(words) + ("s" if plural else "")
-
-    @property
-    def words(self) -> int:
-        return sum(value is not None for value in self) + (self.shape is None)
-
-    def filters(self) -> list[str]:
-        """The program's tokens after `objects`."""
-        said = ((self.color, "filter_color"), (self.material, "filter_material"), (self.shape, "filter_shape"))
-        return [token for value, name in said if value for token in (value, name)]
-
-    def fits(self, thing: Thing) -> bool:
-        """Whether `thing` is as described."""
-        return (
-            self.color in (None, thing.color)
-            and self.material in (None, thing.material)
-            and self.shape in (None, thing.shape)
-        )
-
-
-def unique_descriptions(things: Sequence[Thing]) -> list[tuple[Description, ...]]:
-    """For every thing the descriptions that fit it alone, those of fewest words first (triples must differ)."""
-    found = []
-    for thing in things:
-        options = [
-            Description(*(value if said else None for value, said in zip(_attributes(thing), mask, strict=True)))
-            for mask in _MASKS
-        ]
-        unique = [d for d in options if sum(d.fits(other) for other in things) == 1]
-        found.append(tuple(sorted(unique, key=lambda d: d.words)))
-    return found
-
-
-_MASKS = sorted(product((True, False), repeat=3), key=sum)[1:]  # all but saying nothing
-
-
-def _attributes(thing: Thing) -> tuple[str, str, str]:
-    return thing.color, thing.material, thing.shape
-
-
-@dataclass(frozen=True)
-class Form:
-    """One way of asking (or of stating a choice).
-
-    name groups forms for breakdowns ("count:moving"); category is that of the question; generated: whether our own
-    questions use it (the others are only understood).
-    """
-
-    name: str
-    category: str
-    template: str
-    program_template: str
-    choice: bool = False
-    generated: bool = True
-    places: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "places", tuple(re.findall(r"{(\w)}", self.template)))
-
-    def text(self, places: Mapping[str, Description]) -> str:
-        """The form with its places filled; as a sentence of its own it starts with a capital."""
-        filled = self.template
-        for place, description in places.items():
-            filled = filled.replace("{" + place + "}", description.text(plural=place == "Z"))
-        return filled
-
-    def program(self, places: Mapping[str, Description]) -> list[str]:
-        """The form's program with its places filled."""
-        return [token for part in self.program_template.split() for token in _fill(part, places)]
-
-
-def _fill(part: str, places: Mapping[str, Description]) -> list[str]:
-    if not part.startswith("{"):
-        return [part]
-    name = part[1]
-    filters = places[name].filters()
-    return ["objects", *filters, "unique"] if name in "XY" else ["objects", *filters]
 
 
 class Parsed(NamedTuple):
@@ -113,148 +18,6 @@ class Parsed(NamedTuple):
     form: Form
     places: dict[str, Description]
 
-
-# ---- the table of forms ----
-
-_STATES = ("moving", "stationary")
-_CROSS = (("enters", "in"), ("exits", "out"))
-_MOMENTS = (
-    ("when the video begins", "start get_frame"),
-    ("when the video ends", "end get_frame"),
-    ("when the {X} enters the scene", "events {X} filter_in unique get_frame"),
-    ("when the {X} exits the scene", "events {X} filter_out unique get_frame"),
-)
-_RELATIONS = (("", ""),) + tuple(
-    (f" {side} the {{X}} {verb} the scene", f" events {{X}} filter_{kind} unique filter_{side}")
-    for side, (verb, kind) in product(("before", "after"), _CROSS)
-)
-_CROSSING_NAME = {"in": "entering", "out": "exiting"}
-
-
-def _count_and_exist() -> Iterator[Form]:
-    for state, (when, frame) in product(_STATES, _MOMENTS):
-        motion = f"{frame} filter_{state}"
-        yield Form(
-            f"count:{state}",
-            "descriptive",
-            f"How many {{Z}} are {state} {when}?",
-            f"{{Z}} {motion} count",
-            generated="video" in when,
-        )
-        yield Form(
-            f"count:{state}",
-            "descriptive",
-            f"How many {state} {{Z}} are there {when}?",
-            f"{{Z}} {motion} count",
-            generated="begins" not in when,
-        )
-        yield Form(f"exist:{state}", "descriptive", f"Are there any {state} {{Z}} {when}?", f"{{Z}} {motion} exist")
-    for (verb, kind), (relation, relate) in product(_CROSS, _RELATIONS):
-        name, which = _CROSSING_NAME[kind], f"events {{Z}} filter_{kind}{relate}"
-        yield Form(f"count:{name}", "descriptive", f"How many {{Z}} {verb[:-1]} the scene{relation}?", f"{which} count")
-        yield Form(
-            f"exist:{name}",
-            "descriptive",
-            f"Are there any {{Z}} that {verb[:-1]} the scene{relation}?",
-            f"{which} exist",
-            generated=bool(relation),
-        )
-    for relation, relate in _RELATIONS:
-        yield Form(
-            "count:collisions",
-            "descriptive",
-            f"How many collisions happen{relation}?",
-            f"events objects filter_collision{relate} count",
-        )
-
-
-def _query() -> Iterator[Form]:
-    for attribute, ask in product(("color", "material", "shape"), ("What {0} is", "What is the {0} of")):
-        asked, query = ask.format(attribute), f"query_{attribute}"
-        for order in ("", "first", "second", "last"):
-            pick, word = (f"{order} filter_order", f"{order} ") if order else ("unique", "")
-            yield Form(
-                f"{query}:partner",
-                "descriptive",
-                f"{asked} the {word}object to collide with the {{X}}?",
-                f"events {{X}} filter_collision {pick} {{X}} get_col_partner {query}",
-            )
-            for verb, kind in _CROSS:
-                yield Form(
-                    f"{query}:{_CROSSING_NAME[kind]}",
-                    "descriptive",
-                    f"{asked} the {word}object that {verb} the scene?",
-                    f"events objects filter_{kind} {pick} get_object {query}",
-                    generated=order != "second",
-                )
-        for state, (when, frame) in product(_STATES, _MOMENTS):
-            name, motion = f"{query}:motion", f"{frame} filter_{state} unique {query}"
-            yield Form(
-                name,
-                "descriptive",
-                f"{asked} the object that is {state} {when}?",
-                f"objects {motion}",
-                generated="video" in when,
-            )
-            described = f"{asked} the {state} {{S}} {when}?"
-            yield Form(name, "descriptive", described, f"{{S}} {motion}")
-
-
-_EVENTS = (
-    (
-        "the collision between the {X} and the {Y}",
-        "events {X} filter_collision {Y} filter_collision unique",
-        "collision",
-    ),
-    ("the {X}'s colliding with the {Y}", "events {X} filter_collision {Y} filter_collision unique", "collision"),
-    ("the {X}'s exit", "events {X} filter_out unique", "exit"),
-    ("the {X}'s exiting the scene", "events {X} filter_out unique", "exit"),
-)
-
-
-def _explanatory() -> Iterator[Form]:
-    for (event, program, kind), negated in product(_EVENTS, (False, True)):
-        yield Form(
-            f"{'not' if negated else 'is'}:{kind}",
-            "explanatory",
-            f"Which of the following is {'not ' if negated else ''}responsible for {event}?",
-            f"events {program} filter_ancestor belong_to{' negate' if negated else ''}",
-        )
-    yield Form("presence", "explanatory", "the presence of the {X}", "{X}", choice=True)
-    for event, program, kind in _EVENTS[:2]:
-        yield Form(kind, "explanatory", event, program, choice=True)
-    for event in ("the {X}'s entrance", "the {X}'s entering the scene"):
-        yield Form("entrance", "explanatory", event, "events {X} filter_in unique", choice=True)
-
-
-def _future() -> Iterator[Form]:
-    for asked in ("What", "Which event"):
-        yield Form("next", "predictive", f"{asked} will happen next?", "unseen_events belong_to")
-    clauses = (
-        ("{} if the {{X}} is removed?", "If the {{X}} is removed, {}?"),
-        ("{} without the {{X}}?", "Without the {{X}}, {}?"),
-    )
-    for asked, negated, pair, first in product(
-        ("What", "Which event", "Which of the following"), (False, True), clauses, (False, True)
-    ):
-        core = f"{asked} will {'not ' if negated else ''}happen"
-        text = pair[1].format(core[0].lower() + core[1:]) if first else pair[0].format(core)
-        yield Form(
-            "not" if negated else "is",
-            "counterfactual",
-            text,
-            f"all_events {{X}} get_counterfact belong_to{' negate' if negated else ''}",
-        )
-    for category, text in product(
-        ("predictive", "counterfactual"), ("The {X} and the {Y} collide", "The {X} collides with the {Y}")
-    ):
-        program = "all_events {X} filter_collision {Y} filter_collision unique"
-        yield Form("collision", category, text, program, choice=True)
-
-
-FORMS: tuple[Form, ...] = (*_count_and_exist(), *_query(), *_explanatory(), *_future())
-
-# ---- reading ----
 
 _PHRASE = re.compile(
     rf"(?<![\w])((?:(?:{'|'.join(COLORS)}) )?(?:(?:{'|'.join(MATERIALS)}) )?)(object|{'|'.join(SHAPES)})(s?)(?![\w])"
@@ -285,15 +48,18 @@ def _places_in_order(form: Form) -> tuple[str, ...]:
     return tuple(match.group(1) or "" for match in re.finditer(r"<(\w)>|(?<![\w])objects?(?![\w])", marked))
 
 
-_READING: dict[tuple[str, bool], list[tuple[Form, tuple[str, ...]]]] = {}
-for _form in FORMS:
-    _READING.setdefault((_skeleton(_example(_form))[0], _form.choice), []).append((_form, _places_in_order(_form)))
+@cache
+def _forms_by_skeleton() -> dict[tuple[str, bool], list[tuple[Form, tuple[str, ...]]]]:
+    table: dict[tuple[str, bool], list[tuple[Form, tuple[str, ...]]]] = {}
+    for made in FORMS:
+        table.setdefault((_skeleton(_example(made))[0], made.choice), []).append((made, _places_in_order(made)))
+    return table
 
 
 @lru_cache(maxsize=1 << 16)
 def _parse(text: str, choice: bool, category: str | None) -> Parsed | None:
     skeleton, phrases = _skeleton(text)
-    for form, places in _READING.get((skeleton, choice), ()):
+    for form, places in _forms_by_skeleton().get((skeleton, choice), ()):
         if category not in (None, form.category):
             continue
         filled: dict[str, Description] = {}

@@ -171,11 +171,8 @@ def _add(space: pymunk.Space, body: Body, number: int) -> pymunk.Body:
     made = pymunk.Body(1.0, moment(body.thing.shape))
     made.position, made.velocity = body.position, body.velocity
     made.angle, made.angular_velocity = body.angle, body.spin
-    shape: pymunk.Shape
-    if body.thing.shape == "cube":
-        shape = pymunk.Poly.create_box(made, (2 * RADIUS, 2 * RADIUS))
-    else:
-        shape = pymunk.Circle(made, RADIUS)
+    square = body.thing.shape == "cube"
+    shape = pymunk.Poly.create_box(made, (2 * RADIUS, 2 * RADIUS)) if square else pymunk.Circle(made, RADIUS)
     shape.elasticity, shape.friction = RESTITUTION[material], SIDE_FRICTION[material]
     shape.collision_type = number + 1
     # Coulomb friction with the table: a joint that would hold the body still, but whose force is bounded.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ctt.data.candidates import Candidates, Meeting, Places, pick_name
-from ctt.data.language import FORMS, Form
+from ctt.data.forms import Form, forms_of
 from ctt.data.targets import SHARES
 
 MOST = 4
@@ -91,7 +91,7 @@ def _explanatory(candidates: Candidates, taken: set[Any], draw: random.Random) -
     counted = _counted("explanatory", choices, negated)
     counted.append(("explanatory outcomes", outcome.kind))
     counted += [("explanatory causes", option.kind) for option in options]
-    form = draw.choice(_FORMS["explanatory", f"{'not' if negated else 'is'}:{outcome.kind}", False])
+    form = draw.choice(forms_of("explanatory", f"{'not' if negated else 'is'}:{outcome.kind}"))
     return Proposal(form, _named(outcome.objects, candidates, draw), choices, outcome.objects, counted)
 
 
@@ -103,7 +103,7 @@ def _predictive(candidates: Candidates, taken: set[Any], draw: random.Random) ->
     choices = [
         Stated(_wording("predictive", "collision", draw), _named(m.pair, candidates, draw), m.happens) for m in options
     ]
-    form = draw.choices(_FORMS["predictive", "next", False], list(SHARES["predictive wordings"].values()))[0]
+    form = draw.choices(forms_of("predictive", "next"), list(SHARES["predictive wordings"].values()))[0]
     return Proposal(form, {}, choices, "next", [("predictive wordings", form.template.partition(" will")[0])])
 
 
@@ -132,16 +132,12 @@ def _counterfactual(candidates: Candidates, taken: set[Any], draw: random.Random
         )
         for m in _some(candidates.removals[k], draw)
     ]
-    form = draw.choice(_FORMS["counterfactual", "not" if negated else "is", False])
+    form = draw.choice(forms_of("counterfactual", "not" if negated else "is"))
     counted = _counted("counterfactual", choices, negated)
     return Proposal(form, _named((k,), candidates, draw), choices, k, counted)
 
 
 _PROPOSE = {"explanatory": _explanatory, "predictive": _predictive, "counterfactual": _counterfactual}
-
-_FORMS: dict[tuple[str, str, bool], list[Form]] = {}
-for _form in FORMS:
-    _FORMS.setdefault((_form.category, _form.name, _form.choice), []).append(_form)
 
 
 def _some(options: Sequence[Any], draw: random.Random) -> list[Any]:
@@ -159,7 +155,7 @@ def _counted(category: str, choices: list[Stated], negated: bool) -> list[tuple[
 
 
 def _wording(category: str, kind: str, draw: random.Random) -> Form:
-    return draw.choice(_FORMS[category, kind, True])
+    return draw.choice(forms_of(category, kind, choice=True))
 
 
 def _named(objects: tuple[int, ...], candidates: Candidates, draw: random.Random) -> Places:

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ctt.data.candidates import Asked, Candidates, enumerate_questions
-from ctt.data.language import FORMS
+from ctt.data.forms import FORMS
 from ctt.data.proposals import Proposal, propose
 from ctt.data.tally import Evenness, Shares
 from ctt.data.targets import GROUPS, RATES, SHARES, joint

@@ -12,6 +12,19 @@ OUT_OF_VIEW = ("clamped", "hidden", "true")
 
 
 @dataclass
+class FetchSettings(Settings):
+    """Where `ctt data fetch` finds the official files and where it puts them; `{split}` stands for a split's name."""
+
+    folder: str = setting("clevrer", "folder that downloads go to", key=False)
+    slots_videosaur: str | None = setting(None, "URL of the VideoSAUR slots", key=False)
+    slots_savi: str | None = setting(None, "URL of the SAVi slots", key=False)
+    questions: str | None = setting(None, "URL of the question files, with {split}", key=False)
+    annotations: str | None = setting(None, "URL of the annotation archives, with {split}", key=False)
+    timeout: float = setting(30.0, "seconds without a byte before a download is tried again", above=0, key=False)
+    attempts: int = setting(5, "tries in a row that may fail before a download gives up", minimum=1, key=False)
+
+
+@dataclass
 class DataSettings(Settings):
     """The group `data`. `kind` synthetic makes its scenes; clevrer reads the official files at the given paths."""
 
@@ -35,6 +48,11 @@ class DataSettings(Settings):
     workers: int = setting(2, "processes that simulate", minimum=1, key=False)
     slots_file: str | None = setting(None, "clevrer: the imported slots", key=False)
     questions: str | None = setting(None, "clevrer: the folder with the official question files", key=False)
+    annotation_files: str | None = setting(None, "clevrer: the folder with the annotations, for pictures", key=False)
+    content: str | None = setting(
+        None, "clevrer: digest of slots and questions, found from the files; what the data is known by", key=False
+    )
+    fetch: FetchSettings = setting(FetchSettings, "where the official files are found", key=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,40 +7,54 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctt.data.settings import DataSettings
-from ctt.errors import DataError
 from ctt.job import Job
 from ctt.stages.base import Stage
 from ctt.store import Artifact
 
+PROVISIONAL = "not known yet"
+"""Stands in a key for what the files hold while they are not there: such a key is for planning only."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Data(Stage):
-    """The synthetic set, simulated from its settings; deterministic whatever the number of workers."""
+    """The synthetic set, simulated from its settings, deterministic whatever the number of workers; or CLEVRER's own
+    files, known by what is in them (`data.content`, which compiling a sweep finds), not by where they are."""
 
     kind = "data"
     version = 1
     data: DataSettings
 
     def settings(self) -> Mapping[str, Any]:
+        if self.data.kind == "clevrer":
+            return {"data": {"kind": "clevrer", "content": self.data.content or PROVISIONAL}}
         return {"data": self.data}
 
+    @property
+    def provisional(self) -> bool:
+        """Whether the key says nothing of the data, because the files are not there."""
+        return self.data.kind == "clevrer" and self.data.content is None
+
     def effort(self, start: Stage | None) -> dict[str, float]:
+        if self.data.kind == "clevrer":
+            return {"files": float(len(self.data.counts()))}
         return {"videos": float(sum(self.data.counts().values()))}
 
     def check(self) -> None:
         """Raises DataError if what the stage reads from outside the store is not there."""
-        if self.data.kind == "clevrer" and not (self.data.slots_file and self.data.questions):
-            raise DataError(
-                "data=clevrer needs data.slots_file (imported slots) and data.questions (the folder of the official "
-                "question files); data=mini and data=synthetic need no files"
-            )
+        if self.data.kind == "clevrer":
+            from ctt.data.clevrer import find
+
+            find(self.data)
 
     def execution(self) -> dict[str, int]:
         return {"threads": 1, "workers": self.data.workers}
 
     def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        if self.data.kind == "clevrer":
+            from ctt.data.clevrer import assemble
+
+            return assemble(self.data, job)
         from ctt.data.synthetic import generate
 
-        self.check()
         generate(self.data, job)
         return {}

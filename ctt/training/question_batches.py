@@ -43,7 +43,9 @@ class QuestionBatches:
         self.video = np.asarray(table.video, np.int64)
         self.category = np.asarray(table.category)
         self.answer = np.asarray(table.answer, np.int64)
-        self.text = np.concatenate([np.asarray(table.question_tokens), np.asarray(table.choice_tokens)], 1).astype(np.int64)
+        self.text = np.concatenate([np.asarray(table.question_tokens), np.asarray(table.choice_tokens)], 1).astype(
+            np.int64
+        )
         self.length = (self.text != 0).sum(1)
         new = np.ones(len(self.video), bool)
         question = np.asarray(table.question_id, np.int64)
@@ -116,4 +118,3 @@ class QuestionBatches:
         first = (starts - GIVEN_FRAMES) % stride
         frames = first[:, None] + stride * np.arange(self.settings.added_frames)
         return np.asarray(self.rollouts[self.video[rows][:, None], frames], np.float32)
-

@@ -58,7 +58,10 @@ def train(
     metrics = metrics_of(predictions)
     best = max(curve, key=lambda line: line["average"], default=None)
     metrics["last"] = {"epoch": settings.epochs, "average": metrics["average"]}
-    metrics["best"] = best and {"epoch": best["step"], **{name: best[name] for name in (*CATEGORIES, "average") if name in best}}
+    metrics["best"] = best and {
+        "epoch": best["step"],
+        **{name: best[name] for name in (*CATEGORIES, "average") if name in best},
+    }
     metrics["blind"] = blind_levels(dataset.split("train").questions, dataset.split("validation").questions)
     steps = learner.steps_done
     metrics["cost"] = {
@@ -199,7 +202,11 @@ class VqaLearner(Learner):
         rows = self.validation.rows_of(questions)
         table = predictions_table(self.validation_split, prediction, logit).iloc[rows]
         metrics = metrics_of(table)
-        values = {**metrics["per_question"], "multiple_choice": metrics["multiple_choice"], "average": metrics["average"]}
+        values = {
+            **metrics["per_question"],
+            "multiple_choice": metrics["multiple_choice"],
+            "average": metrics["average"],
+        }
         values |= {f"{name}_per_option": metrics["per_option"][name] for name in CATEGORIES[1:]}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -266,7 +273,9 @@ def make_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.opti
     parameters = dict(model.named_parameters())
     if settings.optimizer == "adam":
         return [torch.optim.Adam(parameters.values(), lr=settings.learning_rate)]
-    matrices = [name for name, p in parameters.items() if p.ndim == 2 and "q_embedding" not in name and "_mlp." not in name]
+    matrices = [
+        name for name, p in parameters.items() if p.ndim == 2 and "q_embedding" not in name and "_mlp." not in name
+    ]
     return [
         torch.optim.Muon([parameters[name] for name in matrices], lr=settings.muon_learning_rate, weight_decay=0.0),
         torch.optim.Adam([p for name, p in parameters.items() if name not in matrices], lr=settings.learning_rate),

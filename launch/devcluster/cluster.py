@@ -27,10 +27,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+
+import processes
+from daemons import Daemons, until
+from slurm_files import Size, cgroup_conf, gres_conf, pretend_device, slurm_conf, slurmdbd_conf, write
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
@@ -42,22 +45,6 @@ SOCKET_LENGTH = 100  # the kernel takes 107 characters for the path of a unix so
 
 class ClusterError(Exception):
     """The cluster can't be started or doesn't answer; the message says which log to read."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """What the cluster pretends to have; all nodes are alike. grace: seconds a preempted job has to end by itself."""
-
-    nodes: int = 2
-    cpus: int = 8
-    memory_mb: int = 16000
-    gpus: int = 4
-    accounting: bool = True
-    grace: int = 20
-
-    @property
-    def names(self) -> list[str]:
-        return [f"node{i}" for i in range(1, self.nodes + 1)]
 
 
 def missing_programs(accounting: bool = True) -> list[str]:
@@ -72,7 +59,7 @@ class Cluster:
     def __init__(self, folder: Path | str, size: Size | None = None) -> None:
         self.folder = Path(folder).resolve()
         self.size = size or self._recorded_size() or Size()
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self.daemons = Daemons(self.folder / "daemons.json")
 
     @property
     def conf(self) -> Path:
@@ -105,14 +92,14 @@ class Cluster:
 
     def down(self, *, wipe: bool = False) -> None:
         """Cancels all jobs, ends the daemons in the order of their dependence, and with `wipe` removes the folder."""
-        if self._alive("slurmctld"):
+        if self.daemons.alive("slurmctld"):
             with contextlib.suppress(ClusterError):
                 self.run("scancel", "--user", getpass.getuser())
-                _until(lambda: not self.run("squeue", "-h"), END_SECONDS)
-        for name in sorted(self._daemons(), key=_stop_order):
-            self._end(name)
+                until(lambda: not self.run("squeue", "-h"), END_SECONDS)
+        for name in sorted(self.daemons.noted(), key=_stop_order):
+            self.daemons.end(name, END_SECONDS)
         for pid in self.steps():
-            _kill(pid, signal.SIGKILL)
+            processes.kill(pid, signal.SIGKILL)
         if wipe:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -122,11 +109,10 @@ class Cluster:
         Killing slurmd alone would be no node death: the steps and their tasks would live on and go on writing.
         """
         self._check_node(node)
-        victims = [pid for step in self.steps(node) for pid in (step, *_descendants(step))]
-        daemon = self._daemons().get(f"slurmd.{node}")
-        for pid in ([daemon["pid"]] if daemon and self._alive(f"slurmd.{node}") else []) + victims:
-            _kill(pid, signal.SIGKILL)
-        self._note(f"slurmd.{node}", None)
+        victims = [pid for step in self.steps(node) for pid in (step, *processes.descendants(step))]
+        self.daemons.end(f"slurmd.{node}", END_SECONDS, first=signal.SIGKILL)
+        for pid in victims:
+            processes.kill(pid, signal.SIGKILL)
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=crash")
 
     def start(self, node: str) -> None:
@@ -150,28 +136,28 @@ class Cluster:
     def steps(self, node: str | None = None) -> list[int]:
         """Process ids of this cluster's slurmstepd processes (of one node), found by the SLURM_CONF they carry."""
         found = []
-        for pid in _processes():
-            if _name(pid) != "slurmstepd":
+        for pid in processes.processes():
+            if processes.name(pid) != "slurmstepd":
                 continue
-            variables = _environment(pid)
+            variables = processes.environment(pid)
             if variables.get("SLURM_CONF") == str(self.conf) and node in (None, variables.get("CTT_NODE")):
                 found.append(pid)
         return found
 
     def running(self) -> dict[str, int]:
         """Name → process id of the daemons that are alive."""
-        return {name: record["pid"] for name, record in self._daemons().items() if self._alive(name)}
+        return {name: pid for name, pid in self.daemons.noted().items() if self.daemons.alive(name)}
 
     def leftovers(self) -> list[str]:
         """Living processes that belong to this cluster, daemons and steps, as "PID NAME"; empty after `down`."""
         mine = {f"SLURM_CONF={self.conf}", f"SLURMDBD_CONF={self.folder}/slurmdbd.conf"}
         names = ("munged", "slurmctld", "slurmd", "slurmdbd", "slurmstepd", "mariadbd")
         return [
-            f"{pid} {_name(pid)}"
-            for pid in _processes()
-            if _name(pid).startswith(names)
-            and _began(pid)
-            and mine & {f"{k}={v}" for k, v in _environment(pid).items()}
+            f"{pid} {processes.name(pid)}"
+            for pid in processes.processes()
+            if processes.name(pid).startswith(names)
+            and processes.began(pid)
+            and mine & {f"{k}={v}" for k, v in processes.environment(pid).items()}
         ]
 
     def ports(self) -> dict[str, int]:
@@ -188,7 +174,7 @@ class Cluster:
         run = self.folder / "run"
         options = [f"--key-file={key}", f"--socket={run / 'munge.socket'}", f"--pid-file={run / 'munged.pid'}"]
         options += [f"--log-file={self.folder / 'log/munged.log'}", f"--seed-file={run / 'munged.seed'}"]
-        if not self._alive("munged"):
+        if not self.daemons.alive("munged"):
             for stale in run.glob("munge.socket*"):
                 stale.unlink()
         self._start("munged", "munged", "--foreground", "--force", "--num-threads=2", *options)
@@ -230,24 +216,12 @@ class Cluster:
         return state in ("idle", "mix", "alloc")
 
     def _start(self, name: str, *command: str, **variables: str) -> None:
-        if self._alive(name):
-            return
         node = name.partition(".")[2]
         environment = {**self.environment, **({"CTT_NODE": node} if node else {}), **variables}
         for inherited in [key for key in environment if key.startswith(("SLURM_JOB", "SLURM_STEP"))]:
             del environment[inherited]
-        with open(self.folder / "log" / f"{name}.out", "ab") as output:
-            child = subprocess.Popen(
-                [shutil.which(command[0], path=SEARCH) or command[0], *command[1:]],
-                env=environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self._children[child.pid] = child
-        self._note(name, {"pid": child.pid, "began": _began(child.pid)})
+        program = shutil.which(command[0], path=SEARCH) or command[0]
+        self.daemons.start(name, [program, *command[1:]], environment, self.folder / "log" / f"{name}.out")
 
     def _once(self, name: str, *command: str) -> None:
         log = self.folder / "log" / f"{name}.out"
@@ -261,7 +235,7 @@ class Cluster:
 
         def settled() -> bool:
             nonlocal answer
-            if not self._alive(name):
+            if not self.daemons.alive(name):
                 raise ClusterError(f"{name} ended; {logs}")
             try:
                 return ready()
@@ -269,44 +243,14 @@ class Cluster:
                 answer = f" ({error})"
             return False
 
-        if not _until(settled, START_SECONDS):
+        if not until(settled, START_SECONDS):
             raise ClusterError(f"{name} is not ready after {START_SECONDS:.0f} s{answer}; {logs}")
-
-    def _end(self, name: str) -> None:
-        pid = self._daemons()[name]["pid"]
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._alive(name):
-                _kill(pid, number)
-                _until(lambda: not self._alive(name), END_SECONDS)
-        self._note(name, None)
-
-    def _alive(self, name: str) -> bool:
-        record = self._daemons().get(name)
-        if record is None:
-            return False
-        if child := self._children.get(record["pid"]):
-            child.poll()
-        return _began(record["pid"]) == record["began"]
-
-    def _daemons(self) -> dict[str, dict[str, int]]:
-        try:
-            return json.loads((self.folder / "daemons.json").read_text())
-        except FileNotFoundError:
-            return {}
-
-    def _note(self, name: str, record: dict[str, int] | None) -> None:
-        records = {**self._daemons(), name: record}
-        _write(self.folder / "daemons.json", json.dumps({k: v for k, v in records.items() if v is not None}))
 
     def _check_node(self, node: str) -> None:
         if node not in self.size.names:
             raise ClusterError(f"there is no {node} here, but {', '.join(self.size.names)}")
 
     # Configuration
-
-    def _cgroup_conf(self) -> str:
-        version = self.run("slurmctld", "-V").split()[-1]
-        return "CgroupPlugin=disabled\n" if int(version.split(".")[0]) >= 23 else "CgroupAutomount=no\n"
 
     def _recorded_size(self) -> Size | None:
         try:
@@ -319,120 +263,19 @@ class Cluster:
             return
         wanted = ["controller", "accounting", "database", *self.size.names]
         ports = dict(zip(wanted, _free_ports(len(wanted)), strict=True))
-        _write(self.folder / "cluster.json", json.dumps({"size": asdict(self.size), "ports": ports}))
+        write(self.folder / "cluster.json", json.dumps({"size": asdict(self.size), "ports": ports}))
         for i in range(self.size.gpus):
-            _pretend_device(self.folder / "devices" / f"nvidia{i}")
-        _write(self.conf, slurm_conf(self.folder, self.size, ports))
-        _write(self.folder / "cgroup.conf", self._cgroup_conf())
+            pretend_device(self.folder / "devices" / f"nvidia{i}")
+        write(self.conf, slurm_conf(self.folder, self.size, ports))
+        write(self.folder / "cgroup.conf", cgroup_conf(self.run("slurmctld", "-V").split()[-1]))
         if self.size.gpus:
-            devices = f"{self.folder}/devices/nvidia[0-{self.size.gpus - 1}]"
-            lines = [f"NodeName={node} Name=gpu File={devices}" for node in self.size.names]
-            _write(self.folder / "gres.conf", "\n".join(lines) + "\n")
-        _write(self.folder / "slurmdbd.conf", slurmdbd_conf(self.folder, ports), mode=0o600)
-
-
-def slurm_conf(folder: Path, size: Size, ports: dict[str, int]) -> str:
-    """slurm.conf: two partitions over all nodes; jobs of `low` are requeued when `debug` wants their place."""
-    host, user = socket.gethostname().partition(".")[0], getpass.getuser()
-    gres = f" Gres=gpu:{size.gpus}" if size.gpus else ""
-    lines = [
-        "ClusterName=ctt",
-        f"SlurmctldHost={host}(127.0.0.1)",
-        f"SlurmctldPort={ports['controller']}",
-        f"SlurmUser={user}",
-        f"SlurmdUser={user}",
-        "AuthType=auth/munge",
-        "CredType=cred/munge",
-        "# A requeued job waits until its old credential has expired: 120 s if left alone.",
-        f"AuthInfo=socket={folder}/run/munge.socket,cred_expire=5",
-        "# Loopback only.",
-        "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny",
-        f"StateSaveLocation={folder}/state",
-        f"SlurmdSpoolDir={folder}/spool/%n",
-        f"SlurmctldPidFile={folder}/run/slurmctld.pid",
-        f"SlurmdPidFile={folder}/run/slurmd.%n.pid",
-        f"SlurmctldLogFile={folder}/log/slurmctld.log",
-        f"SlurmdLogFile={folder}/log/slurmd.%n.log",
-        "# No cgroups: processes are tracked by their parents, memory is not enforced.",
-        "ProctrackType=proctrack/linuxproc",
-        "TaskPlugin=task/none",
-        "JobAcctGatherType=jobacct_gather/none",
-        "MpiDefault=none",
-        "# Nodes are what is said below, not what the host has, and come back by themselves after a crash.",
-        "SlurmdParameters=config_overrides",
-        "ReturnToService=2",
-        "SelectType=select/cons_tres",
-        "SelectTypeParameters=CR_CPU_Memory",
-        "# Quick decisions, quick ends.",
-        "SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5,"
-        "requeue_setup_env_fail",
-        "KillWait=5",
-        "SlurmdTimeout=20",
-        "SlurmctldTimeout=20",
-        "MinJobAge=300",
-        "MaxArraySize=10001",
-        "JobRequeue=1",
-        "EnforcePartLimits=ALL",
-        "DependencyParameters=kill_invalid_depend",
-        "PreemptType=preempt/partition_prio",
-        "PreemptMode=REQUEUE",
-        f"NodeName=DEFAULT CPUs={size.cpus} RealMemory={size.memory_mb}{gres} State=UNKNOWN",
-        *(f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[node]}" for node in size.names),
-        "PartitionName=DEFAULT Nodes=ALL MaxTime=INFINITE DefMemPerCPU=100 State=UP",
-        "PartitionName=debug Default=YES PriorityTier=10 PreemptMode=OFF",
-        f"PartitionName=low PriorityTier=1 PreemptMode=REQUEUE GraceTime={size.grace}",
-    ]
-    if size.gpus:
-        lines.insert(1, "GresTypes=gpu")
-    if size.accounting:
-        lines += [
-            "AccountingStorageType=accounting_storage/slurmdbd",
-            "AccountingStorageHost=127.0.0.1",
-            f"AccountingStoragePort={ports['accounting']}",
-            f"AccountingStoragePass={folder}/run/munge.socket",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def slurmdbd_conf(folder: Path, ports: dict[str, int]) -> str:
-    """slurmdbd.conf: job records in the MariaDB of the same folder."""
-    return f"""AuthType=auth/munge
-AuthInfo=socket={folder}/run/munge.socket
-DbdHost={socket.gethostname().partition(".")[0]}
-DbdAddr=127.0.0.1
-DbdPort={ports["accounting"]}
-SlurmUser={getpass.getuser()}
-PidFile={folder}/run/slurmdbd.pid
-LogFile={folder}/log/slurmdbd.log
-StorageType=accounting_storage/mysql
-StorageHost=127.0.0.1
-StoragePort={ports["database"]}
-StorageUser=slurm
-StoragePass=slurm
-StorageLoc=accounting
-"""
+            write(self.folder / "gres.conf", gres_conf(self.folder, self.size))
+        write(self.folder / "slurmdbd.conf", slurmdbd_conf(self.folder, ports), mode=0o600)
 
 
 def _stop_order(name: str) -> int:
     order = ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged")
     return order.index(name.partition(".")[0])
-
-
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.touch(mode=mode)
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def _pretend_device(path: Path) -> None:
-    """Something that looks like a GPU's device file: the null device where we may make one, else an empty file."""
-    if path.exists():
-        return
-    try:
-        os.mknod(path, 0o20666, os.makedev(1, 3))
-    except PermissionError:
-        path.touch()
 
 
 @contextlib.contextmanager
@@ -459,60 +302,6 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _processes() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name, [] if there is no such process: state, parent, ..."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _began(pid: int) -> int:
-    """When a living process began, in clock ticks since boot; 0 if it has ended. With the id it names one process."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields and fields[0] != "Z" else 0
-
-
-def _name(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""
-
-
-def _environment(pid: int) -> dict[str, str]:
-    try:
-        text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
-    except OSError:
-        return {}
-    return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
-
-
-def _descendants(pid: int) -> list[int]:
-    parents = {p: int(fields[1]) for p in _processes() if (fields := _stat(p))}
-    found = [pid]
-    for parent in found:
-        found += [child for child, of in parents.items() if of == parent]
-    return found[1:]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from ctt.data.blind import blind_levels
 from ctt.errors import DataError
 
-FORMS = ["descriptive:count", "descriptive:exist", "explanatory:is", "explanatory:not", "predictive", "counterfactual:not"]
+FORMS = [
+    "descriptive:count",
+    "descriptive:exist",
+    "explanatory:is",
+    "explanatory:not",
+    "predictive",
+    "counterfactual:not",
+]
 CATEGORY = [0, 0, 1, 1, 2, 3]
 
 
@@ -25,8 +32,13 @@ def table(questions, forms=FORMS):
     number = np.array([forms.index(name) for name in FORMS])
     category = np.array(CATEGORY)[form]
     return SimpleNamespace(
-        scene=question * 0, question_id=question, choice_id=np.where(category == 0, -1, choice), category=category,
-        form=number[form], forms=list(forms), answer=answer,
+        scene=question * 0,
+        question_id=question,
+        choice_id=np.where(category == 0, -1, choice),
+        category=category,
+        form=number[form],
+        forms=list(forms),
+        answer=answer,
     )
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctt.data.language import FORMS, Description, form, parse_choice, parse_question, unique_descriptions
+from ctt.data.forms import FORMS, Description, unique_descriptions
+from ctt.data.language import form, parse_choice, parse_question
 from ctt.data.programs import type_check
 from ctt.data.scene import COLORS, MATERIALS, SHAPES, Thing
 from ctt.data.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, tokenise

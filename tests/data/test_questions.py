@@ -14,7 +14,8 @@ import pytest
 
 from ctt.data.candidates import enumerate_questions, straight_line_approach
 from ctt.data.events import World
-from ctt.data.language import FORMS, form, parse_choice, parse_question
+from ctt.data.forms import FORMS
+from ctt.data.language import form, parse_choice, parse_question
 from ctt.data.programs import answer, type_check
 from ctt.data.proposals import hardest
 from ctt.data.questions import Balancer, balance, strip_answers
@@ -236,8 +237,8 @@ def test_answers_are_shared_out_as_in_the_official_files(official):
     for question in questions_of(official, "descriptive"):
         said.setdefault(question["question_subtype"], Counter())[question["answer"]] += 1
     for subtype, answers in said.items():
-        for answer, share in SHARES[f"{subtype} answers"].items():
-            assert answers[answer] / answers.total() == pytest.approx(share, abs=0.05), (subtype, answer)
+        for one, share in SHARES[f"{subtype} answers"].items():
+            assert answers[one] / answers.total() == pytest.approx(share, abs=0.05), (subtype, one)
 
 
 def test_what_is_right_is_shared_out_as_in_the_official_files(official):

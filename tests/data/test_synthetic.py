@@ -192,16 +192,22 @@ def test_workers_do_not_outlive_the_process_that_started_them(number, tmp_path):
     folder.mkdir()
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "MARK": str(tmp_path), "PYTHONPATH": path}
-    process = subprocess.Popen([sys.executable, script, folder], env=environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, script, folder], env=environment, stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
         wait_until(lambda: done(folder / "progress.json") > 0)
         assert len(processes(mark)) >= 3
-        process.send_signal(number)
+        if number == signal.SIGTERM:
+            os.killpg(process.pid, number)  # as a cluster does: every process hears it
+        else:
+            process.kill()
         error = process.communicate(timeout=60)[1]
         assert (b"Interrupted" in error) == (number == signal.SIGTERM)
         wait_until(lambda: not processes(mark))
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def done(progress):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import sys
 import tempfile
@@ -14,15 +14,11 @@ import pytest
 
 
 def load_devcluster() -> ModuleType:
-    """launch/devcluster/cluster.py as a module: launch/ holds data, it is no package."""
-    name = "ctt_devcluster"
-    if name not in sys.modules:
-        path = Path(__file__).resolve().parents[2] / "launch" / "devcluster" / "cluster.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+    """launch/devcluster/cluster.py as a module: launch/ holds data and scripts, it is no package."""
+    folder = str(Path(__file__).resolve().parents[2] / "launch" / "devcluster")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module("cluster")
 
 
 @pytest.fixture(scope="session")

@@ -55,9 +55,7 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(toy, size
     starts = random.integers(0, settings.starts, batches.questions)
     table, whole = split.questions, np.concatenate([split.slots, predicted], 1)
     rows = batches.rows_of(chosen)
-    assert sorted(rows) == sorted(
-        r for q in chosen for r in range(len(table.video)) if batches.question[r] == q
-    )
+    assert sorted(rows) == sorted(r for q in chosen for r in range(len(table.video)) if batches.question[r] == q)
     seen = []
     for piece in batches.pieces(rows, starts, pieces):
         text = np.zeros((len(piece.rows), 32), np.int64)

@@ -19,8 +19,19 @@ from ctt.training.vqa import VqaLearner, evaluate, rate, train
 from tests.training.toy_questions import make
 
 SMALL = dict(
-    layers=2, heads=4, width=32, ffn=64, dropout=0.0, equal_layers=False, tokens="trajectory", frames=8, predicted_frames=2,
-    batch_size=32, buckets=2, learning_rate=3e-3, epochs=2,
+    layers=2,
+    heads=4,
+    width=32,
+    ffn=64,
+    dropout=0.0,
+    equal_layers=False,
+    tokens="trajectory",
+    frames=8,
+    predicted_frames=2,
+    batch_size=32,
+    buckets=2,
+    learning_rate=3e-3,
+    epochs=2,
 )
 FILES = ("model.safetensors", "optimizer.safetensors", "predictions.parquet")
 
@@ -44,7 +55,9 @@ def bytes_of(folder) -> dict[str, bytes]:
 def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
     """And without rollouts predictive questions stay at their blind level while the others are learnt."""
     with_rollouts = run(tmp_path / "a", toy, optimizer="muon", epochs=8)
-    assert with_rollouts["per_question"]["descriptive"] > 90 > with_rollouts["blind"]["per_question"]["descriptive"] + 15
+    assert (
+        with_rollouts["per_question"]["descriptive"] > 90 > with_rollouts["blind"]["per_question"]["descriptive"] + 15
+    )
     assert with_rollouts["per_option"]["explanatory"] > 85
     assert with_rollouts["per_option"]["predictive"] > 85
     without = run(tmp_path / "b", toy, rollouts=False, optimizer="muon", epochs=8)
@@ -71,7 +84,10 @@ def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypa
     run(tmp_path / "cut", toy, **changes)
     assert len(calls) == len(set(calls)) == 2 * (200 * 5 // 32)
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
-    lines = [[{k: v for k, v in line.items() if k != "t"} for line in read_metrics(tmp_path / f / "metrics.jsonl")] for f in ("cut", "whole")]
+    lines = [
+        [{k: v for k, v in line.items() if k != "t"} for line in read_metrics(tmp_path / f / "metrics.jsonl")]
+        for f in ("cut", "whole")
+    ]
     assert lines[0] == lines[1] and len(lines[0]) == 2
 
 
@@ -109,7 +125,10 @@ def test_files_agree_with_each_other(tmp_path, toy) -> None:
     assert {name: written[name] for name in recounted} == recounted
     assert written["last"] == {"epoch": 2, "average": recounted["average"]}
     lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
-    assert lines[-1]["average"] == recounted["average"] and lines[-1]["explanatory"] == recounted["per_question"]["explanatory"]
+    assert (
+        lines[-1]["average"] == recounted["average"]
+        and lines[-1]["explanatory"] == recounted["per_question"]["explanatory"]
+    )
     best = max(lines, key=lambda line: line["average"])
     assert written["best"]["epoch"] == best["step"] and written["best"]["descriptive"] == best["descriptive"]
     assert written["cost"]["steps_per_second"] > 0 and written["cost"]["peak_memory_mib"] > 10
@@ -130,7 +149,15 @@ def test_random_first_frames_in_evaluation_depend_on_the_seed_alone(tmp_path, to
     dataset, rollouts = toy
     run(tmp_path / "a", toy, epochs=1)
     logits = [
-        evaluate(AloeSettings(**(SMALL | {"eval_start": start})), tmp_path / "a", dataset, rollouts, "validation", seed=s, job=Job(tmp_path))["logit"]
+        evaluate(
+            AloeSettings(**(SMALL | {"eval_start": start})),
+            tmp_path / "a",
+            dataset,
+            rollouts,
+            "validation",
+            seed=s,
+            job=Job(tmp_path),
+        )["logit"]
         for start, s in ((None, 0), (None, 0), (None, 1), (4, 0), (4, 1))
     ]
     assert logits[0].equals(logits[1]) and not logits[0].equals(logits[2])
@@ -162,7 +189,9 @@ def cast(learner: VqaLearner) -> None:
 def test_every_epoch_asks_every_question_once_in_its_own_order(tmp_path, toy) -> None:
     dataset, rollouts = toy
     learner = VqaLearner(AloeSettings(**(SMALL | {"batch_size": 100})), 0, dataset, rollouts, Job(tmp_path))
-    orders = [np.concatenate([learner.questions_of(epoch, step) for step in range(learner.steps)]) for epoch in (0, 1, 0)]
+    orders = [
+        np.concatenate([learner.questions_of(epoch, step) for step in range(learner.steps)]) for epoch in (0, 1, 0)
+    ]
     assert sorted(orders[0]) == list(range(1000)) == sorted(orders[1])
     assert (orders[0] == orders[2]).all() and (orders[0] != orders[1]).any()
 

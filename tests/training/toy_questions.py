@@ -41,10 +41,14 @@ def scene(index: int, now: np.ndarray, later: np.ndarray, random: np.random.Gene
     for k in random.permutation(len(COLORS))[:3]:
         text = f"Are there any {COLORS[k]} objects that enter the scene?"
         answer = "yes" if k in now else "no"
-        questions.append(dict(question=text, question_type="descriptive", question_subtype="exist", program=[], answer=answer))
+        questions.append(
+            dict(question=text, question_type="descriptive", question_subtype="exist", program=[], answer=answer)
+        )
     text = "Which of the following is responsible for the red object's exit?"
     questions.append(dict(question=text, question_type="explanatory", program=[], choices=choices(now, random)))
-    questions.append(dict(question="What will happen next?", question_type="predictive", program=[], choices=choices(later, random)))
+    questions.append(
+        dict(question="What will happen next?", question_type="predictive", program=[], choices=choices(later, random))
+    )
     for number, question in enumerate(questions):
         question["question_id"] = number
     return dict(scene_index=index, video_filename=f"video_{index:05d}.mp4", questions=questions)
@@ -54,6 +58,11 @@ def choices(shown: np.ndarray, random: np.random.Generator) -> list[dict]:
     """Two or three options that are correct if a slot shows their colour."""
     count = int(random.integers(2, 4))
     return [
-        dict(choice_id=i, choice=f"the presence of the {COLORS[k]} object", program=[], answer="correct" if k in shown else "wrong")
+        dict(
+            choice_id=i,
+            choice=f"the presence of the {COLORS[k]} object",
+            program=[],
+            answer="correct" if k in shown else "wrong",
+        )
         for i, k in enumerate(random.permutation(len(COLORS))[:count])
     ]

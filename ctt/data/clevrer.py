@@ -1,0 +1,200 @@
+"""CLEVRER's own files: which of them a run needs, what they are known by, and the data set made of them.
+
+A run needs imported slots and official question files for train and validation; test is taken if both have it. What
+was made from them is known by a digest of the slots and of the question files, so moving or renaming them changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctt.data.dataset import write_manifest
+from ctt.data.imported import Imported, Part, sha256_of
+from ctt.data.question_table import QuestionTable
+from ctt.data.settings import SPLITS, DataSettings
+from ctt.errors import DataError
+from ctt.job import Job
+from ctt.settings import digest
+
+NEEDED = ("train", "validation")
+QUESTION_NAMES = {"train": ("train.json",), "validation": ("validation.json", "val.json"), "test": ("test.json",)}
+HELP = "`ctt data fetch` and `ctt data import` get them; data=mini and data=synthetic need no files"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """The files of a run: per split, where its slots and its questions are."""
+
+    slots: Imported
+    questions: dict[str, Path]
+    left_out: str = ""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.questions)
+
+    @property
+    def content(self) -> str:
+        """Digest of all that is in the files, whatever they are called."""
+        parts = {split: self.slots.parts[split] for split in self.splits}
+        slots = {split: [part.videos, part.first, part.sha256] for split, part in parts.items()}
+        return digest({"slots": slots, "questions": {split: known_hash(path) for split, path in self.questions.items()}})
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {split: self.slots.parts[split].videos for split in self.splits}
+
+
+def find(settings: DataSettings) -> Sources:
+    """The files that the settings name. Raises DataError, naming what is missing, before anything large is read."""
+    if not settings.slots_file or not settings.questions:
+        missing = "data.slots_file (imported slots)" if not settings.slots_file else ""
+        missing += " and " if not settings.slots_file and not settings.questions else ""
+        missing += "data.questions (the folder of the official question files)" if not settings.questions else ""
+        raise DataError(f"data=clevrer needs {missing}; {HELP}")
+    slots = Imported.open(Path(settings.slots_file).expanduser())
+    found = question_files(Path(settings.questions).expanduser())
+    for split in NEEDED:
+        if split not in slots.parts:
+            raise DataError(f"{slots.folder} has no slots of split {split}; it has {', '.join(slots.parts)}")
+        if split not in found:
+            raise DataError(f"{settings.questions} has no {' or '.join(QUESTION_NAMES[split])}; {HELP}")
+    both = [split for split in SPLITS if split in slots.parts and split in found]
+    left_out = ""
+    if "test" not in both and ("test" in slots.parts or "test" in found):
+        left_out = f"test is left out: there are no {'questions' if 'test' in slots.parts else 'slots'} of it"
+    return Sources(slots, {split: found[split] for split in both}, left_out)
+
+
+def question_files(folder: Path) -> dict[str, Path]:
+    """The official question files of a folder by split, by either name. Raises DataError for both names at once."""
+    if not folder.is_dir():
+        raise DataError(f"the questions' folder {folder} is missing; {HELP}")
+    found = {}
+    for split, names in QUESTION_NAMES.items():
+        paths = [folder / name for name in names if (folder / name).is_file()]
+        if len(paths) > 1 and known_hash(paths[0]) != known_hash(paths[1]):
+            raise DataError(f"{paths[0]} and {paths[1]} are both there and differ; keep one")
+        if paths:
+            found[split] = paths[0]
+    return found
+
+
+def resolved(settings: DataSettings) -> DataSettings:
+    """The settings with `content` and the counts of the files, if these are there; else as they are."""
+    if settings.kind != "clevrer":
+        return settings
+    try:
+        sources = find(settings)
+    except DataError:
+        return settings
+    counts = {split: sources.counts.get(split, 0) for split in SPLITS}
+    return dataclasses.replace(settings, content=sources.content, **counts)
+
+
+def assemble(settings: DataSettings, job: Job) -> dict[str, Any]:
+    """Makes the data set in job.folder from the files; returns facts: what they were. Slots are linked, not copied.
+
+    Raises DataError if the questions are malformed, or ask about a scene of which there is no video (or a video is there
+    of which nothing is asked).
+    """
+    sources = find(settings)
+    if settings.content is not None and sources.content != settings.content:
+        raise DataError("the slots or question files changed since this run was planned; start it again")
+    away: dict[str, dict[str, Any]] = {}
+    first: dict[str, int] = {}
+    facts: dict[str, Any] = {"source": sources.slots.source, "frames_in_source": sources.slots.frames}
+    if sources.left_out:
+        facts["left_out"] = sources.left_out
+    total = 2 * len(sources.splits)
+    for number, (split, path) in enumerate(sources.questions.items()):
+        part = sources.slots.parts[split]
+        first[split], note = check_questions(path, split, part)
+        if note:
+            facts.setdefault("notes", []).append(note)
+        job.progress(2 * number + 1, total, "file")
+        shutil.copyfile(path, job.folder / f"questions_{split}.json")
+        name = f"slots_{split}.npy"
+        if not link(sources.slots.path(part), job.folder / name):
+            place = sources.slots.path(part).resolve()
+            away[name] = dict(path=str(place), size=part.size, mtime_ns=place.stat().st_mtime_ns, sha256=part.sha256)
+        job.progress(2 * number + 2, total, "file")
+        if job.stopping:
+            job.stop()
+    write_manifest(job.folder, settings.kind, sources.counts, first, away)
+    return facts
+
+
+def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
+    """The scene_index of the split's first video, as the questions number scenes, and a note if that is not the number in
+    the video's name. Raises DataError if questions and videos are not about the same scenes, or a question is malformed."""
+    scenes = read_scenes(path)
+    asked = sorted({scene["scene_index"] for scene in scenes if _indexed(scene)})
+    first, note = part.first, ""
+    within = asked and part.first == 0 and asked[0] == {"validation": 10_000, "test": 15_000}.get(split)
+    if within:  # the names count within the split
+        first = asked[0]
+        note = f"{split}: video 0 is scene {first}, as the questions number them"
+    QuestionTable.build(scenes, np.arange(first, first + part.videos), str(path))
+    have = set(asked)
+    silent = [scene for scene in range(first, first + part.videos) if scene not in have]
+    if silent:
+        some = ", ".join(map(str, silent[:5])) + (" …" if len(silent) > 5 else "")
+        raise DataError(f"{path} has no questions for {len(silent)} videos of split {split}: scenes {some}")
+    return first, note
+
+
+def _indexed(scene: Any) -> bool:
+    return isinstance(scene, dict) and type(scene.get("scene_index")) is int
+
+
+def read_scenes(path: Path) -> list[Any]:
+    """The entries of a question file. Raises DataError if it is missing, cut off or no list."""
+    try:
+        scenes = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); it may be cut off") from None
+    if not isinstance(scenes, list):
+        raise DataError(f"{path} must hold a list of scenes")
+    return scenes
+
+
+def link(source: Path, target: Path) -> bool:
+    """A second name for the file, so that nothing is copied and jobs share its pages; False where that cannot be."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
+def known_hash(path: Path) -> str:
+    """sha256 of a file, remembered between processes by its place, size and time (in the user's cache folder)."""
+    stat = path.stat()
+    key, mark = os.path.realpath(path), [stat.st_size, stat.st_mtime_ns]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctt" / "sha256.json"
+    try:
+        known = json.loads(cache.read_text(encoding="utf-8"))
+        if known[key][:2] == mark:
+            return str(known[key][2])
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    value = sha256_of(path)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({**(known if isinstance(known, dict) else {}), key: [*mark, value]}), "utf-8")
+        os.replace(temporary, cache)
+    except OSError:
+        pass  # without a cache it is only slower
+    return value
