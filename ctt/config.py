@@ -82,6 +82,12 @@ class Config(Settings):
     device: str = setting(
         "auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False
     )
+    sharing: str = setting(
+        "on",
+        "off: every run trains alone from epoch 0, to measure what sharing saves; use a fresh store",
+        choices=("on", "off"),
+        key=False,
+    )
     tracking: TrackingSettings = setting(TrackingSettings, "MLflow", key=False)
     launch: LaunchSettings = setting(LaunchSettings, "where jobs run", key=False)
     store: str = dataclasses.field(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import Any
 
-from ctt.config import Config
+from ctt.config import Config, identity
 from ctt.costs import Costs
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
@@ -37,6 +37,7 @@ def target_of(config: Config, fork_epochs: tuple[int, ...] = (), teacher: Vqa | 
         seed=config.seed,
         epoch=config.world_model.epochs,
         fork_epochs=fork_epochs,
+        alone=identity(config) if config.sharing == "off" else "",
     )
     rollout = Rollout(state, config.rollout)
     if teacher is not None and (config.aloe.protocol != "shared" or teacher.rollout.key == rollout.key):

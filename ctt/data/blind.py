@@ -5,28 +5,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ctt.data.accuracy import metrics_of
+from ctt.data.question_table import QuestionTable
 from ctt.data.vocab import CATEGORIES
 from ctt.errors import DataError
 
 
-class Answered(Protocol):
-    """The columns of a question table that blind answering reads: one row per ALOE sequence."""
-
-    scene: np.ndarray
-    question_id: np.ndarray
-    category: np.ndarray
-    form: np.ndarray
-    forms: list[str]
-    answer: np.ndarray
-
-
-def blind_levels(train: Answered, validation: Answered) -> dict[str, Any]:
+def blind_levels(train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
     """The accuracies (as `metrics_of`) of the majority answer per form, counted in `train` and given in `validation`.
 
     Of equally frequent answers the smaller is given; a form that `train` lacks gets its category's majority.
@@ -35,7 +25,7 @@ def blind_levels(train: Answered, validation: Answered) -> dict[str, Any]:
     return metrics_of(blind_predictions(train, validation))
 
 
-def blind_predictions(train: Answered, validation: Answered) -> pd.DataFrame:
+def blind_predictions(train: QuestionTable, validation: QuestionTable) -> pd.DataFrame:
     """The blind answers as a predictions table: scene, question_id, category, form, truth, prediction, correct."""
     counted, asked = _frame(train), _frame(validation)
     by_form = _majority(counted, "form")
@@ -49,7 +39,7 @@ def blind_predictions(train: Answered, validation: Answered) -> pd.DataFrame:
     return asked
 
 
-def _frame(table: Answered) -> pd.DataFrame:
+def _frame(table: QuestionTable) -> pd.DataFrame:
     if len(table.answer) and np.min(table.answer) < 0:
         raise DataError("blind levels need answers; this split has none")
     return pd.DataFrame(

@@ -1,9 +1,9 @@
 """ALOE as SlotFormer and C-JEPA use it: a pre-LN transformer over [CLS, slot tokens, words] with two heads on CLS.
 
-Tensor names are the published ones (`transformer_model.…`). Computed faster than nn.TransformerEncoder, with equal results: the last
-layer only for CLS, words through a table of projected embeddings, slots projected once per question. Source: arXiv 2210.05861.
-Shape letters: Q questions, B sequences (a descriptive question, or one choice of a multiple-choice one), F sampled frames,
-S slots, D slot width, L words, N tokens, E width, H heads.
+Tensor names are the published ones (`transformer_model.…`). Computed faster than nn.TransformerEncoder, with equal
+results: the last layer only for CLS, words through a table of projected embeddings, slots projected once per question.
+Source: arXiv 2210.05861. Shape letters: Q questions, B sequences (a descriptive question, or one choice of a
+multiple-choice one), F sampled frames, S slots, D slot width, L words, N tokens, E width, H heads.
 """
 
 from __future__ import annotations
@@ -115,8 +115,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap
 def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
     """Whether scaled_dot_product_attention beats softmax and two batched products.
 
-    CUDA: always, unless our own dropout masks are asked for. CPU (measured, one thread): its fused kernel knows no dropout, its bf16
-    backward is 2–6 times slower, its forward alone pays from about 100 keys on; else it is 1.2 (30 keys) to 2.5 (190 keys) times faster.
+    CUDA: always, unless our own dropout masks are asked for. CPU (measured, one thread): its fused kernel knows no
+    dropout, its bf16 backward is 2–6 times slower, its forward alone pays from about 100 keys on; else it is
+    1.2 (30 keys) to 2.5 (190 keys) times faster.
     """
     if q.is_cuda:
         return not (p and cheap)

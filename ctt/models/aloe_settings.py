@@ -47,8 +47,8 @@ class AloeSettings(Settings):
     )
     predicted_frames: int | None = setting(
         None,
-        "predicted frames added to the given ones, at the same stride; null = the published rule: predictive questions see a window "
-        "that lies 32 frames later (rollout_frames=all: as many as fit)",
+        "predicted frames added to the given ones, at the same stride; null = the published rule: predictive questions "
+        "see a window that lies 32 frames later (rollout_frames=all: as many as fit)",
         minimum=1,
     )
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import platform
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -144,7 +144,7 @@ def build(
             **target.describe(),
             "started_from": start[0].key if start else None,
             "facts": facts,
-            "provenance": provenance(job, began),
+            "provenance": provenance(job, began, store),
         }
         artifact = store.publish(target.key, folder, lease, manifest)
         on_event("built", target, f"{time.time() - began:.0f} s")
@@ -173,11 +173,12 @@ def _threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def provenance(job: Job, began: float) -> dict[str, Any]:
-    """Who made an artifact: git commit, package versions, host, device, numerics, times (Unix seconds)."""
+def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
+    """Who made an artifact: git commit and diff, package versions, host, device, numerics, times (Unix seconds)."""
     packages = ("torch", "lightning", "numpy", "pymunk", "pandas")
     return {
         "git": git_commit(),
+        "diff": _kept_diff(store),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
         "host": platform.node(),
@@ -186,6 +187,21 @@ def provenance(job: Job, began: float) -> dict[str, Any]:
         "began": began,
         "ended": time.time(),
     }
+
+
+def _kept_diff(store: Store) -> str | None:
+    """Name of the file in the store's diffs/ that holds what the checkout had changed since its commit; None: nothing."""
+    diff = _git("diff", "HEAD")
+    if not diff:
+        return None
+    name = f"{hashlib.sha256(diff.encode()).hexdigest()[:16]}.patch"
+    path = store.root / "diffs" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(diff + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    return name
 
 
 def numerics(job: Job) -> str:
@@ -198,15 +214,20 @@ def numerics(job: Job) -> str:
 
 def git_commit() -> str | None:
     """Commit of the checkout the code runs from, with + where it has changes; None outside of one."""
+    commit = _git("rev-parse", "HEAD")
+    return commit and commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(*words: str) -> str | None:
+    """What git says in the checkout the code runs from; None outside of one or without git."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        run = lambda *a: subprocess.run(  # noqa: E731
-            ["git", "-C", str(root), *a], capture_output=True, text=True, timeout=10, env=environment, check=True
-        ).stdout.strip()
-        return run("rev-parse", "HEAD") + ("+" if run("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"ctt: git commit unknown: {error}", file=sys.stderr)
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, env=environment, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip()

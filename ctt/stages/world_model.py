@@ -34,13 +34,15 @@ class WorldModel(Stage):
     seed: int
     epoch: int
     fork_epochs: tuple[int, ...] = ()
+    alone: str = ""  # with sharing=off: the run's name, so that no other run finds this state
 
     def inputs(self) -> Mapping[str, Stage]:
         return {"data": self.data}
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        return state_settings(self.world_model, self.method, self.num_masked_slots, self.seed, self.epoch)
+        settings = state_settings(self.world_model, self.method, self.num_masked_slots, self.seed, self.epoch)
+        return {**settings, "alone": self.alone} if self.alone else settings
 
     def settings(self) -> Mapping[str, Any]:
         return self._settings

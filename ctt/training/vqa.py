@@ -1,7 +1,8 @@
 """ALOE trained and evaluated on one world model's rollouts: the stage `vqa`.
 
-Training draws questions in an order that depends on (seed, epoch), first frames on (seed, epoch, step); the state after every step is
-the same whether or not the work was interrupted (see `trainer`). Evaluation is deterministic: one first frame for all, fixed batches.
+Training draws questions in an order that depends on (seed, epoch), first frames on (seed, epoch, step); the state after
+every step is the same whether or not the work was interrupted (see `trainer`). Evaluation is deterministic: one first
+frame for all, fixed batches.
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ def load(folder: Path, settings: AloeSettings, split: Split) -> Aloe:
 class VqaLearner(Learner):
     """ALOE's training steps, for `train_segment`."""
 
+    model: Aloe
     precision = "fp32"  # bf16 is autocast here, around the forward passes alone
 
     def __init__(

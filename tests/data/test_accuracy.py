@@ -57,8 +57,8 @@ def test_metrics_equal_those_counted_by_loops(scenes) -> None:
         assert values["questions"] == len(mine)
 
 
-def test_the_published_average_follows_from_the_published_columns() -> None:
-    """C-JEPA's row (descriptive 54,990, explanatory 8,488, predictive 3,557, counterfactual 9,333 questions) is question-weighted."""
+def test_pools_are_weighted_by_questions() -> None:
+    """Pools weigh categories by their questions, not by their options, and not equally."""
     counts = {"descriptive": 200, "explanatory": 30, "predictive": 10, "counterfactual": 40}
     right = {"descriptive": 180, "explanatory": 15, "predictive": 10, "counterfactual": 0}
     rows = [(0, 1000 * i + n, c, n < right[c]) for i, c in enumerate(counts) for n in range(counts[c])]

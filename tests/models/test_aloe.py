@@ -87,7 +87,7 @@ def test_dropout_off_in_eval_and_on_in_training() -> None:
 
 
 def test_dropout_acts_where_torch_has_it() -> None:
-    """With dropout on, the mean over many draws and its spread agree with nn.TransformerEncoderLayer's (one layer, so first_only)."""
+    """Mean and spread over many draws agree with nn.TransformerEncoderLayer's (one layer: the one that computes CLS alone)."""
     ours, literal = both(0, layers=1, dropout=0.3)
     for layer in literal.transformer_model.transformer_encoder.layers:
         layer.self_attn.dropout = 0.3

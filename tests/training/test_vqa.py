@@ -111,7 +111,7 @@ def test_seeds(tmp_path, toy) -> None:
 
 def test_files_agree_with_each_other(tmp_path, toy) -> None:
     dataset, rollouts = toy
-    metrics = run(tmp_path / "a", toy)
+    run(tmp_path / "a", toy)
     table = pd.read_parquet(tmp_path / "a" / "predictions.parquet")
     questions = dataset.split("validation").questions
     assert len(table) == len(questions.video)

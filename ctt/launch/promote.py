@@ -1,0 +1,62 @@
+"""`ctt promote`: the best points of a screened sweep, with an ALOE of their own, and how well screening had ranked them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ctt.errors import UsageError
+from ctt.launch import record, show
+from ctt.launch.track import flat_params
+from ctt.plan import Plan
+from ctt.report.ranking import ranking
+from ctt.report.table import Table, build
+from ctt.store import Store
+
+
+def screened(store: Store, name: str) -> tuple[Plan, Table]:
+    """The newest record of a screened sweep and its table. Raises UsageError if it was not screened."""
+    plan = record.load(record.newest(store, name))
+    if plan.sweep.baseline.config.aloe.protocol != "shared":
+        raise UsageError(f"{name} was not screened: run it with aloe.protocol=shared, then promote its best points")
+    return plan, build(show.results(plan, store))
+
+
+def best(plan: Plan, table: Table, top: int, metric: str) -> list[str]:
+    """Labels of the `top` points with the highest screened `metric`. Raises UsageError where too few were measured."""
+    values = {
+        row.label: mean
+        for row in table.rows
+        if not row.baseline and row.cells and (mean := row.cells[metric].mean) is not None
+    }
+    if not values:
+        raise UsageError(f"no point of {plan.sweep.name} has been measured yet; run the sweep first")
+    return sorted(values, key=lambda label: -values[label])[:top]
+
+
+def write_sweep(store: Store, plan: Plan, labels: list[str]) -> str:
+    """Writes the promoted sweep's file beside the record; returns its path. Every setting is stated: no default matters."""
+
+    def values(point: Any) -> dict[str, Any]:
+        flat = {k: v for k, v in flat_params(point.config).items() if k != "seed"}
+        return {**flat, "aloe.protocol": "train"}
+
+    chosen = [p for p in plan.sweep.points if p.label in labels]
+    content = {
+        "name": f"{plan.sweep.name}-promoted",
+        "baseline": values(plan.sweep.baseline),
+        "points": [values(p) for p in chosen],
+        "seeds": list(plan.sweep.seeds),
+    }
+    path = store.sweeps_folder(plan.sweep.name) / "promoted.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def compare(store: Store, name: str, metric: str, console: Console) -> None:
+    """Prints how screening ranked the promoted points beside what retraining found."""
+    _, before = screened(store, name)
+    after = build(show.results(record.load(record.newest(store, f"{name}-promoted")), store))
+    console.print(ranking(before, after, metric).sentence, soft_wrap=True)
