@@ -216,11 +216,12 @@ def plan(words: Sequence[str]) -> int:
     """
     parser = _verb("plan", plan, named="a sweep of sweeps/ or a YAML file")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--why", metavar="RUN", help="explain one run: its stages, keys, and with whom it shares them")
     parser.add_argument("--devices", type=int, default=2, help="how many jobs run at once, for the time to the end")
     parsed = _parse(parser, words)
     from ctt.config import compose
     from ctt.costs import Costs
-    from ctt.launch.tree import print_plan
+    from ctt.launch.tree import print_plan, print_why
     from ctt.plan import compile_plan
     from ctt.store import Store
     from ctt.sweep import compile_sweep
@@ -231,7 +232,9 @@ def plan(words: Sequence[str]) -> int:
     cached = [key for key in compiled.stages if store.has(key)]
     costs = Costs(store.root)
     summary = compiled.summary(cached, costs)
-    if parsed.json:
+    if parsed.why:
+        print_why(compiled, parsed.why, set(cached))
+    elif parsed.json:
         print(json.dumps(summary, indent=1))
     else:
         print_plan(compiled, summary, store, costs, max(1, parsed.devices))
@@ -268,7 +271,8 @@ def report(words: Sequence[str]) -> int:
 
     parser = _verb("report", report, named="a recorded sweep")
     parser.add_argument("--format", default="terminal", choices=FORMATS, help="how to print it (default: terminal)")
-    parser.add_argument("--cost", action="store_true", help="with device-hours")
+    parser.add_argument("--cost", action="store_true", help="with device-hours and it/s")
+    parser.add_argument("--by-form", action="store_true", help="with a table of question forms for each category")
     parser.add_argument("--files", action="store_true", help="write every form and the plots to sweeps/NAME/report too")
     parsed = _parse(parser, words)
     from rich.console import Console
@@ -283,10 +287,10 @@ def report(words: Sequence[str]) -> int:
         show.write_report(compiled, store)
     table = build(show.results(compiled, store))
     console = Console()
-    if parsed.format == "terminal" and not parsed.cost:
+    if parsed.format == "terminal" and not (parsed.cost or parsed.by_form):
         print(show.render_terminal(table, console), end="")
     else:
-        print(render(table, parsed.format, cost=parsed.cost), end="")
+        print(render(table, parsed.format, cost=parsed.cost, by_form=parsed.by_form), end="")
     return 0
 
 
@@ -345,6 +349,35 @@ def show(words: Sequence[str]) -> int:
     return show_artifact(_store(parsed.overrides), parsed.name.replace("\0", "="), Console())
 
 
+def promote(words: Sequence[str]) -> int:
+    """retrain ALOE for the best points of a screened sweep, and say how screening had ranked them
+
+    NAME is a sweep that ran with aloe.protocol=shared; launch=… and other overrides go to the new sweep NAME-promoted.
+    """
+    parser = _verb("promote", promote, named="a screened sweep")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="how many points (default 3)")
+    parser.add_argument("--metric", default="average", help="what ranks them (default: average)")
+    parsed = _parse(parser, words)
+    from rich.console import Console
+
+    from ctt.launch.promote import best, compare, screened, write_sweep
+    from ctt.report.results import METRICS
+    from ctt.store import Store
+
+    if parsed.metric not in METRICS:
+        raise UsageError(f"--metric must be one of {', '.join(METRICS)}; got {parsed.metric}")
+    if parsed.top < 1:
+        raise UsageError(f"--top must be at least 1, got {parsed.top}")
+    store: Store = _store([w for w in _checked(parsed.overrides) if w.startswith("store=")])
+    recorded, table = screened(store, parsed.name)
+    labels = best(recorded, table, parsed.top, parsed.metric)
+    console = Console()
+    console.print(f"promoting {len(labels)} points by screened {parsed.metric}: {', '.join(labels)}", soft_wrap=True)
+    code = sweep([write_sweep(store, recorded, labels), *parsed.overrides])
+    compare(store, parsed.name, parsed.metric, console)
+    return code
+
+
 def gc(words: Sequence[str]) -> int:
     """remove artifacts that no recorded sweep reaches; shows sizes and asks first
 
@@ -368,6 +401,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "status": status,
     "report": report,
     "show": show,
+    "promote": promote,
     "gc": gc,
     "ui": ui,
     "sync": sync,

@@ -32,7 +32,7 @@ RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that say wh
 
 # The published trainer's keys, and what they are called here.
 RENAMED = {
-    "embedding_dir": "data.slots (see `ctt data import`)",
+    "embedding_dir": "data.slots_file (see `ctt data import`)",
     "batch_size": "world_model.batch_size or aloe.batch_size",
     "trainer.max_epochs": "world_model.epochs",
     "max_epochs": "world_model.epochs",

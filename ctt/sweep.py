@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from ctt.config import RUN_GROUPS, Config, check_key, compose, config_root, get_value, identity, with_value
+from ctt.data.clevrer import resolved
 from ctt.errors import SettingError, SweepError
 from ctt.models.losses import Rule, rules_in_force
 
@@ -329,12 +330,17 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
 
 
 def canonical(config: Config) -> tuple[Config, list[Rule]]:
-    """`config` with every setting that says nothing reset to its default, and the rules that did so."""
+    """`config` with every setting that says nothing reset to its default, and the rules that did so.
+
+    Of real data it then says what is in the files: that, and not where they are, is what a run is known by.
+    """
     in_force = rules_in_force(config.method(), config.world_model.epochs)
     plain = Config()
     for rule in in_force:
         for key in rule.silences:
             config = _reset(config, key.split("."), get_value(plain, key))
+    if (data := resolved(config.data)) != config.data:
+        config = dataclasses.replace(config, data=data)
     return config, in_force
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from ctt.data.dataset import write_manifest
 from ctt.data.imported import Imported, Part, sha256_of
 from ctt.data.question_table import QuestionTable
-from ctt.data.settings import SPLITS, DataSettings
+from ctt.data.settings import PROVISIONAL, SPLITS, DataSettings
 from ctt.errors import DataError
 from ctt.job import Job
 from ctt.settings import digest
@@ -45,7 +46,9 @@ class Sources:
         """Digest of all that is in the files, whatever they are called."""
         parts = {split: self.slots.parts[split] for split in self.splits}
         slots = {split: [part.videos, part.first, part.sha256] for split, part in parts.items()}
-        return digest({"slots": slots, "questions": {split: known_hash(path) for split, path in self.questions.items()}})
+        return digest(
+            {"slots": slots, "questions": {split: known_hash(path) for split, path in self.questions.items()}}
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,15 +91,17 @@ def question_files(folder: Path) -> dict[str, Path]:
 
 
 def resolved(settings: DataSettings) -> DataSettings:
-    """The settings with `content` and the counts of the files, if these are there; else as they are."""
+    """The settings with `content` and the counts of the files; while these are not there, with a provisional content
+    (made of the places, so that settings with different ones stay different) and the counts as they are."""
     if settings.kind != "clevrer":
         return settings
     try:
         sources = find(settings)
     except DataError:
-        return settings
-    counts = {split: sources.counts.get(split, 0) for split in SPLITS}
-    return dataclasses.replace(settings, content=sources.content, **counts)
+        places = digest([settings.slots_file, settings.questions])[:12]
+        return dataclasses.replace(settings, content=f"{PROVISIONAL} {places}")
+    train, validation, test = (sources.counts.get(split, 0) for split in SPLITS)
+    return dataclasses.replace(settings, content=sources.content, train=train, validation=validation, test=test)
 
 
 def assemble(settings: DataSettings, job: Job) -> dict[str, Any]:
@@ -180,8 +185,16 @@ def link(source: Path, target: Path) -> bool:
 
 def known_hash(path: Path) -> str:
     """sha256 of a file, remembered between processes by its place, size and time (in the user's cache folder)."""
-    stat = path.stat()
-    key, mark = os.path.realpath(path), [stat.st_size, stat.st_mtime_ns]
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    return _known_hash(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _known_hash(key: str, size: int, mtime_ns: int) -> str:
+    mark = [size, mtime_ns]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctt" / "sha256.json"
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
@@ -189,7 +202,7 @@ def known_hash(path: Path) -> str:
             return str(known[key][2])
     except (OSError, ValueError, KeyError, TypeError):
         known = {}
-    value = sha256_of(path)
+    value = sha256_of(Path(key))
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_suffix(f".{os.getpid()}.tmp")

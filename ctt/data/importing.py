@@ -87,7 +87,9 @@ def import_slots(source: Path, folder: Path, progress: Progress = lambda done, t
         write_manifest(folder, parts, dict(name=source.name, size=stat.st_size, sha256=sha256), frames)
     except OSError as error:
         what = error.filename or folder
-        raise DataError(f"the import stopped: {what}: {error.strerror or error}; the same command continues it") from None
+        raise DataError(
+            f"the import stopped: {what}: {error.strerror or error}; the same command continues it"
+        ) from None
     (folder / UNFINISHED).unlink(missing_ok=True)
     return Imported.open(folder)
 
@@ -186,9 +188,7 @@ def _allocate(folder: Path, counts: dict[str, int], mark: dict[str, Any]) -> int
     return 0
 
 
-def _copy(
-    source: Path, folder: Path, videos: list[Video], done: int, mark: dict[str, Any], progress: Progress
-) -> str:
+def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict[str, Any], progress: Progress) -> str:
     """Writes the rows of videos[done:]; returns the source's sha256."""
     splits = sorted({v.split for v in videos})
     out = {split: np.load(_file(folder, split), mmap_mode="r+") for split in splits}

@@ -237,3 +237,12 @@ def storage_of(mark: Any, place: dict[str, Span]) -> Storage:
         raise DataError("a view of a torch storage is refused")
     (size,) = _numbers((count,), "a storage's size")
     return Storage(_STORAGES[kind.name], size, key, place)
+
+
+def finished(value: Any) -> Any:
+    """An array that was made and then filled is the array."""
+    if isinstance(value, Blank):
+        if value.array is None:
+            raise DataError("an array was made and never filled")
+        return value.array
+    return value

@@ -8,6 +8,8 @@ from ctt.errors import SettingError
 from ctt.settings import Settings, setting
 
 SPLITS = ("train", "validation", "test")
+PROVISIONAL = "provisional"
+"""How `data.content` begins while the files are not there: keys made of it are for planning only."""
 OUT_OF_VIEW = ("clamped", "hidden", "true")
 
 
@@ -50,7 +52,7 @@ class DataSettings(Settings):
     questions: str | None = setting(None, "clevrer: the folder with the official question files", key=False)
     annotation_files: str | None = setting(None, "clevrer: the folder with the annotations, for pictures", key=False)
     content: str | None = setting(
-        None, "clevrer: digest of slots and questions, found from the files; what the data is known by", key=False
+        None, "clevrer: digest of slots and questions, found from the files; what the data is known by", old=None
     )
     fetch: FetchSettings = setting(FetchSettings, "where the official files are found", key=False)
 

@@ -80,7 +80,7 @@ class Follower:
             first = forks[0].epoch if forks and isinstance(forks[0], WorldModel) else 0
             lossy = stage.epoch - max(first, min(stage.epoch, stage.method.start_epoch)) if stage.lossy else 0
             return (stage.epoch - first - lossy) + 3.0 * lossy
-        return {"data": 6.0, "rollout": 1.0, "vqa": 25.0}.get(stage.kind, 1.0)
+        return {"data": 10.0, "rollout": 1.0, "vqa": 22.0}.get(stage.kind, 1.0)
 
     def look(self) -> tuple[dict[str, Standing], float, float | None]:
         """Standings by key, share of the work done, seconds left (None while nothing was measured)."""
@@ -97,7 +97,7 @@ class Follower:
         if self._first is None:
             self._first = done
         gained, elapsed = done - self._first, time.time() - self.began
-        left = (total - done) * elapsed / gained if gained > 0.01 * total else None
+        left = (total - done) * elapsed / gained if gained > 0.03 * total else None
         return standings, done / total if total else 1.0, left
 
     def line(self) -> Text:

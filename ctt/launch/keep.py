@@ -37,7 +37,7 @@ def survey(store: Store) -> list[Item]:
     """Every artifact of the store with its size."""
     reached = {key for plan in plans(store) for key in plan.stages}
     items = []
-    for key in store:
+    for key in list(store.keys()):
         manifest = store.manifest(key)
         size = sum(f["size"] for f in manifest["files"].values())
         items.append(Item(key, manifest.get("kind", "?"), size, key in reached))

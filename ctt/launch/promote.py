@@ -6,17 +6,19 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.table import Table
 
 from ctt.errors import UsageError
 from ctt.launch import record, show
 from ctt.launch.track import flat_params
 from ctt.plan import Plan
 from ctt.report.ranking import ranking
-from ctt.report.table import Table, build
+from ctt.report.table import Table as Comparison
+from ctt.report.table import build
 from ctt.store import Store
 
 
-def screened(store: Store, name: str) -> tuple[Plan, Table]:
+def screened(store: Store, name: str) -> tuple[Plan, Comparison]:
     """The newest record of a screened sweep and its table. Raises UsageError if it was not screened."""
     plan = record.load(record.newest(store, name))
     if plan.sweep.baseline.config.aloe.protocol != "shared":
@@ -24,7 +26,7 @@ def screened(store: Store, name: str) -> tuple[Plan, Table]:
     return plan, build(show.results(plan, store))
 
 
-def best(plan: Plan, table: Table, top: int, metric: str) -> list[str]:
+def best(plan: Plan, table: Comparison, top: int, metric: str) -> list[str]:
     """Labels of the `top` points with the highest screened `metric`. Raises UsageError where too few were measured."""
     values = {
         row.label: mean
@@ -59,4 +61,14 @@ def compare(store: Store, name: str, metric: str, console: Console) -> None:
     """Prints how screening ranked the promoted points beside what retraining found."""
     _, before = screened(store, name)
     after = build(show.results(record.load(record.newest(store, f"{name}-promoted")), store))
-    console.print(ranking(before, after, metric).sentence, soft_wrap=True)
+    found = ranking(before, after, metric, top=len(after.rows) - 1)
+    grid = Table(title=f"{metric}, difference to the baseline in points")
+    for column in ("point", "screened", "retrained"):
+        grid.add_column(column, justify="left" if column == "point" else "right")
+    for label, first, second in zip(found.labels, found.first, found.second, strict=True):
+        grid.add_row(label, f"{first:+.2f}", f"{second:+.2f}")
+    console.print(grid)
+    if found.spearman is not None:
+        console.print(f"rank correlation (Spearman) {found.spearman:+.2f}, p = {found.p:.3f}")
+    else:
+        console.print("too few points, or no difference among them, for a rank correlation")

@@ -48,17 +48,16 @@ def run_sweep(config: Config, overrides: Sequence[str], launch: Launch, console:
     for merged in sweep.merged:
         console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
     began = time.time()
-    with syncing(config, plan, store, folder, console):
+    from ctt.launch.show import show_report
+
+    with syncing(config, plan, store) as publish:
         if pending:
             follower = Follower(plan, store, console, config.launch.jobs)
             with follower.follow():
                 _launch_waves(config, plan, store, folder, pending, launch)
+            console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
+        publish(show_report(plan, store, console))
     missing = [run.name for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
-    if pending:
-        console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
-    from ctt.launch.show import show_report
-
-    show_report(plan, store, console)
     if missing:
         console.print(f"[red]{len(missing)} of {len(plan.targets)} runs are missing:[/]")
         for run, target in zip(sweep.runs, plan.targets, strict=True):
@@ -127,21 +126,27 @@ def why_missing(plan: Plan, store: Store, target: Any) -> str:
 
 
 @contextlib.contextmanager
-def syncing(config: Config, plan: Plan, store: Store, folder: Path, console: Console) -> Iterator[None]:
-    """Mirrors the sweep to MLflow from a thread while the body runs, and once more at its end; never holds it up."""
-    if config.tracking.kind == "off":
-        yield
-        return
-    from ctt.launch.track import make_syncer
+def syncing(config: Config, plan: Plan, store: Store) -> Iterator[Callable[[Sequence[Path]], None]]:
+    """Mirrors the sweep to MLflow from a thread while the body runs, and once more at its end; never holds it up.
 
-    syncer = make_syncer(config, plan, store)
+    Yields what makes files (the table, the pictures) artifacts of the sweep's own run there.
+    """
+    if config.tracking.kind == "off":
+        yield lambda files: None
+        return
+    from ctt.launch.track import store_syncer
+
+    syncer = store_syncer(config.tracking, store, plan)
     stop = threading.Event()
-    thread = threading.Thread(target=syncer.follow, args=(stop,), kwargs={"every": config.tracking.every}, daemon=True)
+    thread = threading.Thread(target=syncer.follow, args=(stop,), name="ctt-sync", daemon=True)
     thread.start()
+    published: list[Path] = []
     try:
-        yield
+        yield published.extend
     finally:
         stop.set()
         thread.join(timeout=60)
         if thread.is_alive():
             print("ctt: MLflow is slow to answer; `ctt sync` brings it up to date later", file=sys.stderr)
+        elif published:
+            syncer.finish(published, plan.sweep.name)

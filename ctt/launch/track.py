@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ctt.config import Config
-from ctt.errors import StoreError
+from ctt.errors import StoreError, UsageError
 from ctt.launch import record
 from ctt.launch.show import lineage
 from ctt.plan import Plan
@@ -38,16 +39,20 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                 seed=run.seed,
                 tags=tags,
                 params=flat_params(run.config),
-                stages=tuple(TrackedStage(s.kind, s.key, store.path(s.key), _working(store, s.key)) for s in stages),
+                stages=tuple(
+                    TrackedStage(
+                        kind=s.kind,
+                        key=s.key,
+                        finished=store.path(s.key),
+                        working=partial(store.unfinished, s.key),
+                        failure=store.root / "failures" / s.key,
+                    )
+                    for s in stages
+                ),
                 baseline=run.point.baseline,
             )
         )
     return runs
-
-
-def _working(store: Store, key: str) -> Path:
-    """Where the unfinished work of a key lies now; a folder that is not there while nobody works on it."""
-    return store.unfinished(key) or store.root / "work" / key / "0"
 
 
 def flat_params(config: Config) -> dict[str, Any]:
@@ -66,21 +71,25 @@ def flat_params(config: Config) -> dict[str, Any]:
     return dict(walk(config, ""))
 
 
-def all_runs(store: Store) -> list[TrackedRun]:
-    """The runs of the newest record of every sweep in the store."""
-    runs = []
-    for name in record.names(store):
-        with contextlib.suppress(StoreError):
-            runs += tracked_runs(record.load(record.newest(store, name)), store)
-    return runs
+class AllRuns:
+    """The runs of the newest record of every sweep in the store; a record is compiled once, when it appears."""
 
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._known: dict[Path, list[TrackedRun]] = {}
 
-def make_syncer(config: Config, plan: Plan | None, store: Store) -> Syncer:
-    """The syncer of one plan, or of everything in the store."""
-    return store_syncer(config.tracking, store, plan)
+    def __call__(self) -> list[TrackedRun]:
+        runs = []
+        for name in record.names(self.store):
+            with contextlib.suppress(StoreError, UsageError):
+                folder = record.newest(self.store, name)
+                if folder not in self._known:
+                    self._known[folder] = tracked_runs(record.load(folder), self.store)
+                runs += self._known[folder]
+        return runs
 
 
 def store_syncer(tracking: TrackingSettings, store: Store, plan: Plan | None = None, rebuild: bool = False) -> Syncer:
-    """A syncer under the store's tracking lease."""
-    runs = (lambda: tracked_runs(plan, store)) if plan is not None else (lambda: all_runs(store))
+    """A syncer, under the store's tracking lease, of one plan or of everything in the store."""
+    runs = tracked_runs(plan, store) if plan is not None else AllRuns(store)
     return Syncer(tracking, store.root, runs, lease=lambda: store.lease(TRACKING_LEASE, wait=False), rebuild=rebuild)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -10,9 +12,11 @@ from rich.table import Table
 from rich.tree import Tree
 
 from ctt.costs import Costs
+from ctt.errors import DataError, UsageError
 from ctt.launch.follow import duration
 from ctt.launch.show import lineage
 from ctt.plan import KINDS, Plan
+from ctt.stages.data import Data
 from ctt.store import Store
 
 SHOWN = 12  # leaves of one branch before the rest is counted
@@ -49,10 +53,24 @@ def print_plan(plan: Plan, summary: dict[str, Any], store: Store, costs: Costs, 
         f"on {devices} devices: {duration(span)}",
         f"timings: {_sources(plan, costs)}; store {store.root}",
     ]
+    if any(getattr(stage, "provisional", False) for stage in plan.stages.values()):
+        reason = _missing(plan)
+        lines.append(f"the files of the data set are not there, so keys are provisional and counts official: {reason}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
     for (into, reason), count in Counter((m.into, m.reason) for m in plan.sweep.merged).items():
         console.print(f"{count} points merged into {into}: {reason}", soft_wrap=True, highlight=False)
+
+
+def _missing(plan: Plan) -> str:
+    """Why the data cannot be made."""
+    for stage in plan.stages.values():
+        if isinstance(stage, Data):
+            try:
+                stage.check()
+            except DataError as error:
+                return str(error)
+    return ""
 
 
 def _tree(plan: Plan, cached: set[str]) -> Tree:
@@ -89,3 +107,26 @@ def _sources(plan: Plan, costs: Costs) -> str:
     parts = [f"{', '.join(own)} measured in this store"] if own else []
     parts += [f"{', '.join(other)} as published for one H100 and the reference's sizes"] if other else []
     return "; ".join(parts)
+
+
+def print_why(plan: Plan, name: str, cached: set[str]) -> None:
+    """Explains one run: each stage's key, what is hashed into it, and which other runs have the same. Raises UsageError."""
+    named = {run.name: target for run, target in zip(plan.sweep.runs, plan.targets, strict=True)}
+    if name not in named:
+        near = difflib.get_close_matches(name, named, 3, 0.3) or list(named)[:3]
+        raise UsageError(f"{plan.sweep.name} has no run {name!r}; runs are called like {', '.join(map(repr, near))}")
+    console = Console()
+    target = named[name]
+    users: dict[str, list[str]] = defaultdict(list)
+    for other, theirs in named.items():
+        for stage in (theirs.rollout.state.data, *lineage(theirs), theirs.rollout, theirs):
+            users[stage.key].append(other)
+    for stage in (target.rollout.state.data, *lineage(target), target.rollout, target):
+        others = [o for o in users[stage.key] if o != name]
+        shared = f"shared with {', '.join(others[:4])}{' …' if len(others) > 4 else ''}" if others else "this run's own"
+        standing = "cached" if stage.key in cached else "to run"
+        console.print(f"[bold]{stage.kind}[/] {stage.key} ({standing}; {shared})", soft_wrap=True)
+        console.print_json(json.dumps(stage.describe()))
+    for merged in plan.sweep.merged:
+        if name.startswith(f"{merged.into} seed="):
+            console.print(f"merged into it: {merged.values}, because {merged.reason}", soft_wrap=True)

@@ -179,14 +179,15 @@ class Tensors(nn.Module):
             ("mc_choice_token", second),
         ):
             self.register_buffer(name, value.clone())
-        given = slots if trajectory else slots * settings.frames
-        added = settings.added_frames and (slots if trajectory else slots * settings.added_frames)
-        self.transformer_encoder = Encoder(settings, 1 + given + added + TEXT_LENGTH)
+        visual = 0 if trajectory else slots * (settings.frames + settings.added_frames)
+        self.transformer_encoder = Encoder(settings, 1 + visual + TEXT_LENGTH)
         self.q_embedding = nn.Embedding(WORDS, settings.word_width)
         self.q_in_proj = nn.Linear(settings.word_width + 4, width)
-        self.vision_in_proj = nn.Linear((settings.frames if trajectory else 1) * slot_width + 2, width)
-        if trajectory and settings.added_frames:
-            self.added_in_proj = nn.Linear(settings.added_frames * slot_width + 2, width)
+        if trajectory:
+            self.frame_in_proj = nn.Linear(slot_width, settings.frame_width, bias=False)
+            self.added_in_proj = nn.Linear(settings.added_frames * settings.frame_width, width, bias=False)
+            slot_width = settings.frames * settings.frame_width
+        self.vision_in_proj = nn.Linear(slot_width + 2, width)
         self.cls_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
         self.mc_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
@@ -213,7 +214,7 @@ class Aloe(nn.Module):
         b = len(batch.owner)
         slots = self._slot_tokens(batch)
         seen = slots.shape[1]
-        slots = (slots + positions[1 : 1 + seen]).index_select(0, batch.owner)
+        slots = slots.index_select(0, batch.owner)
         text = F.embedding(batch.text + WORDS * self._is_choice(batch), self._word_table())
         text = text + positions[-TEXT_LENGTH:].index_select(0, batch.columns)
         cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
@@ -223,20 +224,18 @@ class Aloe(nn.Module):
         return torch.cat([cls.to(slots.dtype), slots, text.to(slots.dtype)], 1), bias
 
     def _slot_tokens(self, batch: AloeInput) -> Tensor:
-        """(Q,tokens,E)."""
+        """(Q,tokens,E). Trajectory tokens carry no positions, so that slots are a set; predicted frames add to their slot's."""
         t = self.transformer_model
-        tokens = project(self._arranged(batch.given), t.vision_in_proj, t.vision_token)
-        if batch.added is None:
-            return tokens
-        layer = t.added_in_proj if self.settings.tokens == "trajectory" else t.vision_in_proj
-        return torch.cat([tokens, project(self._arranged(batch.added), layer, t.vision_token)], 1)
-
-    def _arranged(self, slots: Tensor) -> Tensor:
-        """(Q,F,S,D) → (Q,F·S,D), or (Q,S,F·D) for trajectories."""
-        q, f, s, d = slots.shape
         if self.settings.tokens == "trajectory":
-            return slots.transpose(1, 2).reshape(q, s, f * d)
-        return slots.reshape(q, f * s, d)
+            tokens = project(self._trajectories(batch.given), t.vision_in_proj, t.vision_token)
+            return tokens if batch.added is None else tokens + t.added_in_proj(self._trajectories(batch.added))
+        slots = batch.given if batch.added is None else torch.cat([batch.given, batch.added], 1)
+        tokens = project(slots.flatten(1, 2), t.vision_in_proj, t.vision_token)
+        return tokens + t.transformer_encoder.pos_embedding[0, 1 : 1 + tokens.shape[1]]
+
+    def _trajectories(self, slots: Tensor) -> Tensor:
+        """(Q,F,S,D) → (Q,S,F·C): every frame projected in the same way, then a slot's frames side by side."""
+        return self.transformer_model.frame_in_proj(slots).transpose(1, 2).flatten(2)
 
     def _is_choice(self, batch: AloeInput) -> Tensor:
         """(B,L): 1 where a word carries the second of the two ids: in a descriptive question, or in a choice."""

@@ -37,6 +37,7 @@ class AloeSettings(Settings):
         choices=("frames", "trajectory"),
     )
     frames: int = setting(25, "given frames a question sees, at stride 128 // frames", minimum=1, maximum=GIVEN_FRAMES)
+    frame_width: int = setting(24, "tokens=trajectory: width a slot of one frame is first projected to", minimum=1)
     eval_start: int | None = setting(
         4, "first sampled frame in evaluation; null = random per question, as published", minimum=0
     )

@@ -6,13 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ctt.data.settings import DataSettings
+from ctt.data.settings import PROVISIONAL, DataSettings
 from ctt.job import Job
 from ctt.stages.base import Stage
 from ctt.store import Artifact
-
-PROVISIONAL = "not known yet"
-"""Stands in a key for what the files hold while they are not there: such a key is for planning only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Data(Stage):
     @property
     def provisional(self) -> bool:
         """Whether the key says nothing of the data, because the files are not there."""
-        return self.data.kind == "clevrer" and self.data.content is None
+        return self.data.kind == "clevrer" and (self.data.content or PROVISIONAL).startswith(PROVISIONAL)
 
     def effort(self, start: Stage | None) -> dict[str, float]:
         if self.data.kind == "clevrer":

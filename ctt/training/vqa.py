@@ -74,6 +74,21 @@ def train(
     return metrics
 
 
+def screen(
+    settings: AloeSettings, seed: int, model_folder: Path, dataset: Dataset, rollouts: Rollouts | None, *, job: Job
+) -> dict[str, Any]:
+    """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
+    seed = seed if settings.aloe_seed is None else settings.aloe_seed
+    began = time.monotonic()
+    predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, job=job)
+    write_predictions(predictions, job.folder / PREDICTIONS)
+    metrics = metrics_of(predictions)
+    metrics["blind"] = blind_levels(dataset.split("train").questions, dataset.split("validation").questions)
+    metrics["cost"] = {"seconds": time.monotonic() - began, "peak_memory_mib": _peak_memory(job.device)}
+    _write_json(job.folder / METRICS_JSON, metrics)
+    return metrics
+
+
 def evaluate(
     settings: AloeSettings,
     model_folder: Path,

@@ -1,0 +1,63 @@
+"""What CLEVRER itself counts to, beside which every data set is set.
+
+Train: counted over the full official download by a public format report. Validation: solved from three published
+accuracies per category (their only common denominators). Test: the paper's totals (https://arxiv.org/abs/1910.01442)
+minus the other two.
+"""
+
+from __future__ import annotations
+
+VIDEOS = {"train": 10_000, "validation": 5_000, "test": 5_000}
+
+QUESTIONS = {
+    "train": {"descriptive": 109_952, "explanatory": 16_799, "predictive": 7_179, "counterfactual": 18_642},
+    "validation": {"descriptive": 54_990, "explanatory": 8_488, "predictive": 3_557, "counterfactual": 9_333},
+    "test": {"descriptive": 54_976, "explanatory": 8_524, "predictive": 3_562, "counterfactual": 9_278},
+}
+
+# The rest is of train; what is known of the other splits has the same shares.
+
+SUBTYPES = {
+    "count": 40_000,
+    "exist": 20_000,
+    "query_color": 18_454,
+    "query_material": 14_614,
+    "query_shape": 16_884,
+}
+
+ANSWERS = {
+    "0": 9_862,
+    "1": 11_079,
+    "2": 9_292,
+    "3": 6_525,
+    "4": 3_173,
+    "5": 69,
+    "yes": 10_026,
+    "no": 9_974,
+    "metal": 7_303,
+    "rubber": 7_311,
+    "cube": 5_601,
+    "cylinder": 5_635,
+    "sphere": 5_648,
+    "blue": 2_301,
+    "brown": 2_292,
+    "cyan": 2_315,
+    "gray": 2_339,
+    "green": 2_318,
+    "purple": 2_272,
+    "red": 2_318,
+    "yellow": 2_299,
+}
+
+OPTIONS = {"1": 149, "2": 9_317, "3": 10_188, "4": 22_966}
+"""Multiple-choice questions by how many options they have."""
+
+VERDICTS = {"correct": 70_836, "wrong": 70_375}
+"""Options by whether they are right, over the three categories."""
+
+CORRECT = {
+    "explanatory": {"0": 2_743, "1": 3_428, "2": 5_541, "3": 4_320, "4": 767},
+    "predictive": {"1": 7_179},
+    "counterfactual": {"0": 169, "1": 7_947, "2": 6_406, "3": 4_120},
+}
+"""Questions by how many of their options are right."""
