@@ -190,7 +190,11 @@ def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
             counts["verdicts"].update(said)
             if said:
                 correct[category][str(said.count("correct"))] += 1
-    return {"videos": videos, **{k: dict(v) for k, v in counts.items()}, "correct": {k: dict(v) for k, v in correct.items()}}
+    return {
+        "videos": videos,
+        **{k: dict(v) for k, v in counts.items()},
+        "correct": {k: dict(v) for k, v in correct.items()},
+    }
 
 
 @dataclass(frozen=True)

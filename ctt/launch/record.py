@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def run_frozen(path: Path) -> dict[str, Any]:
     from ctt.errors import CttError, StageFailed
 
     frozen = json.loads(path.read_text(encoding="utf-8"))
+    mark = path.with_suffix(".pid")
+    mark.write_text(f"{os.getpid()} {_started(os.getpid())} {platform.node()}", encoding="utf-8")
     outcome = {"target": frozen["target"], "label": frozen["label"], "failure": None, "message": ""}
     try:
         target = thaw(frozen)
@@ -138,9 +141,29 @@ def run_frozen(path: Path) -> dict[str, Any]:
         outcome |= {"failure": error.failure, "message": str(error)}
     except CttError as error:
         outcome |= {"failure": "code error", "message": str(error)}
+    finally:
+        mark.unlink(missing_ok=True)
     if outcome["failure"]:
         print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
     return outcome
+
+
+def running_pid(mark: Path) -> int | None:
+    """Process id of the job that wrote `mark`, if it runs on this host still (a recycled id does not count)."""
+    try:
+        pid, started, host = mark.read_text(encoding="utf-8").split()
+    except (FileNotFoundError, ValueError):
+        return None
+    return int(pid) if host == platform.node() and started == _started(int(pid)) else None
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's ticks; "gone" if there is none of that id, or only a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return "gone"
+    return "gone" if fields[0] == "Z" else fields[19]
 
 
 def thaw(frozen: dict[str, Any]) -> Stage:

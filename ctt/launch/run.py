@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import sys
 import threading
 import time
@@ -14,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from ctt.config import Config
+from ctt.job import stopping
 from ctt.launch import record
 from ctt.launch.follow import Follower, duration
 from ctt.plan import Plan, compile_plan
@@ -90,11 +93,31 @@ def _launch_waves(
             path = folder / "jobs" / f"{number + i:04d}.json"
             record.freeze(job, store, path)
             paths.append(path)
-        with _quiet_launcher():
-            results = launch([[f"spec={_quoted(path)}"] for path in paths], number)
+        try:
+            with _quiet_launcher():
+                results = launch([[f"spec={_quoted(path)}"] for path in paths], number)
+        except KeyboardInterrupt:
+            if config.launch.kind == "local":
+                end_jobs(folder)
+            raise
         for result in results:
             _ = result.return_value  # raises what the job raised, if the launcher let it through
         number += len(todo)
+        if stopping():  # jobs in this process have taken the signal
+            raise KeyboardInterrupt
+
+
+def end_jobs(folder: Path, patience: float = 30.0) -> None:
+    """Asks the jobs of a record that run on this host to write their checkpoints and end; waits until they have."""
+    alive = {pid for path in (folder / "jobs").glob("*.pid") if (pid := record.running_pid(path)) is not None}
+    for pid in alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    if alive:
+        print(f"ctt: {len(alive)} jobs write their checkpoints and end", file=sys.stderr)
+    deadline = time.time() + patience
+    while time.time() < deadline and any(record.running_pid(p) for p in (folder / "jobs").glob("*.pid")):
+        time.sleep(0.2)
 
 
 def _quoted(path: Path) -> str:

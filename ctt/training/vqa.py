@@ -154,16 +154,14 @@ class VqaLearner(Learner):
     def questions_of(self, epoch: int, step: int) -> np.ndarray:
         """The questions of one step: a slice of the epoch's random order; the last partial batch is dropped.
 
-        Where a category's share is under 1, its first questions in that order are kept, other ones each epoch.
+        Where a category's share is under 1, other ones of its questions are left out each epoch.
         """
         if self._order[0] != epoch:
             random = np.random.default_rng(derive(self.seed, "order", epoch))
-            order = random.permutation(self.train_split.questions)
-            kinds = self.kinds[order]
-            keep = np.zeros(len(order), bool)
-            for kind, drawn in enumerate(self.drawn):
-                keep[np.flatnonzero(kinds == kind)[:drawn]] = True
-            self._order = (epoch, order[keep])
+            drawn = [
+                random.permutation(np.flatnonzero(self.kinds == kind))[:count] for kind, count in enumerate(self.drawn)
+            ]
+            self._order = (epoch, random.permutation(np.concatenate(drawn)))
         return self._order[1][step * self.batch : (step + 1) * self.batch]
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
