@@ -75,16 +75,14 @@ class Costs:
                 self.rates[line["kind"], line["alike"]][name].append(line["seconds"] / amount)
             else:
                 mixed.append((line, effort))
-        for line, effort in mixed:  # of several efforts the one that has no rate of its own yet gets what is left
-            rates = self.rates[line["kind"], line["alike"]]
-            unknown = [name for name in effort if name not in rates]
-            known = sum(median(rates[n]) * amount for n, amount in effort.items() if n in rates)
-            if len(unknown) == 1 and line["seconds"] > known:
-                rates[unknown[0]].append((line["seconds"] - known) / effort[unknown[0]])
-            elif unknown:
-                total = sum(PUBLISHED[line["kind"]].get(n, 1.0) * a for n, a in effort.items())
-                for name in unknown:
-                    rates[name].append(line["seconds"] * PUBLISHED[line["kind"]].get(name, 1.0) / total)
+        alone = {marker: {n: median(values) for n, values in rates.items()} for marker, rates in self.rates.items()}
+        for line, effort in mixed:  # several efforts in one time: what has no rate of its own shares what is left
+            marker = (line["kind"], line["alike"])
+            known = alone.get(marker, {})
+            left = max(line["seconds"] - sum(known[n] * amount for n, amount in effort.items() if n in known), 0.0)
+            unknown = {n: PUBLISHED.get(line["kind"], {}).get(n, 1.0) * a for n, a in effort.items() if n not in known}
+            for name, weight in unknown.items():
+                self.rates[marker][name].append(left * weight / sum(unknown.values()) / effort[name])
         self._seen: dict[tuple[str, str, tuple[tuple[str, float], ...]], Estimate] = {}
 
     def of(self, stage: Stage, start: Stage | None) -> Estimate:

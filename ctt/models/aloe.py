@@ -23,6 +23,7 @@ CLASSES = 22  # 21 answers and the padding, id 0
 QUESTION_LENGTH = 20
 CHOICE_LENGTH = 12
 TEXT_LENGTH = QUESTION_LENGTH + CHOICE_LENGTH
+MOTION_GAIN = 4.0
 
 
 @dataclass
@@ -185,8 +186,10 @@ class Tensors(nn.Module):
         self.q_in_proj = nn.Linear(settings.word_width + 4, width)
         if trajectory:
             self.frame_in_proj = nn.Linear(slot_width, settings.frame_width, bias=False)
-            self.added_in_proj = nn.Linear(settings.added_frames * settings.frame_width, width, bias=False)
-            slot_width = settings.frames * settings.frame_width
+            if settings.added_frames:
+                columns = (2 * settings.added_frames - 1) * settings.frame_width
+                self.added_in_proj = nn.Linear(columns, width, bias=False)
+            slot_width = (2 * settings.frames - 1) * settings.frame_width
         self.vision_in_proj = nn.Linear(slot_width + 2, width)
         self.cls_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
         self.mc_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
@@ -234,8 +237,13 @@ class Aloe(nn.Module):
         return tokens + t.transformer_encoder.pos_embedding[0, 1 : 1 + tokens.shape[1]]
 
     def _trajectories(self, slots: Tensor) -> Tensor:
-        """(Q,F,S,D) → (Q,S,F·C): every frame projected in the same way, then a slot's frames side by side."""
-        return self.transformer_model.frame_in_proj(slots).transpose(1, 2).flatten(2)
+        """(Q,F,S,D) → (Q,S,(2F−1)·C): a slot's frames side by side, each projected in the same way, then their differences.
+
+        Motion is a small part of what changes between slots; MOTION_GAIN makes it as large as the rest.
+        """
+        frames = self.transformer_model.frame_in_proj(slots)
+        motion = MOTION_GAIN * frames.diff(dim=1)
+        return torch.cat([frames, motion], 1).transpose(1, 2).flatten(2)
 
     def _is_choice(self, batch: AloeInput) -> Tensor:
         """(B,L): 1 where a word carries the second of the two ids: in a descriptive question, or in a choice."""

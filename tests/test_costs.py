@@ -1,0 +1,92 @@
+"""Costs: what was measured is preferred, by kind, settings and device; else the published figures, marked as such."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ctt.costs import Costs, record
+from ctt.plan import compile_plan
+from ctt.stages.vqa import Vqa
+from ctt.store import Store
+from ctt.sweep import compile_sweep
+
+
+def plan_of(name: str | None, *overrides: str):
+    return compile_plan(compile_sweep(name, overrides))
+
+
+def test_published_costs_by_hand() -> None:
+    """The README's two points, 6 seeds: world models from state 10, rollouts, ALOE for 80 epochs, each on one H100."""
+    plan = plan_of("reported", "aloe=reference")
+    summary = plan.summary(())
+    (data,) = [s for s in plan.stages.values() if s.kind == "data"]
+    video_seconds = Costs().of(data, None).seconds
+    run = 58 + 80 * 110 + 24
+    shared = 6 * (10 * 42 + 20 * 42 + 20 * 124 + 2 * run)
+    naive = 6 * (30 * 42 + (10 * 42 + 20 * 124) + 2 * run)
+    assert summary["device_seconds"] == pytest.approx(shared + video_seconds)
+    assert summary["device_seconds_naive"] == pytest.approx(naive + video_seconds)
+    assert summary["saving"]["shared"] == pytest.approx(naive - shared)
+    assert not any(Costs().of(s, None).measured for s in plan.stages.values())
+
+
+def test_the_parts_of_the_saving_add_up() -> None:
+    for overrides in ([], ["aloe.protocol=shared"], ["world_model.epochs=12"]):
+        summary = plan_of("ablation", *overrides).summary(())
+        saving = summary["saving"]
+        whole = summary["device_seconds"] + saving["merged"] + saving["shared"] + saving["screened"]
+        assert whole == pytest.approx(summary["device_seconds_naive"], abs=1)
+        assert all(v >= 0 for v in saving.values())
+
+
+def test_screening_trains_aloe_once_a_seed() -> None:
+    plan = plan_of("weights", "aloe.protocol=shared", "data=mini", "world_model=mini", "aloe=mini")
+    trained = [t for t in plan.targets if t.taught_by is None]
+    assert len(trained) == 3 and len(plan.targets) == 48
+    by_key = {t.key: t for t in plan.targets}
+    for target in plan.targets:
+        if target.taught_by is not None:
+            assert by_key[target.taught_by.key].rollout.state.seed == target.rollout.state.seed
+            assert by_key[target.taught_by.key] in trained
+    retrained = plan_of("weights", "data=mini", "world_model=mini", "aloe=mini")
+    assert {t.key for t in trained} <= {t.key for t in retrained.targets}, "the baseline's own ALOE is the same one"
+
+
+def test_measured_medians_win_where_settings_and_device_agree(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    tmp_path.mkdir(exist_ok=True)
+    plan = plan_of("demo")
+    vqa = next(s for s in plan.stages.values() if isinstance(s, Vqa))
+    for seconds in (80.0, 90.0, 400.0):
+        record(store, vqa, None, "cpu", seconds * 1.0)
+    estimate = Costs(tmp_path, "cpu").of(vqa, None)
+    assert estimate.measured and estimate.seconds == pytest.approx(90, rel=0.01)
+    assert not Costs(tmp_path, "cuda").of(vqa, None).measured
+    other = dataclasses.replace(vqa, aloe=dataclasses.replace(vqa.aloe, layers=5))
+    assert not Costs(tmp_path, "cpu").of(other, None).measured
+
+
+def test_epochs_without_and_with_losses_are_told_apart(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    plan = plan_of("demo")
+    trunk = next(iter(plan.trunks.values()))
+    final = next(t.rollout.state for t in plan.targets if t.rollout.state.lossy)
+    record(store, trunk, None, "cpu", 4 * 5.0)
+    record(store, final, trunk, "cpu", 8 * 12.0)
+    costs = Costs(tmp_path, "cpu")
+    assert costs.of(final, trunk).seconds == pytest.approx(96)
+    assert costs.of(final, None).seconds == pytest.approx(20 + 96)
+
+
+def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "timings.jsonl").write_text('{"kind": "vqa", "al\n' + json.dumps({"kind": "x"}) + "\n")
+    assert not Costs(tmp_path).rates
+
+
+def test_more_devices_never_take_longer() -> None:
+    plan = plan_of("demo")
+    spans = [plan.makespan((), Costs(), n) for n in (1, 2, 3, 6, 12)]
+    assert spans == sorted(spans, reverse=True)
+    assert plan.makespan(set(plan.stages), Costs(), 2) == 0
