@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ctt.data.dataset import write_manifest
-from ctt.data.imported import Imported, Part, sha256_of
+from ctt.data.imported import Imported, Part, sha256_of, write_json
 from ctt.data.question_table import QuestionTable
 from ctt.data.settings import PROVISIONAL, SPLITS, DataSettings
 from ctt.errors import DataError
@@ -193,21 +194,17 @@ def known_hash(path: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def _known_hash(key: str, size: int, mtime_ns: int) -> str:
-    mark = [size, mtime_ns]
+def _known_hash(path: str, size: int, mtime_ns: int) -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctt" / "sha256.json"
-    try:
+    known: Any = {}
+    with suppress(OSError, ValueError):
         known = json.loads(cache.read_text(encoding="utf-8"))
-        if known[key][:2] == mark:
-            return str(known[key][2])
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
-    value = sha256_of(Path(key))
-    try:
+    known = known if isinstance(known, dict) else {}
+    entry = known.get(path)
+    if isinstance(entry, list) and len(entry) == 3 and entry[:2] == [size, mtime_ns]:
+        return str(entry[2])
+    value = sha256_of(Path(path))
+    with suppress(OSError):  # without a cache it is only slower
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({**(known if isinstance(known, dict) else {}), key: [*mark, value]}), "utf-8")
-        os.replace(temporary, cache)
-    except OSError:
-        pass  # without a cache it is only slower
+        write_json(cache, {**known, path: [size, mtime_ns, value]})
     return value

@@ -70,7 +70,7 @@ def film_of_annotation(annotation: dict[str, Any]) -> Film:
     hits = [(hit["frame_id"], *sorted(map(ids.index, hit["object_ids"]))) for hit in annotation["collision"]]
     things = [Thing(t["color"], t["material"], t["shape"]) for t in annotation["object_property"]]
     title = f"scene {annotation['scene_index']}"
-    return Film(title, things, place, np.linalg.norm(place - top, axis=-1), -angle, inside, hits)  # type: ignore[arg-type]
+    return Film(title, things, place, np.linalg.norm(place - top, axis=-1), -angle, inside, hits)
 
 
 def _seen(location: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ class Imported:
             raise DataError(f"{path} is missing; import the slots again") from None
         if stat.st_size != part.size:
             raise DataError(f"{path} has {stat.st_size} bytes instead of {part.size}; import the slots again")
-        if (full or stat.st_mtime_ns != part.mtime_ns) and sha256_of(path) != part.sha256:
+        if (full or stat.st_mtime_ns != part.mtime_ns) and sha256_of(path, again=full) != part.sha256:
             raise DataError(f"{path} is damaged: it has other bytes than were imported; import the slots again")
 
     def damage(self) -> list[str]:
@@ -122,9 +122,12 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file; read once a process while its size and time stay. Raises DataError if it cannot be read."""
+def sha256_of(path: Path, again: bool = False) -> str:
+    """Hex sha256 of a file; read once a process while its size and time stay, unless `again` says so. Raises DataError if
+    it cannot be read."""
     try:
+        if again:
+            _sha256.cache_clear()
         stat = os.stat(path)
         return _sha256(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
     except OSError as error:

@@ -180,7 +180,7 @@ class Reader:
     def name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise DataError("refused: a function's name must be text")
-        if f"{module}.{name}" not in ADMITTED:
+        if "." in name or f"{module}.{name}" not in ADMITTED:
             raise DataError(
                 f"refused: the file asks for {module}.{name}, and only numpy and torch arrays are admitted; "
                 "nothing was executed"

@@ -105,18 +105,21 @@ def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
     table = build(results(plan, store))
     folder = store.sweeps_folder(plan.sweep.name) / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, form in FILES.items():
-        path = folder / name
-        path.write_text(render(table, form), encoding="utf-8")
-        files.append(path)
-    pictures: dict[str, Callable[[], Any]] = {
+    texts = {name: render(table, form) for name, form in FILES.items()}
+    drawn = {
         "table.png": lambda: plots.table_picture(table),
         "learning_curves.png": lambda: plots.learning_curves(curves(plan, store), levels=levels(plan, store)),
     }
-    for name, draw in pictures.items() if any(row.cells for row in table.rows) else ():
-        plots.save(draw(), folder / name)
-        files.append(folder / name)
+    files = [folder / name for name in texts]
+    if any(row.cells for row in table.rows):
+        files += [folder / name for name in drawn]
+    if all(path.is_file() for path in files) and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]:
+        return table, folder, files  # the same numbers: the pictures are the same too
+    for path in files:
+        if path.name in drawn:
+            plots.save(drawn[path.name](), path)
+        else:
+            path.write_text(texts[path.name], encoding="utf-8")
     return table, folder, files
 
 

@@ -42,7 +42,9 @@ class WorldModelSettings(PredictorSettings):
         choices=("adamw", "muon"),
     )
     learning_rate: float = setting(5e-4, "AdamW's learning rate", above=0)
-    muon_rate: float = setting(0.02, "Muon's learning rate: the spectral norm of a step, about; adamw does not read it", above=0)
+    muon_rate: float = setting(
+        0.02, "Muon's learning rate: the spectral norm of a step, about; adamw does not read it", above=0
+    )
     decay_steps: int | None = setting(
         None,
         "null: the rate stays as it is; else it is divided by 1 + step / decay_steps. It depends on the steps done, "

@@ -196,6 +196,21 @@ def test_every_epoch_asks_every_question_once_in_its_own_order(tmp_path, toy) ->
     assert (orders[0] == orders[2]).all() and (orders[0] != orders[1]).any()
 
 
+def test_shares_leave_out_other_questions_each_epoch_and_mix_the_rest(tmp_path, toy) -> None:
+    dataset, rollouts = toy
+    settings = AloeSettings(**(SMALL | {"batch_size": 20, "shares": [1.0, 0.5, 0.25, 0.0]}))
+    learner = VqaLearner(settings, 0, dataset, rollouts, Job(tmp_path))
+    steps = [[learner.questions_of(epoch, step) for step in range(learner.steps)] for epoch in (0, 1)]
+    drawn = [np.concatenate(epoch) for epoch in steps]
+    for one in drawn:
+        assert len(set(one)) == len(one) == 740
+        kinds = np.bincount(learner.kinds[one], minlength=4)
+        assert abs(kinds - [600, 100, 50, 0]).max() <= 20 and kinds.sum() == 740
+    assert set(drawn[0]) != set(drawn[1])
+    options = [(learner.kinds[step] > 0).mean() for step in steps[0]]
+    assert 0.1 < np.mean(options[: len(options) // 2]) < 0.3 and 0.1 < np.mean(options[len(options) // 2 :]) < 0.3
+
+
 def test_the_schedule_is_the_published_one() -> None:
     assert rate(0, 1000, 0.1) == pytest.approx(0.01)
     assert rate(50, 1000, 0.1) == pytest.approx(0.505)

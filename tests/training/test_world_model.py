@@ -176,7 +176,14 @@ def test_micro_batches_are_the_same_training_but_for_rounding(tmp_path):
 def test_it_learns_and_says_so_beside_trivial_predictions(tmp_path, optimizer):
     data = StandIn(train=40)
     validation = run(
-        tmp_path / "job", 12, data=data, optimizer=optimizer, learning_rate=0.003, muon_rate=0.01, dropout=0.0, windows=WindowSettings()
+        tmp_path / "job",
+        12,
+        data=data,
+        optimizer=optimizer,
+        learning_rate=0.003,
+        muon_rate=0.01,
+        dropout=0.0,
+        windows=WindowSettings(),
     )["validation"]
     assert json.loads((tmp_path / "job" / "metrics.json").read_text())["validation"] == validation
     history = losses_of(tmp_path / "job")

@@ -1,0 +1,204 @@
+"""Checking question files: the real ones are right, and every kind of mistake is found where it is."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from ctt.data import check, official
+from ctt.data.check import check_file, lines, statistics, troubles
+from ctt.data.vocab import ANSWERS, CATEGORIES, QUESTION_WORDS, tokenise
+from ctt.errors import DataError
+from tests.data.official_files import scene
+from tests.shared import SHARED, needs_shared
+
+REAL = SHARED / "clevrer" / "real_questions_train.json"
+LISTS = ("unknown_words", "unknown_program_tokens", "ill_typed_programs", "errors")
+
+
+@needs_shared
+def test_every_real_question_is_right():
+    found = check_file(REAL)
+    scenes = json.loads(REAL.read_text())
+    questions = [question for entry in scenes for question in entry["questions"]]
+    assert found["scenes"] == len(scenes) and troubles(found) == 0
+    assert found["questions"] == {c: sum(q["question_type"] == c for q in questions) for c in CATEGORIES}
+    assert found["without_program"] == sum("program" not in q for q in questions) > 0
+
+
+@needs_shared
+def test_every_real_text_has_the_ids_of_the_published_vocabulary():
+    ids = json.loads((SHARED / "clevrer" / "vocab.json").read_text())
+    assert {word: i + 1 for i, word in enumerate(QUESTION_WORDS)} | {"PAD": 0} == ids["q_vocab"]
+    assert {word: i + 1 for i, word in enumerate(ANSWERS)} | {"PAD": 0} == ids["a_vocab"]
+    for entry in json.loads(REAL.read_text()):
+        for question in entry["questions"]:
+            for text in (question["question"], *(c["choice"] for c in question["choices"])):
+                assert tokenise(text) == [ids["q_vocab"][w] for w in text.lower().replace("?", "").split(" ")]
+
+
+@needs_shared
+def test_the_official_figures_are_copied_right():
+    facts = json.loads((SHARED / "clevrer" / "official_statistics.json").read_text())
+    train = facts["train"]
+    assert {s: facts[s]["videos"] for s in official.VIDEOS} == official.VIDEOS
+    assert {s: facts[s]["by_type"] for s in official.QUESTIONS} == official.QUESTIONS
+    assert train["descriptive_subtypes"] == official.SUBTYPES
+    assert train["descriptive_answers"] == official.ANSWERS
+    assert train["choices_per_mc_question"] == official.OPTIONS
+    assert train["choice_answers"] == official.VERDICTS
+    assert train["n_correct"] == official.CORRECT
+
+
+def test_the_official_figures_add_up():
+    assert sum(official.SUBTYPES.values()) == sum(official.ANSWERS.values()) == official.QUESTIONS["train"]["descriptive"]
+    for category, by_right in official.CORRECT.items():
+        assert sum(by_right.values()) == official.QUESTIONS["train"][category]
+    assert sum(int(n) * count for n, count in official.OPTIONS.items()) == sum(official.VERDICTS.values())
+    right = sum(int(n) * count for by in official.CORRECT.values() for n, count in by.items())
+    assert right == official.VERDICTS["correct"]
+    assert sum(sum(split.values()) for split in official.QUESTIONS.values()) == 305_280
+
+
+def checked(scenes, tmp_path):
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps(scenes))
+    return check_file(path)
+
+
+def test_a_sound_file(tmp_path):
+    found = checked([scene(7), scene(500), scene(3)], tmp_path)
+    assert found == {
+        "scenes": 3,
+        "questions": {"descriptive": 3, "explanatory": 0, "predictive": 3, "counterfactual": 0},
+        "without_program": 0,
+        **{name: [] for name in LISTS},
+    }
+    assert checked([scene(15_000, answered=False)], tmp_path)["without_program"] == 2
+
+
+def question(number, **change):
+    return lambda scenes: scenes[1]["questions"][number].update(change)
+
+
+def choice(**change):
+    return lambda scenes: scenes[1]["questions"][1]["choices"][1].update(change)
+
+
+WRONG = {
+    "a word": (question(0, question="How many zebras happen?"), "unknown_words", "zebras"),
+    "a word of a choice": (choice(choice="The red zebra and the cube collide"), "unknown_words", "zebra"),
+    "a token": (question(0, program=["events", "filter_zebra"]), "unknown_program_tokens", "filter_zebra"),
+    "a token that is a number": (question(0, program=["events", 5]), "unknown_program_tokens", "5"),
+    "a token of a choice": (choice(program=["objcts", "unique"]), "unknown_program_tokens", "objcts"),
+    "an argument missing": (question(0, program=["count"]), "ill_typed_programs", "scene 8, question 0: count at position 0"),
+    "a wrong type": (question(0, program=["events", "query_color"]), "ill_typed_programs", "scene 8, question 0: query_color at position 1 takes object"),
+    "values left over": (question(0, program=["events", "events", "count"]), "ill_typed_programs", "leaves 2 values"),
+    "an empty program": (question(0, program=[]), "ill_typed_programs", "leaves 0 values"),
+    "a program of another subtype": (question(0, program=["events", "objects", "filter_collision", "exist"]), "ill_typed_programs", "scene 8, question 0: a count question's program gives yes or no, not number"),
+    "a choice that gives a number": (choice(program=["objects", "count"]), "ill_typed_programs", "scene 8, question 1, choice 1: belong_to"),
+    "a question that gives events": (question(1, program=["unseen_events"]), "ill_typed_programs", "question 1, choice 0: the program leaves 2"),
+    "a program that is a text": (question(0, program="events count"), "errors", "scene 8, question 0: program must be a list"),
+    "no question_id": (lambda s: s[1]["questions"][1].pop("question_id"), "errors", "scene 8, question 1: question_id is missing"),
+    "a question_id twice": (question(1, question_id=0), "errors", "scene 8, question 0: the question_id is there twice"),
+    "an unknown type": (question(0, question_type="guess"), "errors", "scene 8, question 0: question_type must be one of"),
+    "no text": (lambda s: s[1]["questions"][0].pop("question"), "errors", "scene 8, question 0: question is missing"),
+    "a text that is a number": (question(0, question=5), "errors", "question must be a text"),
+    "an unknown answer": (question(0, answer="7"), "errors", "scene 8, question 0: '7' is not one of"),
+    "no choices": (lambda s: s[1]["questions"][1].pop("choices"), "errors", "scene 8, question 1: choices is missing"),
+    "choices that are empty": (question(1, choices=[]), "errors", "choices is empty"),
+    "an unknown verdict": (choice(answer="maybe"), "errors", "scene 8, question 1: choice 1: answer must be correct or wrong"),
+    "a choice_id twice": (choice(choice_id=0), "errors", "the choice_id 0 is there twice"),
+    "a question that is a list": (lambda s: s[1]["questions"].append([]), "errors", "scene 8, question 2: a question must be an object"),
+    "a scene that is a text": (lambda s: s.append("x"), "errors", "entry 3: a scene must be an object"),
+    "a scene without index": (lambda s: s[1].pop("scene_index"), "errors", "entry 1: a scene must be an object with a scene_index"),
+    "a scene twice": (lambda s: s.append(s[0]), "errors", "scene 7: the scene is there twice"),
+    "questions that are missing": (lambda s: s[1].pop("questions"), "errors", "scene 8: questions must be a list"),
+    "too many words": (question(0, question="What " * 21), "errors", "has 21 words, more than the 20"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_listed_once_and_where_it_is(case, tmp_path):
+    change, name, text = WRONG[case]
+    scenes = [scene(7), scene(8), scene(9)]
+    change(scenes)
+    found = checked(scenes, tmp_path)
+    assert any(text in entry for entry in found[name]), found
+    others = [other for other in LISTS if other != name]
+    assert not any(found[other] for other in others), found
+    assert len(found[name]) == (2 if "leaves 2" in text and name == "ill_typed_programs" and "choice" in text else 1)
+
+
+def test_several_mistakes_are_all_listed(tmp_path):
+    scenes = [scene(7), scene(8), scene(9)]
+    for case in ("a word", "an unknown verdict", "a token of a choice"):
+        WRONG[case][0](scenes)
+    scenes[2]["questions"][0]["program"] = ["count"]
+    found = checked(scenes, tmp_path)
+    # the tokens of a question that is malformed are not looked at; the other scenes are
+    assert found["errors"] and found["ill_typed_programs"]
+    scenes[1]["questions"][1]["choices"][1]["answer"] = "wrong"
+    found = checked(scenes, tmp_path)
+    assert found["unknown_words"] == ["zebras"] and found["unknown_program_tokens"] == ["objcts"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is not valid JSON"),
+        (b'[{"scene_index": 1', "is not valid JSON .*cut off"),
+        (b"\xff\xfe\x00", "is not valid JSON"),
+        (b'{"a": 1}', "must hold a list of scenes"),
+        (b"[" * 100_000, "is not valid JSON"),
+    ],
+)
+def test_what_is_no_question_file_is_one_error(data, message, tmp_path):
+    path = tmp_path / "q.json"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        check_file(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"q\.json is missing"):
+        check_file(tmp_path / "q.json")
+
+
+def test_statistics_are_counted(tmp_path):
+    extra = copy.deepcopy(scene(3))
+    extra["questions"].append({**copy.deepcopy(extra["questions"][1]), "question_id": 2, "question_type": "counterfactual"})
+    extra["questions"][2]["choices"] = extra["questions"][2]["choices"][:1]
+    found = statistics([scene(0), scene(1), extra])
+    assert found == {
+        "videos": 3,
+        "questions": {"descriptive": 3, "predictive": 3, "counterfactual": 1},
+        "subtypes": {"count": 3},
+        "answers": {"0": 2, "1": 1},
+        "options": {"2": 3, "1": 1},
+        "verdicts": {"correct": 3, "wrong": 4},
+        "correct": {"explanatory": {}, "predictive": {"1": 3}, "counterfactual": {"0": 1}},
+    }
+    by_name = {(line.group, line.name): line for line in lines(found, "train")}
+    line = by_name["answers", "0"]
+    assert (line.count, round(line.share, 3), round(line.official, 3)) == (2, 66.667, round(100 * 9862 / 109952, 3))
+    assert line.apart == line.share - line.official
+    assert by_name["questions a 100 videos", "predictive"].share == 100
+    assert by_name["questions a 100 videos", "predictive"].official == pytest.approx(71.79)
+    hidden = lines(statistics([scene(15_000, answered=False)]), "test")
+    assert all(line.share is None for line in hidden if line.group in ("answers", "options"))
+
+
+def test_official_counts_are_nowhere_apart_from_themselves():
+    found = {
+        "videos": official.VIDEOS["train"],
+        "questions": official.QUESTIONS["train"],
+        "subtypes": official.SUBTYPES,
+        "answers": official.ANSWERS,
+        "options": official.OPTIONS,
+        "verdicts": official.VERDICTS,
+        "correct": official.CORRECT,
+    }
+    assert all(line.apart == 0 for line in check.lines(found, "train"))
