@@ -25,7 +25,7 @@ from ctt.models.losses import Method
 from ctt.models.rollout import RolloutSettings
 from ctt.settings import Settings, check_value, digest, setting
 from ctt.tracking.settings import TrackingSettings
-from ctt.training.world_model import WorldModelSettings
+from ctt.training.settings import WorldModelSettings
 
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
 RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that say what a run computes

@@ -22,7 +22,7 @@ RADIUS = 0.22
 CORNER = RADIUS * math.sqrt(2)
 """Distance from a cube's centre to its corners: no two objects further apart than twice this ever touch."""
 SUBSTEPS = 2
-TABLE_FRICTION = {"metal": 0.2, "rubber": 0.4}
+TABLE_FRICTION = {"metal": 0.1, "rubber": 0.2}
 """Deceleration on the table, units a second squared."""
 RESTITUTION = {"metal": 0.92, "rubber": 0.68}
 """A collision's restitution is the product over the two objects."""

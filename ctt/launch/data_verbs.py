@@ -159,14 +159,14 @@ def check_data(config: Config, key: str | None, as_json: bool) -> int:
         console.print(note, highlight=False, soft_wrap=True)
     for split, found in splits.items():
         console.print(_table(split, found))
-    if levels is not None:
+    if levels:
         console.print(_blind_table(levels))
     return 0
 
 
 def _damaged(damage: list[str], as_json: bool, console: Console) -> int:
     if as_json:
-        print(json.dumps(dict(key=None, splits={}, blind=None, notes=[], damage=damage), indent=1))
+        print(json.dumps(dict(key=None, splits={}, blind={}, notes=[], damage=damage), indent=1))
     for text in damage[:-1]:
         console.print(text, highlight=False, soft_wrap=True)
     raise DataError(damage[-1])
@@ -233,14 +233,16 @@ def _table(split: str, found: dict[str, Any]) -> Table:
     return table
 
 
-def _blind_table(levels: dict[str, Any]) -> Table:
-    table = Table(title="answered without the video: the most frequent answer of the question's form, in %")
-    for column in ("", "per question", "per option"):
+def _blind_table(levels: dict[str, dict[str, Any]]) -> Table:
+    said = "the most frequent answer of the question's form; a model of the question's words"
+    table = Table(title=f"answered without the video, in %: {said}")
+    for column in ("", "form, per question", "per option", "words, per question", "per option"):
         table.add_column(column, justify="left" if not column else "right")
-    for category, value in levels["per_question"].items():
-        option = levels["per_option"][category]
-        table.add_row(category, *("–" if v is None else f"{v:.1f}" for v in (value, option)))
-    table.add_row("average", f"{levels['average']:.1f}", "")
+    for category in levels["form"]["per_question"]:
+        values = [level[per][category] for level in levels.values() for per in ("per_question", "per_option")]
+        table.add_row(category, *("–" if value is None else f"{value:.1f}" for value in values))
+    form, words = (f"{levels[name]['average']:.1f}" for name in ("form", "words"))
+    table.add_row("average", form, "", words, "")
     return table
 
 

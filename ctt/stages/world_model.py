@@ -18,7 +18,7 @@ from ctt.settings import canonical, digest
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.store import Artifact
-from ctt.training.world_model import WorldModelSettings
+from ctt.training.settings import WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,8 @@ def scene(index: int, answered: bool = True) -> dict[str, Any]:
         "question_subtype": "count",
     }
     choices: list[dict[str, Any]] = [
-        {"choice_id": i, "choice": f"The red object and the {other} collide"} for i, other in enumerate(["cube", "sphere"])
+        {"choice_id": i, "choice": f"The red object and the {other} collide"}
+        for i, other in enumerate(["cube", "sphere"])
     ]
     predictive: dict[str, Any] = {
         "question_id": 1,

@@ -53,7 +53,9 @@ def test_the_official_figures_are_copied_right():
 
 
 def test_the_official_figures_add_up():
-    assert sum(official.SUBTYPES.values()) == sum(official.ANSWERS.values()) == official.QUESTIONS["train"]["descriptive"]
+    assert (
+        sum(official.SUBTYPES.values()) == sum(official.ANSWERS.values()) == official.QUESTIONS["train"]["descriptive"]
+    )
     for category, by_right in official.CORRECT.items():
         assert sum(by_right.values()) == official.QUESTIONS["train"][category]
     assert sum(int(n) * count for n, count in official.OPTIONS.items()) == sum(official.VERDICTS.values())
@@ -93,31 +95,79 @@ WRONG = {
     "a token": (question(0, program=["events", "filter_zebra"]), "unknown_program_tokens", "filter_zebra"),
     "a token that is a number": (question(0, program=["events", 5]), "unknown_program_tokens", "5"),
     "a token of a choice": (choice(program=["objcts", "unique"]), "unknown_program_tokens", "objcts"),
-    "an argument missing": (question(0, program=["count"]), "ill_typed_programs", "scene 8, question 0: count at position 0"),
-    "a wrong type": (question(0, program=["events", "query_color"]), "ill_typed_programs", "scene 8, question 0: query_color at position 1 takes object"),
+    "an argument missing": (
+        question(0, program=["count"]),
+        "ill_typed_programs",
+        "scene 8, question 0: count at position 0",
+    ),
+    "a wrong type": (
+        question(0, program=["events", "query_color"]),
+        "ill_typed_programs",
+        "scene 8, question 0: query_color at position 1 takes object",
+    ),
     "values left over": (question(0, program=["events", "events", "count"]), "ill_typed_programs", "leaves 2 values"),
     "an empty program": (question(0, program=[]), "ill_typed_programs", "leaves 0 values"),
-    "a program of another subtype": (question(0, program=["events", "objects", "filter_collision", "exist"]), "ill_typed_programs", "scene 8, question 0: a count question's program gives yes or no, not number"),
-    "a choice that gives a number": (choice(program=["objects", "count"]), "ill_typed_programs", "scene 8, question 1, choice 1: belong_to"),
-    "a question that gives events": (question(1, program=["unseen_events"]), "ill_typed_programs", "question 1, choice 0: the program leaves 2"),
-    "a program that is a text": (question(0, program="events count"), "errors", "scene 8, question 0: program must be a list"),
-    "no question_id": (lambda s: s[1]["questions"][1].pop("question_id"), "errors", "scene 8, question 1: question_id is missing"),
-    "a question_id twice": (question(1, question_id=0), "errors", "scene 8, question 0: the question_id is there twice"),
-    "an unknown type": (question(0, question_type="guess"), "errors", "scene 8, question 0: question_type must be one of"),
+    "a program of another subtype": (
+        question(0, program=["events", "objects", "filter_collision", "exist"]),
+        "ill_typed_programs",
+        "scene 8, question 0: a count question's program gives yes or no, not number",
+    ),
+    "a choice that gives a number": (
+        choice(program=["objects", "count"]),
+        "ill_typed_programs",
+        "scene 8, question 1, choice 1: belong_to",
+    ),
+    "a question that gives events": (
+        question(1, program=["unseen_events"]),
+        "ill_typed_programs",
+        "question 1, choice 0: the program leaves 2",
+    ),
+    "a program that is a text": (
+        question(0, program="events count"),
+        "errors",
+        "scene 8, question 0: program must be a list",
+    ),
+    "no question_id": (
+        lambda s: s[1]["questions"][1].pop("question_id"),
+        "errors",
+        "scene 8, question 1: question_id is missing",
+    ),
+    "a question_id twice": (
+        question(1, question_id=0),
+        "errors",
+        "scene 8, question 0: the question_id is there twice",
+    ),
+    "an unknown type": (
+        question(0, question_type="guess"),
+        "errors",
+        "scene 8, question 0: question_type must be one of",
+    ),
     "no text": (lambda s: s[1]["questions"][0].pop("question"), "errors", "scene 8, question 0: question is missing"),
     "a text that is a number": (question(0, question=5), "errors", "question must be a text"),
     "an unknown answer": (question(0, answer="7"), "errors", "scene 8, question 0: '7' is not one of"),
     "no choices": (lambda s: s[1]["questions"][1].pop("choices"), "errors", "scene 8, question 1: choices is missing"),
     "choices that are empty": (question(1, choices=[]), "errors", "choices is empty"),
-    "an unknown verdict": (choice(answer="maybe"), "errors", "scene 8, question 1: choice 1: answer must be correct or wrong"),
+    "an unknown verdict": (
+        choice(answer="maybe"),
+        "errors",
+        "scene 8, question 1: choice 1: answer must be correct or wrong",
+    ),
     "a choice_id twice": (choice(choice_id=0), "errors", "the choice_id 0 is there twice"),
-    "a question that is a list": (lambda s: s[1]["questions"].append([]), "errors", "scene 8, question 2: a question must be an object"),
+    "a question that is a list": (
+        lambda s: s[1]["questions"].append([]),
+        "errors",
+        "scene 8, question 2: a question must be an object",
+    ),
     "a scene that is a text": (lambda s: s.append("x"), "errors", "entry 3: a scene must be an object"),
-    "a scene without index": (lambda s: s[1].pop("scene_index"), "errors", "entry 1: a scene must be an object with a scene_index"),
+    "a scene without index": (
+        lambda s: s[1].pop("scene_index"),
+        "errors",
+        "entry 1: a scene must be an object with a scene_index",
+    ),
     "a scene twice": (lambda s: s.append(s[0]), "errors", "scene 7: the scene is there twice"),
     "questions that are missing": (lambda s: s[1].pop("questions"), "errors", "scene 8: questions must be a list"),
     "too many words": (question(0, question="What " * 21), "errors", "has 21 words, more than the 20"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -169,7 +219,9 @@ def test_a_missing_file(tmp_path):
 
 def test_statistics_are_counted(tmp_path):
     extra = copy.deepcopy(scene(3))
-    extra["questions"].append({**copy.deepcopy(extra["questions"][1]), "question_id": 2, "question_type": "counterfactual"})
+    extra["questions"].append(
+        {**copy.deepcopy(extra["questions"][1]), "question_id": 2, "question_type": "counterfactual"}
+    )
     extra["questions"][2]["choices"] = extra["questions"][2]["choices"][:1]
     found = statistics([scene(0), scene(1), extra])
     assert found == {

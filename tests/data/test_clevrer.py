@@ -225,7 +225,10 @@ def broken(tmp_path, name, change):
         (lambda scenes: scenes.append(scene(3)), r"train.json, scene 3: there is no video of this scene"),
         (lambda scenes: scenes.append(scene(2)), r"train.json, scene 2: the scene is there twice"),
         (lambda scenes: scenes[1].pop("questions"), r"train.json, scene 1: questions is missing"),
-        (lambda scenes: scenes[1]["questions"][0].update(answer="7"), r"train.json, scene 1, question 0: '7' is not one"),
+        (
+            lambda scenes: scenes[1]["questions"][0].update(answer="7"),
+            r"train.json, scene 1, question 0: '7' is not one",
+        ),
         (lambda scenes: scenes[1]["questions"][0].update(question="Why?"), "the word 'why' is not in CLEVRER's"),
         (lambda scenes: scenes.append(5), r"train.json, entry 3: a scene must be an object"),
     ],

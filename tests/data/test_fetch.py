@@ -34,7 +34,7 @@ class Server:
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # noqa: N802
+            def do_GET(self):
                 outer.answer(self)
 
             def log_message(self, *_):
@@ -184,7 +184,9 @@ def test_the_hosts_own_checksum_is_taken_through_the_redirect(server, tmp_path, 
     server.linked = SHA
     checked = []
     real = fetching._check
-    monkeypatch.setattr(fetching, "_check", lambda wanted, part, source: (checked.append(source.sha256), real(wanted, part, source)))
+    monkeypatch.setattr(
+        fetching, "_check", lambda wanted, part, source: (checked.append(source.sha256), real(wanted, part, source))
+    )
     server.break_after = [1_000_000]
     assert get(server, tmp_path / "f") == "fetched"
     assert checked == [SHA] and (tmp_path / "f").read_bytes() == BODY
@@ -251,7 +253,10 @@ def test_what_there_is_to_fetch(tmp_path):
     settings = FetchSettings(
         str(tmp_path), "http://h/v.pkl", "http://h/s.pkl", "http://h/q/{split}.json", "http://h/a/{split}.zip"
     )
-    urls = {kind: [(d.url, d.path.relative_to(tmp_path).as_posix()) for d in downloads(settings, kind)] for kind in fetching.KINDS}
+    urls = {
+        kind: [(d.url, d.path.relative_to(tmp_path).as_posix()) for d in downloads(settings, kind)]
+        for kind in fetching.KINDS
+    }
     assert urls == {
         "slots": [("http://h/v.pkl", "clevrer_videosaur_slots.pkl")],
         "questions": [(f"http://h/q/{s}.json", f"questions/{s}.json") for s in ("train", "validation", "test")],

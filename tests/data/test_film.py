@@ -36,7 +36,9 @@ def test_the_animation_shows_every_object_where_it_is(tmp_path):
             for k, thing in enumerate(scene.things):
                 place = film.place[frame, k] + np.array([0.55, 0]) * film.radius[frame, k]
                 alone = all(
-                    np.linalg.norm(film.place[frame, k] - film.place[frame, j]) > 45 for j in range(len(scene.things)) if j != k
+                    np.linalg.norm(film.place[frame, k] - film.place[frame, j]) > 45
+                    for j in range(len(scene.things))
+                    if j != k
                 )
                 if scene.inside[frame, k] and alone and thing.shape != "cylinder":
                     painted = np.array(ImageColor.getrgb(PAINT[thing.color]))

@@ -165,25 +165,53 @@ def nan(frames):
     return np.where(np.arange(128)[:, None, None] == 77, np.float32(np.nan), frames)
 
 
+EMPTY = np.zeros((128, 7, 128), np.float32)
 WRONG = {
-    "double precision": (changed("val", "video_10001.mp4", lambda a: a.astype(float)), "split val, video video_10001.mp4: must be float32, not float64"),
+    "double precision": (
+        changed("val", "video_10001.mp4", lambda a: a.astype(float)),
+        "split val, video video_10001.mp4: must be float32, not float64",
+    ),
     "whole numbers": (changed("val", "video_10001.mp4", lambda a: a.astype(np.int32)), "must be float32, not int32"),
-    "fewer frames": (changed("train", "1_pixels.mp4", lambda a: a[:100]), r"split train, video 1_pixels.mp4: must have the shape .*, not \(100, 7, 128\)"),
-    "other slots": (changed("train", "1_pixels.mp4", lambda a: a[:, :6].copy()), r"video 1_pixels.mp4: must have .*not \(128, 6, 128\)"),
-    "no frames axis": (changed("train", "1_pixels.mp4", lambda a: a[0]), r"video 1_pixels.mp4: must have .*not \(7, 128\)"),
-    "NaN": (changed("val", "video_10001.mp4", nan), "split validation, video video_10001.mp4: frame 77, slot 0 is not finite"),
-    "infinite": (changed("train", "2_pixels.mp4", lambda a: a + np.float32(np.inf)), "split train, video 2_pixels.mp4: frame 0, slot 0 is not finite"),
+    "fewer frames": (
+        changed("train", "1_pixels.mp4", lambda a: a[:100]),
+        r"split train, video 1_pixels.mp4: must have the shape .*, not \(100, 7, 128\)",
+    ),
+    "other slots": (
+        changed("train", "1_pixels.mp4", lambda a: a[:, :6].copy()),
+        r"video 1_pixels.mp4: must have .*not \(128, 6, 128\)",
+    ),
+    "no frames axis": (
+        changed("train", "1_pixels.mp4", lambda a: a[0]),
+        r"video 1_pixels.mp4: must have .*not \(7, 128\)",
+    ),
+    "NaN": (
+        changed("val", "video_10001.mp4", nan),
+        "split validation, video video_10001.mp4: frame 77, slot 0 is not finite",
+    ),
+    "infinite": (
+        changed("train", "2_pixels.mp4", lambda a: a + np.float32(np.inf)),
+        "split train, video 2_pixels.mp4: frame 0, slot 0 is not finite",
+    ),
     "a text": (changed("train", "1_pixels.mp4", "x"), "split train, video 1_pixels.mp4: must be an array, not str"),
-    "one rollout": (changed("train", "1_pixels.mp4", np.zeros((160, 7, 128), np.float32)), "video 1_pixels.mp4: has 160 frames, others have 128"),
-    "a video twice": (changed("train", "video_00001.mp4", np.zeros((128, 7, 128), np.float32)), "split train: video 1 is there twice, as 1_pixels.mp4 and as video_00001.mp4"),
-    "a video missing": (lambda tree: tree["train"].pop("1_pixels.mp4"), "split train: 1 videos are missing between 0 and 3: 1"),
-    "a stray name": (changed("train", "readme.txt", np.zeros((128, 7, 128), np.float32)), "split train: 'readme.txt' is no video's name"),
-    "a huge number": (changed("train", "99999999_pixels.mp4", np.zeros((128, 7, 128), np.float32)), "is no video's name"),
+    "one rollout": (
+        changed("train", "1_pixels.mp4", np.zeros((160, 7, 128), np.float32)),
+        "video 1_pixels.mp4: has 160 frames, others have 128",
+    ),
+    "a video twice": (
+        changed("train", "video_00001.mp4", EMPTY),
+        "split train: video 1 is there twice, as 1_pixels.mp4 and as video_00001.mp4",
+    ),
+    "a video missing": (
+        lambda tree: tree["train"].pop("1_pixels.mp4"),
+        "split train: 1 videos are missing between 0 and 3: 1",
+    ),
+    "a stray name": (changed("train", "readme.txt", EMPTY), "split train: 'readme.txt' is no video's name"),
+    "a huge number": (changed("train", "99999999_pixels.mp4", EMPTY), "is no video's name"),
     "a stray split": (lambda tree: tree.update(dev={}), "'dev' is no split"),
     "a split twice": (lambda tree: tree.update(validation=dict(tree["val"])), "split validation is there twice"),
     "an empty split": (lambda tree: tree.update(test={}), "split test: must hold a dict of videos, not nothing"),
     "a split that is a list": (lambda tree: tree.update(test=[1]), "split test: must hold a dict of videos, not list"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -209,7 +237,7 @@ def test_a_source_cut_off_is_refused_before_anything_is_written(size, tmp_path):
 
 
 def test_a_bare_array_is_no_slots_file(tmp_path):
-    source = write_pickle(tmp_path / "s.pkl", np.zeros((128, 7, 128), np.float32))
+    source = write_pickle(tmp_path / "s.pkl", EMPTY)
     with pytest.raises(DataError, match="must hold a dict of splits, not Array"):
         import_slots(source, tmp_path / "s")
 
@@ -306,6 +334,6 @@ def test_a_source_that_changes_meanwhile_is_noticed(tmp_path):
 
 
 def test_nothing_of_the_pickle_is_trusted_for_names(tmp_path):
-    tree = {"train": {"../../0_pixels.mp4": np.zeros((128, 7, 128), np.float32)}}
+    tree = {"train": {"../../0_pixels.mp4": EMPTY}}
     with pytest.raises(DataError, match="is no video's name"):
         import_slots(write_pickle(tmp_path / "s.pkl", pickle.loads(pickle.dumps(tree))), tmp_path / "s")

@@ -125,7 +125,9 @@ FLOAT = named("numpy", "dtype") + with_tuple(text("f4"), b"\x89", b"\x88") + b"R
 FLOAT += with_tuple(b"K\x03", text("<"), b"NNN", b"J\xff\xff\xff\xff" * 2, b"K\x00") + b"b"
 
 
-def state(shape: bytes = b"K\x01\x85", kind: bytes = FLOAT, data: bytes = b"C\x04abcd", order: bytes = b"\x89") -> bytes:
+def state(
+    shape: bytes = b"K\x01\x85", kind: bytes = FLOAT, data: bytes = b"C\x04abcd", order: bytes = b"\x89"
+) -> bytes:
     return with_tuple(b"K\x01", shape, kind, order, data)
 
 
@@ -160,7 +162,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "import": (pickle.dumps(Calls(__import__, "os")), "asks for builtins.__import__"),
     "a name with dots": (named("numpy", "core.multiarray._reconstruct") + b")R.", "asks for numpy.core.multiarray"),
     "a name through a module": (named("numpy.core.multiarray", "os.system") + text("x") + b"\x85R.", "os.system"),
-    "a name in two halves": (named("numpy._core", "multiarray._reconstruct") + b"0N.", "asks for numpy._core.multiarray"),
+    "a name in two halves": (
+        named("numpy._core", "multiarray._reconstruct") + b"0N.",
+        "asks for numpy._core.multiarray",
+    ),
     "a name that is a number": (b"\x80\x04" + text("os") + b"K\x01\x93.", "must be text"),
     "a name that is an array": (bare(state(), then=b"b" + text("x") + b"\x93."), "must be text"),
     "a class as function": (named("numpy", "ndarray") + b"K\x02\x85\x85R.", "numpy.ndarray must not be called"),
@@ -203,7 +208,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "an empty stack": (b"\x80\x020.", "not there"),
     "a mark that is not there": (b"\x80\x02t.", "not there"),
     "values left over": (b"\x80\x02NN.", "left over"),
-    "a huge byte string": (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"x.", "1152921504606846976 bytes are announced"),
+    "a huge byte string": (
+        b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"x.",
+        "1152921504606846976 bytes are announced",
+    ),
     "a huge text": (b"\x80\x04\x8d" + struct.pack("<Q", (1 << 64) - 1) + b"x.", "are announced"),
     "a huge frame": (b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"N.", "are announced"),
     "a huge number": (b"\x80\x02\x8b" + struct.pack("<i", 1 << 30) + b"\x00.", "a number of"),

@@ -119,7 +119,9 @@ def test_check_of_a_synthetic_set(ctt):
     code, out, _ = ctt("data", "check", *MINI, "--json")
     found = json.loads(out)
     assert code == 0 and found["splits"]["validation"]["videos"] == 2 and found["damage"] == []
-    assert set(found["blind"]["per_question"]) == {"descriptive", "explanatory", "predictive", "counterfactual"}
+    for level in ("form", "words"):
+        four = {"descriptive", "explanatory", "predictive", "counterfactual"}
+        assert set(found["blind"][level]["per_question"]) == four
     key = found["key"]
     assert ctt("data", "check", key[:10])[1].startswith(f"data {key}")
     slots = next(Path("store").glob(f"artifacts/*/{key}/slots_train.npy"))
