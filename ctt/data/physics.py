@@ -22,9 +22,9 @@ RADIUS = 0.22
 CORNER = RADIUS * math.sqrt(2)
 """Distance from a cube's centre to its corners: no two objects further apart than twice this ever touch."""
 SUBSTEPS = 2
-TABLE_FRICTION = {"metal": 0.1, "rubber": 0.2}
+TABLE_FRICTION = {"metal": 0.05, "rubber": 0.1}
 """Deceleration on the table, units a second squared."""
-RESTITUTION = {"metal": 0.92, "rubber": 0.68}
+RESTITUTION = {"metal": 0.97, "rubber": 0.88}
 """A collision's restitution is the product over the two objects."""
 SIDE_FRICTION = {"metal": 0.3, "rubber": 0.75}
 """Likewise for the friction between two objects that touch."""

@@ -47,8 +47,10 @@ MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
 class Balancer:
     """Chooses the questions of one scene after the other. One Balancer per split."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, density: int = 1) -> None:
+        """density: how many times CLEVRER's eleven descriptive questions a scene is asked."""
         self._seed = seed
+        self._density = density
         self._shares = {counted: Shares(targets) for counted, targets in SHARES.items()}
         self._joint = {group: Shares(joint(group)) for group in GROUPS}
         self._words: dict[tuple[str, str | None], Shares] = {}
@@ -79,7 +81,7 @@ class Balancer:
         chosen: list[dict[str, Any]] = []
         for group, wanted in GROUPS.items():
             taken: set[tuple[str, ...]] = set()
-            for _ in range(wanted):
+            for _ in range(wanted * self._density):
                 picked = self._pick(group, cells[group], taken, draw)
                 if picked is None:
                     break

@@ -46,6 +46,14 @@ class DataSettings(Settings):
     swap_probability: float = setting(
         0.0, "share of videos in which two slots trade their objects at some frame", minimum=0.0, maximum=1.0
     )
+    density: int = setting(
+        1,
+        "how many times CLEVRER's eleven descriptive questions a training video is asked: with few videos, more questions "
+        "about each teach more than more passes over the same ones; validation always has eleven",
+        minimum=1,
+        maximum=8,
+        old=1,
+    )
     annotations: bool = setting(False, "also write official annotation files, one zip a split")
     workers: int = setting(2, "processes that simulate", minimum=1, key=False)
     slots_file: str | None = setting(None, "clevrer: the imported slots", key=False)

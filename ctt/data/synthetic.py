@@ -173,7 +173,7 @@ class _Writer:
     """Chooses a split's questions and writes them, and the annotations, as they come: video after video."""
 
     def __init__(self, settings: DataSettings, folder: Path, split: str, first_scene: int) -> None:
-        self._balancer = Balancer(settings.seed)
+        self._balancer = Balancer(settings.seed, settings.density if split == "train" else 1)
         self._split, self._next = split, first_scene
         self._questions = open(folder / f"questions_{split}.json", "w", encoding="utf-8")  # noqa: SIM115
         self._lead = "["

@@ -69,6 +69,14 @@ class AloeSettings(Settings):
     warmup: float = setting(
         0.1, "share of the schedule that warms up from a hundredth of the peak", minimum=0, maximum=1
     )
+    average: float | None = setting(
+        None,
+        "decay per step of an exponential moving average of the weights, which answers the questions; null (published): "
+        "the last weights",
+        above=0,
+        maximum=0.99999,
+        old=None,
+    )
     option_weight: float = setting(1.0, "weight of the multiple-choice loss beside the descriptive one's 1", minimum=0)
     precision: str = setting("fp32", "fp32 or bf16 (autocast)", choices=("fp32", "bf16"))
     compile: bool = setting(False, "torch.compile the encoder")

@@ -52,6 +52,14 @@ class WorldModelSettings(PredictorSettings):
         minimum=1,
     )
     weight_decay: float = setting(0.01, "decoupled weight decay", minimum=0)
+    average: float | None = setting(
+        None,
+        "decay per step of an exponential moving average of the weights, which rollout and validation then use; null "
+        "(published): the last weights, with the noise of the last steps",
+        above=0,
+        maximum=0.99999,
+        old=None,
+    )
     precision: str = setting(
         "fp32", "fp32, or bf16: matrix products in bfloat16, weights and sums in float32", choices=("fp32", "bf16")
     )

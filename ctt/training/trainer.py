@@ -9,8 +9,9 @@ How to train something with it:
    A learning-rate schedule is a function of (epoch, step) too: `schedule(epoch, step)` sets the groups' rates.
 2. Call `train_segment(learner, seed=…, start=FOLDER or None, epoch_start=…, epoch_end=…, job=…)`.
 
-A state folder holds `model.safetensors` (the model's state_dict), `optimizer.safetensors` (moments, named
-`optimizer/parameter/moment`) and `state.json` ({"epoch", "step", "sums", "count"}). While it trains, the three lie in
+A state folder holds `model.safetensors` (the model's state_dict: the average of its weights over the last steps where the
+learner keeps one, and then `weights.safetensors` holds the weights themselves), `optimizer.safetensors` (moments, named
+`optimizer/parameter/moment`) and `state.json` ({"epoch", "step", "sums", "count"}). While it trains, these lie in
 `checkpoint/NNN/` of the job's folder, written every `CHECKPOINT_SECONDS` and when the job is asked to stop; a later
 call with that folder continues there. Stopped and continued, forked at an epoch's end, or in one go: the same bytes
 (same numerics: device, threads, instruction set, torch build).
@@ -44,6 +45,7 @@ from ctt.errors import Diverged, StoreError
 from ctt.job import Job
 
 MODEL, OPTIMIZER, STATE, CHECKPOINT = "model.safetensors", "optimizer.safetensors", "state.json", "checkpoint"
+WEIGHTS = "weights.safetensors"
 CHECKPOINT_SECONDS = 30.0
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -66,6 +68,34 @@ class Learner:
     optimizers: list[torch.optim.Optimizer]
     steps: int
     precision: str = "fp32"
+    average: float | None = None
+    """Decay per step of an exponential moving average of the weights, which validation and readers then use."""
+    averaged: dict[str, Tensor] | None = None
+    """That average, by parameter name; the trainer keeps it."""
+
+    def follow(self, done: int) -> None:
+        """Moves the average on after step number `done` (from 0); the first steps weigh more, so that it is no relic of them."""
+        if self.average is None:
+            return
+        decay = min(self.average, (1 + done) / (10 + done))
+        weights = {name: value.detach() for name, value in self.model.state_dict().items()}
+        if self.averaged is None:
+            self.averaged = {name: value.clone() for name, value in weights.items()}
+        for name, value in weights.items():
+            self.averaged[name].lerp_(value, 1 - decay)
+
+    @contextlib.contextmanager
+    def as_read(self) -> Iterator[None]:
+        """Meanwhile the model is what readers of the state will get: the averaged one, where there is an average."""
+        if self.averaged is None:
+            yield
+            return
+        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.averaged)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(weights)
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
         """Leaves the gradients of step `step` of epoch `epoch` (both from 0) in `.grad` (they are None on entry).
@@ -156,6 +186,7 @@ class _Segment(lightning.LightningModule):
             self._check(step)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             optimizer.step()
+        self.learner.follow(self.epoch * self.learner.steps + step)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = int(batch) + 1
@@ -167,7 +198,7 @@ class _Segment(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._check(self.learner.steps - 1)
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.learner.as_read():
             validation = self.learner.validate(self.epoch)
         self.model.train()
         self.last = {name: float(value) / self.count for name, value in self.sums.items()} | validation
@@ -219,10 +250,16 @@ def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
         for key, value in state.items()
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in learner.model.state_dict().items()}
-    save_file(weights, folder / MODEL)
+    files = [MODEL, OPTIMIZER, STATE]
+    if learner.averaged is None:
+        save_file(weights, folder / MODEL)
+    else:
+        save_file({name: value.cpu().contiguous() for name, value in learner.averaged.items()}, folder / MODEL)
+        save_file(weights, folder / WEIGHTS)
+        files.append(WEIGHTS)
     save_file(moments, folder / OPTIMIZER)
     (folder / STATE).write_text(json.dumps(at, sort_keys=True), encoding="utf-8")
-    for name in (MODEL, OPTIMIZER, STATE):
+    for name in files:
         with open(folder / name, "rb") as file:
             os.fsync(file.fileno())
 
@@ -231,7 +268,12 @@ def load_state(folder: Path, learner: Learner) -> dict[str, Any]:
     """Puts a saved state into the learner's model and optimizers; returns its `state.json`."""
     try:
         at = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        learner.model.load_state_dict(load_weights(folder / MODEL))
+        weights = load_weights(folder / MODEL)
+        if learner.average is not None:
+            device = next(learner.model.parameters()).device
+            learner.averaged = {name: value.to(device) for name, value in weights.items()}
+            weights = load_weights(folder / WEIGHTS)
+        learner.model.load_state_dict(weights)
         moments = load_weights(folder / OPTIMIZER)
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"{folder} does not hold a training state of this model: {error}") from error

@@ -143,6 +143,7 @@ class VqaLearner(Learner):
         if settings.compile:
             self.model.transformer_model.transformer_encoder.compile(dynamic=True)
         self.optimizers = make_optimizers(self.model, settings)
+        self.average = settings.average
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.kinds = self.train_split.category[self.train_split.first]
         self.drawn = np.round(np.bincount(self.kinds, minlength=4) * np.array(settings.shares)).astype(np.int64)

@@ -58,6 +58,7 @@ class WorldModelLearner(Learner):
         if settings.compile:
             self.model.compile()
         self.optimizers = optimizers_for(self.model, settings)
+        self.average = settings.average
         self.validation = Validation(settings, dataset.split("validation"))
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
@@ -205,8 +206,8 @@ def train(
         learner = WorldModelLearner(settings, method, num_masked_slots, seed, dataset, job.device)
         train_segment(learner, seed=seed, start=start, epoch_start=epoch_start, epoch_end=epoch_end, job=job)
         learner.model.eval()
-        metrics = {
-            "validation": learner.validation.errors(learner.predictor, learner.device) | learner.validation.trivial()
-        }
+        with learner.as_read():
+            errors = learner.validation.errors(learner.predictor, learner.device)
+        metrics = {"validation": errors | learner.validation.trivial()}
     (job.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics
