@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check learned bench faults slurm-up slurm-down slurm-test clean
+.PHONY: help demo test check learned faults slurm-up slurm-down slurm-test clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -20,7 +20,7 @@ demo: $(STAMP) ## run the sweep `demo` on two cores and print its table (minutes
 	@echo "MLflow: $(BIN)/ctt ui    the table again: $(BIN)/ctt report demo"
 
 test: $(STAMP) check ## everything that is tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 check: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -30,9 +30,6 @@ check: $(STAMP) ## ruff and mypy
 learned: $(STAMP) ## run the demo if need be, and check what it has learnt
 	$(BIN)/ctt sweep demo launch=local > /dev/null
 	$(BIN)/python -m tests.learned
-
-bench: $(STAMP) ## speed-ups, as ratios measured in one run, into bench.json
-	$(BIN)/python -m tests.benchmarks
 
 faults: $(STAMP) ## the long fault-injection runs of store and jobs
 	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults

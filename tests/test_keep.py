@@ -14,7 +14,15 @@ from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 
-PROVENANCE = {"began": 0.0, "ended": 1.0, "host": "h", "numerics": "n", "git": "g", "python": "3", "packages": {"torch": "2"}}
+PROVENANCE = {
+    "began": 0.0,
+    "ended": 1.0,
+    "host": "h",
+    "numerics": "n",
+    "git": "g",
+    "python": "3",
+    "packages": {"torch": "2"},
+}
 
 
 def put(store: Store, stage: Stage) -> None:
@@ -78,7 +86,13 @@ def test_artifacts_are_found_by_key_prefix_and_run(filled) -> None:
     store, plan = filled
     record.write(plan, store)
     key = plan.targets[0].key
-    assert find(store, key) == find(store, key[:10]) == find(store, "demo/baseline seed=0") == find(store, "baseline seed=0") == key
+    assert (
+        find(store, key)
+        == find(store, key[:10])
+        == find(store, "demo/baseline seed=0")
+        == find(store, "baseline seed=0")
+        == key
+    )
     for wrong in ("ffffffffff", "nothing seed=0"):
         with pytest.raises(UsageError, match="artifacts of|names no runs"):
             find(store, wrong)

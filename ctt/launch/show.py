@@ -113,7 +113,10 @@ def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
     files = [folder / name for name in texts]
     if any(row.cells for row in table.rows):
         files += [folder / name for name in drawn]
-    if all(path.is_file() for path in files) and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]:
+    if (
+        all(path.is_file() for path in files)
+        and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]
+    ):
         return table, folder, files  # the same numbers: the pictures are the same too
     for path in files:
         if path.name in drawn:

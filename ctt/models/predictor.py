@@ -111,7 +111,7 @@ class Transformer(nn.Module):
             attention, feed_forward = layer.children()
             norm, widen, activate, _, narrow = feed_forward.children()
             wanted = rows if number == last else None
-            reader = None if read is None else (lambda w, k, n=number: read(n, w, k))  # type: ignore[misc]
+            reader = None if read is None else (lambda w, k, n=number: read(n, w, k))
             mixed = attention(x, wanted, drop, reader)
             x = (x if wanted is None else take(x, wanted)) + mixed
             hidden = activate(widen(norm(x)))

@@ -269,7 +269,7 @@ def load_state(folder: Path, learner: Learner) -> dict[str, Any]:
     try:
         at = json.loads((folder / STATE).read_text(encoding="utf-8"))
         weights = load_weights(folder / MODEL)
-        if learner.average is not None:
+        if (folder / WEIGHTS).exists():
             device = next(learner.model.parameters()).device
             learner.averaged = {name: value.to(device) for name, value in weights.items()}
             weights = load_weights(folder / WEIGHTS)

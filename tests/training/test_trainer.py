@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ctt import job as job_module
 from ctt.errors import Diverged, Interrupted, StoreError
 from ctt.job import Job, read_metrics
 from ctt.training import trainer
-from ctt.training.trainer import MODEL, OPTIMIZER, STATE, Learner, derive, generator, train_segment
+from ctt.training.trainer import MODEL, OPTIMIZER, STATE, WEIGHTS, Learner, derive, generator, train_segment
 
 STEPS = 5
 
@@ -22,7 +23,8 @@ STEPS = 5
 class Toy(Learner):
     """Fits x with dropout from the global generator; `hook(epoch, step)` runs in every step."""
 
-    def __init__(self, hook=lambda epoch, step: None, kind=torch.optim.AdamW) -> None:
+    def __init__(self, hook=lambda epoch, step: None, kind=torch.optim.AdamW, average=None) -> None:
+        self.average = average
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.3), nn.Linear(6, 4))
         self.optimizers = [kind([p for p in self.model.parameters() if p.ndim == 2], lr=0.01)]
@@ -46,7 +48,8 @@ def run(folder: Path, end: int, *, begin: int = 0, start: Path | None = None, se
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (MODEL, OPTIMIZER, STATE)}
+    names = (MODEL, OPTIMIZER, STATE, WEIGHTS) if (folder / WEIGHTS).exists() else (MODEL, OPTIMIZER, STATE)
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def metrics_of(folder: Path) -> list[dict]:
@@ -61,15 +64,43 @@ def stop(monkeypatch):
     job_module._stop.clear()
 
 
+@pytest.mark.parametrize("average", [None, 0.9])
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Muon])
-def test_forked_at_any_epoch_is_uninterrupted(tmp_path, kind):
-    run(tmp_path / "whole", 3, kind=kind)
+def test_forked_at_any_epoch_is_uninterrupted(tmp_path, kind, average):
+    run(tmp_path / "whole", 3, kind=kind, average=average)
     for fork in range(4):
-        run(tmp_path / f"first{fork}", fork, kind=kind)
-        run(tmp_path / f"rest{fork}", 3, begin=fork, start=tmp_path / f"first{fork}", kind=kind)
+        run(tmp_path / f"first{fork}", fork, kind=kind, average=average)
+        rest = tmp_path / f"rest{fork}"
+        run(rest, 3, begin=fork, start=tmp_path / f"first{fork}", kind=kind, average=average)
         assert bytes_of(tmp_path / f"rest{fork}") == bytes_of(tmp_path / "whole")
     assert metrics_of(tmp_path / "first1") + metrics_of(tmp_path / "rest1") == metrics_of(tmp_path / "whole")
     assert bytes_of(tmp_path / "first1") != bytes_of(tmp_path / "whole")
+
+
+def test_the_average_is_the_one_computed_by_hand_and_what_readers_and_validation_get(tmp_path):
+    """w̄ ← d·w̄ + (1 − d)·w with d = min(0.9, (1 + n) / (10 + n)), from the weights after every step, in float64."""
+    seen = []
+
+    class Watching(Toy):
+        def follow(self, done):
+            seen.append({name: value.detach().double().clone() for name, value in self.model.state_dict().items()})
+            super().follow(done)
+
+        def validate(self, epoch):
+            return {"first": float(self.model.state_dict()["0.bias"][0])}
+
+    (tmp_path / "a").mkdir()
+    learner = Watching(average=0.9)
+    last = train_segment(learner, seed=1, start=None, epoch_start=0, epoch_end=3, job=Job(tmp_path / "a"))
+    expected = dict(seen[0])
+    for done, weights in enumerate(seen):
+        decay = min(0.9, (1 + done) / (10 + done))
+        expected = {name: decay * value + (1 - decay) * weights[name] for name, value in expected.items()}
+    read, kept = load_file(tmp_path / "a" / MODEL), load_file(tmp_path / "a" / WEIGHTS)
+    for name, value in expected.items():
+        assert torch.allclose(read[name].double(), value, rtol=1e-5, atol=1e-7)
+        assert torch.equal(kept[name].double(), seen[-1][name])
+    assert len(seen) == 3 * STEPS and last["first"] == pytest.approx(float(expected["0.bias"][0]), rel=1e-5)
 
 
 def test_another_seed_is_another_training(tmp_path):
