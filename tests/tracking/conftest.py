@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -19,3 +20,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, empty_database: Path) -> Path:
     return shutil.copytree(empty_database, tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def audible() -> None:
+    """Libraries that configure logging for their own command lines silence loggers that exist by then; not here."""
+    logging.getLogger("ctt.tracking").disabled = False
