@@ -163,6 +163,10 @@ def hydra(words: Sequence[str]) -> int:
             checked.append(word)
         skip = word in flags_with_value
     _checked(checked)
+    if "-m" in words or "--multirun" in words:
+        from ctt.sweep import read_overrides
+
+        read_overrides(checked)
     register()
     before = sys.argv
     sys.argv = ["ctt", *words]

@@ -189,7 +189,8 @@ class _CommandLine:
     seeds: list[int] | None = None
 
 
-def _command_line(overrides: Sequence[str]) -> _CommandLine:
+def read_overrides(overrides: Sequence[str]) -> _CommandLine:
+    """Sorts a command line's overrides. Raises SweepError, or SettingError for an unknown name."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override, QuotedString
     from hydra.errors import HydraException
@@ -274,7 +275,7 @@ class _Composer:
 
 def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
     """The runs of a sweep file and a command line. Raises SweepError or SettingError, naming file and key, before any work."""
-    file, line = read(name), _command_line(overrides)
+    file, line = read(name), read_overrides(overrides)
     name_override = line.single.pop("name", None)
     line.single.pop("sweep", None)
     groups = {**file.groups, **line.groups}

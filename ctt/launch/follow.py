@@ -40,12 +40,13 @@ def standing(store: Store, stage: Stage) -> Standing:
     """Reads one or two small files, whatever the size of the store."""
     if store.has(stage.key):
         return Standing("done", 1.0)
+    failures = store.failures(stage.key)
     with contextlib.suppress(OSError, ValueError):
         progress = read_progress(store, stage.key)
-        if time.time() - progress["updated"] < STALE_SECONDS:
+        at_work = not failures or progress["updated"] > failures[-1]["time"]
+        if at_work and time.time() - progress["updated"] < STALE_SECONDS:
             share = progress["done"] / max(progress["total"], 1e-9)
             return Standing("running", min(share, 1.0), progress["rate"], progress["unit"])
-    failures = store.failures(stage.key)
     if failures:
         return Standing("failed", message=f"{failures[-1]['failure']}: {failures[-1]['message']}")
     return Standing("waiting")
