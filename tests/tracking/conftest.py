@@ -25,4 +25,6 @@ def store(tmp_path: Path, empty_database: Path) -> Path:
 @pytest.fixture(autouse=True)
 def audible() -> None:
     """Libraries that configure logging for their own command lines silence loggers that exist by then; not here."""
-    logging.getLogger("ctt.tracking").disabled = False
+    log = logging.getLogger("ctt.tracking")
+    log.disabled, log.propagate = False, True
+    log.setLevel(logging.WARNING)
