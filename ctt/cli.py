@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report_errors(action: Callable[[], int | None]) -> int:
     """Runs `action`; an error of ctt's becomes one line on stderr and an exit code."""
     try:
-        return action() or 0
+        code = action() or 0
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the exit code is set
+        return code
     except UsageError as error:
         print(f"ctt: {error}", file=sys.stderr)
         return 2
@@ -53,8 +57,13 @@ def report_errors(action: Callable[[], int | None]) -> int:
         print("\nctt: interrupted; finished stages are kept, the same command continues", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered has no reader any more
         return 0
+    except OSError as error:
+        print(f"ctt: {error}", file=sys.stderr)
+        if error.errno == errno.ENOSPC:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

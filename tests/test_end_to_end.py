@@ -174,3 +174,15 @@ def test_hydras_own_flags_work(tmp_path: Path) -> None:
     shown = ctt(tmp_path / "store", "run", "data=mini", "world_model=mini", "--cfg", "job").stdout
     assert "ctt_inv_weight: 0.0" in shown and "frameskip: 5" in shown
     assert "world_model" in ctt(tmp_path / "store", "run", "--help").stdout
+
+
+def test_a_full_disk_and_a_closed_pipe_end_quietly(finished: Path) -> None:
+    words = [sys.executable, "-m", "ctt", "report", "demo", "--format", "md"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, env=environment(finished), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(words, env=environment(finished), stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 0 and done.stderr == ""
