@@ -1,0 +1,67 @@
+"""The command line: verbs of ctt, and Hydra's own for everything else. A verb is a function here and a line of VERBS."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from ctt import __version__
+from ctt.cli.data import data
+from ctt.cli.hydra_app import hydra
+from ctt.cli.reading import gc, report, show, status, sync, ui
+from ctt.cli.sweeps import plan, promote, run, sweep
+from ctt.cli.words import OVERRIDES, report_errors
+
+__all__ = ["main", "report_errors"]
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "sweep": sweep,
+    "plan": plan,
+    "run": run,
+    "status": status,
+    "report": report,
+    "show": show,
+    "promote": promote,
+    "data": data,
+    "gc": gc,
+    "ui": ui,
+    "sync": sync,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `ctt` and `python -m ctt`. Exit codes: 0 done, 1 something is missing or failed, 2 bad input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in VERBS:
+        sys.exit(report_errors(lambda: VERBS[words[0]](words[1:])))
+    if not words or words[0] in ("-h", "--help"):
+        print(_parser().format_help(), end="")
+        sys.exit(0)
+    if words[0] == "--version":
+        print(f"ctt {__version__}")
+        sys.exit(0)
+    if not words[0].startswith("-") and "=" not in words[0]:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], VERBS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(VERBS)}"
+        print(f"ctt: {words[0]} is not a command; {hint}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(report_errors(lambda: hydra(words)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctt",
+        description="Sweeps of CTT-JEPA on CLEVRER, compiled to the least work that answers them.",
+        epilog="commands:\n"
+        + "".join(f"  {name:8} {(verb.__doc__ or '').splitlines()[0]}\n" for name, verb in VERBS.items())
+        + "\n`ctt COMMAND --help` says more. Without a command the words go to Hydra: `ctt -m ctt_inv_weight=0,0.2 seed=0,1`.\n"
+        + "\n"
+        + OVERRIDES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="ctt COMMAND [NAME] [OVERRIDES]",
+    )
+    return parser

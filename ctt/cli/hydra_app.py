@@ -1,0 +1,69 @@
+"""What is handed to Hydra: one run, a multirun, and the frozen job of a launcher."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctt.cli.words import checked, report_errors
+
+
+def hydra(words: Sequence[str]) -> int:
+    """Hands the words to Hydra: one run, or with -m a multirun by ctt's sweeper."""
+    import hydra as hydra_core
+
+    from ctt.config import config_root, register
+
+    flags_with_value = (
+        "--package",
+        "-p",
+        "--config-path",
+        "-cp",
+        "--config-name",
+        "-cn",
+        "--config-dir",
+        "-cd",
+        "--cfg",
+        "-c",
+        "--info",
+        "-i",
+    )
+    overrides, skip = [], False
+    for word in words:
+        if not skip and not word.startswith("-"):
+            overrides.append(word)
+        skip = word in flags_with_value
+    checked(overrides)
+    if "-m" in words or "--multirun" in words:
+        from ctt.sweep import read_overrides
+
+        read_overrides(overrides)
+    register()
+    before = sys.argv
+    sys.argv = ["ctt", *words]
+    outcome: list[int] = []
+
+    def job(config: Any) -> Any:
+        return _job(config, outcome)
+
+    try:
+        hydra_core.main(version_base="1.3", config_path=str(config_root() / "conf"), config_name="config")(job)()
+    finally:
+        sys.argv = before
+    return outcome[0] if outcome else 0
+
+
+def _job(config: Any, outcome: list[int]) -> Any:
+    """Hydra's task function: a frozen job, or one run from its settings."""
+    from ctt.config import to_config
+    from ctt.job import stop_on_signals
+    from ctt.launch import record
+    from ctt.launch.single import run_single
+
+    if config.spec:
+        stop_on_signals()
+        return record.run_frozen(Path(config.spec))
+    outcome.append(report_errors(lambda: run_single(to_config(config))))
+    return None

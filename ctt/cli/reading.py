@@ -1,0 +1,123 @@
+"""Verbs that read the store: status, report, show, gc, ui, sync."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctt.cli.words import open_store, parse, split, verb_parser
+
+
+def status(words: Sequence[str]) -> int:
+    """show how far the stages of a sweep are, from the store
+
+    Without NAME: every sweep of the store in a line.
+    """
+    parser = verb_parser("status", status, named="?a recorded sweep")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parsed = parse(parser, words)
+    from ctt.launch.status import print_status
+
+    return print_status(open_store(parsed.overrides), parsed.name, parsed.json)
+
+
+def report(words: Sequence[str]) -> int:
+    """print a sweep's comparison table from the artifacts in the store
+
+    The same artifacts give the same bytes.
+    """
+    from ctt.report.render import FORMATS
+
+    parser = verb_parser("report", report, named="a recorded sweep")
+    parser.add_argument("--format", default="terminal", choices=FORMATS, help="how to print it (default: terminal)")
+    parser.add_argument("--cost", action="store_true", help="with device-hours and it/s")
+    parser.add_argument("--by-form", action="store_true", help="with a table of question forms for each category")
+    parser.add_argument("--files", action="store_true", help="write every form and the plots to sweeps/NAME/report too")
+    parsed = parse(parser, words)
+    from rich.console import Console
+
+    from ctt.launch import record, show
+    from ctt.report.render import render
+    from ctt.report.table import build
+
+    store = open_store(parsed.overrides)
+    compiled = record.load(record.newest(store, parsed.name))
+    if parsed.files:
+        show.write_report(compiled, store)
+    table = build(show.results(compiled, store))
+    console = Console()
+    if parsed.format == "terminal" and not (parsed.cost or parsed.by_form):
+        print(show.render_terminal(table, console), end="")
+    else:
+        print(render(table, parsed.format, cost=parsed.cost, by_form=parsed.by_form), end="")
+    return 0
+
+
+def show(words: Sequence[str]) -> int:
+    """print what an artifact is and where it came from: its settings, inputs, code, host and numbers
+
+    NAME is a key, its first letters, or a run like "demo/baseline seed=0".
+    """
+    parser = verb_parser("show", show, named="a key or a run")
+    if len(words) and "=" in words[0] and not words[0].startswith("store="):
+        words = [words[0].replace("=", "\0"), *words[1:]]
+    parsed = parse(parser, words)
+    from rich.console import Console
+
+    from ctt.launch.keep import show as show_artifact
+
+    return show_artifact(open_store(parsed.overrides), parsed.name.replace("\0", "="), Console())
+
+
+def gc(words: Sequence[str]) -> int:
+    """remove artifacts that no recorded sweep reaches; shows sizes and asks first
+
+    --rollouts also removes the rollouts of finished runs: they are rebuilt in seconds when needed.
+    """
+    parser = verb_parser("gc", gc, named=None)
+    parser.add_argument("--rollouts", action="store_true", help="also the rollouts of finished runs")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parsed = parse(parser, words)
+    from rich.console import Console
+
+    from ctt.launch.keep import collect
+
+    return collect(open_store(parsed.overrides), rollouts=parsed.rollouts, yes=parsed.yes, console=Console())
+
+
+def ui(words: Sequence[str]) -> int:
+    """serve the store's runs with MLflow's web interface, kept up to date"""
+    parser = verb_parser("ui", ui, named=None)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=5000, help="port (default 5000; 0: a free one)")
+    parsed = parse(parser, words)
+    from ctt.launch.track import store_syncer
+    from ctt.tracking import TrackingSettings, serve
+
+    store = open_store(parsed.overrides)
+    serve(store.root, parsed.host, parsed.port, syncer=store_syncer(TrackingSettings(), store))
+    return 0
+
+
+def sync(words: Sequence[str]) -> int:
+    """bring MLflow up to date with the store; --follow keeps on
+
+    tracking.uri=http://HOST:PORT mirrors to a server instead of the store's SQLite file.
+    """
+    parser = verb_parser("sync", sync, named=None)
+    parser.add_argument("--follow", action="store_true", help="until Ctrl-C")
+    parser.add_argument("--rebuild", action="store_true", help="trust no cursor, ask MLflow about every run")
+    parsed = parse(parser, words)
+    import threading
+
+    from ctt.launch.track import store_syncer
+    from ctt.tracking import TrackingSettings
+
+    settings = split(parsed.overrides, "store", "tracking.uri")
+    uri = settings.get("tracking.uri")
+    tracking = TrackingSettings(kind="server" if uri else "sqlite", uri=uri)
+    syncer = store_syncer(tracking, open_store(parsed.overrides, "tracking.uri"), rebuild=parsed.rebuild)
+    if parsed.follow:
+        syncer.follow(threading.Event())
+    else:
+        print(f"{syncer.sync_once(patient=False)} points sent to {tracking.kind}")
+    return 0
