@@ -1,14 +1,15 @@
 """Plan: runs → unique stages → jobs. No disk, no Hydra: what a store already holds is asked by whoever reads the plan.
 
 Runs of a seed whose world models are the same up to an epoch share the training up to there: that state is a fork. A trunk
-job makes a fork and no more; a run's job then continues from it.
+job makes a fork and no more; a run's job then continues from it. A run's answers are its target; its sides are stages
+beside them, wanted for what they tell of its world model, and built by the same job once the target is there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -45,11 +46,28 @@ def target_of(config: Config, fork_epochs: tuple[int, ...] = (), teacher: Vqa | 
     return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, taught_by=teacher)
 
 
+def sides_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
+    """The stages beside `target` that `config` asks for and that can be made from its data."""
+    return ()
+
+
+def parts(target: Vqa, sides: Sequence[Stage] = ()) -> list[Stage]:
+    """Every stage of a run in the order they are built: data, the states of its trunk first, rollout, answers, sides."""
+    state = target.rollout.state
+    found: dict[str, Stage] = {s.key: s for s in (state.data, *reversed(list(chain(state))), state)}
+    found |= {s.key: s for s in (target.rollout, target)}
+    for side in sides:
+        found |= {s.key: s for s in side.inputs().values() if s.key not in found}
+        found[side.key] = side
+    return list(found.values())
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What one process is asked for: `target`, after the jobs whose targets are in `needs`."""
+    """What one process is asked for: `target`, after the jobs whose targets are in `needs`, and then its `sides`."""
 
     target: Stage
+    sides: tuple[Stage, ...]
     config: Config
     fork_epochs: tuple[int, ...]
     teacher: tuple[Config, tuple[int, ...]] | None  # the screened run's baseline: its config and forks
@@ -60,13 +78,18 @@ class Job:
     def trunk(self) -> bool:
         return isinstance(self.target, WorldModel)
 
+    def finished(self, has: Callable[[str], bool]) -> bool:
+        """Whether nothing is left to do; `has` tells whether a key is in the store."""
+        return all(has(stage.key) for stage in (self.target, *self.sides))
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A sweep compiled. `targets` holds one target per run, in the order of `sweep.runs`."""
+    """A sweep compiled. `targets` holds one target per run, in the order of `sweep.runs`; `sides` what is beside each."""
 
     sweep: Sweep
     targets: tuple[Vqa, ...]
+    sides: tuple[tuple[Stage, ...], ...]
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -84,13 +107,21 @@ class Plan:
 
         for target in self.targets:
             visit(target)
+        for side in (side for sides in self.sides for side in sides):
+            visit(side)
         return found
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of stages: those that every plan has, and those beside them."""
+        return (*KINDS, *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS))
 
     @cached_property
     def trunks(self) -> dict[str, WorldModel]:
         """The states that several runs continue from."""
-        finals = {t.rollout.state.key for t in self.targets}
-        return {k: s for k, s in self.stages.items() if isinstance(s, WorldModel) and k not in finals}
+        finals = {t.rollout.state.key: t.rollout.state for t in self.targets}
+        forks = {fork.key for state in finals.values() for fork in chain(state)} - set(finals)
+        return {k: s for k, s in self.stages.items() if isinstance(s, WorldModel) and k in forks}
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -98,20 +129,23 @@ class Plan:
         runs: list[Job] = []
         trunks: dict[str, Job] = {}
         teachers = {t.taught_by.key for t in self.targets if t.taught_by is not None}
-        by_key = {t.key: (run, t) for run, t in zip(self.sweep.runs, self.targets, strict=True)}
-        for key, (run, target) in by_key.items():
+        every = zip(self.sweep.runs, self.targets, self.sides, strict=True)
+        by_key = {target.key: (run, target, sides) for run, target, sides in every}
+        for key, (run, target, sides) in by_key.items():
             state, taught_by = target.rollout.state, target.taught_by
             teacher = None
             needs = {f.key for f in chain(state) if f.key in self.trunks}
             if taught_by is not None:
                 needs.add(taught_by.key)
                 teacher = (by_key[taught_by.key][0].config, taught_by.rollout.state.fork_epochs)
-            runs.append(Job(self.stages[key], run.config, state.fork_epochs, teacher, frozenset(needs), run.name))
+            runs.append(
+                Job(self.stages[key], sides, run.config, state.fork_epochs, teacher, frozenset(needs), run.name)
+            )
             for fork in chain(state):
                 if fork.key in self.trunks and fork.key not in trunks:
                     label = f"trunk {fork.epoch} epochs seed={fork.seed}"
                     below = frozenset(f.key for f in fork.forks())
-                    trunks[fork.key] = Job(fork, run.config, fork.fork_epochs, None, below, label)
+                    trunks[fork.key] = Job(fork, (), run.config, fork.fork_epochs, None, below, label)
         runs.sort(key=lambda job: (job.target.key not in teachers, -_relative_cost(job.target)))
         return (*sorted(trunks.values(), key=lambda job: -_relative_cost(job.target)), *runs)
 
@@ -139,22 +173,26 @@ class Plan:
         """The numbers of `ctt plan --json`; `cached` holds the keys of stages that are in the store.
 
         Seconds are of one device. naive = every run as written, from epoch 0, ALOE retrained = device_seconds + what
-        merging, sharing and screening save; what is cached is counted apart. Making the data is counted once in both.
+        merging, sharing and screening save; what is cached is counted apart. What is made of the data alone is counted
+        once in both.
         """
         costs = costs or Costs()
         seeds = len(self.sweep.seeds)
         runs = self.sweep.written * seeds
         seconds = {key: costs.of(s, self.start_of(s)).seconds for key, s in self.stages.items()}
-        unique = {t.key: t for t in self.targets}
+        unique = {t.key: (t, sides) for t, sides in zip(self.targets, self.sides, strict=True)}
         merged_epochs = sum(self._point_epochs(m.into) for m in self.sweep.merged) * seeds
-        alone = {key: self._alone(t, costs) for key, t in unique.items()}
-        trained = {key: self._alone(dataclasses.replace(t, taught_by=None), costs) for key, t in unique.items()}
+        alone = {key: self._alone(t, sides, costs) for key, (t, sides) in unique.items()}
+        trained = {
+            key: self._alone(dataclasses.replace(t, taught_by=None), sides, costs) for key, (t, sides) in unique.items()
+        }
         merged = sum(trained[t.key] for m in self.sweep.merged for t in self._targets_of(m.into))
-        data = sum(seconds[k] for k, s in self.stages.items() if s.kind == "data")
+        own = {s.key for t, sides in unique.values() for s in (t.rollout.state, t.rollout, t, *sides)}
+        once = sum(seconds[k] for k in self.stages if k not in own and k not in self.trunks)
         total = sum(seconds.values())
         saving = {
             "merged": merged,
-            "shared": sum(alone.values()) + data - total,
+            "shared": sum(alone.values()) + once - total,
             "screened": sum(trained.values()) - sum(alone.values()),
             "cached": sum(seconds[key] for key in self.stages if key in cached),
         }
@@ -169,7 +207,7 @@ class Plan:
                 {"key": key, "kind": stage.kind, "status": "cached" if key in cached else "run"}
                 for key, stage in self.stages.items()
             ],
-            "stages_naive": runs * len(KINDS),
+            "stages_naive": runs * len(self.kinds),
             "world_model_epochs": self.world_model_epochs,
             "world_model_epochs_naive": merged_epochs + sum(t.rollout.state.epoch for t in self.targets),
             "device_seconds": round(total, 1),
@@ -183,26 +221,25 @@ class Plan:
     def _point_epochs(self, label: str) -> int:
         return next(p.config.world_model.epochs for p in self.sweep.points if p.label == label)
 
-    def _alone(self, target: Vqa, costs: Costs) -> float:
+    def _alone(self, target: Vqa, sides: Sequence[Stage], costs: Costs) -> float:
         """Seconds of a run's own stages if nothing were shared: its world model from epoch 0."""
-        stages = (target.rollout.state, target.rollout, target)
+        stages = (target.rollout.state, target.rollout, target, *sides)
         return sum(costs.of(stage, None).seconds for stage in stages)
 
     def makespan(self, cached: Collection[str], costs: Costs, devices: int) -> float:
         """Seconds until the last job ends, on `devices` devices, jobs handed out in order as their needs are met."""
         free, ended, last = [0.0] * devices, dict.fromkeys(cached, 0.0), 0.0
         for job in self.jobs:
-            if job.target.key in ended:
+            if job.finished(ended.__contains__):
                 continue
-            own = {job.target.key} | (
-                {r.key for r in (job.target.rollout, job.target.rollout.state)}
-                if isinstance(job.target, Vqa)
-                else set()
-            )
+            own = {stage.key for stage in (job.target, *job.sides)}
+            if isinstance(job.target, Vqa):
+                own |= {job.target.rollout.key, job.target.rollout.state.key}
             length = sum(costs.of(self.stages[k], self.start_of(self.stages[k])).seconds for k in own - set(cached))
             device = min(range(devices), key=free.__getitem__)
             begin = max(free[device], *(ended.get(n, 0.0) for n in job.needs), 0.0)
-            free[device] = ended[job.target.key] = begin + length
+            free[device] = begin + length
+            ended |= dict.fromkeys(own, free[device])
             last = max(last, free[device])
         return last
 
@@ -250,7 +287,9 @@ def compile_plan(sweep: Sweep) -> Plan:
             teachers[run.seed] = target
         targets.append((run, target))
     place = {id(run): i for i, run in enumerate(sweep.runs)}
-    return Plan(sweep, tuple(t for _, t in sorted(targets, key=lambda pair: place[id(pair[0])])))
+    targets.sort(key=lambda pair: place[id(pair[0])])
+    sides = tuple(sides_of(run.config, target) for run, target in targets)
+    return Plan(sweep, tuple(target for _, target in targets), sides)
 
 
 def _first_epoch(state: WorldModel) -> str:

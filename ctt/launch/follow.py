@@ -7,7 +7,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctt.job import PROGRESS
-from ctt.plan import KINDS, Plan
+from ctt.plan import Plan
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel
 from ctt.store import Store
@@ -104,7 +104,7 @@ class Follower:
     def line(self) -> Text:
         standings, share, left = self.look()
         counts = []
-        for kind in KINDS:
+        for kind in self.plan.kinds:
             keys = [k for k, s in self.plan.stages.items() if s.kind == kind]
             counts.append(f"{kind} {sum(standings[k].state == 'done' for k in keys)}/{len(keys)}")
         running = sum(s.state == "running" for s in standings.values())
@@ -120,14 +120,19 @@ class Follower:
         eta = f", ETA {duration(left)}" if left is not None and share < 1 else ""
         table = Table(title=f"{self.plan.sweep.name}: {share:.0%} after {duration(time.time() - self.began)}{eta}")
         table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=48)
-        for kind in KINDS:
-            table.add_column(kind.replace("_", " "), width=13)
+        for kind in self.plan.kinds:
+            table.add_column(kind.replace("_", " "), width=12)
         rows: list[tuple[str, list[Stage | None]]] = []
+
+        def row(name: str, stages: Sequence[Stage]) -> None:
+            last = {stage.kind: stage for stage in stages}
+            rows.append((name, [last.get(kind) for kind in self.plan.kinds]))
+
         for state in self.plan.trunks.values():
-            rows.append((f"trunk, {state.epoch} epochs seed={state.seed}", [state.data, state, None, None]))
-        for run, target in zip(self.plan.sweep.runs, self.plan.targets, strict=True):
-            state = target.rollout.state
-            rows.append((run.name, [state.data, state, target.rollout, target]))
+            row(f"trunk, {state.epoch} epochs seed={state.seed}", [state.data, state])
+        for run, target, sides in zip(self.plan.sweep.runs, self.plan.targets, self.plan.sides, strict=True):
+            read = (stage for side in sides for stage in side.inputs().values())
+            row(run.name, [*read, target.rollout.state.data, target.rollout.state, target.rollout, target, *sides])
         order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
         if len(rows) > 24:  # a long sweep: what moves comes first, the rest is counted
             rows.sort(key=lambda r: min(order[standings[s.key].state] for s in r[1] if s is not None))

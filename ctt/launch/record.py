@@ -10,13 +10,14 @@ import dataclasses
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ctt import costs
 from ctt.config import from_dict
-from ctt.errors import StoreError, SweepError, UsageError
-from ctt.plan import Job, Plan, compile_plan, target_of
+from ctt.errors import CttError, Interrupted, StageFailed, StoreError, SweepError, UsageError
+from ctt.plan import Job, Plan, compile_plan, sides_of, target_of
 from ctt.stages.base import Stage, build, git_commit
 from ctt.store import Store
 from ctt.sweep import Point, Sweep
@@ -120,23 +121,25 @@ def freeze(job: Job, store: Store, path: Path) -> None:
 
 
 def run_frozen(path: Path) -> dict[str, Any]:
-    """Builds the target of a frozen job. Returns {"target", "failure": None | class, "message"}; never raises CttError.
+    """Builds the target of a frozen job, then what is beside it; never raises CttError.
 
-    A failure is in the store and in the returned record; raising would make Hydra's launchers abandon the other jobs.
+    Returns {"target", "label", "failure": None | class, "message", "beside": {kind: message}}: a side that fails is told
+    of there and leaves the job a success, unless a signal stopped it: then the job has to go on. The failure is in the
+    store and in the returned record; raising would make Hydra's launchers abandon the other jobs.
     """
-    from ctt.errors import CttError, StageFailed
-
     frozen = json.loads(path.read_text(encoding="utf-8"))
     mark = path.with_suffix(".pid")
     mark.write_text(f"{os.getpid()} {_started(os.getpid())} {platform.node()}", encoding="utf-8")
-    outcome = {"target": frozen["target"], "label": frozen["label"], "failure": None, "message": ""}
+    outcome = {"target": frozen["target"], "label": frozen["label"], "failure": None, "message": "", "beside": {}}
     try:
-        target = thaw(frozen)
+        target, sides = thaw(frozen)
         if target.key != frozen["target"]:
             raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
         device = frozen["config"]["device"]
         store = Store.open(frozen["store"])
-        build(target, store, device=device, on_event=_say, on_built=lambda *built: costs.record(store, *built))
+        more: Any = dict(device=device, on_event=_say, on_built=lambda *built: costs.record(store, *built))
+        build(target, store, **more)
+        outcome["beside"] = build_sides(sides, store, **more)
     except StageFailed as error:
         outcome |= {"failure": error.failure, "message": str(error)}
     except CttError as error:
@@ -145,7 +148,22 @@ def run_frozen(path: Path) -> dict[str, Any]:
         mark.unlink(missing_ok=True)
     if outcome["failure"]:
         print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
+    for kind, message in outcome["beside"].items():
+        print(f"ctt: {outcome['label']}: {kind} failed, the answers are complete: {message}", flush=True)
     return outcome
+
+
+def build_sides(sides: Sequence[Stage], store: Store, **more: Any) -> dict[str, str]:
+    """Builds stages beside a target; {kind: message} of those that failed. Raises Interrupted if a signal stopped one."""
+    failed = {}
+    for side in sides:
+        try:
+            build(side, store, **more)
+        except Interrupted:
+            raise
+        except CttError as error:
+            failed[side.kind] = str(error)
+    return failed
 
 
 def running_pid(mark: Path) -> int | None:
@@ -166,15 +184,16 @@ def _started(pid: int) -> str:
     return "gone" if fields[0] == "Z" else fields[19]
 
 
-def thaw(frozen: dict[str, Any]) -> Stage:
-    """The target a frozen job describes."""
+def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
+    """The target a frozen job describes, and its sides."""
     teacher = frozen["teacher"] and target_of(
         from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"])
     )
-    target = target_of(from_dict(frozen["config"]), tuple(frozen["fork_epochs"]), teacher)
+    config = from_dict(frozen["config"])
+    target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
-        return target.rollout.state.at(frozen["epoch"])
-    return target
+        return target.rollout.state.at(frozen["epoch"]), ()
+    return target, sides_of(config, target)
 
 
 _said: set[tuple[str, str]] = set()

@@ -19,7 +19,8 @@ from ctt.config import Config
 from ctt.job import stopping
 from ctt.launch import record
 from ctt.launch.follow import Follower, duration
-from ctt.plan import Plan, compile_plan
+from ctt.plan import Plan, compile_plan, parts
+from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 
@@ -37,9 +38,9 @@ def run_sweep(config: Config, overrides: Sequence[str], launch: Launch, console:
     folder = record.write(plan, store)
     cached = [key for key in plan.stages if store.has(key)]
     summary = plan.summary(cached)
-    pending = [job for job in plan.jobs if not store.has(job.target.key)]
+    pending = [job for job in plan.jobs if not job.finished(store.has)]
     finals = {t.key for t in plan.targets}
-    missing_runs = [j for j in pending if j.target.key in finals]
+    missing_runs = [j for j in pending if j.target.key in finals and not store.has(j.target.key)]
     needed = {n for j in missing_runs for n in j.needs}
     pending = [j for j in pending if j.target.key in finals or j.target.key in needed]
     console.print(
@@ -66,9 +67,25 @@ def run_sweep(config: Config, overrides: Sequence[str], launch: Launch, console:
         for run, target in zip(sweep.runs, plan.targets, strict=True):
             if not store.has(target.key):
                 console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True)
+    beside = missing_sides(plan, store)
+    if beside:
+        console.print(f"[yellow]{len(beside)} stages beside the runs are missing, their accuracies are complete:[/]")
+        for line in beside:
+            console.print(f"  {line}", soft_wrap=True)
+    if missing or beside:
         console.print("The same command runs what is missing, and only that.")
         return INCOMPLETE
     return DONE
+
+
+def missing_sides(plan: Plan, store: Store) -> list[str]:
+    """A line for each stage beside a finished run that is not in the store: which run's, which, and why."""
+    lines = []
+    for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
+        for side in sides if store.has(target.key) else ():
+            if not store.has(side.key):
+                lines.append(f"{run.name}: {first_failure(store, [*side.inputs().values(), side])}")
+    return lines
 
 
 def check_inputs(plan: Plan, store: Store) -> None:
@@ -85,7 +102,7 @@ def _launch_waves(
 ) -> None:
     number = 0
     for wave in plan.waves(pending, config.launch.jobs, store.has):
-        todo = [job for job in wave if not store.has(job.target.key)]
+        todo = [job for job in wave if not job.finished(store.has)]
         if not todo:
             continue
         paths = []
@@ -139,8 +156,12 @@ def _quiet_launcher() -> Iterator[None]:
 
 def why_missing(plan: Plan, store: Store, target: Any) -> str:
     """The recorded failure of the first stage that stopped a run, or that it has not run yet."""
-    chain = [target, target.rollout, target.rollout.state, *target.rollout.state.forks(), target.rollout.state.data]
-    for stage in reversed(chain):
+    return first_failure(store, parts(target))
+
+
+def first_failure(store: Store, stages: Sequence[Stage]) -> str:
+    """The recorded failure of the first of `stages` that is missing and has one, or that they have not run yet."""
+    for stage in stages:
         failures = store.failures(stage.key)
         if failures and not store.has(stage.key):
             last = failures[-1]

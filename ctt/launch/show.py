@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ctt.report import plots
 from ctt.report.render import render
 from ctt.report.results import COLUMNS, Point, Results, Run
 from ctt.report.table import Table, build
+from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Artifact, Store
 
@@ -35,7 +36,7 @@ def results(plan: Plan, store: Store) -> Results:
     ]
     runs = []
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+    for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
         place = index[id(run.point)]
         vqa = store.get(target.key)
         if vqa is None:
@@ -48,7 +49,7 @@ def results(plan: Plan, store: Store) -> Results:
                 run.seed,
                 predictions=_reader(vqa),
                 errors=errors(state, rollout),
-                cost=_cost(plan, target, store),
+                cost=_cost((target.rollout.state, target.rollout, target, *sides), store),
                 numerics=vqa.manifest["provenance"]["numerics"],
             )
         )
@@ -89,10 +90,10 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _cost(plan: Plan, target: Vqa, store: Store) -> dict[str, float]:
+def _cost(own: Sequence[Stage], store: Store) -> dict[str, float]:
     """Hours that the run's own stages took (its trunk's are counted with the trunk)."""
     seconds = 0.0
-    for stage in (target.rollout.state, target.rollout, target):
+    for stage in own:
         artifact = store.get(stage.key)
         if artifact is not None:
             provenance = artifact.manifest["provenance"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -12,7 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from ctt import costs
 from ctt.config import Config
 from ctt.launch.follow import read_progress
-from ctt.plan import target_of
+from ctt.launch.record import build_sides
+from ctt.plan import sides_of, target_of
 from ctt.stages.base import Stage, build
 from ctt.store import Store
 from ctt.sweep import canonical
@@ -21,22 +23,21 @@ from ctt.sweep import canonical
 def run_single(config: Config) -> int:
     """Builds the run of `config`; prints its accuracies and key."""
     console = Console()
-    target = target_of(canonical(config)[0])
+    config = canonical(config)[0]
+    target = target_of(config)
     store = Store.open(config.store)
     with _Bars(store, console) as bars:
-        artifact = build(
-            target,
-            store,
-            device=config.device,
-            on_event=bars.event,
-            on_built=lambda *built: costs.record(store, *built),
-        )
+        more: Any = dict(device=config.device, on_event=bars.event, on_built=lambda *built: costs.record(store, *built))
+        artifact = build(target, store, **more)
+        failed = build_sides(sides_of(config, target), store, **more)
     metrics = json.loads(artifact.file("metrics.json").read_text(encoding="utf-8"))
     for category, value in metrics["per_question"].items():
         console.print(f"{category:16} {value:6.2f} %")
     console.print(f"{'average':16} {metrics['average']:6.2f} %")
     console.print(f"run {target.key}\n{artifact.path}", soft_wrap=True, highlight=False)
-    return 0
+    for kind, message in failed.items():
+        console.print(f"{kind} failed: {message}", soft_wrap=True, highlight=False)
+    return int(bool(failed))
 
 
 class _Bars:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ctt.launch import record
 from ctt.launch.follow import Follower
+from ctt.plan import parts
 from ctt.store import Store
 
 
@@ -26,8 +27,7 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
         failed = failed or any(s.state == "failed" for s in standings.values())
         if as_json:
             runs = []
-            for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-                stages = (target.rollout.state.data, target.rollout.state, target.rollout, target)
+            for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
                 runs.append(
                     {
                         "run": run.name,
@@ -41,7 +41,7 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
                                 "rate": round(standings[s.key].rate, 3),
                                 "message": standings[s.key].message,
                             }
-                            for s in stages
+                            for s in parts(target, sides)
                         },
                     }
                 )

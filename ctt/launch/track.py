@@ -13,7 +13,7 @@ from ctt.config import Config
 from ctt.errors import StoreError, UsageError
 from ctt.launch import record
 from ctt.launch.show import lineage
-from ctt.plan import Plan
+from ctt.plan import Plan, parts
 from ctt.stages.base import git_commit
 from ctt.store import Store
 from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
@@ -25,9 +25,9 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     """Every run of the plan as the syncer sees it."""
     commit = git_commit() or "unknown"
     runs = []
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+    for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
         states = lineage(target)
-        stages = [states[0].data, *states, target.rollout, target]
+        own = {s.key for s in parts(target)}
         tags = {"ctt.git_commit": commit}
         if len(states) > 1:
             tags["ctt.fork_parent"] = states[-2].key
@@ -46,8 +46,9 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         finished=store.path(s.key),
                         working=partial(store.unfinished, s.key),
                         failure=store.root / "failures" / s.key,
+                        beside=s.key not in own,
                     )
-                    for s in stages
+                    for s in parts(target, sides)
                 ),
                 baseline=run.point.baseline,
             )

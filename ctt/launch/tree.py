@@ -15,7 +15,7 @@ from ctt.costs import Costs
 from ctt.errors import DataError, UsageError
 from ctt.launch.follow import duration
 from ctt.launch.show import lineage
-from ctt.plan import KINDS, Plan
+from ctt.plan import Plan, parts
 from ctt.stages.data import Data
 from ctt.store import Store
 
@@ -30,7 +30,7 @@ def print_plan(plan: Plan, summary: dict[str, Any], store: Store, costs: Costs, 
     table = Table()
     for column in ("stage", "to run", "cached", "as written", "device time to run"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for kind in KINDS:
+    for kind in plan.kinds:
         keys = [s["key"] for s in summary["stages"] if s["kind"] == kind]
         todo = [k for k in keys if k not in cached]
         seconds = sum(costs.of(plan.stages[k], plan.start_of(plan.stages[k])).seconds for k in todo)
@@ -102,8 +102,8 @@ def _sources(plan: Plan, costs: Costs) -> str:
     measured: dict[str, set[bool]] = defaultdict(set)
     for stage in plan.stages.values():
         measured[stage.kind].add(costs.of(stage, plan.start_of(stage)).measured)
-    own = [k.replace("_", " ") for k in KINDS if measured[k] == {True}]
-    other = [k.replace("_", " ") for k in KINDS if False in measured[k]]
+    own = [k.replace("_", " ") for k in plan.kinds if measured[k] == {True}]
+    other = [k.replace("_", " ") for k in plan.kinds if False in measured[k]]
     parts = [f"{', '.join(own)} measured in this store"] if own else []
     parts += [f"{', '.join(other)} as published for one H100 and the reference's sizes"] if other else []
     return "; ".join(parts)
@@ -111,17 +111,17 @@ def _sources(plan: Plan, costs: Costs) -> str:
 
 def print_why(plan: Plan, name: str, cached: set[str]) -> None:
     """Explains one run: each stage's key, what is hashed into it, and which other runs have the same. Raises UsageError."""
-    named = {run.name: target for run, target in zip(plan.sweep.runs, plan.targets, strict=True)}
+    every = zip(plan.sweep.runs, plan.targets, plan.sides, strict=True)
+    named = {run.name: parts(target, sides) for run, target, sides in every}
     if name not in named:
         near = difflib.get_close_matches(name, named, 3, 0.3) or list(named)[:3]
         raise UsageError(f"{plan.sweep.name} has no run {name!r}; runs are called like {', '.join(map(repr, near))}")
     console = Console()
-    target = named[name]
     users: dict[str, list[str]] = defaultdict(list)
     for other, theirs in named.items():
-        for stage in (theirs.rollout.state.data, *lineage(theirs), theirs.rollout, theirs):
+        for stage in theirs:
             users[stage.key].append(other)
-    for stage in (target.rollout.state.data, *lineage(target), target.rollout, target):
+    for stage in named[name]:
         others = [o for o in users[stage.key] if o != name]
         shared = f"shared with {', '.join(others[:4])}{' …' if len(others) > 4 else ''}" if others else "this run's own"
         standing = "cached" if stage.key in cached else "to run"

@@ -17,7 +17,8 @@ class TrackedStage:
 
     kind is the prefix of its metrics ("world_model", "vqa"). working is a folder, or a function that finds it (a store
     moves unfinished work when another owner takes it over). failure is the file or folder in which failed attempts
-    are recorded, newer than the work's own files while nobody has gone on with it.
+    are recorded, newer than the work's own files while nobody has gone on with it. beside: the run's answers do not
+    depend on it, so it is no part of what the run is known by, and its failure is not the run's.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class TrackedStage:
     finished: Path
     working: Path | Callable[[], Path | None]
     failure: Path | None = None
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class TrackedRun:
     @cached_property
     def identity(self) -> str:
         """sha256 that finds the run again: sweep, point, seed and the keys of what it computes, never a run number."""
-        return digest([self.sweep, self.point, self.seed, [[stage.kind, stage.key] for stage in self.stages]])
+        return digest([self.sweep, self.point, self.seed, [[s.kind, s.key] for s in self.stages if not s.beside]])
 
     def all_tags(self) -> dict[str, str]:
         """The tags given, beside ctt.run, ctt.sweep, ctt.point, ctt.seed, ctt.key.KIND and ctt.fork_parent."""

@@ -54,10 +54,13 @@ def differences(own: Sequence[Point], baseline: Sequence[Point]) -> list[Point]:
 
 
 def run_status(tails: Sequence[Tail]) -> str:
-    """MLflow's word for the run: FINISHED when all its stages are, FAILED when one has failed, else RUNNING."""
-    if all(tail.finished for tail in tails):
+    """MLflow's word for the run: FINISHED when all its stages are, FAILED when one has failed, else RUNNING.
+
+    A stage beside the run has come to its end by failing, too.
+    """
+    if all(tail.finished or (tail.stage.beside and tail.failed) for tail in tails):
         return "FINISHED"
-    return "FAILED" if any(tail.failed for tail in tails) else "RUNNING"
+    return "FAILED" if any(tail.failed and not tail.stage.beside for tail in tails) else "RUNNING"
 
 
 def start_time(tails: Sequence[Tail]) -> int | None:
