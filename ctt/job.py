@@ -20,6 +20,7 @@ from ctt.errors import Interrupted
 
 METRICS = "metrics.jsonl"
 PROGRESS = "progress.json"
+CHECKPOINT = "checkpoint"  # a folder; the names in it sort by how far they are
 
 
 class Job:

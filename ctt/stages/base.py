@@ -135,7 +135,7 @@ def build(
             raise
         except Exception as error:
             lease.check()  # the folder of an owner who lost his lease is moved away: that is the reason, then
-            failure = "out of memory" if type(error).__name__ in ("OutOfMemoryError", "MemoryError") else "code error"
+            failure = "out of memory" if _out_of_memory(error) else "code error"
             store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
             wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")
             wrapped.failure = failure
@@ -150,6 +150,11 @@ def build(
         on_event("built", target, f"{time.time() - began:.0f} s")
         on_built(target, start[0] if start else None, job.device, time.time() - began)
         return artifact
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch says it by a class of its own on a GPU, and by a RuntimeError on a CPU."""
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
 
 
 def resolve_device(device: str) -> str:

@@ -42,9 +42,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ctt.errors import Diverged, StoreError
-from ctt.job import Job
+from ctt.job import CHECKPOINT, Job
 
-MODEL, OPTIMIZER, STATE, CHECKPOINT = "model.safetensors", "optimizer.safetensors", "state.json", "checkpoint"
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 WEIGHTS = "weights.safetensors"
 CHECKPOINT_SECONDS = 30.0
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}

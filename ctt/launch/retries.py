@@ -1,0 +1,82 @@
+"""Retry: which failures are tried again, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ctt.job import CHECKPOINT
+from ctt.launch.failures import Failure
+from ctt.stages.base import Stage
+from ctt.store import Store
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a class is tried again: at most `times` (None: no limit), and at most `fruitless` times in a row in
+    which the job got no further."""
+
+    times: int | None
+    fruitless: int
+
+
+NEVER = Retry(0, 0)
+RETRIES = {
+    Failure.PREEMPTED: Retry(None, 20),
+    Failure.NODE_FAILURE: Retry(10, 3),
+    Failure.TIMEOUT: Retry(None, 0),  # it continues from its checkpoint while there is progress
+    Failure.INTERRUPTED: Retry(None, 0),
+    Failure.KILLED: Retry(3, 1),
+    Failure.HANG: Retry(2, 1),
+    Failure.CANCELLED: Retry(1, 1),  # one job, and the sweep goes on; `ctt cancel` ends the sweep
+    Failure.BLOCKED: NEVER,  # it is asked for again with the job it needs
+    Failure.OUT_OF_MEMORY: NEVER,
+    Failure.DIVERGED: NEVER,
+    Failure.CODE_ERROR: NEVER,
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A failed attempt of a job, and whether it got further than all before it."""
+
+    failure: Failure
+    progressed: bool
+
+
+def again(attempts: Sequence[Attempt]) -> bool:
+    """Whether the job whose failed attempts these are, the last one last, is to be tried once more."""
+    same = [a for a in attempts if a.failure == attempts[-1].failure]
+    fruitless = 0
+    for attempt in reversed(same):
+        if attempt.progressed:
+            break
+        fruitless += 1
+    rule = RETRIES[attempts[-1].failure]
+    return (rule.times is None or len(same) <= rule.times) and fruitless <= rule.fruitless
+
+
+def reached(store: Store, target: Stage) -> tuple[int, str]:
+    """How far the work on a target is: finished stages on its way, and the newest checkpoint of the unfinished ones.
+
+    Grows with the work. What a killed job did after its last checkpoint is lost, so it does not count.
+    """
+    finished, checkpoint = 0, ""
+    for stage in _way(target):
+        if store.has(stage.key):
+            finished += 1
+        elif folder := store.unfinished(stage.key):
+            names = [p.name for p in (folder / CHECKPOINT).glob("*") if p.suffix != ".tmp"]
+            checkpoint = max([checkpoint, *names])
+    return finished, checkpoint
+
+
+def _way(target: Stage) -> Iterator[Stage]:
+    seen: dict[str, Stage] = {}
+    waiting = [target]
+    while waiting:
+        stage = waiting.pop()
+        if stage.key not in seen:
+            seen[stage.key] = stage
+            waiting += [*stage.inputs().values(), *stage.forks()]
+    yield from seen.values()
