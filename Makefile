@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check learned faults slurm-up slurm-down slurm-test clean
+.PHONY: help demo test check learned bench faults slurm-up slurm-down slurm-test clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -30,6 +30,9 @@ check: $(STAMP) ## ruff and mypy
 learned: $(STAMP) ## run the demo if need be, and check what it has learnt
 	$(BIN)/ctt sweep demo launch=local > /dev/null
 	$(BIN)/python -m tests.learned
+
+bench: $(STAMP) ## measure the speed ratios, beside the literal versions (ONLY=name: those alone) → bench.json
+	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 faults: $(STAMP) ## the long fault-injection runs of store and jobs
 	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults

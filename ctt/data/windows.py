@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from ctt.errors import SettingError
 
+CONVERTED_AT_ONCE = 64
+"""Videos converted to bfloat16 at a time, so that the float32 ones never fill the memory."""
+
 
 class Windows:
-    """All windows of slots (V, F, S, D), numbered video by video and start by start; nothing is copied until `gather`.
+    """All windows of slots (V, F, S, D), numbered video by video and start by start; nothing is copied until asked for.
 
     A window is T frames taken every `frameskip`. `all_starts` takes every start that fits, F − (T−1)·frameskip a video;
     without it the last frameskip − 1 of them are left out, as the reference trainer does: F − T·frameskip + 1.
+    store=bf16 holds the slots in memory as bfloat16, half of what they take on disk, instead of reading the memory map.
     Raises SettingError if no window fits.
     """
 
@@ -23,6 +31,7 @@ class Windows:
         frameskip: int,
         all_starts: bool,
         visible: np.ndarray | None = None,
+        store: str = "float32",
     ) -> None:
         videos, frames = slots.shape[:2]
         length = history_size + num_preds
@@ -35,7 +44,8 @@ class Windows:
         if visible is not None and (visible.shape[0] != videos or visible.shape[1] < frames):
             raise SettingError(f"visible {visible.shape} does not belong to slots {slots.shape}")
         self.count = videos * self.starts
-        self._slots = slots
+        self._shape = slots.shape
+        self._rows = _as_tensor(slots, store).view(videos * frames, -1)
         self._visible = visible
         self._offsets = np.arange(length) * frameskip
 
@@ -44,14 +54,20 @@ class Windows:
 
     def gather(self, index: np.ndarray) -> np.ndarray:
         """The windows with the numbers `index` (B,), as float32 (B, T, S, D). Raises IndexError past the last one."""
+        return self.tensor(index).float().numpy()
+
+    def tensor(self, index: np.ndarray) -> Tensor:
+        """The same as a tensor, in the number format of the store."""
         video, frame = self._where(index)
-        return np.ascontiguousarray(self._slots[video, frame], dtype=np.float32)
+        _, frames, slots, width = self._shape
+        rows = torch.from_numpy((video * frames + frame).reshape(-1))
+        return self._rows.index_select(0, rows).view(*frame.shape, slots, width)
 
     def visible(self, index: np.ndarray) -> np.ndarray:
         """Whether each slot's object is in view, bool (B, T, S); all True where that is not known."""
         video, frame = self._where(index)
         if self._visible is None:
-            return np.ones((*frame.shape, self._slots.shape[2]), dtype=bool)
+            return np.ones((*frame.shape, self._shape[2]), dtype=bool)
         return np.asarray(self._visible[video, frame])
 
     def _where(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,3 +76,16 @@ class Windows:
             raise IndexError(f"window {index.min()}..{index.max()} of {self.count}")
         video, start = np.divmod(index, self.starts)
         return video[:, None], start[:, None] + self._offsets
+
+
+def _as_tensor(slots: np.ndarray, store: str) -> Tensor:
+    """(V, F, S, D) as float32, sharing the memory map's pages, or converted to bfloat16."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nothing writes to it
+        if store == "float32":
+            return torch.from_numpy(np.ascontiguousarray(slots, dtype=np.float32))
+        out = torch.empty(slots.shape, dtype=torch.bfloat16)
+        for first in range(0, len(slots), CONVERTED_AT_ONCE):
+            part = slice(first, first + CONVERTED_AT_ONCE)
+            out[part] = torch.from_numpy(np.asarray(slots[part], dtype=np.float32))
+    return out

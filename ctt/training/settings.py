@@ -20,6 +20,12 @@ class WindowSettings(Settings):
         "false leaves out the last frameskip − 1 starts of every video, as the published code does by an off-by-one",
     )
     per_epoch: int | None = setting(None, "windows an epoch draws, without replacement; null = all of them", minimum=1)
+    store: str = setting(
+        "float32",
+        "float32: batches are read from the memory-mapped file; bf16: the slots are held in memory rounded to bfloat16",
+        choices=("float32", "bf16"),
+        old="float32",
+    )
     validation: int | None = setting(
         None, "validation windows measured, one fixed choice for all runs; null = all of them", minimum=1
     )

@@ -169,36 +169,13 @@ class VqaLearner(Learner):
         began = time.monotonic()
         split, settings = self.train_split, self.settings
         questions = self.questions_of(epoch, step)
-        rows = split.rows_of(questions)
         starts = np.zeros(split.questions, np.int64)
         random = np.random.default_rng(derive(self.seed, "first frame", epoch, step))
         starts[questions] = random.integers(0, settings.starts, len(questions))
-        descriptive = int((split.category[rows] == 0).sum())
-        totals = torch.zeros(2, device=self.device)
-        for piece in split.pieces(rows, starts, settings.buckets):
-            losses = self.losses(piece, descriptive, len(rows) - descriptive)
-            (losses[0] + settings.option_weight * losses[1]).backward()
-            totals += losses.detach()
+        values = batch_gradients(self.model, settings, split, questions, starts, self.device)
         self.steps_done += 1
         self.step_seconds += time.monotonic() - began
-        return {
-            "train_loss": totals[0] + settings.option_weight * totals[1],
-            "train_descriptive_loss": totals[0],
-            "train_option_loss": totals[1],
-        }
-
-    def losses(self, piece: Piece, descriptive: int, options: int) -> Tensor:
-        """(2,): the piece's part of the batch's two losses, each a mean over the batch's sequences of that kind."""
-        with autocast(self.settings, self.device):
-            answers, choices = self.model(piece.input.to(self.device))
-        truth = piece.answer.to(self.device)
-        n = piece.descriptive
-        zero = answers.new_zeros((), dtype=torch.float32)
-        ce = F.cross_entropy(answers[:n].float(), truth[:n], reduction="sum") / descriptive if n else zero
-        bce = zero
-        if len(truth) > n:
-            bce = F.binary_cross_entropy_with_logits(choices[n:].float(), truth[n:].float(), reduction="sum") / options
-        return torch.stack([ce, bce])
+        return values
 
     def schedule(self, epoch: int, step: int) -> None:
         total = (self.settings.schedule_epochs or self.settings.epochs) * self.steps
@@ -225,6 +202,48 @@ class VqaLearner(Learner):
         }
         values |= {f"{name}_per_option": metrics["per_option"][name] for name in CATEGORIES[1:]}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def batch_gradients(
+    model: Aloe,
+    settings: AloeSettings,
+    split: QuestionBatches,
+    questions: np.ndarray,
+    starts: np.ndarray,
+    device: str,
+) -> dict[str, Tensor]:
+    """Adds the gradients of the loss of these questions to the model's `.grad`; returns the losses, detached.
+
+    starts (questions of the split,): each question's first frame.
+    """
+    rows = split.rows_of(questions)
+    descriptive = int((split.category[rows] == 0).sum())
+    totals = torch.zeros(2, device=device)
+    for piece in split.pieces(rows, starts, settings.buckets):
+        losses = piece_losses(model, settings, piece, descriptive, len(rows) - descriptive, device)
+        (losses[0] + settings.option_weight * losses[1]).backward()
+        totals += losses.detach()
+    return {
+        "train_loss": totals[0] + settings.option_weight * totals[1],
+        "train_descriptive_loss": totals[0],
+        "train_option_loss": totals[1],
+    }
+
+
+def piece_losses(
+    model: Aloe, settings: AloeSettings, piece: Piece, descriptive: int, options: int, device: str
+) -> Tensor:
+    """(2,): the piece's part of the batch's two losses, each a mean over the batch's sequences of that kind."""
+    with autocast(settings, device):
+        answers, choices = model(piece.input.to(device))
+    truth = piece.answer.to(device)
+    n = piece.descriptive
+    zero = answers.new_zeros((), dtype=torch.float32)
+    ce = F.cross_entropy(answers[:n].float(), truth[:n], reduction="sum") / descriptive if n else zero
+    bce = zero
+    if len(truth) > n:
+        bce = F.binary_cross_entropy_with_logits(choices[n:].float(), truth[n:].float(), reduction="sum") / options
+    return torch.stack([ce, bce])
 
 
 def autocast(settings: AloeSettings, device: str) -> torch.autocast:

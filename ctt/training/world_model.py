@@ -44,7 +44,7 @@ class WorldModelLearner(Learner):
             raise SettingError(f"num_masked_slots must lie in 0..{count}, got {num_masked_slots}")
         self.settings, self.method, self.num_masked_slots, self.seed = settings, method, num_masked_slots, seed
         self.slots, self.device, self.precision = count, torch.device(device), settings.precision
-        self.windows = windows_of(settings, train)
+        self.windows = windows_of(settings, train, settings.windows.store)
         self.drawn = min(settings.windows.per_epoch or self.windows.count, self.windows.count)
         self.steps = self.drawn // settings.batch_size
         if self.steps == 0:
@@ -66,7 +66,7 @@ class WorldModelLearner(Learner):
         settings, method = self.settings, self.method
         size = settings.batch_size
         index = self._epoch_order(epoch)[step * size : (step + 1) * size]
-        slots = torch.from_numpy(self.windows.gather(index)).to(self.device)
+        slots = self.windows.tensor(index).to(self.device).float()
         visible = None
         if settings.loss_on == "visible":
             visible = torch.from_numpy(self.windows.visible(index)).to(self.device)
@@ -158,7 +158,7 @@ def _extrapolate(history: Tensor, frames: int) -> Tensor:
     return history[:, -1:] + change * torch.arange(1, frames + 1, dtype=history.dtype)[:, None, None]
 
 
-def windows_of(settings: WorldModelSettings, split: Split) -> Windows:
+def windows_of(settings: WorldModelSettings, split: Split, store: str = "float32") -> Windows:
     """The split's windows; `visible` is known to them where the data knows it."""
     return Windows(
         split.slots,
@@ -167,6 +167,7 @@ def windows_of(settings: WorldModelSettings, split: Split) -> Windows:
         settings.frameskip,
         settings.windows.all_starts,
         visible=split.visible,
+        store=store,
     )
 
 

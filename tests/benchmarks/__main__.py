@@ -1,0 +1,95 @@
+"""`make bench`: measures all ratios, or those named, prints them beside their targets and writes them to bench.json.
+
+NAME is a ratio or a benchmark. A later call keeps what bench.json says of ratios it does not measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.harness import ROUNDS, Measured, find, measure
+
+BENCH = Path(__file__).resolve().parents[2] / "bench.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("only", nargs="*", metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that everything runs; writes nothing")
+    arguments = parser.parse_args()
+    if arguments.rounds < 5 and not arguments.toy:
+        parser.error(f"--rounds must be at least 5, got {arguments.rounds}")
+    torch.set_num_threads(arguments.threads)
+    console = Console()
+    found: list[Measured] = []
+    unknown = set(arguments.only)
+    for name, make in find().items():
+        if arguments.only and name not in arguments.only:
+            comparison = make(True)
+            only = {r.name for r in comparison.ratios} & set(arguments.only)
+            if not only:
+                continue
+        else:
+            only = None
+        unknown -= {name, *(only or ())}
+        with console.status(f"{name}: preparing") as status:
+            for said in measure(make(arguments.toy), only, arguments.rounds):
+                if isinstance(said, Measured):
+                    found.append(said)
+                    console.print(line(said), highlight=False)
+                else:
+                    status.update(f"{name}, {said}")
+    if unknown:
+        parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
+    console.print(table(found, arguments.threads))
+    if not arguments.toy:
+        write(found, arguments.threads)
+    return 0
+
+
+def line(measured: Measured) -> str:
+    return f"{measured.ratio.name:24} {measured.value:6.2f}   (target {measured.ratio.target()})"
+
+
+def table(found: list[Measured], threads: int) -> Table:
+    out = Table(title=f"Ratios: median over rounds (smallest to largest), {threads} threads")
+    for column in ("ratio", "reached", "spread", "target", "", "slow", "fast", "seconds"):
+        out.add_column(column, justify="right" if column in ("reached", "target", "seconds") else "left")
+    for m in found:
+        verdict = "[green]held[/]" if m.ratio.held(m.value) else "[red]missed[/]"
+        seconds = f"{m.seconds[m.ratio.slow]:.3g} / {m.seconds[m.ratio.fast]:.3g}"
+        spread = f"{m.spread[0]:.2f} to {m.spread[1]:.2f}"
+        out.add_row(
+            m.ratio.name, f"{m.value:.2f}", spread, m.ratio.target(), verdict, m.ratio.slow, m.ratio.fast, seconds
+        )
+    return out
+
+
+def write(found: list[Measured], threads: int) -> None:
+    known = json.loads(BENCH.read_text(encoding="utf-8")) if BENCH.exists() else {}
+    for m in found:
+        known[m.ratio.name] = {
+            "ratio": round(m.value, 4),
+            "spread": [round(value, 4) for value in m.spread],
+            "sizes": m.sizes | {"threads": threads},
+            "target": m.ratio.target(),
+            "held": m.ratio.held(m.value),
+            "seconds": {name: round(value, 6) for name, value in m.seconds.items()},
+            "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
+        }
+    BENCH.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""ALOE in its published sizes: a training step, an evaluation, and how its batches are made."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctt.data.dataset import Dataset
+from ctt.data.settings import DataSettings
+from ctt.data.synthetic import generate
+from ctt.job import Job
+from ctt.models.aloe import Aloe
+from ctt.models.aloe_settings import AloeSettings
+from ctt.training.question_batches import QuestionBatches
+from ctt.training.vqa import answer, batch_gradients, make_optimizers
+from tests.benchmarks.harness import Comparison, Ratio, benchmark
+from tests.benchmarks.published_aloe import PublishedAloe, Questions, load, loss_of
+
+TOY = dict(layers=2, heads=2, width=16, ffn=16)
+
+
+class Material:
+    """Synthetic questions, rollouts (noise), and one batch of them for both sides."""
+
+    def __init__(self, toy: bool) -> None:
+        self.settings = AloeSettings(**(TOY if toy else {}), epochs=80)
+        self.size = 12 if toy else 96
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            generate(DataSettings(train=4 if toy else 40, validation=1, workers=1), Job(folder))
+            self.split = Dataset.open(folder).split("train")
+            self.split.slots = np.array(self.split.slots)
+            self.table = self.split.questions
+        random = np.random.default_rng(0)
+        shape = (len(self.split.slots), 32, *self.split.slots.shape[2:])
+        self.rollouts = random.standard_normal(shape, dtype=np.float32)
+        self.batches = QuestionBatches(self.settings, self.split, self.rollouts)
+        count = self.batches.questions
+        # the published shares of the categories (FORMAT, train split): 72.1, 11.0, 4.7, 12.2 %
+        shares = np.array([0.721, 0.110, 0.047, 0.122])
+        kinds = self.batches.category[self.batches.first]
+        weight = shares[kinds] / np.bincount(kinds, minlength=4)[kinds]
+        draws = 2 if toy else 8
+        self.chosen = [random.choice(count, self.size, False, weight / weight.sum()) for _ in range(draws)]
+        self.starts = random.integers(0, self.settings.starts, count)
+        self.starts_evaluated = np.full(count, self.settings.eval_start)
+        self.loader = Questions(self.table, self.split.slots, self.rollouts, self.batches.first)
+
+    def models(self, dropout: float) -> tuple[Aloe, PublishedAloe]:
+        settings = copy.copy(self.settings)
+        settings.dropout = dropout
+        torch.manual_seed(0)
+        ours = Aloe(settings)
+        sizes = (settings.layers, settings.heads, settings.width, settings.ffn)
+        published = PublishedAloe(*sizes, dropout, 7 * settings.frames)
+        published.transformer_model.load_state_dict(ours.transformer_model.state_dict())
+        return ours, published
+
+    def published_batches(self, starts: np.ndarray) -> list[dict[str, torch.Tensor]]:
+        return list(load(self.loader, [[(int(q), int(starts[q])) for q in chosen] for chosen in self.chosen]))
+
+    def sizes(self) -> dict[str, int]:
+        rows = len(self.batches.rows_of(self.chosen[0]))
+        return dict(
+            questions=self.size, sequences=rows, width=self.settings.width, layers=self.settings.layers, tokens=208
+        )
+
+
+@benchmark
+def aloe_train(toy: bool) -> Comparison:
+    material = Material(toy)
+    (batch, *_) = material.published_batches(material.starts)
+    ours, published = material.models(0.1)
+    optimizer = torch.optim.Adam(published.parameters(), lr=1e-3)
+
+    def as_published() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(published, batch).backward()
+        optimizer.step()
+
+    def as_ours(kind: str, precision: str) -> Callable[[], None]:
+        settings = copy.copy(material.settings)
+        settings.dropout_kind, settings.precision = kind, precision
+        torch.manual_seed(0)
+        model = Aloe(settings)
+        (mine,) = make_optimizers(model, settings)
+
+        def one() -> None:
+            mine.zero_grad(set_to_none=True)
+            batch_gradients(model, settings, material.batches, material.chosen[0], material.starts, "cpu")
+            mine.step()
+
+        return one
+
+    def check() -> None:
+        a, b = material.models(0.0)
+        loss = loss_of(b, batch)
+        loss.backward()
+        values = batch_gradients(a, material.settings, material.batches, material.chosen[0], material.starts, "cpu")
+        torch.testing.assert_close(values["train_loss"], loss.detach(), rtol=1e-5, atol=1e-6)
+        theirs = dict(b.transformer_model.named_parameters())
+        for name, p in a.transformer_model.named_parameters():
+            torch.testing.assert_close(p.grad, theirs[name].grad, rtol=1e-3, atol=1e-5)
+
+    return Comparison(
+        ways={
+            "published": as_published,
+            "exact": as_ours("exact", "fp32"),
+            "cheap dropout": as_ours("cheap", "fp32"),
+            "bf16": as_ours("cheap", "bf16"),
+        },
+        ratios=[
+            Ratio("aloe_train_exact", "published", "exact", at_least=1.3),
+            Ratio("aloe_train_fast", "published", "cheap dropout", at_least=1.7),
+            Ratio("aloe_train_bf16", "published", "bf16", at_least=2.4),
+        ],
+        check=check,
+        sizes=material.sizes() | dict(buckets=material.settings.buckets),
+    )
+
+
+@benchmark
+def aloe_eval(toy: bool) -> Comparison:
+    """Against PyTorch's fast path switched off: on a CPU it is slower with it."""
+    material = Material(toy)
+    (batch, *_) = material.published_batches(material.starts_evaluated)
+    ours, published = (model.eval() for model in material.models(0.1))
+
+    def as_published() -> tuple[torch.Tensor, torch.Tensor]:
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.no_grad():
+                return published(batch)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
+
+    def as_ours(precision: str) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        settings = copy.copy(material.settings)
+        settings.precision = precision
+        return lambda: answer(ours, settings, material.batches, material.chosen[0], 0, "cpu")
+
+    def check() -> None:
+        answers, options = as_published()
+        best = answers.max(1)
+        descriptive = batch["descriptive"]
+        expected = torch.where(descriptive, best.values, options).numpy()
+        rows = material.batches.rows_of(material.chosen[0])
+        prediction, logit = as_ours("fp32")()
+        np.testing.assert_allclose(logit[rows], expected, rtol=1e-4, atol=1e-4)
+        classes = torch.where(descriptive, best.indices, (options > 0).long()).numpy()
+        assert (prediction[rows] == classes).all()
+        near = as_ours("bf16")()[1][rows]
+        assert np.abs(near - expected).max() < 0.2
+
+    return Comparison(
+        ways={"published": as_published, "fp32": as_ours("fp32"), "bf16": as_ours("bf16")},
+        ratios=[
+            Ratio("aloe_eval", "published", "fp32", at_least=1.1),
+            Ratio("aloe_eval_bf16", "published", "bf16", at_least=1.8),
+        ],
+        check=check,
+        sizes=material.sizes(),
+    )
+
+
+@benchmark
+def aloe_data(toy: bool) -> Comparison:
+    material = Material(toy)
+    batches, starts = material.batches, material.starts
+
+    def ours() -> list[list]:
+        return [batches.pieces(batches.rows_of(q), starts, material.settings.buckets) for q in material.chosen]
+
+    def check() -> None:
+        for pieces, chosen, batch in zip(ours(), material.chosen, material.published_batches(starts), strict=True):
+            at = {int(row): i for i, row in enumerate(batches.rows_of(chosen))}
+            assert sorted(at) == sorted(int(r) for piece in pieces for r in piece.rows)
+            for piece in pieces:
+                there = torch.tensor([at[int(row)] for row in piece.rows])
+                text = torch.zeros(len(piece.rows), 32, dtype=torch.long)
+                text[:, piece.input.columns] = piece.input.text
+                assert torch.equal(text, batch["text"][there])
+                assert torch.equal(piece.input.given[piece.input.owner], batch["slots"][batch["owner"][there]])
+                assert torch.equal(piece.answer, batch["answer"][there])
+
+    return Comparison(
+        ways={"loader": lambda: material.published_batches(starts), "ours": ours},
+        ratios=[Ratio("aloe_data", "loader", "ours", at_least=10)],
+        check=check,
+        sizes=material.sizes() | dict(batches=len(material.chosen)),
+    )

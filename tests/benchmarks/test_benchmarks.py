@@ -1,0 +1,52 @@
+"""Every benchmark runs, at toy sizes, and compares things that agree. Nothing here is timed against a bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.harness import Comparison, Measured, Ratio, find, measure
+
+NAMES = {
+    "step_both_exact", "step_both_fast", "step_both_bf16", "step_both_over_plain", "windows", "windows_bf16",
+    "rollout_reference", "rollout_paper", "aloe_train_exact", "aloe_train_fast", "aloe_train_bf16", "aloe_eval",
+    "aloe_eval_bf16", "aloe_data",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(find()))
+def test_a_benchmark_compares_equal_things(name: str) -> None:
+    comparison = find()[name](True)
+    comparison.check()
+    for way in comparison.ways.values():
+        way()
+    assert comparison.ratios and comparison.sizes
+    for ratio in comparison.ratios:
+        assert {ratio.slow, ratio.fast} <= set(comparison.ways)
+
+
+def test_all_promised_ratios_are_measured() -> None:
+    found = [ratio.name for make in find().values() for ratio in make(True).ratios]
+    assert len(found) == len(set(found)) and set(found) >= NAMES
+
+
+def test_a_ratio_is_the_median_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    import itertools
+
+    from tests.benchmarks import harness
+
+    clock = itertools.count()
+    now = [0.0]
+    took = {"slow": itertools.cycle([4.0, 6.0, 8.0]), "fast": itertools.cycle([2.0])}
+
+    def way(name: str):
+        def call() -> None:
+            now[0] += next(took[name])
+
+        return call
+
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: now[0] + 0 * next(clock))
+    comparison = Comparison({name: way(name) for name in took}, [Ratio("r", "slow", "fast", at_least=3)], lambda: None)
+    found = [m for m in measure(comparison, rounds=3) if isinstance(m, Measured)]
+    (measured,) = found
+    assert measured.value == 3.0 and measured.spread == (2.0, 4.0) and measured.seconds == {"slow": 6.0, "fast": 2.0}
+    assert measured.ratio.held(3.0) and not measured.ratio.held(2.9)
