@@ -11,21 +11,19 @@ import dataclasses
 import difflib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ctt.data.settings import DataSettings
 from ctt.errors import SettingError
 from ctt.models.aloe_settings import AloeSettings
-from ctt.models.losses import Method
 from ctt.models.rollout import RolloutSettings
-from ctt.settings import Settings, check_value, digest, setting
+from ctt.settings import Settings, canonical, check_value, digest, setting
 from ctt.tracking.settings import TrackingSettings
-from ctt.training.settings import WorldModelSettings
+from ctt.training.settings import TrainingSettings
 
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
 RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that say what a run computes
@@ -64,19 +62,9 @@ class LaunchSettings(Settings):
 
 
 @dataclasses.dataclass
-class Config(Settings):
-    """One run. Fields with `key=False` do not change what is computed."""
+class Config(TrainingSettings):
+    """One run: a world model's training and what follows. Fields with `key=False` do not change what is computed."""
 
-    ctt_inv_weight: float = setting(0.0, "weight of the invariance loss (Axiom 6); 0: not computed", minimum=0)
-    ctt_suf_weight: float = setting(0.0, "weight of the sufficiency loss (Axiom 4); 0: not computed", minimum=0)
-    ctt_adj_threshold: float = setting(
-        0.15, "slot j is a neighbour of i where the graph's A[i, j] reaches this", minimum=0
-    )
-    ctt_start_epoch: int = setting(10, "completed epochs before the two losses act", minimum=0)
-    num_masked_slots: int = setting(2, "slots hidden from the world model in training (M)", minimum=0, maximum=7)
-    seed: int = setting(0, "everything random in a run is derived from it", minimum=0)
-    data: DataSettings = setting(DataSettings, "the data set")
-    world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
     rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
     device: str = setting(
@@ -97,10 +85,6 @@ class Config(Settings):
     sweep: str | None = setting(None, "a sweep: a name in sweeps/ or the path of a YAML file", key=False)
     name: str | None = setting(None, "name under which the sweep is recorded (default: the sweep's own)", key=False)
     spec: str | None = setting(None, "path of a frozen job; set by ctt for the jobs it submits", key=False)
-
-    def method(self) -> Method:
-        """The causal losses as the world model's training takes them."""
-        return Method(self.ctt_inv_weight, self.ctt_suf_weight, self.ctt_adj_threshold, self.ctt_start_epoch)
 
 
 def register() -> None:
@@ -236,6 +220,6 @@ def get_value(config: Config, key: str) -> Any:
     return functools.reduce(getattr, key.split("."), config)
 
 
-def identity(config: Config) -> str:
-    """What a run computes, as a digest: equal for configs that differ only in where and how they run."""
-    return digest(config)
+def identity(config: Config, but: Collection[str] = ()) -> str:
+    """What a run computes, as a digest: equal for configs that differ only in where and how they run; or in `but` too."""
+    return digest({name: value for name, value in canonical(config).items() if name not in but})

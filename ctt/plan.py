@@ -302,6 +302,6 @@ def _first_epoch(state: WorldModel) -> str:
 def _shared_epochs(a: WorldModel, b: WorldModel) -> int:
     """How many epochs two trainings of a family share: all of the shorter one's, or up to the first loss that differs."""
     shared = min(a.epoch, b.epoch)
-    if a.settings()["losses"] != b.settings()["losses"] or a.graph_settings() != b.graph_settings():
+    if a.course != b.course:
         shared = min([shared, *(state.method.start_epoch for state in (a, b) if state.lossy)])
     return shared

@@ -107,7 +107,7 @@ def test_a_state_is_addressed_by_what_it_is() -> None:
         ("world_model.learning_rate", 1e-4),
         ("world_model.precision", "bf16"),
         ("world_model.dropout_kind", "exact"),
-        ("world_model.micro_batch", 32),
+        ("world_model.micro_batch", 8),
         ("num_masked_slots", 3),
         ("data.noise", 0.2),
         ("world_model.masking.draw", "fixed"),
@@ -116,7 +116,7 @@ def test_a_state_is_addressed_by_what_it_is() -> None:
     ],
 )
 def test_changing_a_live_value_changes_the_key(key, value) -> None:
-    config = compile_sweep(None, MINI).baseline.config
+    config = compile_sweep(None, [*MINI, "world_model.dropout=0.1"]).baseline.config
     assert target_of(with_value(config, key, value)).rollout.state.key != target_of(config).rollout.state.key
 
 

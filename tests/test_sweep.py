@@ -1,12 +1,13 @@
 """Sweeps: files and command lines become points; equal ones merge; mistakes name file and key before any work."""
 
+import functools
 import textwrap
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctt.config import compose, identity, with_value
+from ctt.config import Config, compose, identity, with_value
 from ctt.errors import SettingError, SweepError, UsageError
 from ctt.sweep import canonical, compile_sweep, shipped
 
@@ -130,6 +131,11 @@ def test_an_unknown_sweep_lists_the_known_ones(tmp_path) -> None:
 weight = st.sampled_from([0.0, 0.05, 0.2])
 
 
+@functools.cache
+def plain_mini() -> Config:
+    return compose(["data=mini", "world_model=mini", "world_model.dropout=0.1"])
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     weight,
@@ -140,7 +146,7 @@ weight = st.sampled_from([0.0, 0.05, 0.2])
     st.booleans(),
 )
 def test_canonical_is_idempotent_and_only_live_values_count(inv, suf, threshold, start, frames, share) -> None:
-    config = compose(["data=mini", "world_model=mini"])
+    config = plain_mini()
     for key, value in [
         ("ctt_inv_weight", inv),
         ("ctt_suf_weight", suf),
@@ -150,11 +156,11 @@ def test_canonical_is_idempotent_and_only_live_values_count(inv, suf, threshold,
         ("world_model.share_dropout", share),
     ]:
         config = with_value(config, key, value)
-    once, _ = canonical(config)
-    assert canonical(once)[0] == once
+    once = canonical(config)
+    assert canonical(once) == once and identity(once) == identity(config)
     live = inv + suf > 0 and start < config.world_model.epochs
     other = with_value(config, "ctt_adj_threshold", 0.7)
-    assert (identity(canonical(other)[0]) == identity(once)) is not live
+    assert (identity(canonical(other)) == identity(once)) is not live
     other = with_value(config, "world_model.share_dropout", not share)
-    assert (identity(canonical(other)[0]) == identity(once)) is not (live and inv > 0)
-    assert identity(canonical(with_value(config, "world_model.epochs", 41))[0]) != identity(once)
+    assert (identity(canonical(other)) == identity(once)) is not (live and inv > 0)
+    assert identity(canonical(with_value(config, "world_model.epochs", 41))) != identity(once)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ctt.errors import SettingError
-from ctt.settings import Settings, setting
+from ctt.settings import Rule, Settings, setting
 
 SPLITS = ("train", "validation", "test")
 PROVISIONAL = "provisional"
 """How `data.content` begins while the files are not there: keys made of it are for planning only."""
+SIMULATION = ("seed", "encoder_seed", "noise", "out_of_view", "swap_probability", "density", "annotations")
 OUT_OF_VIEW = ("clamped", "hidden", "true")
 
 
@@ -63,6 +65,15 @@ class DataSettings(Settings):
         None, "clevrer: digest of slots and questions, found from the files; what the data is known by", old=None
     )
     fetch: FetchSettings = setting(FetchSettings, "where the official files are found", key=False)
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("content",), "synthetic scenes are known by their settings", lambda data: data.kind == "synthetic"),
+        Rule(
+            (*SPLITS, *SIMULATION),
+            "CLEVRER's scenes are known by their files; nothing is simulated",
+            lambda data: data.kind == "clevrer",
+        ),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

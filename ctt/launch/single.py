@@ -23,7 +23,7 @@ from ctt.sweep import canonical
 def run_single(config: Config) -> int:
     """Builds the run of `config`; prints its accuracies and key."""
     console = Console()
-    config = canonical(config)[0]
+    config = canonical(config)
     target = target_of(config)
     store = Store.open(config.store)
     with _Bars(store, console) as bars:

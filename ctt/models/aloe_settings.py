@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ctt.errors import SettingError
-from ctt.settings import Settings, setting
+from ctt.settings import Rule, Settings, setting
 
 GIVEN_FRAMES = 128
 PREDICTED_FRAMES = 32
@@ -92,6 +93,23 @@ class AloeSettings(Settings):
     eval_every: int = setting(1, "epochs between validations; the last epoch always has one", minimum=1)
     eval_videos: int | None = setting(
         None, "videos the validations between use (the last uses all); null = all", minimum=1
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("dropout_kind",), "ALOE's dropout is 0, so no mask is drawn", lambda aloe: aloe.dropout == 0),
+        Rule(("equal_layers",), "ALOE has one layer", lambda aloe: aloe.layers == 1),
+        Rule(("frame_width",), "only aloe.tokens=trajectory projects frames", lambda aloe: aloe.tokens != "trajectory"),
+        Rule(("muon_learning_rate",), "ALOE is not trained by Muon", lambda aloe: aloe.optimizer != "muon"),
+        Rule(
+            ("schedule_epochs",),
+            "ALOE's schedule is as long as its training",
+            lambda aloe: aloe.schedule_epochs in (None, aloe.epochs),
+        ),
+        Rule(
+            ("eval_videos",),
+            "ALOE is validated after its last epoch alone, on all videos",
+            lambda aloe: aloe.eval_every >= aloe.epochs,
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ctt.models.dropout import Dropout, Pass
 from ctt.models.graph import GraphSettings, Reader, draw_any, draw_unmasked, indifferent_to, irrelevant_for, scoped
 from ctt.models.predictor import Predictor
-from ctt.settings import Settings, setting
+from ctt.settings import Rule, Settings, setting
 
 
 @dataclass
@@ -38,38 +38,26 @@ class Method(Settings):
         return epoch >= self.start_epoch and (self.inv_weight > 0 or self.suf_weight > 0)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Under `applies(method, epochs)` the settings in `silences` (as a user writes them) say nothing, for `reason`."""
-
-    silences: tuple[str, ...]
-    reason: str
-    applies: Callable[[Method, int], bool]
-
-
+# What of a training (`TrainingSettings`: the names users write) the losses leave unread.
 _GRAPH_AND_VIEWS = ("ctt_adj_threshold", "world_model.graph", "world_model.share_dropout")
-RULES: tuple[Rule, ...] = (
+_LOSSES = ("ctt_inv_weight", "ctt_suf_weight", "ctt_start_epoch", *_GRAPH_AND_VIEWS)
+RULES = (
     Rule(
-        ("ctt_start_epoch", *_GRAPH_AND_VIEWS),
+        _LOSSES,
         "both CTT weights are 0, so no slot graph is read",
-        lambda method, epochs: method.inv_weight == 0 and method.suf_weight == 0,
+        lambda training: training.ctt_inv_weight == 0 and training.ctt_suf_weight == 0,
     ),
     Rule(
-        ("ctt_inv_weight", "ctt_suf_weight", "ctt_start_epoch", *_GRAPH_AND_VIEWS),
+        _LOSSES,
         "training ends before the CTT losses start",
-        lambda method, epochs: method.start_epoch >= epochs,
+        lambda training: training.ctt_start_epoch >= training.world_model.epochs,
     ),
     Rule(
         ("world_model.share_dropout",),
         "only the invariance loss compares two passes, and its weight is 0",
-        lambda method, epochs: method.inv_weight == 0,
+        lambda training: training.ctt_inv_weight == 0,
     ),
 )
-
-
-def rules_in_force(method: Method, epochs: int) -> list[Rule]:
-    """The rules that apply to `epochs` epochs of training with `method`."""
-    return [rule for rule in RULES if rule.applies(method, epochs)]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ctt.settings import Settings, setting
+from ctt.settings import Rule, Settings, setting
 
 
 @dataclass
@@ -26,6 +27,18 @@ class MaskingSettings(Settings):
         "the seed the published code restarts from; only draw=fixed reads it, otherwise the run's seed decides",
         minimum=0,
     )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("seed",),
+            "only masking.draw=fixed restarts from a seed of its own",
+            lambda masking: masking.draw != "fixed",
+        ),
+    )
+
+
+# Of a training (`TrainingSettings`).
+RULES = (Rule(("world_model.masking",), "no slot is masked (num_masked_slots=0)", lambda t: t.num_masked_slots == 0),)
 
 
 def draw_masked(settings: MaskingSettings, count: int, batch: int, slots: int, generator: torch.Generator) -> Tensor:

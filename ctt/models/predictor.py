@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctt.errors import DataError
-from ctt.settings import Settings, setting
+from ctt.settings import Rule, Settings, setting
 
 
 @dataclass
@@ -34,6 +35,10 @@ class PredictorSettings(Settings):
         "exact",
         "exact: p to ten digits; cheap: 16 random bits a decision (0.1 becomes 0.100006), faster",
         choices=("exact", "cheap"),
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("dropout_kind",), "dropout is 0, so no mask is drawn", lambda predictor: predictor.dropout == 0),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ctt.data.settings import PROVISIONAL, DataSettings
 from ctt.job import Job
+from ctt.settings import canonical
 from ctt.stages.base import Stage
 from ctt.store import Artifact
 
@@ -23,7 +24,7 @@ class Data(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         if self.data.kind == "clevrer":
-            return {"data": {"kind": "clevrer", "content": self.data.content or PROVISIONAL}}
+            return {"data": {"content": PROVISIONAL} | canonical(self.data)}
         return {"data": self.data}
 
     @property

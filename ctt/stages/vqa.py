@@ -30,9 +30,8 @@ class Vqa(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         """`seed` is the one ALOE uses: aloe_seed where that is set, else the run's."""
-        aloe = canonical(self.aloe)
-        aloe.pop("protocol", None)
-        own = aloe.pop("aloe_seed", None)
+        aloe = {k: v for k, v in canonical(self.aloe).items() if k not in ("protocol", "aloe_seed")}
+        own = self.aloe.aloe_seed
         return {"aloe": aloe, "seed": self.seed if own is None else own}
 
     def inputs(self) -> Mapping[str, Stage]:

@@ -13,12 +13,12 @@ from typing import Any
 
 from ctt.data.dataset import Dataset
 from ctt.job import Job
-from ctt.models.losses import Method, rules_in_force
-from ctt.settings import canonical, digest
+from ctt.models.losses import Method
+from ctt.settings import canonical, canonical_json, digest
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.store import Artifact
-from ctt.training.settings import WorldModelSettings
+from ctt.training.settings import TrainingSettings, WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,25 @@ class WorldModel(Stage):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        settings = state_settings(self.world_model, self.method, self.num_masked_slots, self.seed, self.epoch)
+        """The training cut off at `epoch`: what is not read up to there is no part of the state."""
+        settings = canonical(self._training) | {"seed": self.seed}
+        del settings["data"]  # an input
         return {**settings, "alone": self.alone} if self.alone else settings
+
+    @property
+    def _training(self) -> TrainingSettings:
+        """Kept with the settings it is made of: the states of a sweep's seeds differ in little else."""
+        method = self.method
+        flags = (method.inv_weight, method.suf_weight, method.adj_threshold, method.start_epoch)
+        return self.world_model.remembered(
+            (flags, self.num_masked_slots, self.epoch, self.data.data.kind),
+            lambda: TrainingSettings(
+                *flags,
+                num_masked_slots=self.num_masked_slots,
+                data=self.data.data,
+                world_model=dataclasses.replace(self.world_model, epochs=self.epoch),
+            ),
+        )
 
     def settings(self) -> Mapping[str, Any]:
         return self._settings
@@ -50,11 +67,13 @@ class WorldModel(Stage):
     @property
     def lossy(self) -> bool:
         """Whether a CTT loss has acted on the way to this state."""
-        return bool(self._settings["losses"])
+        return "ctt_inv_weight" in self._settings
 
-    def graph_settings(self) -> Any:
-        """What, besides the losses' weights, only lossy epochs read."""
-        return [self._settings["world_model"].get(name) for name in ("graph", "share_dropout")]
+    @cached_property
+    def course(self) -> str:
+        """Equal for states of trainings that differ in their length alone."""
+        world_model = {k: v for k, v in self._settings["world_model"].items() if k != "epochs"}
+        return canonical_json({**self._settings, "world_model": world_model, "data": self.data.key})
 
     def at(self, epoch: int) -> WorldModel:
         """The state of the same training after `epoch` epochs."""
@@ -106,32 +125,3 @@ class WorldModel(Stage):
             job=job,
         )
         return {"epochs": self.epoch - first}
-
-
-def state_settings(
-    world_model: WorldModelSettings, method: Method, num_masked_slots: int, seed: int, epoch: int
-) -> dict[str, Any]:
-    """What state `epoch` is: the settings that are live up to there; silenced ones say nothing and are left out."""
-    settings = canonical(world_model)
-    settings.pop("epochs")
-    losses = {f"ctt_{name}": value for name, value in canonical(method).items()}
-    for rule in rules_in_force(method, epoch):
-        for name in rule.silences:
-            losses.pop(name, None)
-            if name.startswith("world_model."):
-                _drop(settings, name.removeprefix("world_model.").split("."))
-    if not losses.get("ctt_inv_weight") and not losses.get("ctt_suf_weight"):
-        losses = {}
-    return {
-        "world_model": settings,
-        "losses": losses,
-        "num_masked_slots": num_masked_slots,
-        "seed": seed,
-        "epoch": epoch,
-    }
-
-
-def _drop(settings: dict[str, Any], path: list[str]) -> None:
-    for name in path[:-1]:
-        settings = settings.get(name, {})
-    settings.pop(path[-1], None)

@@ -1,14 +1,18 @@
-"""The group `world_model`: everything a world model's training is set by, apart from the method's own flags."""
+"""What a world model's training is set by: the group `world_model`, and with it the method's own flags, data and seed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from ctt.data.settings import DataSettings
 from ctt.errors import SettingError
+from ctt.models import losses, masking
 from ctt.models.graph import GraphSettings
+from ctt.models.losses import Method
 from ctt.models.masking import MaskingSettings
 from ctt.models.predictor import PredictorSettings
-from ctt.settings import Settings, setting
+from ctt.settings import Rule, Settings, setting
 
 
 @dataclass
@@ -87,6 +91,25 @@ class WorldModelSettings(PredictorSettings):
     masking: MaskingSettings = setting(MaskingSettings, "the masked slots")
     windows: WindowSettings = setting(WindowSettings, "the windows")
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("share_dropout", "graph.dropout"),
+            "dropout is 0, so all passes and both readings of attention are the same",
+            lambda model: model.dropout == 0,
+        ),
+        Rule(("muon_rate",), "only Muon reads its rate", lambda model: model.optimizer != "muon"),
+        Rule(
+            ("micro_batch",),
+            "the batch is computed in one piece",
+            lambda model: model.micro_batch is None or model.micro_batch >= model.batch_size,
+        ),
+        Rule(
+            ("windows.all_starts",),
+            "with frameskip 1 every start is used either way",
+            lambda model: model.frameskip == 1,
+        ),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.masking.draw == "sample" and self.graph.scope == "batch":
@@ -94,3 +117,36 @@ class WorldModelSettings(PredictorSettings):
                 "world_model.masking.draw=sample needs world_model.graph.scope=sample: one slot for the whole batch "
                 "can't be drawn among the unmasked ones of every window"
             )
+
+
+@dataclass
+class TrainingSettings(Settings):
+    """All that decides a world model: what a training state is, if `world_model.epochs` is its epoch.
+
+    The method's flags have the flat names of the published trainer.
+    """
+
+    ctt_inv_weight: float = setting(0.0, "weight of the invariance loss (Axiom 6); 0: not computed", minimum=0)
+    ctt_suf_weight: float = setting(0.0, "weight of the sufficiency loss (Axiom 4); 0: not computed", minimum=0)
+    ctt_adj_threshold: float = setting(
+        0.15, "slot j is a neighbour of i where the graph's A[i, j] reaches this", minimum=0, maximum=1
+    )
+    ctt_start_epoch: int = setting(10, "completed epochs before the two losses act", minimum=0)
+    num_masked_slots: int = setting(2, "slots hidden from the world model in training (M)", minimum=0, maximum=7)
+    seed: int = setting(0, "everything random in a run is derived from it", minimum=0)
+    data: DataSettings = setting(DataSettings, "the data set")
+    world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *losses.RULES,
+        *masking.RULES,
+        Rule(
+            ("world_model.loss_on",),
+            "CLEVRER's files do not say which objects are in view",
+            lambda training: training.data.kind == "clevrer",
+        ),
+    )
+
+    def method(self) -> Method:
+        """The causal losses as the world model's training takes them."""
+        return Method(self.ctt_inv_weight, self.ctt_suf_weight, self.ctt_adj_threshold, self.ctt_start_epoch)

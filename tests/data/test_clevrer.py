@@ -181,7 +181,7 @@ def test_a_synthetic_set_is_left_as_it_is():
 
 
 def test_without_the_files_keys_are_provisional(tmp_path):
-    plain = Data(canonical(compose(["data=clevrer"]))[0].data)
+    plain = Data(canonical(compose(["data=clevrer"])).data)
     assert plain.provisional and plain.data.counts() == {"train": 10_000, "validation": 5_000, "test": 5_000}
     with pytest.raises(DataError, match=r"needs data.slots_file .* and data.questions .*`ctt data fetch`"):
         plain.check()

@@ -11,8 +11,9 @@ import torch
 from ctt.errors import SettingError
 from ctt.models.dropout import Dropout
 from ctt.models.graph import GraphSettings
-from ctt.models.losses import Draws, Method, draw_slots, rules_in_force, step_gradients
+from ctt.models.losses import RULES, Draws, Method, draw_slots, step_gradients
 from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.training.settings import TrainingSettings
 from tests.models import literal_world_model as literal
 
 SLOTS, WIDTH, BATCH = 7, 16, 3
@@ -223,16 +224,15 @@ def test_settings_are_bounded_and_say_what_they_do():
     assert all(len(field.metadata["help"]) > 20 for field in dataclasses.fields(Method))
 
 
-def silenced(method: Method, epochs: int) -> set[str]:
-    return {name for rule in rules_in_force(method, epochs) for name in rule.silences}
+def silenced(**values: float) -> set[str]:
+    training = TrainingSettings(**values)
+    return {name for rule in RULES if rule.applies(training) for name in rule.silences}
 
 
 def test_rules_say_which_settings_say_nothing():
-    both = {"ctt_adj_threshold", "ctt_start_epoch", "world_model.graph", "world_model.share_dropout"}
-    assert silenced(Method(), 30) == both
-    assert silenced(Method(inv_weight=0.2, suf_weight=0.1, start_epoch=30), 30) == both | {
-        "ctt_inv_weight",
-        "ctt_suf_weight",
-    }
-    assert silenced(Method(suf_weight=0.1), 30) == {"world_model.share_dropout"}
-    assert silenced(Method(inv_weight=0.2), 30) == set()
+    every = {"ctt_inv_weight", "ctt_suf_weight", "ctt_adj_threshold", "ctt_start_epoch"}
+    every |= {"world_model.graph", "world_model.share_dropout"}
+    assert silenced() == every
+    assert silenced(ctt_inv_weight=0.2, ctt_suf_weight=0.1, ctt_start_epoch=30) == every
+    assert silenced(ctt_suf_weight=0.1) == {"world_model.share_dropout"}
+    assert silenced(ctt_inv_weight=0.2) == set()

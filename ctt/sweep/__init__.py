@@ -1,0 +1,26 @@
+"""Sweep: a sweep file and the command line become points and runs; those that compute the same merge.
+
+The command line wins over the file, `seed=` over `seeds`. Points are made canonical: settings that say nothing (the rules
+beside them tell when) are reset to their defaults, and equal points are one.
+"""
+
+from ctt.sweep.compiling import compile_sweep
+from ctt.sweep.file import SweepFile, find, read, shipped
+from ctt.sweep.merging import canonical
+from ctt.sweep.overrides import CommandLine, read_overrides
+from ctt.sweep.points import Merged, Point, Run, Sweep
+
+__all__ = [
+    "CommandLine",
+    "Merged",
+    "Point",
+    "Run",
+    "Sweep",
+    "SweepFile",
+    "canonical",
+    "compile_sweep",
+    "find",
+    "read",
+    "read_overrides",
+    "shipped",
+]

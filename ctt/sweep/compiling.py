@@ -1,0 +1,126 @@
+"""Compiling a sweep: a file's grid and points crossed with the command line's lists, composed, checked, merged, named."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ctt.config import RUN_GROUPS, Config, compose, get_value, with_value
+from ctt.errors import SettingError, SweepError
+from ctt.settings import canonical
+from ctt.sweep.file import SweepFile, read
+from ctt.sweep.merging import Merger
+from ctt.sweep.overrides import CommandLine, read_overrides
+from ctt.sweep.points import Point, Sweep
+
+
+def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
+    """The runs of a sweep file and a command line. Raises SweepError or SettingError, naming file and key, before any work."""
+    file, line = read(name), read_overrides(overrides)
+    name_override = line.single.pop("name", None)
+    line.single.pop("sweep", None)
+    groups = {**file.groups, **line.groups}
+    composed = _Composer()
+
+    def config_of(values: Mapping[str, Any], place: str) -> Config:
+        """Single values of the command line first: what a point states for itself differs from point to point."""
+        ordered = [(k, v, "command line") for k, v in line.single.items() if k not in values]
+        ordered += [(k, v, "command line" if k in line.single or k in line.axes else place) for k, v in values.items()]
+        return composed(groups, ordered)
+
+    baseline = config_of(file.baseline, f"{file.source}: baseline")
+    merger = Merger(baseline, dict(file.baseline))
+    count = 0
+    for values, place in _written(file, line, plain=name is None):
+        config = config_of(values, place)
+        _check_screening(config, baseline, place)
+        merger.take(config, values)
+        count += 1
+    points = labelled(merger.points)
+    return Sweep(
+        name=record_as or name_override or file.name,
+        points=points,
+        seeds=tuple(dict.fromkeys(line.seeds or file.seeds or [baseline.seed])),
+        merged=merger.merged([p.label for p in points]),
+        written=count + (0 if merger.baseline_written else 1),
+        overrides=tuple(overrides),
+        source=file.source,
+    )
+
+
+def _written(file: SweepFile, line: CommandLine, plain: bool) -> Iterator[tuple[dict[str, Any], str]]:
+    """The points as they are written, the command line's lists crossed with the file's grid and points; and where each is."""
+    grid = {k: v for k, v in file.grid.items() if k not in line.axes and k not in line.single}
+    if not line.axes and not grid and not file.points:
+        if plain:
+            yield {}, "command line"
+        return
+    for crossed in itertools.product(*line.axes.values()):
+        swept = dict(zip(line.axes, crossed, strict=True))
+        for combination in itertools.product(*grid.values()) if grid else ([()] if not file.points else []):
+            yield {**dict(zip(grid, combination, strict=True)), **swept}, f"{file.source}: grid"
+        for i, point in enumerate(file.points):
+            stated = {k: v for k, v in point.items() if k not in line.single}
+            yield {**stated, **swept}, f"{file.source}: points[{i}]"
+
+
+def _check_screening(config: Config, baseline: Config, place: str) -> None:
+    """Raises SweepError where a point would be screened by an ALOE that is not its own."""
+    if config.aloe.protocol != "shared" or config.aloe is baseline.aloe:
+        return
+    mine, theirs = canonical(config.aloe), canonical(baseline.aloe)
+    for key in {**mine, **theirs}:
+        if key != "protocol" and mine.get(key) != theirs.get(key):
+            raise SweepError(
+                f"aloe.{key} cannot differ from the baseline's under aloe.protocol=shared, which evaluates every run "
+                f"with the baseline's ALOE; write aloe.protocol=train ({place})"
+            )
+
+
+class _Composer:
+    """Configs by groups (Hydra, once per choice of groups), then by values (typed, in memory: thousands a second)."""
+
+    def __init__(self) -> None:
+        self._bases: dict[tuple[tuple[str, str], ...], Config] = {}
+
+    def __call__(self, groups: Mapping[str, str], values: Iterable[tuple[str, Any, str]]) -> Config:
+        chosen, rest = dict(groups), []
+        for key, value, place in values:
+            if key in RUN_GROUPS:
+                chosen[key] = str(value)
+            else:
+                rest.append((key, value, place))
+        marker = tuple(sorted(chosen.items()))
+        if marker not in self._bases:
+            self._bases[marker] = compose([f"{g}={v}" for g, v in marker])
+        config = self._bases[marker]
+        for key, value, place in rest:
+            try:
+                config = with_value(config, key, value)
+            except SettingError as error:
+                raise SweepError(f"{error} ({place})") from error
+        return config
+
+
+def labelled(points: list[Point]) -> tuple[Point, ...]:
+    """Points with the values that vary among them, read from their configs, and labels made of these."""
+    keys = list(dict.fromkeys(k for p in points for k in p.values if k not in RUN_GROUPS))
+    groups = list(dict.fromkeys(k for p in points for k in p.values if k in RUN_GROUPS))
+    varying = [k for k in keys if len({repr(get_value(p.config, k)) for p in points}) > 1]
+    out = []
+    for point in points:
+        values: dict[str, Any] = {g: point.values[g] for g in groups if g in point.values}
+        values |= {k: get_value(point.config, k) for k in varying}
+        label = "baseline" if point.baseline else " ".join(f"{_short(k)}={_text(v)}" for k, v in values.items())
+        out.append(dataclasses.replace(point, label=label or "the only point", values=values))
+    return tuple(out)
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("ctt_").removeprefix("world_model.")
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

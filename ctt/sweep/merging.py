@@ -1,0 +1,122 @@
+"""Merging: points whose settings mean the same are one, and it is said why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from ctt.config import Config, get_value, identity
+from ctt.data.clevrer import resolved
+from ctt.data.settings import SPLITS, DataSettings
+from ctt.settings import Settings, in_force
+from ctt.sweep.points import Merged, Point
+
+_DEFAULTS = Config()
+
+
+def canonical(config: Config, found: dict[str, DataSettings] | None = None) -> Config:
+    """`config` with every setting that says nothing reset to its default.
+
+    Of real data it then says what is in the files: that, and not where they are, is what a run is known by. `found`
+    keeps what was seen there, for callers with many configs.
+    """
+    plain = config
+    while silent := [key for rule in in_force(plain) for key in rule.silences if _said(plain, key)]:
+        for key in silent:
+            plain = _reset(plain, key.split("."), get_value(_DEFAULTS, key))
+    if config.data.kind == "clevrer":
+        found = {} if found is None else found
+        marker = repr(config.data)
+        if marker not in found:
+            seen = resolved(config.data)
+            known = {name: getattr(seen, name) for name in ("content", *SPLITS)}
+            found[marker] = dataclasses.replace(plain.data, **known)
+        plain = dataclasses.replace(plain, data=found[marker])
+    return plain
+
+
+def _said(config: Config, key: str) -> bool:
+    """Whether `key` holds another value than its default. CLEVRER's counts stay: they are not read, but a plan shows them."""
+    if config.data.kind == "clevrer" and key.removeprefix("data.") in SPLITS:
+        return False
+    return bool(get_value(config, key) != get_value(_DEFAULTS, key))
+
+
+def _reset(node: Any, path: list[str], value: Any) -> Any:
+    if len(path) > 1:
+        value = _reset(getattr(node, path[0]), path[1:], value)
+    return dataclasses.replace(node, **{path[0]: value})
+
+
+class Merger:
+    """Takes points as they are written, the baseline first; keeps the distinct ones."""
+
+    def __init__(self, baseline: Config, values: dict[str, Any]) -> None:
+        self.points: list[Point] = []
+        self.baseline_written = False
+        self._written: list[Config] = []
+        self._where: dict[str, int] = {}
+        self._merged: list[tuple[dict[str, Any], int, str]] = []
+        self._found: dict[str, DataSettings] = {}
+        self._add(baseline, canonical(baseline, self._found), values)
+
+    def take(self, config: Config, values: dict[str, Any]) -> None:
+        """Adds a point, or merges it into the one that computes the same."""
+        plain = canonical(config, self._found)
+        place = self._where.get(_computes(plain))
+        reasons = [] if place is None else _reasons(config, self._written[place])
+        if place is None and self._is_baseline_by_another_protocol(plain):
+            place, reasons = 0, ["the ALOE that is shared is the baseline's own"]
+        if place is None:
+            self._add(config, plain, values)
+        elif place == 0 and not self.baseline_written:
+            self.baseline_written = True  # the file writes its baseline among its points too
+        else:
+            self._merged.append((values, place, "; ".join(reasons) or "written twice"))
+
+    def _is_baseline_by_another_protocol(self, plain: Config) -> bool:
+        baseline = self.points[0].config
+        if plain.aloe.protocol == baseline.aloe.protocol:
+            return False
+        return _computes(_reset(plain, ["aloe", "protocol"], baseline.aloe.protocol)) == _computes(baseline)
+
+    def merged(self, labels: list[str]) -> tuple[Merged, ...]:
+        """What was merged, where `labels` are those of `points`."""
+        return tuple(Merged(values, labels[place], why) for values, place, why in self._merged)
+
+    def _add(self, config: Config, plain: Config, values: dict[str, Any]) -> None:
+        self._where[_computes(plain)] = len(self.points)
+        self._written.append(config)
+        self.points.append(Point("", values, not self.points, plain))
+
+
+def _computes(config: Config) -> str:
+    """Equal for points that compute the same, whatever their seeds."""
+    return identity(config, but=("seed",))
+
+
+def _reasons(one: Config, other: Config) -> list[str]:
+    """Why two configs compute the same: the rules that silence what differs between them."""
+    differing = set(_differences(one, other))
+    reasons = [
+        rule.reason
+        for config in (one, other)
+        for rule in in_force(config)
+        if any(key == name or key.startswith(f"{name}.") for name in rule.silences for key in differing)
+    ]
+    return list(dict.fromkeys(reasons))
+
+
+def _differences(one: Settings, other: Settings, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the settings of a key that differ."""
+    if one is other:
+        return
+    for field in dataclasses.fields(one):  # type: ignore[arg-type]  # subclasses are dataclasses
+        if not field.metadata.get("key", True):
+            continue
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(mine, Settings):
+            yield from _differences(mine, theirs, f"{prefix}{field.name}.")
+        elif mine != theirs:
+            yield prefix + field.name

@@ -1,0 +1,80 @@
+"""Overrides: the words of a command line, in Hydra's grammar; comma lists, range() and choice() sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from ctt.config import RUN_GROUPS
+from ctt.errors import SweepError
+from ctt.sweep.file import check_known
+
+
+@dataclasses.dataclass
+class CommandLine:
+    """Overrides, sorted: single values, swept axes, group choices, seeds, and what only Hydra reads."""
+
+    single: dict[str, Any] = dataclasses.field(default_factory=dict)
+    axes: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    groups: dict[str, str] = dataclasses.field(default_factory=dict)
+    seeds: list[int] | None = None
+
+
+def read_overrides(overrides: Sequence[str]) -> CommandLine:
+    """Sorts a command line's overrides. Raises SweepError, or SettingError for an unknown name."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override, QuotedString
+    from hydra.errors import HydraException
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, QuotedString):
+            return value.text
+        if isinstance(value, list):
+            return [plain(v) for v in value]
+        if isinstance(value, dict):
+            return {str(k): plain(v) for k, v in value.items()}
+        return value
+
+    out = CommandLine()
+    try:
+        parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise SweepError(f"{error} (command line)") from error
+    for override in parsed:
+        key, line = override.key_or_group, override.input_line
+        if key == "hydra" or key.startswith(("hydra.", "hydra/")):
+            continue
+        if override.is_delete() or (override.is_add() and not override.is_force_add()):
+            raise SweepError(f"{line}: every setting exists already; write {key}=VALUE (command line)")
+        if override.package is not None:
+            raise SweepError(f"{line}: packages cannot be chosen here; write {key}=VALUE (command line)")
+        check_known(key, "command line")
+        values = (
+            [plain(v) for v in override.sweep_iterator(_as_is)]
+            if override.is_sweep_override()
+            else [plain(override.value())]
+        )
+        if any(isinstance(v, str) and "${" in v for v in values):
+            raise SweepError(f"{line}: give a value, not an interpolation (command line)")
+        if key == "seed":
+            if not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+                raise SweepError(f"{line}: seeds are whole numbers (command line)")
+            out.seeds = values
+        elif key in RUN_GROUPS and not override.is_sweep_override():
+            out.groups[key] = str(values[0])
+        elif key in ("tracking", "launch"):
+            if override.is_sweep_override():
+                raise SweepError(f"{line}: {key} says where runs go and cannot be swept (command line)")
+            out.groups[key] = str(values[0])
+        elif override.is_sweep_override():
+            out.axes[key] = values
+            out.single.pop(key, None)
+        else:
+            out.single[key] = values[0]
+            out.axes.pop(key, None)
+    return out
+
+
+def _as_is(value: Any) -> Any:
+    return value

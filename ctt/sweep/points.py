@@ -1,0 +1,65 @@
+"""What a sweep is made of: points, one of them the baseline, and runs, which are points with seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+from ctt.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A full, canonical Config without its seed, `values` being what of it the sweep varies."""
+
+    label: str
+    values: dict[str, Any]
+    baseline: bool
+    config: Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A point with a seed."""
+
+    point: Point
+    seed: int
+
+    @cached_property
+    def config(self) -> Config:
+        return dataclasses.replace(self.point.config, seed=self.seed)
+
+    @property
+    def name(self) -> str:
+        return f"{self.point.label} seed={self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """A written point that computes what another one does, and why."""
+
+    values: dict[str, Any]
+    into: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Distinct points (the baseline first) × seeds; `written` counts the points before merging."""
+
+    name: str
+    points: tuple[Point, ...]
+    seeds: tuple[int, ...]
+    merged: tuple[Merged, ...]
+    written: int
+    overrides: tuple[str, ...]
+    source: str
+
+    @property
+    def baseline(self) -> Point:
+        return next(p for p in self.points if p.baseline)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(Run(p, s) for p in self.points for s in self.seeds)
