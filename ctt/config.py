@@ -48,7 +48,7 @@ RENAMED = {
 
 
 def config_root() -> Path:
-    """Folder that holds conf/, sweeps/ and launch/: inside an installed wheel, or the checkout."""
+    """Folder that holds conf/, sweeps/, launch/ and analysis/: inside an installed wheel, or the checkout."""
     packaged = Path(__file__).parent / "_config"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[1]
 

@@ -47,6 +47,7 @@ class Job:
         self._last = 0.0
         self._started = time.time()
         self._first: float | None = None
+        self.rate: tuple[float, str] | None = None  # what `progress` last found: units a second, and the unit
 
     def log(self, step: int, **values: float) -> None:
         """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count)."""
@@ -74,6 +75,7 @@ class Job:
         self._last = now
         self._beat()
         rate = (done - self._first) / max(now - self._started, 1e-9)
+        self.rate = (rate, unit)
         record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
         path = self.folder / PROGRESS
         temporary = path.with_suffix(f".{os.getpid()}.tmp")

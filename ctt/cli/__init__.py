@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from ctt import __version__
 from ctt.cli.data import data
 from ctt.cli.hydra_app import hydra
-from ctt.cli.reading import gc, report, show, status, sync, ui
+from ctt.cli.reading import gc, show, status, sync, ui
+from ctt.cli.report import report
 from ctt.cli.sweeps import plan, promote, run, sweep
 from ctt.cli.words import OVERRIDES, report_errors
 

@@ -1,4 +1,4 @@
-"""Verbs that read the store: status, report, show, gc, ui, sync."""
+"""Verbs that read the store: status, show, gc, ui, sync."""
 
 from __future__ import annotations
 
@@ -18,38 +18,6 @@ def status(words: Sequence[str]) -> int:
     from ctt.launch.status import print_status
 
     return print_status(open_store(parsed.overrides), parsed.name, parsed.json)
-
-
-def report(words: Sequence[str]) -> int:
-    """print a sweep's comparison table from the artifacts in the store
-
-    The same artifacts give the same bytes.
-    """
-    from ctt.report.render import FORMATS
-
-    parser = verb_parser("report", report, named="a recorded sweep")
-    parser.add_argument("--format", default="terminal", choices=FORMATS, help="how to print it (default: terminal)")
-    parser.add_argument("--cost", action="store_true", help="with device-hours and it/s")
-    parser.add_argument("--by-form", action="store_true", help="with a table of question forms for each category")
-    parser.add_argument("--files", action="store_true", help="write every form and the plots to sweeps/NAME/report too")
-    parsed = parse(parser, words)
-    from rich.console import Console
-
-    from ctt.launch import record, show
-    from ctt.report.render import render
-    from ctt.report.table import build
-
-    store = open_store(parsed.overrides)
-    compiled = record.load(record.newest(store, parsed.name))
-    if parsed.files:
-        show.write_report(compiled, store)
-    table = build(show.results(compiled, store))
-    console = Console()
-    if parsed.format == "terminal" and not (parsed.cost or parsed.by_form):
-        print(show.render_terminal(table, console), end="")
-    else:
-        print(render(table, parsed.format, cost=parsed.cost, by_form=parsed.by_form), end="")
-    return 0
 
 
 def show(words: Sequence[str]) -> int:

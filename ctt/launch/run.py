@@ -52,7 +52,7 @@ def run_sweep(config: Config, overrides: Sequence[str], launch: Launch, console:
     for merged in sweep.merged:
         console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
     began = time.time()
-    from ctt.launch.show import show_report
+    from ctt.launch.report import show_report
 
     with syncing(config, plan, store) as publish:
         if pending:

@@ -1,27 +1,21 @@
-"""Showing a sweep: from the artifacts of its runs to the report's Results, its files and its plots."""
+"""Showing a sweep: from the artifacts of its runs to the report's Results and its curves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from rich.console import Console
-
 from ctt.job import METRICS, read_metrics
+from ctt.launch.noise import noise, reader
 from ctt.plan import Plan
 from ctt.report import plots
-from ctt.report.render import render
-from ctt.report.results import COLUMNS, Point, Results, Run
-from ctt.report.table import Table, build
+from ctt.report.results import Point, Results, Run
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Artifact, Store
 
-FILES = {"table.md": "md", "table.json": "json", "table.csv": "csv", "table.tex": "tex", "table.html": "html"}
 QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
@@ -47,13 +41,14 @@ def results(plan: Plan, store: Store) -> Results:
             Run(
                 place,
                 run.seed,
-                predictions=_reader(vqa),
+                predictions=reader(vqa),
                 errors=errors(state, rollout),
-                cost=_cost((target.rollout.state, target.rollout, target, *sides), store),
+                cost=_cost((target.rollout.state, target.rollout, target, *sides), lineage(target)[:-1], store),
                 numerics=vqa.manifest["provenance"]["numerics"],
             )
         )
-    return Results(plan.sweep.name, points, runs, quoted=QUOTED[plan.sweep.baseline.config.data.kind])
+    published = QUOTED[plan.sweep.baseline.config.data.kind]
+    return Results(plan.sweep.name, points, runs, quoted=published, noise=noise(plan, store))
 
 
 def _unreached(point: Any, screened: bool) -> tuple[str, ...]:
@@ -61,10 +56,6 @@ def _unreached(point: Any, screened: bool) -> tuple[str, ...]:
     if screened and point.config.aloe.rollout_frames == "predictive":
         return ("descriptive", "explanatory", "counterfactual")
     return ()
-
-
-def _reader(vqa: Artifact) -> Callable[[], pd.DataFrame]:
-    return partial(pd.read_parquet, vqa.file("predictions.parquet"), columns=COLUMNS)
 
 
 def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
@@ -90,41 +81,18 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _cost(own: Sequence[Stage], store: Store) -> dict[str, float]:
-    """Hours that the run's own stages took (its trunk's are counted with the trunk)."""
-    seconds = 0.0
-    for stage in own:
-        artifact = store.get(stage.key)
-        if artifact is not None:
-            provenance = artifact.manifest["provenance"]
-            seconds += provenance["ended"] - provenance["began"]
-    return {"device_hours": seconds / 3600}
-
-
-def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
-    """Writes the table in every form and the plots to sweeps/NAME/report; returns the table, the folder and the files."""
-    table = build(results(plan, store))
-    folder = store.sweeps_folder(plan.sweep.name) / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {name: render(table, form) for name, form in FILES.items()}
-    drawn = {
-        "table.png": lambda: plots.table_picture(table),
-        "learning_curves.png": lambda: plots.learning_curves(curves(plan, store), levels=levels(plan, store)),
-    }
-    files = [folder / name for name in texts]
-    if any(row.cells for row in table.rows):
-        files += [folder / name for name in drawn]
-    if (
-        all(path.is_file() for path in files)
-        and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]
-    ):
-        return table, folder, files  # the same numbers: the pictures are the same too
-    for path in files:
-        if path.name in drawn:
-            plots.save(drawn[path.name](), path)
-        else:
-            path.write_text(texts[path.name], encoding="utf-8")
-    return table, folder, files
+def _cost(own: Sequence[Stage], trunk: Sequence[Stage], store: Store) -> dict[str, float]:
+    """Hours of the run's own stages and of the trunk it shares, and the training steps a second of both models."""
+    out = {"device_hours": 0.0, "trunk_hours": 0.0}
+    for name, stages in (("device_hours", own), ("trunk_hours", trunk)):
+        for stage in stages:
+            if not store.has(stage.key):
+                continue
+            provenance = store.manifest(stage.key)["provenance"]
+            out[name] += (provenance["ended"] - provenance["began"]) / 3600
+            if stages is own and "step" in (rate := provenance.get("rate", {})):
+                out[f"{stage.kind}_rate"] = rate["step"]
+    return out
 
 
 def curves(plan: Plan, store: Store) -> list[plots.Curve]:
@@ -170,19 +138,3 @@ def lineage(target: Vqa) -> list[Any]:
     while forks := chain[0].forks():
         chain.insert(0, forks[0])
     return chain
-
-
-def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
-    """Writes the report's files and prints the table and where everything is."""
-    table, folder, files = write_report(plan, store)
-    console.print()
-    print(render_terminal(table, console), end="")
-    console.print(f"table and plots: {folder}", soft_wrap=True)
-    return files
-
-
-def render_terminal(table: Table, console: Console) -> str:
-    """The table as wide as the terminal, at least 100 columns."""
-    from ctt.report.render import terminal
-
-    return terminal(table, width=max(100, console.width), colour=console.is_terminal)

@@ -1,29 +1,38 @@
-"""Pictures of a table: differences with intervals, a heat map over two swept settings, accuracy against one."""
+"""Pictures of a table: differences with intervals, accuracy against a swept setting, one table against another."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ctt.report import words
 from ctt.report.curves import Curve, learning_curves
 from ctt.report.drawing import GREY, OKABE_ITO, PALE, STYLE, grid, legend, line_style, save
-from ctt.report.pivot import ordered, pivot
+from ctt.report.heat import heat_map, heat_maps
+from ctt.report.pivot import ordered
 from ctt.report.ranking import Ranking
 from ctt.report.results import CATEGORIES
 from ctt.report.table import Cell, Row, Table
 
-__all__ = ["Curve", "accuracy_against", "heat_map", "learning_curves", "ranking_picture", "save", "table_picture"]
+__all__ = [
+    "Curve",
+    "accuracy_against",
+    "heat_map",
+    "heat_maps",
+    "learning_curves",
+    "ranking_picture",
+    "save",
+    "table_picture",
+]
 
 
 def table_picture(
@@ -90,67 +99,6 @@ def _dot(axis: Axes, cell: Cell, k: int) -> None:
         markersize=6,
         zorder=3,
     )
-
-
-def heat_map(
-    table: Table, x: str, y: str, metric: str, path: Path | None = None, *, at: Mapping[str, Any] | None = None
-) -> Figure:
-    """Differences to the baseline over two swept settings, each number written in its field.
-
-    Raises UsageError as `pivot` does. Fields without a row are hatched; a star marks Holm p < 0.05.
-    """
-    field = pivot(table, x, y, metric, at)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.0 + 1.15 * len(field.xs), 1.5 + 0.72 * len(field.ys)), layout="constrained")
-        axis = figure.subplots()
-        shape = (len(field.ys), len(field.xs))
-        delta = np.full(shape, np.nan)
-        for j, i in np.ndindex(shape):
-            cell, row = field.cell(j, i), field.rows[j][i]
-            if row is not None and row.baseline:
-                delta[j, i] = 0.0
-            elif cell is not None and cell.delta is not None:
-                delta[j, i] = cell.delta
-        reach = float(np.nanmax(np.abs(delta), initial=0.0)) or 1.0
-        axis.set_facecolor("white")
-        image = axis.imshow(delta, cmap="PuOr", vmin=-1.25 * reach, vmax=1.25 * reach, origin="lower", aspect="auto")
-        for j, i in np.ndindex(shape):
-            _field(axis, field.rows[j][i], field.cell(j, i), i, j, bool(abs(delta[j, i]) > 0.8 * reach))
-        axis.set_xticks(range(len(field.xs)), [str(v) for v in field.xs])
-        axis.set_yticks(range(len(field.ys)), [str(v) for v in field.ys])
-        axis.set_xticks(np.arange(-0.5, len(field.xs)), minor=True)
-        axis.set_yticks(np.arange(-0.5, len(field.ys)), minor=True)
-        axis.grid(which="minor", color="white", linewidth=2)
-        axis.tick_params(which="both", length=0)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-        axis.set_xlabel(x, labelpad=6)
-        axis.set_ylabel(y, labelpad=8)
-        axis.set_title(f"{table.sweep}: {words.METRIC_NAMES.get(metric, metric)}", loc="left")
-        bar = figure.colorbar(image, ax=axis, shrink=0.9)
-        bar.set_label("difference to the baseline (points)")
-        bar.outline.set_visible(False)
-        return save(figure, path)
-
-
-def _field(axis: Axes, row: Row | None, cell: Cell | None, i: int, j: int, dark: bool) -> None:
-    colour = "white" if dark else "black"
-    if row is None or cell is None:
-        axis.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, hatch="///", fill=False, edgecolor=PALE, linewidth=0))
-        return
-    if row.baseline:
-        text, small = f"{words.number(cell.mean)} %", "baseline"
-    elif not cell.reached:
-        text, small = words.DASH, words.UNREACHED
-    else:
-        star = "*" if cell.p_holm is not None and cell.p_holm < words.LEAST_P else ""
-        text = words.signed(cell.delta) + star
-        half = None if cell.delta is None or cell.delta_low is None else cell.delta - cell.delta_low
-        small = "" if half is None else f"±{words.number(half)}"
-    axis.annotate(text, (i, j), ha="center", va="center", color=colour, fontsize=10, xytext=(0, 5 if small else 0),
-                  textcoords="offset points")  # fmt: skip
-    axis.annotate(small, (i, j), ha="center", va="center", color=colour, fontsize=7.5, xytext=(0, -7),
-                  textcoords="offset points")  # fmt: skip
 
 
 def accuracy_against(

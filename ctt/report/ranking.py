@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from ctt.errors import UsageError
+from ctt.report import words
+from ctt.report.results import METRICS
+from ctt.report.sheet import Sheet
 from ctt.report.table import Table
 
 LEAST_POINTS = 3
@@ -50,6 +54,19 @@ def ranking(first: Table, second: Table, metric: str, top: int = 3) -> Ranking:
     kept = len(set(np.argsort(-x, kind="stable")[:top]) & set(np.argsort(-y, kind="stable")[:top]))
     labels = tuple(ours[key][0] for key in shared)
     return Ranking(metric, labels, tuple(x.tolist()), tuple(y.tolist()), spearman, p, top, kept)
+
+
+def ranking_sheet(first: Table, second: Table, top: int = 3) -> Sheet:
+    """How well the first table ranks what the second found, by metric; metrics that share no difference are left out."""
+    lines = []
+    for metric in METRICS:
+        with contextlib.suppress(UsageError):
+            found = ranking(first, second, metric, top)
+            rank = words.number(found.spearman, 2)
+            kept = f"{found.kept} of {found.top}"
+            lines.append((words.METRIC_NAMES[metric], str(len(found.labels)), rank, words.p_value(found.p), kept))
+    header = ("category", "points", "rank correlation", "p", f"of the best {top} kept")
+    return Sheet(f"{first.sweep} ranking {second.sweep}", header, (tuple(lines),) if lines else ())
 
 
 def _differences(table: Table, metric: str) -> dict[str, tuple[str, float]]:

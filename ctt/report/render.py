@@ -137,7 +137,13 @@ def as_html(page: Page) -> str:
     """One page that needs nothing else."""
     title = html.escape(page.title)
     parts = [f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>']
-    parts.append(f"<style>\n{_STYLE}\n</style>\n<h1>{title}</h1>")
+    parts.append(f"<style>\n{_STYLE}\n</style>\n<h1>{title}</h1>\n{html_body(page)}\n</html>")
+    return "\n".join(parts) + "\n"
+
+
+def html_body(page: Page) -> str:
+    """The grids and notes of a page without its head, to stand in another page."""
+    parts = []
     for one in page.sheets:
         head = _html_line(one, one.header, "th")
         bodies = "\n".join(
@@ -147,8 +153,8 @@ def as_html(page: Page) -> str:
         caption = f"<caption>{html.escape(one.title)}</caption>"
         parts.append(f'<div class="scroll"><table>\n{caption}\n<thead>\n{head}\n</thead>\n{bodies}\n</table></div>')
     items = "\n".join(f"<li>{html.escape(line)}</li>" for line in page.notes)
-    parts.append(f"<ul>\n{items}\n</ul>\n</html>")
-    return "\n".join(parts) + "\n"
+    parts.append(f"<ul>\n{items}\n</ul>" if items else "")
+    return "\n".join(parts)
 
 
 def _html_line(one: Sheet, cells: tuple[str, ...], tag: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ctt.report import statistics, words
 from ctt.report.results import CATEGORIES, METRICS
 from ctt.report.table import Cell, Row, Table
-from ctt.report.words import DASH, ERROR_NAMES, METRIC_NAMES, number, p_value, signed
+from ctt.report.words import COST_NAMES, DASH, ERROR_NAMES, METRIC_NAMES, number, p_value, signed
 
 PLUS_MINUS = "±"
 STAR = "*"
@@ -136,9 +136,8 @@ def costs(table: Table) -> Sheet:
     """What a run cost, mean over seeds."""
     names = sorted({name for row in table.rows for name in row.cost})
     lines = [(row.label, *(number(row.cost.get(name), 2) for name in names)) for row in table.rows]
-    return Sheet(
-        "Cost (mean of a run)", ("point", *(n.replace("_", " ") for n in names)), (tuple(lines),) if names else ()
-    )
+    header = ("point", *(COST_NAMES.get(name, name.replace("_", " ")) for name in names))
+    return Sheet("Cost (mean of a run; a trunk is shared by runs)", header, (tuple(lines),) if names else ())
 
 
 def forms(table: Table, category: str) -> Sheet:
@@ -165,6 +164,7 @@ def notes(table: Table) -> list[str]:
     for quote in table.quoted:
         sources.setdefault(quote.source, []).append(quote.label)
     lines += [f"quoted, {', '.join(labels)}: {source}" for source, labels in sources.items()]
+    lines += [words.noise_sentence(row) for row in table.noise]
     if not table.noise:
         lines.append("A/A: not run, ctt sweep noise")
     return lines

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from scipy import special
+
 from ctt.report.results import CATEGORIES
 
 if TYPE_CHECKING:
+    from ctt.report.noise import NoiseRow
     from ctt.report.table import Cell, Row
 
 DASH = "–"
@@ -23,6 +27,12 @@ METRIC_NAMES = {
     "counterfactual": "counterfactual",
     "multiple_choice": "multiple choice",
     "average": "average",
+}
+COST_NAMES = {
+    "device_hours": "device-hours",
+    "trunk_hours": "trunk's hours",
+    "world_model_rate": "world model it/s",
+    "vqa_rate": "ALOE it/s",
 }
 ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
 
@@ -94,6 +104,23 @@ def sentence(row: Row) -> str:
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by what was swept")
     return "; ".join(parts)
+
+
+def noise_sentence(row: NoiseRow) -> str:
+    """What ALOE's seed alone does, and how far two single runs lie apart by it 19 times in 20."""
+    start = f"A/A: {row.label}, {count(row.runs, 'run')}"
+    apart = [(category, two_runs_apart(row.deviation[category], row.freedom)) for category in CATEGORIES]
+    known = [f"{category} {number(value)}" for category, value in apart if value is not None]
+    if not known:
+        return f"{start}: too few to say how large noise is"
+    return f"{start}: by ALOE's seed alone two single runs differ by up to {', '.join(known)} points, 19 times in 20"
+
+
+def two_runs_apart(deviation: float | None, freedom: int) -> float | None:
+    """The difference that two runs with this standard deviation (of `freedom` degrees) stay under 19 times in 20."""
+    if deviation is None or freedom < 1:
+        return None
+    return float(special.stdtrit(freedom, 0.975)) * math.sqrt(2) * deviation
 
 
 def _equals(p: float | None) -> str:

@@ -1,0 +1,47 @@
+"""Pictures: what a report draws of a sweep, by the names of the files it goes to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from ctt.errors import UsageError
+from ctt.launch import show
+from ctt.plan import Plan
+from ctt.report import plots
+from ctt.report.pivot import pivot, swept_settings
+from ctt.report.table import Table
+from ctt.store import Store
+
+MOST_AGAINST = 6
+"""Settings drawn one by one; a sweep of more has its pictures drawn when asked for."""
+
+
+def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], Figure]]:
+    """{file name: what draws it}: the table, the curves, each swept setting, each two that say which row is meant."""
+    if not any(row.cells for row in table.rows):
+        return {}
+    drawn: dict[str, Callable[[], Figure]] = {
+        "table.png": lambda: plots.table_picture(table),
+        "learning_curves.png": lambda: plots.learning_curves(show.curves(plan, store), levels=show.levels(plan, store)),
+    }
+    swept = swept_settings(table)
+    if len(swept) > MOST_AGAINST:
+        return drawn
+    if len(table.rows) > 2:  # of two points the table says it all
+        drawn |= {f"against_{name}.png": partial(plots.accuracy_against, table, name) for name in swept}
+        for x, y in itertools.combinations(swept, 2):
+            if _unambiguous(table, x, y):
+                drawn[f"heat_map_{x}_{y}.png"] = partial(plots.heat_maps, table, x, y)
+    return drawn
+
+
+def _unambiguous(table: Table, x: str, y: str) -> bool:
+    try:
+        field = pivot(table, x, y, "average")
+    except UsageError:
+        return False
+    return len(field.xs) > 1 and len(field.ys) > 1

@@ -1,0 +1,65 @@
+"""Study: one recorded sweep as notebooks read it: its plan, its table, its curves, what it cost."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctt.config import Config
+from ctt.costs import Costs
+from ctt.errors import UsageError
+from ctt.launch import record, show
+from ctt.plan import Plan
+from ctt.report.curves import Curve
+from ctt.report.results import Results
+from ctt.report.table import Table, build
+from ctt.store import Store
+
+
+class Study:
+    """The newest record of sweep `name` in a store (default: CTT_STORE). Reads when asked, and once."""
+
+    def __init__(self, name: str, store: Path | str | None = None) -> None:
+        root = Path(store or Config().store)
+        if not root.is_dir():
+            raise UsageError(f"no store at {root.resolve()}; name it by CTT_STORE, or run a sweep first")
+        self.name = name
+        self.store = Store.open(root)
+        self.plan: Plan = record.load(record.newest(self.store, name))
+
+    @classmethod
+    def chosen(cls, default: str) -> Study:
+        """The sweep that CTT_SWEEP names (`ctt report NAME --notebook` sets it), else `default`."""
+        return cls(os.environ.get("CTT_SWEEP", default))
+
+    def beside(self, name: str) -> Study:
+        """Another sweep of the same store."""
+        return Study(name, self.store.root)
+
+    @cached_property
+    def results(self) -> Results:
+        """What the runs that are there have measured."""
+        return show.results(self.plan, self.store)
+
+    @cached_property
+    def table(self) -> Table:
+        """The comparison."""
+        return build(self.results)
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """Metrics by epoch, a curve a run."""
+        return show.curves(self.plan, self.store)
+
+    @cached_property
+    def levels(self) -> dict[str, tuple[str, float]]:
+        """Reference lines for the curves."""
+        return show.levels(self.plan, self.store)
+
+    @cached_property
+    def costs(self) -> dict[str, Any]:
+        """The numbers of `ctt plan --json`, by the timings of this store."""
+        cached = [key for key in self.plan.stages if self.store.has(key)]
+        return self.plan.summary(cached, Costs(self.store.root))
