@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from ctt.errors import SettingError
 from ctt.models.aloe_settings import AloeSettings
 from ctt.models.rollout import RolloutSettings
-from ctt.settings import Settings, canonical, check_value, digest, setting
+from ctt.resources import LaunchSettings
+from ctt.settings import canonical, check_value, digest, setting
 from ctt.tracking.settings import TrackingSettings
 from ctt.training.settings import TrainingSettings
 
@@ -51,14 +52,6 @@ def config_root() -> Path:
     """Folder that holds conf/, sweeps/, launch/ and analysis/: inside an installed wheel, or the checkout."""
     packaged = Path(__file__).parent / "_config"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[1]
-
-
-@dataclasses.dataclass
-class LaunchSettings(Settings):
-    """How many jobs are handed to Hydra's launcher at once (group `launch`)."""
-
-    kind: str = setting("inproc", "which launcher: its YAML lies in launch/", choices=("inproc", "local", "slurm"))
-    jobs: int | None = setting(1, "jobs alive at once; null: as many as are ready (the cluster queues them)", minimum=1)
 
 
 @dataclasses.dataclass

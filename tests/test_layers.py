@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     ("errors",),
     ("settings",),
+    ("resources",),
     ("job",),
     ("data",),
     ("models",),

@@ -15,7 +15,8 @@ TINY_SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0,1"]
 
 
 def environment(store: Path) -> dict[str, str]:
-    return {**os.environ, "CTT_STORE": str(store), "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
+    leases = {"CTT_LEASES": str(store.parent / "leases")}
+    return {**os.environ, **leases, "CTT_STORE": str(store), "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
 
 
 def ctt(store: Path, *words: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ctt.job import PROGRESS
+from ctt.launch.frozen import progress
 from ctt.plan import Plan
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel
@@ -42,11 +41,11 @@ def standing(store: Store, stage: Stage) -> Standing:
         return Standing("done", 1.0)
     failures = store.failures(stage.key)
     with contextlib.suppress(OSError, ValueError):
-        progress = read_progress(store, stage.key)
-        at_work = not failures or progress["updated"] > failures[-1]["time"]
-        if at_work and time.time() - progress["updated"] < STALE_SECONDS:
-            share = progress["done"] / max(progress["total"], 1e-9)
-            return Standing("running", min(share, 1.0), progress["rate"], progress["unit"])
+        seen = read_progress(store, stage.key)
+        at_work = not failures or seen["updated"] > failures[-1]["time"]
+        if at_work and time.time() - seen["updated"] < STALE_SECONDS:
+            share = seen["done"] / max(seen["total"], 1e-9)
+            return Standing("running", min(share, 1.0), seen["rate"], seen["unit"])
     if failures:
         return Standing("failed", message=f"{failures[-1]['failure']}: {failures[-1]['message']}")
     return Standing("waiting")
@@ -57,8 +56,7 @@ def read_progress(store: Store, key: str) -> dict[str, Any]:
     folder = store.unfinished(key)
     if folder is None:
         raise FileNotFoundError(f"no work on {key}")
-    value: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    return value
+    return progress(folder)
 
 
 class Follower:

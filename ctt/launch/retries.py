@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ctt.job import CHECKPOINT
 from ctt.launch.failures import Failure
-from ctt.stages.base import Stage
 from ctt.store import Store
 
 
@@ -56,27 +55,16 @@ def again(attempts: Sequence[Attempt]) -> bool:
     return (rule.times is None or len(same) <= rule.times) and fruitless <= rule.fruitless
 
 
-def reached(store: Store, target: Stage) -> tuple[int, str]:
-    """How far the work on a target is: finished stages on its way, and the newest checkpoint of the unfinished ones.
+def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:
+    """How far the work on the stages `keys` is: those that are finished, and the newest checkpoint of the others.
 
     Grows with the work. What a killed job did after its last checkpoint is lost, so it does not count.
     """
     finished, checkpoint = 0, ""
-    for stage in _way(target):
-        if store.has(stage.key):
+    for key in keys:
+        if store.has(key):
             finished += 1
-        elif folder := store.unfinished(stage.key):
+        elif folder := store.unfinished(key):
             names = [p.name for p in (folder / CHECKPOINT).glob("*") if p.suffix != ".tmp"]
             checkpoint = max([checkpoint, *names])
     return finished, checkpoint
-
-
-def _way(target: Stage) -> Iterator[Stage]:
-    seen: dict[str, Stage] = {}
-    waiting = [target]
-    while waiting:
-        stage = waiting.pop()
-        if stage.key not in seen:
-            seen[stage.key] = stage
-            waiting += [*stage.inputs().values(), *stage.forks()]
-    yield from seen.values()

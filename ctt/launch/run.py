@@ -1,10 +1,9 @@
-"""Running a sweep: compile, record, hand waves of frozen jobs to Hydra's launcher, mirror to MLflow, show the table."""
+"""Running a sweep: compile, record, hand its frozen jobs to a launcher, mirror to MLflow, show the table."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import sys
 import threading
@@ -19,16 +18,19 @@ from ctt.config import Config
 from ctt.job import stopping
 from ctt.launch import record
 from ctt.launch.follow import Follower, duration
+from ctt.launch.frozen import Frozen, freeze
+from ctt.launch.local import Local
 from ctt.plan import Plan, compile_plan, parts
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch
+Runner = Callable[[Config, Plan, Store, Sequence[Frozen]], None]  # runs frozen jobs, those that others need first
 DONE, INCOMPLETE = 0, 1
 
 
-def run_sweep(config: Config, overrides: Sequence[str], launch: Launch, console: Console | None = None) -> int:
+def run_sweep(config: Config, overrides: Sequence[str], runner: Runner, console: Console | None = None) -> int:
     """Runs what is missing of the sweep that `overrides` mean, prints its table; 0, or 1 if a run is missing."""
     console = console or Console()
     sweep = compile_sweep(config.sweep, overrides, record_as=config.name)
@@ -56,9 +58,10 @@ def run_sweep(config: Config, overrides: Sequence[str], launch: Launch, console:
 
     with syncing(config, plan, store) as publish:
         if pending:
+            jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
             follower = Follower(plan, store, console, config.launch.jobs)
             with follower.follow():
-                _launch_waves(config, plan, store, folder, pending, launch)
+                runner(config, plan, store, jobs)
             console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
         publish(show_report(plan, store, console))
     missing = [run.name for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
@@ -97,44 +100,47 @@ def check_inputs(plan: Plan, store: Store) -> None:
                 check()
 
 
-def _launch_waves(
-    config: Config, plan: Plan, store: Store, folder: Path, pending: Sequence[Any], launch: Launch
-) -> None:
-    number = 0
+def run_local(config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> None:
+    """Jobs as processes of this host; ends when none is left. On Ctrl-C they write their checkpoints and end."""
+    threads = max(stage.execution()["threads"] for stage in plan.stages.values())
+    queue = Local(jobs, store, config.launch, device=config.device, threads=threads)
+    with sigterm_as_interrupt():
+        try:
+            queue.run()
+        except KeyboardInterrupt:
+            print(f"\nctt: {len(queue.running)} jobs write their checkpoints and end", file=sys.stderr)
+            queue.cancel()
+            raise
+
+
+def run_waves(launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> None:
+    """Waves of jobs for Hydra's other launchers, which start a list of jobs and wait for all."""
+    number = {job.target: job for job in jobs}
+    pending = [job for job in plan.jobs if job.target.key in number]
     for wave in plan.waves(pending, config.launch.jobs, store.has):
-        todo = [job for job in wave if not job.finished(store.has)]
+        todo = [number[job.target.key] for job in wave if not job.finished(store.has)]
         if not todo:
             continue
-        paths = []
-        for i, job in enumerate(todo):
-            path = folder / "jobs" / f"{number + i:04d}.json"
-            record.freeze(job, store, path)
-            paths.append(path)
-        try:
-            with _quiet_launcher():
-                results = launch([[f"spec={_quoted(path)}"] for path in paths], number)
-        except KeyboardInterrupt:
-            if config.launch.kind == "local":
-                end_jobs(folder)
-            raise
+        with _quiet_launcher():
+            results = launch([[f"spec={_quoted(job.path)}"] for job in todo], todo[0].number)
         for result in results:
             _ = result.return_value  # raises what the job raised, if the launcher let it through
-        number += len(todo)
         if stopping():  # jobs in this process have taken the signal
             raise KeyboardInterrupt
 
 
-def end_jobs(folder: Path, patience: float = 30.0) -> None:
-    """Asks the jobs of a record that run on this host to write their checkpoints and end; waits until they have."""
-    alive = {pid for path in (folder / "jobs").glob("*.pid") if (pid := record.running_pid(path)) is not None}
-    for pid in alive:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    if alive:
-        print(f"ctt: {len(alive)} jobs write their checkpoints and end", file=sys.stderr)
-    deadline = time.time() + patience
-    while time.time() < deadline and any(record.running_pid(p) for p in (folder / "jobs").glob("*.pid")):
-        time.sleep(0.2)
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the body as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _quoted(path: Path) -> str:

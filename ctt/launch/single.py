@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from ctt import costs
 from ctt.config import Config
 from ctt.launch.follow import read_progress
-from ctt.launch.record import build_sides
+from ctt.launch.frozen import build_sides
 from ctt.plan import sides_of, target_of
 from ctt.stages.base import Stage, build
 from ctt.store import Store

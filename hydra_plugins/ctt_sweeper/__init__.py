@@ -22,7 +22,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="ctt", node=CttSweeperC
 
 
 class CttSweeper(Sweeper):
-    """Compiles a multirun to the least work and runs it in waves by whichever launcher is configured."""
+    """Compiles a multirun to the least work; ctt's launchers get all of it at once, Hydra's others get waves."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keeps the master config and makes the launcher."""
@@ -35,10 +35,11 @@ class CttSweeper(Sweeper):
         """Runs the sweep; ends the process with ctt's exit code."""
         from ctt.cli import report_errors
         from ctt.config import to_config
-        from ctt.launch.run import run_sweep
+        from ctt.launch.run import run_sweep, run_waves
 
         values = self.config.copy()
         with open_dict(values):
             del values["hydra"]
-        launch = lambda jobs, first: self.launcher.launch(jobs, initial_job_idx=first)  # noqa: E731
-        sys.exit(report_errors(lambda: run_sweep(to_config(values), arguments, launch)))
+        waves = lambda *given: run_waves(self.launcher.launch, *given)  # noqa: E731
+        runner = getattr(self.launcher, "launch_plan", waves)
+        sys.exit(report_errors(lambda: run_sweep(to_config(values), arguments, runner)))

@@ -12,6 +12,7 @@ from rich.console import Console
 from ctt.errors import DataError, Interrupted
 from ctt.job import Job
 from ctt.launch import record
+from ctt.launch.frozen import freeze, run
 from ctt.launch.keep import garbage, survey
 from ctt.launch.run import missing_sides
 from ctt.launch.status import print_status
@@ -61,7 +62,6 @@ def sided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Store, Plan]
         return (Look(target.rollout),)
 
     monkeypatch.setattr("ctt.plan.sides_of", look)
-    monkeypatch.setattr("ctt.launch.record.sides_of", look)
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", ["seed=0", "device=cpu"]))
     for stage in plan.stages.values():
@@ -71,11 +71,10 @@ def sided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Store, Plan]
     return store, plan
 
 
-def frozen(store: Store, plan: Plan, path: Path) -> dict[str, Any]:
+def frozen(store: Store, plan: Plan, folder: Path) -> dict[str, Any]:
     """What the job of the plan's first run says after it ran."""
     job = next(j for j in plan.jobs if j.target.key == plan.targets[0].key)
-    record.freeze(job, store, path)
-    return record.run_frozen(path)
+    return run(freeze(job, store, folder, 0).path)
 
 
 def test_plans_count_sides_as_stages(sided) -> None:
@@ -99,7 +98,7 @@ def test_a_job_is_finished_with_its_sides_only(sided) -> None:
 
 def test_the_runs_job_builds_them_after_the_target(sided, tmp_path: Path) -> None:
     store, plan = sided
-    outcome = frozen(store, plan, tmp_path / "job.json")
+    outcome = frozen(store, plan, tmp_path)
     assert [plan.sides[0][0].key] == BUILT and outcome["failure"] is None and outcome["beside"] == {}
     assert store.has(plan.sides[0][0].key) and not store.has(plan.sides[1][0].key)
 
@@ -107,7 +106,7 @@ def test_the_runs_job_builds_them_after_the_target(sided, tmp_path: Path) -> Non
 def test_one_that_fails_is_told_of_and_the_run_stands(sided, tmp_path: Path) -> None:
     store, plan = sided
     FAILS["look"] = DataError("nothing to be seen")
-    outcome = frozen(store, plan, tmp_path / "job.json")
+    outcome = frozen(store, plan, tmp_path)
     assert outcome["failure"] is None and "nothing to be seen" in outcome["beside"]["look"]
     first, second = missing_sides(plan, store)
     assert "baseline seed=0: look code error: nothing to be seen" in first and "not run yet" in second
@@ -123,7 +122,7 @@ def test_one_that_fails_is_told_of_and_the_run_stands(sided, tmp_path: Path) -> 
 def test_one_that_a_signal_stops_leaves_the_job_to_go_on(sided, tmp_path: Path) -> None:
     store, plan = sided
     FAILS["look"] = Interrupted("stopped by a signal")
-    assert frozen(store, plan, tmp_path / "job.json")["failure"] == "interrupted"
+    assert frozen(store, plan, tmp_path)["failure"] == "interrupted"
 
 
 def test_gc_keeps_the_rollout_that_one_still_needs(sided) -> None:

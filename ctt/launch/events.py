@@ -1,0 +1,48 @@
+"""Events: what happened to the jobs of a record, one JSON line each in jobs/events.jsonl, written by whoever launches them.
+
+{time, number, label, target, event, job_id, host, class, message, log}; `event` is submitted, started, ended (class null
+if the target was made) or retried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+NAME = "events.jsonl"
+
+
+def append(jobs: Path, number: int, label: str, target: str, event: str, **more: Any) -> None:
+    """Adds a line; `more` holds job_id, host, failure (written as "class"), message and log where they are known."""
+    line = dict(time=round(time.time(), 3), number=number, label=label, target=target, event=event)
+    line |= {"job_id": more.get("job_id"), "host": more.get("host"), "class": more.get("failure")}
+    line |= {"message": more.get("message", ""), "log": more.get("log")}
+    text = json.dumps(line) + "\n"
+    file = os.open(jobs / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
+def read(jobs: Path) -> list[dict[str, Any]]:
+    """All events, oldest first; a line that a crash has cut off is left out."""
+    try:
+        text = (jobs / NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in text.splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+def last(jobs: Path) -> dict[int, dict[str, Any]]:
+    """The last event of each job, by its number."""
+    return {event["number"]: event for event in read(jobs)}
