@@ -70,6 +70,11 @@ class Windows:
             return np.ones((*frame.shape, self._shape[2]), dtype=bool)
         return np.asarray(self._visible[video, frame])
 
+    def span(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Each window's video (B, 1) and every frame of it from the window's first to its last, (B, length)."""
+        video, frame = self._where(index)
+        return video, frame[:, :1] + np.arange(self._offsets[-1] + 1)
+
     def _where(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         index = np.asarray(index, dtype=np.int64)
         if index.size and not (index.min() >= 0 and index.max() < self.count):

@@ -1,16 +1,23 @@
 """The slot graph: how much each slot depends on each other one, and who counts as a neighbour.
 
-A graph is A (B,S,S): row s, column j says how much slot s depends on slot j. Every source uses this shape.
+A graph is A (B,S,S): row s, column j says how much slot s depends on slot j. Whatever the source, a row sums to 1, the
+slot itself included, so that 1/S is what a slot gives that tells none from another, and one threshold fits all sources
+(the published reading of attention alone has a smaller scale: frames=mean).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ctt.settings import Settings, setting
+from ctt.models.influence import LearnedSettings
+from ctt.settings import Rule, Settings, setting
+
+READ = ("attention", "rollout_attention")
+"""The sources that are read off the pass that predicts; the others are worked out beside it."""
 
 
 @dataclass
@@ -20,8 +27,11 @@ class GraphSettings(Settings):
     source: str = setting(
         "attention",
         "attention: the last layer's attention; rollout_attention: attention composed over all layers with the "
-        "residual path (Abnar and Zuidema, arXiv 2005.00928)",
-        choices=("attention", "rollout_attention"),
+        "residual path (Abnar and Zuidema, arXiv 2005.00928); jacobian: how strongly the predicted frames of a slot "
+        "change with the given ones of another; learned: a small network beside the predictor, trained from the start "
+        "epoch on to tell which slots another's future needs; oracle: the slots whose objects touch within the window "
+        "(synthetic data alone knows them)",
+        choices=(*READ, "jacobian", "learned", "oracle"),
     )
     frames: str = setting(
         "sum",
@@ -39,6 +49,22 @@ class GraphSettings(Settings):
         "before",
         "whether attention is read after dropout (published; a tenth of it is zeros) or before it",
         choices=("after", "before"),
+    )
+    projections: int = setting(
+        1,
+        "random directions of a predicted slot whose derivatives the jacobian is estimated from; each costs about as "
+        "much as a forward pass for every slot, and as many as a predicted slot has numbers make it exact",
+        minimum=1,
+        old=1,
+    )
+    learned: LearnedSettings = setting(
+        LearnedSettings, "the network of source=learned, which trains beside the predictor", old=LearnedSettings()
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("frames", "dropout"), "no attention is read for this graph", lambda graph: graph.source not in READ),
+        Rule(("projections",), "only graph.source=jacobian projects", lambda graph: graph.source != "jacobian"),
+        Rule(("learned",), "only graph.source=learned has a network", lambda graph: graph.source != "learned"),
     )
 
 
@@ -78,6 +104,19 @@ def _compose(rows: Tensor, below: list[Tensor], first_row: int) -> Tensor:
     for attention in reversed(below):
         rows = (rows @ attention + rows) / 2
     return rows
+
+
+def row_shares(influence: Tensor) -> Tensor:
+    """A of any influences ≥ 0 (B,S,S): each one's share of its row; a row of zeros depends on the slot itself alone."""
+    total = influence.sum(-1, keepdim=True)
+    own = torch.eye(influence.shape[-1], dtype=influence.dtype, device=influence.device)
+    return torch.where(total > 0, influence / total.clamp(min=torch.finfo(influence.dtype).tiny), own)
+
+
+def touching(contact: Tensor) -> Tensor:
+    """A of true interactions, bool (B,S,S): a slot depends on itself and, as much, on each slot it touches."""
+    own = torch.eye(contact.shape[-1], dtype=torch.bool, device=contact.device)
+    return row_shares((contact | own).float())
 
 
 def draw_unmasked(masked: Tensor, scope: str, generator: torch.Generator) -> Tensor | None:

@@ -92,10 +92,12 @@ def step_gradients(
     dropout: Dropout | None = None,
     micro_batch: int | None = None,
     visible: Tensor | None = None,
+    given: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Adds the gradients of one step's total loss to the model's `.grad`; returns its terms, detached.
 
-    slots (B,T,S,D); visible bool (B,T,S): count only those cells in the prediction and sufficiency losses (None: all).
+    slots (B,T,S,D); visible bool (B,T,S): count only those cells in the prediction and sufficiency losses (None: all);
+    given (B,S,S): the graph, where its source is not read off the main pass.
     A weight of 0 leaves its loss out: no draw, no forward, no entry in the result.
     """
     main = _Main(
@@ -106,7 +108,8 @@ def step_gradients(
         dropout,
         visible,
         keep=share_dropout and inv_weight > 0,
-        read=inv_weight + suf_weight > 0,
+        viewed=inv_weight + suf_weight > 0,
+        given=given,
     )
     chunks = list(_chunks(len(slots), micro_batch))
     terms = main.run(chunks)
@@ -115,9 +118,8 @@ def step_gradients(
         views = _Views(
             main,
             draws,
-            scoped(torch.cat(main.graphs), graph.scope),
+            scoped(main.slot_graph(), graph.scope),
             threshold,
-            graph.scope,
             inv_weight > 0,
             suf_weight > 0,
         )
@@ -144,16 +146,12 @@ class _Main:
         visible: Tensor | None,
         *,
         keep: bool,
-        read: bool,
+        viewed: bool,
+        given: Tensor | None = None,
     ) -> None:
-        self.model, self.slots, self.graph, self.dropout, self.keep, self.read = (
-            model,
-            slots,
-            graph,
-            dropout,
-            keep,
-            read,
-        )
+        """keep: the dropout masks, for the views; viewed: whether there are any; given: the graph, if it is not read."""
+        self.model, self.slots, self.graph, self.dropout = model, slots, graph, dropout
+        self.keep, self.viewed, self.given = keep, viewed, given
         self.masked = draws.masked.to(slots.device)
         batch, self.count = len(slots), slots.shape[2]
         history = model.history
@@ -172,6 +170,10 @@ class _Main:
         masked, future = (torch.stack(values).sum() for values in zip(*parts, strict=True))
         return {"masked": masked, "future": future}
 
+    def slot_graph(self) -> Tensor:
+        """A (B,S,S), after `run`."""
+        return torch.cat(self.graphs) if self.given is None else self.given.to(self.slots)
+
     def _chunk(self, chunk: slice) -> tuple[Tensor, Tensor]:
         model, slots, hidden = self.model, self.slots[chunk], self.hidden[chunk]
         history, future, count, masked_count = model.history, model.future, self.count, hidden.shape[1]
@@ -182,7 +184,9 @@ class _Main:
             rows = torch.cat([rows.expand(len(slots), -1), past], 1)
         drop = None if self.dropout is None else Pass(self.dropout, keep=self.keep)
         layers = len(model.transformer.layers)
-        reader = Reader(self.graph, layers, history * count, count, 0) if self.read else None
+        reader = None
+        if self.viewed and self.given is None:
+            reader = Reader(self.graph, layers, history * count, count, 0)
         predicted = model(slots[:, :history], self.masked[chunk], rows=rows, drop=drop, read=reader).to(slots.dtype)
         ahead = predicted[:, : future * count].unflatten(1, (future, count))
         future_loss = ((ahead - self.truth[chunk]).square().mean(-1) * self.future_weight[chunk]).sum()
@@ -195,6 +199,7 @@ class _Main:
         (masked_loss + future_loss).backward()
         if reader is not None:
             self.graphs.append(reader.graph().to(slots.dtype))
+        if self.viewed:
             self.clean.append(ahead.detach())
             self.masks.append(drop.masks if drop is not None else [])
         return masked_loss.detach(), future_loss.detach()
@@ -209,7 +214,6 @@ class _Views:
         draws: Draws,
         graph: Tensor,
         threshold: float,
-        scope: str,
         invariance: bool,
         sufficiency: bool,
     ) -> None:

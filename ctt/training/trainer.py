@@ -11,7 +11,8 @@ How to train something with it:
 
 A state folder holds `model.safetensors` (the model's state_dict: the average of its weights over the last steps where the
 learner keeps one, and then `weights.safetensors` holds the weights themselves), `optimizer.safetensors` (moments, named
-`optimizer/parameter/moment`) and `state.json` ({"epoch", "step", "sums", "count"}). While it trains, these lie in
+`optimizer/parameter/moment`), `side.safetensors` where there is a side network (its weights as `model/…`, its moments as
+`optimizer/…`) and `state.json` ({"epoch", "step", "sums", "count"}). While it trains, these lie in
 `checkpoint/NNN/` of the job's folder, written every `CHECKPOINT_SECONDS` and when the job is asked to stop; a later
 call with that folder continues there. Stopped and continued, forked at an epoch's end, or in one go: the same bytes
 (same numerics: device, threads, instruction set, torch build).
@@ -20,6 +21,7 @@ call with that folder continues there. Stopped and continued, forked at an epoch
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -45,7 +47,7 @@ from ctt.errors import Diverged, StoreError
 from ctt.job import CHECKPOINT, Job
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-WEIGHTS = "weights.safetensors"
+WEIGHTS, SIDE = "weights.safetensors", "side.safetensors"
 CHECKPOINT_SECONDS = 30.0
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -61,6 +63,14 @@ def generator(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> torch.G
     return torch.Generator().manual_seed(derive(seed, purpose, epoch, step))
 
 
+@dataclasses.dataclass
+class Side:
+    """A network beside the model, with an optimizer of its own. Training carries it along; the model never meets it."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
 class Learner:
     """What a segment trains. Subclasses set the first three and write `gradients`."""
 
@@ -72,6 +82,12 @@ class Learner:
     """Decay per step of an exponential moving average of the weights, which validation and readers then use."""
     averaged: dict[str, Tensor] | None = None
     """That average, by parameter name; the trainer keeps it."""
+    side: Side | None = None
+    """A side network, from when the learner has made it; the learner trains it, the trainer saves and loads it."""
+
+    def make_side(self) -> Side:
+        """The side network as it begins."""
+        raise NotImplementedError
 
     def follow(self, done: int) -> None:
         """Moves the average on after step number `done` (from 0); the first steps weigh more, so that it is no relic of them."""
@@ -242,13 +258,6 @@ class _Steps:
 def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
     """Writes a state folder's three files; every file is on disk when this returns."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
-    moments = {
-        f"{number}/{names[id(parameter)]}/{key}": value.detach().cpu().contiguous()
-        for number, optimizer in enumerate(learner.optimizers)
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
-    }
     weights = {name: value.detach().cpu().contiguous() for name, value in learner.model.state_dict().items()}
     files = [MODEL, OPTIMIZER, STATE]
     if learner.averaged is None:
@@ -257,7 +266,12 @@ def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
         save_file({name: value.cpu().contiguous() for name, value in learner.averaged.items()}, folder / MODEL)
         save_file(weights, folder / WEIGHTS)
         files.append(WEIGHTS)
-    save_file(moments, folder / OPTIMIZER)
+    save_file(_moments(learner.model, learner.optimizers), folder / OPTIMIZER)
+    if learner.side is not None:
+        beside = {f"model/{n}": v.detach().cpu().contiguous() for n, v in learner.side.model.state_dict().items()}
+        moments = _moments(learner.side.model, [learner.side.optimizer])
+        save_file(beside | {f"optimizer/{name}": value for name, value in moments.items()}, folder / SIDE)
+        files.append(SIDE)
     (folder / STATE).write_text(json.dumps(at, sort_keys=True), encoding="utf-8")
     for name in files:
         with open(folder / name, "rb") as file:
@@ -274,20 +288,43 @@ def load_state(folder: Path, learner: Learner) -> dict[str, Any]:
             learner.averaged = {name: value.to(device) for name, value in weights.items()}
             weights = load_weights(folder / WEIGHTS)
         learner.model.load_state_dict(weights)
-        moments = load_weights(folder / OPTIMIZER)
+        _put_moments(load_weights(folder / OPTIMIZER), learner.model, learner.optimizers)
+        learner.side = None
+        if (folder / SIDE).exists():
+            learner.side = learner.make_side()
+            beside = load_weights(folder / SIDE)
+            learner.side.model.load_state_dict(_below("model/", beside))
+            _put_moments(_below("optimizer/", beside), learner.side.model, [learner.side.optimizer])
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"{folder} does not hold a training state of this model: {error}") from error
-    names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
-    for number, optimizer in enumerate(learner.optimizers):
+    return at
+
+
+def _moments(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What the optimizers carry from step to step, by `number/parameter/moment`."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{number}/{names[id(parameter)]}/{key}": value.detach().cpu().contiguous()
+        for number, optimizer in enumerate(optimizers)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def _put_moments(moments: dict[str, Tensor], model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for number, optimizer in enumerate(optimizers):
         saved = optimizer.state_dict()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for index, parameter in enumerate(parameters):
-            prefix = f"{number}/{names[id(parameter)]}/"
-            state = {key[len(prefix) :]: value for key, value in moments.items() if key.startswith(prefix)}
+            state = _below(f"{number}/{names[id(parameter)]}/", moments)
             if state:
                 saved["state"][index] = state
         optimizer.load_state_dict(saved)
-    return at
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:

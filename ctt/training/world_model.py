@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ctt.data.dataset import Dataset, Split
 from ctt.data.windows import Windows
-from ctt.errors import SettingError
+from ctt.errors import SettingError, StoreError
 from ctt.job import Job
 from ctt.models.dropout import Dropout
 from ctt.models.losses import Method, draw_slots, step_gradients
@@ -20,7 +20,8 @@ from ctt.models.masking import draw_masked
 from ctt.models.predictor import Predictor
 from ctt.training.rollout import METRICS, load, roll_out
 from ctt.training.settings import WorldModelSettings
-from ctt.training.trainer import Learner, derive, generator, threads, train_segment
+from ctt.training.slot_graphs import Oracle, jacobian_of, learn_influence, learned_graph, make_influence
+from ctt.training.trainer import Learner, Side, derive, generator, threads, train_segment
 
 __all__ = ["load", "roll_out", "train"]
 VALIDATION_BATCH = 256
@@ -43,7 +44,7 @@ class WorldModelLearner(Learner):
         if not 0 <= num_masked_slots <= count:
             raise SettingError(f"num_masked_slots must lie in 0..{count}, got {num_masked_slots}")
         self.settings, self.method, self.num_masked_slots, self.seed = settings, method, num_masked_slots, seed
-        self.slots, self.device, self.precision = count, torch.device(device), settings.precision
+        self.width, self.slots, self.device, self.precision = width, count, torch.device(device), settings.precision
         self.windows = windows_of(settings, train, settings.windows.store)
         self.drawn = min(settings.windows.per_epoch or self.windows.count, self.windows.count)
         self.steps = self.drawn // settings.batch_size
@@ -59,6 +60,9 @@ class WorldModelLearner(Learner):
             self.model.compile()
         self.optimizers = optimizers_for(self.model, settings)
         self.average = settings.average
+        self.oracle = None
+        if settings.graph.source == "oracle" and method.active(settings.epochs - 1):
+            self.oracle = Oracle(train, self.windows)
         self.validation = Validation(settings, dataset.split("validation"))
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
@@ -81,7 +85,11 @@ class WorldModelLearner(Learner):
         if settings.dropout > 0:
             seed = derive(self.seed, "dropout", epoch, step)
             dropout = Dropout(settings.dropout, settings.dropout_kind, seed, self.device)
-        return step_gradients(
+        given: Tensor | None = None
+        beside: dict[str, Tensor] = {}
+        if inv + suf > 0:
+            given, beside = self._given_graph(index, slots, visible, masked, epoch, step)
+        terms = step_gradients(
             self.predictor,
             slots,
             draws,
@@ -93,7 +101,31 @@ class WorldModelLearner(Learner):
             dropout=dropout,
             micro_batch=settings.micro_batch,
             visible=visible,
+            given=given,
         )
+        return terms | beside
+
+    def _given_graph(
+        self, index: np.ndarray, slots: Tensor, visible: Tensor | None, masked: Tensor, epoch: int, step: int
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """The step's graph where it is not read off the main pass, and what there is to log of it."""
+        graph, history = self.settings.graph, slots[:, : self.settings.history_size]
+        if graph.source == "jacobian":
+            rng = self._rng("projections", epoch, step)
+            return jacobian_of(self.predictor, graph, history, masked, rng, self.settings.micro_batch), {}
+        if graph.source == "learned":
+            if self.side is None:
+                if (epoch, step) != (self.method.start_epoch, 0):
+                    raise StoreError(
+                        f"the state before step {step} of epoch {epoch} lacks the network of source=learned"
+                    )
+                self.side = self.make_side()
+            given = learned_graph(self.side, history)
+            return given, learn_influence(self.side, graph.learned.price, slots, visible, self.seed, epoch, step)
+        return (None if self.oracle is None else self.oracle.graph(index)), {}
+
+    def make_side(self) -> Side:
+        return make_influence(self.settings, self.settings.graph, self.width, self.seed, self.device)
 
     def schedule(self, epoch: int, step: int) -> None:
         if self.settings.decay_steps is not None:

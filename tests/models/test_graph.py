@@ -9,7 +9,17 @@ import torch
 
 from ctt.errors import SettingError
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.graph import GraphSettings, Reader, draw_any, draw_unmasked, indifferent_to, irrelevant_for, scoped
+from ctt.models.graph import (
+    GraphSettings,
+    Reader,
+    draw_any,
+    draw_unmasked,
+    indifferent_to,
+    irrelevant_for,
+    row_shares,
+    scoped,
+    touching,
+)
 from ctt.models.predictor import Predictor, PredictorSettings
 from tests.models.literal_world_model import LiteralPredictor, read_graph
 
@@ -92,3 +102,23 @@ def test_settings_say_what_they_do():
         with pytest.raises(SettingError, match=name):
             GraphSettings(**{name: "other"})
     assert all(len(field.metadata["help"]) > 50 for field in dataclasses.fields(GraphSettings))
+
+
+def test_shares_of_a_row():
+    influence = torch.tensor([[[1.0, 3.0, 0.0], [0.0, 0.0, 0.0], [2.0, 2.0, 4.0]]])
+    expected = torch.tensor([[[0.25, 0.75, 0.0], [0.0, 1.0, 0.0], [0.25, 0.25, 0.5]]])
+    assert torch.equal(row_shares(influence), expected)
+    assert torch.equal(row_shares(influence * 1e-30), expected)
+
+
+def test_a_slot_shares_with_what_it_touches():
+    contact = torch.zeros(1, 7, 7, dtype=torch.bool)
+    for a, b in [(0, 1), (0, 2)]:
+        contact[0, a, b] = contact[0, b, a] = True
+    graph = touching(contact)
+    assert torch.equal(graph[0, 0], torch.tensor([1, 1, 1, 0, 0, 0, 0]) / 3)
+    assert torch.equal(graph[0, 1], torch.tensor([1, 1, 0, 0, 0, 0, 0]) / 2)
+    assert torch.equal(graph[0, 3], torch.tensor([0.0, 0, 0, 1, 0, 0, 0]))
+    crowd = ~torch.eye(7, dtype=torch.bool)[None]
+    crowd[:, 6] = crowd[:, :, 6] = False  # six objects that all touch, the most there can be
+    assert bool((touching(crowd)[0, :6, :6] >= 0.15).all())  # neighbours at the published threshold still

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ctt.errors import DataError
+
 WIDTH, SLOTS, GIVEN, TOTAL = 16, 7, 30, 62
 
 
@@ -14,9 +16,16 @@ def split(videos: int, seed: int, *, truth: bool = True) -> SimpleNamespace:
     start, speed = rng.normal(size=(2, videos, 1, SLOTS, WIDTH))
     frames = (start + speed * 0.05 * np.arange(TOTAL)[:, None, None]).astype(np.float32)
     visible = rng.random((videos, TOTAL, SLOTS)) < 0.8
-    return SimpleNamespace(
+    return _Split(
         slots=frames[:, :GIVEN], future=frames[:, GIVEN:] if truth else None, visible=visible if truth else None
     )
+
+
+class _Split(SimpleNamespace):
+    """What is not there is not known."""
+
+    def __getattr__(self, name: str) -> None:
+        raise DataError(f"no {name} is known of this split")
 
 
 class StandIn:

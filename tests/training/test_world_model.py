@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ctt import job as job_module
-from ctt.errors import Diverged, Interrupted, SettingError, StoreError
+from ctt.errors import DataError, Diverged, Interrupted, SettingError, StoreError
 from ctt.job import Job, read_metrics
 from ctt.models.graph import GraphSettings
+from ctt.models.influence import LearnedSettings
 from ctt.models.losses import Method
 from ctt.models.masking import MaskingSettings
 from ctt.models.rollout import RolloutSettings
 from ctt.training import trainer, world_model
 from ctt.training.settings import WindowSettings, WorldModelSettings
-from ctt.training.trainer import MODEL, OPTIMIZER, STATE
+from ctt.training.trainer import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
 from tests.models.literal_world_model import LiteralPredictor, literal_rollout
 from tests.training.standin import GIVEN, WIDTH, StandIn
 
@@ -47,7 +50,8 @@ def run(folder, end, *, begin=0, start=None, method=None, data=None, seed=3, mas
 
 
 def bytes_of(folder):
-    return {name: (folder / name).read_bytes() for name in (MODEL, OPTIMIZER, STATE)}
+    names = (MODEL, OPTIMIZER, STATE, SIDE, WEIGHTS)
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
 
 
 def losses_of(folder):
@@ -66,6 +70,8 @@ RECIPES = {
     "sample masks, composed graph": dict(
         masking=MaskingSettings(draw="sample"), graph=GraphSettings(source="rollout_attention"), loss_on="visible"
     ),
+    "jacobian": dict(graph=GraphSettings(source="jacobian")),
+    "learned": dict(graph=GraphSettings(source="learned"), average=0.9),
 }
 
 
@@ -100,10 +106,59 @@ def test_one_inactive_loss_leaves_the_other_and_everything_else_alone(tmp_path):
     assert zero["invariance"] == pytest.approx(tiny["invariance"], rel=1e-3)  # same draws; the dropout of views differs
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1.0], ids=["full graph", "empty graph"])
+def test_a_learned_graph_never_alters_the_predictor(tmp_path, threshold):
+    """Where the threshold decides alone who is a neighbour, training is that of the attention graph, bit for bit."""
+    method = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=threshold, start_epoch=1)
+    run(tmp_path / "read", 3, method=method)
+    run(tmp_path / "learned", 3, method=method, graph=GraphSettings(source="learned"))
+    read, learned = bytes_of(tmp_path / "read"), bytes_of(tmp_path / "learned")
+    assert learned.pop(SIDE) and read == learned
+    acts = losses_of(tmp_path / "learned")[-1]
+    assert (acts["invariance"] > 0) == (acts["sufficiency"] > 0) == (threshold == 1.0)
+    assert all(
+        line["influence_error"] > 0 and line["influence_gates"] > 0 for line in losses_of(tmp_path / "learned")[1:]
+    )
+
+
+def test_a_learned_graph_is_made_at_the_start_epoch_and_counts_from_there(tmp_path):
+    method, graph = Method(start_epoch=1, **LOSSES), GraphSettings(source="learned")
+    run(tmp_path / "before", 1, method=method, graph=graph)
+    assert SIDE not in bytes_of(tmp_path / "before") and "influence_error" not in losses_of(tmp_path / "before")[0]
+    run(tmp_path / "after", 2, begin=1, start=tmp_path / "before", method=method, graph=graph)
+    side = load_file(tmp_path / "after" / SIDE)
+    assert side["model/steps"] == 5 and {name.split("/")[0] for name in side} == {"model", "optimizer"}
+    run(tmp_path / "attention", 2, method=method)
+    assert bytes_of(tmp_path / "attention")[MODEL] != bytes_of(tmp_path / "after")[MODEL]  # the graph is read
+    (tmp_path / "after" / SIDE).unlink()
+    with pytest.raises(StoreError, match="step 0 of epoch 2 lacks the network of source=learned"):
+        run(tmp_path / "torn", 3, begin=2, start=tmp_path / "after", method=method, graph=graph)
+
+
+def test_an_oracle_needs_truth_and_trains_on_it(tmp_path):
+    """Contacts put into the truth are the neighbours; without truth there is a clear word before any work."""
+    graph = GraphSettings(source="oracle")
+    with pytest.raises(DataError, match="no truth"):
+        run(tmp_path / "job", 1, method=Method(start_epoch=0, **LOSSES), graph=graph)
+    data = StandIn()
+    crowd = np.zeros((12, 178, 6, 6), dtype=bool)
+    data.split("train").truth = SimpleNamespace(contact=crowd, slot_of=np.tile(np.arange(6), (12, 178, 1)))
+    run(tmp_path / "nobody", 1, method=Method(start_epoch=0, **LOSSES), graph=graph, data=data)
+    assert losses_of(tmp_path / "nobody")[0]["sufficiency"] > 0
+    run(tmp_path / "empty", 1, method=Method(0.2, 0.1, 1.0, 0), data=data)
+    assert bytes_of(tmp_path / "nobody") == bytes_of(tmp_path / "empty")  # nobody touches: as with an empty graph
+    crowd |= ~np.eye(6, dtype=bool)
+    run(tmp_path / "crowd", 1, method=Method(start_epoch=0, **LOSSES), graph=graph, data=data)
+    assert bytes_of(tmp_path / "crowd") != bytes_of(tmp_path / "nobody")
+    assert losses_of(tmp_path / "crowd")[0]["invariance"] > 0  # the seventh slot touches nobody
+
+
+@pytest.mark.parametrize("source", ["attention", "learned"])
 @pytest.mark.parametrize("at", [(0, 2), (1, 0), (1, 3)])
-def test_killed_in_an_epoch_and_continued_is_uninterrupted(tmp_path, monkeypatch, at):
+def test_killed_in_an_epoch_and_continued_is_uninterrupted(tmp_path, monkeypatch, at, source):
     method = Method(start_epoch=1, **LOSSES)
-    run(tmp_path / "whole", 2, method=method, optimizer="muon")
+    more = dict(method=method, optimizer="muon", graph=GraphSettings(source=source))
+    run(tmp_path / "whole", 2, **more)
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
     real = world_model.WorldModelLearner.gradients
 
@@ -115,9 +170,9 @@ def test_killed_in_an_epoch_and_continued_is_uninterrupted(tmp_path, monkeypatch
 
     monkeypatch.setattr(world_model.WorldModelLearner, "gradients", dying)
     with pytest.raises(KeyError):
-        run(tmp_path / "job", 2, method=method, optimizer="muon")
+        run(tmp_path / "job", 2, **more)
     monkeypatch.setattr(world_model.WorldModelLearner, "gradients", real)
-    run(tmp_path / "job", 2, method=method, optimizer="muon")
+    run(tmp_path / "job", 2, **more)
     assert bytes_of(tmp_path / "job") == bytes_of(tmp_path / "whole")
     assert losses_of(tmp_path / "job") == losses_of(tmp_path / "whole")
     assert (tmp_path / "job" / "metrics.json").read_bytes() == (tmp_path / "whole" / "metrics.json").read_bytes()
@@ -154,6 +209,7 @@ def test_state_0_is_the_seeds_initial_weights(tmp_path):
         dict(masking=MaskingSettings(draw="fixed")),
         dict(graph=GraphSettings(scope="batch")),
         dict(graph=GraphSettings(frames="mean")),
+        dict(graph=GraphSettings(source="jacobian")),
         dict(windows=WindowSettings(per_epoch=80, validation=20, all_starts=False)),
     ],
     ids=str,
@@ -163,6 +219,23 @@ def test_every_setting_changes_what_is_trained(tmp_path, change):
     run(tmp_path / "default", 1, method=method)
     run(tmp_path / "changed", 1, method=method, **change)
     assert bytes_of(tmp_path / "default")[MODEL] != bytes_of(tmp_path / "changed")[MODEL]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        (dict(source="jacobian"), dict(source="jacobian", projections=2)),
+        *(
+            (dict(source="learned"), dict(source="learned", learned=LearnedSettings(**change)))
+            for change in (dict(price=5.0), dict(width=16), dict(learning_rate=0.01))
+        ),
+    ],
+    ids=str,
+)
+def test_a_sources_own_settings_change_what_is_trained(tmp_path, one, other):
+    for name, graph in (("one", one), ("other", other)):
+        run(tmp_path / name, 2, method=Method(start_epoch=0, **LOSSES), graph=GraphSettings(**graph), masked=0)
+    assert bytes_of(tmp_path / "one")[MODEL] != bytes_of(tmp_path / "other")[MODEL]
 
 
 def test_micro_batches_are_the_same_training_but_for_rounding(tmp_path):

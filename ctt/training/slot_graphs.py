@@ -1,0 +1,77 @@
+"""The slot graphs that are worked out beside the pass that predicts: jacobian, learned, oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctt.data.dataset import Split
+from ctt.data.interactions import Interactions
+from ctt.data.windows import Windows
+from ctt.models.graph import GraphSettings, row_shares, touching
+from ctt.models.influence import Influence
+from ctt.models.jacobian import directions, jacobian_graph
+from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.training.trainer import Side, derive, generator
+
+
+def make_influence(
+    settings: PredictorSettings, graph: GraphSettings, width: int, seed: int, device: torch.device
+) -> Side:
+    """The network of source=learned as it begins, the same for a seed whatever else has been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(seed, "influence network"))
+        model = Influence(settings.history_size, settings.num_preds, width, graph.learned.width).to(device)
+    return Side(model, torch.optim.AdamW(model.parameters(), lr=graph.learned.learning_rate, weight_decay=0.0))
+
+
+def learn_influence(
+    side: Side, price: float, window: Tensor, visible: Tensor | None, seed: int, epoch: int, step: int
+) -> dict[str, Tensor]:
+    """One optimiser step of the network on windows (B,T,S,D); visible bool (B,T,S): cells that count (None: all)."""
+    model = side.model
+    assert isinstance(model, Influence)
+    batch, _, slots, _ = window.shape
+    cells = window.new_ones(batch, model.future, slots) if visible is None else visible[:, -model.future :].to(window)
+    noise = torch.rand(batch, slots, slots, generator=generator(seed, "gates", epoch, step)).to(window)
+    with torch.autocast(window.device.type, enabled=False):
+        weight = cells / cells.sum().clamp(min=1)
+        error, gates = model.error(window.detach(), weight, noise.clamp(1e-6, 1 - 1e-6))
+        side.optimizer.zero_grad(set_to_none=True)
+        model.loss(error, gates, price).backward()
+    side.optimizer.step()
+    return {"influence_error": error.detach(), "influence_gates": gates.detach()}
+
+
+def learned_graph(side: Side, history: Tensor) -> Tensor:
+    """A (B,S,S) of history (B,H,S,D): each slot's share of what is open towards another, its own gate being always open."""
+    model = side.model
+    assert isinstance(model, Influence)
+    with torch.no_grad(), torch.autocast(history.device.type, enabled=False):
+        return row_shares(model.gates(history.float()))
+
+
+def jacobian_of(
+    predictor: Predictor,
+    graph: GraphSettings,
+    history: Tensor,
+    masked: Tensor | None,
+    rng: torch.Generator,
+    micro_batch: int | None = None,
+) -> Tensor:
+    """A (B,S,S) along directions drawn from `rng`; `masked` may lie on another device."""
+    chosen = directions(graph.projections, predictor.future * history.shape[-1], rng)
+    hidden = None if masked is None else masked.to(history.device)
+    return jacobian_graph(predictor, history, hidden, chosen, micro_batch)
+
+
+class Oracle:
+    """The true interactions of a split's windows. Raises DataError where they are not known."""
+
+    def __init__(self, split: Split, windows: Windows) -> None:
+        self._interactions = Interactions(split.truth, windows)
+
+    def graph(self, index: np.ndarray) -> Tensor:
+        """A (B,S,S) of the windows with these numbers."""
+        return touching(torch.from_numpy(self._interactions.among_slots(index)))
