@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ctt.config import Config, compose, identity, with_value
 from ctt.errors import SettingError, SweepError, UsageError
+from ctt.models.graph import GraphSettings
 from ctt.sweep import canonical, compile_sweep, shipped
 
 
@@ -31,6 +32,42 @@ def test_demo_is_the_baseline_and_the_reported_weights_over_three_seeds() -> Non
     assert [(p.config.ctt_inv_weight, p.config.ctt_suf_weight) for p in sweep.points] == [(0, 0), (0.2, 0.1)]
     ctt = sweep.points[1].config
     assert sweep.seeds == (0, 1, 2) and ctt.ctt_start_epoch * 3 == ctt.world_model.epochs
+
+
+def test_graph_has_every_source_and_refuses_what_the_data_cannot_know() -> None:
+    sweep = compile_sweep("graph")
+    sources = [p.config.world_model.graph.source for p in sweep.points[1:]]
+    assert tuple(sources) == GraphSettings.__dataclass_fields__["source"].metadata["choices"]
+    with pytest.raises(SweepError, match=r"source=oracle.*only synthetic data.*sweeps/graph.yaml: grid"):
+        compile_sweep("graph", ["data=clevrer"])
+    known = compile_sweep("graph", ["data=clevrer", "world_model.graph.source=attention,learned"])
+    assert len(known.points) == 3
+    silent = compile_sweep(
+        "demo", ["data=clevrer", "world_model.graph.source=oracle", "ctt_inv_weight=0", "ctt_suf_weight=0"]
+    )
+    assert len(silent.points) == 1  # no loss reads the graph
+    with pytest.raises(SweepError, match=r"graph.projections must be at most 128.*got 129"):
+        compile_sweep("graph", ["world_model.graph.source=jacobian", "world_model.graph.projections=129"])
+
+
+@pytest.mark.parametrize(
+    "source, key, value",
+    [
+        ("jacobian", "frames", "mean"),
+        ("oracle", "dropout", "after"),
+        ("attention", "projections", 4),
+        ("jacobian", "learned.price", 0.5),
+        ("rollout_attention", "learned.width", 8),
+    ],
+)
+def test_what_only_another_source_reads_says_nothing(source, key, value) -> None:
+    words = ["ctt_inv_weight=0.2", f"world_model.graph.source={source}", "data=mini"]
+    one, other = (compile_sweep(None, [*words, *more]).points[1] for more in ([], [f"world_model.graph.{key}={value}"]))
+    assert identity(one.config) == identity(other.config)
+    reader = {"frames": "attention", "dropout": "attention", "projections": "jacobian"}.get(key, "learned")
+    words[1] = f"world_model.graph.source={reader}"
+    one, other = (compile_sweep(None, [*words, *more]).points[1] for more in ([], [f"world_model.graph.{key}={value}"]))
+    assert identity(one.config) != identity(other.config)
 
 
 def test_the_command_line_wins_over_the_file() -> None:

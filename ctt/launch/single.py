@@ -24,6 +24,7 @@ def run_single(config: Config) -> int:
     """Builds the run of `config`; prints its accuracies and key."""
     console = Console()
     config = canonical(config)
+    config.check()
     target = target_of(config)
     store = Store.open(config.store)
     with _Bars(store, console) as bars:

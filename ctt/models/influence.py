@@ -56,9 +56,10 @@ class Influence(nn.Module):
         self.gate = nn.Linear(width, 1)
         self.message_to, self.message_from = nn.Linear(width, width), nn.Linear(width, width, bias=False)
         self.message = nn.Linear(width, width)
-        self.decode = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, future * slot_width))
-        nn.init.zeros_(self.decode[-1].weight)  # messages harm nothing before they say something, and gates begin
-        nn.init.zeros_(self.decode[-1].bias)  # open: one that closed early would never learn what it keeps out
+        change = nn.Linear(width, future * slot_width)
+        self.decode = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), change)
+        nn.init.zeros_(change.weight)  # messages harm nothing before they say something, and gates begin open: one that
+        nn.init.zeros_(change.bias)  # closed early would never learn what it keeps out
         nn.init.constant_(self.gate.bias, OPEN)
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros(()))

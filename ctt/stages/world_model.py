@@ -13,6 +13,7 @@ from typing import Any
 
 from ctt.data.dataset import Dataset
 from ctt.job import Job
+from ctt.models.graph import READ
 from ctt.models.losses import Method
 from ctt.settings import canonical, canonical_json, digest
 from ctt.stages.base import Stage
@@ -100,7 +101,11 @@ class WorldModel(Stage):
         """Threads included: they are no part of a key, but of a cost."""
         settings = {k: v for k, v in canonical(self.world_model).items() if k not in ("epochs", "graph", "masking")}
         size = self.data.data.train
-        return digest([self.kind, self.version, settings, self.world_model.threads, self.num_masked_slots, size])
+        graph = self.world_model.graph
+        source = [graph.source, graph.projections] if self.lossy and graph.source not in READ else []
+        return digest(
+            [self.kind, self.version, settings, self.world_model.threads, self.num_masked_slots, size, *source]
+        )
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.world_model.threads, "workers": 1}

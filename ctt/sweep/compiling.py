@@ -28,7 +28,12 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
         """Single values of the command line first: what a point states for itself differs from point to point."""
         ordered = [(k, v, "command line") for k, v in line.single.items() if k not in values]
         ordered += [(k, v, "command line" if k in line.single or k in line.axes else place) for k, v in values.items()]
-        return composed(groups, ordered)
+        config = composed(groups, ordered)
+        try:
+            config.check()
+        except SettingError as error:
+            raise SweepError(f"{error} ({place})") from error
+        return config
 
     baseline = config_of(file.baseline, f"{file.source}: baseline")
     merger = Merger(baseline, dict(file.baseline))

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ctt.data.settings import DataSettings
+from ctt.data.slots import WIDTH
 from ctt.errors import SettingError
 from ctt.models import losses, masking
 from ctt.models.graph import GraphSettings
 from ctt.models.losses import Method
 from ctt.models.masking import MaskingSettings
 from ctt.models.predictor import PredictorSettings
-from ctt.settings import Rule, Settings, setting
+from ctt.settings import Rule, Settings, in_force, setting
 
 
 @dataclass
@@ -146,6 +147,23 @@ class TrainingSettings(Settings):
             lambda training: training.data.kind == "clevrer",
         ),
     )
+
+    def check(self) -> None:
+        """Raises SettingError where values that are possible one by one are not together."""
+        graph, rules = self.world_model.graph, in_force(self)
+        if any("world_model.graph" in rule.silences for rule in rules):
+            return
+        if graph.source == "oracle" and self.data.kind == "clevrer":
+            raise SettingError(
+                "world_model.graph.source=oracle is the true interactions, and only synthetic data knows them "
+                "(data=synthetic, data=mini); with data=clevrer choose another source"
+            )
+        numbers = self.world_model.num_preds * WIDTH
+        if graph.source == "jacobian" and graph.projections > numbers:
+            raise SettingError(
+                f"world_model.graph.projections must be at most {numbers}, the numbers of a predicted slot, "
+                f"got {graph.projections}"
+            )
 
     def method(self) -> Method:
         """The causal losses as the world model's training takes them."""
