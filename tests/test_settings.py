@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctt.errors import SettingError
-from ctt.settings import Settings, canonical, canonical_json, digest, setting
+from ctt.settings import Rule, Settings, canonical, canonical_json, digest, in_force, setting
 
 
 @dataclasses.dataclass
@@ -53,6 +53,57 @@ def test_what_must_not_change_a_result_is_not_in_the_key() -> None:
 def test_a_setting_added_later_keeps_old_keys_at_its_old_value() -> None:
     assert digest(Later()) == digest(Outer())
     assert digest(Later(added=True)) != digest(Outer())
+
+
+def test_a_changed_default_never_finds_what_the_old_one_made() -> None:
+    @dataclasses.dataclass
+    class Changed(Outer):
+        count: int = setting(4, "how many", above=0)
+
+    @dataclasses.dataclass
+    class ChangedLater(Later):
+        added: bool = setting(True, "came later; false is what was done before", old=False)
+
+    assert digest(Changed()) != digest(Outer())
+    assert digest(ChangedLater()) != digest(Later()) and digest(ChangedLater(added=False)) == digest(Later())
+
+
+@dataclasses.dataclass
+class Ruled(Settings):
+    optimizer: str = setting("sgd", "which", choices=("sgd", "muon"))
+    muon_rate: float = setting(0.02, "Muon's")
+    inner: Inner = setting(Inner, "nested")
+
+    rules = (
+        Rule(("muon_rate",), "only muon has that rate", lambda s: s.optimizer != "muon"),
+        Rule(("inner.share",), "the rate is 0", lambda s: s.muon_rate == 0),
+    )
+
+
+@dataclasses.dataclass
+class Heir(Ruled):
+    more: int = setting(0, "more")
+    rules = (Rule(("more",), "never read", lambda s: True),)
+
+
+def test_rules_leave_out_what_is_silent_by_name_and_below() -> None:
+    assert canonical(Ruled()) == {"optimizer": "sgd", "inner": {"share": 0.5}}
+    assert digest(Ruled(muon_rate=0.5)) == digest(Ruled())
+    live = Ruled(optimizer="muon", muon_rate=0.0)
+    assert canonical(live) == {"optimizer": "muon", "muon_rate": 0.0, "inner": {}}
+    assert [rule.reason for rule in in_force(live)] == ["the rate is 0"]
+
+
+def test_a_class_has_its_bases_rules_too() -> None:
+    assert canonical(Heir(more=3)) == canonical(Ruled())
+
+
+def test_settings_are_values() -> None:
+    made = Ruled()
+    digest(made)
+    with pytest.raises(AttributeError, match="dataclasses.replace"):
+        made.muon_rate = 1.0
+    assert dataclasses.replace(made, optimizer="muon", muon_rate=1.0).muon_rate == 1.0
 
 
 values = st.recursive(
