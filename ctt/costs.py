@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ctt.errors import CttError
 from ctt.stages.base import Stage
 from ctt.store import Store
 
@@ -49,6 +50,7 @@ def record(store: Store, stage: Stage, start: Stage | None, device: str, seconds
         "device": device,
         "effort": stage.effort(start),
         "seconds": round(seconds, 3),
+        "bytes": _written(store, stage),
         "ended": round(time.time(), 1),
     }
     try:
@@ -58,6 +60,14 @@ def record(store: Store, stage: Stage, start: Stage | None, device: str, seconds
         return
 
 
+def _written(store: Store, stage: Stage) -> int | None:
+    """Bytes of the artifact that was just published."""
+    try:
+        return sum(file["size"] for file in store.manifest(stage.key)["files"].values())
+    except (CttError, KeyError):
+        return None
+
+
 class Costs:
     """Estimates for the stages of a plan, on `device`."""
 
@@ -65,8 +75,11 @@ class Costs:
         self.rates: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.measured_kinds: set[str] = set()
         lines = _lines(root / TIMINGS) if root is not None else []
+        self.sizes: dict[tuple[str, str], list[float]] = defaultdict(list)
         mixed = []
         for line in lines:
+            if line.get("bytes"):
+                self.sizes[line["kind"], _weighed(line["alike"], line["effort"])].append(line["bytes"])
             if device is not None and line["device"] != device:
                 continue
             effort = {k: v for k, v in line["effort"].items() if v}
@@ -83,7 +96,16 @@ class Costs:
             unknown = {n: PUBLISHED.get(line["kind"], {}).get(n, 1.0) * a for n, a in effort.items() if n not in known}
             for name, weight in unknown.items():
                 self.rates[marker][name].append(left * weight / sum(unknown.values()) / effort[name])
+        self._sizes: dict[tuple[str, str], float] = {}
         self._seen: dict[tuple[str, str, tuple[tuple[str, float], ...]], Estimate] = {}
+
+    def size_of(self, stage: Stage) -> float:
+        """Bytes of the artifact of `stage`: the median of what is in the store's timings, or what its shapes say."""
+        marker = (stage.kind, _weighed(stage.alike(), stage.effort(None)))
+        if marker not in self._sizes:
+            known = self.sizes.get(marker)
+            self._sizes[marker] = median(known) if known else stage.size()
+        return self._sizes[marker]
 
     def of(self, stage: Stage, start: Stage | None) -> Estimate:
         """What building `stage` costs if it continues from `start`."""
@@ -98,6 +120,11 @@ class Costs:
                 seconds = sum(PUBLISHED.get(stage.kind, {}).get(n, 1.0) * a for n, a in effort.items())
                 self._seen[marker] = Estimate(seconds, False)
         return self._seen[marker]
+
+
+def _weighed(alike: str, effort: Mapping[str, float]) -> str:
+    """What tells sizes apart besides: the number of videos, and whether an ALOE is only evaluated and leaves no weights."""
+    return f"{alike} {effort.get('videos', '')} {effort.get('epochs') == 0}"
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

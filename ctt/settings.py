@@ -22,6 +22,7 @@ T = TypeVar("T")
 _ABSENT = object()
 _KEPT = "_kept"  # where settings keep what was made of them: a sweep asks for the same forms thousands of times
 _NOTHING: frozenset[str] = frozenset()
+_PLAIN = (str, int, bool, type(None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,16 +106,18 @@ def canonical(value: Any, silenced: frozenset[str] = _NOTHING) -> Any:
 
     silenced: dotted names below `value` that say nothing. Forms of settings are shared: do not change what is returned.
     """
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Settings):
         return value.remembered(silenced, lambda: _form(value, silenced))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _form(value, silenced)
-    if isinstance(value, Mapping):
-        return {str(k): canonical(v) for k, v in value.items()}
+    if isinstance(value, float):
+        return 0.0 if value == 0 else value
     if isinstance(value, (list, tuple)):
         return [canonical(v) for v in value]
-    if isinstance(value, float) and value == 0:
-        return 0.0
+    if isinstance(value, Mapping):
+        return {str(k): canonical(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _form(value, silenced)
     return value
 
 

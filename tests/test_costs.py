@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctt.costs import Costs, record
-from ctt.plan import compile_plan
+from ctt.plan import Budget, compile_plan
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.sweep import compile_sweep
@@ -87,6 +87,57 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
 
 def test_more_devices_never_take_longer() -> None:
     plan = plan_of("demo")
-    spans = [plan.makespan((), Costs(), n) for n in (1, 2, 3, 6, 12)]
+    budget = Budget(plan)
+    spans = [budget.makespan(n) for n in (1, 2, 3, 6, 12)]
     assert spans == sorted(spans, reverse=True)
-    assert plan.makespan(set(plan.stages), Costs(), 2) == 0
+    assert spans[0] == pytest.approx(budget.total) and spans[-1] == budget.critical_path
+    assert Budget(plan, plan.stages).makespan(2) == 0
+
+
+def test_the_critical_path_by_hand() -> None:
+    """One seed of the demo: data, trunk, then the point with both losses, its rollout and its ALOE."""
+    plan = plan_of("demo", "seed=0")
+    budget = Budget(plan)
+    target = next(t for t in plan.targets if t.rollout.state.lossy)
+    (data,) = [s for s in plan.stages.values() if s.kind == "data"]
+    state = target.rollout.state
+    way = (data, *state.forks(), state, target.rollout, target)
+    assert budget.critical_path == pytest.approx(sum(budget.seconds[s.key] for s in way))
+
+
+def test_jobs_come_after_their_needs_and_the_longest_way_first() -> None:
+    plan = plan_of("ablation", "aloe.protocol=shared", "seed=0,1")
+    place = {job.target.key: i for i, job in enumerate(plan.jobs)}
+    assert all(place[need] < place[job.target.key] for job in plan.jobs for need in job.needs)
+    first = plan.jobs[0]
+    assert first.trunk and first.target.epoch == 5, "everything of a seed waits for it"
+    lossy = [j for j in plan.jobs if not j.trunk and j.target.taught_by is not None]
+    ends = [Budget(plan).seconds[j.target.rollout.state.key] for j in lossy]
+    assert ends == sorted(ends, reverse=True)
+
+
+def test_disk_is_told_from_shapes_or_from_what_is_there(tmp_path: Path) -> None:
+    """Shapes against a model that is really made; then a measured size wins, for what is alike."""
+    from safetensors.torch import save
+
+    from ctt.models.aloe import Aloe
+
+    plan = plan_of("demo", "seed=0")
+    vqa = plan.targets[0]
+    assert vqa.aloe.average is not None
+    weights = len(save(Aloe(vqa.aloe, 7, 128).state_dict()))
+    assert 3 * weights < Costs().size_of(vqa) < 4.2 * weights + 2e5, "weights, their average, one or two moments"
+    rollout = vqa.rollout
+    assert Costs().size_of(rollout) == 1800 * 32 * 7 * 128 * 4
+    (tmp_path / "timings.jsonl").write_text(
+        json.dumps(
+            {"kind": "rollout", "alike": rollout.alike(), "device": "cpu", "effort": {"stage": 1.0}, "seconds": 1.0}
+            | {"bytes": 77}
+        )
+        + "\n"
+    )
+    costs = Costs(tmp_path)
+    assert costs.size_of(rollout) == 77 and costs.size_of(vqa) == Costs().size_of(vqa)
+    budget = Budget(plan, (), costs)
+    assert budget.disk == sum(costs.size_of(s) for s in plan.stages.values())
+    assert Budget(plan, {rollout.key}, costs).disk == budget.disk - 77

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from ctt.config import with_value
 from ctt.plan import compile_plan, target_of
+from ctt.plan.forks import forks_of
+from ctt.stages import world_model
 from ctt.stages.world_model import WorldModel
 from ctt.sweep import compile_sweep
 
@@ -64,9 +66,9 @@ weights = st.sampled_from([0.0, 0.1, 0.2])
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(weights, weights, st.integers(0, 13), st.sampled_from([0.1, 0.3])),
+        st.tuples(weights, weights, st.integers(0, 13), st.sampled_from([0.1, 0.3]), st.sampled_from([6, 12])),
         min_size=2,
-        max_size=4,
+        max_size=5,
         unique=True,
     )
 )
@@ -74,21 +76,24 @@ def test_forks_lie_where_keys_part(points) -> None:
     """Against brute force: the last epoch at which the keys of two trainings are equal."""
     base = compile_sweep(None, [*MINI, "seed=0"]).baseline.config
     states = []
-    for inv, suf, start, threshold in points:
+    for inv, suf, start, threshold, epochs in points:
         config = base
         for key, value in [
             ("ctt_inv_weight", inv),
             ("ctt_suf_weight", suf),
             ("ctt_start_epoch", start),
             ("ctt_adj_threshold", threshold),
+            ("world_model.epochs", epochs),
         ]:
             config = with_value(config, key, value)
         states.append(target_of(config).rollout.state)
-    from ctt.plan import _shared_epochs
-
-    for a in states:
-        for b in states:
-            assert _shared_epochs(a, b) == brute_force_shared(a, b)
+    for state, forks in zip(states, forks_of(states), strict=True):
+        others = {o.key: o for o in states if o.key != state.key}
+        shared = {brute_force_shared(state, other) for other in others.values()}
+        assert [f.epoch for f in forks] == sorted(e for e in shared if 0 < e < state.epoch)
+        for fork in forks:
+            alike = {other.at(fork.epoch).key for other in states if fork in forks_of(states)[states.index(other)]}
+            assert alike == {state.at(fork.epoch).key}, "what is called one fork is one state"
 
 
 def test_a_state_is_addressed_by_what_it_is() -> None:
@@ -154,15 +159,32 @@ def test_a_wave_whose_need_failed_is_handed_out_all_the_same() -> None:
     assert [j for w in plan.waves(runs, 2, lambda _: False) for j in w] == runs
 
 
-def test_thousands_of_runs_compile_in_seconds() -> None:
-    import time
+def test_thousands_of_runs_are_compiled_by_counted_steps(monkeypatch) -> None:
+    """Hydra composes once, a state is described once, an estimate is made once for all that are alike."""
+    from ctt.stages import base
+    from ctt.sweep import compiling
 
-    began = time.process_time()
-    overrides = ["ctt_inv_weight=0.1,0.2,0.3", "ctt_suf_weight=0,0.1,0.2", "ctt_start_epoch=1,2,3", "seed=range(100)"]
+    counts = dict.fromkeys(("compose", "describe", "training"), 0)
+
+    def counted(name, function):
+        def call(*args, **kwargs):
+            counts[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(compiling, "compose", counted("compose", compiling.compose))
+    monkeypatch.setattr(base.Stage, "describe", counted("describe", base.Stage.describe))
+    monkeypatch.setattr(world_model, "TrainingSettings", counted("training", world_model.TrainingSettings))
+    overrides = ["ctt_inv_weight=0.1,0.2,0.3", "ctt_suf_weight=0,0.1,0.2", "ctt_start_epoch=1,2,3", "seed=range(50)"]
     plan = compile_plan(compile_sweep(None, [*MINI, *overrides]))
-    assert len(plan.targets) == 2800
-    assert plan.summary(())["unique_runs"] == 2800
-    assert time.process_time() - began < 60
+    numbers = plan.summary(())
+    assert len(plan.targets) == numbers["unique_runs"] == 50 * 28 and len(plan.jobs) == 50 * (28 + 3)
+    assert counts["compose"] == 1
+    assert counts["describe"] == len(plan.stages) == 1 + 50 * (28 * 3 + 3)
+    assert counts["training"] <= 28 * 2 + 3, (
+        "seeds share them: one for each point's end, one for its family, one a fork"
+    )
 
 
 def test_the_same_point_twice_runs_once() -> None:

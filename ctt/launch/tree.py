@@ -15,7 +15,7 @@ from ctt.costs import Costs
 from ctt.errors import DataError, UsageError
 from ctt.launch.follow import duration
 from ctt.launch.show import lineage
-from ctt.plan import Plan, parts
+from ctt.plan import Budget, Plan, parts
 from ctt.stages.data import Data
 from ctt.store import Store
 
@@ -40,7 +40,7 @@ def print_plan(plan: Plan, summary: dict[str, Any], store: Store, costs: Costs, 
     console.print(table)
     saving = summary["saving"]
     left = summary["device_seconds"] - saving["cached"]
-    span = plan.makespan(cached, costs, devices)
+    span = Budget(plan, cached, costs).makespan(devices)
     lines = [
         f"{summary['points']} points × {len(plan.sweep.seeds)} seeds = {summary['runs']} runs as written, "
         f"{summary['unique_runs']} after merging",

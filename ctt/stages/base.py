@@ -61,6 +61,10 @@ class Stage:
         """How much of what has to be done to build this from `start`, for cost estimates: {"epochs": 12} and the like."""
         return {"stage": 1.0}
 
+    def size(self) -> float:
+        """Bytes of the artifact, about, for estimates."""
+        return 0.0
+
     def alike(self) -> str:
         """Digest of what decides the cost of a unit of effort; stages that differ in their seed alone are alike."""
         return digest({"kind": self.kind, "version": self.version})

@@ -37,6 +37,10 @@ class Data(Stage):
             return {"files": float(len(self.data.counts()))}
         return {"videos": float(sum(self.data.counts().values()))}
 
+    def size(self) -> float:
+        """Slots of given and later frames, truth and questions of synthetic videos; CLEVRER's slots are linked, not copied."""
+        return float(sum(self.data.counts().values())) * (735e3 if self.data.kind == "synthetic" else 13e3)
+
     def check(self) -> None:
         """Raises DataError if what the stage reads from outside the store is not there."""
         if self.data.kind == "clevrer":

@@ -6,7 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ctt.data.dataset import Dataset
+from ctt.data.slots import SLOTS, WIDTH
 from ctt.job import Job
 from ctt.models.rollout import RolloutSettings
 from ctt.settings import digest
@@ -31,7 +34,15 @@ class Rollout(Stage):
         return {"data": self.state.data, "world_model": self.state}
 
     def alike(self) -> str:
-        return digest([self.kind, self.version, self.rollout, self.state.alike(), self.state.data.data.counts()])
+        state, counts = self.state.alike(), self.state.data.data.counts()
+        return self.rollout.remembered(
+            ("alike", state, *counts.values()),
+            lambda: digest([self.kind, self.version, self.rollout, state, counts]),
+        )
+
+    def size(self) -> float:
+        videos = sum(self.state.data.data.counts().values())
+        return float(videos * self.rollout.frames * SLOTS * WIDTH * np.dtype(self.rollout.dtype).itemsize)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}

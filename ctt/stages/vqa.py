@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from ctt.data.dataset import Dataset
+from ctt.data.slots import SLOTS, WIDTH
 from ctt.job import Job
 from ctt.models.aloe_settings import AloeSettings
 from ctt.settings import canonical, digest
 from ctt.stages.base import Stage
 from ctt.stages.rollout import Rollout
+from ctt.stages.sizes import bytes_of_training, shapes_of
 from ctt.store import Artifact
 
 
@@ -44,8 +46,24 @@ class Vqa(Stage):
         return {"epochs": 0.0 if self.taught_by else float(self.aloe.epochs), "evaluations": 1.0}
 
     def alike(self) -> str:
-        settings = {k: v for k, v in canonical(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")}
-        return digest([self.kind, self.version, settings, self.aloe.threads, self.rollout.state.data.data.counts()])
+        counts = self.rollout.state.data.data.counts()
+
+        def made() -> str:
+            settings = {k: v for k, v in canonical(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")}
+            return digest([self.kind, self.version, settings, self.aloe.threads, counts])
+
+        return self.aloe.remembered(("alike", *counts.items()), made)
+
+    def size(self) -> float:
+        """Predictions, and the training state where there is one."""
+        predictions = 8e3 + 500.0 * self.rollout.state.data.data.validation
+        if self.taught_by is not None:
+            return predictions
+        from ctt.models.aloe import Aloe
+
+        aloe = self.aloe
+        shapes = aloe.remembered("shapes", lambda: shapes_of(lambda: Aloe(aloe, SLOTS, WIDTH)))
+        return predictions + bytes_of_training(shapes, aloe.optimizer == "muon", aloe.average is not None)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.aloe.threads, "workers": 1}

@@ -12,19 +12,21 @@ from functools import cached_property
 from typing import Any
 
 from ctt.data.dataset import Dataset
+from ctt.data.slots import WIDTH
 from ctt.job import Job
 from ctt.models.graph import READ
 from ctt.models.losses import Method
 from ctt.settings import canonical, canonical_json, digest
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.sizes import bytes_of_training, shapes_of
 from ctt.store import Artifact
 from ctt.training.settings import TrainingSettings, WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldModel(Stage):
-    """State `epoch` of a world model trained with `method`; `fork_epochs` are the states to keep on the way."""
+    """State `epoch` of a world model trained with `method`; `trunk` is the state on the way that other runs need too."""
 
     kind = "world_model"
     version = 1
@@ -34,7 +36,7 @@ class WorldModel(Stage):
     num_masked_slots: int
     seed: int
     epoch: int
-    fork_epochs: tuple[int, ...] = ()
+    trunk: WorldModel | None = None
     alone: str = ""  # with sharing=off: the run's name, so that no other run finds this state
 
     def inputs(self) -> Mapping[str, Stage]:
@@ -76,15 +78,30 @@ class WorldModel(Stage):
         world_model = {k: v for k, v in self._settings["world_model"].items() if k != "epochs"}
         return canonical_json({**self._settings, "world_model": world_model, "data": self.data.key})
 
+    @property
+    def fork_epochs(self) -> tuple[int, ...]:
+        """The epochs of the trunk's states, in order."""
+        return (*self.trunk.fork_epochs, self.trunk.epoch) if self.trunk is not None else ()
+
     def at(self, epoch: int) -> WorldModel:
         """The state of the same training after `epoch` epochs."""
-        return dataclasses.replace(self, epoch=epoch, fork_epochs=tuple(e for e in self.fork_epochs if e < epoch))
+        trunk = self.trunk
+        while trunk is not None and trunk.epoch >= epoch:
+            trunk = trunk.trunk
+        return dataclasses.replace(self, epoch=epoch, trunk=trunk)
+
+    def through(self, epochs: Sequence[int]) -> WorldModel:
+        """The same state, trained by way of the states `epochs`, which are kept."""
+        trunk = None
+        for epoch in sorted(e for e in epochs if 0 < e < self.epoch):
+            trunk = dataclasses.replace(self, epoch=epoch, trunk=trunk)
+        return dataclasses.replace(self, trunk=trunk)
 
     def continues(self) -> Sequence[Stage]:
         return [self.at(e) for e in range(self.epoch - 1, 0, -1)]
 
     def forks(self) -> Sequence[Stage]:
-        return [self.at(e) for e in sorted(self.fork_epochs, reverse=True) if 0 < e < self.epoch][:1]
+        return [self.trunk] if self.trunk is not None else []
 
     def effort(self, start: Stage | None) -> dict[str, float]:
         """Epochs by how many of the two losses act in them."""
@@ -99,13 +116,22 @@ class WorldModel(Stage):
 
     def alike(self) -> str:
         """Threads included: they are no part of a key, but of a cost."""
-        settings = {k: v for k, v in canonical(self.world_model).items() if k not in ("epochs", "graph", "masking")}
-        size = self.data.data.train
-        graph = self.world_model.graph
-        source = [graph.source, graph.projections] if self.lossy and graph.source not in READ else []
-        return digest(
-            [self.kind, self.version, settings, self.world_model.threads, self.num_masked_slots, size, *source]
-        )
+        model, masked, size = self.world_model, self.num_masked_slots, self.data.data.train
+        source = (model.graph.source, model.graph.projections) if self.lossy and model.graph.source not in READ else ()
+
+        def made() -> str:
+            settings = {k: v for k, v in canonical(model).items() if k not in ("epochs", "graph", "masking")}
+            return digest([self.kind, self.version, settings, model.threads, masked, size, *source])
+
+        return model.remembered(("alike", masked, size, *source), made)
+
+    def size(self) -> float:
+        """Weights, their average if there is one, and what the optimizer keeps."""
+        from ctt.models.predictor import Predictor
+
+        model = self.world_model
+        shapes = model.remembered("shapes", lambda: shapes_of(lambda: Predictor(model, WIDTH)))
+        return bytes_of_training(shapes, model.optimizer == "muon", model.average is not None)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.world_model.threads, "workers": 1}

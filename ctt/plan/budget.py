@@ -1,0 +1,146 @@
+"""Budget: what a plan costs in device time and disk, when it can end, and what compiling it saves."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections import defaultdict
+from collections.abc import Collection
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ctt.costs import Costs
+from ctt.plan.jobs import stages_of
+
+if TYPE_CHECKING:
+    from ctt.plan.plan import Plan
+
+
+class Budget:
+    """The costs of a plan where a store holds the keys `cached`. Seconds are of one device."""
+
+    def __init__(self, plan: Plan, cached: Collection[str] = (), costs: Costs | None = None) -> None:
+        self.plan, self.cached, self.costs = plan, set(cached), costs or Costs()
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """What each stage takes, continued from its trunk."""
+        return {key: self.costs.of(s, self.plan.start_of(s)).seconds for key, s in self.plan.stages.items()}
+
+    @cached_property
+    def bytes(self) -> dict[str, float]:
+        """What each stage leaves on disk."""
+        return {key: self.costs.size_of(s) for key, s in self.plan.stages.items()}
+
+    @cached_property
+    def _alone(self) -> dict[str, tuple[float, float]]:
+        """Seconds of each distinct run's own stages if its world model began at epoch 0; and if it had its own ALOE too."""
+        found = {}
+        for target, sides in zip(self.plan.targets, self.plan.sides, strict=True):
+            if target.key not in found:
+                own = [target.rollout.state, target.rollout, target, *sides]
+                screened = sum(self.costs.of(stage, None).seconds for stage in own)
+                trained = screened
+                if target.taught_by is not None:
+                    other = dataclasses.replace(target, taught_by=None)
+                    trained += self.costs.of(other, None).seconds - self.costs.of(target, None).seconds
+                found[target.key] = (screened, trained)
+        return found
+
+    @cached_property
+    def _merged(self) -> tuple[float, int]:
+        """Seconds and world-model epochs of the runs that were written and merged into others."""
+        seconds, epochs = defaultdict[str, float](float), defaultdict[str, int](int)
+        for run, target in zip(self.plan.sweep.runs, self.plan.targets, strict=True):
+            seconds[run.point.label] += self._alone[target.key][1]
+            epochs[run.point.label] += target.rollout.state.epoch
+        into = [merged.into for merged in self.plan.sweep.merged]
+        return sum(seconds[label] for label in into), sum(epochs[label] for label in into)
+
+    @cached_property
+    def saving(self) -> dict[str, float]:
+        """Seconds that merging, sharing, screening save, each against the one before; and what of the plan is cached.
+
+        What is made of the data alone is counted once, with and without sharing.
+        """
+        plan = self.plan
+        own = {
+            stage.key
+            for target, sides in zip(plan.targets, plan.sides, strict=True)
+            for stage in (target.rollout.state, target.rollout, target, *sides)
+        }
+        once = sum(seconds for key, seconds in self.seconds.items() if key not in own and key not in plan.trunks)
+        screened = sum(screened for screened, _ in self._alone.values())
+        return {
+            "merged": self._merged[0],
+            "shared": screened + once - self.total,
+            "screened": sum(trained for _, trained in self._alone.values()) - screened,
+            "cached": sum(seconds for key, seconds in self.seconds.items() if key in self.cached),
+        }
+
+    @cached_property
+    def total(self) -> float:
+        """Seconds of the plan on an empty store."""
+        return sum(self.seconds.values())
+
+    @property
+    def naive(self) -> float:
+        """Seconds of every run as written, from epoch 0, with an ALOE of its own."""
+        return self.total + sum(self.saving[name] for name in ("merged", "shared", "screened"))
+
+    @property
+    def left(self) -> float:
+        """Seconds of what is not in the store."""
+        return self.total - self.saving["cached"]
+
+    @property
+    def disk(self) -> float:
+        """Bytes of what is not in the store."""
+        return sum(size for key, size in self.bytes.items() if key not in self.cached)
+
+    @property
+    def critical_path(self) -> float:
+        """Seconds until the last job ends, however many devices there are."""
+        return self.makespan(max(1, len(self.plan.jobs)))
+
+    def makespan(self, devices: int) -> float:
+        """Seconds until the last job ends on `devices` devices, jobs handed out in order as their needs are met."""
+        begin = sum(self.seconds[k] for k, s in self.plan.stages.items() if s.kind == "data" and k not in self.cached)
+        ended = dict.fromkeys(self.cached, 0.0)
+        free = [begin] * devices
+        last = begin
+        for job in self.plan.jobs:
+            own = [stage.key for stage in stages_of(job) if stage.key not in ended]
+            if not own:
+                continue
+            ready = max((ended.get(need, 0.0) for need in job.needs), default=0.0)
+            end = max(heapq.heappop(free), ready) + sum(self.seconds[key] for key in own)
+            heapq.heappush(free, end)
+            ended |= dict.fromkeys(own, end)
+            last = max(last, end)
+        return last
+
+    def numbers(self) -> dict[str, Any]:
+        """What `ctt plan --json` prints."""
+        plan, sweep = self.plan, self.plan.sweep
+        runs = sweep.written * len(sweep.seeds)
+        return {
+            "points": sweep.written,
+            "runs": runs,
+            "unique_points": len(sweep.points),
+            "unique_runs": len(self._alone),
+            "merged": len(sweep.merged),
+            "forks": len(plan.trunks),
+            "stages": [
+                {"key": key, "kind": stage.kind, "status": "cached" if key in self.cached else "run"}
+                for key, stage in plan.stages.items()
+            ],
+            "stages_naive": runs * len(plan.kinds),
+            "world_model_epochs": plan.world_model_epochs,
+            "world_model_epochs_naive": self._merged[1] + sum(t.rollout.state.epoch for t in plan.targets),
+            "device_seconds": round(self.total, 1),
+            "device_seconds_naive": round(self.naive, 1),
+            "critical_path_seconds": round(self.critical_path, 1),
+            "disk_bytes": round(self.disk),
+            "saving": {name: round(value, 1) for name, value in self.saving.items()},
+        }

@@ -1,0 +1,197 @@
+"""Plan: runs → unique stages → jobs. No disk, no Hydra: what a store already holds is asked by whoever reads the plan.
+
+Runs of a seed whose world models are the same up to an epoch share the training up to there: that state is a fork. A trunk
+job makes a fork and no more; a run's job then continues from it. A run's answers are its target; its sides are stages
+beside them, wanted for what they tell of its world model, and built by the same job once the target is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from ctt.config import Config, identity
+from ctt.costs import Costs
+from ctt.plan.budget import Budget
+from ctt.plan.forks import Trunks, forks_of
+from ctt.plan.jobs import Job, by_urgency
+from ctt.stages.base import Stage
+from ctt.stages.data import Data
+from ctt.stages.rollout import Rollout
+from ctt.stages.vqa import Vqa
+from ctt.stages.world_model import WorldModel
+from ctt.sweep import Sweep
+
+KINDS = ("data", "world_model", "rollout", "vqa")
+
+
+def target_of(config: Config, fork_epochs: tuple[int, ...] = (), teacher: Vqa | None = None) -> Vqa:
+    """The last stage of the run `config`, with everything it needs hanging from it.
+
+    teacher: the baseline's run of the same seed, whose ALOE a screened run (aloe.protocol=shared) is evaluated with.
+    """
+    return _answers(config, state_of(config).through(fork_epochs), teacher)
+
+
+def state_of(config: Config) -> WorldModel:
+    """The world model of the run `config`, trained in one go."""
+    return WorldModel(
+        data=config.data.remembered("stage", lambda: Data(config.data)),
+        world_model=config.world_model,
+        method=config.method(),
+        num_masked_slots=config.num_masked_slots,
+        seed=config.seed,
+        epoch=config.world_model.epochs,
+        alone=identity(config) if config.sharing == "off" else "",
+    )
+
+
+def _answers(config: Config, state: WorldModel, teacher: Vqa | None) -> Vqa:
+    rollout = Rollout(state, config.rollout)
+    if teacher is not None and (config.aloe.protocol != "shared" or teacher.rollout.key == rollout.key):
+        teacher = None
+    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, taught_by=teacher)
+
+
+def sides_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
+    """The stages beside `target` that `config` asks for and that can be made from its data."""
+    return ()
+
+
+def parts(target: Vqa, sides: Sequence[Stage] = ()) -> list[Stage]:
+    """Every stage of a run in the order they are built: data, the states of its trunk first, rollout, answers, sides."""
+    state = target.rollout.state
+    found: dict[str, Stage] = {s.key: s for s in (state.data, *reversed(list(chain(state))), state)}
+    found |= {s.key: s for s in (target.rollout, target)}
+    for side in sides:
+        found |= {s.key: s for s in side.inputs().values() if s.key not in found}
+        found[side.key] = side
+    return list(found.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A sweep compiled. `targets` holds one target per run, in the order of `sweep.runs`; `sides` what is beside each."""
+
+    sweep: Sweep
+    targets: tuple[Vqa, ...]
+    sides: tuple[tuple[Stage, ...], ...]
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """Every unique stage by key, inputs before those that read them."""
+        found: dict[str, Stage] = {}
+
+        def visit(stage: Stage) -> None:
+            if stage.key in found:
+                return
+            for fork in stage.forks():
+                visit(fork)
+            for other in stage.inputs().values():
+                visit(other)
+            found[stage.key] = stage
+
+        for target in self.targets:
+            visit(target)
+        for side in (side for sides in self.sides for side in sides):
+            visit(side)
+        return found
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of stages: those that every plan has, and those beside them."""
+        return (*KINDS, *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS))
+
+    @cached_property
+    def trunks(self) -> dict[str, WorldModel]:
+        """The states that several runs continue from."""
+        finals = {t.rollout.state.key: t.rollout.state for t in self.targets}
+        forks = {fork.key for state in finals.values() for fork in chain(state)} - set(finals)
+        return {k: s for k, s in self.stages.items() if isinstance(s, WorldModel) and k in forks}
+
+    @cached_property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job after those it needs; what holds up the longest work comes first."""
+        trunks: dict[str, Job] = {}
+        runs: dict[str, Job] = {}
+        for run, target, sides in zip(self.sweep.runs, self.targets, self.sides, strict=True):
+            state, taught_by = target.rollout.state, target.taught_by
+            way = [fork for fork in chain(state) if fork.key in self.trunks]
+            needs = {fork.key for fork in way}
+            teacher = None
+            if taught_by is not None:
+                needs.add(taught_by.key)
+                teacher = (self._teaching[run.seed], taught_by.rollout.state.fork_epochs)
+            if target.key not in runs:
+                runs[target.key] = Job(
+                    target, sides, run.config, state.fork_epochs, teacher, frozenset(needs), run.name
+                )
+            for fork in way:
+                if fork.key not in trunks:
+                    label = f"trunk {fork.epoch} epochs seed={fork.seed}"
+                    below = frozenset(f.key for f in fork.forks())
+                    trunks[fork.key] = Job(fork, (), run.config, fork.fork_epochs, None, below, label)
+        return by_urgency([*trunks.values(), *runs.values()])
+
+    @cached_property
+    def _teaching(self) -> dict[int, Config]:
+        """The config of each seed's baseline."""
+        return {run.seed: run.config for run in self.sweep.runs if run.point.baseline}
+
+    def waves(self, jobs: Collection[Job], width: int | None, finished: Callable[[str], bool]) -> Iterator[list[Job]]:
+        """Waves of at most `width` ready jobs, trunks before runs, until none is left.
+
+        For launchers that start a list of jobs and wait for all. `finished` tells whether a target is in the store; a
+        job whose needs failed is still handed out: it builds what is missing itself.
+        """
+        waiting, done = list(jobs), set[str]()
+        while waiting:
+            ready = [j for j in waiting if all(n in done or finished(n) for n in j.needs)] or waiting
+            if any(j.trunk for j in ready):
+                ready = [j for j in ready if j.trunk]
+            wave = ready[:width]
+            yield wave
+            done.update(j.target.key for j in wave)
+            waiting = [j for j in waiting if j not in wave]
+
+    def start_of(self, stage: Stage) -> Stage | None:
+        """What `stage` continues from where nothing but this plan has been built."""
+        return next(iter(stage.forks()), None)
+
+    def summary(self, cached: Collection[str], costs: Costs | None = None) -> dict[str, Any]:
+        """The numbers of `ctt plan --json`; `cached` holds the keys of stages that are in the store."""
+        return Budget(self, cached, costs).numbers()
+
+    @property
+    def world_model_epochs(self) -> int:
+        """Epochs of distinct training, cached or not."""
+        total = 0
+        for stage in self.stages.values():
+            if isinstance(stage, WorldModel):
+                total += stage.epoch - (stage.trunk.epoch if stage.trunk is not None else 0)
+        return total
+
+
+def chain(state: WorldModel) -> Iterator[WorldModel]:
+    """The forks a state goes through, the last first."""
+    trunk = state.trunk
+    while trunk is not None:
+        yield trunk
+        trunk = trunk.trunk
+
+
+def compile_plan(sweep: Sweep) -> Plan:
+    """The plan of a sweep: a fork wherever two trainings of a seed part; forks are the same for every seed."""
+    points, seeds = sorted(sweep.points, key=lambda point: not point.baseline), sweep.seeds
+    states = [state_of(dataclasses.replace(point.config, seed=seeds[0])) for point in points]
+    forks = {id(point): way for point, way in zip(points, forks_of(states), strict=True)}
+    trunks, teachers, found = Trunks(), dict[int, Vqa](), dict[int, tuple[Vqa, tuple[Stage, ...]]]()
+    for run in sorted(sweep.runs, key=lambda run: not run.point.baseline):
+        state = trunks.through(state_of(run.config), forks[id(run.point)])
+        target = _answers(run.config, state, teachers.get(run.seed))
+        if run.point.baseline:
+            teachers[run.seed] = target
+        found[id(run)] = (target, sides_of(run.config, target))
+    return Plan(sweep, tuple(found[id(r)][0] for r in sweep.runs), tuple(found[id(r)][1] for r in sweep.runs))
