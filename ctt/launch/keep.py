@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctt.errors import CttError, UsageError
-from ctt.launch import record
+from ctt.launch import events, record, snapshot
 from ctt.plan import Plan
 from ctt.store import Store
 
@@ -61,10 +61,26 @@ def garbage(store: Store, items: list[Item], rollouts: bool) -> list[Item]:
     return sorted(gone, key=lambda item: (item.kind != "rollout", item.kind, item.key))
 
 
+def codes(store: Store) -> set[str]:
+    """Snapshots of code that a sweep's newest record refers to, or an older one some of whose jobs have not ended."""
+    named: set[str] = set()
+    for name in record.names(store):
+        newest = record.newest(store, name)
+        for folder in newest.parent.glob("[0-9]*"):
+            if (folder == newest or _may_run(folder / "jobs")) and (code := record.code_of(folder)):
+                named.add(code)
+    return named
+
+
+def _may_run(jobs: Path) -> bool:
+    return any(event["event"] != "ended" for event in events.last(jobs).values())
+
+
 def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int:
     """Shows what would go, asks, removes. Work in progress and leased keys are never touched."""
     items = survey(store)
     gone = garbage(store, items, rollouts)
+    old_code = snapshot.garbage(store, codes(store))
     table = Table(title=f"store {store.root}")
     for column in ("kind", "kept", "size", "to go", "size to go"):
         table.add_column(column, justify="left" if column == "kind" else "right")
@@ -77,18 +93,18 @@ def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int
         table.add_row(
             kind, str(len(kept)), size(sum(i.size for i in kept)), str(len(left)), size(sum(i.size for i in left))
         )
+    if old_code:
+        table.add_row("code", "", "", str(len(old_code)), "")
     console.print(table)
-    if not gone:
+    if not gone and not old_code:
         console.print("nothing to remove: every artifact is reached by a recorded sweep")
         return 0
     if not yes:
         if not console.is_terminal:
             console.print("nothing was removed: say --yes, or answer on a terminal")
             return 1
-        if (
-            console.input(f"remove {len(gone)} artifacts, {size(sum(i.size for i in gone))}? [y/N] ").strip().lower()
-            != "y"
-        ):
+        what = f"{len(gone)} artifacts, {size(sum(i.size for i in gone))}, and {len(old_code)} snapshots of code"
+        if console.input(f"remove {what}? [y/N] ").strip().lower() != "y":
             console.print("nothing was removed")
             return 1
     removed = 0
@@ -98,6 +114,8 @@ def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int
             removed += item.size
         except CttError as error:
             console.print(f"{item.kind} {item.key[:12]} stays: {error}", soft_wrap=True)
+    for path in old_code:
+        snapshot.remove(path)
     console.print(f"{size(removed)} freed")
     return 0
 

@@ -15,13 +15,13 @@ from typing import Any
 from ctt.config import from_dict
 from ctt.errors import StoreError, SweepError, UsageError
 from ctt.plan import Plan, compile_plan
-from ctt.stages.base import git_commit
+from ctt.stages.origin import git_commit
 from ctt.store import Store
 from ctt.sweep import Point, Sweep
 
 
-def write(plan: Plan, store: Store) -> Path:
-    """Writes the next record of the sweep; returns its folder."""
+def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
+    """Writes the next record of the sweep; returns its folder. code: the snapshot that its jobs run."""
     parent = store.sweeps_folder(plan.sweep.name)
     number = max((int(p.name) for p in parent.glob("[0-9]*") if p.name.isdigit()), default=0) + 1
     while True:
@@ -49,6 +49,7 @@ def write(plan: Plan, store: Store) -> Path:
             for p in sweep.points
         ],
         "git": git_commit(),
+        "code": code and code.name,
     }
     _write_json(folder / "record.json", record)
     return folder
@@ -75,6 +76,15 @@ def names(store: Store) -> list[str]:
     """Names of the sweeps that have a record in the store."""
     root = Path(store.root) / "sweeps"
     return sorted(p.name for p in root.glob("*") if any(p.glob("[0-9]*/record.json")))
+
+
+def code_of(folder: Path) -> str | None:
+    """Name of the snapshot that a record's jobs run; None if they run the code as it is."""
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record.get("code")
 
 
 def load(folder: Path) -> Plan:

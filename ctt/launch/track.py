@@ -14,7 +14,7 @@ from ctt.errors import StoreError, UsageError
 from ctt.launch import record
 from ctt.launch.show import lineage
 from ctt.plan import Plan, parts
-from ctt.stages.base import git_commit
+from ctt.stages.origin import git_commit
 from ctt.store import Store
 from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
 

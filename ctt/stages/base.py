@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import os
 import platform
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ctt.errors import CttError, Interrupted, LeaseLost, StageFailed
 from ctt.job import PROGRESS, Job, stopping
 from ctt.settings import canonical, digest
+from ctt.stages.origin import origin
 from ctt.store import Artifact, Holder, Store
 
 
@@ -189,8 +186,7 @@ def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
     """
     packages = ("torch", "lightning", "numpy", "pymunk", "pandas")
     return {
-        "git": git_commit(),
-        "diff": _kept_diff(store),
+        **origin(store),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
         "host": platform.node(),
@@ -202,45 +198,9 @@ def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
     }
 
 
-def _kept_diff(store: Store) -> str | None:
-    """Name of the file in the store's diffs/ that holds what the checkout had changed since its commit; None: nothing."""
-    diff = _git("diff", "HEAD")
-    if not diff:
-        return None
-    name = f"{hashlib.sha256(diff.encode()).hexdigest()[:16]}.patch"
-    path = store.root / "diffs" / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(diff + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    return name
-
-
 def numerics(job: Job) -> str:
     """What decides the last bits of a result besides its key: same key and numerics, same bits."""
     import torch
 
     name = torch.cuda.get_device_name() if job.device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
     return f"{name}, torch {torch.__version__}, {job.threads} threads, {platform.machine()}"
-
-
-def git_commit() -> str | None:
-    """Commit of the checkout the code runs from, with + where it has changes; None outside of one."""
-    commit = _git("rev-parse", "HEAD")
-    return commit and commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(*words: str) -> str | None:
-    """What git says in the checkout the code runs from; None outside of one or without git."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, env=environment, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -6,6 +6,7 @@
     failures/<key>/                           one file for each failed attempt; gone once it has succeeded
     quarantine/                               damaged artifacts, each with its reason
     sweeps/<name>/                            what a sweep submitted, its specs and logs
+    code/<digest>/                            the code it was submitted with (ctt.launch.snapshot)
 
 An artifact is built in the work folder under a lease and moved into place by one rename, after every byte is on disk.
 manifest.json holds the size, sha256 and time of each file and a seal over itself. Files up to 1 MiB are hashed whenever

@@ -1,0 +1,142 @@
+"""Jobs run the code of their submission, whatever is edited afterwards; gc keeps what records refer to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ctt.errors import StoreError
+from ctt.launch import record, snapshot
+from ctt.launch.keep import collect
+from ctt.plan import compile_plan
+from ctt.store import Store
+from ctt.sweep import compile_sweep
+from tests.faults.processes import fork, wait
+from tests.tiny import TINY, environment
+
+ROOT = Path(__file__).resolve().parents[2]
+TAKE = "import sys; from ctt.launch.snapshot import snapshot; from ctt.store import Store; print(snapshot(Store.open(sys.argv[1])))"
+
+
+def run(code: Path, store: Path, *words: str, cwd: Path, check: bool = True, **more: str) -> str:
+    """Python with `code` first on its path; its output."""
+    variables = {**environment(store), "PYTHONPATH": str(code), "PYTHONSAFEPATH": "1", **more}
+    done = subprocess.run([sys.executable, *words], env=variables, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of its own, with a commit."""
+    folder = tmp_path / "checkout"
+    for name in ("ctt", "conf", "sweeps", "launch", "hydra_plugins"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "A commit.")
+    return folder
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_frozen_job_runs_the_code_and_tells_the_commit_of_its_submission(checkout: Path, tmp_path: Path) -> None:
+    store, commit = tmp_path / "store", git(checkout, "rev-parse", "HEAD")
+    settings = checkout / "ctt/data/settings.py"
+    settings.write_text(settings.read_text() + "\nCHANGED = 1\n")
+    code = Path(run(checkout, store, "-c", TAKE, str(store), cwd=checkout))
+    freeze = (
+        "import sys; from pathlib import Path; from ctt.launch.frozen import freeze;"
+        "from ctt.plan import compile_plan; from ctt.store import Store; from ctt.sweep import compile_sweep;"
+        "plan = compile_plan(compile_sweep('demo', sys.argv[2:]));"
+        "[job] = [job for job in plan.jobs if job.target.kind == 'world_model'][:1];"
+        "freeze(job, Store.open(sys.argv[1]), Path(sys.argv[1]), 7)"
+    )
+    words = [*TINY, "ctt_start_epoch=1", "seed=0", "world_model.epochs=2"]
+    run(checkout, store, "-c", freeze, str(store), *words, cwd=checkout)
+
+    (checkout / "ctt/stages/world_model.py").write_text("raise SystemExit('this was edited after the submission')")
+    shutil.rmtree(checkout / "conf")
+    git(checkout, "commit", "-a", "-q", "-m", "Another commit.")
+    job = ("-m", "ctt.launch.frozen", f"{store}/0007.json")
+    said = run(checkout, store, *job, cwd=checkout, check=False)
+    assert not list(store.glob("artifacts/*/*")), f"the edited code can't run it: {said}"
+    run(code, store, *job, cwd=checkout, **snapshot.environment(code))
+
+    manifests = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
+    assert {m["kind"] for m in manifests} == {"data", "world_model"}
+    for manifest in manifests:
+        assert manifest["provenance"]["git"] == commit + "+"
+        assert "+CHANGED = 1" in (store / "diffs" / manifest["provenance"]["diff"]).read_text()
+
+
+def test_it_is_the_same_from_a_checkout_a_wheels_layout_and_a_snapshot(checkout: Path, tmp_path: Path) -> None:
+    """A wheel has the YAML inside the package and other plugins beside ours; it knows no commit, so neither may the checkout."""
+    shutil.rmtree(checkout / ".git")
+    wheel = tmp_path / "site-packages"
+    shutil.copytree(checkout / "ctt", wheel / "ctt")
+    shutil.copytree(checkout / "hydra_plugins", wheel / "hydra_plugins")
+    (wheel / "hydra_plugins" / "another").mkdir()
+    (wheel / "hydra_plugins" / "another" / "__init__.py").touch()
+    for name in ("conf", "sweeps", "launch"):
+        shutil.copytree(checkout / name, wheel / "ctt" / "_config" / name)
+    first = Path(run(checkout, tmp_path, "-c", TAKE, str(tmp_path / "a"), cwd=tmp_path))
+    from_wheel = Path(run(wheel, tmp_path, "-c", TAKE, str(tmp_path / "b"), cwd=tmp_path))
+    again = Path(run(first, tmp_path, "-c", TAKE, str(tmp_path / "c"), cwd=checkout))
+    assert first.name == from_wheel.name == again.name
+    names = {path.relative_to(first).as_posix() for path in first.rglob("*") if path.is_file()}
+    assert {"origin.json", "conf/config.yaml", "launch/local.yaml", "hydra_plugins/ctt_sweeper/__init__.py"} <= names
+    assert not any("another" in name or "_config" in name or "devcluster" in name for name in names)
+    shown = run(first, tmp_path, "-m", "ctt", "run", "--cfg", "job", cwd=tmp_path)
+    assert "ctt_adj_threshold" in shown, "the settings are found in the snapshot"
+
+
+def test_equal_code_is_one_snapshot_whoever_makes_it_at_once(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    children = [fork(lambda: None if snapshot.snapshot(store).is_dir() else os._exit(1)) for _ in range(4)]
+    assert [wait(pid) for pid in children] == [0] * 4
+    [path] = (tmp_path / "code").iterdir()
+    assert (
+        snapshot.snapshot(store) == path
+        and (path / "ctt" / "plan.py").read_bytes() == (ROOT / "ctt" / "plan.py").read_bytes()
+    )
+
+
+def test_a_snapshot_that_was_edited_is_refused(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    edited = snapshot.snapshot(store) / "ctt" / "plan.py"
+    edited.chmod(0o644)
+    edited.write_text("")
+    with pytest.raises(StoreError, match="not the code that was submitted"):
+        snapshot.snapshot(store)
+
+
+def test_gc_keeps_the_code_of_newest_records_and_of_jobs_that_may_run(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    plan = compile_plan(compile_sweep("demo", ["seed=0"]))
+    made = {}
+    for name in ("fresh", "unreferred", "ended", "running", "newest"):
+        made[name] = tmp_path / "code" / name
+        (made[name] / "ctt").mkdir(parents=True)
+        if name != "fresh":
+            os.utime(made[name], (time.time() - 2 * snapshot.FRESH,) * 2)
+    for name, events in {"ended": ("submitted", "started", "ended"), "running": ("started",), "newest": ()}.items():
+        folder = record.write(plan, store, made[name])
+        lines = [json.dumps({"number": 0, "event": event}) for event in events] + ['{"number":']
+        (folder / "jobs" / "events.jsonl").write_text("\n".join(lines))
+    assert collect(store, rollouts=False, yes=False, console=Console(quiet=True)) == 1
+    assert all(path.is_dir() for path in made.values()), "nothing goes without a yes"
+    assert collect(store, rollouts=False, yes=True, console=Console(quiet=True)) == 0
+    assert {path.name for path in (tmp_path / "code").iterdir()} == {"fresh", "running", "newest"}
