@@ -2,6 +2,8 @@
 
 Tensor names are the published ones (`transformer_model.…`). Computed faster than nn.TransformerEncoder, with equal
 results: the last layer only for CLS, words through a table of projected embeddings, slots projected once per question.
+With words=vector (not published) no token is a word: their vector is added to CLS and to the slots, which so know from
+the start what is asked.
 Source: arXiv 2210.05861. Shape letters: Q questions, B sequences (a descriptive question, or one choice of a
 multiple-choice one), F sampled frames, S slots, D slot width, L words, N tokens, E width, H heads.
 """
@@ -24,6 +26,8 @@ QUESTION_LENGTH = 20
 CHOICE_LENGTH = 12
 TEXT_LENGTH = QUESTION_LENGTH + CHOICE_LENGTH
 MOTION_GAIN = 4.0
+SPARSE_GAIN = 2.0
+"""words=vector: most of the 32 places are empty, so the projection of all of them starts larger than torch's."""
 
 
 @dataclass
@@ -181,9 +185,16 @@ class Tensors(nn.Module):
         ):
             self.register_buffer(name, value.clone())
         visual = 0 if trajectory else slots * (settings.frames + settings.added_frames)
-        self.transformer_encoder = Encoder(settings, 1 + visual + TEXT_LENGTH)
+        vector = settings.words == "vector"
+        self.transformer_encoder = Encoder(settings, 1 + visual + (0 if vector else TEXT_LENGTH))
         self.q_embedding = nn.Embedding(WORDS, settings.word_width)
-        self.q_in_proj = nn.Linear(settings.word_width + 4, width)
+        if vector:
+            self.text_in_proj = nn.Linear(TEXT_LENGTH * settings.word_width, width)
+            with torch.no_grad():
+                self.text_in_proj.weight *= SPARSE_GAIN
+            self.text_out_proj = nn.Linear(width, 2 * width)
+        else:
+            self.q_in_proj = nn.Linear(settings.word_width + 4, width)
         if trajectory:
             self.frame_in_proj = nn.Linear(slot_width, settings.frame_width, bias=False)
             if settings.added_frames:
@@ -218,6 +229,10 @@ class Aloe(nn.Module):
         slots = self._slot_tokens(batch)
         seen = slots.shape[1]
         slots = slots.index_select(0, batch.owner)
+        if self.settings.words == "vector":
+            for_cls, for_slots = self._text_vector(batch).chunk(2, dim=-1)
+            cls = (t.CLS[0] + positions[:1])[None] + for_cls
+            return torch.cat([cls.to(slots.dtype), slots + for_slots.to(slots.dtype)], 1), None
         text = F.embedding(batch.text + WORDS * self._is_choice(batch), self._word_table())
         text = text + positions[-TEXT_LENGTH:].index_select(0, batch.columns)
         cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
@@ -244,6 +259,14 @@ class Aloe(nn.Module):
         frames = self.transformer_model.frame_in_proj(slots)
         motion = MOTION_GAIN * frames.diff(dim=1)
         return torch.cat([frames, motion], 1).transpose(1, 2).flatten(2)
+
+    def _text_vector(self, batch: AloeInput) -> Tensor:
+        """(B,1,2E): the words in their places as one vector for CLS and one for the slots. Choices have places of their own."""
+        t = self.transformer_model
+        words = F.embedding(batch.text, t.q_embedding.weight) * (batch.text != 0)[..., None]
+        weight = t.text_in_proj.weight.view(self.settings.width, TEXT_LENGTH, -1).index_select(1, batch.columns)
+        hidden = F.relu(F.linear(words.flatten(1), weight.flatten(1), t.text_in_proj.bias))
+        return t.text_out_proj(hidden)[:, None]
 
     def _is_choice(self, batch: AloeInput) -> Tensor:
         """(B,L): 1 where a word carries the second of the two ids: in a descriptive question, or in a choice."""

@@ -37,6 +37,13 @@ class AloeSettings(Settings):
         "frames: one token per slot and sampled frame (published); trajectory: one per slot",
         choices=("frames", "trajectory"),
     )
+    words: str = setting(
+        "tokens",
+        "tokens: one token per word (published); vector: the words, each projected by its place, become one vector that is "
+        "added to CLS and to every slot token",
+        choices=("tokens", "vector"),
+        old="tokens",
+    )
     frames: int = setting(25, "given frames a question sees, at stride 128 // frames", minimum=1, maximum=GIVEN_FRAMES)
     frame_width: int = setting(24, "tokens=trajectory: width a slot of one frame is first projected to", minimum=1)
     eval_start: int | None = setting(

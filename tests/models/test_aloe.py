@@ -174,6 +174,26 @@ def test_trajectory_tokens_are_one_per_slot() -> None:
     assert changed.nonzero()[:, 0].tolist() == [2]
 
 
+def test_the_words_as_one_vector_are_the_sum_over_their_places() -> None:
+    ours = random_aloe(0, tokens="trajectory", words="vector")
+    slots, owner, question, choice, descriptive = questions(3, 2)
+    batch = as_input(slots, owner, question, choice, descriptive)
+    tokens, bias = ours.embed(batch)
+    t, width = ours.transformer_model, ours.settings.width
+    assert bias is None and tokens.shape == (len(owner), 1 + 3, width)
+    plain = ours._slot_tokens(batch)[owner]
+    weight = t.text_in_proj.weight.view(width, 32, -1)
+    for b in range(len(owner)):
+        total = t.text_in_proj.bias.clone()
+        for place, word in enumerate([*question[b].tolist(), *choice[b].tolist()]):
+            if word:
+                total += weight[:, place] @ t.q_embedding.weight[word]
+        vector = t.text_out_proj.weight @ total.clamp(min=0) + t.text_out_proj.bias
+        cls = t.CLS[0, 0] + t.transformer_encoder.pos_embedding[0, 0] + vector[:width]
+        torch.testing.assert_close(tokens[b, 0], cls, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(tokens[b, 1:], plain[b] + vector[width:], rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_cheap_dropout_zeroes_the_right_share_and_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)
