@@ -15,8 +15,8 @@ TINY_SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0,1"]
 
 
 def environment(store: Path) -> dict[str, str]:
-    leases = {"CTT_LEASES": str(store.parent / "leases")}
-    return {**os.environ, **leases, "CTT_STORE": str(store), "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
+    own = {"CTT_LEASES": str(store.parent / "leases"), "XDG_CONFIG_HOME": str(store.parent / "config")}
+    return {**os.environ, **own, "CTT_STORE": str(store), "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
 
 
 def ctt(store: Path, *words: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,8 @@ def sweep(words: Sequence[str]) -> int:
     """run a sweep: compile it, run what is missing, print the table
 
     NAME is a file of sweeps/ or the path of one. launch=inproc|local|slurm says where jobs run.
-    Running it again runs what is missing, and only that.
+    Running it again runs what is missing, and only that. --detach: submit it (slurm), or start it in a session of its
+    own (local), and return.
     """
     flags = [w for w in words if w in ("--help", "-h")]
     if flags or not words:
@@ -24,7 +25,19 @@ def sweep(words: Sequence[str]) -> int:
     from ctt.sweep import read
 
     read(words[0])
-    return hydra(["-m", f"sweep='{words[0]}'", *words[1:]])
+    more = ["launch.detach=true" if word == "--detach" else word for word in words[1:]]
+    return hydra(["-m", f"sweep='{words[0]}'", *more])
+
+
+def cancel(words: Sequence[str]) -> int:
+    """end the jobs of a sweep, wherever they run; their checkpoints stay and the same sweep continues"""
+    parser = verb_parser("cancel", cancel, named="a recorded sweep")
+    parsed = parse(parser, words)
+    from rich.console import Console
+
+    from ctt.launch.cancel import cancel_sweep
+
+    return cancel_sweep(open_store(parsed.overrides), parsed.name, Console())
 
 
 def plan(words: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "events.jsonl"
+CANCELLED = "cancelled"  # name of the file beside it that asks the launcher to end all jobs
 
 
 def append(jobs: Path, number: int, label: str, target: str, event: str, **more: Any) -> None:

@@ -17,10 +17,13 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ctt.errors import CttError, Interrupted, StageFailed, StoreError
@@ -45,6 +48,7 @@ class Frozen:
     needs: frozenset[str]
     stages: tuple[str, ...]
     wanted: tuple[str, ...]
+    trunk: bool = False
 
     @property
     def log(self) -> Path:
@@ -86,7 +90,7 @@ def freeze(job: Job, store: Store, folder: Path, number: int) -> Frozen:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, path)
-    return Frozen(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted))
+    return Frozen(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.trunk)
 
 
 def _lineage(*targets: Stage) -> list[str]:
@@ -108,10 +112,9 @@ def read(folder: Path) -> list[Frozen]:
     for path in sorted(folder.glob("[0-9]*.json")):
         if path.stem.isdigit():
             content = json.loads(path.read_text(encoding="utf-8"))
-            keys = (tuple(content["stages"]), tuple(content["wanted"]))
-            jobs.append(
-                Frozen(int(path.stem), path, content["label"], content["target"], frozenset(content["needs"]), *keys)
-            )
+            keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
+            trunk = content["kind"] == "world_model"
+            jobs.append(Frozen(int(path.stem), path, content["label"], content["target"], *keys, trunk))
     return jobs
 
 
@@ -139,7 +142,7 @@ def run(path: Path) -> dict[str, Any]:
         print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
     for kind, message in outcome["beside"].items():
         print(f"ctt: {outcome['label']}: {kind} failed, the answers are complete: {message}", flush=True)
-    write_json(path.with_suffix(".outcome.json"), {**outcome, "time": time.time(), "host": platform.node()})
+    write_json(path.with_suffix(".outcome.json"), {**outcome, "time": time.time(), "host": this_host()})
     return outcome
 
 
@@ -147,14 +150,14 @@ def _build(frozen: dict[str, Any], path: Path, store: Store, mark: Path) -> dict
     from ctt import costs
     from ctt.stages.base import build
 
-    _write_mark(mark, "-")
+    write_mark(mark, "-")
     target, sides = thaw(frozen)
     if target.key != frozen["target"]:
         raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
 
     def tell(what: str, stage: Stage, detail: str) -> None:
         if what == "building":
-            _write_mark(mark, stage.key)
+            write_mark(mark, stage.key)
         _say(what, stage, detail)
 
     device = frozen["config"]["device"]
@@ -202,10 +205,23 @@ def _say(what: str, stage: Stage, detail: str) -> None:
         print(f"ctt: {what} {stage.kind} {stage.key[:12]} {detail}".rstrip(), flush=True)
 
 
-def _write_mark(mark: Path, stage: str) -> None:
+def write_mark(mark: Path, stage: str) -> None:
+    """Marks this process as the one at work on what `mark` is named after."""
     temporary = mark.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(f"{os.getpid()} {started(os.getpid())} {platform.node()} {stage}", encoding="utf-8")
+    temporary.write_text(f"{os.getpid()} {started(os.getpid())} {this_host()} {stage}", encoding="utf-8")
     os.replace(temporary, mark)
+
+
+def this_host() -> str:
+    return platform.node() or "localhost"
+
+
+def host_of(mark: Path) -> str | None:
+    """Where the process of `mark` runs, or ran if it could not take its mark away."""
+    try:
+        return mark.read_text(encoding="utf-8").split()[2]
+    except (FileNotFoundError, IndexError):
+        return None
 
 
 def running(mark: Path) -> int | None:
@@ -214,7 +230,7 @@ def running(mark: Path) -> int | None:
         pid, began, host = mark.read_text(encoding="utf-8").split()[:3]
     except (FileNotFoundError, ValueError):
         return None
-    return int(pid) if host == platform.node() and began == started(int(pid)) else None
+    return int(pid) if host == this_host() and began == started(int(pid)) else None
 
 
 def stage_of(mark: Path) -> str | None:
@@ -242,6 +258,7 @@ def progress(folder: Path) -> dict[str, Any]:
 
 
 PARENT = "CTT_LAUNCHER_PID"
+LEFT = "left"  # name of the file beside the jobs whose launcher has left them to themselves
 
 
 def end_with_launcher() -> None:
@@ -251,20 +268,27 @@ def end_with_launcher() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         import ctypes
-        import signal
 
         ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # 1: PR_SET_PDEATHSIG
     if os.getppid() != int(launcher):
         raise Interrupted("the launcher ended before the job began")
 
 
+def _unless_left(ask: Callable[..., Any], jobs: Path, number: int, frame: FrameType | None) -> None:
+    """SIGTERM, but not the one that says that the launcher is gone if it left its jobs to themselves."""
+    gone = str(os.getppid()) != os.environ.get(PARENT, str(os.getppid()))
+    if not (gone and (jobs / LEFT).exists()):
+        ask(number, frame)
+
+
 def main(words: list[str]) -> int:
     """The job's process: 0 if its target is in the store, else 1."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the launcher, which asks what to do
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     stop_on_signals(signal.SIGTERM)
+    ask = signal.getsignal(signal.SIGTERM)
+    assert callable(ask)
+    signal.signal(signal.SIGTERM, partial(_unless_left, ask, Path(words[0]).parent))
     for file in filter(None, os.environ.pop("CTT_LEASED_FILES", "").split(",")):
         os.set_inheritable(int(file), False)
     try:

@@ -25,14 +25,13 @@ from ctt.job import PROGRESS
 from ctt.launch import devices, events, frozen
 from ctt.launch.failures import Ending, Failure, classify, log_tail
 from ctt.launch.frozen import Frozen
-from ctt.launch.retries import Attempt, again, reached
+from ctt.launch.retries import FINAL, Attempt, again, reached
+from ctt.launch.session import start_again
 from ctt.resources import LaunchSettings
 from ctt.store import Store
 
-CANCELLED = "cancelled"  # name of the file in a record that asks its launcher to end the jobs
 PATIENCE = 30.0  # seconds a job has for its checkpoint
 LOOK_EVERY = 0.5  # seconds between looks at what may have become ready by others' doing
-FINAL = (Failure.CODE_ERROR, Failure.DIVERGED, Failure.OUT_OF_MEMORY)  # what the jobs that need this one would meet too
 
 
 @dataclasses.dataclass
@@ -85,7 +84,7 @@ class Local:
     def run(self) -> None:
         """Returns when no job is left that can run. KeyboardInterrupt passes through, with the jobs still alive."""
         while self.waiting or self.running:
-            if (self.folder.parent / CANCELLED).exists():
+            if (self.folder / events.CANCELLED).exists():
                 self.cancel()
                 return
             self._start_what_is_ready()
@@ -94,6 +93,9 @@ class Local:
             self._wait(LOOK_EVERY)
             self._reap()
             self._watch()
+
+    def submit(self) -> None:
+        raise NotImplementedError("jobs of this host need this process")
 
     def cancel(self, reason: Failure = Failure.CANCELLED) -> None:
         """Asks every job to write its checkpoint and end, waits until they have, and kills those that take too long."""
@@ -105,6 +107,12 @@ class Local:
             self._reap()
             self._watch()
             self.waiting = []
+
+    def leave(self) -> str:
+        """The jobs go on; the same command, in a session of its own, starts those that follow."""
+        (self.folder / frozen.LEFT).touch()
+        log = self.folder.parent.parent / "detached.log"
+        return f"process {start_again(log).pid} ({log})"
 
     # Starting
 

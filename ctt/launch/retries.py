@@ -33,6 +33,7 @@ RETRIES = {
     Failure.DIVERGED: NEVER,
     Failure.CODE_ERROR: NEVER,
 }
+FINAL = (Failure.CODE_ERROR, Failure.DIVERGED, Failure.OUT_OF_MEMORY)  # what the jobs that need this one would meet too
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import signal
+import shlex
 import sys
 import threading
 import time
@@ -15,28 +14,31 @@ from typing import Any
 from rich.console import Console
 
 from ctt.config import Config
-from ctt.job import stopping
+from ctt.errors import StoreError
 from ctt.launch import record
 from ctt.launch.follow import Follower, duration
-from ctt.launch.frozen import Frozen, freeze
-from ctt.launch.local import Local
+from ctt.launch.frozen import freeze
+from ctt.launch.queues import MakeQueue, Queue, interrupted, launcher_of
+from ctt.launch.session import start_again
+from ctt.launch.site import with_site
 from ctt.plan import Plan, compile_plan, parts
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 
-Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch
-Runner = Callable[[Config, Plan, Store, Sequence[Frozen]], None]  # runs frozen jobs, those that others need first
 DONE, INCOMPLETE = 0, 1
 
 
-def run_sweep(config: Config, overrides: Sequence[str], runner: Runner, console: Console | None = None) -> int:
+def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, console: Console | None = None) -> int:
     """Runs what is missing of the sweep that `overrides` mean, prints its table; 0, or 1 if a run is missing."""
     console = console or Console()
+    config = with_site(config, overrides)
     sweep = compile_sweep(config.sweep, overrides, record_as=config.name)
     plan = compile_plan(sweep)
     store = Store.open(config.store)
     check_inputs(plan, store)
+    if config.launch.detach and config.launch.kind != "slurm":
+        return detach(store, sweep.name, console)
     folder = record.write(plan, store)
     cached = [key for key in plan.stages if store.has(key)]
     summary = plan.summary(cached)
@@ -54,15 +56,21 @@ def run_sweep(config: Config, overrides: Sequence[str], runner: Runner, console:
     for merged in sweep.merged:
         console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
     began = time.time()
-    from ctt.launch.report import show_report
-
     with syncing(config, plan, store) as publish:
         if pending:
             jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
-            follower = Follower(plan, store, console, config.launch.jobs)
-            with follower.follow():
-                runner(config, plan, store, jobs)
+            queue = make_queue(config, plan, store, jobs)
+            if config.launch.detach:
+                return submit(queue, sweep.name, console)
+            try:
+                with Follower(plan, store, console, config.launch.jobs).follow(), launcher_of(folder / "jobs"):
+                    queue.run()
+            except KeyboardInterrupt:
+                interrupted(queue, folder / "jobs")
+                raise
             console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
+        from ctt.launch.report import show_report  # pandas and matplotlib: not while jobs are followed
+
         publish(show_report(plan, store, console))
     missing = [run.name for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
     if missing:
@@ -76,9 +84,43 @@ def run_sweep(config: Config, overrides: Sequence[str], runner: Runner, console:
         for line in beside:
             console.print(f"  {line}", soft_wrap=True)
     if missing or beside:
-        console.print("The same command runs what is missing, and only that.")
+        console.print("The same command runs what is missing, and only that:")
+        console.print(f"  {continuing(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
         return INCOMPLETE
     return DONE
+
+
+def detach(store: Store, name: str, console: Console) -> int:
+    """Starts the same command in a session of its own; returns when its record is there."""
+    parent = store.sweeps_folder(name)
+    before = set(parent.glob("[0-9]*/record.json"))
+    log = parent / "detached.log"
+    process = start_again(log)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if set(parent.glob("[0-9]*/record.json")) - before:
+            break
+        time.sleep(0.1)
+    if process.poll():
+        raise StoreError(f"the detached sweep ended with exit code {process.returncode}; see {log}")
+    console.print(f"{name} runs as process {process.pid}; it prints to {log}", soft_wrap=True, highlight=False)
+    console.print(f"ctt status {name} · ctt logs RUN -f · ctt cancel {name}", highlight=False)
+    return DONE
+
+
+def submit(queue: Queue, name: str, console: Console) -> int:
+    """Submits all jobs to SLURM and leaves them to it."""
+    queue.submit()
+    console.print(f"{name} is submitted", highlight=False)
+    console.print(f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name}", highlight=False)
+    return DONE
+
+
+def continuing(config: Config, overrides: Sequence[str]) -> str:
+    """The command that runs what is missing."""
+    words = [word for word in overrides if not word.startswith("sweep=")]
+    start = ["ctt", "sweep", config.sweep] if config.sweep else ["ctt", "-m"]
+    return shlex.join([*start, *words])
 
 
 def missing_sides(plan: Plan, store: Store) -> list[str]:
@@ -98,66 +140,6 @@ def check_inputs(plan: Plan, store: Store) -> None:
             check = getattr(stage, "check", None)
             if check is not None:
                 check()
-
-
-def run_local(config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> None:
-    """Jobs as processes of this host; ends when none is left. On Ctrl-C they write their checkpoints and end."""
-    threads = max(stage.execution()["threads"] for stage in plan.stages.values())
-    queue = Local(jobs, store, config.launch, device=config.device, threads=threads)
-    with sigterm_as_interrupt():
-        try:
-            queue.run()
-        except KeyboardInterrupt:
-            print(f"\nctt: {len(queue.running)} jobs write their checkpoints and end", file=sys.stderr)
-            queue.cancel()
-            raise
-
-
-def run_waves(launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> None:
-    """Waves of jobs for Hydra's other launchers, which start a list of jobs and wait for all."""
-    number = {job.target: job for job in jobs}
-    pending = [job for job in plan.jobs if job.target.key in number]
-    for wave in plan.waves(pending, config.launch.jobs, store.has):
-        todo = [number[job.target.key] for job in wave if not job.finished(store.has)]
-        if not todo:
-            continue
-        with _quiet_launcher():
-            results = launch([[f"spec={_quoted(job.path)}"] for job in todo], todo[0].number)
-        for result in results:
-            _ = result.return_value  # raises what the job raised, if the launcher let it through
-        if stopping():  # jobs in this process have taken the signal
-            raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the body as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _quoted(path: Path) -> str:
-    text = str(path.resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
-
-
-@contextlib.contextmanager
-def _quiet_launcher() -> Iterator[None]:
-    """Hydra's launchers print each job; the follower shows the same, better."""
-    logger = logging.getLogger("hydra_plugins")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def why_missing(plan: Plan, store: Store, target: Any) -> str:

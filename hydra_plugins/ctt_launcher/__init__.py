@@ -18,7 +18,15 @@ class CttLocalConf:
     _target_: str = "hydra_plugins.ctt_launcher.CttLocal"
 
 
+@dataclass
+class CttSlurmConf:
+    """Config node of the launcher; what it is told lies in the group `launch`."""
+
+    _target_: str = "hydra_plugins.ctt_launcher.CttSlurm"
+
+
 ConfigStore.instance().store(group="hydra/launcher", name="ctt_local", node=CttLocalConf, provider="ctt")
+ConfigStore.instance().store(group="hydra/launcher", name="ctt_slurm", node=CttSlurmConf, provider="ctt")
 
 
 class PlanLauncher(Launcher):
@@ -31,16 +39,26 @@ class PlanLauncher(Launcher):
         """Refused: these launchers belong to ctt's sweeper."""
         raise NotImplementedError("ctt_local and ctt_slurm take plans; use them with hydra/sweeper=ctt")
 
-    def launch_plan(self, *arguments: Any) -> None:
-        """Runs frozen jobs; see `ctt.launch.run.Runner`."""
+    def queue(self, *arguments: Any) -> Any:
+        """What runs frozen jobs: a `ctt.launch.queues.MakeQueue`."""
         raise NotImplementedError
 
 
 class CttLocal(PlanLauncher):
     """Jobs as processes of this host, each as soon as its needs are met, on leased devices."""
 
-    def launch_plan(self, *arguments: Any) -> None:
-        """Runs frozen jobs; see `ctt.launch.run.Runner`."""
-        from ctt.launch.run import run_local
+    def queue(self, *arguments: Any) -> Any:
+        """What runs frozen jobs: a `ctt.launch.queues.MakeQueue`."""
+        from ctt.launch.queues import local
 
-        run_local(*arguments)
+        return local(*arguments)
+
+
+class CttSlurm(PlanLauncher):
+    """All jobs in SLURM's queue at once, as arrays that wait for what they need."""
+
+    def queue(self, *arguments: Any) -> Any:
+        """What runs frozen jobs: a `ctt.launch.queues.MakeQueue`."""
+        from ctt.launch.queues import slurm
+
+        return slurm(*arguments)

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -35,11 +36,11 @@ class CttSweeper(Sweeper):
         """Runs the sweep; ends the process with ctt's exit code."""
         from ctt.cli import report_errors
         from ctt.config import to_config
-        from ctt.launch.run import run_sweep, run_waves
+        from ctt.launch.queues import Waves
+        from ctt.launch.run import run_sweep
 
         values = self.config.copy()
         with open_dict(values):
             del values["hydra"]
-        waves = lambda *given: run_waves(self.launcher.launch, *given)  # noqa: E731
-        runner = getattr(self.launcher, "launch_plan", waves)
-        sys.exit(report_errors(lambda: run_sweep(to_config(values), arguments, runner)))
+        make_queue = getattr(self.launcher, "queue", partial(Waves, self.launcher.launch))
+        sys.exit(report_errors(lambda: run_sweep(to_config(values), arguments, make_queue)))

@@ -18,7 +18,7 @@ import pytest
 
 from ctt.launch import devices, events
 from ctt.launch.frozen import Frozen
-from ctt.launch.local import CANCELLED, Local
+from ctt.launch.local import Local
 from ctt.resources import LaunchSettings
 from ctt.store import Store
 
@@ -202,7 +202,7 @@ def test_cancel_asks_the_jobs_to_end_and_waits(fakes: Fakes) -> None:
     local = fakes.local([fakes.add(text), fakes.add(text), fakes.add(WORK)], devices=["0", "1"])
     local._start_what_is_ready()
     until(lambda: sum(word == "ready" for _, word in fakes.story()) == 2)
-    (fakes.jobs.parent / CANCELLED).touch()
+    (fakes.jobs / events.CANCELLED).touch()
     local.run()
     assert sorted(n for n, word in fakes.story() if word == "checkpoint") == [0, 1]
     assert fakes.classes() == {0: "cancelled", 1: "cancelled"}

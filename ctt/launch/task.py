@@ -1,0 +1,115 @@
+"""A task of a SLURM array: the frozen job it stands for, stopped and continued as SLURM demands.
+
+    python -m ctt.launch.task JOBS_FOLDER 0-3,7      task 4 of the array is job 7
+
+SLURM sends SIGUSR2 some time before the limit, SIGTERM to what it preempts or cancels. The stage then writes its checkpoint
+and the task puts itself back into the queue, if it has got further since it did so last; a job that was cancelled ends.
+Exit code 0 means that the target is in the store; for any other SLURM says FAILED, and nothing starts that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ctt.job import stop_on_signals
+from ctt.launch import frozen
+from ctt.launch.failures import Failure
+from ctt.launch.retries import reached
+from ctt.store import Store
+from ctt.store.disk import write_json
+
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+
+
+def main(words: list[str]) -> int:
+    """The task's process."""
+    folder, numbers = words
+    number = expanded(numbers)[int(os.environ["SLURM_ARRAY_TASK_ID"])]
+    received = _remember_signals()
+    path = Path(folder) / f"{number:04d}.json"
+    outcome = frozen.run(path)
+    if outcome["failure"] is None:
+        return 0
+    if outcome["failure"] == Failure.INTERRUPTED and received and _wanted():
+        return _stopped(path, outcome, received)
+    return 1
+
+
+def _remember_signals() -> list[int]:
+    """Lets the signals ask the stages to stop; the list they are put into."""
+    stop_on_signals(*SIGNALS)
+    received: list[int] = []
+    for number in SIGNALS:
+        ask = signal.getsignal(number)
+        assert callable(ask)
+
+        signal.signal(number, partial(_note, received, ask))
+    return received
+
+
+def _note(received: list[int], ask: Callable[..., Any], number: int, frame: FrameType | None) -> None:
+    received.append(number)
+    ask(number, frame)
+
+
+def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
+    """Requeues the task after its checkpoint, unless a whole time slot has brought it no further."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    mark = path.with_suffix(".reached.json")
+    now = list(reached(Store.open(content["store"]), content["stages"]))
+    before = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else None
+    if received[0] == signal.SIGUSR2 and before is not None and now <= before:
+        message = f"a whole time slot brought it no further; raise launch.timeout_min ({outcome['message']})"
+        print(f"ctt: {message}", flush=True)
+        write_json(path.with_suffix(".outcome.json"), {**outcome, "failure": Failure.TIMEOUT, "message": message})
+        return 1
+    write_json(mark, now)
+    path.with_suffix(".outcome.json").unlink(missing_ok=True)
+    print("ctt: the checkpoint is written; back into the queue", flush=True)
+    received.clear()
+    if subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], timeout=60).returncode == 0:
+        end = time.monotonic() + 60
+        while not received and time.monotonic() < end:  # SLURM ends us: by ourselves we might count as failed
+            time.sleep(0.05)
+    return 1
+
+
+def _wanted() -> bool:
+    """False if SLURM has cancelled this job."""
+    words = ["squeue", "-h", "-j", os.environ["SLURM_JOB_ID"], "-o", "%T"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    return done.returncode == 0 and done.stdout.strip() not in ("", "CANCELLED", "COMPLETING", "COMPLETED", "TIMEOUT")
+
+
+def compressed(numbers: list[int]) -> str:
+    """[0, 1, 2, 7] → "0-2,7", in the order given."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(f"{a}-{b}" if b > a else str(a) for a, b in parts)
+
+
+def expanded(text: str) -> list[int]:
+    """The inverse of `compressed`."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
