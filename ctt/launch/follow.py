@@ -46,7 +46,7 @@ def standing(store: Store, stage: Stage) -> Standing:
         if at_work and time.time() - seen["updated"] < STALE_SECONDS:
             share = seen["done"] / max(seen["total"], 1e-9)
             return Standing("running", min(share, 1.0), seen["rate"], seen["unit"])
-    if failures:
+    if failures and failures[-1]["failure"] != "interrupted":  # it was asked to stop: it goes on from its checkpoint
         return Standing("failed", message=f"{failures[-1]['failure']}: {failures[-1]['message']}")
     return Standing("waiting")
 

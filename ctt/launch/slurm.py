@@ -54,10 +54,16 @@ class Slurm:
     """The jobs of a record on a cluster. `name` tells them from all other jobs of the user."""
 
     def __init__(
-        self, jobs: Sequence[Frozen], store: Store, settings: LaunchSettings, name: str, environment: Mapping[str, str]
+        self,
+        jobs: Sequence[Frozen],
+        store: Store,
+        settings: LaunchSettings,
+        name: str,
+        environment: Mapping[str, str],
+        program: Sequence[str] = ("-m", "ctt.launch.task"),
     ) -> None:
         self.jobs, self.store, self.settings, self.name = list(jobs), store, settings, name
-        self.environment = dict(environment)
+        self.environment, self.program = dict(environment), program
         self.folder = self.jobs[0].path.parent
         self.by_target = {job.target: job for job in self.jobs}
         self.waiting = list(self.jobs)
@@ -103,7 +109,7 @@ class Slurm:
         executor = Arrays(logs)
         executor.update_parameters(**self._parameters(resources, dependencies))
         numbers = [job.number for job in jobs]
-        words = [sys.executable, "-u", "-m", "ctt.launch.task", str(self.folder), compressed(numbers)]
+        words = [sys.executable, "-u", *self.program, str(self.folder), compressed(numbers)]
         for job in jobs:
             job.forget_outcome()
         number = executor.array(shlex.join(words), len(jobs))

@@ -1,4 +1,4 @@
-"""`ctt status`: runs × stages of a recorded sweep, from the store alone."""
+"""`ctt status`: runs × stages of a recorded sweep, and its jobs, from the store and one question to SLURM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from ctt.launch import record
-from ctt.launch.follow import Follower
+from ctt.launch.follow import Follower, duration
+from ctt.launch.jobs import eta, print_jobs
+from ctt.launch.jobs import standings as standings_of_jobs
 from ctt.plan import parts
 from ctt.store import Store
 
@@ -45,12 +47,21 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
                         },
                     }
                 )
-            out.append({"sweep": each, "record": folder.name, "share": round(share, 4), "runs": runs})
+            jobs = standings_of_jobs(store, folder / "jobs")
+            about = {"sweep": each, "record": folder.name, "share": round(share, 4)}
+            about["eta_seconds"] = eta(jobs, folder / "jobs")
+            out.append({**about, "runs": runs, "jobs": [job.as_dict() for job in jobs]})
         elif name:
+            follower.began = (folder / "record.json").stat().st_mtime
             console.print(follower.table())
-            for key, standing in standings.items():
-                if standing.state == "failed":
-                    console.print(f"[red]{plan.stages[key].kind} {key[:12]}[/] {standing.message}", soft_wrap=True)
+            jobs = standings_of_jobs(store, folder / "jobs")
+            print_jobs(jobs, console)
+            if (left := eta(jobs, folder / "jobs")) is not None:
+                console.print(f"about {duration(left)} to go", highlight=False)
+            if not any(job.state == "failed" for job in jobs):
+                for key, standing in standings.items():
+                    if standing.state == "failed":
+                        console.print(f"[red]{plan.stages[key].kind} {key[:12]}[/] {standing.message}", soft_wrap=True)
         else:
             done = sum(store.has(t.key) for t in plan.targets)
             console.print(f"{each:20} {done}/{len(plan.targets)} runs done, {share:.0%} of the work", highlight=False)

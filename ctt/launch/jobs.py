@@ -1,0 +1,134 @@
+"""How the jobs of a record stand: read from its events and marks, the store, and one question to SLURM if it has any."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ctt.launch import events, frozen
+from ctt.launch.failures import last_lines, log_tail
+from ctt.launch.follow import duration
+from ctt.launch.frozen import Frozen
+from ctt.launch.queues import LAUNCHER, slurm_name
+from ctt.store import Store
+
+SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class JobStanding:
+    """`state`: done, running, queued (SLURM has it), failed (with its class), waiting, or lost (nobody looks after it)."""
+
+    number: int
+    label: str
+    state: str
+    job_id: str | None = None
+    host: str | None = None
+    failure: str | None = None
+    message: str = ""
+    log: str | None = None
+    rate: float | None = None  # of the stage it is at, in `unit`s a second
+    unit: str = ""
+    left: float | None = None  # seconds to the end of that stage
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json: `class` is its failure's."""
+        values = dataclasses.asdict(self)
+        values["class"] = values.pop("failure")
+        return values
+
+
+def standings(store: Store, jobs: Path) -> list[JobStanding]:
+    """The jobs of the record whose `jobs` folder this is, by number."""
+    told = events.last(jobs)
+    followed = frozen.running(jobs / LAUNCHER) is not None
+    queue: dict[str, tuple[str, str]] = {}
+    if any(event["event"] != "ended" and "_" in (event["job_id"] or "") for event in told.values()):
+        from ctt.launch import slurm
+
+        queue = slurm.queued(slurm_name(jobs, store)) or {}
+    return [_standing(store, job, told.get(job.number, {}), queue, followed) for job in frozen.read(jobs)]
+
+
+def _standing(
+    store: Store, job: Frozen, event: dict[str, Any], queue: dict[str, tuple[str, str]], followed: bool
+) -> JobStanding:
+    task = event.get("job_id")
+    known: dict[str, Any] = dict(number=job.number, label=job.label, job_id=task)
+    known |= dict(host=event.get("host"), log=event.get("log"))
+    if all(map(store.has, job.wanted)):
+        return JobStanding(state="done", **known)
+    if task in queue and queue[task][0] != "RUNNING":
+        return JobStanding(state="queued", message=queue[task][0].lower(), **known)
+    if task in queue or frozen.running(job.mark) is not None:
+        known["host"] = (queue[task][1] if task in queue else None) or frozen.host_of(job.mark) or known["host"]
+        return JobStanding(state="running", **known, **_progress(store, job))
+    if event.get("event") == "ended" and event["class"]:
+        return JobStanding(state="failed", failure=event["class"], message=event["message"], **known)
+    if event.get("event") == "ended":
+        return JobStanding(state="done", **known)
+    said = job.outcome()
+    if not followed and task and said and said["failure"]:
+        return JobStanding(state="failed", failure=said["failure"], message=said["message"], **known)
+    return JobStanding(state="waiting" if followed else "lost" if task else "not started", **known)
+
+
+def _progress(store: Store, job: Frozen) -> dict[str, Any]:
+    """rate, unit, left and a message of the stage that a running job is at."""
+    key = frozen.stage_of(job.mark)
+    folder = store.unfinished(key) if key else None
+    if folder is None:
+        return {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        seen = frozen.progress(folder)
+        left = (seen["total"] - seen["done"]) / seen["rate"] if seen["rate"] > 0 else None
+        message = f"{seen['done']:.0f}/{seen['total']:.0f} {seen['unit']}"
+        return dict(rate=round(seen["rate"], 3), unit=seen["unit"], left=left, message=message)
+    return {}
+
+
+def eta(found: list[JobStanding], jobs: Path) -> float | None:
+    """Seconds until the last job ends, if those to come take as long as those that ended; None if none has."""
+    began, took = {}, []
+    for event in events.read(jobs):
+        if event["event"] == "started":
+            began[event["number"]] = event["time"]
+        elif event["event"] == "ended" and event["class"] is None and event["number"] in began:
+            took.append(event["time"] - began[event["number"]])
+    running = [job for job in found if job.state == "running"]
+    if not took or not running:
+        return None
+    mean = sum(took) / len(took)
+    spent = sum(min(mean, time.time() - began.get(job.number, time.time())) for job in running)
+    to_come = sum(job.state in ("waiting", "queued") for job in found)
+    return ((len(running) + to_come) * mean - spent) / len(running)
+
+
+def print_jobs(found: list[JobStanding], console: Console) -> None:
+    """The jobs that run, and those that failed with their class and the end of their log."""
+    running = [job for job in found if job.state == "running"]
+    for job in running[:SHOWN]:
+        rate = f", {job.rate:.1f} {job.unit}/s" if job.rate else ""
+        left = f", {duration(job.left)} to go" if job.left is not None else ""
+        where = f"job {job.job_id} on {job.host}"
+        console.print(f"{job.label}: {where}: {job.message}{rate}{left}", highlight=False, soft_wrap=True)
+        console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
+    if len(running) > SHOWN:
+        console.print(f"and {len(running) - SHOWN} more that run", highlight=False)
+    counts = {state: sum(job.state == state for job in found) for state in ("queued", "waiting", "lost", "not started")}
+    if any(counts.values()):
+        console.print(", ".join(f"{n} jobs {state}" for state, n in counts.items() if n), highlight=False)
+    if counts["lost"]:
+        console.print("nobody looks after the lost ones any more; the same sweep runs them", highlight=False)
+    for job in (job for job in found if job.state == "failed"):
+        where = f"job {job.job_id} on {job.host}" if job.job_id else "never started"
+        console.print(f"[red]{job.label}[/]: {job.failure}: {job.message} ({where})", highlight=False, soft_wrap=True)
+        if job.log and job.failure not in ("blocked", "cancelled"):
+            console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
+            for line in last_lines(log_tail(Path(job.log)), 3):
+                console.print(f"  | {line}", highlight=False, soft_wrap=True, style="dim", markup=False)

@@ -1,0 +1,53 @@
+"""A task whose job counts steps in place of training: it checkpoints when asked to, continues, and publishes the count.
+
+python steps.py JOBS_FOLDER NUMBERS, as `ctt.launch.task`, whose signals, requeues and exit codes these are.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ctt.job import CHECKPOINT, stopping
+from ctt.launch import frozen, task
+from ctt.store import Store
+from ctt.store.disk import write_json
+
+
+def run(path: Path) -> dict[str, Any]:
+    """`ctt.launch.frozen.run` for a job {store, target, stages, needs, steps, raises}; a step takes a tenth of a second."""
+    job = json.loads(path.read_text())
+    outcome: dict[str, Any] = {"failure": None, "message": "", "target": job["target"]}
+    store = Store(job["store"], heartbeat=0.5, expiry=5)
+    needed = [store.manifest(key)["steps"] for key in job["needs"]]  # raises if SLURM started it too early
+    if job["raises"]:
+        outcome |= {"failure": "code error", "message": "it raises"}
+        write_json(path.with_suffix(".outcome.json"), outcome)
+        return outcome
+    with store.lease(job["target"]) as lease:
+        if store.has(job["target"]):
+            return outcome
+        folder = store.work_folder(job["target"])
+        checkpoints = folder / CHECKPOINT
+        checkpoints.mkdir(exist_ok=True)
+        step = max((int(p.name) for p in checkpoints.iterdir()), default=0)
+        print(f"from step {step}", flush=True)
+        while step < job["steps"]:
+            step += 1
+            time.sleep(0.1)
+            if stopping() or step % 10 == 0:
+                (checkpoints / f"{step:09d}").touch()
+            if stopping():
+                outcome |= {"failure": "interrupted", "message": f"at step {step}"}
+                write_json(path.with_suffix(".outcome.json"), outcome)
+                return outcome
+        (folder / "steps").write_text(str(step))
+        manifest = dict(kind="steps", settings={}, inputs={}, steps=step, needed=needed)
+        store.publish(job["target"], folder, lease, manifest)
+    return outcome
+
+
+if __name__ == "__main__":
+    frozen.run = run
+    sys.exit(task.main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""What the launcher does on a real SLURM when jobs fail in every way a cluster knows; jobs count steps in place of training."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctt.launch import events
+from ctt.launch.frozen import Frozen, read
+from ctt.launch.slurm import Slurm, queued
+from ctt.resources import LaunchSettings, Resources
+from ctt.store import Store
+
+pytestmark = pytest.mark.slurm
+PROGRAM = (str(Path(__file__).with_name("steps.py")),)
+
+
+class Sweep:
+    """A record of counting jobs, and the launcher that follows them, in a thread."""
+
+    def __init__(self, folder: Path, cluster: Any, **settings: Any) -> None:
+        self.cluster, self.jobs = cluster, folder / "0001" / "jobs"
+        self.jobs.mkdir(parents=True)
+        self.store = Store(folder / "store")
+        given = {"kind": "slurm", "jobs": None, "poll_s": 0.5, "signal_delay_s": 30, "timeout_min": 5.0, **settings}
+        self.settings = LaunchSettings(**given)
+        self.thread: threading.Thread | None = None
+        self.name = f"ctt-{folder.name}"
+
+    def add(
+        self, number: int, steps: int = 1, needs: Sequence[int] = (), raises: bool = False, trunk: bool = False
+    ) -> None:
+        key = f"{number:064x}"
+        content = dict(store=str(self.store.root), label=f"job {number}", target=key, stages=[key], wanted=[key])
+        content |= dict(kind="world_model" if trunk else "vqa", needs=[f"{n:064x}" for n in needs])
+        (self.jobs / f"{number:04d}.json").write_text(json.dumps({**content, "steps": steps, "raises": raises}))
+
+    def start(self) -> None:
+        self.slurm = Slurm(read(self.jobs), self.store, self.settings, self.name, {}, PROGRAM)
+        self.thread = threading.Thread(target=self.slurm.run)
+        self.thread.start()
+
+    def finish(self, seconds: float = 150) -> None:
+        assert self.thread is not None
+        self.thread.join(seconds)
+        if self.thread.is_alive():
+            (self.jobs / events.CANCELLED).touch()
+            self.thread.join(60)
+            raise AssertionError(f"not over in time: {self.story()}")
+        assert queued(self.name) == {}
+
+    def job(self, number: int) -> Frozen:
+        return next(job for job in read(self.jobs) if job.number == number)
+
+    def task(self, number: int) -> str:
+        return str(events.last(self.jobs)[number]["job_id"])
+
+    def runs(self, number: int) -> bool:
+        """It counts: its first step is on disk or its log says where it began."""
+        log = self.job(number).log
+        return log.exists() and "from step" in log.read_text()
+
+    def counted(self) -> dict[int, int]:
+        return {int(key, 16): self.store.manifest(key)["steps"] for key in list(self.store.keys())}
+
+    def classes(self) -> dict[int, str | None]:
+        return {n: e["class"] for n, e in sorted(events.last(self.jobs).items()) if e["event"] == "ended"}
+
+    def story(self) -> list[tuple[int, str, str | None]]:
+        return [(e["number"], e["event"], e["class"]) for e in events.read(self.jobs)]
+
+
+def until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs_it(
+    cluster: Any, tmp_path: Path
+) -> None:
+    sweep = Sweep(tmp_path, cluster, trunk=Resources(cpus_per_task=2), cpus_per_task=1)
+    sweep.add(0, trunk=True)
+    sweep.add(1, raises=True, trunk=True)
+    for number, need in ((2, 0), (3, 0), (4, 1), (5, 0)):
+        sweep.add(number, needs=[need])
+    sweep.start()
+    until(lambda: len(events.read(sweep.jobs)) >= 6)
+    submitted = {e["number"]: e["job_id"] for e in events.read(sweep.jobs) if e["event"] == "submitted"}
+    arrays = {number: task.partition("_")[0] for number, task in submitted.items()}
+    assert arrays[0] == arrays[1] and arrays[2] == arrays[3] == arrays[5] and len(set(arrays.values())) == 3
+    sweep.finish()
+    assert sweep.classes() == {0: None, 1: "code error", 2: None, 3: None, 4: "blocked", 5: None}
+    assert set(sweep.counted()) == {0, 2, 3, 5}
+    assert cluster.run("sacct", "-n", "-X", "-P", "-o", "State,ReqCPUS", "-j", submitted[1]) == "FAILED|2"
+
+
+def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp_path: Path) -> None:
+    """All at once; every job counts to its end, from a checkpoint where it could write one, and publishes once."""
+    sweep = Sweep(tmp_path, cluster, partition="low", timeout_min=1.0, signal_delay_s=45)
+    for number in range(4):
+        sweep.add(number, steps=250 if number == 3 else 120)
+    sweep.start()
+    until(lambda: all(sweep.runs(number) for number in range(4)))
+    cluster.run("scancel", sweep.task(0))
+    node = cluster.run("squeue", "-h", "-j", sweep.task(1), "-o", "%N")
+    cluster.crash(node)
+    time.sleep(1)
+    cluster.start(node)
+    urgent = cluster.run(
+        "sbatch", "--parsable", "-p", "debug", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2"
+    )
+    until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED")
+    sweep.finish()
+    assert sweep.counted() == {0: 120, 1: 120, 2: 120, 3: 250}, sweep.story()
+    assert sweep.classes() == dict.fromkeys(range(4)), sweep.story()
+    continued = [n for n in range(4) if "from step 0" not in sweep.job(n).log.read_text().splitlines()[-1]]
+    assert continued, "checkpoints were used"
