@@ -19,6 +19,7 @@ from ctt.job import stopping
 from ctt.launch import events, frozen
 from ctt.launch.frozen import Frozen
 from ctt.launch.local import Local
+from ctt.launch.snapshot import environment, snapshot
 from ctt.plan import Plan
 from ctt.store import Store
 
@@ -66,10 +67,6 @@ def slurm_name(jobs: Path, store: Store) -> str:
 
 def code(store: Store) -> Mapping[str, str]:
     """The variables that make jobs run the code of their submission."""
-    try:
-        from ctt.launch.snapshot import environment, snapshot
-    except ImportError:
-        return {}
     return environment(snapshot(store))
 
 

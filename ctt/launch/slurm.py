@@ -69,6 +69,7 @@ class Slurm:
         self.waiting = list(self.jobs)
         self.alive: dict[int, str] = {}  # number → SLURM's id, "12_3"
         self.states: dict[int, str] = {}
+        self.hosts: dict[int, str] = {}
         self.absent: dict[int, int] = defaultdict(int)  # looks in a row at which SLURM did not know it
         self.failed: dict[str, Failure] = {}
         self.attempts: dict[int, list[Attempt]] = defaultdict(list)
@@ -189,6 +190,7 @@ class Slurm:
                 if state == "RUNNING" and self.states.get(number) != "RUNNING":
                     self._tell(job, "started", host=host)
                 self.states[number], self.absent[number] = state, 0
+                self.hosts[number] = host or self.hosts.get(number, "")
             else:
                 self.absent[number] += 1
                 if all(map(self.store.has, job.wanted)) or self.absent[number] > 1:
@@ -205,7 +207,7 @@ class Slurm:
 
     def _ended(self, job: Frozen, account: accounting.Account | None) -> None:
         outcome = job.outcome()
-        host = (account.nodes if account else None) or (outcome or {}).get("host")
+        host = (account.nodes if account else None) or self.hosts.get(job.number) or None
         completed = account is not None and account.state == "COMPLETED"
         if self.store.has(job.target) and (completed or all(map(self.store.has, job.wanted))):
             self.failed.pop(job.target, None)
