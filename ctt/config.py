@@ -11,9 +11,9 @@ import dataclasses
 import difflib
 import functools
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,7 +22,7 @@ from ctt.errors import SettingError
 from ctt.models.aloe_settings import AloeSettings
 from ctt.models.rollout import RolloutSettings
 from ctt.resources import LaunchSettings
-from ctt.settings import canonical, check_value, digest, setting
+from ctt.settings import Settings, canonical, check_value, digest_of_form, setting
 from ctt.tracking.settings import TrackingSettings
 from ctt.training.settings import TrainingSettings
 
@@ -179,15 +179,29 @@ def _typed(key: str, text: str) -> Any:
     node = OmegaConf.structured(Config)
     try:
         OmegaConf.update(node, key, value)
-        typed = OmegaConf.select(node, key)
+        found = OmegaConf.select(node, key)
     except OmegaConfBaseException as error:
         reason = str(error).strip().splitlines()[0]
         raise SettingError(f"{key}: {reason}") from error
-    return OmegaConf.to_object(typed) if OmegaConf.is_config(typed) else typed
+    plain = OmegaConf.to_object(found) if OmegaConf.is_config(found) else found
+    check_value(key, plain, _metadata(key))
+    return plain
+
+
+def _metadata(key: str) -> Mapping[str, Any]:
+    """What the field of the setting `key` carries."""
+    *groups, name = key.split(".")
+    node = functools.reduce(getattr, groups, Config())
+    return next(field.metadata for field in dataclasses.fields(node) if field.name == name)
 
 
 def with_value(config: Config, key: str, value: Any) -> Config:
     """`config` with the dotted `key` set to `value` (a plain Python value), typed and checked. Raises SettingError."""
+    return with_values(config, {key: typed(key, value)})
+
+
+def typed(key: str, value: Any) -> Any:
+    """A plain Python value as the type of the setting `key`, within its bounds. Raises SettingError."""
     import json
 
     if isinstance(value, dict) or key in GROUPS:
@@ -196,16 +210,42 @@ def with_value(config: Config, key: str, value: Any) -> Config:
         text = json.dumps(value)
     except TypeError as error:
         raise SettingError(f"{key}: {value!r} is not a plain value") from error
-    return _replace(config, key, key.split("."), _typed(key, text))
+    return _typed(key, text)
 
 
-def _replace(node: Any, key: str, path: list[str], value: Any) -> Any:
-    if len(path) > 1:
-        value = _replace(getattr(node, path[0]), key, path[1:], value)
-        return dataclasses.replace(node, **{path[0]: value})
-    field = next(f for f in dataclasses.fields(node) if f.name == path[0])
-    check_value(key, value, field.metadata)
-    return dataclasses.replace(node, **{path[0]: value})
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with typed values set together: only all of them have to agree. Raises SettingError where they do not."""
+    return cast(Config, _replace(config, {tuple(key.split(".")): value for key, value in values.items()}))
+
+
+def _replace(node: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
+    below: dict[str, dict[tuple[str, ...], Any]] = {}
+    changes = {}
+    for path, value in values.items():
+        if len(path) > 1:
+            below.setdefault(path[0], {})[path[1:]] = value
+        else:
+            changes[path[0]] = value
+    for name, deeper in below.items():
+        changes[name] = _replace(getattr(node, name), deeper)
+    return dataclasses.replace(node, **changes) if changes else node
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """`config` with plain values set together (see `differences`), typed and checked. Raises SettingError."""
+    return with_values(config, {key: typed(key, value) for key, value in changes.items()})
+
+
+def differences(one: Settings, other: Settings, prefix: str = "") -> dict[str, Any]:
+    """{dotted key: its value in `other`} of all settings that differ."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(one) if one is not other else ():  # type: ignore[arg-type]
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(mine, Settings):
+            found |= differences(mine, theirs, f"{prefix}{field.name}.")
+        elif mine != theirs:
+            found[prefix + field.name] = theirs
+    return found
 
 
 def get_value(config: Config, key: str) -> Any:
@@ -215,4 +255,4 @@ def get_value(config: Config, key: str) -> Any:
 
 def identity(config: Config, but: Collection[str] = ()) -> str:
     """What a run computes, as a digest: equal for configs that differ only in where and how they run; or in `but` too."""
-    return digest({name: value for name, value in canonical(config).items() if name not in but})
+    return digest_of_form({name: value for name, value in canonical(config).items() if name not in but})

@@ -158,9 +158,18 @@ def in_force(settings: Settings, prefix: str = "") -> tuple[Rule, ...]:
 
 def canonical_json(value: Any) -> str:
     """One text per meaning: sorted keys, no blanks, ASCII, no NaN."""
-    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _text(canonical(value))
 
 
 def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return digest_of_form(canonical(value))
+
+
+def digest_of_form(form: Any) -> str:
+    """`digest` of what `canonical` has returned."""
+    return hashlib.sha256(_text(form).encode()).hexdigest()
+
+
+def _text(form: Any) -> str:
+    return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

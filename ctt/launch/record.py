@@ -1,6 +1,6 @@
 """Record: what `ctt sweep` resolved and submitted, kept in the store's sweeps/NAME; status and report read the newest.
 
-sweeps/NAME/0001/record.json   points, seeds, overrides and the keys of every run's stages
+sweeps/NAME/0001/record.json   the baseline in full, what the other points change, seeds, overrides
 sweeps/NAME/0001/jobs/         frozen jobs, their logs and what happened to them (ctt.launch.frozen, ctt.launch.events)
 """
 
@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ctt.config import from_dict
+from ctt.config import changed, differences, from_dict
 from ctt.errors import StoreError, SweepError, UsageError
 from ctt.plan import Plan, compile_plan
 from ctt.stages.origin import git_commit
@@ -39,12 +39,13 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "overrides": list(sweep.overrides),
         "seeds": list(sweep.seeds),
         "written": sweep.written,
+        "baseline": dataclasses.asdict(sweep.baseline.config),
         "points": [
             {
                 "label": p.label,
                 "values": p.values,
                 "baseline": p.baseline,
-                "config": dataclasses.asdict(p.config),
+                "changes": differences(sweep.baseline.config, p.config),
             }
             for p in sweep.points
         ],
@@ -92,7 +93,10 @@ def load(folder: Path) -> Plan:
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        points = tuple(Point(p["label"], p["values"], p["baseline"], from_dict(p["config"])) for p in record["points"])
+        baseline = from_dict(record["baseline"])
+        points = tuple(
+            Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"]
+        )
         sweep = Sweep(
             name=record["name"],
             points=points,

@@ -58,7 +58,7 @@ class GraphSettings(Settings):
         old=1,
     )
     learned: LearnedSettings = setting(
-        LearnedSettings, "the network of source=learned, which trains beside the predictor", old=LearnedSettings()
+        LearnedSettings, "the network of source=learned, which trains beside the predictor"
     )
 
     rules: ClassVar[tuple[Rule, ...]] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from ctt.models.losses import Method
 from ctt.stages.world_model import WorldModel
@@ -17,16 +17,16 @@ from ctt.stages.world_model import WorldModel
 
 @dataclasses.dataclass(frozen=True)
 class Fork:
-    """A state on the way of a training that others reach too: after `epoch` epochs of what `line` says."""
+    """A state on the way of a training that others reach too: after `epoch` epochs of the course `line`."""
 
     epoch: int
-    line: str
+    line: Hashable
 
 
 def forks_of(states: Sequence[WorldModel]) -> list[tuple[Fork, ...]]:
     """For each training, given by its last state, the forks on its way, in order. One pass over (start, length) pairs."""
     families = [dataclasses.replace(s, method=Method(), epoch=1, trunk=None).course for s in states]
-    ends: dict[str, dict[tuple[int, float], set[str]]] = defaultdict(lambda: defaultdict(set))
+    ends: dict[Hashable, dict[tuple[int, float], set[Hashable]]] = defaultdict(lambda: defaultdict(set))
     for state, family in zip(states, families, strict=True):
         ends[family][state.epoch, _plain_until(state)].add(state.course)
     found = []

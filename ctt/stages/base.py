@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from ctt.errors import CttError, Interrupted, LeaseLost, StageFailed
 from ctt.job import PROGRESS, Job, stopping
-from ctt.settings import canonical, digest
+from ctt.settings import canonical, digest, digest_of_form
 from ctt.stages.origin import origin
 from ctt.store import Artifact, Holder, Store
 
@@ -81,7 +81,7 @@ class Stage:
 
     @cached_property
     def key(self) -> str:
-        return digest(self.describe())
+        return digest_of_form(self.describe())
 
 
 Built = Callable[[Stage, Stage | None, str, float], None]  # a stage, what it continued from, device, seconds

@@ -11,10 +11,10 @@ Shapes = Sequence[tuple[int, ...]]
 
 
 def shapes_of(make: Callable[[], Any]) -> list[tuple[int, ...]]:
-    """The shapes of a model's parameters; nothing is allocated."""
+    """The shapes of a model's parameters. (It is really made: torch's meta device would import its compiler.)"""
     import torch
 
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         return [tuple(parameter.shape) for parameter in make().parameters()]
 
 

@@ -44,25 +44,26 @@ class WorldModel(Stage):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        """The training cut off at `epoch`: what is not read up to there is no part of the state."""
-        settings = canonical(self._training) | {"seed": self.seed}
-        del settings["data"]  # an input
+        settings = self._form[0] | {"seed": self.seed}
         return {**settings, "alone": self.alone} if self.alone else settings
 
     @property
-    def _training(self) -> TrainingSettings:
-        """Kept with the settings it is made of: the states of a sweep's seeds differ in little else."""
-        method = self.method
+    def _form(self) -> tuple[dict[str, Any], str]:
+        """The training cut off at `epoch`, as far as it is read up to there: with all but its seed, and its course.
+
+        Kept with the settings it is made of: the states of a sweep's seeds differ in little else.
+        """
+        method, masked, data = self.method, self.num_masked_slots, self.data.data
         flags = (method.inv_weight, method.suf_weight, method.adj_threshold, method.start_epoch)
-        return self.world_model.remembered(
-            (flags, self.num_masked_slots, self.epoch, self.data.data.kind),
-            lambda: TrainingSettings(
-                *flags,
-                num_masked_slots=self.num_masked_slots,
-                data=self.data.data,
-                world_model=dataclasses.replace(self.world_model, epochs=self.epoch),
-            ),
-        )
+
+        def made() -> tuple[dict[str, Any], str]:
+            world_model = dataclasses.replace(self.world_model, epochs=self.epoch)
+            training = TrainingSettings(*flags, num_masked_slots=masked, data=data, world_model=world_model)
+            form = {k: v for k, v in canonical(training).items() if k not in ("seed", "data")}  # data is an input
+            length = {k: v for k, v in form["world_model"].items() if k != "epochs"}
+            return form, canonical_json({**form, "world_model": length})
+
+        return self.world_model.remembered((flags, masked, self.epoch, data.kind), made)
 
     def settings(self) -> Mapping[str, Any]:
         return self._settings
@@ -72,11 +73,10 @@ class WorldModel(Stage):
         """Whether a CTT loss has acted on the way to this state."""
         return "ctt_inv_weight" in self._settings
 
-    @cached_property
-    def course(self) -> str:
+    @property
+    def course(self) -> tuple[str, int, str, str]:
         """Equal for states of trainings that differ in their length alone."""
-        world_model = {k: v for k, v in self._settings["world_model"].items() if k != "epochs"}
-        return canonical_json({**self._settings, "world_model": world_model, "data": self.data.key})
+        return self._form[1], self.seed, self.alone, self.data.key
 
     @property
     def fork_epochs(self) -> tuple[int, ...]:

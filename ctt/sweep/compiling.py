@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ctt.config import RUN_GROUPS, Config, compose, get_value, with_value
+from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
 from ctt.errors import SettingError, SweepError
 from ctt.settings import canonical
 from ctt.sweep.file import SweepFile, read
@@ -100,13 +100,15 @@ class _Composer:
         marker = tuple(sorted(chosen.items()))
         if marker not in self._bases:
             self._bases[marker] = compose([f"{g}={v}" for g, v in marker])
-        config = self._bases[marker]
-        for key, value, place in rest:
-            try:
-                config = with_value(config, key, value)
-            except SettingError as error:
-                raise SweepError(f"{error} ({place})") from error
-        return config
+        held: dict[str, Any] = {}
+        where = ""
+        try:
+            for key, value, place in rest:
+                where = place
+                held[key] = typed(key, value)
+            return with_values(self._bases[marker], held)
+        except SettingError as error:
+            raise SweepError(f"{error} ({where})") from error
 
 
 def labelled(points: list[Point]) -> tuple[Point, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+import functools
+from typing import Any, TypeVar
 
-from ctt.config import Config, get_value, identity
+from ctt.config import Config, differences, get_value, identity
 from ctt.data.clevrer import resolved
 from ctt.data.settings import SPLITS, DataSettings
-from ctt.settings import Settings, in_force
+from ctt.settings import Settings, in_force, rules_of
 from ctt.sweep.points import Merged, Point
 
+S = TypeVar("S", bound=Settings)
 _DEFAULTS = Config()
 
 
@@ -21,10 +22,7 @@ def canonical(config: Config, found: dict[str, DataSettings] | None = None) -> C
     Of real data it then says what is in the files: that, and not where they are, is what a run is known by. `found`
     keeps what was seen there, for callers with many configs.
     """
-    plain = config
-    while silent := [key for rule in in_force(plain) for key in rule.silences if _said(plain, key)]:
-        for key in silent:
-            plain = _reset(plain, key.split("."), get_value(_DEFAULTS, key))
+    plain = _plain(config, "")
     if config.data.kind == "clevrer":
         found = {} if found is None else found
         marker = repr(config.data)
@@ -36,11 +34,35 @@ def canonical(config: Config, found: dict[str, DataSettings] | None = None) -> C
     return plain
 
 
-def _said(config: Config, key: str) -> bool:
-    """Whether `key` holds another value than its default. CLEVRER's counts stay: they are not read, but a plan shows them."""
-    if config.data.kind == "clevrer" and key.removeprefix("data.") in SPLITS:
+def _plain(settings: S, prefix: str) -> S:
+    """`settings`, which a Config has at `prefix`, with what its rules silence reset; groups first, which points share."""
+    changes = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]  # subclasses are dataclasses
+        item = getattr(settings, field.name)
+        if isinstance(item, Settings) and field.metadata.get("key", True):
+            below = f"{prefix}{field.name}."
+            plain = item.remembered(("plain", below), functools.partial(_plain, item, below))
+            if plain is not item:
+                changes[field.name] = plain
+    if changes:
+        settings = dataclasses.replace(settings, **changes)  # type: ignore[type-var]
+    while silent := [
+        name
+        for rule in rules_of(type(settings))
+        if rule.applies(settings)
+        for name in rule.silences
+        if _said(settings, name, prefix + name)
+    ]:
+        for name in silent:
+            settings = _reset(settings, name.split("."), get_value(_DEFAULTS, prefix + name))
+    return settings
+
+
+def _said(settings: Settings, name: str, key: str) -> bool:
+    """Whether `name` holds another value than its default. CLEVRER's counts stay: they are not read, but a plan shows them."""
+    if isinstance(settings, DataSettings) and settings.kind == "clevrer" and name in SPLITS:
         return False
-    return bool(get_value(config, key) != get_value(_DEFAULTS, key))
+    return bool(functools.reduce(getattr, name.split("."), settings) != get_value(_DEFAULTS, key))
 
 
 def _reset(node: Any, path: list[str], value: Any) -> Any:
@@ -59,17 +81,19 @@ class Merger:
         self._where: dict[str, int] = {}
         self._merged: list[tuple[dict[str, Any], int, str]] = []
         self._found: dict[str, DataSettings] = {}
-        self._add(baseline, canonical(baseline, self._found), values)
+        plain = canonical(baseline, self._found)
+        self._add(baseline, plain, values, _computes(plain))
 
     def take(self, config: Config, values: dict[str, Any]) -> None:
         """Adds a point, or merges it into the one that computes the same."""
         plain = canonical(config, self._found)
-        place = self._where.get(_computes(plain))
+        computes = _computes(plain)
+        place = self._where.get(computes)
         reasons = [] if place is None else _reasons(config, self._written[place])
         if place is None and self._is_baseline_by_another_protocol(plain):
             place, reasons = 0, ["the ALOE that is shared is the baseline's own"]
         if place is None:
-            self._add(config, plain, values)
+            self._add(config, plain, values, computes)
         elif place == 0 and not self.baseline_written:
             self.baseline_written = True  # the file writes its baseline among its points too
         else:
@@ -85,8 +109,8 @@ class Merger:
         """What was merged, where `labels` are those of `points`."""
         return tuple(Merged(values, labels[place], why) for values, place, why in self._merged)
 
-    def _add(self, config: Config, plain: Config, values: dict[str, Any]) -> None:
-        self._where[_computes(plain)] = len(self.points)
+    def _add(self, config: Config, plain: Config, values: dict[str, Any], computes: str) -> None:
+        self._where[computes] = len(self.points)
         self._written.append(config)
         self.points.append(Point("", values, not self.points, plain))
 
@@ -98,7 +122,7 @@ def _computes(config: Config) -> str:
 
 def _reasons(one: Config, other: Config) -> list[str]:
     """Why two configs compute the same: the rules that silence what differs between them."""
-    differing = set(_differences(one, other))
+    differing = differences(one, other)
     reasons = [
         rule.reason
         for config in (one, other)
@@ -106,17 +130,3 @@ def _reasons(one: Config, other: Config) -> list[str]:
         if any(key == name or key.startswith(f"{name}.") for name in rule.silences for key in differing)
     ]
     return list(dict.fromkeys(reasons))
-
-
-def _differences(one: Settings, other: Settings, prefix: str = "") -> Iterator[str]:
-    """Dotted names of the settings of a key that differ."""
-    if one is other:
-        return
-    for field in dataclasses.fields(one):  # type: ignore[arg-type]  # subclasses are dataclasses
-        if not field.metadata.get("key", True):
-            continue
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if isinstance(mine, Settings):
-            yield from _differences(mine, theirs, f"{prefix}{field.name}.")
-        elif mine != theirs:
-            yield prefix + field.name
