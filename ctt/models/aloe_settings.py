@@ -99,7 +99,17 @@ class AloeSettings(Settings):
     threads: int = setting(1, "CPU threads of one training or evaluation", minimum=1, key=False)
     eval_every: int = setting(1, "epochs between validations; the last epoch always has one", minimum=1)
     eval_videos: int | None = setting(
-        None, "videos the validations between use (the last uses all); null = all", minimum=1
+        None,
+        "videos that validations during training use, the same each time, so that epochs compare; null = all. What counts is "
+        "measured after training, on all",
+        minimum=1,
+    )
+    patience: int | None = setting(
+        None,
+        "training stops once this many validations in a row have not surpassed the best average; null (published): never. "
+        "The schedule stays as long as it is, and the last epoch counts, not the best",
+        minimum=1,
+        old=None,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -116,6 +126,11 @@ class AloeSettings(Settings):
             ("eval_videos",),
             "ALOE is validated after its last epoch alone, on all videos",
             lambda aloe: aloe.eval_every >= aloe.epochs,
+        ),
+        Rule(
+            ("patience",),
+            "ALOE has too few validations for its patience to run out before the last of them",
+            lambda aloe: not aloe.may_stop,
         ),
     )
 
@@ -139,6 +154,11 @@ class AloeSettings(Settings):
 
         if len(self.shares) != 4 or not all(0 <= share <= 1 for share in self.shares) or not any(self.shares):
             raise SettingError(f"aloe.shares must be four numbers from 0 to 1, not all 0; got {list(self.shares)}")
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether `patience` can end training before its last validation; else it says nothing."""
+        return self.patience is not None and self.patience + 2 <= -(-self.epochs // self.eval_every)
 
     @property
     def stride(self) -> int:

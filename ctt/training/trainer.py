@@ -12,10 +12,10 @@ How to train something with it:
 A state folder holds `model.safetensors` (the model's state_dict: the average of its weights over the last steps where the
 learner keeps one, and then `weights.safetensors` holds the weights themselves), `optimizer.safetensors` (moments, named
 `optimizer/parameter/moment`), `side.safetensors` where there is a side network (its weights as `model/…`, its moments as
-`optimizer/…`) and `state.json` ({"epoch", "step", "sums", "count"}). While it trains, these lie in
-`checkpoint/NNN/` of the job's folder, written every `CHECKPOINT_SECONDS` and when the job is asked to stop; a later
-call with that folder continues there. Stopped and continued, forked at an epoch's end, or in one go: the same bytes
-(same numerics: device, threads, instruction set, torch build).
+`optimizer/…`) and `state.json` ({"epoch", "step", "sums", "count"}; "stopped" if the learner had enough before the last
+epoch). While it trains, these lie in `checkpoint/NNN/` of the job's folder, written every `CHECKPOINT_SECONDS` and when
+the job is asked to stop; a later call with that folder continues there. Stopped and continued, forked at an epoch's end,
+or in one go: the same bytes (same numerics: device, threads, instruction set, torch build).
 """
 
 from __future__ import annotations
@@ -124,6 +124,10 @@ class Learner:
     def schedule(self, epoch: int, step: int) -> None:
         """Sets the learning rates for this step; the default leaves them constant."""
 
+    def enough(self, folder: Path) -> bool:
+        """Whether training ends here, before its last epoch; asked after each epoch's line has been logged in `folder`."""
+        return False
+
     def validate(self, epoch: int) -> dict[str, float]:
         """Metrics logged beside the epoch's means, called after its last step with the model in eval mode."""
         return {}
@@ -155,7 +159,8 @@ def train_segment(
     if at["epoch"] < epoch_end:
         with _quiet(), torch.random.fork_rng(), threads(job.threads):
             _trainer(job.device, learner.precision, epoch_end - at["epoch"]).fit(segment, segment.batches())
-    save_state(job.folder, learner, {"epoch": epoch_end, "step": 0, "sums": {}, "count": 0})
+    stopped = {"stopped": True} if segment.end < epoch_end else {}
+    save_state(job.folder, learner, {"epoch": segment.end, "step": 0, "sums": {}, "count": 0, **stopped})
     shutil.rmtree(job.folder / CHECKPOINT, ignore_errors=True)
     return segment.last
 
@@ -221,6 +226,8 @@ class _Segment(lightning.LightningModule):
         self.sums, self.count = {}, 0
         self.epoch += 1
         self.job.log(self.epoch, **self.last)
+        if self.epoch < self.end and self.learner.enough(self.job.folder):
+            self.end, self.trainer.should_stop = self.epoch, True
         if self.epoch < self.end:
             self._checkpoint_if_due(self.epoch, 0)
 

@@ -12,31 +12,28 @@ import math
 import os
 import resource
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ctt.data.accuracy import metrics_of
 from ctt.data.blind import blind_levels
-from ctt.data.dataset import Dataset, Split
+from ctt.data.dataset import Dataset
+from ctt.data.submission import submission
 from ctt.data.vocab import CATEGORIES
-from ctt.errors import StoreError
 from ctt.job import METRICS, Job, read_metrics
-from ctt.models.aloe import Aloe, load_published
+from ctt.models.aloe import Aloe
 from ctt.models.aloe_settings import AloeSettings
-from ctt.training.question_batches import Piece, QuestionBatches
-from ctt.training.trainer import MODEL, STATE, Learner, derive, train_segment
+from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
+from ctt.training.question_batches import DESCRIPTIVE, Piece, QuestionBatches
+from ctt.training.trainer import STATE, Learner, derive, train_segment
 
 PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
-EVALUATION_ROWS = 256
-Rollouts = Mapping[str, np.ndarray]
+TEST_PREDICTIONS, SUBMISSION = "test_predictions.parquet", "evalai.json"
 
 
 def train(
@@ -45,7 +42,7 @@ def train(
     """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns what metrics.json holds.
 
     rollouts: {split: (V,32,S,D)}, or None for given frames alone. Writes into `job.folder` the training state (`trainer`),
-    predictions.parquet and metrics.json. Raises Diverged, Interrupted.
+    predictions.parquet and metrics.json; of a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
     """
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     began = time.monotonic()
@@ -53,17 +50,8 @@ def train(
     if not _finished(job.folder, settings):
         train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, job=job)
     seconds = time.monotonic() - began
-    predictions = evaluate(settings, job.folder, dataset, rollouts, "validation", seed=seed, job=job)
-    write_predictions(predictions, job.folder / PREDICTIONS)
-    curve = [line for line in read_metrics(job.folder / METRICS) if "average" in line]
-    metrics = metrics_of(predictions)
-    best = max(curve, key=lambda line: line["average"], default=None)
-    metrics["last"] = {"epoch": settings.epochs, "average": metrics["average"]}
-    metrics["best"] = best and {
-        "epoch": best["step"],
-        **{name: best[name] for name in (*CATEGORIES, "average") if name in best},
-    }
-    metrics["blind"] = blind_levels(dataset.split("train").questions, dataset.split("validation").questions)
+    metrics = _answered(settings, job.folder, dataset, rollouts, seed, job)
+    metrics["curve"] = curve(read_metrics(job.folder / METRICS), learner)
     steps = learner.steps_done
     metrics["cost"] = {
         "seconds": seconds,
@@ -74,52 +62,54 @@ def train(
     return metrics
 
 
+def curve(lines: list[dict[str, Any]], learner: VqaLearner) -> dict[str, Any]:
+    """The last and the best epoch of a training, both measured on the same `videos` of all `of`, and where training ended.
+
+    "best" is chosen on validation: it says how much choosing would have gained, and is no result.
+    """
+    measured = [line for line in lines if "average" in line]
+    best = max(measured, key=lambda line: line["average"])
+
+    def epoch(line: dict[str, Any]) -> dict[str, Any]:
+        return {"epoch": line["step"], **{name: line[name] for name in (*CATEGORIES, "average") if name in line}}
+
+    planned, done = learner.settings.epochs, lines[-1]["step"]
+    return {
+        "last": epoch(measured[-1]),
+        "best": epoch(best),
+        "videos": learner.validation_videos,
+        "of": len(learner.validation_split.slots),
+        "epochs": done,
+        "planned_epochs": planned,
+        "stopped": done < planned,
+    }
+
+
+def _answered(
+    settings: AloeSettings, model_folder: Path, dataset: Dataset, rollouts: Rollouts | None, seed: int, job: Job
+) -> dict[str, Any]:
+    """Writes the predictions of all splits but the training one, and the test split's as EvalAI takes them; the accuracies."""
+    predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, job=job)
+    write_predictions(predictions, job.folder / PREDICTIONS)
+    if "test" in dataset.splits:
+        test = evaluate(settings, model_folder, dataset, rollouts, "test", seed=seed, job=job)
+        write_predictions(test, job.folder / TEST_PREDICTIONS)
+        _write_json(job.folder / SUBMISSION, submission(test), indent=None)
+    metrics = metrics_of(predictions)
+    metrics["blind"] = blind_levels(dataset.split("train").questions, dataset.split("validation").questions)
+    return metrics
+
+
 def screen(
     settings: AloeSettings, seed: int, model_folder: Path, dataset: Dataset, rollouts: Rollouts | None, *, job: Job
 ) -> dict[str, Any]:
     """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     began = time.monotonic()
-    predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, job=job)
-    write_predictions(predictions, job.folder / PREDICTIONS)
-    metrics = metrics_of(predictions)
-    metrics["blind"] = blind_levels(dataset.split("train").questions, dataset.split("validation").questions)
+    metrics = _answered(settings, model_folder, dataset, rollouts, seed, job)
     metrics["cost"] = {"seconds": time.monotonic() - began, "peak_memory_mib": _peak_memory(job.device)}
     _write_json(job.folder / METRICS_JSON, metrics)
     return metrics
-
-
-def evaluate(
-    settings: AloeSettings,
-    model_folder: Path,
-    dataset: Dataset,
-    rollouts: Rollouts | None,
-    split: str,
-    *,
-    seed: int = 0,
-    job: Job,
-) -> pd.DataFrame:
-    """The predictions table of `split` by the ALOE in `model_folder`: one row per sequence, in the question table's order.
-
-    Columns: scene, video, question_id, choice_id (−1 descriptive), category, form, truth (−1 unknown), prediction, correct, logit
-    (of the chosen class, or the option's). `seed` matters only where `settings.eval_start` is null.
-    """
-    part = dataset.split(split)
-    model = load(model_folder, settings, part).to(job.device)
-    batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split))
-    prediction, logit = answer(model, settings, batches, np.arange(batches.questions), seed, job.device)
-    return predictions_table(part, prediction, logit)
-
-
-def load(folder: Path, settings: AloeSettings, split: Split) -> Aloe:
-    """The ALOE of a training state's folder, in eval mode. Raises StoreError if it is missing, DataError if it does not fit."""
-    model = Aloe(settings, split.slots.shape[2], split.slots.shape[3])
-    try:
-        state = load_file(folder / MODEL)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{folder} holds no {MODEL}: {error}") from error
-    load_published(model, state)
-    return model.eval()
 
 
 class VqaLearner(Learner):
@@ -136,6 +126,9 @@ class VqaLearner(Learner):
         self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"])
         self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"])
         self.validation_split = dataset.split("validation")
+        videos = len(self.validation_split.slots)
+        fewer = settings.eval_videos if settings.eval_every < settings.epochs else None
+        self.validation_videos = min(fewer or videos, videos)
         shape = dataset.split("train").slots.shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "aloe weights"))
@@ -184,16 +177,19 @@ class VqaLearner(Learner):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
 
+    def enough(self, folder: Path) -> bool:
+        patience = self.settings.patience
+        averages = [line["average"] for line in read_metrics(folder / METRICS) if "average" in line]
+        return patience is not None and len(averages) - 1 - int(np.argmax(averages)) >= patience
+
     def validate(self, epoch: int) -> dict[str, float]:
-        settings, last = self.settings, epoch + 1 == self.settings.epochs
-        if not last and (epoch + 1) % settings.eval_every:
+        settings = self.settings
+        if epoch + 1 < settings.epochs and (epoch + 1) % settings.eval_every:
             return {}
-        questions = np.arange(self.validation.questions)
-        if settings.eval_videos is not None and not last:
-            questions = questions[self.validation.video[self.validation.first] < settings.eval_videos]
-        prediction, logit = answer(self.model, settings, self.validation, questions, self.seed, self.device)
+        questions = np.flatnonzero(self.validation.video[self.validation.first] < self.validation_videos)
+        logits = answer(self.model, settings, self.validation, questions, self.seed, self.device)
         rows = self.validation.rows_of(questions)
-        table = predictions_table(self.validation_split, prediction, logit).iloc[rows]
+        table = predictions_table(self.validation_split, logits).iloc[rows]
         metrics = metrics_of(table)
         values = {
             **metrics["per_question"],
@@ -217,7 +213,7 @@ def batch_gradients(
     starts (questions of the split,): each question's first frame.
     """
     rows = split.rows_of(questions)
-    descriptive = int((split.category[rows] == 0).sum())
+    descriptive = int((split.category[rows] == DESCRIPTIVE).sum())
     totals = torch.zeros(2, device=device)
     for piece in split.pieces(rows, starts, settings.buckets):
         losses = piece_losses(model, settings, piece, descriptive, len(rows) - descriptive, device)
@@ -246,53 +242,6 @@ def piece_losses(
     return torch.stack([ce, bce])
 
 
-def autocast(settings: AloeSettings, device: str) -> torch.autocast:
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.precision == "bf16")
-
-
-@torch.no_grad()
-def answer(
-    model: Aloe, settings: AloeSettings, batches: QuestionBatches, questions: np.ndarray, seed: int, device: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """prediction (R,) int32 and logit (R,) float32 for all rows of the split; rows of other questions hold −1 and NaN."""
-    prediction = np.full(len(batches.video), -1, np.int32)
-    logit = np.full(len(batches.video), np.nan, np.float32)
-    random = np.random.default_rng(derive(seed, "first frame in evaluation"))
-    starts = random.integers(0, settings.starts, batches.questions)
-    if settings.eval_start is not None:
-        starts[:] = settings.eval_start
-    rows = batches.rows_of(questions)
-    for piece in batches.pieces(rows, starts, math.ceil(len(rows) / EVALUATION_ROWS)):
-        with autocast(settings, device):
-            answers, choices = model(piece.input.to(device))
-        n = piece.descriptive
-        best = answers[:n].float().max(1)
-        option = choices[n:].float()
-        logit[piece.rows] = torch.cat([best.values, option]).cpu().numpy()
-        prediction[piece.rows] = torch.cat([best.indices, (option > 0).long()]).cpu().numpy()
-    return prediction, logit
-
-
-def predictions_table(split: Split, prediction: np.ndarray, logit: np.ndarray) -> pd.DataFrame:
-    """The predictions of a split's rows, beside what was asked."""
-    table = split.questions
-    truth = np.asarray(table.answer, np.int32)
-    return pd.DataFrame(
-        {
-            "scene": np.asarray(table.scene, np.int64),
-            "video": np.asarray(table.video, np.int32),
-            "question_id": np.asarray(table.question_id, np.int32),
-            "choice_id": np.asarray(table.choice_id, np.int32),
-            "category": np.array(CATEGORIES)[table.category],
-            "form": np.array(table.forms)[table.form],
-            "truth": truth,
-            "prediction": prediction,
-            "correct": prediction == truth,
-            "logit": logit,
-        }
-    )
-
-
 def rate(step: int, total: int, warmup: float) -> float:
     """The published schedule at `step` of `total`: linear from 1/100 to 1 over the warm-up share, then a cosine to 1/100."""
     low = 0.01
@@ -317,17 +266,13 @@ def make_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.opti
     ]
 
 
-def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Writes parquet whose bytes depend on the table alone (and pyarrow's version), atomically."""
-    temporary = path.with_suffix(".tmp")
-    predictions.to_parquet(temporary, engine="pyarrow", index=False, compression="zstd")
-    os.replace(temporary, path)
-
-
 def _finished(folder: Path, settings: AloeSettings) -> bool:
     """True if training is over and only the evaluation is missing."""
     path = folder / STATE
-    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["epoch"] == settings.epochs
+    if not path.exists():
+        return False
+    state = json.loads(path.read_text(encoding="utf-8"))
+    return bool(state["epoch"] == settings.epochs or state.get("stopped"))
 
 
 def _peak_memory(device: str) -> float:
@@ -337,7 +282,7 @@ def _peak_memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.write_text(json.dumps(value, indent=indent, sort_keys=True), encoding="utf-8")
     os.replace(temporary, path)

@@ -27,7 +27,7 @@ def rollout_paper(toy: bool) -> Comparison:
 
 
 def compare(ratio: Ratio, settings: PredictorSettings, toy: bool) -> Comparison:
-    videos, slots, width, frames = (2, 3, 16, 32) if toy else (64, 7, 128, 32)
+    videos, slots, width, frames = (2, 3, 16, 32) if toy else (16, 7, 128, 32)
     torch.manual_seed(0)
     given = torch.randn(videos, 128, slots, width)
     ours = Predictor(settings, width).eval()

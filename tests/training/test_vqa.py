@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,13 @@ import pytest
 import torch
 
 from ctt.data.accuracy import metrics_of
+from ctt.data.dataset import Dataset
+from ctt.data.vocab import ANSWERS
 from ctt.errors import Interrupted
 from ctt.job import Job, read_metrics
 from ctt.models.aloe_settings import AloeSettings
-from ctt.training import vqa
-from ctt.training.vqa import VqaLearner, evaluate, rate, train
+from ctt.training.answers import evaluate, write_predictions
+from ctt.training.vqa import VqaLearner, rate, train
 from tests.training.toy_questions import make
 
 SMALL = dict(
@@ -123,26 +126,153 @@ def test_files_agree_with_each_other(tmp_path, toy) -> None:
     written = json.loads((tmp_path / "a" / "metrics.json").read_text())
     recounted = metrics_of(table)
     assert {name: written[name] for name in recounted} == recounted
-    assert written["last"] == {"epoch": 2, "average": recounted["average"]}
     lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
     assert (
         lines[-1]["average"] == recounted["average"]
         and lines[-1]["explanatory"] == recounted["per_question"]["explanatory"]
     )
     best = max(lines, key=lambda line: line["average"])
-    assert written["best"]["epoch"] == best["step"] and written["best"]["descriptive"] == best["descriptive"]
+    curve = written["curve"]
+    assert curve["best"]["epoch"] == best["step"] and curve["best"]["descriptive"] == best["descriptive"]
+    assert curve["last"]["epoch"] == 2 and curve["last"]["average"] == recounted["average"]
+    assert (curve["videos"], curve["of"], curve["stopped"], curve["epochs"]) == (60, 60, False, 2)
     assert written["cost"]["steps_per_second"] > 0 and written["cost"]["peak_memory_mib"] > 10
     again = evaluate(AloeSettings(**SMALL), tmp_path / "a", dataset, rollouts, "validation", job=Job(tmp_path))
     pd.testing.assert_frame_equal(again, table)
 
 
-def test_validations_between_may_use_fewer_videos(tmp_path, toy) -> None:
-    run(tmp_path / "a", toy, epochs=4, eval_every=2, eval_videos=10)
-    run(tmp_path / "b", toy, epochs=4)
-    a, b = (read_metrics(tmp_path / name / "metrics.jsonl") for name in "ab")
-    assert ["average" in line for line in a] == [False, True, False, True]
-    assert a[1]["average"] != b[1]["average"] and a[3]["average"] == b[3]["average"]
+def test_best_and_last_epoch_are_measured_on_the_same_videos(tmp_path, toy) -> None:
+    """On fewer videos in training, and what counts on all of them afterwards."""
+    a = run(tmp_path / "a", toy, epochs=4, eval_every=2, eval_videos=10)
+    b = run(tmp_path / "b", toy, epochs=4)
+    lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
+    assert ["average" in line for line in lines] == [False, True, False, True]
+    table = pd.read_parquet(tmp_path / "a" / "predictions.parquet")
+    assert lines[3]["average"] == metrics_of(table[table["video"] < 10])["average"] != a["average"]
+    assert (
+        a["curve"]["last"]["average"] == lines[3]["average"] and a["curve"]["videos"] == 10 and a["curve"]["of"] == 60
+    )
+    assert a["average"] == b["average"]
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+
+
+def test_training_stops_when_patience_runs_out(tmp_path, toy, monkeypatch) -> None:
+    """At the epoch the curve says, with the weights of that epoch; interrupted or not, and never trained on."""
+    changes = dict(epochs=6, schedule_epochs=6, learning_rate=1e-3)
+    whole = run(tmp_path / "whole", toy, **changes)
+    averages = [line["average"] for line in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
+    falls = [i for i in range(1, 6) if averages[i] <= max(averages[:i])]
+    monkeypatch.setattr(VqaLearner, "validate", lambda self, epoch: {"average": [1.0, 3.0, 2.0, 2.5, 2.9, 9.0][epoch]})
+    stopped = run(tmp_path / "a", toy, patience=2, **changes)
+    lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
+    assert [line["average"] for line in lines] == [1.0, 3.0, 2.0, 2.5] and len(falls) <= 5
+    assert stopped["curve"]["stopped"] and stopped["curve"]["epochs"] == 4 and stopped["curve"]["planned_epochs"] == 6
+    assert stopped["curve"]["best"]["epoch"] == 2 and stopped["curve"]["last"]["epoch"] == 4
+    assert not whole["curve"]["stopped"]
+    before = bytes_of(tmp_path / "a")
+    (tmp_path / "a" / "predictions.parquet").unlink()
+    monkeypatch.setattr(VqaLearner, "gradients", None)
+    assert run(tmp_path / "a", toy, patience=2, **changes)["curve"] == stopped["curve"]
+    assert bytes_of(tmp_path / "a") == before
+
+
+def test_patience_that_cannot_run_out_says_nothing() -> None:
+    for epochs, every, patience, may in (
+        (4, 1, 2, True),
+        (4, 1, 3, False),
+        (8, 2, 2, True),
+        (8, 2, 3, False),
+        (3, 2, 1, False),
+    ):
+        assert AloeSettings(epochs=epochs, eval_every=every, patience=patience).may_stop is may
+    assert not AloeSettings().may_stop
+
+
+def test_accuracies_recounted_from_the_files_alone(tmp_path, toy) -> None:
+    """With nothing of ctt: the official question file beside the prediction file's logits."""
+    dataset, _ = toy
+    metrics = run(tmp_path / "a", toy)
+    table = pd.read_parquet(tmp_path / "a" / "predictions.parquet").to_dict("records")
+    names = "0 1 2 3 4 5 blue brown cube cyan cylinder gray green metal no purple red rubber sphere yellow yes"
+    answers = dict(enumerate(names.split(" "), 1))
+    given = {}
+    for row in table:
+        logits = list(row["logits"])
+        assert len(logits) == (22 if row["category"] == "descriptive" else 1)
+        best = max(range(len(logits)), key=lambda k: logits[k])
+        said = answers.get(best) if row["choice_id"] == -1 else "correct" if logits[0] > 0 else "wrong"
+        given[row["scene"], row["question_id"], row["choice_id"]] = said
+    asked, right, options, chosen = {}, {}, {}, {}
+    for scene in json.loads((dataset.folder / "questions_validation.json").read_text()):
+        for question in scene["questions"]:
+            kind, at = question["question_type"], (scene["scene_index"], question["question_id"])
+            parts = question.get("choices", [{"choice_id": -1, **question}])
+            fine = [given.pop((*at, part["choice_id"])) == part["answer"] for part in parts]
+            asked[kind], right[kind] = asked.get(kind, 0) + 1, right.get(kind, 0) + all(fine)
+            options[kind], chosen[kind] = options.get(kind, 0) + len(fine), chosen.get(kind, 0) + sum(fine)
+    assert not given
+    for kind in asked:
+        assert metrics["per_question"][kind] == pytest.approx(100 * right[kind] / asked[kind], abs=1e-9)
+        assert metrics["per_option"][kind] == pytest.approx(100 * chosen[kind] / options[kind], abs=1e-9)
+    assert metrics["average"] == pytest.approx(100 * sum(right.values()) / sum(asked.values()), abs=1e-9)
+    several = [kind for kind in asked if kind != "descriptive"]
+    pooled = 100 * sum(right[k] for k in several) / sum(asked[k] for k in several)
+    assert metrics["multiple_choice"] == pytest.approx(pooled, abs=1e-9)
+
+
+def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
+    """With rollout_frames=all the predicted frames reach a descriptive question's answer; with `predictive` they cannot."""
+    dataset, rollouts = toy
+    others = {split: frames[:, :, ::-1].copy() for split, frames in rollouts.items()}
+    for which, reached in (("all", True), ("predictive", False)):
+        folder = tmp_path / which
+        run(folder, toy, epochs=1, rollout_frames=which)
+        settings = AloeSettings(**(SMALL | {"epochs": 1, "rollout_frames": which}))
+        a, b = (evaluate(settings, folder, dataset, r, "validation", job=Job(tmp_path)) for r in (rollouts, others))
+        changed = (a["logit"] != b["logit"]).groupby(a["category"]).mean()
+        assert changed["predictive"] > 0.9
+        for category in ("descriptive", "explanatory"):
+            assert (changed[category] > 0.9) if reached else (changed[category] == 0)
+
+
+def test_a_test_split_gets_an_evalai_file(tmp_path, toy) -> None:
+    dataset, rollouts = toy
+    folder = tmp_path / "data"
+    shutil.copytree(dataset.folder, folder)
+    scenes = json.loads((folder / "questions_validation.json").read_text())[:3]
+    for number, scene in enumerate(scenes):
+        scene["scene_index"] = 15_000 + number
+        for question in scene["questions"]:
+            question.pop("answer", None), question.pop("program")
+            for choice in question.get("choices", []):
+                del choice["answer"], choice["program"]
+    (folder / "questions_test.json").write_text(json.dumps(scenes))
+    np.save(folder / "slots_test.npy", np.load(folder / "slots_validation.npy")[:3])
+    manifest = json.loads((folder / "dataset.json").read_text())
+    manifest["videos"]["test"], manifest["first_scene"]["test"] = 3, 15_000
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+    with_test = Dataset.open(folder), rollouts | {"test": rollouts["validation"][:3]}
+    run(tmp_path / "a", with_test, epochs=1)
+    sent = json.loads((tmp_path / "a" / "evalai.json").read_text())
+    table = pd.read_parquet(tmp_path / "a" / "predictions.parquet").set_index(["scene", "question_id", "choice_id"])
+    assert [scene["scene_index"] for scene in sent] == [15_000, 15_001, 15_002]
+    count = 0
+    for answered, asked in zip(sent, scenes, strict=True):
+        assert set(answered) == {"scene_index", "questions"}
+        for said, question in zip(answered["questions"], asked["questions"], strict=True):
+            at = (answered["scene_index"] - 5_000, question["question_id"])  # the same video among the validation ones
+            assert said["question_id"] == question["question_id"]
+            if "choices" not in question:
+                assert set(said) == {"question_id", "answer"}
+                assert said["answer"] == ANSWERS[table.loc[(*at, -1), "prediction"] - 1]
+                count += 1
+                continue
+            assert set(said) == {"question_id", "choices"} and len(said["choices"]) == len(question["choices"])
+            for choice, option in zip(said["choices"], question["choices"], strict=True):
+                verdict = ["wrong", "correct"][table.loc[(*at, option["choice_id"]), "prediction"]]
+                assert choice == {"choice_id": option["choice_id"], "answer": verdict}
+                count += 1
+    assert count == (table.reset_index()["video"] < 3).sum()
 
 
 def test_random_first_frames_in_evaluation_depend_on_the_seed_alone(tmp_path, toy) -> None:
@@ -239,5 +369,5 @@ def test_bf16_and_compile_are_close_to_fp32(tmp_path, toy) -> None:
 
 def test_predictions_are_written_whole_or_not_at_all(tmp_path) -> None:
     table = pd.DataFrame({"a": [1]})
-    vqa.write_predictions(table, tmp_path / "x.parquet")
+    write_predictions(table, tmp_path / "x.parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
