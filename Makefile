@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check learned bench faults slurm-up slurm-down slurm-test clean
+.PHONY: help demo test check learned bench study faults slurm-up slurm-down slurm-test clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -33,6 +33,9 @@ learned: $(STAMP) ## run the demo if need be, and check what it has learnt
 
 bench: $(STAMP) ## measure the speed ratios, beside the literal versions (ONLY=name: those alone) → bench.json
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+study: $(STAMP) ## what ALOE learns on synthetic scenes and what was tried to lift it (45 minutes; again: goes on)
+	$(BIN)/python -m tests.benchmarks.aloe_study
 
 faults: $(STAMP) ## the long fault-injection runs of store and jobs
 	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults

@@ -9,6 +9,7 @@ from typing import Any
 
 from ctt.job import METRICS, read_metrics
 from ctt.launch.noise import noise, reader
+from ctt.models.aloe_settings import AloeSettings
 from ctt.plan import Plan
 from ctt.report import plots
 from ctt.report.results import Point, Results, Run
@@ -48,7 +49,7 @@ def results(plan: Plan, store: Store) -> Results:
             )
         )
     published = QUOTED[plan.sweep.baseline.config.data.kind]
-    return Results(plan.sweep.name, points, runs, quoted=published, noise=noise(plan, store))
+    return Results(plan.sweep.name, points, runs, quoted=published, noise=noise(plan, store), reach=reach(plan))
 
 
 def _unreached(point: Any, screened: bool) -> tuple[str, ...]:
@@ -56,6 +57,27 @@ def _unreached(point: Any, screened: bool) -> tuple[str, ...]:
     if screened and point.config.aloe.rollout_frames == "predictive":
         return ("descriptive", "explanatory", "counterfactual")
     return ()
+
+
+def reach(plan: Plan) -> list[str]:
+    """Which categories can differ from the baseline's because of what a point's world model does, and by what way."""
+    by_way: dict[str, list[str]] = {}
+    for point in plan.sweep.points:
+        if not point.baseline:
+            by_way.setdefault(_way(point.config.aloe), []).append(point.label)
+    if len(by_way) < 2:
+        return [f"reach: {way}" for way in by_way]
+    return [f"reach of {', '.join(labels)}: {way}" for way, labels in by_way.items()]
+
+
+def _way(aloe: AloeSettings) -> str:
+    if aloe.rollout_frames == "all":
+        return "every category reads predicted frames, so a world model reaches all four directly (aloe.rollout_frames=all)"
+    only = "only predictive questions read predicted frames, so a world model reaches them directly"
+    if aloe.protocol == "shared":
+        return f"{only}, and with one ALOE for all runs nothing else (aloe.rollout_frames=predictive, aloe.protocol=shared)"
+    others = "descriptive, explanatory and counterfactual ones through ALOE's shared weights alone"
+    return f"{only}, {others} (aloe.rollout_frames=predictive)"
 
 
 def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:

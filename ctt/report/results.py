@@ -77,13 +77,17 @@ class Noise:
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep's points, its runs in any order, the names of published rows to quote, and A/A runs if there are any."""
+    """A sweep's points, its runs in any order, the names of published rows to quote, and A/A runs if there are any.
+
+    reach: sentences on which categories the swept values can reach, and by what way.
+    """
 
     sweep: str
     points: Sequence[Point]
     runs: Sequence[Run]
     quoted: Sequence[str] = ()
     noise: Sequence[Noise] = ()
+    reach: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Raises UsageError for two baselines, a run of no point, or two runs of one point and seed."""

@@ -160,6 +160,7 @@ def notes(table: Table) -> list[str]:
     lines = [f"{row.label}: {row.sentence}" for row in table.rows]
     lines += [f"{row.label}: {mark}" for row in table.rows for mark in row.marks]
     lines += [f"warning: {warning}" for warning in table.warnings]
+    lines += table.reach
     sources: dict[str, list[str]] = {}
     for quote in table.quoted:
         sources.setdefault(quote.source, []).append(quote.label)

@@ -72,6 +72,7 @@ class Table:
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    reach: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> Row | None:
@@ -113,6 +114,7 @@ def build(results: Results) -> Table:
         quoted=tuple(quoted(results.quoted)),
         noise=tuple(noise_row(noise, tallies) for noise in results.noise),
         warnings=tuple(warnings),
+        reach=tuple(results.reach),
     )
 
 

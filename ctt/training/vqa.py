@@ -26,27 +26,36 @@ from ctt.data.dataset import Dataset
 from ctt.data.submission import submission
 from ctt.data.vocab import CATEGORIES
 from ctt.job import METRICS, Job, read_metrics
-from ctt.models.aloe import Aloe
+from ctt.models.aloe import Aloe, load_published
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
 from ctt.training.question_batches import DESCRIPTIVE, Piece, QuestionBatches
-from ctt.training.trainer import STATE, Learner, derive, train_segment
+from ctt.training.trainer import MODEL, STATE, Learner, derive, load_weights, train_segment
 
 PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
 TEST_PREDICTIONS, SUBMISSION = "test_predictions.parquet", "evalai.json"
 
 
 def train(
-    settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, *, job: Job
+    settings: AloeSettings,
+    seed: int,
+    dataset: Dataset,
+    rollouts: Rollouts | None,
+    *,
+    start: Path | None = None,
+    job: Job,
 ) -> dict[str, Any]:
     """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns what metrics.json holds.
 
-    rollouts: {split: (V,32,S,D)}, or None for given frames alone. Writes into `job.folder` the training state (`trainer`),
+    rollouts: {split: (V,32,S,D)}, or None for given frames alone; start: the folder of a training whose weights this one
+    begins with (None: the seed's own). Writes into `job.folder` the training state (`trainer`),
     predictions.parquet and metrics.json; of a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
     """
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     began = time.monotonic()
     learner = VqaLearner(settings, seed, dataset, rollouts, job)
+    if start is not None:
+        load_published(learner.model, load_weights(start / MODEL))
     if not _finished(job.folder, settings):
         train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, job=job)
     seconds = time.monotonic() - began

@@ -11,12 +11,13 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.harness import ROUNDS, Measured, find, measure
+from tests.benchmarks.harness import CLOCKS, ROUNDS, Measured, find, measure
 
 BENCH = Path(__file__).resolve().parents[2] / "bench.json"
 
@@ -26,10 +27,15 @@ def main() -> int:
     parser.add_argument("only", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: where other work runs; one thread"
+    )
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that everything runs; writes nothing")
     arguments = parser.parse_args()
     if arguments.rounds < 5 and not arguments.toy:
         parser.error(f"--rounds must be at least 5, got {arguments.rounds}")
+    if arguments.clock == "cpu" and arguments.threads != 1:
+        parser.error("--clock cpu adds up the seconds of all threads: it says nothing without --threads 1")
     torch.set_num_threads(arguments.threads)
     console = Console()
     found: list[Measured] = []
@@ -44,7 +50,7 @@ def main() -> int:
             only = None
         unknown -= {name, *(only or ())}
         with console.status(f"{name}: preparing") as status:
-            for said in measure(make(arguments.toy), only, arguments.rounds):
+            for said in measure(make(arguments.toy), only, arguments.rounds, CLOCKS[arguments.clock]):
                 if isinstance(said, Measured):
                     found.append(said)
                     console.print(line(said), highlight=False)
@@ -52,9 +58,10 @@ def main() -> int:
                     status.update(f"{name}, {said}")
     if unknown:
         parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
-    console.print(table(found, arguments.threads))
+    how = {"threads": arguments.threads, "clock": arguments.clock}
+    console.print(table(found, how))
     if not arguments.toy:
-        write(found, arguments.threads)
+        write(found, how)
     return 0
 
 
@@ -62,8 +69,10 @@ def line(measured: Measured) -> str:
     return f"{measured.ratio.name:24} {measured.value:6.2f}   (target {measured.ratio.target()})"
 
 
-def table(found: list[Measured], threads: int) -> Table:
-    out = Table(title=f"Ratios: median over rounds (smallest to largest), {threads} threads")
+def table(found: list[Measured], how: dict[str, Any]) -> Table:
+    out = Table(
+        title=f"Ratios: median over rounds (smallest to largest), {how['threads']} threads, {how['clock']} clock"
+    )
     for column in ("ratio", "reached", "spread", "target", "", "slow", "fast", "seconds"):
         out.add_column(column, justify="right" if column in ("reached", "target", "seconds") else "left")
     for m in found:
@@ -76,13 +85,13 @@ def table(found: list[Measured], threads: int) -> Table:
     return out
 
 
-def write(found: list[Measured], threads: int) -> None:
+def write(found: list[Measured], how: dict[str, Any]) -> None:
     known = json.loads(BENCH.read_text(encoding="utf-8")) if BENCH.exists() else {}
     for m in found:
         known[m.ratio.name] = {
             "ratio": round(m.value, 4),
             "spread": [round(value, 4) for value in m.spread],
-            "sizes": m.sizes | {"threads": threads},
+            "sizes": m.sizes | how,
             "target": m.ratio.target(),
             "held": m.ratio.held(m.value),
             "seconds": {name: round(value, 6) for name, value in m.seconds.items()},

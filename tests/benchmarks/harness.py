@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""cpu counts this process's own seconds: the thing to use with one thread on a machine that does other work too."""
 ROUNDS = 7
 SHORTEST = 0.2
 """Seconds a measurement lasts at least; a shorter call is repeated."""
@@ -73,12 +76,14 @@ def find() -> dict[str, Benchmark]:
     """All benchmarks by name, from every module of this folder."""
     package = importlib.import_module("tests.benchmarks")
     for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith(("test_", "__")):
+        if not module.name.startswith(("test_", "__", "aloe_study")):
             importlib.import_module(f"tests.benchmarks.{module.name}")
     return BENCHMARKS
 
 
-def measure(comparison: Comparison, only: set[str] | None = None, rounds: int = ROUNDS) -> Iterator[str | Measured]:
+def measure(
+    comparison: Comparison, only: set[str] | None = None, rounds: int = ROUNDS, clock: Clock = time.perf_counter
+) -> Iterator[str | Measured]:
     """Calls every way once to warm up, then all of them in turn `rounds` times. Yields what it does, then the ratios.
 
     A ratio is taken within each round, so that what slows the machine for a while slows both sides of it.
@@ -89,20 +94,20 @@ def measure(comparison: Comparison, only: set[str] | None = None, rounds: int = 
     for name, call in ways.items():
         yield f"warming up: {name}"
         call()
-        repeats[name] = max(1, math.ceil(SHORTEST / max(_seconds(call, 1), 1e-6)))
+        repeats[name] = max(1, math.ceil(SHORTEST / max(_seconds(call, 1, clock), 1e-6)))
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name, call in ways.items():
             yield f"round {number + 1} of {rounds}: {name}"
-            taken[name].append(_seconds(call, repeats[name]))
+            taken[name].append(_seconds(call, repeats[name], clock))
     for ratio in ratios:
         each = [slow / fast for slow, fast in zip(taken[ratio.slow], taken[ratio.fast], strict=True)]
         seconds = {name: statistics.median(taken[name]) for name in (ratio.slow, ratio.fast)}
         yield Measured(ratio, statistics.median(each), (min(each), max(each)), seconds, comparison.sizes)
 
 
-def _seconds(call: Callable[[], object], repeats: int) -> float:
-    began = time.perf_counter()
+def _seconds(call: Callable[[], object], repeats: int, clock: Clock) -> float:
+    began = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - began) / repeats
+    return (clock() - began) / repeats
