@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ctt import __version__
 from ctt.cli.data import data
 from ctt.cli.hydra_app import hydra
-from ctt.cli.reading import gc, show, status, sync, ui
+from ctt.cli.reading import gc, logs, show, status, sync, ui
 from ctt.cli.report import report
 from ctt.cli.sweeps import cancel, plan, promote, run, sweep
 from ctt.cli.words import OVERRIDES, report_errors
@@ -22,6 +22,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "plan": plan,
     "run": run,
     "status": status,
+    "logs": logs,
     "cancel": cancel,
     "report": report,
     "show": show,

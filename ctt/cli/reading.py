@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctt.cli.words import open_store, parse, split, verb_parser
+from ctt.cli.words import open_store, parse, split, verb_parser, with_run
 
 
 def status(words: Sequence[str]) -> int:
@@ -26,14 +26,26 @@ def show(words: Sequence[str]) -> int:
     NAME is a key, its first letters, or a run like "demo/baseline seed=0".
     """
     parser = verb_parser("show", show, named="a key or a run")
-    if len(words) and "=" in words[0] and not words[0].startswith("store="):
-        words = [words[0].replace("=", "\0"), *words[1:]]
+    words = with_run(words)
     parsed = parse(parser, words)
     from rich.console import Console
 
     from ctt.launch.keep import show as show_artifact
 
     return show_artifact(open_store(parsed.overrides), parsed.name.replace("\0", "="), Console())
+
+
+def logs(words: Sequence[str]) -> int:
+    """print the log of a run's job; -f goes on until the job ends
+
+    NAME is a run like "demo/baseline seed=0", a trunk like "demo/trunk 10 epochs seed=0", or the first letters of a key.
+    """
+    parser = verb_parser("logs", logs, named="a run, a trunk or a key")
+    parser.add_argument("-f", "--follow", action="store_true", help="until the job ends, through its retries")
+    parsed = parse(parser, with_run(words))
+    from ctt.launch.logs import print_log
+
+    return print_log(open_store(parsed.overrides), parsed.name.replace("\0", "="), follow=parsed.follow)
 
 
 def gc(words: Sequence[str]) -> int:

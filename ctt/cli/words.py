@@ -74,6 +74,14 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     return parsed
 
 
+def with_run(words: Sequence[str]) -> list[str]:
+    """The words with a run's name (demo/baseline seed=0, quoted or not) as one word that holds no "="; undo it by
+    replace("\\0", "=")."""
+    name = [w for w in words if not w.startswith(("-", "store=", "tracking."))]
+    rest = [w for w in words if w not in name]
+    return [" ".join(name).replace("=", "\0"), *rest] if name else rest
+
+
 def checked(overrides: Sequence[str]) -> list[str]:
     """Overrides whose keys exist; a typo stops here, before Hydra starts."""
     from ctt.config import check_key

@@ -1,0 +1,100 @@
+"""`ctt logs RUN [-f]`: what the job of a run, of a trunk or of a key has printed, and prints."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from ctt.errors import UsageError
+from ctt.launch import events, frozen, record
+from ctt.launch.frozen import Frozen
+from ctt.store import Store
+
+LOOK_EVERY = 0.5  # seconds
+
+
+def print_log(store: Store, what: str, *, follow: bool, out: TextIO | None = None) -> int:
+    """Prints the log of the job meant by `what`; with `follow` goes on until the job has ended. Exit code 1 if it failed."""
+    out = out or sys.stdout
+    sweep, job = find(store, what)
+    last = events.last(job.path.parent).get(job.number, {})
+    print(f"ctt: {_heading(sweep, job, last)}", file=sys.stderr)
+    if not follow and not job.log.exists():
+        raise UsageError(f"{sweep}/{job.label} has printed nothing: {_standing(store, job, last)}")
+    for text in _read(store, job, follow):
+        out.write(text)
+        out.flush()
+    last = events.last(job.path.parent).get(job.number, {})
+    return int(last.get("event") == "ended" and last.get("class") is not None)
+
+
+def find(store: Store, what: str) -> tuple[str, Frozen]:
+    """The sweep and the newest job meant by `what`: "demo/baseline seed=0", a trunk's label, or the start of a key.
+
+    A key belongs to the job it is the target of, else to the one that builds it on its way. Raises UsageError.
+    """
+    found: dict[str, tuple[str, Frozen]] = {}  # by what it is called; a later record has not every job of the earlier
+    wanted: dict[str, tuple[str, Frozen]] = {}
+    on_the_way: dict[str, tuple[str, Frozen]] = {}
+    for sweep in record.names(store):
+        for folder in sorted(store.sweeps_folder(sweep).glob("[0-9]*")):
+            jobs = frozen.read(folder / "jobs")
+            for job in jobs:
+                found[f"{sweep}/{job.label}"] = (sweep, job)
+            wanted |= {key: (sweep, job) for job in jobs for key in job.wanted}
+            on_the_way |= {key: (sweep, job) for job in reversed(jobs) for key in job.stages}
+    if len(what) >= 4 and not set(what) - set("0123456789abcdef"):
+        named = {key: job for key, job in (on_the_way | wanted).items() if key.startswith(what)}
+        listed = "; ctt show finds artifacts that no job has made"
+    else:
+        named = {name: job for name, job in found.items() if what in (name, name.partition("/")[2])}
+        near = [name for name in found if what in name] or list(found)
+        listed = f"; jobs are called like: {', '.join(sorted(named or near)[:8]) or 'none yet'}"
+    if len(named) != 1:
+        raise UsageError(f"{what!r} names {len(named) or 'no'} jobs of the store {store.root}{listed}")
+    return next(iter(named.values()))
+
+
+def _read(store: Store, job: Frozen, follow: bool) -> Iterator[str]:
+    """The log's text; while following also that of later attempts, whose log may be another file under the same name."""
+    place, identity, decode = 0, None, codecs.getincrementaldecoder("utf-8")("replace")
+    while True:
+        ended = not follow or _ended(store, job)  # asked first: what is written before the end is read after it
+        with contextlib.suppress(FileNotFoundError), open(job.log, "rb") as file:
+            stat = os.fstat(file.fileno())
+            if (stat.st_dev, stat.st_ino) != identity or stat.st_size < place:
+                place, identity = 0, (stat.st_dev, stat.st_ino)
+            file.seek(place)
+            data = file.read()
+            place += len(data)
+            yield decode.decode(data)
+        if ended:
+            return
+        time.sleep(LOOK_EVERY)
+
+
+def _ended(store: Store, job: Frozen) -> bool:
+    last = events.last(job.path.parent).get(job.number)
+    if last is None:  # launchers that write no events: the job is done when what it is for is there
+        return all(store.has(key) for key in job.wanted)
+    return last["event"] == "ended"
+
+
+def _heading(sweep: str, job: Frozen, last: dict[str, Any]) -> str:
+    where = [f"job {last['job_id']}"] if last.get("job_id") else []
+    where += [f"on {last['host']}"] if last.get("host") else []
+    return f"{sweep}/{job.label}: {' '.join([*where, str(job.log)])}"
+
+
+def _standing(store: Store, job: Frozen, last: dict[str, Any]) -> str:
+    if last.get("event") == "ended":
+        return f"it ended: {last.get('class') or 'done'} {last.get('message', '')}".rstrip()
+    missing = [key[:12] for key in job.needs if not store.has(key)]
+    if missing:
+        return f"it waits for {', '.join(sorted(missing))} (ctt logs takes these, too)"
+    return "it has not started; -f waits for it" if last else "jobs in the sweep's own process have no log of their own"
