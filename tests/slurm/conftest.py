@@ -39,6 +39,7 @@ def cluster(devcluster: ModuleType) -> Iterator[object]:
     before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH")}
     with tempfile.TemporaryDirectory(prefix="ctt-slurm-") as folder:  # short: unix sockets have short paths
         one = devcluster.Cluster(folder, devcluster.Size(grace=5))
+        one.end_with_me()
         try:
             one.up()
             os.environ.update({"SLURM_CONF": str(one.conf), "PATH": devcluster.SEARCH})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,3 +131,43 @@ def test_a_number_that_another_process_has_since_got_is_not_killed(devcluster: M
     one = devcluster.Cluster(tmp_path)
     assert one.running() == {}
     one.down()
+
+
+def test_an_interrupted_test_run_leaves_no_process_and_no_folder(devcluster: ModuleType, tmp_path: Path) -> None:
+    """pytest is killed, so that no fixture comes to its end, while a job runs on the cluster of its fixture."""
+    root = Path(__file__).resolve().parents[2]
+    (tmp_path / "test_sleeps.py").write_text(
+        "import time\n"
+        "from tests.slurm.conftest import cluster, devcluster  # noqa\n"
+        "def test_sleeps(cluster):\n"
+        "    cluster.run('sbatch', '-o', '/dev/null', '--wrap', f'touch {cluster.folder}/began; exec sleep 300')\n"
+        "    while not (cluster.folder / 'began').exists(): time.sleep(0.1)\n"
+        f"    open({str(tmp_path / 'folder')!r}, 'x').write(str(cluster.folder) + '\\n')\n"
+        "    time.sleep(300)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    variables = {k: v for k, v in os.environ.items() if k != "SLURM_CONF"} | {"PYTHONPATH": str(root)}
+    run = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = tmp_path / "folder"
+    try:
+        until(lambda: said.exists() and said.read_text().endswith("\n") or run.poll() is not None, 120)
+        one = devcluster.Cluster(said.read_text().strip())
+        assert one.run("squeue", "-h", "-o", "%T") == "RUNNING" and len(one.steps()) == 1
+        members = [*one.leftovers(), *(p for s in one.steps() for p in devcluster.processes.descendants(s))]
+        assert len(members) >= 7
+    finally:
+        run.kill()
+        run.wait()
+    until(lambda: not one.folder.exists(), 60)
+    assert one.leftovers() == []
+    assert not any(devcluster.processes.began(int(str(member).split()[0])) for member in members)

@@ -1,0 +1,66 @@
+"""The command line of cluster.py."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster import Cluster, ClusterError
+from slurm_files import Size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="cluster.py", description="A private SLURM cluster in one folder.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, text in {
+        "up": "start it, or what is missing of it",
+        "down": "cancel its jobs and end its daemons",
+        "crash": "kill a node with all that runs on it",
+        "start": "bring a node back",
+        "status": "say what runs",
+        "watch": "end it and remove its folder when standard input closes without a word",
+    }.items():
+        command = verbs.add_parser(verb, help=text)
+        command.add_argument("folder", type=Path)
+        if verb in ("crash", "start"):
+            command.add_argument("node")
+        if verb == "down":
+            command.add_argument("--wipe", action="store_true", help="remove the folder, too")
+        if verb == "up":
+            command.add_argument("--nodes", type=int, default=Size.nodes)
+            command.add_argument("--cpus", type=int, default=Size.cpus)
+            command.add_argument("--memory-mb", type=int, default=Size.memory_mb)
+            command.add_argument("--gpus", type=int, default=Size.gpus)
+            command.add_argument("--grace", type=int, default=Size.grace, help="seconds a preempted job has")
+            command.add_argument(
+                "--no-accounting", dest="accounting", action="store_false", help="no MariaDB, no sacct"
+            )
+    given = vars(parser.parse_args(arguments))
+    verb, folder = given.pop("verb"), given.pop("folder")
+    try:
+        if verb == "up":
+            cluster = Cluster(folder, Size(**given))
+            cluster.up()
+            print(cluster.run("sinfo", "-N", "-p", "debug", "-o", "%N %t %c CPUs %m MB %G"))
+            print(f"export SLURM_CONF={cluster.conf}")
+        elif verb == "status":
+            cluster = Cluster(folder)
+            for name, pid in cluster.running().items():
+                print(f"{name} {pid}")
+            return 0 if cluster.running() else 1
+        elif verb == "watch":
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            if not sys.stdin.read():  # whoever ends it in good order says so
+                Cluster(folder).down(wipe=True)
+        elif verb == "down":
+            Cluster(folder).down(wipe=given["wipe"])
+        else:
+            getattr(Cluster(folder), verb)(given["node"])
+    except ClusterError as error:
+        print(f"devcluster: {error}", file=sys.stderr)
+        return 1
+    return 0
