@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from ctt.config import Config
 from ctt.job import stopping
-from ctt.launch import events, frozen
+from ctt.launch import events, frozen, record
 from ctt.launch.frozen import Frozen
 from ctt.launch.local import Local
-from ctt.launch.snapshot import environment, snapshot
+from ctt.launch.snapshot import CODE, environment
 from ctt.plan import Plan
 from ctt.store import Store
 
@@ -48,15 +48,17 @@ MakeQueue = Callable[[Config, Plan, Store, Sequence[Frozen]], Queue]
 
 def local(config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> Queue:
     """Jobs as processes of this host."""
+    environ = code(jobs[0].path.parent, store)
     threads = max(stage.execution()["threads"] for stage in plan.stages.values())
-    return Local(jobs, store, config.launch, device=config.device, threads=threads, environment=code(store))
+    return Local(jobs, store, config.launch, device=config.device, threads=threads, environment=environ)
 
 
 def slurm(config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> Queue:
     """Jobs in SLURM's queue."""
     from ctt.launch.slurm import Slurm
 
-    return Slurm(jobs, store, config.launch, slurm_name(jobs[0].path.parent, store), code(store))
+    folder = jobs[0].path.parent
+    return Slurm(jobs, store, config.launch, slurm_name(folder, store), code(folder, store))
 
 
 def slurm_name(jobs: Path, store: Store) -> str:
@@ -65,9 +67,10 @@ def slurm_name(jobs: Path, store: Store) -> str:
     return f"ctt-{jobs.parent.parent.name}-{jobs.parent.name}-{digest}"
 
 
-def code(store: Store) -> Mapping[str, str]:
-    """The variables that make jobs run the code of their submission."""
-    return environment(snapshot(store))
+def code(jobs: Path, store: Store) -> Mapping[str, str]:
+    """The variables that make the jobs of a record run the code of their submission."""
+    name = record.code_of(jobs.parent)
+    return environment(store.root / CODE / name) if name else {}
 
 
 class Waves:

@@ -21,6 +21,7 @@ from ctt.launch.frozen import freeze
 from ctt.launch.queues import MakeQueue, Queue, interrupted, launcher_of
 from ctt.launch.session import start_again
 from ctt.launch.site import with_site
+from ctt.launch.snapshot import snapshot
 from ctt.plan import Plan, compile_plan, parts
 from ctt.stages.base import Stage
 from ctt.store import Store
@@ -39,7 +40,6 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     check_inputs(plan, store)
     if config.launch.detach and config.launch.kind != "slurm":
         return detach(store, sweep.name, console)
-    folder = record.write(plan, store)
     cached = [key for key in plan.stages if store.has(key)]
     summary = plan.summary(cached)
     pending = [job for job in plan.jobs if not job.finished(store.has)]
@@ -47,6 +47,7 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     missing_runs = [j for j in pending if j.target.key in finals and not store.has(j.target.key)]
     needed = {n for j in missing_runs for n in j.needs}
     pending = [j for j in pending if j.target.key in finals or j.target.key in needed]
+    folder = record.write(plan, store, snapshot(store) if pending and config.launch.kind != "inproc" else None)
     console.print(
         f"[bold]{sweep.name}[/]: {summary['unique_points']} points × {len(sweep.seeds)} seeds = {summary['unique_runs']} runs, "
         f"{len(plan.stages)} stages ({len(cached)} cached), {summary['world_model_epochs']} world-model epochs "

@@ -106,7 +106,7 @@ def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp
     """All at once; every job counts to its end, from a checkpoint where it could write one, and publishes once."""
     sweep = Sweep(tmp_path, cluster, partition="low", timeout_min=1.0, signal_delay_s=45)
     for number in range(4):
-        sweep.add(number, steps=250 if number == 3 else 120)
+        sweep.add(number, steps=200 if number == 3 else 100)
     sweep.start()
     until(lambda: all(sweep.runs(number) for number in range(4)))
     cluster.run("scancel", sweep.task(0))
@@ -119,7 +119,7 @@ def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp
     )
     until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED")
     sweep.finish()
-    assert sweep.counted() == {0: 120, 1: 120, 2: 120, 3: 250}, sweep.story()
+    assert sweep.counted() == {0: 100, 1: 100, 2: 100, 3: 200}, sweep.story()
     assert sweep.classes() == dict.fromkeys(range(4)), sweep.story()
     continued = [n for n in range(4) if "from step 0" not in sweep.job(n).log.read_text().splitlines()[-1]]
     assert continued, "checkpoints were used"
