@@ -147,8 +147,11 @@ class Follower:
             live = Live(self.table(), console=self.console, refresh_per_second=1, transient=True)
 
             def show() -> None:
-                while not stop.wait(1.0):
+                pause = 1.0
+                while not stop.wait(pause):
+                    began = time.monotonic()
                     live.update(self.table())
+                    pause = max(1.0, 20 * (time.monotonic() - began))  # a twentieth of a core, however long the sweep
 
             manager: Any = live
         else:

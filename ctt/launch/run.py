@@ -57,7 +57,7 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     for merged in sweep.merged:
         console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
     began = time.time()
-    with syncing(config, plan, store) as publish:
+    with syncing(config, plan, store, folder) as publish:
         if pending:
             jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
             queue = make_queue(config, plan, store, jobs)
@@ -159,13 +159,25 @@ def first_failure(store: Store, stages: Sequence[Stage]) -> str:
 
 
 @contextlib.contextmanager
-def syncing(config: Config, plan: Plan, store: Store) -> Iterator[Callable[[Sequence[Path]], None]]:
-    """Mirrors the sweep to MLflow from a thread while the body runs, and once more at its end; never holds it up.
+def syncing(config: Config, plan: Plan, store: Store, folder: Path) -> Iterator[Callable[[Sequence[Path]], None]]:
+    """Mirrors the sweep to MLflow while the body runs, and once more at its end; never holds it up.
 
+    From a thread, or from a process of its own where this one follows a cluster's jobs from a login node.
     Yields what makes files (the table, the pictures) artifacts of the sweep's own run there.
     """
     if config.tracking.kind == "off":
         yield lambda files: None
+        return
+    published: list[Path] = []
+    if config.launch.kind == "slurm":
+        from ctt.launch.mirror import mirroring
+
+        with mirroring(folder, config.tracking):
+            yield published.extend
+        if published:
+            from ctt.launch.track import store_syncer
+
+            store_syncer(config.tracking, store, plan).finish(published, plan.sweep.name)
         return
     from ctt.launch.track import store_syncer
 
@@ -173,7 +185,6 @@ def syncing(config: Config, plan: Plan, store: Store) -> Iterator[Callable[[Sequ
     stop = threading.Event()
     thread = threading.Thread(target=syncer.follow, args=(stop,), name="ctt-sync", daemon=True)
     thread.start()
-    published: list[Path] = []
     try:
         yield published.extend
     finally:

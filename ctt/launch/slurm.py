@@ -27,7 +27,6 @@ from ctt.launch import accounting, events
 from ctt.launch.failures import Ending, Failure, classify, log_tail
 from ctt.launch.frozen import Frozen
 from ctt.launch.retries import FINAL, Attempt, again, reached
-from ctt.launch.site import site_file
 from ctt.launch.task import compressed
 from ctt.resources import LaunchSettings, Resources
 from ctt.store import Store
@@ -45,6 +44,8 @@ class Arrays(SlurmExecutor):
         try:
             return str(self._submit_command(command).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
+            from ctt.launch.site import site_file
+
             raise UsageError(
                 f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}"
             ) from error
