@@ -22,6 +22,7 @@ from ctt.data.imported import Imported
 from ctt.data.settings import DataSettings, FetchSettings
 from ctt.errors import DataError
 from ctt.launch import keep
+from ctt.launch.bars import Bars
 from ctt.launch.follow import duration
 from ctt.stages.base import build
 from ctt.stages.data import Data
@@ -215,9 +216,13 @@ def _artifact(config: Config, key: str | None, store: Store, console: Console) -
         return found
     stage = Data(resolved(config.data))
     stage.check()
-    if not store.has(stage.key):
-        console.print(f"making data {stage.key[:12]} ({config.data.kind}) …", highlight=False)
-    return build(stage, store)
+    if store.has(stage.key):
+        return build(stage, store)
+    from ctt.job import stop_on_signals
+
+    stop_on_signals()
+    with Bars(store, console) as bars:
+        return build(stage, store, on_event=bars.event)
 
 
 def _table(split: str, found: dict[str, Any]) -> Table:
