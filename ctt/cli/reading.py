@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+<<<<<<< HEAD
 from ctt.cli.words import open_store, parse, split, verb_parser, with_run
+=======
+from ctt.cli.words import open_store, parse, tracking_of, verb_parser
+>>>>>>> 3722169 (Sixteen stores sync to MLflow behind PostgreSQL at once; a run's page holds its table, an experiment's its accuracies)
 
 
 def status(words: Sequence[str]) -> int:
@@ -71,17 +75,18 @@ def ui(words: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=5000, help="port (default 5000; 0: a free one)")
     parsed = parse(parser, words)
     from ctt.launch.track import store_syncer
-    from ctt.tracking import TrackingSettings, serve
+    from ctt.tracking import serve
 
-    store = open_store(parsed.overrides)
-    serve(store.root, parsed.host, parsed.port, syncer=store_syncer(TrackingSettings(), store))
+    tracking, others = tracking_of(parsed.overrides)
+    store = open_store(others)
+    serve(store.root, parsed.host, parsed.port, syncer=store_syncer(tracking, store))
     return 0
 
 
 def sync(words: Sequence[str]) -> int:
     """bring MLflow up to date with the store; --follow keeps on
 
-    tracking.uri=http://HOST:PORT mirrors to a server instead of the store's SQLite file.
+    tracking=server (or tracking.uri=http://HOST:PORT) mirrors to a server instead of the store's SQLite file.
     """
     parser = verb_parser("sync", sync, named=None)
     parser.add_argument("--follow", action="store_true", help="until Ctrl-C")
@@ -90,14 +95,13 @@ def sync(words: Sequence[str]) -> int:
     import threading
 
     from ctt.launch.track import store_syncer
-    from ctt.tracking import TrackingSettings
 
-    settings = split(parsed.overrides, "store", "tracking.uri")
-    uri = settings.get("tracking.uri")
-    tracking = TrackingSettings(kind="server" if uri else "sqlite", uri=uri)
-    syncer = store_syncer(tracking, open_store(parsed.overrides, "tracking.uri"), rebuild=parsed.rebuild)
+    tracking, others = tracking_of(parsed.overrides)
+    syncer = store_syncer(tracking, open_store(others), rebuild=parsed.rebuild)
     if parsed.follow:
         syncer.follow(threading.Event())
-    else:
-        print(f"{syncer.sync_once(patient=False)} points sent to {tracking.kind}")
-    return 0
+        return 0
+    sent = syncer.sync_once(patient=False)
+    if not syncer.down:
+        print(f"{sent} points sent to {tracking.kind}")
+    return int(syncer.down)

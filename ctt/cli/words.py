@@ -108,6 +108,19 @@ def split(overrides: Sequence[str], *allowed: str) -> dict[str, str]:
     return out
 
 
+def tracking_of(overrides: Sequence[str]) -> tuple[Any, list[str]]:
+    """The tracking settings that `tracking=…` and `tracking.KEY=…` mean, and the other overrides.
+
+    An address alone means a server: tracking.uri=http://HOST:PORT.
+    """
+    from ctt.config import compose
+
+    ours = [word for word in overrides if word.split("=")[0].split(".")[0] == "tracking"]
+    if any(w.startswith("tracking.uri=") for w in ours) and not any(w.startswith("tracking=") for w in ours):
+        ours.insert(0, "tracking=server")
+    return compose(checked(ours)).tracking, [word for word in overrides if word not in ours]
+
+
 def open_store(overrides: Sequence[str], *also: str) -> Any:
     from ctt.config import Config
     from ctt.store import Store

@@ -14,11 +14,10 @@ from ctt.errors import StoreError, UsageError
 from ctt.launch import record
 from ctt.launch.show import lineage
 from ctt.plan import Plan, parts
+from ctt.settings import digest
 from ctt.stages.origin import git_commit
 from ctt.store import Store
 from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
-
-TRACKING_LEASE = "tracking"
 
 
 def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
@@ -51,6 +50,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                     for s in parts(target, sides)
                 ),
                 baseline=run.point.baseline,
+                experiment=run.config.tracking.experiment_name(plan.sweep.name),
             )
         )
     return runs
@@ -73,11 +73,17 @@ def flat_params(config: Config) -> dict[str, Any]:
 
 
 class AllRuns:
-    """The runs of the newest record of every sweep in the store; a record is compiled once, when it appears."""
+    """The runs of the newest record of every sweep in the store; a record is compiled once, when it appears.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    only: the settings of a sweep's own syncer, which mirrors what other sweeps send to the same address too: one
+    process at a time talks to a server for a store, and the others' curves have to be live meanwhile.
+    """
+
+    def __init__(self, store: Store, plan: Plan | None = None, only: TrackingSettings | None = None) -> None:
+        self.store, self.only = store, only
         self._known: dict[Path, list[TrackedRun]] = {}
+        if plan is not None:
+            self._known[record.newest(store, plan.sweep.name)] = tracked_runs(plan, store)
 
     def __call__(self) -> list[TrackedRun]:
         runs = []
@@ -85,12 +91,24 @@ class AllRuns:
             with contextlib.suppress(StoreError, UsageError):
                 folder = record.newest(self.store, name)
                 if folder not in self._known:
-                    self._known[folder] = tracked_runs(record.load(folder), self.store)
+                    self._known[folder] = self._tracked(folder)
                 runs += self._known[folder]
         return runs
 
+    def _tracked(self, folder: Path) -> list[TrackedRun]:
+        plan = record.load(folder)
+        theirs = plan.sweep.baseline.config.tracking
+        root = self.store.root
+        if self.only and (theirs.kind == "off" or theirs.address(root) != self.only.address(root)):
+            return []
+        return tracked_runs(plan, self.store)
+
 
 def store_syncer(tracking: TrackingSettings, store: Store, plan: Plan | None = None, rebuild: bool = False) -> Syncer:
-    """A syncer, under the store's tracking lease, of one plan or of everything in the store."""
-    runs = tracked_runs(plan, store) if plan is not None else AllRuns(store)
-    return Syncer(tracking, store.root, runs, lease=lambda: store.lease(TRACKING_LEASE, wait=False), rebuild=rebuild)
+    """A syncer of everything in the store, or, for a sweep that runs (`plan`), of what goes to the same address.
+
+    One process at a time syncs a store with an address: a lease of that name says which.
+    """
+    runs = AllRuns(store) if plan is None else AllRuns(store, plan, tracking)
+    lease = f"tracking-{digest(tracking.address(store.root))[:16]}"
+    return Syncer(tracking, store.root, runs, lease=lambda: store.lease(lease, wait=False), rebuild=rebuild)

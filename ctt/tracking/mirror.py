@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ctt.settings import digest
 from ctt.tracking.cursor import Cursor, CursorFolder, write_json
 from ctt.tracking.runs import TrackedRun
 from ctt.tracking.settings import TrackingSettings
-from ctt.tracking.summary import end_time, run_status, start_time
+from ctt.tracking.summary import end_time, note, run_status, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.view import Known, Point, Refused, Unreachable, View, safe_name
 
@@ -38,6 +39,10 @@ class Mirror:
         self._known: dict[str, dict[str, Known]] = {}
         self._experiments: dict[str, str] = {}
         self._refused: dict[str, float] = {}
+
+    def experiments(self) -> dict[str, str]:
+        """The experiments met since the last `forget`: name → id."""
+        return dict(self._experiments)
 
     def forget(self) -> None:
         """Drops what is remembered in memory: another syncer, or nobody, may have changed it since."""
@@ -59,7 +64,7 @@ class Mirror:
                 log.warning("tracking: %s refuses run %s: %s", self.view.address, run.name, refusal)
             self._refused[run.identity] = time.monotonic() + REFUSED_SECONDS
             self._cursors.pop(run.identity, None)
-            self._known.pop(run.sweep, None)
+            self._known.pop(self._place(run), None)
             return None
         except Unreachable:
             self._cursors.pop(run.identity, None)  # what arrived is unknown; the file says so
@@ -78,12 +83,13 @@ class Mirror:
             news = [point for point in news if point.step not in there.get(safe_name(point.name), ())]
         fresh = not cursor.run_id
         if fresh:
-            cursor.run_id = self.view.create(self._experiment(run.sweep), run.name, start, run.all_tags())
-            self._known[run.sweep][run.identity] = Known(cursor.run_id, False, frozenset())
+            cursor.run_id, ours = self._create(run, start)
+            there = {} if ours else self.view.steps(cursor.run_id)
+            news = [point for point in news if point.step not in there.get(safe_name(point.name), ())]
         cursor.unsure = True
         self._folder.save(run, cursor)
         if not cursor.described:
-            has = self._known[run.sweep][run.identity].params
+            has = self._known[self._place(run)][run.identity].params
             params = {name: value for name, value in run.params.items() if safe_name(name) not in has}
             self.view.describe(cursor.run_id, params, {} if fresh else run.all_tags())
             self.view.document(cursor.run_id, run.params, "config.json")
@@ -94,6 +100,7 @@ class Mirror:
                 self.view.dataset(cursor.run_id, str(name), tail.stage.key, tail.stage.finished.as_uri())
                 cursor.datasets.append(tail.stage.key)
         self.view.send(cursor.run_id, news)
+        self._describe(run, cursor, note(run, finals))
         if status != cursor.status:
             self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails))
         cursor.sent, cursor.status, cursor.unsure = reached, status, False
@@ -106,28 +113,57 @@ class Mirror:
         cursor = self._cursors.get(run.identity)
         if cursor is None:
             cursor = self._folder.load(run)
-            known = self._runs_there(run.sweep).get(run.identity)
+            known = self._runs_there(self._place(run)).get(run.identity)
+            for twin in known.twins if known is not None else ():
+                self.view.bin(twin)
             if known is None or self._rebuild or cursor.run_id != known.run_id:
                 cursor = Cursor(run_id=known.run_id if known else "")
             cursor.deleted = known is not None and known.deleted  # put in the bin in the UI: left alone there
             self._cursors[run.identity] = cursor
         return cursor
 
-    def _runs_there(self, sweep: str) -> dict[str, Known]:
-        if sweep not in self._known:
-            self._known[sweep] = self.view.known(self._experiment(sweep), "ctt.run")
-        return self._known[sweep]
+    def _create(self, run: TrackedRun, start: int) -> tuple[str, bool]:
+        """Makes the run; its id, and whether it is the one made here.
 
-    def _experiment(self, sweep: str) -> str:
-        name = self._settings.experiment_name(sweep)
-        if name not in self._experiments:
-            self._experiments[name] = self.view.experiment(name)
-        return self._experiments[name]
+        Where another store has made it at the same moment, both keep the older one.
+        """
+        place = self._place(run)
+        made = self.view.create(self._experiment(place), run.name, start, run.all_tags())
+        known = self.view.known(self._experiment(place), "ctt.run", run.identity).get(run.identity, Known(made))
+        if made in known.twins:
+            self.view.bin(made)
+        self._known[place][run.identity] = known
+        return known.run_id, known.run_id == made
+
+    def _describe(self, run: TrackedRun, cursor: Cursor, text: str) -> None:
+        """Brings the run's description up to date, unless a person has written another one."""
+        known = self._known[self._place(run)][run.identity]
+        ours = digest(known.note) == cursor.note if cursor.note else known.note.partition("\n")[0] in text
+        if not text or text == known.note or (known.note and not ours):
+            return
+        self.view.note(cursor.run_id, text)
+        self._known[self._place(run)][run.identity] = replace(known, note=text)
+        cursor.note = digest(text)
+
+    def _place(self, run: TrackedRun) -> str:
+        """The name of the experiment that shows the run."""
+        return run.experiment or self._settings.experiment_name(run.sweep)
+
+    def _runs_there(self, place: str) -> dict[str, Known]:
+        if place not in self._known:
+            self._known[place] = self.view.known(self._experiment(place), "ctt.run")
+        return self._known[place]
+
+    def _experiment(self, place: str) -> str:
+        if place not in self._experiments:
+            self._experiments[place] = self.view.experiment(place)
+        return self._experiments[place]
 
     def register(self, sweep: str, files: Sequence[Path]) -> Path:
         """Notes that `files` are the sweep's artifacts; returns the note, which `send_files` keeps up to date."""
         path = self._folder.path(f"files-{digest(sweep)[:16]}")
-        record = read_json(path) or {"sweep": sweep, "run_id": "", "files": {}}
+        place = self._settings.experiment_name(sweep)
+        record = read_json(path) or {"sweep": sweep, "experiment": place, "run_id": "", "files": {}}
         for file in files:
             record["files"].setdefault(str(Path(file).resolve()), "")
         write_json(path, record)
@@ -139,7 +175,7 @@ class Mirror:
             record = read_json(path)
             if record is None:
                 continue
-            run_id = self._sweep_run(record["sweep"])
+            run_id = self._sweep_run(record["sweep"], record["experiment"])
             if run_id != record["run_id"]:
                 record = {**record, "run_id": run_id, "files": dict.fromkeys(record["files"], "")}
             stamps = {name: stamp(Path(name)) for name in record["files"]}
@@ -149,15 +185,15 @@ class Mirror:
             if due:
                 write_json(path, {**record, "files": {**record["files"], **due}})
 
-    def _sweep_run(self, sweep: str) -> str:
+    def _sweep_run(self, sweep: str, place: str) -> str:
         identity = digest(["sweep", sweep])
-        known = self._runs_there(sweep).get(identity)
+        known = self._runs_there(place).get(identity)
         if known is None:
             tags = {"ctt.kind": "sweep", "ctt.run": identity, "ctt.sweep": sweep, "mlflow.source.name": "ctt"}
             now = round(time.time() * 1000)
-            run_id = self.view.create(self._experiment(sweep), f"{sweep}: table", now, tags)
+            run_id = self.view.create(self._experiment(place), f"{sweep}: table", now, tags)
             self.view.status(run_id, "FINISHED", now)
-            known = self._known[sweep][identity] = Known(run_id, False, frozenset())
+            known = self._known[place][identity] = Known(run_id)
         return known.run_id
 
 

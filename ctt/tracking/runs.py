@@ -36,6 +36,7 @@ class TrackedRun:
     stages lists what the run is made of in the order of training: the states of its trunk come first, and their
     curves are shown as its own. params is the full flat configuration. tags are shown as given, beside those that
     ctt makes. Runs of the point that the others are compared with say baseline=True.
+    experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
     """
 
     sweep: str
@@ -46,6 +47,7 @@ class TrackedRun:
     params: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[TrackedStage, ...] = ()
     baseline: bool = False
+    experiment: str = ""
 
     @cached_property
     def identity(self) -> str:

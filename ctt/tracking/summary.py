@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ctt.tracking.runs import TrackedRun
 from ctt.tracking.tail import Tail
 from ctt.tracking.view import Point
 
@@ -19,6 +20,8 @@ HEADLINES = {
     ("rollout", ""): "rollout/",
 }
 
+DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
+
 
 def final_points(tails: Sequence[Tail]) -> list[Point]:
     """The final numbers of the last stage of each kind, at step 0: accuracies and errors under their headline names."""
@@ -30,7 +33,7 @@ def final_points(tails: Sequence[Tail]) -> list[Point]:
         }
         for path, value in tail.finals.items():
             name = headline(kind, path)
-            if name not in curves:  # else its last point says the same
+            if name not in curves and not name.startswith(DETAILS):  # else its last point says the same
                 points.append(Point(name, value, tail.finals_time, 0))
     return points
 
@@ -51,6 +54,33 @@ def differences(own: Sequence[Point], baseline: Sequence[Point]) -> list[Point]:
         for point in own
         if point.name.startswith("accuracy/") and point.name in other
     ]
+
+
+def note(run: TrackedRun, finals: Sequence[Point]) -> str:
+    """A finished run's table, in Markdown: the last epoch's accuracies, the best epoch's, the differences; "" before.
+
+    The last epoch is the one that counts; the best one was chosen on the questions it is measured with.
+    """
+    value = {point.name: point.value for point in finals}
+    names = [name.removeprefix("accuracy/") for name in value if name.startswith("accuracy/")]
+    if not names:
+        return ""
+    last, best = (value.get(f"vqa/{which}/epoch") for which in ("last", "best"))
+    columns = [("last" if last is None else f"epoch {last:.0f}, the last", "accuracy/", "{:.1f}")]
+    if best is not None:
+        columns.append((f"epoch {best:.0f}, the best by validation", "vqa/best/", "{:.1f}"))
+    if any(name.startswith("difference/") for name in value):
+        columns.append(("difference to the baseline", "difference/", "{:+.1f}"))
+    lines = [f"**{run.point}**, seed {run.seed}, % of questions", ""]
+    lines.append(" | ".join(["|", *(title for title, _, _ in columns), ""]).strip())
+    lines.append("|---|" + "---:|" * len(columns))
+    for name in names:
+        cells = [form.format(value[start + name]) if start + name in value else "–" for _, start, form in columns]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    errors = [
+        f"{name.removeprefix('error/').replace('_', ' ')} {value[name]:.4f}" for name in value if name[:6] == "error/"
+    ]
+    return "\n".join([*lines, *(["", f"Mean squared errors: {', '.join(errors)}"] if errors else [])])
 
 
 def run_status(tails: Sequence[Tail]) -> str:

@@ -81,6 +81,15 @@ class Syncer:
         self._wait, self._not_before, self._down = 0.0, 0.0, False
         return sent
 
+    def experiments(self) -> dict[str, str]:
+        """The experiments of the runs that were last synced: name → MLflow's id."""
+        return self._mirror.experiments()
+
+    @property
+    def down(self) -> bool:
+        """True if the server could not be reached the last time."""
+        return self._down
+
     def follow(self, stop: threading.Event, every: float | None = None) -> None:
         """Syncs every few seconds until `stop` is set, then once more for at most ten seconds. Meant for a thread.
 

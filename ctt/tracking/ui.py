@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ctt.errors import CttError, LeaseHeld, UsageError
 from ctt.tracking.database import artifacts_path, database_path, prepare_database
+from ctt.tracking.page import address_of
 from ctt.tracking.syncer import Syncer
 from ctt.tracking.view import quiet
 
@@ -54,7 +55,12 @@ def serve(
             _prepare(Path(store_root), syncer)
             server = start_server(Path(store_root), host, port, allowed_hosts)
             await_answer(server, host, port, stop, Path(store_root) / "tracking" / "server.log")
-            say(f"MLflow: http://{socket.gethostname() if host in EVERYWHERE else host}:{port}")
+            address = f"http://{socket.gethostname() if host in EVERYWHERE else host}:{port}"
+            say(f"MLflow: {address}")
+            if syncer is not None:
+                syncer.sync_once()
+                for name, experiment in sorted(syncer.experiments().items()):
+                    say(f"  {name}: {address_of(address, experiment)}")
         follower = threading.Thread(target=syncer.follow, args=(stop,), daemon=True) if syncer is not None else None
         if follower:
             follower.start()
@@ -92,8 +98,13 @@ os.execv(sys.executable, [sys.executable, "-m", "mlflow", *sys.argv[2:]])
 """
 
 
-def start_server(store_root: Path, host: str, port: int, allowed_hosts: str | None = None) -> subprocess.Popen[bytes]:
-    """Starts MLflow on the store's database in a session of its own; it ends with the thread that called this."""
+def start_server(
+    store_root: Path, host: str, port: int, allowed_hosts: str | None = None, *, backend: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts MLflow in a session of its own; it ends with the thread that called this.
+
+    backend: the database's address (postgresql://…); None: the store's own.
+    """
     quiet()
     artifacts = artifacts_path(store_root).as_uri()
     command = [
@@ -109,7 +120,7 @@ def start_server(store_root: Path, host: str, port: int, allowed_hosts: str | No
         "--workers",
         "1",
     ]
-    command += ["--backend-store-uri", f"sqlite:///{database_path(store_root)}"]
+    command += ["--backend-store-uri", backend or f"sqlite:///{database_path(store_root)}"]
     command += ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
     if host not in LOOPBACK:
         names = {host, socket.gethostname(), socket.getfqdn(), *LOOPBACK} - set(EVERYWHERE)

@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ctt.errors import CttError
+from ctt.tracking.page import experiment_tags
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, EXPERIMENT_LENGTH = 250, 6000, 8000, 500
 METRICS_AT_ONCE, OTHERS_AT_ONCE = 1000, 100
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INTERNAL_ERROR"}
-CONNECTION = ("API request to", "OperationalError")  # how MLflow words what is the server's or the network's trouble
+CONNECTION = (  # how MLflow and the databases behind it word what is the server's or the network's trouble
+    "API request to", "OperationalError", "InterfaceError", "DiskFull", "AdminShutdown", "CannotConnectNow",
+    "TooManyConnections", "TimeoutError",
+)  # fmt: skip
+NOTE = "mlflow.note.content"
 Result = TypeVar("Result")
 _ours: dict[str, str] = {}
 
@@ -47,11 +52,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Known:
-    """A run the server already has: deleted means that a person put it in the bin."""
+    """A run the server already has: deleted means that a person put it in the bin.
+
+    note: its description; twins: other runs that say they are the same one (two stores have made it at once).
+    """
 
     run_id: str
-    deleted: bool
-    params: frozenset[str]
+    deleted: bool = False
+    params: frozenset[str] = frozenset()
+    note: str = ""
+    twins: tuple[str, ...] = ()
 
 
 class View:
@@ -76,37 +86,37 @@ class View:
             if found is None:
                 place = None if self.artifacts is None else (self.artifacts / safe_name(name)).resolve().as_uri()
                 try:
-                    return client.create_experiment(name, artifact_location=place)
+                    return client.create_experiment(name, artifact_location=place, tags=experiment_tags())
                 except Exception:  # somebody else may have made it since
                     found = client.get_experiment_by_name(name)
                     if found is None:
                         raise
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
+            for key, value in experiment_tags().items():
+                if key not in found.tags:
+                    client.set_experiment_tag(found.experiment_id, key, value)
             return found.experiment_id
 
         return self._ask(find_or_create)
 
-    def known(self, experiment: str, tag: str) -> dict[str, Known]:
-        """The runs of an experiment by the value of `tag`; of several with one value the oldest."""
+    def known(self, experiment: str, tag: str, value: str | None = None) -> dict[str, Known]:
+        """The runs of an experiment by the value of `tag` (all, or one); of several with one value the oldest."""
+        wanted = "" if value is None else f"tags.`{tag}` = '{value}'"
 
         def search(client: Any) -> dict[str, Known]:
             from mlflow.entities import ViewType
 
-            found: dict[str, Known] = {}
+            found: dict[str, list[Any]] = {}
             token = None
             while True:
-                page = client.search_runs(
-                    [experiment], "", ViewType.ALL, 1000, ["attributes.start_time ASC"], page_token=token
-                )
+                page = client.search_runs([experiment], wanted, ViewType.ALL, 1000, page_token=token)
                 for run in page:
-                    value = run.data.tags.get(tag)
-                    deleted = run.info.lifecycle_stage == "deleted"
-                    if value and (value not in found or (found[value].deleted and not deleted)):
-                        found[value] = Known(run.info.run_id, deleted, frozenset(run.data.params))
+                    if name := run.data.tags.get(tag):
+                        found.setdefault(name, []).append(run)
                 token = page.token
                 if not token:
-                    return found
+                    return {name: _first(runs) for name, runs in found.items()}
 
         return self._ask(search)
 
@@ -147,6 +157,14 @@ class View:
         else:
             self._ask(lambda client: client.set_terminated(run_id, status, end))
 
+    def note(self, run_id: str, text: str) -> None:
+        """Writes a run's description, which its page shows: Markdown."""
+        self._ask(lambda client: client.set_tag(run_id, NOTE, cut(text, TAG_LENGTH)))
+
+    def bin(self, run_id: str) -> None:
+        """Puts a run in MLflow's bin, from which it can be restored."""
+        self._ask(lambda client: client.delete_run(run_id))
+
     def dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
         """Notes a data set as the run's input; a second time changes nothing. MLflow keeps 36 characters of digest."""
         from mlflow.entities import Dataset, DatasetInput
@@ -182,6 +200,15 @@ class View:
             if code in REFUSALS and not any(word in text for word in CONNECTION):
                 raise Refused(text) from error
             raise Unreachable(text) from error
+
+
+def _first(runs: Sequence[Any]) -> Known:
+    """Of the runs that say they are one, the oldest that nobody put in the bin: whoever looks chooses the same."""
+    order = sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+    active = [run for run in order if run.info.lifecycle_stage != "deleted"]
+    chosen = (active or order)[0]
+    twins = tuple(run.info.run_id for run in active[1:])
+    return Known(chosen.info.run_id, not active, frozenset(chosen.data.params), chosen.data.tags.get(NOTE, ""), twins)
 
 
 def connect(address: str, timeout: float = 10.0) -> Any:
