@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-<<<<<<< HEAD
-from ctt.cli.words import open_store, parse, split, verb_parser, with_run
-=======
-from ctt.cli.words import open_store, parse, tracking_of, verb_parser
->>>>>>> 3722169 (Sixteen stores sync to MLflow behind PostgreSQL at once; a run's page holds its table, an experiment's its accuracies)
+from ctt.cli.words import open_store, parse, tracking_of, verb_parser, with_run
 
 
 def status(words: Sequence[str]) -> int:

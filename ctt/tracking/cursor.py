@@ -19,7 +19,7 @@ from ctt.tracking.runs import TrackedRun
 class Cursor:
     """run_id: MLflow's id, "" before the run exists; sent: stage key → metric → last step.
 
-    finals: names of the final numbers sent; datasets: their keys; described: parameters and tags are there; deleted: a
+    finals: names of the final numbers sent; datasets, models: their keys; described: parameters and tags are there; deleted: a
     person put the run in the bin; note: digest of the description sent.
     """
 
@@ -31,6 +31,7 @@ class Cursor:
     sent: dict[str, dict[str, int]] = field(default_factory=dict)
     finals: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
     note: str = ""
 
 

@@ -17,13 +17,16 @@ from typing import Any
 
 from ctt.settings import digest
 from ctt.tracking.cursor import Cursor, CursorFolder, write_json
+from ctt.tracking.limits import safe_name
 from ctt.tracking.runs import TrackedRun
 from ctt.tracking.settings import TrackingSettings
 from ctt.tracking.summary import end_time, note, run_status, start_time
 from ctt.tracking.tail import Tail
-from ctt.tracking.view import Known, Point, Refused, Unreachable, View, safe_name
+from ctt.tracking.view import Known, Point, Refused, Unreachable, View
 
 log = logging.getLogger("ctt.tracking")
+MODELS = {"world_model": "world_model", "vqa": "aloe"}  # what MLflow calls the models that these stages train
+MODEL_FILE = "model.safetensors"
 REFUSED_SECONDS = 60.0  # a run the server refuses is tried again after that
 
 
@@ -99,6 +102,12 @@ class Mirror:
                 name = (read_json(tail.stage.finished / "dataset.json") or {}).get("name", "data")
                 self.view.dataset(cursor.run_id, str(name), tail.stage.key, tail.stage.finished.as_uri())
                 cursor.datasets.append(tail.stage.key)
+        for tail in models(tails):
+            if tail.stage.key not in cursor.models:
+                place, source = self._experiment(self._place(run)), tail.stage.finished.as_uri()
+                step = tail.lines[-1].step if tail.lines else 0
+                self.view.model(place, cursor.run_id, MODELS[tail.stage.kind], tail.stage.key, source, step)
+                cursor.models.append(tail.stage.key)
         self.view.send(cursor.run_id, news)
         self._describe(run, cursor, note(run, finals))
         if status != cursor.status:
@@ -209,6 +218,12 @@ def new_points(tails: Sequence[Tail], cursor: Cursor) -> tuple[list[Point], dict
                     points.append(Point(f"{tail.stage.kind}/{name}", value, line.time, line.step))
                     last[name] = line.step
     return points, reached
+
+
+def models(tails: Sequence[Tail]) -> list[Tail]:
+    """The stages that have trained the run's models: the last state of the world model, and ALOE where it is its own."""
+    last = {tail.stage.kind: tail for tail in tails if tail.stage.kind in MODELS}
+    return [tail for tail in last.values() if tail.finished and (tail.stage.finished / MODEL_FILE).is_file()]
 
 
 def stamp(file: Path) -> str:

@@ -35,7 +35,7 @@ def serve(
     syncer: Syncer | None = None,
     allowed_hosts: str | None = None,
     stop: threading.Event | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda text: print(text, flush=True),
 ) -> None:
     """Serves the store's MLflow database until Ctrl-C, SIGTERM or `stop`, and leaves no process behind.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ctt.errors import CttError
+from ctt.tracking.limits import (
+    EXPERIMENT_LENGTH,
+    METRICS_AT_ONCE,
+    OTHERS_AT_ONCE,
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    cut,
+    safe_name,
+)
 from ctt.tracking.page import experiment_tags
 
-KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, EXPERIMENT_LENGTH = 250, 6000, 8000, 500
-METRICS_AT_ONCE, OTHERS_AT_ONCE = 1000, 100
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INTERNAL_ERROR"}
 CONNECTION = (  # how MLflow and the databases behind it word what is the server's or the network's trouble
     "API request to", "OperationalError", "InterfaceError", "DiskFull", "AdminShutdown", "CannotConnectNow",
@@ -172,6 +178,23 @@ class View:
         entry = Dataset(cut(name, 500), digest[:36], "local", json.dumps({"uri": source}))
         self._ask(lambda client: client.log_inputs(run_id, [DatasetInput(entry)]))
 
+    def model(self, experiment: str, run_id: str, name: str, key: str, source: str, step: int) -> None:
+        """Notes a trained model, which stays in the store at `source`, as the run's output; a second time changes nothing."""
+
+        def note(client: Any) -> None:
+            from mlflow.entities import LoggedModelOutput
+
+            outputs = client.get_run(run_id).outputs
+            for known in outputs.model_outputs if outputs else ():
+                if client.get_logged_model(known.model_id).tags.get("ctt.key") == key:
+                    return
+            tags = {"ctt.key": key, "ctt.artifact": source}
+            made = client.create_logged_model(experiment, name, source_run_id=run_id, tags=tags, model_type=name)
+            client.finalize_logged_model(made.model_id, "READY")
+            client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
+
+        self._ask(note)
+
     def artifact(self, run_id: str, file: Path, folder: str | None = None) -> None:
         """Copies a file into a run's artifacts, over an older one of that name."""
         self._ask(lambda client: client.log_artifact(run_id, str(file), folder))
@@ -234,15 +257,3 @@ def quiet(timeout: float = 10.0) -> None:
             os.environ[name] = _ours[name] = value
     for logger in ("alembic", "urllib3"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-
-
-def safe_name(name: str) -> str:
-    """A name MLflow takes: letters, digits and _ - . / : and blanks, at most 250 of them, no empty or .. parts."""
-    name = re.sub(r"[^\w\-. :/]", "_", name)
-    name = "/".join("_" if part in ("", ".", "..") else part for part in name.split("/"))
-    return name[:KEY_LENGTH].rstrip("/") or "_"
-
-
-def cut(text: str, length: int) -> str:
-    """`text`, shortened to `length` characters with an ellipsis if it is longer."""
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,9 +1,11 @@
-"""Scale: 1,000 runs × 76,368 predictions in 60 s and 4 GB, held by a fraction of the runs at full width."""
+"""Scale: 1,000 runs × 76,368 predictions in 4 GB, held by a fraction of the runs at full width.
+
+How long they take is measured by tests/benchmarks/report_scale.py.
+"""
 
 from __future__ import annotations
 
 import gc
-import time
 import tracemalloc
 from functools import partial
 from pathlib import Path
@@ -16,10 +18,10 @@ from ctt.report.results import COLUMNS, Point, Results, Run
 from ctt.report.table import build
 from tests.report import made_up
 
-RUNS, ALL_RUNS, SECONDS, BYTES = 36, 1000, 60, 4e9
+RUNS, ALL_RUNS, BYTES = 12, 1000, 4e9
 
 
-def test_a_thousand_runs_fit_in_a_minute_and_four_gigabytes(tmp_path: Path) -> None:
+def test_a_thousand_runs_fit_in_four_gigabytes(tmp_path: Path) -> None:
     videos = made_up.questions(3000)
     asked = pd.concat([videos, videos.assign(scene=videos.scene + 3000)], ignore_index=True)[:76_368]
     asked = asked.astype({"category": "category", "form": "category"})
@@ -28,16 +30,12 @@ def test_a_thousand_runs_fit_in_a_minute_and_four_gigabytes(tmp_path: Path) -> N
     paths = [tmp_path / f"{i}.parquet" for i in range(3)]
     for path in paths:
         asked.assign(correct=rng.random(len(asked)) < 0.8, truth=1, prediction=1, logit=0.5).to_parquet(path)
-    points = [Point(f"p{i}", {"w": i}, baseline=i == 0) for i in range(RUNS // 6)]
-    runs = [Run(i // 6, i % 6, partial(pd.read_parquet, paths[i % 3], columns=COLUMNS)) for i in range(RUNS)]
+    points = [Point(f"p{i}", {"w": i}, baseline=i == 0) for i in range(RUNS // 3)]
+    runs = [Run(i // 3, i % 3, partial(pd.read_parquet, paths[i % 3], columns=COLUMNS)) for i in range(RUNS)]
     results = Results("large", points, runs)
 
-    started = time.process_time()
     text = render(build(results), "json")
-    seconds = time.process_time() - started
     assert text.count('"missing": []') == len(points)
-    assert seconds * ALL_RUNS / RUNS < SECONDS, f"{seconds:.1f} s of CPU for {RUNS} runs"
-
     gc.collect()
     tracemalloc.start()
     build(replace_runs(results, RUNS // 2))

@@ -198,6 +198,23 @@ def test_the_data_set_is_the_runs_input(store: Path) -> None:
     assert (entry.dataset.name, entry.dataset.digest) == ("mini", "d" * 36)
 
 
+def test_trained_models_are_the_runs_outputs(store: Path) -> None:
+    one = run(store)
+    for each in one.stages:
+        work(each, range(1, 4))
+    (one.stages[0].working / "model.safetensors").write_bytes(b"weights")
+    finish(one.stages[0], validation={"error": 0.5})
+    finish(one.stages[1], per_question=CATEGORIES)  # screened: it has trained no model of its own
+    for _ in range(2):
+        Syncer(SQLITE, store, [one], rebuild=True).sync_once()
+    client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+    [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs")
+    [output] = client.get_run(run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, output.step, model.tags["ctt.key"]) == ("world_model", 3, one.stages[0].key)
+    assert model.tags["ctt.artifact"] == one.stages[0].finished.as_uri()
+
+
 def test_a_line_no_tracker_can_take_is_left_out(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = run(store)
     work(one.stages[0], range(1, 3))
@@ -231,3 +248,71 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         with pytest.raises(SettingError):
             TrackingSettings(**wrong)
     assert TrackingSettings(kind="server", uri="http://h:1/").address(Path("/s")) == "http://h:1"
+
+
+def test_a_runs_description_is_its_table_and_a_persons_own_is_left(store: Path) -> None:
+    base = run(store, "base-1", (stage(store, "vqa", "b1"),), baseline=True)
+    other = run(store, "ctt-1", (stage(store, "vqa", "c1"),))
+    best = {"epoch": 7, "predictive": 64.0}
+    finish(other.stages[0], per_question={"predictive": 60.0}, last={"epoch": 9, "average": 60.0}, best=best)
+    client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+
+    def note() -> str:
+        Syncer(SQLITE, store, [base, other]).sync_once()
+        [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs WHERE name = 'ctt-1'")
+        return str(client.get_run(run_id).data.tags["mlflow.note.content"])
+
+    assert "| | epoch 9, the last | epoch 7, the best by validation |" in note()
+    assert "| predictive | 60.0 | 64.0 |" in note()
+    finish(base.stages[0], per_question={"predictive": 62.5})
+    assert "| predictive | 60.0 | 64.0 | -2.5 |" in note()
+    [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs WHERE name = 'ctt-1'")
+    client.set_tag(run_id, "mlflow.note.content", "mine")
+    for path in (store / "tracking").glob("*/*.json"):
+        path.unlink()  # even where nothing is known of what was sent
+    assert note() == "mine"
+
+
+def test_an_experiment_is_shown_by_its_accuracies(store: Path) -> None:
+    one = run(store)
+    work(one.stages[0], range(1, 2))
+    Syncer(SQLITE, store, [one]).sync_once()
+    client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+    tags = client.get_experiment_by_name("demo").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "metrics.`accuracy/counterfactual`" in json.loads(tags["mlflow.sharedViewState.ctt"])["selectedColumns"]
+
+
+def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path) -> None:
+    """Two stores that hold the same run have each made it before either could see the other's."""
+    one = run(store)
+    work(one.stages[0], range(1, 4))
+    Syncer(SQLITE, store, [one]).sync_once()
+    client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    client.create_run(experiment, 1, one.all_tags(), "ctt-1")  # begun earlier, by its own clock
+    for _ in range(2):
+        Syncer(SQLITE, store, [one]).sync_once()
+    [seen] = client.search_runs([experiment])
+    assert seen.info.start_time == 1
+    history = client.get_metric_history(seen.info.run_id, "world_model/train_loss")
+    assert [metric.step for metric in history] == [1, 2, 3]
+
+
+def test_a_sweeps_syncer_mirrors_what_other_sweeps_send_there_too(tmp_path: Path) -> None:
+    """One process at a time syncs a store with a server; the curves of the others are live all the same."""
+    from ctt.launch.track import AllRuns, store_syncer
+    from tests.made_store import made_store
+
+    made, plan = made_store(tmp_path / "store", "demo", "seed=0")
+    made_store(tmp_path / "store", "demo", "seed=0", "name=other", "tracking.experiment=mine")
+    made_store(tmp_path / "store", "demo", "seed=0", "name=hidden", "tracking=off")
+    sweeps = {(one.sweep, one.experiment) for one in AllRuns(made, plan, TrackingSettings())()}
+    assert sweeps == {("demo", "demo"), ("other", "mine")}
+    assert {one.sweep for one in AllRuns(made)()} == {"demo", "other", "hidden"}, "ctt ui shows the whole store"
+    first, second = (store_syncer(TrackingSettings(), made, plan) for _ in "ab")
+    server = store_syncer(TrackingSettings(kind="server", uri="http://127.0.0.1:9"), made, plan)
+    with first.exclusive():
+        assert second.sync_once() == 0
+        with server.exclusive():
+            pass  # another address is another lease

@@ -1,0 +1,168 @@
+"""`ctt ui` as people see it: a real MLflow server on a store, read in headless Chromium.
+
+CTT_SCREENSHOTS=FOLDER keeps the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.made_store import made_store
+from tests.tiny import environment
+from tests.tracking.test_server import processes_of
+
+POINTS = ["baseline", "inv_weight=0 suf_weight=0.1", "inv_weight=0.2 suf_weight=0", "inv_weight=0.2 suf_weight=0.1"]
+SWEEP = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1")
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--window-size=1800,1100", "--hide-scrollbars",
+)  # fmt: skip
+
+
+@dataclass
+class Page:
+    """A browser, and the address of the sweep's page that `ctt ui` has printed."""
+
+    driver: Any
+    address: str
+    pictures: Path
+
+    @property
+    def text(self) -> str:
+        return str(self.driver.find_element("tag name", "body").text)
+
+    def open(self, address: str) -> None:
+        self.driver.get("about:blank")  # a change after the # alone would load nothing
+        self.driver.get(address)
+
+    def until(self, seen: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+        from selenium.common.exceptions import WebDriverException
+
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if found := seen():
+                    return found
+            except WebDriverException:  # the page is being drawn anew
+                pass
+            if time.monotonic() > end:
+                self.driver.save_screenshot(str(self.pictures / "missing.png"))
+                pytest.fail(f"{what} did not appear; the page says:\n{self.text[:3000]}")
+            time.sleep(0.2)
+
+    def picture(self, name: str) -> None:
+        path = self.pictures / f"{name}.png"
+        self.driver.save_screenshot(str(path))
+        assert path.stat().st_size > 20_000, "an empty page"
+        if keep := os.environ.get("CTT_SCREENSHOTS"):
+            Path(keep).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, keep)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    binaries = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if None in binaries.values():
+        reason = "Chromium is not installed (apt-get install chromium chromium-driver)"
+        if os.environ.get("CTT_REQUIRE_SYSTEM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    folder = tmp_path_factory.mktemp("browser")
+    store, _ = made_store(folder / "store", "weights", *SWEEP)
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(binaries["chromium"])
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    command = [sys.executable, "-m", "ctt", "ui", "--port", "0", f"store={store.root}"]
+    ui = subprocess.Popen(command, env=environment(store.root), stdout=subprocess.PIPE, text=True)
+    driver = None
+    try:
+        assert ui.stdout is not None
+        server = ui.stdout.readline().split()[1]
+        name, address = ui.stdout.readline().split()
+        assert name == "weights:" and address.startswith(server)
+        driver = webdriver.Chrome(options=options, service=Service(str(binaries["chromedriver"])))
+        yield Page(driver, address, folder)
+    finally:
+        if driver is not None:
+            driver.quit()
+        ui.send_signal(signal.SIGINT)
+        assert ui.wait(60) == 0
+        assert processes_of(store.root) == [], "no process is left"
+
+
+def test_the_experiments_page_lists_the_runs_with_their_accuracies(page: Page) -> None:
+    page.open(page.address)
+    page.until(lambda: "8 matching runs" in page.text, "the 8 runs")
+    for title in ("Metrics", "accuracy/", "seed"):
+        page.until(lambda title=title: title in page.text, f"the column {title}")
+    text = page.text
+    assert sum(f"baseline seed={seed}" in text for seed in (0, 1)) == 2
+    shown = {float(number) for number in re.findall(r"\b\d{2}\.\d{3,}", text)}
+    assert len(shown) >= 8, "accuracies stand beside the runs"
+    page.picture("experiment")
+
+
+def run_ids(page: Page) -> dict[str, str]:
+    """{run name: id} by MLflow's API, through the browser's own address."""
+    import urllib.request
+
+    server, rest = page.address.split("/#/experiments/")
+    body = json.dumps({"experiment_ids": [rest.split("/")[0]], "max_results": 100}).encode()
+    request = urllib.request.Request(f"{server}/api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return {run["info"]["run_name"]: run["info"]["run_id"] for run in json.load(answer)["runs"]}
+
+
+def test_a_runs_page_shows_its_table_and_its_curves(page: Page) -> None:
+    name = "inv_weight=0.2 suf_weight=0.1 seed=1"
+    start = page.address.split("?")[0]
+    page.open(f"{start}/{run_ids(page)[name]}")
+    page.until(lambda: "the best by validation" in page.text, "the table")
+    text = page.text
+    assert name in text and "epoch 5, the last" in text and "difference to the baseline" in text
+    cells = {cell.text for cell in page.driver.find_elements("css selector", "td, th")}
+    assert {"descriptive", "epoch 4, the best by validation"} <= cells, "a table, not its Markdown"
+    page.driver.execute_script(
+        "[...document.querySelectorAll('th, td')].find(e => e.textContent.includes('the last')).scrollIntoView({block: 'center'})"
+    )
+    page.picture("run")
+    page.open(f"{start}/{run_ids(page)[name]}/model-metrics")
+    page.until(lambda: "world_model (" in page.text, "the section of the world model's curves")
+    page.driver.execute_script(
+        "[...document.querySelectorAll('*')].filter(e => e.textContent.trim().startsWith('world_model (')).pop()"
+        ".scrollIntoView({block: 'start'})"
+    )
+    page.until(lambda: page.driver.find_elements("css selector", ".js-plotly-plot .scatterlayer .trace"), "a curve")
+    page.picture("curves")
+
+
+def test_comparing_runs_draws_parallel_coordinates_over_the_swept_values(page: Page) -> None:
+    ids = run_ids(page)
+    chosen = [ids[f"{point} seed=1"] for point in POINTS]
+    server, rest = page.address.split("/#/experiments/")
+    experiment = rest.split("/")[0]
+    page.open(f"{server}/#/compare-runs?runs={json.dumps(chosen)}&experiments={json.dumps([experiment])}")
+    page.until(lambda: "Parallel Coordinates Plot" in page.text, "the plot's tab")
+    axes = page.until(
+        lambda: page.driver.find_elements("css selector", ".js-plotly-plot .parcoords .axis-title"), "the axes"
+    )
+    titles = {axis.text for axis in axes}
+    assert {"ctt_inv_weight", "ctt_suf_weight"} <= titles, titles
+    page.picture("compare")
