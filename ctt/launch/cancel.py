@@ -7,7 +7,8 @@ import time
 from rich.console import Console
 
 from ctt.launch import events, frozen, record
-from ctt.launch.queues import LAUNCHER, end_marked, slurm_name
+from ctt.launch.queues import slurm_name
+from ctt.launch.session import LAUNCHER, end_marked
 from ctt.store import Store
 
 

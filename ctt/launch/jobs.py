@@ -14,7 +14,8 @@ from ctt.launch import events, frozen
 from ctt.launch.failures import last_lines, log_tail
 from ctt.launch.follow import duration
 from ctt.launch.frozen import Frozen
-from ctt.launch.queues import LAUNCHER, slurm_name
+from ctt.launch.queues import slurm_name
+from ctt.launch.session import LAUNCHER
 from ctt.store import Store
 
 SHOWN = 12

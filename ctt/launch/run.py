@@ -18,8 +18,8 @@ from ctt.errors import StoreError
 from ctt.launch import record
 from ctt.launch.follow import Follower, duration
 from ctt.launch.frozen import freeze
-from ctt.launch.queues import MakeQueue, Queue, interrupted, launcher_of
-from ctt.launch.session import start_again
+from ctt.launch.queues import MakeQueue
+from ctt.launch.session import Queue, interrupted, launcher_of, start_again
 from ctt.launch.site import with_site
 from ctt.launch.snapshot import snapshot
 from ctt.plan import Plan, compile_plan, parts

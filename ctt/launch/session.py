@@ -1,10 +1,77 @@
-"""Session: this command again, in a session of its own that no terminal ends."""
+"""Session: a launcher's process: how it is known, interrupted, left, and started again without a terminal."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
+
+from ctt.launch import events, frozen
+
+LAUNCHER = "launcher.pid"  # the mark of the process that runs a record's queue
+
+
+class Queue(Protocol):
+    """Runs jobs, those that others need first. `running` is how many of them are alive."""
+
+    def run(self) -> None:
+        """Returns when no job is left that can run; KeyboardInterrupt passes through and leaves the jobs alone."""
+
+    def submit(self) -> None:
+        """Hands all jobs over, where there is somebody to hand them to."""
+
+    def cancel(self) -> None:
+        """Asks every job to write its checkpoint and end, and waits until they have."""
+
+    def leave(self) -> str:
+        """Lets the jobs go on without this process; says who looks after them."""
+
+
+@contextlib.contextmanager
+def launcher_of(jobs: Path) -> Iterator[None]:
+    """Marks this process as the one that runs the queue of a record; SIGTERM then ends it as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    frozen.write_mark(jobs / LAUNCHER, "-")
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        (jobs / LAUNCHER).unlink(missing_ok=True)
+
+
+def interrupted(queue: Queue, jobs: Path) -> None:
+    """After Ctrl-C: asks whether to cancel the jobs or to leave them running; without a terminal they are cancelled."""
+    answer = ""
+    if sys.stdin.isatty() and not (jobs / events.CANCELLED).exists():
+        with contextlib.suppress(KeyboardInterrupt, EOFError):
+            answer = input("\nctt: cancel the jobs, or leave them running? [C/l] ").strip().lower()
+    if answer.startswith("l"):
+        print(f"ctt: left to {queue.leave()}; `ctt status {jobs.parent.parent.name}` shows how far they are")
+        return
+    print("\nctt: the jobs write their checkpoints and end", file=sys.stderr)
+    queue.cancel()
+
+
+def end_marked(marks: Sequence[Path], patience: float = 30.0) -> int:
+    """Asks the jobs on this host that wrote `marks` to write their checkpoints and end; waits. How many there were."""
+    alive = {pid for mark in marks if (pid := frozen.running(mark)) not in (None, os.getpid())}
+    for pid in alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while alive and time.monotonic() < deadline and any(frozen.running(mark) in alive for mark in marks):
+        time.sleep(0.1)
+    return len(alive)
 
 
 def start_again(log: Path) -> subprocess.Popen[bytes]:

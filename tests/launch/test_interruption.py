@@ -1,0 +1,102 @@
+"""Ctrl-C, SIGTERM, a killed launcher and `ctt cancel`: jobs write their checkpoints and end, or go on if left running."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ctt.launch import events
+from ctt.launch.cancel import cancel_sweep
+from ctt.store import Store
+
+WAITS = str(Path(__file__).with_name("waits.py"))
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts the launcher and waits until its two jobs have begun."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(**more: Any) -> subprocess.Popen[bytes]:
+        given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **more}
+        process = subprocess.Popen([sys.executable, WAITS, str(tmp_path)], **given)
+        started.append(process)
+        until(lambda: {"begun0", "begun1"} <= {p.name for p in tmp_path.iterdir()})
+        return process
+
+    yield start
+    (tmp_path / "go").touch()
+    for process in started:
+        process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def names(folder: Path, start: str) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name.startswith(start)}
+
+
+def classes(folder: Path) -> dict[int, str | None]:
+    return {n: e["class"] for n, e in events.last(folder / "sweeps/waits/0001/jobs").items()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_a_terminal_an_interrupt_cancels(launched: Any, tmp_path: Path, number: int) -> None:
+    process = launched()
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    assert names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"}
+    assert classes(tmp_path) == {0: "cancelled", 1: "cancelled"}, "the third was never started"
+
+
+@pytest.mark.parametrize("answer", ["l", "c"])
+def test_on_a_terminal_ctrl_c_asks(launched: Any, tmp_path: Path, answer: str) -> None:
+    ours, theirs = pty.openpty()
+    process = launched(stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the jobs as well
+    said = b""
+    while b"[C/l]" not in said:
+        said += os.read(ours, 1000)
+    assert not names(tmp_path, "checkpoint"), "the jobs go on while it asks"
+    os.write(ours, answer.encode() + b"\n")
+    assert process.wait(60) == 130
+    os.close(ours)
+    if answer == "c":
+        assert names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"}
+        return
+    time.sleep(0.5)
+    assert not names(tmp_path, "checkpoint")
+    (tmp_path / "go").touch()
+    until(lambda: names(tmp_path, "made") == {"made0", "made1"})
+    assert (tmp_path / "sweeps/waits/detached.log").read_text().startswith("ctt "), "the same command was started again"
+
+
+def test_jobs_of_a_killed_launcher_write_their_checkpoints(launched: Any, tmp_path: Path) -> None:
+    launched().kill()
+    until(lambda: names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"})
+
+
+def test_cancel_ends_launcher_and_jobs(launched: Any, tmp_path: Path) -> None:
+    process = launched()
+    assert cancel_sweep(Store.open(tmp_path), "waits", Console()) == 0
+    assert process.wait(10) == 0
+    assert names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"}
+    assert classes(tmp_path) == {0: "cancelled", 1: "cancelled"}
