@@ -94,3 +94,14 @@ def cores() -> int:
         if quota != "max":
             count = min(count, max(1, int(quota) // int(period)))
     return count
+
+
+def memory_gb() -> float:
+    """Memory that new jobs may take here: what the host has left, or the limit of its control group; infinite if unknown."""
+    found = [float("inf")]
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) / 2**20)
+    with contextlib.suppress(OSError, ValueError):
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")) / 2**30)
+    return min(found)

@@ -31,6 +31,7 @@ from ctt.resources import LaunchSettings
 from ctt.store import Store
 
 PATIENCE = 30.0  # seconds a job has for its checkpoint
+CPU_JOB_GB = 2.0  # what a job without a GPU is taken to need, for how many fit, where launch.mem_gb does not say
 LOOK_EVERY = 0.5  # seconds between looks at what may have become ready by others' doing
 
 
@@ -73,7 +74,8 @@ class Local:
         self.environment = {**os.environ, **(environment or {})}
         self.gpus = devices.gpus(settings.devices) if device != "cpu" else []
         self.threads = max(1, threads)
-        most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, devices.cores() // self.threads)
+        room = min(devices.cores() // self.threads, devices.memory_gb() / (settings.mem_gb or CPU_JOB_GB))
+        most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, int(room))
         self.most = max(1, min(most, settings.jobs or most) if self.gpus else settings.jobs or most)
         self.waiting = list(self.jobs)
         self.running: list[Running] = []
