@@ -88,8 +88,13 @@ def fakes(tmp_path: Path) -> Fakes:
 WORK = "time.sleep(0.05); make()"
 
 
+def together(count: int) -> str:
+    """Work that ends once so many jobs have begun: they are alive at once if they may be."""
+    return f"while open(folder + '/story').read().count('begins') < {count}: time.sleep(0.01)\n" + WORK
+
+
 def test_never_more_jobs_than_devices_and_each_has_its_own(fakes: Fakes) -> None:
-    local = fakes.local([fakes.add(WORK) for _ in range(12)], devices=["0", "GPU-1", "2"])
+    local = fakes.local([fakes.add(together(3)) for _ in range(12)], devices=["0", "GPU-1", "2"])
     local.run()
     assert fakes.most_at_once() == 3
     holding: dict[str, int] = {}
@@ -104,14 +109,14 @@ def test_never_more_jobs_than_devices_and_each_has_its_own(fakes: Fakes) -> None
 
 
 def test_a_job_may_have_several_gpus(fakes: Fakes) -> None:
-    fakes.local([fakes.add(WORK) for _ in range(4)], devices=list("01234"), gpus_per_job=2).run()
+    fakes.local([fakes.add(together(2)) for _ in range(4)], devices=list("01234"), gpus_per_job=2).run()
     assert fakes.most_at_once() == 2
     assert {word for _, word in fakes.story() if word != "ends"} <= {"begins 0,1", "begins 2,3", "begins 0,2"}
 
 
 def test_without_gpus_as_many_jobs_as_asked_and_no_gpu_is_seen(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    fakes.local([fakes.add(WORK) for _ in range(6)], jobs=2).run()
+    fakes.local([fakes.add(together(2)) for _ in range(6)], jobs=2).run()
     assert fakes.most_at_once() == 2
     assert {word for _, word in fakes.story()} == {"begins ", "ends"}
 
@@ -136,7 +141,7 @@ def test_two_sweeps_on_one_host_share_the_devices(fakes: Fakes) -> None:
 
 
 def test_a_job_starts_when_its_own_needs_are_met_not_when_a_wave_ends(fakes: Fakes) -> None:
-    fast, slow = fakes.add(WORK), fakes.add("time.sleep(1.5); make()")
+    fast, slow = fakes.add(WORK), fakes.add("while not os.path.exists(folder + '/made/2'): time.sleep(0.01)\nmake()")
     after_fast, after_slow = fakes.add(WORK, needs=[0]), fakes.add(WORK, needs=[1])
     fakes.local([fast, slow, after_fast, after_slow], devices=["0", "1"]).run()
     story = fakes.story()

@@ -59,7 +59,7 @@ class Jobs:
         return out
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 400) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"not in time: {what}"
@@ -95,7 +95,7 @@ def test_a_disturbed_sweep_ends_with_the_bytes_of_an_undisturbed_one(cluster: An
         )
     try:
         disturb(Jobs(there, cluster), cluster)
-        assert process.wait(400) == 1, (tmp_path / "out").read_text()
+        assert process.wait(900) == 1, (tmp_path / "out").read_text()
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
