@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ctt.data.frames import frame_rows
 from ctt.errors import SettingError
-
-CONVERTED_AT_ONCE = 64
-"""Videos converted to bfloat16 at a time, so that the float32 ones never fill the memory."""
 
 
 class Windows:
@@ -45,7 +41,7 @@ class Windows:
             raise SettingError(f"visible {visible.shape} does not belong to slots {slots.shape}")
         self.count = videos * self.starts
         self._shape = slots.shape
-        self._rows = _as_tensor(slots, store).view(videos * frames, -1)
+        self._rows = frame_rows(slots, store)
         self._visible = visible
         self._offsets = np.arange(length) * frameskip
 
@@ -81,16 +77,3 @@ class Windows:
             raise IndexError(f"window {index.min()}..{index.max()} of {self.count}")
         video, start = np.divmod(index, self.starts)
         return video[:, None], start[:, None] + self._offsets
-
-
-def _as_tensor(slots: np.ndarray, store: str) -> Tensor:
-    """(V, F, S, D) as float32, sharing the memory map's pages, or converted to bfloat16."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nothing writes to it
-        if store == "float32":
-            return torch.from_numpy(np.ascontiguousarray(slots, dtype=np.float32))
-        out = torch.empty(slots.shape, dtype=torch.bfloat16)
-        for first in range(0, len(slots), CONVERTED_AT_ONCE):
-            part = slice(first, first + CONVERTED_AT_ONCE)
-            out[part] = torch.from_numpy(np.asarray(slots[part], dtype=np.float32))
-    return out

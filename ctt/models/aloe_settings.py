@@ -87,7 +87,7 @@ class AloeSettings(Settings):
     )
     option_weight: float = setting(1.0, "weight of the multiple-choice loss beside the descriptive one's 1", minimum=0)
     precision: str = setting("fp32", "fp32 or bf16 (autocast)", choices=("fp32", "bf16"))
-    compile: bool = setting(False, "torch.compile the encoder")
+    compile: bool = setting(False, "torch.compile the encoder (minutes to start; CTT_COMPILE=1 makes the tests try it)")
     aloe_seed: int | None = setting(
         None, "seed of ALOE's weights, order and dropout; null = from the run's seed", minimum=0
     )

@@ -6,6 +6,7 @@ the pieces decide how it is computed and never what is in it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ctt.data.dataset import Split
+from ctt.data.frames import frame_rows
 from ctt.models.aloe import AloeInput
 from ctt.models.aloe_settings import GIVEN_FRAMES, PREDICTED_FRAMES, AloeSettings
 
@@ -33,12 +35,16 @@ class Piece:
 
 
 class QuestionBatches:
-    """The sequences of one split under `settings`; `rollouts` (V,32,S,D) or None (then nobody sees predicted frames)."""
+    """The sequences of one split under `settings`; `rollouts` (V,32,S,D) or None (then nobody sees predicted frames).
+
+    With precision=bf16 the slots are held in memory as bfloat16: the model would round them to it anyway, bit for bit.
+    """
 
     def __init__(self, settings: AloeSettings, split: Split, rollouts: np.ndarray | None) -> None:
         table = split.questions
         self.settings = settings
-        self.slots = split.slots
+        self.shape = split.slots.shape
+        self.frames = frame_rows(split.slots, "bf16" if settings.precision == "bf16" else "float32")
         self.rollouts = rollouts
         self.video = np.asarray(table.video, np.int64)
         self.category = np.asarray(table.category)
@@ -69,17 +75,19 @@ class QuestionBatches:
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
         return np.repeat(self.first[questions], count) + within
 
-    def pieces(self, rows: np.ndarray, starts: np.ndarray, count: int) -> list[Piece]:
-        """`rows` in about `count` pieces of similar length. starts (questions of the split,): each question's first frame."""
+    def pieces(self, rows: np.ndarray, starts: np.ndarray, count: int) -> Iterator[Piece]:
+        """`rows` in about `count` pieces of similar length, each made when it is asked for.
+
+        starts (questions of the split,): each question's first frame.
+        """
         order = np.lexsort((rows, self.length[rows], self.adds[rows]))
         rows = rows[order]
         with_added = int(self.adds[rows].sum())
-        out = []
         for group in (rows[: len(rows) - with_added], rows[len(rows) - with_added :]):
             if len(group):
                 parts = max(1, round(count * len(group) / len(rows)))
-                out += [self._piece(part, starts) for part in np.array_split(group, min(parts, len(group)))]
-        return out
+                for part in np.array_split(group, min(parts, len(group))):
+                    yield self._piece(part, starts)
 
     def _piece(self, rows: np.ndarray, starts: np.ndarray) -> Piece:
         choice = self.category[rows] != DESCRIPTIVE
@@ -91,7 +99,7 @@ class QuestionBatches:
         adds = bool(self.adds[rows[0]])
         descriptive = self.category[rows] == DESCRIPTIVE
         piece = AloeInput(
-            given=torch.from_numpy(self._given(first, starts[questions])),
+            given=self._given(first, starts[questions]),
             added=torch.from_numpy(self._added(first, starts[questions])) if adds else None,
             owner=torch.from_numpy(owner.reshape(-1).astype(np.int64)),
             text=torch.from_numpy(np.ascontiguousarray(text[:, columns])),
@@ -100,16 +108,18 @@ class QuestionBatches:
         )
         return Piece(piece, rows, torch.from_numpy(self.answer[rows]), int(descriptive.sum()))
 
-    def _given(self, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """The sampled window of each row's question: (Q,F,S,D) float32."""
+    def _given(self, rows: np.ndarray, starts: np.ndarray) -> Tensor:
+        """The sampled window of each row's question: (Q,F,S,D)."""
         video = self.video[rows]
         frames = starts[:, None] + self.settings.stride * np.arange(self.settings.frames)
         frames = frames + PREDICTED_FRAMES * self.later[rows][:, None]
-        out = self.slots[video[:, None], np.minimum(frames, GIVEN_FRAMES - 1)]
+        given = video[:, None] * self.shape[1] + np.minimum(frames, GIVEN_FRAMES - 1)
+        out = self.frames.index_select(0, torch.from_numpy(given.reshape(-1))).view(*frames.shape, *self.shape[2:])
         late, at = np.nonzero(frames >= GIVEN_FRAMES)
         if len(late) and self.rollouts is not None:
-            out[late, at] = self.rollouts[video[late], frames[late, at] - GIVEN_FRAMES]
-        return np.asarray(out, np.float32)
+            predicted = np.asarray(self.rollouts[video[late], frames[late, at] - GIVEN_FRAMES], np.float32)
+            out[torch.from_numpy(late), torch.from_numpy(at)] = torch.from_numpy(predicted).to(out.dtype)
+        return out
 
     def _added(self, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """The first predicted frames that continue each question's sampling: (Q,P,S,D) float32."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,15 @@ import torch
 from ctt.data.dataset import Dataset
 from ctt.data.settings import DataSettings
 from ctt.data.synthetic import generate
+from ctt.data.vocab import ANSWERS, QUESTION_WORDS
 from ctt.job import Job
 from ctt.models.aloe import Aloe
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import answer
-from ctt.training.question_batches import QuestionBatches
+from ctt.training.question_batches import Piece, QuestionBatches
 from ctt.training.vqa import batch_gradients, make_optimizers
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
-from tests.benchmarks.published_aloe import PublishedAloe, Questions, load, loss_of
+from tests.benchmarks.published_aloe import Batch, PublishedAloe, Questions, load, loss_of, records_of
 
 TOY = dict(layers=2, heads=2, width=16, ffn=16)
 
@@ -37,6 +40,7 @@ class Material:
             self.split = Dataset.open(folder).split("train")
             self.split.slots = np.array(self.split.slots)
             self.table = self.split.questions
+            scenes = json.loads(self.split.questions_file.read_text(encoding="utf-8"))
         random = np.random.default_rng(0)
         shape = (len(self.split.slots), 32, *self.split.slots.shape[2:])
         self.rollouts = random.standard_normal(shape, dtype=np.float32)
@@ -50,7 +54,12 @@ class Material:
         self.chosen = [random.choice(count, self.size, False, weight / weight.sum()) for _ in range(draws)]
         self.starts = random.integers(0, self.settings.starts, count)
         self.starts_evaluated = np.full(count, self.settings.eval_start)
-        self.loader = Questions(self.table, self.split.slots, self.rollouts, self.batches.first)
+        records = records_of(
+            scenes, {w: i + 1 for i, w in enumerate(QUESTION_WORDS)}, {a: i + 1 for i, a in enumerate(ANSWERS)}
+        )
+        files = [scene["video_filename"] for scene in scenes]
+        videos = np.concatenate([self.split.slots, self.rollouts], 1)
+        self.loader = Questions(records, dict(zip(files, videos, strict=True)))
 
     def models(self, dropout: float) -> tuple[Aloe, PublishedAloe]:
         settings = copy.copy(self.settings)
@@ -62,8 +71,16 @@ class Material:
         published.transformer_model.load_state_dict(ours.transformer_model.state_dict())
         return ours, published
 
-    def published_batches(self, starts: np.ndarray) -> list[dict[str, torch.Tensor]]:
-        return list(load(self.loader, [[(int(q), int(starts[q])) for q in chosen] for chosen in self.chosen]))
+    def published_batches(self, starts: np.ndarray) -> list[Batch]:
+        return list(self.published(starts))
+
+    def published(self, starts: np.ndarray) -> Iterator[Batch]:
+        return load(self.loader, [[(int(q), int(starts[q])) for q in chosen] for chosen in self.chosen])
+
+    def sequences(self, chosen: np.ndarray) -> np.ndarray:
+        """The rows of these questions in the published order: descriptive ones first, then all choices."""
+        rows = self.batches.rows_of(chosen)
+        return rows[np.argsort(self.batches.category[rows] != 0, kind="stable")]
 
     def sizes(self) -> dict[str, int]:
         rows = len(self.batches.rows_of(self.chosen[0]))
@@ -90,10 +107,11 @@ def aloe_train(toy: bool) -> Comparison:
         torch.manual_seed(0)
         model = Aloe(settings)
         (mine,) = make_optimizers(model, settings)
+        batches = QuestionBatches(settings, material.split, material.rollouts)
 
         def one() -> None:
             mine.zero_grad(set_to_none=True)
-            batch_gradients(model, settings, material.batches, material.chosen[0], material.starts, "cpu")
+            batch_gradients(model, settings, batches, material.chosen[0], material.starts, "cpu")
             mine.step()
 
         return one
@@ -144,16 +162,16 @@ def aloe_eval(toy: bool) -> Comparison:
     def as_ours(precision: str) -> Callable[[], np.ndarray]:
         settings = copy.copy(material.settings)
         settings.precision = precision
-        return lambda: answer(ours, settings, material.batches, material.chosen[0], 0, "cpu")
+        batches = QuestionBatches(settings, material.split, material.rollouts)
+        return lambda: answer(ours, settings, batches, material.chosen[0], 0, "cpu")
 
     def check() -> None:
         answers, options = as_published()
-        descriptive = batch["descriptive"]
-        rows = material.batches.rows_of(material.chosen[0])
+        rows = material.sequences(material.chosen[0])
         for precision, error in (("fp32", 1e-4), ("bf16", 0.2)):
             logits = as_ours(precision)()[rows]
-            np.testing.assert_allclose(logits[descriptive], answers[descriptive], atol=error)
-            np.testing.assert_allclose(logits[~descriptive][:, 0], options[~descriptive], atol=error)
+            np.testing.assert_allclose(logits[: len(answers)], answers, atol=error)
+            np.testing.assert_allclose(logits[len(answers) :, 0], options, atol=error)
 
     return Comparison(
         ways={"published": as_published, "fp32": as_ours("fp32"), "bf16": as_ours("bf16")},
@@ -168,27 +186,50 @@ def aloe_eval(toy: bool) -> Comparison:
 
 @benchmark
 def aloe_data(toy: bool) -> Comparison:
+    """From slots in memory on both sides; ours as aloe=default and aloe=reference hold them (bf16), and in float32."""
     material = Material(toy)
-    batches, starts = material.batches, material.starts
+    starts = material.starts
+    batches, half = (
+        QuestionBatches(dataclasses.replace(material.settings, precision=p), material.split, material.rollouts)
+        for p in ("fp32", "bf16")
+    )
 
-    def ours() -> list[list]:
-        return [batches.pieces(batches.rows_of(q), starts, material.settings.buckets) for q in material.chosen]
+    def ours(batches: QuestionBatches) -> Iterator[Iterator[Piece]]:
+        return (batches.pieces(batches.rows_of(q), starts, material.settings.buckets) for q in material.chosen)
+
+    def all_of(made: Callable[[], Iterable[object]]) -> Callable[[], None]:
+        def one_after_another() -> None:
+            for batch in made():
+                for _ in batch if isinstance(batch, Iterator) else ():
+                    pass
+
+        return one_after_another
 
     def check() -> None:
-        for pieces, chosen, batch in zip(ours(), material.chosen, material.published_batches(starts), strict=True):
-            at = {int(row): i for i, row in enumerate(batches.rows_of(chosen))}
-            assert sorted(at) == sorted(int(r) for piece in pieces for r in piece.rows)
-            for piece in pieces:
+        for pieces, chosen, batch in zip(
+            ours(batches), material.chosen, material.published_batches(starts), strict=True
+        ):
+            at = {int(row): i for i, row in enumerate(material.sequences(chosen))}
+            made = list(pieces)
+            assert sorted(at) == sorted(int(r) for piece in made for r in piece.rows)
+            texts = torch.cat([batch["cls_text"], batch["mc_text"]])
+            slots = torch.cat([batch["cls_slots"], batch["mc_slots"][batch["mc_flag"]]])
+            labels = torch.cat([batch["cls_label"], batch["mc_label"]])
+            for piece in made:
                 there = torch.tensor([at[int(row)] for row in piece.rows])
                 text = torch.zeros(len(piece.rows), 32, dtype=torch.long)
                 text[:, piece.input.columns] = piece.input.text
-                assert torch.equal(text, batch["text"][there])
-                assert torch.equal(piece.input.given[piece.input.owner], batch["slots"][batch["owner"][there]])
-                assert torch.equal(piece.answer, batch["answer"][there])
+                assert torch.equal(text, texts[there].long())
+                assert torch.equal(piece.input.given[piece.input.owner], slots[there])
+                assert torch.equal(piece.answer, labels[there])
 
     return Comparison(
-        ways={"loader": lambda: material.published_batches(starts), "ours": ours},
-        ratios=[Ratio("aloe_data", "loader", "ours", at_least=10)],
+        ways={
+            "loader": all_of(lambda: material.published(starts)),
+            "float32": all_of(lambda: ours(batches)),
+            "bf16": all_of(lambda: ours(half)),
+        },
+        ratios=[Ratio("aloe_data", "loader", "bf16", at_least=10), Ratio("aloe_data_float32", "loader", "float32")],
         check=check,
         sizes=material.sizes() | dict(batches=len(material.chosen)),
     )

@@ -65,7 +65,11 @@ TRIALS = (
     Trial("more multiple choice", changes={"shares": EVEN}),
     Trial("warm start, then more multiple choice", warm_epochs=2, changes={"shares": EVEN, "epochs": 2}),
     Trial("predicted frames for all categories", changes={"rollout_frames": "all"}),
-    Trial("one token a slot and frame, as published", changes={"tokens": "frames", "epochs": 1}),
+    Trial("words as tokens", changes={"words": "tokens"}),
+    Trial(
+        "one token a slot and frame, words as tokens, as published",
+        changes={"tokens": "frames", "words": "tokens", "epochs": 1},
+    ),
     Trial("twice as long", changes={"epochs": 6}),
     Trial("twice as long, true future", future="true", changes={"epochs": 6}),
 )

@@ -36,7 +36,7 @@ def step(toy: bool) -> Comparison:
     def check() -> None:
         one, other = copy.deepcopy(ours).double(), published_twin(ours, settings, width, dropout=0.0).double()
         published_gradients(other, x.double(), losses=True)
-        our_gradients(one, x.double(), None, None)
+        our_gradients(one, x.double(), None, MICRO_BATCH)
         for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -44,7 +44,7 @@ def step(toy: bool) -> Comparison:
         ways={
             "published": published_step(published, x, losses=True),
             "published, losses off": published_step(copy.deepcopy(published), x, losses=False),
-            "exact": our_step(copy.deepcopy(ours), x, "exact", None, "fp32"),
+            "exact": our_step(copy.deepcopy(ours), x, "exact", MICRO_BATCH, "fp32"),
             "cheap dropout": our_step(copy.deepcopy(ours), x, "cheap", MICRO_BATCH, "fp32"),
             "bf16": our_step(copy.deepcopy(ours), x, "cheap", MICRO_BATCH, "bf16"),
         },
@@ -56,7 +56,9 @@ def step(toy: bool) -> Comparison:
             Ratio("step_both_over_plain_published", "published", "published, losses off"),
         ],
         check=check,
-        sizes=dict(batch=batch, width=width, slots=slots, history=3, predicted=1, depth=settings.depth),
+        sizes=dict(
+            batch=batch, width=width, slots=slots, history=3, predicted=1, depth=settings.depth, micro_batch=MICRO_BATCH
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -74,6 +75,14 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(toy, size
             assert bool(piece.input.descriptive[i]) == (category == "descriptive") == (i < piece.descriptive)
             assert int(piece.answer[i]) == table.answer[row]
     assert sorted(seen) == sorted(rows)
+
+
+def test_bf16_slots_are_the_rounded_ones(toy) -> None:
+    split, predicted = toy
+    exact, rounded = (QuestionBatches(AloeSettings(precision=p), split, predicted) for p in ("fp32", "bf16"))
+    rows, starts = exact.rows_of(np.arange(exact.questions)), np.full(exact.questions, 4)
+    for a, b in zip(exact.pieces(rows, starts, 3), rounded.pieces(rows, starts, 3), strict=True):
+        assert a.input.given.dtype == torch.float32 and torch.equal(a.input.given.bfloat16(), b.input.given)
 
 
 def test_questions_keep_their_choices_together(toy) -> None:
