@@ -19,12 +19,28 @@ def write(tmp_path, text: str):
     return str(path)
 
 
+# Points as written (the baseline among them), after merging, and seeds.
+SHIPPED = {
+    "demo": (2, 2, 3),
+    "reported": (2, 2, 6),
+    "soft": (2, 2, 6),
+    "weights": (16, 16, 3),
+    "threshold": (4, 4, 3),
+    "start_epoch": (4, 4, 3),
+    "masks": (10, 10, 3),
+    "ablation": (144, 136, 3),
+    "noise": (7, 7, 1),
+}
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_sweep_compiles_with_one_baseline(name: str) -> None:
     sweep = compile_sweep(name)
     assert sum(p.baseline for p in sweep.points) == 1
     assert sweep.baseline.config.ctt_inv_weight == sweep.baseline.config.ctt_suf_weight == 0
     assert len({p.label for p in sweep.points}) == len(sweep.points)
+    if name in SHIPPED:
+        assert (sweep.written, len(sweep.points), len(sweep.seeds)) == SHIPPED[name]
 
 
 def test_demo_is_the_baseline_and_the_reported_weights_over_three_seeds() -> None:

@@ -52,8 +52,9 @@ def plan(words: Sequence[str]) -> int:
     parsed = parse(parser, words)
     from ctt.config import compose
     from ctt.costs import Costs
-    from ctt.launch.tree import print_plan, print_why
-    from ctt.plan import compile_plan
+    from ctt.launch.tree import print_plan
+    from ctt.launch.why import print_why
+    from ctt.plan import Budget, compile_plan
     from ctt.store import Store
     from ctt.sweep import compile_sweep
 
@@ -61,14 +62,13 @@ def plan(words: Sequence[str]) -> int:
     plain = [w for w in parsed.overrides if w.split("=")[0] == "store"]
     store = Store.open(compose(plain).store)
     cached = [key for key in compiled.stages if store.has(key)]
-    costs = Costs(store.root)
-    summary = compiled.summary(cached, costs)
+    budget = Budget(compiled, cached, Costs(store.root))
     if parsed.why:
         print_why(compiled, parsed.why, set(cached))
     elif parsed.json:
-        print(json.dumps(summary, indent=1))
+        print(json.dumps(budget.numbers(), indent=1))
     else:
-        print_plan(compiled, summary, store, costs, max(1, parsed.devices))
+        print_plan(budget, store, max(1, parsed.devices))
     return 0
 
 

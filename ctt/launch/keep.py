@@ -146,7 +146,10 @@ def show(store: Store, what: str, console: Console) -> int:
     console.print_json(json.dumps(manifest["settings"]))
     took = provenance["ended"] - provenance["began"]
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(provenance["began"]))
-    console.print(f"built {when} in {took:.0f} s on {provenance['host']} ({provenance['numerics']})", soft_wrap=True)
+    console.print(
+        f"built {when} in {took:.0f} s on {provenance['host']}, {provenance.get('device', 'cpu')} ({provenance['numerics']})",
+        soft_wrap=True,
+    )
     console.print(f"code {provenance['git']}, Python {provenance['python']}, {_versions(provenance)}", soft_wrap=True)
     if provenance.get("diff"):
         console.print(f"uncommitted changes: {store.root / 'diffs' / provenance['diff']}", soft_wrap=True)

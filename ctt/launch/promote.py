@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from ctt.config import Config, identity, with_value
 from ctt.errors import UsageError
 from ctt.launch import record, show
 from ctt.launch.track import flat_params
@@ -59,8 +61,9 @@ def write_sweep(store: Store, plan: Plan, labels: list[str]) -> str:
 
 def compare(store: Store, name: str, metric: str, console: Console) -> None:
     """Prints how screening ranked the promoted points beside what retraining found."""
-    _, before = screened(store, name)
-    after = build(show.results(record.load(record.newest(store, f"{name}-promoted")), store))
+    plan, before = screened(store, name)
+    promoted = record.load(record.newest(store, f"{name}-promoted"))
+    after = _named_alike(plan, promoted, build(show.results(promoted, store)))
     found = ranking(before, after, metric, top=len(after.rows) - 1)
     grid = Table(title=f"{metric}, difference to the baseline in points")
     for column in ("point", "screened", "retrained"):
@@ -72,3 +75,19 @@ def compare(store: Store, name: str, metric: str, console: Console) -> None:
         console.print(f"rank correlation (Spearman) {found.spearman:+.2f}, p = {found.p:.3f}")
     else:
         console.print("too few points, or no difference among them, for a rank correlation")
+
+
+def _named_alike(plan: Plan, promoted: Plan, table: Comparison) -> Comparison:
+    """`table` with the screened sweep's labels and values: among fewer points fewer settings vary and make a name."""
+    screened_points = {_retrained(point.config): point for point in plan.sweep.points}
+    by_label = {point.label: screened_points[_retrained(point.config)] for point in promoted.sweep.points}
+    rows = (
+        dataclasses.replace(row, label=by_label[row.label].label, values=by_label[row.label].values)
+        for row in table.rows
+    )
+    return dataclasses.replace(table, rows=tuple(rows))
+
+
+def _retrained(config: Config) -> str:
+    """What a point computes, whoever trained its ALOE."""
+    return identity(with_value(config, "aloe.protocol", "train"), but=("seed",))

@@ -1,65 +1,132 @@
-"""The plan as people read it: a tree of the sharing, a table of the stages, and what it costs."""
+"""The plan as people read it: a tree of the sharing, a table of the stages, and what compiling saves."""
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections import Counter, defaultdict
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from ctt.costs import Costs
-from ctt.errors import DataError, UsageError
+from ctt.errors import DataError
 from ctt.launch.follow import duration
-from ctt.launch.show import lineage
-from ctt.plan import Budget, Plan, parts
+from ctt.launch.keep import size
+from ctt.plan import Budget, Plan, chain
+from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.vqa import Vqa
 from ctt.store import Store
 
-SHOWN = 12  # leaves of one branch before the rest is counted
+SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
 
 
-def print_plan(plan: Plan, summary: dict[str, Any], store: Store, costs: Costs, devices: int) -> None:
+def print_plan(budget: Budget, store: Store, devices: int) -> None:
     """Prints the tree, the stages, what merging, sharing, screening and the store save, and the merged points."""
-    console = Console()
-    cached = {s["key"] for s in summary["stages"] if s["status"] == "cached"}
-    console.print(_tree(plan, cached))
-    table = Table()
-    for column in ("stage", "to run", "cached", "as written", "device time to run"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for kind in plan.kinds:
-        keys = [s["key"] for s in summary["stages"] if s["kind"] == kind]
-        todo = [k for k in keys if k not in cached]
-        seconds = sum(costs.of(plan.stages[k], plan.start_of(plan.stages[k])).seconds for k in todo)
-        table.add_row(
-            kind.replace("_", " "), str(len(todo)), str(len(keys) - len(todo)), str(summary["runs"]), duration(seconds)
-        )
-    console.print(table)
-    saving = summary["saving"]
-    left = summary["device_seconds"] - saving["cached"]
-    span = Budget(plan, cached, costs).makespan(devices)
+    plan, console, numbers = budget.plan, Console(), budget.numbers()
+    console.print(_tree(plan, budget.cached))
+    console.print(_stages(budget))
+    console.print(_saving(budget))
     lines = [
-        f"{summary['points']} points × {len(plan.sweep.seeds)} seeds = {summary['runs']} runs as written, "
-        f"{summary['unique_runs']} after merging",
-        f"world-model epochs: {summary['world_model_epochs']} instead of {summary['world_model_epochs_naive']}",
-        f"device time: {duration(left)} to go; {duration(summary['device_seconds'])} on an empty store instead of "
-        f"{duration(summary['device_seconds_naive'])} run by run",
-        "saved by merging {merged}, sharing {shared}, screening {screened}, the store {cached}".format(
-            **{k: duration(v) for k, v in saving.items()}
-        ),
-        f"on {devices} devices: {duration(span)}",
-        f"timings: {_sources(plan, costs)}; store {store.root}",
+        f"{numbers['points']} points × {len(plan.sweep.seeds)} seeds = {numbers['runs']} runs as written, "
+        f"{numbers['unique_runs']} after merging; world-model epochs: {numbers['world_model_epochs']:,} instead of "
+        f"{numbers['world_model_epochs_naive']:,}",
+        f"on {devices} devices: {hours(budget.makespan(devices))}; on any number at least {hours(budget.critical_path)}, "
+        f"the longest chain; disk: {size(budget.disk)}",
+        f"timings: {_sources(budget)}; store {store.root}",
     ]
     if any(getattr(stage, "provisional", False) for stage in plan.stages.values()):
         reason = _missing(plan)
         lines.append(f"the files of the data set are not there, so keys are provisional and counts official: {reason}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
-    for (into, reason), count in Counter((m.into, m.reason) for m in plan.sweep.merged).items():
-        console.print(f"{count} points merged into {into}: {reason}", soft_wrap=True, highlight=False)
+    for text in _merged(plan):
+        console.print(text, soft_wrap=True, highlight=False)
+
+
+def _tree(plan: Plan, cached: set[str]) -> Tree:
+    """Which points share which training; every seed has the same tree, so that it is drawn once."""
+    seeds = plan.sweep.seeds
+    root = Tree(f"[bold]{plan.sweep.name}[/] ({plan.sweep.source}), for each seed: {', '.join(map(str, seeds))}")
+    targets: dict[str, list[Vqa]] = defaultdict(list)
+    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+        targets[run.point.label].append(target)
+
+    def mark(stages: list[Stage]) -> str:
+        there = sum(stage.key in cached for stage in stages)
+        whole = "" if there == len(stages) else f" {there} of {len(stages)}"
+        return f" [green]cached{whole}[/]" if there else ""
+
+    branches: dict[str, Tree] = {"": root}
+    leaves: Counter[str] = Counter()
+    for label, own in targets.items():
+        at, begin = "", 0
+        ways = [list(chain(target.rollout.state))[::-1] for target in own]
+        for number, state in enumerate(ways[0]):
+            if state.key not in branches:
+                text = f"trunk: epochs {begin} to {state.epoch}{mark([way[number] for way in ways])}"
+                branches[state.key] = branches[at].add(text, highlight=False)
+            at, begin = state.key, state.epoch
+        leaves[at] += 1
+        if leaves[at] <= SHOWN:
+            aloe = "the baseline's ALOE" if own[0].taught_by else "ALOE"
+            text = f"[bold]{label}[/]: epochs {begin} to {own[0].rollout.state.epoch}, rollout, {aloe}"
+            branches[at].add(text + mark(list(own)), highlight=False)
+    for key, branch in branches.items():
+        if leaves[key] > SHOWN:
+            branch.add(f"… and {leaves[key] - SHOWN} more points")
+    return root
+
+
+def _stages(budget: Budget) -> Table:
+    """Stages by kind: to run, in the store, and how many of those that the runs as written have are shared or merged."""
+    plan, written = budget.plan, budget.plan.sweep.written * len(budget.plan.sweep.seeds)
+    table = Table()
+    for column in ("stage", "to run", "cached", "shared", "device time to run", "disk"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    kinds = defaultdict[str, list[str]](list)
+    for key, stage in plan.stages.items():
+        kinds["trunk" if key in plan.trunks else stage.kind.replace("_", " ")].append(key)
+    for name, keys in kinds.items():
+        todo = [key for key in keys if key not in budget.cached]
+        shared = "" if name == "trunk" else f"{written - len(keys):,}"
+        time, disk = sum(budget.seconds[key] for key in todo), sum(budget.bytes[key] for key in todo)
+        table.add_row(name, f"{len(todo):,}", f"{len(keys) - len(todo):,}", shared, hours(time), size(disk))
+    return table
+
+
+def _saving(budget: Budget) -> Table:
+    """From every run as written, by itself, down to what is left to do."""
+    table = Table(show_header=False)
+    table.add_column("what")
+    table.add_column("device time", justify="right")
+    saving = budget.saving
+    like = budget.naive
+    table.add_row("every run by itself", hours(like))
+    for name, text in (("merged", "equal points merged"), ("shared", "training shared"), ("screened", "ALOE screened")):
+        if saving[name]:
+            table.add_row(f"  {text}", f"−{hours(saving[name], like)}")
+    table.add_row("this sweep", hours(budget.total, like))
+    if saving["cached"]:
+        table.add_row("  in the store", f"−{hours(saving['cached'], like)}")
+        table.add_row("to go", hours(budget.left, like))
+    return table
+
+
+def _merged(plan: Plan) -> list[str]:
+    """Which points merged into which, and why; alike ones counted."""
+    counted = Counter((merged.into, merged.reason) for merged in plan.sweep.merged)
+    lines = []
+    for (into, reason), count in counted.most_common(SHOWN):
+        what = f"{count} points" if count > 1 else "1 point"
+        if count == 1:
+            values = next(m.values for m in plan.sweep.merged if (m.into, m.reason) == (into, reason))
+            what = " ".join(f"{name}={value}" for name, value in values.items()) or what
+        lines.append(f"{what} merged into {into}: {reason}")
+    if len(counted) > SHOWN:
+        lines.append(
+            f"… and {sum(counted.values()) - sum(n for _, n in counted.most_common(SHOWN))} more points merged"
+        )
+    return lines
 
 
 def _missing(plan: Plan) -> str:
@@ -73,32 +140,9 @@ def _missing(plan: Plan) -> str:
     return ""
 
 
-def _tree(plan: Plan, cached: set[str]) -> Tree:
-    root = Tree(f"[bold]{plan.sweep.name}[/] ({plan.sweep.source}), seeds {', '.join(map(str, plan.sweep.seeds))}")
-    branches: dict[tuple[str, ...], Any] = {(): root}
-    counts: dict[int, int] = defaultdict(int)
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-        path: tuple[str, ...] = ()
-        for state in lineage(target)[:-1]:
-            parent, path = branches[path], (*path, state.key)
-            if path not in branches:
-                mark = " [green]cached[/]" if state.key in cached else ""
-                branches[path] = parent.add(f"trunk: seed {state.seed}, {state.epoch} epochs{mark}")
-        branch = branches[path]
-        counts[id(branch)] += 1
-        if counts[id(branch)] > SHOWN:
-            continue
-        mark = " [green]cached[/]" if target.key in cached else ""
-        aloe = "ALOE of the baseline" if target.taught_by else "ALOE"
-        branch.add(f"{run.name}: to epoch {target.rollout.state.epoch}, rollout, {aloe}{mark}", highlight=False)
-    for branch in branches.values():
-        if counts[id(branch)] > SHOWN:
-            branch.add(f"… and {counts[id(branch)] - SHOWN} more")
-    return root
-
-
-def _sources(plan: Plan, costs: Costs) -> str:
+def _sources(budget: Budget) -> str:
     """Where the estimates come from, by kind."""
+    plan, costs = budget.plan, budget.costs
     measured: dict[str, set[bool]] = defaultdict(set)
     for stage in plan.stages.values():
         measured[stage.kind].add(costs.of(stage, plan.start_of(stage)).measured)
@@ -109,24 +153,6 @@ def _sources(plan: Plan, costs: Costs) -> str:
     return "; ".join(parts)
 
 
-def print_why(plan: Plan, name: str, cached: set[str]) -> None:
-    """Explains one run: each stage's key, what is hashed into it, and which other runs have the same. Raises UsageError."""
-    every = zip(plan.sweep.runs, plan.targets, plan.sides, strict=True)
-    named = {run.name: parts(target, sides) for run, target, sides in every}
-    if name not in named:
-        near = difflib.get_close_matches(name, named, 3, 0.3) or list(named)[:3]
-        raise UsageError(f"{plan.sweep.name} has no run {name!r}; runs are called like {', '.join(map(repr, near))}")
-    console = Console()
-    users: dict[str, list[str]] = defaultdict(list)
-    for other, theirs in named.items():
-        for stage in theirs:
-            users[stage.key].append(other)
-    for stage in named[name]:
-        others = [o for o in users[stage.key] if o != name]
-        shared = f"shared with {', '.join(others[:4])}{' …' if len(others) > 4 else ''}" if others else "this run's own"
-        standing = "cached" if stage.key in cached else "to run"
-        console.print(f"[bold]{stage.kind}[/] {stage.key} ({standing}; {shared})", soft_wrap=True)
-        console.print_json(json.dumps(stage.describe()))
-    for merged in plan.sweep.merged:
-        if name.startswith(f"{merged.into} seed="):
-            console.print(f"merged into it: {merged.values}, because {merged.reason}", soft_wrap=True)
+def hours(seconds: float, like: float | None = None) -> str:
+    """3:05, 1:02:03, or where it or what it is shown with takes a hundred hours and more, 1,352 h."""
+    return duration(seconds) if (like or seconds) < 360_000 else f"{seconds / 3600:,.0f} h"

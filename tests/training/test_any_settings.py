@@ -1,0 +1,224 @@
+"""Any settings, drawn at random and really trained: forked, killed and continued leave the bytes of training in one go,
+and settings of one canonical form leave the bytes of one another."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from ctt.config import Config, get_value, with_value
+from ctt.errors import Interrupted, SettingError
+from ctt.job import Job, read_metrics
+from ctt.models.aloe_settings import AloeSettings
+from ctt.settings import canonical, in_force
+from ctt.training import trainer, vqa, world_model
+from ctt.training.trainer import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
+from tests.faults.processes import fork, wait
+from tests.training.standin import StandIn
+from tests.training.toy_questions import make
+
+EPOCHS, STEPS = 3, 5
+SMALL = {
+    "world_model.depth": 2,
+    "world_model.heads": 2,
+    "world_model.mlp_width": 24,
+    "world_model.frameskip": 2,
+    "world_model.batch_size": 16,
+    "world_model.windows.per_epoch": 16 * STEPS,
+    "world_model.windows.validation": 20,
+    "world_model.epochs": EPOCHS,
+}
+CHOICES: dict[str, list[Any]] = {
+    "ctt_inv_weight": [0.0, 0.2],
+    "ctt_suf_weight": [0.0, 0.1],
+    "ctt_adj_threshold": [0.1, 0.14, 0.2],
+    "ctt_start_epoch": [0, 1, 2, EPOCHS],
+    "num_masked_slots": [0, 2, 3],
+    "seed": [0, 7],
+    "world_model.num_preds": [1, 2],
+    "world_model.frameskip": [1, 2],
+    "world_model.dropout": [0.0, 0.2],
+    "world_model.dropout_kind": ["exact", "cheap"],
+    "world_model.micro_batch": [None, 5, 8, 40],
+    "world_model.optimizer": ["adamw", "muon"],
+    "world_model.muon_rate": [0.01, 0.03],
+    "world_model.decay_steps": [None, 7],
+    "world_model.average": [None, 0.9],
+    "world_model.loss_on": ["all", "visible"],
+    "world_model.share_dropout": [True, False],
+    "world_model.graph.source": ["attention", "rollout_attention", "jacobian", "learned"],
+    "world_model.graph.frames": ["mean", "sum"],
+    "world_model.graph.scope": ["batch", "sample"],
+    "world_model.graph.dropout": ["after", "before"],
+    "world_model.masking.draw": ["fixed", "batch", "sample"],
+    "world_model.masking.seed": [42, 5],
+    "world_model.windows.all_starts": [True, False],
+}
+
+
+def composed(values: dict[str, Any]) -> Config:
+    config = Config()
+    try:
+        for key, value in {**SMALL, **values}.items():
+            config = with_value(config, key, value)
+    except SettingError:
+        assume(False)  # sampled masks and one graph for the batch exclude each other
+    return config
+
+
+configs = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(composed)
+
+
+class Interrupting(Job):
+    """Asks to stop at its `step`-th report of progress, by the flag a signal sets or, `killed`, by SIGKILL."""
+
+    def __init__(self, folder: Path, step: int, killed: bool = False) -> None:
+        super().__init__(folder)
+        self.left, self.killed = step, killed
+
+    def progress(self, *arguments: Any, **more: Any) -> None:
+        super().progress(*arguments, **more)
+        self.left -= 1
+        if self.left < 0 and self.killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @property
+    def stopping(self) -> bool:
+        return self.left < 0 and not self.killed
+
+
+def train(config: Config, folder: Path, end: int, begin: int = 0, start: Path | None = None, job: Job | None = None):
+    folder.mkdir(exist_ok=True)
+    world_model.train(
+        config.world_model,
+        config.method(),
+        config.num_masked_slots,
+        config.seed,
+        StandIn(),
+        start=start,
+        epoch_start=begin,
+        epoch_end=end,
+        job=job or Job(folder),
+    )
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    names = (MODEL, OPTIMIZER, STATE, SIDE, WEIGHTS)
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+
+
+def lines_of(*folders: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in line.items() if k != "t"} for f in folders for line in read_metrics(f / "metrics.jsonl")]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(configs, st.integers(1, EPOCHS - 1), st.integers(0, 2 * STEPS - 2))
+def test_forked_and_interrupted_is_uninterrupted(config: Config, epoch: int, step: int) -> None:
+    """The rest of a forked training is stopped at a step of it and continued: state and curves are those of one go."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train(config, folder / "whole", EPOCHS)
+        train(config, folder / "first", epoch)
+        rest = dict(begin=epoch, start=folder / "first")
+        with pytest.raises(Interrupted):
+            (folder / "rest").mkdir()
+            steps = (EPOCHS - epoch) * STEPS - 1
+            train(config, folder / "rest", EPOCHS, **rest, job=Interrupting(folder / "rest", step % steps))
+        train(config, folder / "rest", EPOCHS, **rest)
+        assert state_of(folder / "rest") == state_of(folder / "whole")
+        assert lines_of(folder / "first", folder / "rest") == lines_of(folder / "whole")
+        assert (folder / "rest" / "metrics.json").read_bytes() == (folder / "whole" / "metrics.json").read_bytes()
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(configs, st.integers(1, EPOCHS - 1), st.integers(1, STEPS - 1))
+def test_forked_and_killed_is_uninterrupted(config: Config, epoch: int, step: int) -> None:
+    """A process that saves at every step dies by SIGKILL in the rest of a forked training; another one goes on."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        train(config, folder / "whole", EPOCHS)
+        train(config, folder / "first", epoch)
+        rest = dict(begin=epoch, start=folder / "first")
+        (folder / "rest").mkdir()
+        patch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+        job = Interrupting(folder / "rest", step, killed=True)
+        assert wait(fork(lambda: train(config, folder / "rest", EPOCHS, **rest, job=job)), 60) == -signal.SIGKILL
+        assert len(list((folder / "rest" / "checkpoint").iterdir())) == 1, "it died after its first checkpoint"
+        train(config, folder / "rest", EPOCHS, **rest)
+        assert state_of(folder / "rest") == state_of(folder / "whole")
+        assert lines_of(folder / "first", folder / "rest") == lines_of(folder / "whole")
+
+
+def others(config: Config) -> Config | None:
+    """`config` with other values of everything that its rules say is not read; None if there is nothing."""
+    silent = {name for rule in in_force(config) for name in rule.silences}
+    other = config
+    for key, values in CHOICES.items():
+        if any(key == name or key.startswith(f"{name}.") for name in silent):
+            for value in (v for v in values if v != get_value(config, key)):
+                changed = _accepted(other, key, value)
+                if changed is not None and canonical(changed) == canonical(config):
+                    other = changed
+                    break
+    return None if other == config else other
+
+
+def _accepted(config: Config, key: str, value: Any) -> Config | None:
+    try:
+        return with_value(config, key, value)
+    except SettingError:
+        return None
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(configs)
+def test_one_canonical_form_is_one_state(config: Config) -> None:
+    """What the rules silence is really never read."""
+    other = others(config)
+    assume(other is not None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train(config, folder / "one", EPOCHS)
+        train(other, folder / "two", EPOCHS)
+        assert state_of(folder / "one") == state_of(folder / "two")
+        assert lines_of(folder / "one") == lines_of(folder / "two")
+
+
+def test_one_canonical_form_of_aloe_is_one_answer(tmp_path: Path) -> None:
+    """All of ALOE's rules at once: what each silences is changed, predictions and weights stay."""
+    plain = dict(layers=1, heads=4, width=32, ffn=64, dropout=0.0, frames=8, epochs=2, batch_size=32, eval_every=2)
+    silenced = dict(
+        dropout_kind="cheap",
+        equal_layers=False,
+        frame_width=7,
+        muon_learning_rate=0.5,
+        schedule_epochs=2,
+        eval_videos=5,
+    )
+    one, two = AloeSettings(**plain), AloeSettings(**plain, **silenced)
+    assert {name for rule in in_force(one) for name in rule.silences} == set(silenced)
+    assert canonical(one) == canonical(two) and one != two
+    dataset, rollouts = make(tmp_path / "toy")
+    for folder, aloe in ((tmp_path / "one", one), (tmp_path / "two", two)):
+        folder.mkdir()
+        vqa.train(aloe, 0, dataset, rollouts, job=Job(folder))
+    for name in (MODEL, OPTIMIZER, vqa.PREDICTIONS):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert lines_of(tmp_path / "one") == lines_of(tmp_path / "two")
+
+
+def test_longer_training_continues_the_shorter_one(tmp_path: Path) -> None:
+    config = composed({"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.1, "ctt_start_epoch": 1})
+    longer = dataclasses.replace(config, world_model=dataclasses.replace(config.world_model, epochs=EPOCHS + 1))
+    train(config, tmp_path / "short", EPOCHS)
+    train(longer, tmp_path / "rest", EPOCHS + 1, begin=EPOCHS, start=tmp_path / "short")
+    train(longer, tmp_path / "whole", EPOCHS + 1)
+    assert state_of(tmp_path / "rest") == state_of(tmp_path / "whole")
