@@ -169,6 +169,12 @@ def check_key(key: str) -> None:
     raise SettingError(f"{key} is not a setting; {hint}")
 
 
+@functools.cache
+def _schema() -> Any:
+    """A Config as OmegaConf types it: one for all, as making one takes longer than all else of a point."""
+    return OmegaConf.structured(Config)
+
+
 @functools.lru_cache(maxsize=65536)
 def _typed(key: str, text: str) -> Any:
     """`text` (JSON) as the type that `key` has. Raises SettingError."""
@@ -176,7 +182,7 @@ def _typed(key: str, text: str) -> Any:
 
     check_key(key)
     value = json.loads(text)
-    node = OmegaConf.structured(Config)
+    node = _schema()
     try:
         OmegaConf.update(node, key, value)
         found = OmegaConf.select(node, key)

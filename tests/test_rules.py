@@ -18,7 +18,7 @@ from ctt.sweep import canonical
 
 ALL_ON = [
     "data=mini", "world_model=mini", "aloe=mini", "ctt_inv_weight=0.2", "ctt_suf_weight=0.1",
-    "world_model.dropout=0.1", "world_model.micro_batch=8", "aloe.dropout=0.1", "aloe.schedule_epochs=8",
+    "world_model.dropout=0.1", "world_model.micro_batch=8", "aloe.dropout=0.1", "aloe.epochs=6", "aloe.schedule_epochs=8",
 ]  # fmt: skip
 BASES = {
     "all on": ALL_ON,
@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "world_model.heads": 2,
     "aloe.predicted_frames": 3,
     "aloe.eval_videos": 7,
+    "aloe.patience": 2,
     "aloe.schedule_epochs": 500,
     "aloe.frames": 20,
     "aloe.aloe_seed": 5,

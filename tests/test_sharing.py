@@ -19,10 +19,11 @@ from tests.tiny import TINY, environment
 
 WEIGHTS = {"one": "ctt_inv_weight=0.2", "two": "ctt_inv_weight=0.2,0.4"}
 START = ["ctt_suf_weight=0", "ctt_start_epoch=2", "seed=0"]
+SMALLER = ["world_model.windows.per_epoch=128", "world_model.windows.validation=64", "aloe.shares=[0.3,0.1,0.1,0.1]"]
 
 
 def plan_of(name: str, *more: str) -> Plan:
-    return compile_plan(compile_sweep(None, [*TINY, WEIGHTS[name], *START, *more, f"name={name}"]))
+    return compile_plan(compile_sweep(None, [*TINY, *SMALLER, WEIGHTS[name], *START, *more, f"name={name}"]))
 
 
 def run(plan: Plan, store: Store, log: Path | None = None) -> None:

@@ -202,6 +202,7 @@ def test_one_canonical_form_of_aloe_is_one_answer(tmp_path: Path) -> None:
         muon_learning_rate=0.5,
         schedule_epochs=2,
         eval_videos=5,
+        patience=3,
     )
     one, two = AloeSettings(**plain), AloeSettings(**plain, **silenced)
     assert {name for rule in in_force(one) for name in rule.silences} == set(silenced)
