@@ -133,6 +133,56 @@ def step_gradients(
     return {"train_loss": total} | terms
 
 
+@dataclass(frozen=True)
+class Apart:
+    """The terms of a step's loss one by one, unweighted: values, and norms of the gradients of each alone.
+
+    same_masks: the invariance loss with the removed slot left in, so that both passes hide the same slots: what is left
+    measures no dependence on any slot (0 where dropout masks are shared). None where no slot is non-neighbour.
+    """
+
+    terms: dict[str, float]
+    norms: dict[str, float]
+    same_masks: float | None
+
+
+def terms_apart(
+    model: Predictor,
+    slots: Tensor,
+    draws: Draws,
+    *,
+    threshold: float,
+    graph: GraphSettings,
+    share_dropout: bool,
+    dropout: Dropout | None,
+    micro_batch: int | None = None,
+    visible: Tensor | None = None,
+    given: Tensor | None = None,
+) -> Apart:
+    """The loss terms of a step as `step_gradients` makes them, both CTT losses acting; leaves no gradient behind."""
+    main = _Main(model, slots, draws, graph, dropout, visible, keep=share_dropout, viewed=True, given=given)
+    chunks = list(_chunks(len(slots), micro_batch))
+    model.zero_grad()
+    terms = {name: float(value) for name, value in main.run(chunks).items()}
+    norms = {"prediction": _norm(model)}
+    judged = scoped(main.slot_graph(), graph.scope)
+    for name, inv, suf in (("invariance", 1.0, 0.0), ("sufficiency", 0.0, 1.0)):
+        model.zero_grad()
+        values = _Views(main, draws, judged, threshold, inv > 0, suf > 0).run(chunks, inv, suf)
+        terms[name], norms[name] = float(sum(values)), _norm(model)
+    again, same = _Views(main, draws, judged, threshold, True, False), None
+    if again.removed is not None:
+        again.removed = main.masked
+        same = float(again.run(chunks, 1.0, 0.0)[0])
+    model.zero_grad()
+    return Apart(terms, norms, same)
+
+
+def _norm(model: Predictor) -> float:
+    squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+
+
 class _Main:
     """The pass that predicts: its losses, and what the views need of it."""
 

@@ -1,0 +1,61 @@
+"""Stage `diagnostics`: what the slot graphs of a training state are like, and what its losses measure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ctt.data.dataset import Dataset
+from ctt.job import Job
+from ctt.settings import digest
+from ctt.stages.base import Stage
+from ctt.stages.world_model import WorldModel
+from ctt.store import Artifact
+from ctt.training.diagnostics_settings import DiagnosticsSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnostics(Stage):
+    """Read of a saved state, never of a training under way, so that no state's key depends on it."""
+
+    kind = "diagnostics"
+    version = 1
+    state: WorldModel
+    diagnostics: DiagnosticsSettings
+
+    def settings(self) -> Mapping[str, Any]:
+        """The graph's settings are here too: the key of a state that no loss has shaped does not hold them."""
+        world_model = self.state.world_model
+        return {
+            "diagnostics": self.diagnostics,
+            "graph": world_model.graph,
+            "share_dropout": world_model.share_dropout,
+            "threshold": self.state.method.adj_threshold,
+        }
+
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"data": self.state.data, "world_model": self.state}
+
+    def alike(self) -> str:
+        return digest([self.kind, self.version, self.diagnostics, self.state.alike()])
+
+    def execution(self) -> dict[str, int]:
+        return {"threads": self.state.world_model.threads, "workers": 1}
+
+    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.training.diagnostics import diagnose
+
+        state = self.state
+        found = diagnose(
+            state.world_model,
+            state.method,
+            state.num_masked_slots,
+            state.seed,
+            self.diagnostics,
+            inputs["world_model"].path,
+            Dataset.open(inputs["data"].path),
+            job=job,
+        )
+        own = found["readings"].get(found["own"], {})
+        return {"warning": own.get("warning") if found["acting"] else None}

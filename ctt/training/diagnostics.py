@@ -1,0 +1,234 @@
+"""What the slot graphs of a trained world model are like, and what its losses measure.
+
+Graphs are read as training reads them: under the step's slot masks and dropout, each scene by itself or the batch's mean,
+whichever the losses judge by. Every source is read, not only the run's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctt.data.dataset import Dataset, Split
+from ctt.data.interactions import Interactions
+from ctt.data.windows import Windows
+from ctt.job import Job
+from ctt.models.dropout import Dropout, Pass
+from ctt.models.graph import READ, GraphSettings, Reader, scoped, touching
+from ctt.models.losses import Method, draw_slots, terms_apart
+from ctt.models.masking import draw_masked
+from ctt.models.predictor import Predictor
+from ctt.settings import canonical
+from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.graph_measures import measures
+from ctt.training.rollout import load
+from ctt.training.settings import WorldModelSettings
+from ctt.training.slot_graphs import jacobian_of, learned_graph, make_influence
+from ctt.training.trainer import SIDE, Side, derive, generator, load_weights, threads
+from ctt.training.world_model import windows_of
+
+METRICS = "metrics.json"
+LOSS_WINDOWS = 128
+PUBLISHED_DROPOUT = 0.1
+log = logging.getLogger(__name__)
+
+
+def readings(own: GraphSettings, learned: bool, truth: bool) -> dict[str, GraphSettings]:
+    """The graphs that are read of a state, by name; the run's own is among them, as `own` if it is none of the others.
+
+    learned: whether the state has that network; truth: whether the true interactions are known.
+    """
+    sound = dataclasses.replace(own, frames="sum", scope="sample", dropout="before")
+    published = dataclasses.replace(own, source="attention", frames="mean", scope="batch", dropout="after")
+    named = {"attention": "attention", "rollout_attention": "rollout_attention", "jacobian": "jacobian"}
+    named |= {"learned": "learned"} if learned else {}
+    named |= {"oracle": "oracle"} if truth else {}
+    found = {"published attention": published}
+    found |= {name: dataclasses.replace(sound, source=source) for name, source in named.items()}
+    if own_reading(own, found) is None and (own.source in READ or own.source in named):
+        found["own"] = own
+    return found
+
+
+def own_reading(own: GraphSettings, found: dict[str, GraphSettings]) -> str | None:
+    """Name of the run's own graph among those found; None where it isn't there."""
+    return next((name for name, graph in found.items() if canonical(graph) == canonical(own)), None)
+
+
+def diagnose(
+    settings: WorldModelSettings,
+    method: Method,
+    num_masked_slots: int,
+    seed: int,
+    asked: DiagnosticsSettings,
+    state_folder: Path,
+    dataset: Dataset,
+    *,
+    job: Job,
+) -> dict[str, Any]:
+    """Writes metrics.json and returns it: {"windows", "batch", "threshold", "acting", "own", "touching", "readings":
+    {name: `graph_measures.measures`}, "losses": `_losses` of the run's own graph, "published_losses": of the published
+    reading under dropout, with none of its masks shared}. A graph that leaves the acting losses nothing to tell apart
+    is warned of in the log. Raises StoreError if the state isn't of these settings.
+    """
+    with threads(job.threads):
+        made = _Measured(settings, num_masked_slots, seed, asked, state_folder, dataset, job.device)
+        graphs = made.graphs()
+        out = made.describe(graphs, method.adj_threshold)
+        out["acting"] = method.active(settings.epochs - 1)
+        own = made.settings.graph if out["own"] else made.found["attention"]
+        out["losses"] = made.losses(own, method.adj_threshold, settings.dropout, settings.share_dropout)
+        out["published_losses"] = made.losses(
+            made.found["published attention"], method.adj_threshold, settings.dropout or PUBLISHED_DROPOUT, False
+        )
+    if out["acting"] and out["own"] and (warning := out["readings"][out["own"]]["warning"]):
+        log.warning("%s", warning)
+    (job.folder / METRICS).write_text(json.dumps(out, sort_keys=True) + "\n", encoding="utf-8")
+    job.log(settings.epochs, **_curve(out))
+    return out
+
+
+def _curve(out: dict[str, Any]) -> dict[str, float]:
+    """What of it stands on the run's page."""
+    own = out["readings"].get(out["own"] or "attention")
+    values = {f"graph_{name}": own[name] for name in ("density", "neighbours", "auroc", "average_precision")}
+    values["invariance_with_equal_masks"] = out["losses"]["remaining"]
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+class _Measured:
+    """A state, the windows it is measured on, and its graphs there."""
+
+    def __init__(
+        self,
+        settings: WorldModelSettings,
+        num_masked_slots: int,
+        seed: int,
+        asked: DiagnosticsSettings,
+        state_folder: Path,
+        dataset: Dataset,
+        device: str,
+    ) -> None:
+        self.settings, self.seed, self.device = settings, seed, torch.device(device)
+        self.predictor: Predictor = load(state_folder, settings).to(self.device)
+        split: Split = dataset.split("validation")
+        self.windows: Windows = windows_of(settings, split)
+        count = min(asked.windows, self.windows.count)
+        chosen = torch.randperm(self.windows.count, generator=generator(0, "diagnosed windows"))[:count]
+        self.index = chosen.numpy()  # in random order: a batch is as mixed as in training
+        self.batch = min(settings.batch_size, count)
+        self.slots = torch.from_numpy(self.windows.gather(self.index)).to(self.device)
+        self.visible = torch.from_numpy(self.windows.visible(self.index))
+        rng = generator(seed, "diagnosed masks")
+        masks = [
+            draw_masked(settings.masking, num_masked_slots, len(part), self.slots.shape[2], rng)
+            for part in self.slots.split(self.batch)
+        ]
+        self.masked = torch.cat(masks)
+        self.contact: np.ndarray | None = None
+        if dataset.has_truth:
+            self.contact = Interactions(split.truth, self.windows).among_slots(self.index)
+        self.side = self._side(state_folder)
+        self.found = readings(settings.graph, self.side is not None, self.contact is not None)
+
+    def _side(self, folder: Path) -> Side | None:
+        if not (folder / SIDE).exists():
+            return None
+        side = make_influence(self.settings, self.settings.graph, self.slots.shape[-1], self.seed, self.device)
+        tensors = load_weights(folder / SIDE)
+        prefix = "model/"
+        side.model.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        return side
+
+    def graphs(self) -> dict[str, Tensor]:
+        """Each reading's A (N,S,S), as the losses judge by it, on the CPU."""
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.found}
+        for number, at in enumerate(torch.arange(len(self.index)).split(self.batch)):
+            history = self.slots[at, : self.settings.history_size]
+            read = {name: self._reader(graph) for name, graph in self.found.items() if graph.source in READ}
+            with torch.no_grad():
+                self.predictor(
+                    history,
+                    self.masked[at].to(self.device),
+                    rows=self.predictor.future_rows(self.slots.shape[2]),
+                    drop=self._drop(number),
+                    read=lambda *told, read=read: [reader(*told) for reader in read.values()],
+                )
+            for name, graph in self.found.items():
+                own = read[name].graph() if name in read else self._beside(graph, at, self.masked[at], number)
+                parts[name].append(scoped(own, graph.scope).cpu())
+        return {name: torch.cat(values) for name, values in parts.items()}
+
+    def _reader(self, graph: GraphSettings) -> Reader:
+        slots = self.slots.shape[2]
+        return Reader(graph, self.settings.depth, self.settings.history_size * slots, slots, 0)
+
+    def _drop(self, number: int) -> Pass | None:
+        p = self.settings.dropout
+        seed = derive(self.seed, "diagnosed dropout", number)
+        return Pass(Dropout(p, self.settings.dropout_kind, seed, self.device)) if p else None
+
+    def _beside(self, graph: GraphSettings, at: Tensor, masked: Tensor, number: int) -> Tensor:
+        history = self.slots[at, : self.settings.history_size]
+        if graph.source == "jacobian":
+            rng = generator(self.seed, "diagnosed projections", number)
+            return jacobian_of(self.predictor, graph, history, masked, rng, self.settings.micro_batch)
+        if graph.source == "learned":
+            assert self.side is not None
+            return learned_graph(self.side, history)
+        assert self.contact is not None
+        return touching(torch.from_numpy(self.contact[at.numpy()]))
+
+    def describe(self, graphs: dict[str, Tensor], threshold: float) -> dict[str, Any]:
+        seen = self.visible.any(1).numpy()  # (N,S): the slot's object is in view in one of the window's frames
+        return {
+            "windows": len(self.index),
+            "batch": self.batch,
+            "threshold": threshold,
+            "own": own_reading(self.settings.graph, self.found),
+            "touching": None if self.contact is None else float(self.contact.sum((1, 2)).mean() / 2),
+            "readings": {
+                name: measures(name, graph.double().numpy(), threshold, self.masked.numpy(), self.contact, seen)
+                for name, graph in graphs.items()
+            },
+        }
+
+    def losses(self, graph: GraphSettings, threshold: float, p: float, share: bool) -> dict[str, Any]:
+        """{"dropout", "share_dropout", "terms", "gradient_norms", "same_masks", "remaining"}: see `losses.Apart`;
+        remaining = same_masks / invariance, None where that is 0."""
+        at = torch.arange(min(LOSS_WINDOWS, len(self.index)))
+        masked = self.masked[at] if graph.scope == "sample" else self.masked[:1].expand(len(at), -1)
+        given = None if graph.source in READ else self._beside(graph, at, masked, 0)
+        rng = iter(range(2))
+        draws = draw_slots(
+            masked, True, True, graph.scope, lambda _: generator(self.seed, "diagnosed slots", next(rng))
+        )
+        kind = self.settings.dropout_kind
+        found = terms_apart(
+            self.predictor,
+            self.slots[at],
+            draws,
+            threshold=threshold,
+            graph=graph,
+            share_dropout=share,
+            dropout=Dropout(p, kind, derive(self.seed, "diagnosed losses"), self.device) if p else None,
+            micro_batch=32,
+            visible=self.visible[at].to(self.device) if self.settings.loss_on == "visible" else None,
+            given=given,
+        )
+        invariance = found.terms["invariance"]
+        return {
+            "dropout": p,
+            "share_dropout": share,
+            "terms": found.terms,
+            "gradient_norms": found.norms,
+            "same_masks": found.same_masks,
+            "remaining": found.same_masks / invariance if found.same_masks is not None and invariance > 0 else None,
+        }

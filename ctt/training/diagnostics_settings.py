@@ -1,0 +1,17 @@
+"""The settings of the stage `diagnostics`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctt.settings import Settings, setting
+
+
+@dataclass
+class DiagnosticsSettings(Settings):
+    """What is measured of a run's slot graphs, beside its answers."""
+
+    enabled: bool = setting(
+        True, "measure every run's slot graphs and loss terms on its last state; seconds a run", key=False
+    )
+    windows: int = setting(256, "validation windows measured, the same ones for all runs", minimum=1)
