@@ -24,6 +24,7 @@ from ctt.models.rollout import RolloutSettings
 from ctt.resources import LaunchSettings
 from ctt.settings import Settings, canonical, check_value, digest_of_form, setting
 from ctt.tracking.settings import TrackingSettings
+from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.settings import TrainingSettings
 
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
@@ -60,6 +61,9 @@ class Config(TrainingSettings):
 
     rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
+    diagnostics: DiagnosticsSettings = setting(
+        DiagnosticsSettings, "what is measured of the slot graphs, beside the answers"
+    )
     device: str = setting(
         "auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False
     )

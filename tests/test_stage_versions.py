@@ -20,6 +20,7 @@ ENTRIES = {
     "world_model": ("ctt.training.world_model",),
     "rollout": ("ctt.training.rollout",),
     "vqa": ("ctt.training.vqa",),
+    "diagnostics": ("ctt.training.diagnostics",),
 }
 
 
@@ -72,11 +73,12 @@ def digest_of(kind: str) -> str:
 
 def versions() -> dict[str, int]:
     from ctt.stages.data import Data
+    from ctt.stages.diagnostics import Diagnostics
     from ctt.stages.rollout import Rollout
     from ctt.stages.vqa import Vqa
     from ctt.stages.world_model import WorldModel
 
-    return {stage.kind: stage.version for stage in (Data, WorldModel, Rollout, Vqa)}
+    return {stage.kind: stage.version for stage in (Data, WorldModel, Rollout, Vqa, Diagnostics)}
 
 
 @pytest.mark.parametrize("kind", ENTRIES)

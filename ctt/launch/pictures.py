@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ctt.errors import UsageError
 from ctt.launch import show
 from ctt.plan import Plan
-from ctt.report import plots
+from ctt.report import graphs, plots
 from ctt.report.pivot import pivot, swept_settings
 from ctt.report.table import Table
 from ctt.store import Store
@@ -28,6 +28,8 @@ def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], F
         "table.png": lambda: plots.table_picture(table),
         "learning_curves.png": lambda: plots.learning_curves(show.curves(plan, store), levels=show.levels(plan, store)),
     }
+    if found := show.diagnoses(plan, store):
+        drawn["graphs.png"] = partial(graphs.diagnosis_picture, found)
     swept = swept_settings(table)
     if len(swept) > MOST_AGAINST:
         return drawn

@@ -46,10 +46,27 @@ def results(plan: Plan, store: Store) -> Results:
                 errors=errors(state, rollout),
                 cost=_cost((target.rollout.state, target.rollout, target, *sides), lineage(target)[:-1], store),
                 numerics=vqa.manifest["provenance"]["numerics"],
+                warning=_warning(sides, store),
             )
         )
     published = QUOTED[plan.sweep.baseline.config.data.kind]
     return Results(plan.sweep.name, points, runs, quoted=published, noise=noise(plan, store), reach=reach(plan))
+
+
+def _warning(sides: Sequence[Stage], store: Store) -> str | None:
+    """What a run's diagnostics warn of."""
+    found = [store.manifest(side.key)["facts"].get("warning") for side in sides if store.has(side.key)]
+    return "; ".join(warning for warning in found if warning) or None
+
+
+def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
+    """{point: what the diagnostics of each of its runs measured, see ctt/training/diagnostics.py}, as far as it is there."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for run, sides in zip(plan.sweep.runs, plan.sides, strict=True):
+        for side in sides:
+            if side.kind == "diagnostics" and (artifact := store.get(side.key)) is not None:
+                out.setdefault(run.point.label, []).append(_json(artifact.file("metrics.json")))
+    return out
 
 
 def _unreached(point: Any, screened: bool) -> tuple[str, ...]:

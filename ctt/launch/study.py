@@ -59,6 +59,11 @@ class Study:
         return show.levels(self.plan, self.store)
 
     @cached_property
+    def diagnoses(self) -> dict[str, list[dict[str, Any]]]:
+        """What was measured of the slot graphs, a list over the seeds for each point."""
+        return show.diagnoses(self.plan, self.store)
+
+    @cached_property
     def costs(self) -> dict[str, Any]:
         """The numbers of `ctt plan --json`, by the timings of this store."""
         cached = [key for key in self.plan.stages if self.store.has(key)]

@@ -19,6 +19,7 @@ from ctt.plan.forks import Trunks, forks_of
 from ctt.plan.jobs import Job, by_urgency
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.diagnostics import Diagnostics
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
@@ -57,7 +58,10 @@ def _answers(config: Config, state: WorldModel, teacher: Vqa | None) -> Vqa:
 
 def sides_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
     """The stages beside `target` that `config` asks for and that can be made from its data."""
-    return ()
+    sides: list[Stage] = []
+    if config.diagnostics.enabled:
+        sides.append(Diagnostics(target.rollout.state, config.diagnostics))
+    return tuple(sides)
 
 
 def parts(target: Vqa, sides: Sequence[Stage] = ()) -> list[Stage]:

@@ -56,6 +56,7 @@ class Run:
     errors: {"world_model": …, "rollout": …}, mean squared errors; reader: {"predictive": …}, percent;
     cost: {"device_hours": …, …}.
     numerics: what the bits depend on besides the key (device model, threads …), as one text; None if not recorded.
+    warning: what a reader of the table has to know of this run.
     """
 
     point: int
@@ -65,6 +66,7 @@ class Run:
     reader: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     numerics: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)

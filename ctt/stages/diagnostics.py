@@ -8,11 +8,14 @@ from typing import Any
 
 from ctt.data.dataset import Dataset
 from ctt.job import Job
+from ctt.models.graph import GraphSettings
+from ctt.models.losses import Method
 from ctt.settings import digest
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
 from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.settings import WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +28,15 @@ class Diagnostics(Stage):
     diagnostics: DiagnosticsSettings
 
     def settings(self) -> Mapping[str, Any]:
-        """The graph's settings are here too: the key of a state that no loss has shaped does not hold them."""
-        world_model = self.state.world_model
-        return {
-            "diagnostics": self.diagnostics,
-            "graph": world_model.graph,
-            "share_dropout": world_model.share_dropout,
-            "threshold": self.state.method.adj_threshold,
-        }
+        return {"diagnostics": self.diagnostics}
+
+    def read(self) -> tuple[WorldModelSettings, Method]:
+        """The settings whose graph and losses are measured: the state's; the defaults of those that it has not read."""
+        state = self.state
+        if not state.lossy:
+            return dataclasses.replace(state.world_model, graph=GraphSettings(), share_dropout=True), Method()
+        share = state.world_model.share_dropout or not state.method.inv_weight
+        return dataclasses.replace(state.world_model, share_dropout=share), state.method
 
     def inputs(self) -> Mapping[str, Stage]:
         return {"data": self.state.data, "world_model": self.state}
@@ -46,12 +50,12 @@ class Diagnostics(Stage):
     def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.diagnostics import diagnose
 
-        state = self.state
+        world_model, method = self.read()
         found = diagnose(
-            state.world_model,
-            state.method,
-            state.num_masked_slots,
-            state.seed,
+            world_model,
+            method,
+            self.state.num_masked_slots,
+            self.state.seed,
             self.diagnostics,
             inputs["world_model"].path,
             Dataset.open(inputs["data"].path),

@@ -35,7 +35,7 @@ from ctt.training.trainer import SIDE, Side, derive, generator, load_weights, th
 from ctt.training.world_model import windows_of
 
 METRICS = "metrics.json"
-LOSS_WINDOWS = 128
+LOSS_WINDOWS = 64
 PUBLISHED_DROPOUT = 0.1
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import torch
 from ctt.errors import SettingError
 from ctt.models.dropout import Dropout
 from ctt.models.graph import GraphSettings
-from ctt.models.losses import RULES, Draws, Method, draw_slots, step_gradients
+from ctt.models.losses import RULES, Draws, Method, draw_slots, step_gradients, terms_apart
 from ctt.models.predictor import Predictor, PredictorSettings
 from ctt.training.settings import TrainingSettings
 from tests.models import literal_world_model as literal
@@ -112,6 +112,29 @@ def test_a_partial_graph_is_partial():
     graph = literal.read_graph(theirs, slots, [[0, 1]] * BATCH, "sum", "attention")
     assert 0.2 < (graph < graph.median()).double().mean() < 0.8
     assert graph.max() > 0.4  # sharp attention, not the uniform one
+
+
+@pytest.mark.parametrize("scope, kind", [("sample", "partial"), ("batch", "empty"), ("sample", "full")])
+def test_terms_apart_have_the_gradients_of_each_literal_term_alone(scope, kind):
+    ours, theirs, slots = make(3, 2)
+    draws, masked = draws_for(2, scope)
+    settings = GraphSettings(scope=scope)
+    graph = literal.read_graph(theirs, slots, masked, "sum", "attention")
+    threshold = threshold_for(kind, graph.mean(0) if scope == "batch" else graph)
+    main, future, inv, suf = literal_terms(theirs, slots, draws, masked, threshold, settings)
+    found = terms_apart(
+        ours, slots, draws, threshold=threshold, graph=settings, share_dropout=True, dropout=None, micro_batch=2
+    )
+    for name, term in (("prediction", main + future), ("invariance", inv), ("sufficiency", suf)):
+        theirs.zero_grad()
+        if term.requires_grad:
+            term.backward(retain_graph=True)
+        norm = sum(float(p.grad.square().sum()) for p in theirs.parameters() if p.grad is not None) ** 0.5
+        assert found.norms[name] == pytest.approx(norm, rel=1e-9), name
+    expected = dict(masked=main, future=future, invariance=inv, sufficiency=suf)
+    assert found.terms == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-9)
+    assert found.same_masks == (None if kind == "full" else pytest.approx(0, abs=1e-20))
+    assert all(p.grad is None for p in ours.parameters())
 
 
 @pytest.mark.parametrize("history,future,scope", [(3, 1, "sample"), (6, 10, "batch")])

@@ -34,6 +34,7 @@ class StandIn:
     def __init__(self, *, train: int = 12, validation: int = 5, truth: bool = True) -> None:
         self._splits = {"train": split(train, 1, truth=truth), "validation": split(validation, 2, truth=truth)}
         self.splits = tuple(self._splits)
+        self.has_truth = False
 
     def split(self, name: str) -> SimpleNamespace:
         return self._splits[name]
