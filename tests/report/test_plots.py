@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from ctt.report import plots
-from ctt.report.graphs import graph_picture
 from ctt.report.table import Table, build
 from tests.report import made_up
 
@@ -80,15 +79,3 @@ def test_incomplete_sweeps_are_drawn(tmp_path: Path) -> None:
         plots.heat_map(each, "ctt_inv_weight", "ctt_suf_weight", "descriptive", tmp_path / "b.png")
         plots.accuracy_against(each, "ctt_inv_weight", tmp_path / "c.png")
     plots.learning_curves([], tmp_path / "d.png")
-
-
-def test_graph_picture_counts_the_pairs_over_the_threshold(tmp_path: Path) -> None:
-    graph = np.full((2, 3, 3), 0.1)
-    graph[:, np.arange(3), np.arange(3)] = 0.9  # the diagonal is nobody's neighbour
-    graph[0, 0, 1] = graph[1, 2, 0] = 0.15
-    figure = graph_picture({"baseline": graph}, 0.15, tmp_path / "g.png")
-    above, below = figure.axes[:2]
-    assert below.get_title() == "16.7 % are neighbours (≥ 0.15)"
-    assert sorted(text.get_text() for text in above.texts) == [".10"] * 4 + [".13"] * 2
-    assert sum(patch.get_height() for patch in below.patches) == pytest.approx(100)
-    graph_picture({}, 0.15, tmp_path / "none.png")
