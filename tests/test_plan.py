@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctt.config import with_value
-from ctt.plan import compile_plan, target_of
+from ctt.plan import KINDS, compile_plan, target_of
 from ctt.plan.forks import forks_of
 from ctt.stages import world_model
 from ctt.stages.world_model import WorldModel
@@ -26,10 +26,18 @@ def test_the_demo_shares_training_up_to_the_start() -> None:
     assert (summary["points"], summary["runs"], summary["unique_runs"]) == (2, 6, 6)
     assert (summary["world_model_epochs"], summary["world_model_epochs_naive"]) == (3 * (4 + 8 + 8), 6 * 12)
     kinds = [s["kind"] for s in summary["stages"]]
-    assert {k: kinds.count(k) for k in kinds} == {"data": 1, "world_model": 9, "rollout": 6, "vqa": 6}
-    assert summary["stages_naive"] == 24 and summary["forks"] == 3
+    assert {k: kinds.count(k) for k in KINDS} == {"data": 1, "world_model": 9, "rollout": 6, "vqa": 6}
+    assert kinds.count("diagnostics") == 6
+    assert summary["stages_naive"] == 6 * len(set(kinds)) and summary["forks"] == 3
     assert len({s["key"] for s in summary["stages"]}) == len(kinds)
     assert all(s["status"] == "run" for s in summary["stages"])
+
+
+def test_diagnostics_are_beside_every_run_unless_switched_off() -> None:
+    on, off = plan_of("ctt_inv_weight=0,0.2"), plan_of("ctt_inv_weight=0,0.2", "diagnostics.enabled=false")
+    assert [s.kind for sides in on.sides for s in sides].count("diagnostics") == 2
+    assert "diagnostics" not in {s.kind for s in off.stages.values()}
+    assert [t.key for t in on.targets] == [t.key for t in off.targets]
 
 
 def test_cached_stages_are_said_to_be() -> None:
@@ -181,7 +189,7 @@ def test_thousands_of_runs_are_compiled_by_counted_steps(monkeypatch) -> None:
     numbers = plan.summary(())
     assert len(plan.targets) == numbers["unique_runs"] == 50 * 28 and len(plan.jobs) == 50 * (28 + 3)
     assert counts["compose"] == 1
-    assert counts["describe"] == len(plan.stages) == 1 + 50 * (28 * 3 + 3)
+    assert counts["describe"] == len(plan.stages) == 1 + 50 * (28 * 4 + 3)
     assert counts["training"] <= 28 * 2 + 3, (
         "seeds share them: one for each point's end, one for its family, one a fork"
     )
