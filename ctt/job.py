@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.errors import Interrupted
+from ctt.world import ALONE, World
 
 METRICS = "metrics.jsonl"
 PROGRESS = "progress.json"
@@ -27,6 +28,7 @@ class Job:
     """One stage being built in `folder`.
 
     device: a torch device string; threads: intra-op threads; workers: processes a CPU-bound stage may use.
+    world: the processes that build it together; only its writer writes here.
     `beat` is called with every progress report (the store's lease uses it to notice that it was lost).
     """
 
@@ -37,12 +39,14 @@ class Job:
         device: str = "cpu",
         threads: int = 1,
         workers: int = 1,
+        world: World = ALONE,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = Path(folder)
         self.device = device
         self.threads = threads
         self.workers = workers
+        self.world = world
         self._beat = beat
         self._last = 0.0
         self._started = time.time()
@@ -51,6 +55,8 @@ class Job:
 
     def log(self, step: int, **values: float) -> None:
         """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count)."""
+        if not self.world.writer:
+            return
         line = json.dumps({"t": round(time.time(), 3), "step": step, **values})
         with open(self.folder / METRICS, "a", encoding="utf-8") as f:
             f.write(line + "\n")
@@ -58,7 +64,7 @@ class Job:
     def rewind(self, step: int) -> None:
         """Drops the metric lines past `step`: called when work continues from a checkpoint taken at `step`."""
         path = self.folder / METRICS
-        if not path.exists():
+        if not self.world.writer or not path.exists():
             return
         kept = [line for line in read_metrics(path) if line["step"] <= step]
         temporary = path.with_suffix(".tmp")
@@ -67,6 +73,8 @@ class Job:
 
     def progress(self, done: float, total: float, unit: str, **extra: Any) -> None:
         """Says how far the stage is; cheap enough for every step (written at most once a second, and at the end)."""
+        if not self.world.writer:
+            return
         now = time.time()
         if self._first is None:
             self._first = done

@@ -10,6 +10,7 @@ ROOMS = (
     ("errors",),
     ("settings",),
     ("resources",),
+    ("world",),
     ("job",),
     ("data",),
     ("models",),

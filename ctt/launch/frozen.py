@@ -30,6 +30,7 @@ from ctt.errors import CttError, Interrupted, StageFailed, StoreError
 from ctt.job import PROGRESS, stop_on_signals
 from ctt.store import Store
 from ctt.store.disk import write_json
+from ctt.world import World, of_environment
 
 if TYPE_CHECKING:
     from ctt.plan import Job
@@ -73,7 +74,7 @@ class Frozen:
 def freeze(job: Job, store: Store, folder: Path, number: int) -> Frozen:
     """Writes the job as number `number` of the folder."""
     path = folder / f"{number:04d}.json"
-    stages, wanted = _lineage(job.target, *job.sides), [stage.key for stage in (job.target, *job.sides)]
+    stages, wanted = list(_stages_of(job.target, *job.sides)), [stage.key for stage in (job.target, *job.sides)]
     content = {
         "store": str(Path(store.root).resolve()),
         "label": job.label,
@@ -93,17 +94,18 @@ def freeze(job: Job, store: Store, folder: Path, number: int) -> Frozen:
     return Frozen(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.trunk)
 
 
-def _lineage(*targets: Stage) -> list[str]:
-    found: dict[str, None] = {}
+def _stages_of(*targets: Stage) -> dict[str, Stage]:
+    """The targets and all they are made of, by key, in the order they are built."""
+    found: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
         for other in (*stage.forks(), *stage.inputs().values()):
             visit(other)
-        found[stage.key] = None
+        found[stage.key] = stage
 
     for target in targets:
         visit(target)
-    return list(found)
+    return found
 
 
 def read(folder: Path) -> list[Frozen]:
@@ -128,16 +130,22 @@ def run(path: Path) -> dict[str, Any]:
     frozen = json.loads(path.read_text(encoding="utf-8"))
     outcome = {"target": frozen["target"], "label": frozen["label"], "failure": None, "message": "", "beside": {}}
     store = Store.open(frozen["store"])
+    world = of_environment()
+    world.connect()
+    if not world.writer:
+        return _assist(frozen, store, world, outcome)
     mark = path.with_suffix(".pid")
     try:
         if not all(store.has(key) for key in frozen["wanted"]):
-            outcome["beside"] = _build(frozen, path, store, mark)
+            outcome["beside"] = _build(frozen, path, store, mark, world)
+        world.told(None)
     except StageFailed as error:
         outcome |= {"failure": error.failure, "message": str(error)}
     except CttError as error:
         outcome |= {"failure": "code error", "message": str(error)}
     finally:
         mark.unlink(missing_ok=True)
+        world.close()  # without a word if something failed: the others may wait for it in the middle of a step
     if outcome["failure"]:
         print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
     for kind, message in outcome["beside"].items():
@@ -146,7 +154,20 @@ def run(path: Path) -> dict[str, Any]:
     return outcome
 
 
-def _build(frozen: dict[str, Any], path: Path, store: Store, mark: Path) -> dict[str, str]:
+def _assist(frozen: dict[str, Any], store: Store, world: World, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The part of those processes of a job that are not its first: they help to train, and record nothing."""
+    from ctt.stages.base import assist
+
+    target, sides = thaw(frozen)
+    try:
+        assist(_stages_of(target, *sides), store, world, device=frozen["config"]["device"])
+    except RuntimeError as error:  # torch's: the connection was closed by the first process, which tells why
+        print(f"ctt: the first process of the job has ended: {error}", flush=True)
+    world.close()
+    return outcome
+
+
+def _build(frozen: dict[str, Any], path: Path, store: Store, mark: Path, world: World) -> dict[str, str]:
     from ctt import costs
     from ctt.stages.base import build
 
@@ -161,7 +182,7 @@ def _build(frozen: dict[str, Any], path: Path, store: Store, mark: Path) -> dict
         _say(what, stage, detail)
 
     device = frozen["config"]["device"]
-    more: Any = dict(device=device, on_event=tell, on_built=lambda *built: costs.record(store, *built))
+    more: Any = dict(device=device, world=world, on_event=tell, on_built=lambda *built: costs.record(store, *built))
     build(target, store, **more)
     return build_sides(sides, store, **more)
 

@@ -7,6 +7,7 @@ slot itself included, so that 1/S is what a slot gives that tells none from anot
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -139,9 +140,16 @@ def draw_any(batch: int, slots: int, scope: str, generator: torch.Generator) -> 
     return torch.randint(slots, (batch,), generator=generator)
 
 
-def scoped(graph: Tensor, scope: str) -> Tensor:
-    """The graph a window is judged by: its own, or the batch's mean."""
-    return graph.mean(0, keepdim=True).expand_as(graph) if scope == "batch" else graph
+Total = Callable[[Tensor], Tensor]  # sums a tensor over the processes that share a batch
+
+
+def scoped(graph: Tensor, scope: str, total: Total | None = None) -> Tensor:
+    """The graph a window is judged by: its own, or the mean of the batch, of which others may have parts (`total`)."""
+    if scope != "batch":
+        return graph
+    if total is None:
+        return graph.mean(0, keepdim=True).expand_as(graph)
+    return (total(graph.sum(0, keepdim=True)) / total(graph.new_tensor(float(len(graph))))).expand_as(graph)
 
 
 def indifferent_to(graph: Tensor, slot: Tensor, threshold: float) -> Tensor:

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.graph import GraphSettings, Reader, draw_any, draw_unmasked, indifferent_to, irrelevant_for, scoped
+from ctt.models.graph import (
+    GraphSettings,
+    Reader,
+    Total,
+    draw_any,
+    draw_unmasked,
+    indifferent_to,
+    irrelevant_for,
+    scoped,
+)
 from ctt.models.predictor import Predictor
 from ctt.settings import Rule, Settings, setting
 
@@ -69,6 +78,11 @@ class Draws:
     removed: Tensor | None = None
     target: Tensor | None = None
 
+    def part(self, part: slice) -> Draws:
+        """The draws of some of the batch's windows."""
+        removed, target = (None if x is None else x[part] for x in (self.removed, self.target))
+        return Draws(self.masked[part], removed, target)
+
 
 def draw_slots(
     masked: Tensor, invariance: bool, sufficiency: bool, scope: str, rng: Callable[[str], torch.Generator]
@@ -93,11 +107,14 @@ def step_gradients(
     micro_batch: int | None = None,
     visible: Tensor | None = None,
     given: Tensor | None = None,
+    across: Total | None = None,
 ) -> dict[str, Tensor]:
     """Adds the gradients of one step's total loss to the model's `.grad`; returns its terms, detached.
 
     slots (B,T,S,D); visible bool (B,T,S): count only those cells in the prediction and sufficiency losses (None: all);
     given (B,S,S): the graph, where its source is not read off the main pass.
+    across: sums a tensor over the processes that share a batch; `slots` and `draws` are then this one's part, and gradients
+    and terms its part of sums over all.
     A weight of 0 leaves its loss out: no draw, no forward, no entry in the result.
     """
     main = _Main(
@@ -110,6 +127,7 @@ def step_gradients(
         keep=share_dropout and inv_weight > 0,
         viewed=inv_weight + suf_weight > 0,
         given=given,
+        across=across,
     )
     chunks = list(_chunks(len(slots), micro_batch))
     terms = main.run(chunks)
@@ -118,7 +136,7 @@ def step_gradients(
         views = _Views(
             main,
             draws,
-            scoped(main.slot_graph(), graph.scope),
+            scoped(main.slot_graph(), graph.scope, across),
             threshold,
             inv_weight > 0,
             suf_weight > 0,
@@ -198,18 +216,21 @@ class _Main:
         keep: bool,
         viewed: bool,
         given: Tensor | None = None,
+        across: Total | None = None,
     ) -> None:
         """keep: the dropout masks, for the views; viewed: whether there are any; given: the graph, if it is not read."""
         self.model, self.slots, self.graph, self.dropout = model, slots, graph, dropout
-        self.keep, self.viewed, self.given = keep, viewed, given
+        self.keep, self.viewed, self.given, self.across = keep, viewed, given, across
         self.masked = draws.masked.to(slots.device)
         batch, self.count = len(slots), slots.shape[2]
         history = model.history
         self.hidden = self.masked.nonzero()[:, 1].view(batch, -1)  # (B,M), every row has M masked slots
         self.truth = slots[:, history:]
         cells = torch.ones_like(slots[..., 0]) if visible is None else visible.to(slots.dtype)
-        self.future_weight = _normalised(cells[:, history:])
-        self.hidden_weight = _normalised(cells[:, :history].gather(2, self.hidden[:, None].expand(-1, history, -1)))
+        self.future_weight = _normalised(cells[:, history:], across)
+        self.hidden_weight = _normalised(
+            cells[:, :history].gather(2, self.hidden[:, None].expand(-1, history, -1)), across
+        )
         self.target_weight = cells[:, history:]
         self.graphs: list[Tensor] = []
         self.clean: list[Tensor] = []
@@ -272,12 +293,14 @@ class _Views:
         if invariance and draws.removed is not None:
             removed = draws.removed.to(device)
             self.removed = main.masked.scatter(1, removed[:, None], True)
-            self.unmoved = _normalised((indifferent_to(graph, removed, threshold) & ~main.masked).to(main.slots.dtype))
+            self.unmoved = _normalised(
+                (indifferent_to(graph, removed, threshold) & ~main.masked).to(main.slots.dtype), main.across
+            )
         if sufficiency and draws.target is not None:
             self.target = draws.target.to(device)
             self.alone = irrelevant_for(graph, self.target, threshold)
             cells = main.target_weight.gather(2, self.target[:, None, None].expand(-1, main.model.future, 1)).squeeze(2)
-            self.predicted = _normalised(self.alone.any(1, keepdim=True) * cells)
+            self.predicted = _normalised(self.alone.any(1, keepdim=True) * cells, main.across)
         if self.removed is not None and not bool(self.unmoved.any()):
             self.removed = None
         if self.target is not None and not bool(self.predicted.any()):
@@ -318,9 +341,12 @@ class _Views:
         return inv, suf
 
 
-def _normalised(weight: Tensor) -> Tensor:
-    """Weights that sum to 1, or stay 0 where there are none."""
-    return weight / weight.sum().clamp(min=1) if weight.numel() else weight
+def _normalised(weight: Tensor, across: Total | None) -> Tensor:
+    """Weights that sum to 1 (over all processes), or stay 0 where there are none."""
+    if not weight.numel():
+        return weight
+    whole = weight.sum()
+    return weight / (whole if across is None else across(whole)).clamp(min=1)
 
 
 def _chunks(batch: int, size: int | None) -> Iterator[slice]:

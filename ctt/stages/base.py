@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ctt.errors import CttError, Interrupted, LeaseLost, StageFailed
@@ -22,6 +24,7 @@ from ctt.job import PROGRESS, Job, stopping
 from ctt.settings import canonical, digest, digest_of_form
 from ctt.stages.origin import origin
 from ctt.store import Artifact, Holder, Store
+from ctt.world import ALONE, World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Stage:
 
     kind: ClassVar[str]
     version: ClassVar[int]
+    shared: ClassVar[bool] = False  # whether several processes can build it together (ctt.world)
 
     def settings(self) -> Mapping[str, Any]:
         """What, besides the inputs, decides the result."""
@@ -97,9 +101,13 @@ def build(
     device: str = "cpu",
     on_event: Event = lambda *_: None,
     on_built: Built = lambda *_: None,
+    world: World = ALONE,
 ) -> Artifact:
-    """The artifact of `target`, building whatever is missing. Raises StageFailed, with the failure recorded in the store."""
-    more: Any = dict(device=device, on_event=on_event, on_built=on_built)
+    """The artifact of `target`, building whatever is missing. Raises StageFailed, with the failure recorded in the store.
+
+    Of a `world` of several processes the first calls this and the others `assist`.
+    """
+    more: Any = dict(device=device, on_event=on_event, on_built=on_built, world=world)
     if (found := store.get(target.key)) is not None:
         on_event("cached", target, "")
         return found
@@ -119,10 +127,13 @@ def build(
         start = next(((s, a) for s in target.continues() if (a := store.get(s.key)) is not None), None)
         spread = target.execution()
         folder = store.work_folder(target.key)
-        job = Job(folder, device=resolve_device(device), beat=lease.check, **spread)
+        device = resolve_device(device, world)
+        job = Job(folder, device=device, beat=lease.check, world=world if target.shared else ALONE, **spread)
         on_event("building", target, f"from {start[0].key[:12]}" if start else "")
         began = time.time()
         try:
+            if target.shared:
+                world.told({"key": target.key, "folder": str(folder), "start": start and start[0].key})
             with _threads(spread["threads"]):
                 facts = target.build(job, inputs, start)
             (folder / PROGRESS).unlink(missing_ok=True)
@@ -136,7 +147,7 @@ def build(
             raise
         except Exception as error:
             lease.check()  # the folder of an owner who lost his lease is moved away: that is the reason, then
-            failure = "out of memory" if _out_of_memory(error) else "code error"
+            failure = _class_of(error)
             store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
             wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")
             wrapped.failure = failure
@@ -153,18 +164,39 @@ def build(
         return artifact
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """torch says it by a class of its own on a GPU, and by a RuntimeError on a CPU."""
-    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
+def _class_of(error: Exception) -> str:
+    """torch tells of memory by a class of its own on a GPU, and by a RuntimeError on a CPU; that another process of the job
+    is gone, by a closed connection."""
+    if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error):
+        return "out of memory"
+    gone = type(error).__name__ in ("DistBackendError", "DistNetworkError")
+    return "killed" if gone or re.search("Connection (closed|reset) by peer", str(error)) else "code error"
 
 
-def resolve_device(device: str) -> str:
-    """`auto` → cuda where there is one, else cpu."""
-    if device != "auto":
+def assist(stages: Mapping[str, Stage], store: Store, world: World, *, device: str = "cpu") -> None:
+    """What the other processes of a world do: take part in building those of `stages` that the first one builds, until it
+    tells them None. Raises RuntimeError if that one is gone. They take no lease and write nothing."""
+    while (told := world.told()) is not None:
+        stage, start = stages[told["key"]], told["start"]
+        inputs = {name: store.get(other.key) for name, other in stage.inputs().items()}
+        before = (
+            next((s, a) for s in stage.continues() if s.key == start and (a := store.get(s.key))) if start else None
+        )
+        spread: Any = stage.execution()
+        job = Job(Path(told["folder"]), device=resolve_device(device, world), world=world, **spread)
+        with contextlib.suppress(StageFailed), _threads(spread["threads"]):  # the first one tells of it
+            stage.build(job, {name: artifact for name, artifact in inputs.items() if artifact is not None}, before)
+
+
+def resolve_device(device: str, world: World = ALONE) -> str:
+    """`auto` → cuda where there is one, else cpu. Processes of one host take its GPUs in turn."""
+    if device == "cpu":
         return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{world.local % torch.cuda.device_count()}" if device == "cuda" and world.size > 1 else device
 
 
 @contextlib.contextmanager
@@ -203,4 +235,5 @@ def numerics(job: Job) -> str:
     import torch
 
     name = torch.cuda.get_device_name() if job.device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
-    return f"{name}, torch {torch.__version__}, {job.threads} threads, {platform.machine()}"
+    together = f", {job.world.size} processes" if job.world.size > 1 else ""
+    return f"{name}, torch {torch.__version__}, {job.threads} threads, {platform.machine()}{together}"

@@ -29,6 +29,7 @@ class WorldModel(Stage):
     """State `epoch` of a world model trained with `method`; `trunk` is the state on the way that other runs need too."""
 
     kind = "world_model"
+    shared = True
     version = 1
     data: Data
     world_model: WorldModelSettings

@@ -45,6 +45,8 @@ from torch import Tensor, nn
 
 from ctt.errors import Diverged, StoreError
 from ctt.job import CHECKPOINT, Job
+from ctt.training.together import Together
+from ctt.world import ALONE, World
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 WEIGHTS, SIDE = "weights.safetensors", "side.safetensors"
@@ -77,6 +79,8 @@ class Learner:
     model: nn.Module
     optimizers: list[torch.optim.Optimizer]
     steps: int
+    world: World = ALONE
+    """The processes that share its batches: `gradients` then leaves this one's part of sums over all."""
     precision: str = "fp32"
     average: float | None = None
     """Decay per step of an exponential moving average of the weights, which validation and readers then use."""
@@ -144,7 +148,8 @@ def train_segment(
     """
     if not 0 <= epoch_start <= epoch_end:
         raise ValueError(f"epochs must satisfy 0 <= start <= end, got {epoch_start} and {epoch_end}")
-    position = _newest_checkpoint(job.folder)
+    world = learner.world
+    position = world.told(_newest_checkpoint(job.folder))
     at: dict[str, Any] = {"epoch": epoch_start, "step": 0, "sums": {}, "count": 0}
     if position is not None:
         at = load_state(position, learner)
@@ -155,10 +160,13 @@ def train_segment(
     if not epoch_start <= at["epoch"] <= epoch_end:
         raise StoreError(f"{job.folder} holds a checkpoint of epoch {at['epoch']}, outside {epoch_start}..{epoch_end}")
     job.rewind(at["epoch"])
+    world.spread(list(learner.model.state_dict().values()))
     segment = _Segment(learner, seed, epoch_start, epoch_end, at, job)
     if at["epoch"] < epoch_end:
         with _quiet(), torch.random.fork_rng(), threads(job.threads):
-            _trainer(job.device, learner.precision, epoch_end - at["epoch"]).fit(segment, segment.batches())
+            _trainer(job.device, learner.precision, epoch_end - at["epoch"], world).fit(segment, segment.batches())
+    if not world.writer:
+        return segment.last
     stopped = {"stopped": True} if segment.end < epoch_end else {}
     save_state(job.folder, learner, {"epoch": segment.end, "step": 0, "sums": {}, "count": 0, **stopped})
     shutil.rmtree(job.folder / CHECKPOINT, ignore_errors=True)
@@ -199,6 +207,7 @@ class _Segment(lightning.LightningModule):
         torch.manual_seed(derive(self.seed, "step", self.epoch, step))
         self.learner.schedule(self.epoch, step)
         values = self.learner.gradients(self.epoch, step)
+        values = self.learner.world.total_gradients(list(self.model.parameters()), values)
         for name, value in values.items():
             value = value.detach().double()
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
@@ -220,13 +229,14 @@ class _Segment(lightning.LightningModule):
         self._check(self.learner.steps - 1)
         self.model.eval()
         with torch.no_grad(), self.learner.as_read():
-            validation = self.learner.validate(self.epoch)
+            validation = self.learner.validate(self.epoch) if self.learner.world.writer else {}
         self.model.train()
         self.last = {name: float(value) / self.count for name, value in self.sums.items()} | validation
         self.sums, self.count = {}, 0
         self.epoch += 1
         self.job.log(self.epoch, **self.last)
-        if self.epoch < self.end and self.learner.enough(self.job.folder):
+        world = self.learner.world
+        if self.epoch < self.end and world.told(world.writer and self.learner.enough(self.job.folder)):
             self.end, self.trainer.should_stop = self.epoch, True
         if self.epoch < self.end:
             self._checkpoint_if_due(self.epoch, 0)
@@ -237,7 +247,11 @@ class _Segment(lightning.LightningModule):
                 raise Diverged(f"{name} became {float(value)} in step {step} of epoch {self.epoch}")
 
     def _checkpoint_if_due(self, epoch: int, step: int) -> None:
-        stopping = self.job.stopping
+        stopping = self.learner.world.any(self.job.stopping)
+        if not self.learner.world.writer:
+            if stopping:
+                self.job.stop()
+            return
         if not stopping and time.monotonic() - self.saved < CHECKPOINT_SECONDS:
             return
         self._check(step)
@@ -362,9 +376,12 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return complete[-1] if complete else None
 
 
-def _trainer(device: str, precision: str, epochs: int) -> lightning.Trainer:
+def _trainer(device: str, precision: str, epochs: int, world: World) -> lightning.Trainer:
     """A Lightning trainer that only loops: no logger, checkpoints, bars, summary or cluster detection."""
     kind, _, index = device.partition(":")
+    together: dict[str, Any] = {"plugins": [LightningEnvironment()]}
+    if world.size > 1:
+        together = {"strategy": Together(world, torch.device(device)), "num_nodes": world.size}
     return lightning.Trainer(
         accelerator="gpu" if kind == "cuda" else kind,
         devices=[int(index or 0)] if kind == "cuda" else 1,
@@ -374,7 +391,8 @@ def _trainer(device: str, precision: str, epochs: int) -> lightning.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        plugins=[LightningEnvironment()],
+        use_distributed_sampler=False,
+        **together,
     )
 
 

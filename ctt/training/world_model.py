@@ -22,6 +22,7 @@ from ctt.training.rollout import METRICS, load, roll_out
 from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import Oracle, jacobian_of, learn_influence, learned_graph, make_influence
 from ctt.training.trainer import Learner, Side, derive, generator, threads, train_segment
+from ctt.world import World
 
 __all__ = ["load", "roll_out", "train"]
 VALIDATION_BATCH = 256
@@ -66,10 +67,23 @@ class WorldModelLearner(Learner):
         self.validation = Validation(settings, dataset.split("validation"))
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
+    def join(self, world: World) -> None:
+        """Shares the batches with the processes of `world`. Raises SettingError where that can't be."""
+        if world.size > self.settings.batch_size:
+            raise SettingError(
+                f"world_model.batch_size {self.settings.batch_size} can't be shared by {world.size} processes"
+            )
+        if world.size > 1 and self.settings.graph.source == "learned":
+            raise SettingError(
+                "world_model.graph.source=learned trains in one process: give the job one node and one task"
+            )
+        self.world = world
+
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
         settings, method = self.settings, self.method
         size = settings.batch_size
-        index = self._epoch_order(epoch)[step * size : (step + 1) * size]
+        part, across = self.world.share(size), None if self.world.size == 1 else self.world.total
+        index = self._epoch_order(epoch)[step * size : (step + 1) * size][part]
         slots = self.windows.tensor(index).to(self.device).float()
         visible = None
         if settings.loss_on == "visible":
@@ -80,15 +94,16 @@ class WorldModelLearner(Learner):
         )
         draws = draw_slots(
             masked, inv > 0, suf > 0, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)
-        )
+        ).part(part)
         dropout = None
         if settings.dropout > 0:
-            seed = derive(self.seed, "dropout", epoch, step)
+            purpose = "dropout" if self.world.writer else f"dropout of process {self.world.rank}"
+            seed = derive(self.seed, purpose, epoch, step)
             dropout = Dropout(settings.dropout, settings.dropout_kind, seed, self.device)
         given: Tensor | None = None
         beside: dict[str, Tensor] = {}
         if inv + suf > 0:
-            given, beside = self._given_graph(index, slots, visible, masked, epoch, step)
+            given, beside = self._given_graph(index, slots, visible, draws.masked, epoch, step)
         terms = step_gradients(
             self.predictor,
             slots,
@@ -102,6 +117,7 @@ class WorldModelLearner(Learner):
             micro_batch=settings.micro_batch,
             visible=visible,
             given=given,
+            across=across,
         )
         return terms | beside
 
@@ -237,7 +253,10 @@ def train(
     """
     with threads(job.threads):
         learner = WorldModelLearner(settings, method, num_masked_slots, seed, dataset, job.device)
+        learner.join(job.world)
         train_segment(learner, seed=seed, start=start, epoch_start=epoch_start, epoch_end=epoch_end, job=job)
+        if not job.world.writer:
+            return {}
         learner.model.eval()
         with learner.as_read():
             errors = learner.validation.errors(learner.predictor, learner.device)

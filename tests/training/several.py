@@ -1,0 +1,85 @@
+"""One of several processes that train together, as torchrun would start it: python -m tests.training.several FOLDER [SCENARIO].
+
+Each scenario leaves its state in FOLDER/NAME, and every process the parameters it ended with in FOLDER/NAME.RANK.pt.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from ctt import job as job_module
+from ctt.errors import Diverged, Interrupted
+from ctt.job import Job
+from ctt.models.graph import GraphSettings
+from ctt.models.losses import Method
+from ctt.models.masking import MaskingSettings
+from ctt.training import world_model
+from ctt.training.settings import WindowSettings, WorldModelSettings
+from ctt.world import World, of_environment
+from tests.training.standin import StandIn
+
+SMALL = dict(depth=1, heads=2, mlp_width=16, frameskip=2, batch_size=15, micro_batch=4, num_preds=2, dropout=0.0)
+METHOD = Method(inv_weight=0.3, suf_weight=0.2, adj_threshold=0.15, start_epoch=1)
+SCENARIOS = {
+    "whole batch": dict(
+        graph=GraphSettings(scope="batch"), masking=MaskingSettings(draw="fixed"), loss_on="visible", average=0.9
+    ),
+    "dropout": dict(dropout=0.1),
+}
+
+
+def train(folder: Path, name: str, world: World, stop_at: tuple[int, int] | None = None) -> None:
+    """Three epochs; `stop_at`: one process (not the writer) is asked to stop after that step."""
+    settings = WorldModelSettings(
+        **{**SMALL, "windows": WindowSettings(per_epoch=60, validation=20), **SCENARIOS[name]}
+    )
+    learners = []
+    ours = world_model.WorldModelLearner.gradients
+
+    def gradients(self, epoch, step):  # type: ignore[no-untyped-def]
+        if (epoch, step) == stop_at and world.rank == world.size - 1:
+            job_module._stop.set()
+        learners[:] = [self]
+        return ours(self, epoch, step)
+
+    folder.mkdir(exist_ok=True)
+    with mock.patch.object(world_model.WorldModelLearner, "gradients", gradients):
+        world_model.train(settings, METHOD, 2, 3, StandIn(), epoch_end=3, job=Job(folder, world=world))
+    torch.save(learners[0].model.state_dict(), folder.with_suffix(f".{world.rank}.pt"))
+
+
+def main(root: Path, *names: str) -> None:
+    """The scenarios named, or all, and then how they stop together."""
+    world = of_environment()
+    world.connect()
+    for name in names or SCENARIOS:
+        train(root / name, name, world)
+    if not names:
+        stop_together(root, world)
+    world.close()
+
+
+def stop_together(root: Path, world: World) -> None:
+    try:
+        train(root / "stopped", "dropout", world, stop_at=(1, 2))
+        raise AssertionError("it was asked to stop")
+    except Interrupted:
+        job_module._stop.clear()
+        assert (root / "stopped" / "checkpoint").is_dir() or not world.writer
+    train(root / "stopped", "dropout", world)
+    broken = mock.patch.object(world_model.WorldModelLearner, "gradients", lambda *_: {"train_loss": torch.tensor(nan)})
+    nan = float("nan") if world.rank else 1.0
+    try:
+        with broken:
+            train(root / "diverged", "dropout", world)
+        raise AssertionError("it diverged in one of them")
+    except Diverged:
+        pass
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

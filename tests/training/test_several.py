@@ -1,0 +1,117 @@
+"""Several processes that train one model: equal parameters, one writer, and the training of a single process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ctt.errors import SettingError
+from ctt.job import read_metrics
+from ctt.models.graph import GraphSettings
+from ctt.training.settings import WorldModelSettings
+from ctt.training.trainer import MODEL, OPTIMIZER, WEIGHTS
+from ctt.training.world_model import WorldModelLearner
+from ctt.world import ALONE, World, of_environment
+from tests.training import several
+from tests.training.standin import StandIn
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two gloo processes on this machine's loopback have left."""
+    folder = tmp_path_factory.mktemp("several")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    common |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "tests.training.several", str(folder)]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    ranks = [subprocess.Popen(command, env={**common, "RANK": str(rank)}, **pipes) for rank in range(2)]  # type: ignore[call-overload]
+    try:
+        said = [rank.communicate(timeout=400)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    return folder
+
+
+@pytest.mark.parametrize("name", [*several.SCENARIOS, "stopped"])
+def test_the_parameters_are_equal_to_the_bit_and_those_that_were_written(trained: Path, name: str) -> None:
+    ours, theirs = (torch.load(trained / f"{name}.{rank}.pt") for rank in range(2))
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key]), key
+    file = trained / name / (WEIGHTS if (trained / name / WEIGHTS).exists() else MODEL)
+    assert all(torch.equal(value, ours[key]) for key, value in load_file(file).items())
+
+
+def test_batches_are_shared_not_changed(trained: Path, tmp_path: Path) -> None:
+    """A single process gets the same, but for the order of sums: batch-wide graph, both losses, cells that are not all in
+    view, a batch that does not divide, micro-batches that fall otherwise. Two steps with halves of it would not."""
+    several.train(tmp_path / "alone", "whole batch", ALONE)
+    alone, together = (load_file(folder / WEIGHTS) for folder in (tmp_path / "alone", trained / "whole batch"))
+    for key, value in alone.items():
+        if key.endswith("in_proj_bias"):  # softmax does not see a key's bias: its gradient is rounding alone
+            value, together[key] = (x.unflatten(0, (3, -1))[::2] for x in (value, together[key]))
+        assert torch.allclose(value, together[key], rtol=1e-3, atol=1e-5), key
+    lines = [read_metrics(folder / "metrics.jsonl") for folder in (tmp_path / "alone", trained / "whole batch")]
+    assert len(lines[0]) == len(lines[1]) == 3
+    for one, two in zip(*lines, strict=True):
+        assert one.keys() == two.keys() and "validation_error" in one
+        assert all(two[name] == pytest.approx(value, rel=1e-3, abs=1e-6) for name, value in one.items() if name != "t")
+    assert all(line["invariance"] > 0 and line["sufficiency"] > 0 for line in lines[0][1:]), "both losses act"
+
+
+def test_dropout_differs_between_them(trained: Path, tmp_path: Path) -> None:
+    """With dropout the parts of a batch draw masks of their own, so a single process trains on others."""
+    several.train(tmp_path / "alone", "dropout", ALONE)
+    alone, together = (load_file(folder / MODEL) for folder in (tmp_path / "alone", trained / "dropout"))
+    assert any(not torch.allclose(value, together[key], rtol=1e-3, atol=1e-5) for key, value in alone.items())
+
+
+def test_stopped_in_one_of_them_and_continued_is_uninterrupted(trained: Path) -> None:
+    for name in (MODEL, OPTIMIZER):
+        assert (trained / "stopped" / name).read_bytes() == (trained / "dropout" / name).read_bytes()
+    assert not (trained / "diverged" / MODEL).exists(), "one that diverges stops all"
+
+
+def test_who_is_who_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # a batch script, not one of srun's tasks
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert of_environment() == ALONE and ALONE.writer
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    monkeypatch.setenv("SLURM_LOCALID", "1")
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "no-such-node-[7-9],x")
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.9")
+    monkeypatch.setenv("SLURM_JOB_ID", "41234")
+    assert of_environment() == World(2, 3, 1, "127.0.0.9", 21234)
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
+    assert of_environment().address == "127.0.0.1"
+    shares = [World(rank, 3).share(10) for rank in range(3)]
+    assert [i for share in shares for i in range(10)[share]] == list(range(10))
+
+
+def test_what_cannot_be_shared_is_refused() -> None:
+    small = {**several.SMALL, "batch_size": 2}
+    learner = WorldModelLearner(WorldModelSettings(**small), several.METHOD, 2, 3, StandIn(), "cpu")  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="batch_size 2 can't be shared by 3"):
+        learner.join(World(0, 3))
+    learned = WorldModelSettings(**several.SMALL, graph=GraphSettings(source="learned"))  # type: ignore[arg-type]
+    learner = WorldModelLearner(learned, several.METHOD, 2, 3, StandIn(), "cpu")  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="one process"):
+        learner.join(World(0, 2))
