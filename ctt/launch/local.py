@@ -56,6 +56,8 @@ def command(job: Frozen) -> list[str]:
 class Local:
     """Runs `jobs`, in their order of importance. `threads` is how many cores a job uses where there are no GPUs."""
 
+    independent = False
+
     def __init__(
         self,
         jobs: Sequence[Frozen],

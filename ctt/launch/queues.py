@@ -56,6 +56,8 @@ def code(jobs: Path, store: Store) -> Mapping[str, str]:
 class Waves:
     """Waves of jobs for Hydra's other launchers, which start a list of jobs and wait for all."""
 
+    independent = False
+
     def __init__(self, launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> None:
         self.launch, self.width, self.plan, self.store = launch, config.launch.jobs, plan, store
         self.jobs = {job.target: job for job in jobs}

@@ -24,7 +24,7 @@ RETRIES = {
     Failure.PREEMPTED: Retry(None, 20),
     Failure.NODE_FAILURE: Retry(10, 3),
     Failure.TIMEOUT: Retry(None, 0),  # it continues from its checkpoint while there is progress
-    Failure.INTERRUPTED: Retry(None, 0),
+    Failure.INTERRUPTED: Retry(None, 2),  # also before it could write anything: while it started
     Failure.KILLED: Retry(3, 1),
     Failure.HANG: Retry(2, 1),
     Failure.CANCELLED: Retry(1, 1),  # one job, and the sweep goes on; `ctt cancel` ends the sweep

@@ -66,8 +66,8 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
             try:
                 with Follower(plan, store, console, config.launch.jobs).follow(), launcher_of(folder / "jobs"):
                     queue.run()
-            except KeyboardInterrupt:
-                interrupted(queue, folder / "jobs")
+            except KeyboardInterrupt as error:
+                interrupted(queue, folder / "jobs", error)
                 raise
             console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
         from ctt.launch.report import show_report  # pandas and matplotlib: not while jobs are followed

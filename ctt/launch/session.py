@@ -17,8 +17,14 @@ from ctt.launch import events, frozen
 LAUNCHER = "launcher.pid"  # the mark of the process that runs a record's queue
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has asked this process to end."""
+
+
 class Queue(Protocol):
-    """Runs jobs, those that others need first. `running` is how many of them are alive."""
+    """Runs jobs, those that others need first. `independent`: they go on whatever becomes of this process."""
+
+    independent: bool
 
     def run(self) -> None:
         """Returns when no job is left that can run; KeyboardInterrupt passes through and leaves the jobs alone."""
@@ -38,7 +44,7 @@ def launcher_of(jobs: Path) -> Iterator[None]:
     """Marks this process as the one that runs the queue of a record; SIGTERM then ends it as Ctrl-C does."""
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     frozen.write_mark(jobs / LAUNCHER, "-")
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -49,10 +55,13 @@ def launcher_of(jobs: Path) -> Iterator[None]:
         (jobs / LAUNCHER).unlink(missing_ok=True)
 
 
-def interrupted(queue: Queue, jobs: Path) -> None:
-    """After Ctrl-C: asks whether to cancel the jobs or to leave them running; without a terminal they are cancelled."""
-    answer = ""
-    if sys.stdin.isatty() and not (jobs / events.CANCELLED).exists():
+def interrupted(queue: Queue, jobs: Path, error: KeyboardInterrupt) -> None:
+    """After Ctrl-C: asks whether to cancel the jobs or to leave them running; without a terminal they are cancelled.
+
+    After SIGTERM, as at the shutdown of a login node, jobs that need nobody here are left.
+    """
+    answer = "l" if isinstance(error, Terminated) and queue.independent else ""
+    if not answer and sys.stdin.isatty() and not (jobs / events.CANCELLED).exists():
         with contextlib.suppress(KeyboardInterrupt, EOFError):
             answer = input("\nctt: cancel the jobs, or leave them running? [C/l] ").strip().lower()
     if answer.startswith("l"):

@@ -54,6 +54,8 @@ class Arrays(SlurmExecutor):
 class Slurm:
     """The jobs of a record on a cluster. `name` tells them from all other jobs of the user."""
 
+    independent = True
+
     def __init__(
         self,
         jobs: Sequence[Frozen],

@@ -48,8 +48,8 @@ def launch(folder: Path) -> None:
     try:
         with launcher_of(jobs_folder):
             local.run()
-    except KeyboardInterrupt:
-        interrupted(local, jobs_folder)
+    except KeyboardInterrupt as error:
+        interrupted(local, jobs_folder, error)
         sys.exit(130)
 
 

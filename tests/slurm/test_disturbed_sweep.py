@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ctt.launch import events
+from ctt.launch import events, frozen
 from tests.tiny import TINY, artifacts, ctt, environment
 
 pytestmark = pytest.mark.slurm
@@ -47,16 +47,9 @@ class Jobs:
         return str(self.last()[number]["label"])
 
     def training(self) -> list[int]:
-        """Numbers of the jobs whose world model has begun."""
-        out = []
-        for path in sorted(self.folder.glob("[0-9]*.log")):
-            if (
-                path.exists()
-                and "building world_model" in path.read_text()
-                and "built world_model" not in path.read_text()
-            ):
-                out.append(int(path.stem))
-        return out
+        """Numbers of the jobs whose world model is being trained: the virtual nodes are this host."""
+        jobs = [job for job in frozen.read(self.folder) if frozen.running(job.mark)]
+        return [job.number for job in jobs if frozen.stage_of(job.mark) == job.stages[1]]
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 400) -> Any:
