@@ -39,10 +39,12 @@ class World:
 
     def connect(self) -> None:
         """Waits until all processes are there."""
+        if self.size == 1:
+            return
         import torch
         import torch.distributed as distributed
 
-        if self.size == 1 or distributed.is_initialized():
+        if distributed.is_initialized():
             return
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -54,9 +56,11 @@ class World:
 
     def close(self) -> None:
         """Ends the connection; all processes do."""
+        if self.size == 1:
+            return
         import torch.distributed as distributed
 
-        if self.size > 1 and distributed.is_initialized():
+        if distributed.is_initialized():
             distributed.destroy_process_group()
 
     def told(self, message: Any = None) -> Any:

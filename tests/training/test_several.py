@@ -115,3 +115,12 @@ def test_what_cannot_be_shared_is_refused() -> None:
     learner = WorldModelLearner(learned, several.METHOD, 2, 3, StandIn(), "cpu")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="one process"):
         learner.join(World(0, 2))
+
+
+def test_a_process_alone_does_not_wait_for_torch() -> None:
+    """A job with nothing to do costs little."""
+    program = "import sys; from ctt.world import ALONE; ALONE.connect(); ALONE.told(); ALONE.close(); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert done.stdout == b"False\n"
