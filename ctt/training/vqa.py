@@ -189,7 +189,7 @@ class VqaLearner(Learner):
     def enough(self, folder: Path) -> bool:
         patience = self.settings.patience
         averages = [line["average"] for line in read_metrics(folder / METRICS) if "average" in line]
-        return patience is not None and len(averages) - 1 - int(np.argmax(averages)) >= patience
+        return patience is not None and bool(averages) and len(averages) - 1 - int(np.argmax(averages)) >= patience
 
     def validate(self, epoch: int) -> dict[str, float]:
         settings = self.settings
