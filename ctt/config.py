@@ -18,6 +18,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ctt.data.probe import ReaderSettings
 from ctt.errors import SettingError
 from ctt.models.aloe_settings import AloeSettings
 from ctt.models.rollout import RolloutSettings
@@ -63,6 +64,9 @@ class Config(TrainingSettings):
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
     diagnostics: DiagnosticsSettings = setting(
         DiagnosticsSettings, "what is measured of the slot graphs, beside the answers"
+    )
+    reader: ReaderSettings = setting(
+        ReaderSettings, "the position reader, beside the question answering model's answers", key=False
     )
     device: str = setting(
         "auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False

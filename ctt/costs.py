@@ -31,6 +31,8 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "world_model": {"plain": 42.0, "one": 83.0, "both": 124.0},
     "rollout": {"stage": 58.0},
     "vqa": {"epochs": 110.0, "evaluations": 24.0},
+    "probe": {"videos": 0.01},
+    "reader": {"videos": 0.02},
 }
 
 

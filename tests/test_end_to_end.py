@@ -36,11 +36,15 @@ def test_the_table_has_the_shape_that_readers_rely_on(finished: Path) -> None:
     for row in out["rows"]:
         assert set(row["metrics"]) == CATEGORIES
         assert set(row["errors"]) >= {"world_model", "rollout"}
+        assert set(row["reader"]) >= {"predictive", "counterfactual"}
         assert row["seeds"] == [0, 1]
         for cell in row["metrics"].values():
             assert {"mean", "low", "high", "delta", "delta_low", "delta_high"} <= set(cell)
             assert 0 <= cell["mean"] <= 100
             assert cell["low"] is None  # two seeds: no interval
+    assert [level["point"] for level in out["levels"]][:3] == [
+        "true future", "linear extrapolation", "copy of the last frame",
+    ]  # fmt: skip
     assert all(cell["delta"] is None for cell in baseline["metrics"].values())
     assert all(cell["delta"] is not None for cell in other["metrics"].values())
 
@@ -96,7 +100,7 @@ def test_mlflow_has_one_run_for_each_run_with_its_trunks_history(finished: Path)
 
 def test_files_and_pictures_are_written(finished: Path) -> None:
     names = {p.name for p in (finished / "sweeps/demo/report").iterdir()}
-    assert {"table.md", "table.json", "table.png", "learning_curves.png"} <= names
+    assert {"table.md", "table.json", "table.png", "learning_curves.png", "rollout_errors.png"} <= names
 
 
 def test_killed_in_the_middle_it_continues_to_the_same_table(finished: Path, tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_killed_in_the_middle_it_continues_to_the_same_table(finished: Path, tmp
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert 0 <= seen < 17, "every kill came when work was under way"
+    assert 0 <= seen < 26, "every kill came when work was under way"
     ctt(store, "sweep", *TINY_SWEEP, "launch=local")
     assert table(store) == table(finished)
     assert artifacts(store) == artifacts(finished)

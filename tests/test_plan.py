@@ -1,6 +1,8 @@
 """Plans: what is shared, what is counted, and in which order jobs are handed out."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +30,7 @@ def test_the_demo_shares_training_up_to_the_start() -> None:
     kinds = [s["kind"] for s in summary["stages"]]
     assert {k: kinds.count(k) for k in KINDS} == {"data": 1, "world_model": 9, "rollout": 6, "vqa": 6}
     assert kinds.count("diagnostics") == 6
+    assert (kinds.count("probe"), kinds.count("reader")) == (1, 6)
     assert summary["stages_naive"] == 6 * len(set(kinds)) and summary["forks"] == 3
     assert len({s["key"] for s in summary["stages"]}) == len(kinds)
     assert all(s["status"] == "run" for s in summary["stages"])
@@ -38,6 +41,31 @@ def test_diagnostics_are_beside_every_run_unless_switched_off() -> None:
     assert [s.kind for sides in on.sides for s in sides].count("diagnostics") == 2
     assert "diagnostics" not in {s.kind for s in off.stages.values()}
     assert [t.key for t in on.targets] == [t.key for t in off.targets]
+
+
+def beside(*overrides: str) -> dict[str, int]:
+    kinds = [stage.kind for stage in plan_of(*overrides).stages.values()]
+    return {kind: kinds.count(kind) for kind in ("probe", "reader") if kind in kinds}
+
+
+def test_a_reader_is_beside_every_run_where_positions_are_known(tmp_path: Path) -> None:
+    grid = ["ctt_inv_weight=0,0.2", "seed=0,1"]
+    assert beside(*grid) == {"probe": 1, "reader": 4}
+    assert beside(*grid, "reader.enabled=false") == {}
+    real = [*grid, "data=clevrer"]
+    assert beside(*real) == {}, "nothing tells where CLEVRER's objects are"
+    archive = tmp_path / "annotations"
+    archive.mkdir()
+    (archive / "annotation_00000.json").write_text("{}")
+    told = [*real, f"data.annotation_files={archive}"]
+    assert beside(*told) == {"probe": 1, "reader": 4}
+    keys = [next(k for k, s in plan_of(*told).stages.items() if s.kind == "probe")]
+    (archive / "annotation_00001.json").write_text("{}")
+    os.utime(archive, ns=(1, 1))
+    keys.append(next(k for k, s in plan_of(*told).stages.items() if s.kind == "probe"))
+    assert keys[0] != keys[1], "a probe is known by its annotations"
+    one, two = plan_of(*real), plan_of(*told)
+    assert [t.key for t in one.targets] == [t.key for t in two.targets], "the answers are not"
 
 
 def test_cached_stages_are_said_to_be() -> None:
@@ -189,7 +217,7 @@ def test_thousands_of_runs_are_compiled_by_counted_steps(monkeypatch) -> None:
     numbers = plan.summary(())
     assert len(plan.targets) == numbers["unique_runs"] == 50 * 28 and len(plan.jobs) == 50 * (28 + 3)
     assert counts["compose"] == 1
-    assert counts["describe"] == len(plan.stages) == 1 + 50 * (28 * 4 + 3)
+    assert counts["describe"] == len(plan.stages) == 2 + 50 * (28 * 5 + 3)
     assert counts["training"] <= 28 * 2 + 3, (
         "seeds share them: one for each point's end, one for its family, one a fork"
     )

@@ -21,6 +21,8 @@ ENTRIES = {
     "rollout": ("ctt.training.rollout",),
     "vqa": ("ctt.training.vqa",),
     "diagnostics": ("ctt.training.diagnostics",),
+    "probe": ("ctt.data.levels",),
+    "reader": ("ctt.training.reader",),
 }
 
 
@@ -74,11 +76,13 @@ def digest_of(kind: str) -> str:
 def versions() -> dict[str, int]:
     from ctt.stages.data import Data
     from ctt.stages.diagnostics import Diagnostics
+    from ctt.stages.probe import Probe
+    from ctt.stages.reader import Reader
     from ctt.stages.rollout import Rollout
     from ctt.stages.vqa import Vqa
     from ctt.stages.world_model import WorldModel
 
-    return {stage.kind: stage.version for stage in (Data, WorldModel, Rollout, Vqa, Diagnostics)}
+    return {s.kind: s.version for s in (Data, WorldModel, Rollout, Vqa, Diagnostics, Probe, Reader)}
 
 
 @pytest.mark.parametrize("kind", ENTRIES)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ctt.data.scene import GIVEN
 from ctt.errors import DataError
+from ctt.settings import digest
 
 _NAME = re.compile(r"(?:.*/)?annotation_(\d+)\.json")
 
@@ -22,21 +23,29 @@ class Annotations:
         if not self.folder.is_dir():
             raise DataError(f"the annotations' folder {self.folder} is missing; `ctt data fetch annotations` gets them")
         self._place: dict[int, tuple[Path, str]] = {}
+        self._mark: dict[int, int] = {}
         for path in sorted(self.folder.rglob("annotation_*.json")):
             if match := _NAME.fullmatch(path.name):
                 self._place[int(match[1])] = (path, "")
+                self._mark[int(match[1])] = path.stat().st_size
         for path in sorted(self.folder.rglob("*.zip")):
             try:
                 with zipfile.ZipFile(path) as archive:
-                    names = archive.namelist()
+                    members = archive.infolist()
             except (zipfile.BadZipFile, OSError) as error:
                 raise DataError(f"{path} is not a whole zip file ({error})") from None
-            for name in names:
-                if match := _NAME.fullmatch(name):
-                    self._place.setdefault(int(match[1]), (path, name))
+            for member in members:
+                if (match := _NAME.fullmatch(member.filename)) and int(match[1]) not in self._place:
+                    self._place[int(match[1])] = (path, member.filename)
+                    self._mark[int(match[1])] = member.CRC
 
     def __contains__(self, scene: int) -> bool:
         return scene in self._place
+
+    @property
+    def digest(self) -> str:
+        """Of which scenes there are annotations, and of their checksums in archives or their sizes as files."""
+        return digest(sorted(self._mark.items()))
 
     def missing(self, scenes: range) -> list[int]:
         """Those of `scenes` that have none."""

@@ -35,13 +35,13 @@ def noise(plan: Plan, store: Store) -> list[Noise]:
     for group in groups.values():
         artifacts = [a for target in sorted(group.values(), key=_order) if (a := store.get(target.key)) is not None]
         if len(artifacts) > 1:
-            found.append([reader(artifact) for artifact in artifacts])
+            found.append([predictions_of(artifact) for artifact in artifacts])
     return [Noise("other ALOE seeds", found)] if found else []
 
 
-def reader(vqa: Artifact) -> Callable[[], pd.DataFrame]:
-    """Reads the columns of an artifact's predictions that tables need."""
-    return partial(pd.read_parquet, vqa.file("predictions.parquet"), columns=COLUMNS)
+def predictions_of(artifact: Artifact, name: str = "predictions.parquet") -> Callable[[], pd.DataFrame]:
+    """Reads the columns of an artifact's answers that tables need."""
+    return partial(pd.read_parquet, artifact.file(name), columns=COLUMNS)
 
 
 def _baseline(plan: Plan) -> list[Vqa]:

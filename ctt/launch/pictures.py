@@ -13,6 +13,7 @@ from ctt.launch import show
 from ctt.plan import Plan
 from ctt.report import graphs, plots
 from ctt.report.pivot import pivot, swept_settings
+from ctt.report.rollouts import rollout_errors
 from ctt.report.table import Table
 from ctt.store import Store
 
@@ -21,7 +22,7 @@ MOST_AGAINST = 6
 
 
 def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], Figure]]:
-    """{file name: what draws it}: the table, the curves, each swept setting, each two that say which row is meant."""
+    """{file name: what draws it}: the table, curves, rollout errors, each swept setting, each two that say which row is meant."""
     if not any(row.cells for row in table.rows):
         return {}
     drawn: dict[str, Callable[[], Figure]] = {
@@ -30,6 +31,10 @@ def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], F
     }
     if found := show.diagnoses(plan, store):
         drawn["graphs.png"] = partial(graphs.diagnosis_picture, found)
+    if show.rollout_levels(plan, store):
+        drawn["rollout_errors.png"] = lambda: rollout_errors(
+            show.rollout_curves(plan, store), show.rollout_levels(plan, store)
+        )
     swept = swept_settings(table)
     if len(swept) > MOST_AGAINST:
         return drawn

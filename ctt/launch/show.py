@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from ctt.job import METRICS, read_metrics
-from ctt.launch.noise import noise, reader
+from ctt.launch.noise import noise, predictions_of
 from ctt.models.aloe_settings import AloeSettings
 from ctt.plan import Plan
 from ctt.report import plots
-from ctt.report.results import Point, Results, Run
+from ctt.report.results import Point, Predictions, Results, Run
+from ctt.report.rollouts import ERROR
 from ctt.stages.base import Stage
+from ctt.stages.probe import Probe
+from ctt.stages.reader import Reader
 from ctt.stages.vqa import Vqa
 from ctt.store import Artifact, Store
 
+ANSWERS = "answers.parquet"
+LEVELS = {  # the reader's levels (ctt/data/levels.py) as a table calls them
+    "true_future": "true future",
+    "linear": "linear extrapolation",
+    "copy_last": "copy of the last frame",
+    "unchanged": "object not removed",
+}
 QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
@@ -42,15 +52,43 @@ def results(plan: Plan, store: Store) -> Results:
             Run(
                 place,
                 run.seed,
-                predictions=reader(vqa),
+                predictions=predictions_of(vqa),
                 errors=errors(state, rollout),
+                reader=_answers(sides, store),
                 cost=_cost((target.rollout.state, target.rollout, target, *sides), lineage(target)[:-1], store),
                 numerics=vqa.manifest["provenance"]["numerics"],
                 warning=_warning(sides, store),
             )
         )
     published = QUOTED[plan.sweep.baseline.config.data.kind]
-    return Results(plan.sweep.name, points, runs, quoted=published, noise=noise(plan, store), reach=reach(plan))
+    return Results(
+        plan.sweep.name,
+        points,
+        runs,
+        quoted=published,
+        noise=noise(plan, store),
+        reach=reach(plan),
+        levels=levels_of_reading(plan, store),
+    )
+
+
+def _answers(sides: Sequence[Stage], store: Store) -> Predictions | None:
+    """What the position reader beside a run answered, if it has."""
+    for side in sides:
+        artifact = store.get(side.key) if isinstance(side, Reader) else None
+        if artifact is not None and (artifact.path / ANSWERS).is_file():
+            return predictions_of(artifact, ANSWERS)
+    return None
+
+
+def levels_of_reading(plan: Plan, store: Store) -> dict[str, Predictions]:
+    """What the position reader answers of the true future and the like; only of a sweep over one data set."""
+    probes = {s.key: s for s in plan.stages.values() if isinstance(s, Probe)}
+    artifact = store.get(next(iter(probes))) if len(probes) == 1 else None
+    if artifact is None:
+        return {}
+    there = {text: f"{name}.parquet" for name, text in LEVELS.items()}
+    return {text: predictions_of(artifact, f) for text, f in there.items() if (artifact.path / f).is_file()}
 
 
 def _warning(sides: Sequence[Stage], store: Store) -> str | None:
@@ -169,6 +207,30 @@ def levels(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
             if value is not None:
                 out[category] = ("blind, by question form", value)
     return out
+
+
+def rollout_curves(plan: Plan, store: Store) -> list[plots.Curve]:
+    """Each run's error by predicted frame, on visible slots where the data set says which these are."""
+    out = []
+    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+        errors_made = per_frame(store.get(target.rollout.key), "error")
+        out.append(plots.Curve(run.point.label, run.seed, {ERROR: list(enumerate(errors_made, start=1))}))
+    return out
+
+
+def rollout_levels(plan: Plan, store: Store) -> dict[str, list[float]]:
+    """The same of no world model: copying the last frame, and going on linearly; {} where the true future is not known."""
+    for target in plan.targets:
+        rollout = store.get(target.rollout.key)
+        if (copied := per_frame(rollout, "copy_last")) and (straight := per_frame(rollout, "linear")):
+            return {"copying the last frame": copied, "linear extrapolation": straight}
+    return {}
+
+
+def per_frame(rollout: Artifact | None, name: str) -> list[float]:
+    """A rollout's errors frame by frame, on visible slots where these are known; [] where there are none."""
+    found = {} if rollout is None else _json(rollout.file("metrics.json")).get("per_frame", {})
+    return list(found.get(f"{name}_visible") or found.get(name) or [])
 
 
 def lineage(target: Vqa) -> list[Any]:

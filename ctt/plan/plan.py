@@ -14,12 +14,15 @@ from typing import Any
 
 from ctt.config import Config, identity
 from ctt.costs import Costs
+from ctt.data.probe import positions_known
 from ctt.plan.budget import Budget
 from ctt.plan.forks import Trunks, forks_of
 from ctt.plan.jobs import Job, by_urgency
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.diagnostics import Diagnostics
+from ctt.stages.probe import Probe
+from ctt.stages.reader import Reader
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
@@ -61,6 +64,10 @@ def sides_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
     sides: list[Stage] = []
     if config.diagnostics.enabled:
         sides.append(Diagnostics(target.rollout.state, config.diagnostics))
+    if config.reader.enabled and positions_known(config.reader, config.data):
+        data, frames = target.rollout.state.data, config.rollout.frames
+        probe = config.reader.remembered(("stage", data.key, frames), lambda: Probe(data, config.reader, frames))
+        sides.append(Reader(target.rollout, probe, config.reader))
     return tuple(sides)
 
 

@@ -70,20 +70,20 @@ def learning_curves(
                 found = [series for series in found if series]
                 name = f"{len(labels) - 1} other points" if many and k == 1 else label
                 if found:
-                    _band(axis, found, name if not many or k < 2 else None, k, plain=many and k > 0)
+                    band(axis, found, name if not many or k < 2 else None, k, plain=many and k > 0)
             axis.margins(x=0.02, y=0.08)
             if panel.logarithmic:
                 axis.set_yscale("log")
             if levels and panel.metric in levels:
                 _level(axis, *levels[panel.metric])
-            _ticks(axis, panel.logarithmic)
+            ticks(axis, panel.logarithmic)
             axis.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
         seeds = len({curve.seed for curve in curves})
         legend(figure, axes[0], title=f"mean and range of {words.count(seeds, 'seed')}", backwards=True)
         return save(figure, path)
 
 
-def _band(axis: Axes, runs: Sequence[Mapping[float, float]], label: str | None, k: int, plain: bool) -> None:
+def band(axis: Axes, runs: Sequence[Mapping[float, float]], label: str | None, k: int, plain: bool) -> None:
     """Mean and range at the epochs that any of the runs has reached; runs that ended earlier drop out of both."""
     epochs = sorted({epoch for run in runs for epoch in run})
     values = [[run[epoch] for run in runs if epoch in run] for epoch in epochs]
@@ -107,7 +107,7 @@ def _level(axis: Axes, text: str, value: float) -> None:
     axis.annotate(text, (0.99, value), ha="right", va="top" if above else "bottom", fontsize=8, color=GREY, **place)
 
 
-def _ticks(axis: Axes, logarithmic: bool) -> None:
+def ticks(axis: Axes, logarithmic: bool) -> None:
     """Whole epochs; linear axes span 2 or more, and nothing below 0; plain numbers on logarithmic ones.
 
     Over less than two and a half decades 2 and 5 are numbered as well.

@@ -14,10 +14,11 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from ctt.report import words
+from ctt.report.cells import Cell
 from ctt.report.drawing import PALE, STYLE, grid, save
 from ctt.report.pivot import Pivot, pivot
 from ctt.report.results import CATEGORIES
-from ctt.report.table import Cell, Row, Table
+from ctt.report.table import Row, Table
 
 
 def heat_map(

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ctt.report import statistics
-from ctt.report.table import Cell, Row, Table
+from ctt.report.cells import Cell
+from ctt.report.table import Row, Table
 
 PERCENT_DIGITS = 6
 ERROR_DIGITS = 10
@@ -22,10 +23,17 @@ _CSV_FIELDS = (
 
 
 def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
-    """The table as JSON-ready values: rows (measured), quoted and noise apart; unknown numbers are None."""
+    """The table as JSON-ready values: rows (measured), levels, quoted and noise apart; unknown numbers are None."""
     return {
         "sweep": table.sweep,
         "rows": [_row(row, cost) for row in table.rows],
+        "levels": [
+            {
+                "point": level.label,
+                "reader": {n: _rounded(cell.mean, PERCENT_DIGITS) for n, cell in level.cells.items()},
+            }
+            for level in table.levels
+        ],
         "quoted": [
             {
                 "name": quote.name,
@@ -48,7 +56,7 @@ def as_json(table: Table, *, cost: bool = False) -> str:
 
 
 def as_csv(table: Table, *, cost: bool = False) -> str:
-    """One line per point and metric (`kind` metric, option, form, error or reader), every swept value a column."""
+    """One line per point and metric (`kind` metric, option, form, error, reader, level or quoted), every swept value a column."""
     swept = sorted({name for row in table.rows for name in row.values})
     paid = sorted({name for row in table.rows for name in row.cost}) if cost else []
     out = io.StringIO()
@@ -62,6 +70,11 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
             for metric, cell in cells.items():
                 numbers = [_rounded(getattr(cell, field), digits) for field in _CSV_FIELDS]
                 writer.writerow([*start, kind, metric, *("" if n is None else n for n in numbers)])
+    for level in table.levels:
+        start = [level.label, False, 0, 0, 0, *[""] * (len(swept) + len(paid))]
+        for metric, cell in level.cells.items():
+            line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": _rounded(cell.mean, PERCENT_DIGITS)}
+            writer.writerow([*start, "level", metric, *line.values()])
     for quote in table.quoted:
         start = [quote.label, False, 1, 0, 0, *[""] * (len(swept) + len(paid))]
         for metric, value in quote.metrics.items():

@@ -8,9 +8,10 @@ from typing import Any
 
 from ctt.errors import UsageError
 from ctt.report import words
+from ctt.report.cells import Cell
 from ctt.report.results import METRICS
 from ctt.report.sheet import Page, Sheet, cell_text
-from ctt.report.table import Cell, Row, Table
+from ctt.report.table import Row, Table
 
 
 @dataclass(frozen=True)

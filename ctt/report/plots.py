@@ -15,13 +15,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ctt.report import words
+from ctt.report.cells import Cell
 from ctt.report.curves import Curve, learning_curves
 from ctt.report.drawing import GREY, OKABE_ITO, PALE, STYLE, grid, legend, line_style, save
 from ctt.report.heat import heat_map, heat_maps
 from ctt.report.pivot import ordered
 from ctt.report.ranking import Ranking
 from ctt.report.results import CATEGORIES
-from ctt.report.table import Cell, Row, Table
+from ctt.report.table import Row, Table
 
 __all__ = [
     "Curve",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ctt.report import words
+from ctt.report.cells import Cell
 from ctt.report.noise import NoiseRow
 from ctt.report.quoted import Quoted
 from ctt.report.results import CATEGORIES
 from ctt.report.sheet import Sheet, cell_text
-from ctt.report.table import Cell, Row
+from ctt.report.table import Row
 
 
 def power_sheet(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Sheet:

@@ -53,7 +53,7 @@ class Point:
 class Run:
     """One run: point (its index in Results.points) × seed. `predictions` is None while the run is missing.
 
-    errors: {"world_model": …, "rollout": …}, mean squared errors; reader: {"predictive": …}, percent;
+    errors: {"world_model": …, "rollout": …}, mean squared errors; reader: what the position reader answered;
     cost: {"device_hours": …, …}.
     numerics: what the bits depend on besides the key (device model, threads …), as one text; None if not recorded.
     warning: what a reader of the table has to know of this run.
@@ -63,7 +63,7 @@ class Run:
     seed: int
     predictions: Predictions | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
-    reader: Mapping[str, float] = field(default_factory=dict)
+    reader: Predictions | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     numerics: str | None = None
     warning: str | None = None
@@ -82,6 +82,7 @@ class Results:
     """A sweep's points, its runs in any order, the names of published rows to quote, and A/A runs if there are any.
 
     reach: sentences on which categories the swept values can reach, and by what way.
+    levels: what the position reader answered without a world model, by what it read instead.
     """
 
     sweep: str
@@ -90,6 +91,7 @@ class Results:
     quoted: Sequence[str] = ()
     noise: Sequence[Noise] = ()
     reach: Sequence[str] = ()
+    levels: Mapping[str, Predictions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises UsageError for two baselines, a run of no point, or two runs of one point and seed."""

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctt.report import statistics, words
+from ctt.report.cells import Cell
+from ctt.report.reading import PER_OPTION, READ
 from ctt.report.results import CATEGORIES, METRICS
-from ctt.report.table import Cell, Row, Table
+from ctt.report.table import Row, Table
 from ctt.report.words import COST_NAMES, DASH, ERROR_NAMES, METRIC_NAMES, number, p_value, signed
 
 PLUS_MINUS = "±"
@@ -53,7 +55,7 @@ def sheets(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Sh
     tested = [tests(row) for row in table.rows]
     tested = [one for one in tested if one.blocks]
     tested = tested if len(tested) <= MOST_TESTED[narrow] else []
-    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table)]
+    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table), reader(table)]
     if cost:
         candidates.append(costs(table))
     return [sheet for sheet in candidates if any(sheet.blocks)]
@@ -111,25 +113,40 @@ def tests(row: Row) -> Sheet:
 
 
 def errors(table: Table) -> Sheet:
-    """World-model errors and the reader's accuracies, with their differences to the baseline."""
-    error_names = _names(table, "errors")
-    reader_names = _names(table, "reader")
+    """World-model errors, with their differences to the baseline."""
+    names = _names(table, "errors")
     header = ["point", "seeds"]
-    for name in error_names:
+    for name in names:
         header += [f"{ERROR_NAMES.get(name, name)} error", "difference"]
-    for name in reader_names:
-        header += [f"reader, {name} %", "difference"]
     lines = []
     for row in table.rows:
         line = [row.label, _seeds(row)]
-        kinds = ((row.errors, error_names, ERROR_DIGITS, GAP_DIGITS), (row.reader, reader_names, 1, 1))
-        for cells, names, digits, gap in kinds:
-            for name in names:
-                cell = cells.get(name, Cell())
-                line += [_half(cell.mean, cell.low, digits), _half(cell.delta, cell.delta_low, gap, sign=True)]
+        for name in names:
+            cell = row.errors.get(name, Cell())
+            line += [_half(cell.mean, cell.low, ERROR_DIGITS), _half(cell.delta, cell.delta_low, GAP_DIGITS, sign=True)]
         lines.append(tuple(line))
-    blocks = (tuple(lines),) if error_names or reader_names else ()
+    blocks = (tuple(lines),) if names else ()
     return Sheet("World model (mean squared error, lower is better)", tuple(header), blocks)
+
+
+def reader(table: Table) -> Sheet:
+    """The position reader's accuracies with their differences to the baseline, and those of what no run made below a rule."""
+    names = [name for name in (*READ, f"{READ[1]}{PER_OPTION}") if any(name in row.reader for row in table.rows)]
+    header = ["point", "seeds"]
+    for name in names:
+        header += [name.replace(PER_OPTION, " per option").replace("_", " "), "difference"]
+    ours, theirs = [], []
+    for row in table.rows:
+        line = [row.label, _seeds(row)]
+        for name in names:
+            cell = row.reader.get(name, Cell())
+            line += [_half(cell.mean, cell.low), _half(cell.delta, cell.delta_low, sign=True)]
+        ours.append(tuple(line))
+    for level in table.levels:
+        means = [number(level.cells[name].mean) if name in level.cells else DASH for name in names]
+        theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
+    blocks = _blocks(ours, theirs) if names else ()
+    return Sheet("Position reader (% of questions, read from rollouts; not ALOE's answers)", tuple(header), blocks)
 
 
 def costs(table: Table) -> Sheet:

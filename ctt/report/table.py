@@ -9,34 +9,12 @@ from typing import Any
 import numpy as np
 
 from ctt.report import statistics, words
+from ctt.report.cells import OPTION_METRICS, Cell, known, option_cells, question_cells, with_difference
 from ctt.report.noise import NoiseRow, noise_row
 from ctt.report.quoted import Quoted, quoted
-from ctt.report.results import CATEGORIES, METRICS, MULTIPLE_CHOICE, Point, Results, Run, read
-from ctt.report.statistics import Estimate
+from ctt.report.reading import Level, levels, reader_cells, reading_of
+from ctt.report.results import CATEGORIES, METRICS, Point, Results, Run, read
 from ctt.report.tally import Layout, Tallies, Tally
-
-OPTION_METRICS = (*MULTIPLE_CHOICE, "multiple_choice")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a row, in percent (differences in points) or, for errors, in the error's own unit.
-
-    None: not known (no runs, under three seeds, no pair with the baseline). `reached` is False where the swept values
-    cannot reach the category; then every field of the difference is None.
-    """
-
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
-    delta: float | None = None
-    delta_low: float | None = None
-    delta_high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    sign_flip: float | None = None
-    smallest: float | None = None
-    reached: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,10 +43,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A sweep's comparison. `warnings` concern its rows, named in each; `noise` is empty if no A/A runs were there."""
+    """A sweep's comparison. `warnings` concern its rows, named in each; `noise` is empty if no A/A runs were there.
+
+    levels: what the position reader gives without a world model.
+    """
 
     sweep: str
     rows: tuple[Row, ...]
+    levels: tuple[Level, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
@@ -89,6 +71,7 @@ class _Measured:
     tallies: list[Tally]
     missing: list[int]
     other_questions: list[int]
+    reading: dict[int, Tally]
 
     @property
     def layout(self) -> Layout | None:
@@ -100,8 +83,8 @@ def build(results: Results) -> Table:
 
     Raises DataError for predictions that cannot be read as such, UsageError for a quoted name that does not exist.
     """
-    tallies = Tallies()
-    measured = [_measure(results, index, tallies) for index in range(len(results.points))]
+    tallies, reading = Tallies(), Tallies()
+    measured = [_measure(results, index, tallies, reading) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
     rows = [_row(m, base) for m in measured]
     rows = _with_holm(rows)
@@ -111,6 +94,7 @@ def build(results: Results) -> Table:
     return Table(
         sweep=results.sweep,
         rows=tuple(rows[i] for i in order),
+        levels=levels(results.levels, reading),
         quoted=tuple(quoted(results.quoted)),
         noise=tuple(noise_row(noise, tallies) for noise in results.noise),
         warnings=tuple(warnings),
@@ -118,7 +102,7 @@ def build(results: Results) -> Table:
     )
 
 
-def _measure(results: Results, index: int, tallies: Tallies) -> _Measured:
+def _measure(results: Results, index: int, tallies: Tallies, reading: Tallies) -> _Measured:
     """Reads and reduces one point's predictions, frame by frame; keeps the runs that share the commonest layout."""
     runs = sorted((run for run in results.runs if run.point == index), key=lambda run: run.seed)
     point = results.points[index]
@@ -130,7 +114,9 @@ def _measure(results: Results, index: int, tallies: Tallies) -> _Measured:
     kept = max((members for _, members in found.values()), key=len, default=[])
     others = [run.seed for _, members in found.values() if members is not kept for run, _ in members]
     missing = [run.seed for run in runs if run.predictions is None]
-    return _Measured(point, [run for run, _ in kept], [tally for _, tally in kept], missing, sorted(others))
+    answered = [run for run, _ in kept]
+    read_by = reading_of(answered, reading, point.label)
+    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), read_by)
 
 
 def _row(measured: _Measured, base: _Measured | None) -> Row:
@@ -142,17 +128,10 @@ def _row(measured: _Measured, base: _Measured | None) -> Row:
         options: dict[str, Cell] = {metric: Cell() for metric in OPTION_METRICS}
         forms: dict[str, Cell] = {}
     else:
-        right = np.stack([tally.right for tally in measured.tallies])
-        chosen = np.stack([tally.right_options for tally in measured.tallies])
-        right_diff = chosen_diff = None
-        if pairs and base is not None:
-            here, there = [i for i, _ in pairs], [j for _, j in pairs]
-            right_diff = right[here].astype(np.int32) - np.stack([base.tallies[j].right for j in there])
-            chosen_diff = chosen[here].astype(np.int32) - np.stack([base.tallies[j].right_options for j in there])
-        unreached = set(point.unreached)
-        cells = _cells(METRICS, layout, layout.asked, right, right_diff, unreached)
-        options = _cells(OPTION_METRICS, layout, layout.options, chosen, chosen_diff, unreached)
-        forms = _cells(layout.form_names, layout, layout.asked, right, right_diff, unreached)
+        answers, both = measured.tallies, [(measured.tallies[i], base.tallies[j]) for i, j in pairs] if base else []
+        cells = question_cells(METRICS, answers, both, point.unreached)
+        options = option_cells(OPTION_METRICS, answers, both, point.unreached)
+        forms = question_cells(layout.form_names, answers, both, point.unreached)
     return Row(
         label=point.label,
         values=dict(point.values),
@@ -164,8 +143,8 @@ def _row(measured: _Measured, base: _Measured | None) -> Row:
         cells=cells,
         options=options,
         forms=forms,
-        errors=_numbers("errors", measured.runs, base),
-        reader=_numbers("reader", measured.runs, base),
+        errors=_errors(measured.runs, base),
+        reader=reader_cells(measured.reading, None if base is measured or base is None else base.reading),
         cost=_means([run.cost for run in measured.runs]),
         warnings=tuple(warnings),
     )
@@ -203,67 +182,21 @@ def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int
     return warnings
 
 
-def _cells(
-    metrics: tuple[str, ...],
-    layout: Layout,
-    asked_fv: np.ndarray,
-    right_nfv: np.ndarray,
-    difference_nfv: np.ndarray | None,
-    unreached: set[str],
-) -> dict[str, Cell]:
-    """Cells of metrics that pool forms: level over all seeds, difference over the paired ones."""
-    member_mf = layout.membership(metrics)
-    asked_mv = member_mf @ asked_fv
-    level = statistics.estimate(_pool(member_mf, right_nfv), asked_mv)
-    cells = []
-    for m in range(len(metrics)):
-        cells.append(Cell(mean=_known(level.value[m]), low=_known(level.low[m]), high=_known(level.high[m])))
-    if difference_nfv is not None:
-        pooled_mnv = _pool(member_mf, difference_nfv)
-        difference = statistics.estimate(pooled_mnv, asked_mv)
-        seeds = difference_nfv.shape[0]
-        flip = statistics.sign_flip(pooled_mnv.sum(-1)) if seeds >= statistics.LEAST_SEEDS else None
-        cells = [_with_difference(cell, difference, flip, m) for m, cell in enumerate(cells)]
-    for m, metric in enumerate(metrics):
-        if metric.split("/")[0] in unreached:
-            cells[m] = Cell(mean=cells[m].mean, low=cells[m].low, high=cells[m].high, reached=False)
-    return dict(zip(metrics, cells, strict=True))
-
-
-def _pool(member_mf: np.ndarray, counts_nfv: np.ndarray) -> np.ndarray:
-    """Counts (n,F,V) summed over each metric's forms: (M,n,V)."""
-    if (member_mf.sum(1) == 1).all():  # every metric is one form: nothing to sum
-        return counts_nfv[:, member_mf.argmax(1)].swapaxes(0, 1)
-    return np.stack([member_mf @ counts_fv for counts_fv in counts_nfv], axis=1)
-
-
-def _with_difference(cell: Cell, difference: Estimate, flip: np.ndarray | None, m: int) -> Cell:
-    return replace(
-        cell,
-        delta=_known(difference.value[m]),
-        delta_low=_known(difference.low[m]),
-        delta_high=_known(difference.high[m]),
-        p=_known(difference.p[m]),
-        smallest=_known(difference.smallest[m]),
-        sign_flip=None if flip is None or not np.isfinite(difference.value[m]) else float(flip[m]),
-    )
-
-
-def _numbers(name: str, runs: list[Run], base: _Measured | None) -> dict[str, Cell]:
-    """Cells of the numbers that come one a run (`name` is errors or reader), with plain t intervals over the seeds."""
+def _errors(runs: list[Run], base: _Measured | None) -> dict[str, Cell]:
+    """Cells of the errors, which come one a run, with plain t intervals over the seeds."""
     cells = {}
-    for key in sorted({key for run in runs for key in getattr(run, name)}):
-        mine = {run.seed: getattr(run, name)[key] for run in runs if key in getattr(run, name)}
+    for key in sorted({key for run in runs for key in run.errors}):
+        mine = {run.seed: run.errors[key] for run in runs if key in run.errors}
         level = statistics.paired(np.array(list(mine.values())))
-        cell = Cell(mean=_known(level.value), low=_known(level.low), high=_known(level.high))
+        cell = Cell(mean=known(level.value), low=known(level.low), high=known(level.high))
         if base is not None and runs is not base.runs:
-            theirs = {run.seed: getattr(run, name)[key] for run in base.runs if key in getattr(run, name)}
+            theirs = {run.seed: run.errors[key] for run in base.runs if key in run.errors}
             both = [seed for seed in mine if seed in theirs]
             if both:
                 gaps = np.array([mine[seed] - theirs[seed] for seed in both])
                 flip = statistics.sign_flip(gaps)[None] if gaps.size >= statistics.LEAST_SEEDS else None
                 estimate = statistics.paired(gaps[None])
-                cell = _with_difference(cell, estimate, flip, 0)
+                cell = with_difference(cell, estimate, flip, 0)
         cells[key] = cell
     return cells
 
@@ -281,10 +214,6 @@ def _with_holm(rows: list[Row]) -> list[Row]:
     for row, line in zip(rows, adjusted.reshape(len(rows), len(CATEGORIES)), strict=True):
         cells = dict(row.cells)
         for category, value in zip(CATEGORIES, line, strict=True):
-            cells[category] = replace(cells[category], p_holm=_known(value))
+            cells[category] = replace(cells[category], p_holm=known(value))
         out.append(replace(row, cells=cells))
     return out
-
-
-def _known(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

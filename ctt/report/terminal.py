@@ -18,6 +18,7 @@ _SHORT = {
     "predictive": "predic-\ntive",
     "counterfactual": "counter-\nfactual",
     "multiple choice": "multiple\nchoice",
+    "counterfactual per option": "counter-\nfactual,\nper option",
 }
 
 

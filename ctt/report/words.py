@@ -12,8 +12,9 @@ from scipy import special
 from ctt.report.results import CATEGORIES
 
 if TYPE_CHECKING:
+    from ctt.report.cells import Cell
     from ctt.report.noise import NoiseRow
-    from ctt.report.table import Cell, Row
+    from ctt.report.table import Row
 
 DASH = "–"
 MINUS = "−"

@@ -61,7 +61,8 @@ def sided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Store, Plan]
     def look(config: Any, target: Any) -> tuple[Stage, ...]:
         return (Look(target.rollout),)
 
-    monkeypatch.setattr("ctt.plan.sides_of", look)
+    for place in ("ctt.plan.plan", "ctt.plan"):
+        monkeypatch.setattr(f"{place}.sides_of", look)
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", ["seed=0", "device=cpu"]))
     for stage in plan.stages.values():

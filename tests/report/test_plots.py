@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ctt.report import plots
+from ctt.report.rollouts import rollout_errors
 from ctt.report.table import Table, build
 from tests.report import made_up
 
@@ -79,3 +80,17 @@ def test_incomplete_sweeps_are_drawn(tmp_path: Path) -> None:
         plots.heat_map(each, "ctt_inv_weight", "ctt_suf_weight", "descriptive", tmp_path / "b.png")
         plots.accuracy_against(each, "ctt_inv_weight", tmp_path / "c.png")
     plots.learning_curves([], tmp_path / "d.png")
+
+
+def test_rollout_errors_are_drawn_frame_by_frame_beside_their_levels(tmp_path: Path) -> None:
+    curves = [
+        plots.Curve("a", 0, {"error": [(1, 1.0), (2, 4.0)]}),
+        plots.Curve("a", 1, {"error": [(1, 3.0), (2, 6.0)]}),
+        plots.Curve("b", 0, {"error": []}),
+    ]
+    figure = rollout_errors(curves, {"copying": [2.0, 8.0], "linear": [1.5, 9.0]}, tmp_path / "rollouts.png")
+    (axis,) = figure.axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
+    assert drawn == {"copying": [2.0, 8.0], "linear": [1.5, 9.0], "a": [2.0, 5.0]}
+    assert axis.get_yscale() == "log" and axis.get_xlabel() == "predicted frame"
+    assert (tmp_path / "rollouts.png").stat().st_size > 5000

@@ -1,0 +1,53 @@
+"""Stage `probe`: how positions are read from the slots of a data set, and what reading gives without a world model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ctt.data.dataset import Dataset
+from ctt.data.probe import ReaderSettings
+from ctt.job import Job
+from ctt.settings import canonical, digest
+from ctt.stages.base import Stage
+from ctt.stages.data import Data
+from ctt.store import Artifact
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe(Stage):
+    """Made once for a data set; every run's reader reads with it."""
+
+    kind = "probe"
+    version = 1
+    data: Data
+    reader: ReaderSettings
+    frames: int
+
+    def settings(self) -> Mapping[str, Any]:
+        reader = {name: value for name, value in canonical(self.reader).items() if name != "interventions"}
+        return {"reader": reader, "frames": self.frames}
+
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"data": self.data}
+
+    def effort(self, start: Stage | None) -> dict[str, float]:
+        return {"videos": float(self.reader.videos + self.data.data.validation)}
+
+    def alike(self) -> str:
+        return digest([self.kind, self.version, self.data.data.kind])
+
+    def check(self) -> None:
+        """Raises DataError if the folder of the annotations is missing, or an archive in it is damaged."""
+        if self.data.data.kind == "clevrer" and self.data.data.annotation_files:
+            from ctt.data.annotated import Annotations
+
+            Annotations(Path(self.data.data.annotation_files).expanduser())
+
+    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.levels import make
+
+        make(self.reader, Dataset.open(inputs["data"].path), self.data.data.annotation_files, self.frames, job)
+        return {}
