@@ -13,7 +13,7 @@ class DiagnosticsSettings(Settings):
     """What is measured of a run's slot graphs, beside its answers."""
 
     enabled: bool = setting(True, "measure every run's slot graphs and loss terms on its last state; seconds a run")
-    windows: int = setting(256, "validation windows measured, the same ones for all runs", minimum=1)
+    windows: int = setting(128, "validation windows measured, the same ones for all runs", minimum=1)
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(("windows",), "diagnostics are switched off", lambda diagnostics: not diagnostics.enabled),

@@ -1,0 +1,81 @@
+"""What a source of the slot graph costs: a training step with both losses, optimiser included, over that of attention."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ctt.models.dropout import Dropout
+from ctt.models.graph import GraphSettings, touching
+from ctt.models.losses import Draws, step_gradients
+from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.training.settings import WorldModelSettings
+from ctt.training.slot_graphs import jacobian_of, learn_influence, learned_graph, make_influence
+from ctt.training.world_model import optimizers_for
+from tests.benchmarks.harness import Comparison, Ratio, benchmark
+
+SOURCES = ("rollout_attention", "jacobian", "learned", "oracle")
+
+
+@benchmark
+def graph_sources(toy: bool) -> Comparison:
+    batch, slots, width = (6, 7, 16) if toy else (64, 7, 128)
+    settings = PredictorSettings(depth=2, heads=2, mlp_width=16) if toy else PredictorSettings()
+    torch.manual_seed(0)
+    x = torch.randn(batch, settings.history_size + settings.num_preds, slots, width)
+    model = Predictor(settings, width)
+    contact = torch.rand(batch, slots, slots) < 0.1
+    steps = {
+        source: graph_step(copy.deepcopy(model), settings, source, x, contact) for source in ("attention", *SOURCES)
+    }
+    return Comparison(
+        ways=steps,
+        ratios=[Ratio(f"graph_{source}_over_attention", source, "attention") for source in SOURCES],
+        check=lambda: None,
+        sizes=dict(batch=batch, width=width, slots=slots, history=3, predicted=1, depth=settings.depth, micro_batch=32),
+    )
+
+
+def graph_step(
+    model: Predictor, settings: PredictorSettings, source: str, x: Tensor, contact: Tensor
+) -> Callable[[], None]:
+    """One step with the graph of `source`. The truth is looked up beforehand: reading it is part of making a batch."""
+    graph = GraphSettings(source=source)
+    (optimizer,) = optimizers_for(model, WorldModelSettings())
+    side = make_influence(settings, graph, x.shape[-1], 0, x.device)
+    masked = torch.zeros(x.shape[0], x.shape[2], dtype=torch.bool)
+    masked[:, :2] = True
+    draws = Draws(masked, torch.full((len(x),), 4), torch.full((len(x),), 3))
+    history = x[:, : model.history]
+    count = iter(range(10**9))
+
+    def given(number: int) -> Tensor | None:
+        if source == "jacobian":
+            return jacobian_of(model, graph, history, masked, torch.Generator().manual_seed(number), 32)
+        if source == "learned":
+            found = learned_graph(side, history)
+            learn_influence(side, graph.learned.price, x, None, 0, 0, number)
+            return found
+        return touching(contact) if source == "oracle" else None
+
+    def one() -> None:
+        number = next(count)
+        optimizer.zero_grad(set_to_none=True)
+        step_gradients(
+            model,
+            x,
+            draws,
+            inv_weight=0.2,
+            suf_weight=0.1,
+            threshold=0.15,
+            graph=graph,
+            dropout=Dropout(0.1, "cheap", number),
+            micro_batch=32,
+            given=given(number),
+        )
+        optimizer.step()
+
+    return one
