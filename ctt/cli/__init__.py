@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ctt import __version__
+from ctt.cli.checkpoint import import_checkpoint
 from ctt.cli.data import data
 from ctt.cli.hydra_app import hydra
 from ctt.cli.reading import gc, logs, show, status, sync, ui
@@ -28,6 +29,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "show": show,
     "promote": promote,
     "data": data,
+    "import-checkpoint": import_checkpoint,
     "gc": gc,
     "ui": ui,
     "sync": sync,
