@@ -73,15 +73,6 @@ class WorldModelLearner(Learner):
             raise SettingError(
                 f"world_model.batch_size {self.settings.batch_size} can't be shared by {world.size} processes"
             )
-        if (
-            self.world.size > 1
-            and self.settings.graph.source == "learned"
-            and self.method.active(self.settings.epochs - 1)
-        ):
-            raise SettingError(
-                "world_model.graph.source=learned trains its network in one process; give the run one device, or choose "
-                "another source"
-            )
         if world.size > 1 and self.settings.graph.source == "learned":
             raise SettingError(
                 "world_model.graph.source=learned trains in one process: give the job one node and one task"
