@@ -71,7 +71,9 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory(prefix="ctt-notebook-") as folder:
         # The kernel writes its connection, history and caches where all of it goes away again.
-        manager = AsyncKernelManager(kernel_name="python3", connection_file=str(Path(folder) / "kernel.json"))
+        # Sockets in that folder, no port: nobody else on the machine can talk to it.
+        files = {"connection_file": f"{folder}/kernel.json", "ip": f"{folder}/kernel", "transport": "ipc"}
+        manager = AsyncKernelManager(kernel_name="python3", **files)
         client = NotebookClient(
             notebook, km=manager, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}}
         )

@@ -140,15 +140,15 @@ def test_a_runs_page_shows_its_table_and_its_curves(page: Page) -> None:
     cells = {cell.text for cell in page.driver.find_elements("css selector", "td, th")}
     assert {"descriptive", "epoch 4, the best by validation"} <= cells, "a table, not its Markdown"
     page.driver.execute_script(
-        "[...document.querySelectorAll('th, td')].find(e => e.textContent.includes('the last')).scrollIntoView({block: 'center'})"
+        "[...document.querySelectorAll('button')].find(b => b.textContent == 'Show more').click()"
     )
+    page.until(lambda: "counterfactual" in page.text, "the whole table")
     page.picture("run")
     page.open(f"{start}/{run_ids(page)[name]}/model-metrics")
-    page.until(lambda: "world_model (" in page.text, "the section of the world model's curves")
-    page.driver.execute_script(
-        "[...document.querySelectorAll('*')].filter(e => e.textContent.trim().startsWith('world_model (')).pop()"
-        ".scrollIntoView({block: 'start'})"
+    search = page.until(
+        lambda: page.driver.find_element("css selector", "input[placeholder='Search metric charts']"), "the charts"
     )
+    search.send_keys("train_loss")
     page.until(lambda: page.driver.find_elements("css selector", ".js-plotly-plot .scatterlayer .trace"), "a curve")
     page.picture("curves")
 
