@@ -13,17 +13,17 @@ import functools
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ctt.data.probe import ReaderSettings
+from ctt.data.probe import ReaderSettings, positions_known
 from ctt.errors import SettingError
 from ctt.models.aloe_settings import AloeSettings
 from ctt.models.rollout import RolloutSettings
 from ctt.resources import LaunchSettings
-from ctt.settings import Settings, canonical, check_value, digest_of_form, setting
+from ctt.settings import Rule, Settings, canonical, check_value, digest_of_form, setting
 from ctt.tracking.settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.settings import TrainingSettings
@@ -66,7 +66,7 @@ class Config(TrainingSettings):
         DiagnosticsSettings, "what is measured of the slot graphs, beside the answers"
     )
     reader: ReaderSettings = setting(
-        ReaderSettings, "the position reader, beside the question answering model's answers", key=False
+        ReaderSettings, "the position reader, beside the question answering model's answers"
     )
     device: str = setting(
         "auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False
@@ -86,6 +86,15 @@ class Config(TrainingSettings):
     sweep: str | None = setting(None, "a sweep: a name in sweeps/ or the path of a YAML file", key=False)
     name: str | None = setting(None, "name under which the sweep is recorded (default: the sweep's own)", key=False)
     spec: str | None = setting(None, "path of a frozen job; set by ctt for the jobs it submits", key=False)
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *TrainingSettings.rules,
+        Rule(
+            ("reader.enabled", "reader.videos", "reader.stride", "reader.interventions"),
+            "CLEVRER without data.annotation_files does not tell where objects are",
+            lambda run: not positions_known(run.reader, run.data),
+        ),
+    )
 
 
 def register() -> None:

@@ -29,7 +29,7 @@ BASES = {
     "one layer": [*ALL_ON, "aloe.layers=1", "world_model.frameskip=1", "aloe.eval_every=9"],
     "jacobian": [*ALL_ON, "world_model.graph.source=jacobian"],
     "learned": [*ALL_ON, "world_model.graph.source=learned"],
-    "not diagnosed": [*ALL_ON, "diagnostics.enabled=false"],
+    "not diagnosed": [*ALL_ON, "diagnostics.enabled=false", "reader.enabled=false"],
     "clevrer, all on": [*ALL_ON, "data=clevrer", "data.content=known"],
 }
 # Other values where none follows from the type and the bounds.
@@ -162,7 +162,8 @@ def test_a_live_value_is_in_the_key_even_where_it_is_the_default(base: str) -> N
     """So a default that changes later never finds what was computed under the old one."""
     config = config_of(base)
     target = target_of(config)
-    stages = (target, target.rollout, target.rollout.state, *sides_of(config, target))
+    sides = [stage for side in sides_of(config, target) for stage in (side, *side.inputs().values())]
+    stages = (target, target.rollout, target.rollout.state, *sides)
     text = json.dumps([s.describe()["settings"] for s in stages])
     for key, (field, apart) in fields().items():
         if apart or covered(key, silenced(config)) or key.startswith("data."):

@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import ClassVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,7 +20,7 @@ from ctt.data.placed import Placed, digest_of
 from ctt.data.scene import SHAPES
 from ctt.data.settings import PROVISIONAL, DataSettings
 from ctt.errors import DataError
-from ctt.settings import Settings, setting
+from ctt.settings import Rule, Settings, setting
 
 FILE = "probe.npz"
 
@@ -32,7 +33,6 @@ class ReaderSettings(Settings):
         True,
         "read positions from every run's rollout, where they are known of the given frames: synthetic data, or "
         "CLEVRER with data.annotation_files",
-        key=False,
     )
     videos: int = setting(400, "training videos that the probe is fitted on", minimum=2)
     stride: int = setting(8, "of which it takes every so many-th frame", minimum=1, maximum=64)
@@ -41,6 +41,14 @@ class ReaderSettings(Settings):
     )
     annotations: str | None = setting(
         None, "CLEVRER: digest of the annotations, found from the files; what they are known by", old=None
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("videos", "stride", "interventions", "annotations"),
+            "the reader is switched off",
+            lambda reader: not reader.enabled,
+        ),
     )
 
 

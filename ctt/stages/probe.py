@@ -15,6 +15,9 @@ from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.store import Artifact
 
+READ = ("videos", "stride", "annotations")
+"""The reader's settings that the probe is made by."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Probe(Stage):
@@ -27,7 +30,7 @@ class Probe(Stage):
     frames: int
 
     def settings(self) -> Mapping[str, Any]:
-        reader = {name: value for name, value in canonical(self.reader).items() if name != "interventions"}
+        reader = {name: value for name, value in canonical(self.reader).items() if name in READ}
         return {"reader": reader, "frames": self.frames}
 
     def inputs(self) -> Mapping[str, Stage]:
