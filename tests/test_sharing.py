@@ -18,7 +18,8 @@ from ctt.sweep import compile_sweep
 from tests.tiny import TINY, environment
 
 WEIGHTS = {"one": "ctt_inv_weight=0.2", "two": "ctt_inv_weight=0.2,0.4"}
-START = ["ctt_suf_weight=0", "ctt_start_epoch=2", "seed=0"]
+ALONE = ["diagnostics.enabled=false", "reader.enabled=false"]
+START = [*ALONE, "ctt_suf_weight=0", "ctt_start_epoch=2", "seed=0"]
 SMALLER = ["world_model.windows.per_epoch=128", "world_model.windows.validation=64", "aloe.shares=[0.3,0.1,0.1,0.1]"]
 
 

@@ -70,7 +70,8 @@ def _others(plan: Plan, store: Store) -> list[Plan]:
 
 def _sets_aloes_seed(folder: Path) -> bool:
     try:
-        points = json.loads((folder / "record.json").read_text(encoding="utf-8"))["points"]
-        return any(point["config"]["aloe"]["aloe_seed"] is not None for point in points)
+        written = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        changes = [point["changes"].get("aloe.aloe_seed") for point in written["points"]]
+        return any(seed is not None for seed in (written["baseline"]["aloe"]["aloe_seed"], *changes))
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -63,7 +63,7 @@ def compare(store: Store, name: str, metric: str, console: Console) -> None:
     """Prints how screening ranked the promoted points beside what retraining found."""
     plan, before = screened(store, name)
     promoted = record.load(record.newest(store, f"{name}-promoted"))
-    after = _named_alike(plan, promoted, build(show.results(promoted, store)))
+    after = named_alike(plan, promoted, build(show.results(promoted, store)))
     found = ranking(before, after, metric, top=len(after.rows) - 1)
     grid = Table(title=f"{metric}, difference to the baseline in points")
     for column in ("point", "screened", "retrained"):
@@ -77,7 +77,7 @@ def compare(store: Store, name: str, metric: str, console: Console) -> None:
         console.print("too few points, or no difference among them, for a rank correlation")
 
 
-def _named_alike(plan: Plan, promoted: Plan, table: Comparison) -> Comparison:
+def named_alike(plan: Plan, promoted: Plan, table: Comparison) -> Comparison:
     """`table` with the screened sweep's labels and values: among fewer points fewer settings vary and make a name."""
     screened_points = {_retrained(point.config): point for point in plan.sweep.points}
     by_label = {point.label: screened_points[_retrained(point.config)] for point in promoted.sweep.points}

@@ -11,6 +11,7 @@ from ctt.config import Config
 from ctt.costs import Costs
 from ctt.errors import UsageError
 from ctt.launch import record, show
+from ctt.launch.promote import named_alike
 from ctt.plan import Plan
 from ctt.report.curves import Curve
 from ctt.report.results import Results
@@ -34,10 +35,6 @@ class Study:
         """The sweep that CTT_SWEEP names (`ctt report NAME --notebook` sets it), else `default`."""
         return cls(os.environ.get("CTT_SWEEP", default))
 
-    def beside(self, name: str) -> Study:
-        """Another sweep of the same store."""
-        return Study(name, self.store.root)
-
     @cached_property
     def results(self) -> Results:
         """What the runs that are there have measured."""
@@ -47,6 +44,12 @@ class Study:
     def table(self) -> Table:
         """The comparison."""
         return build(self.results)
+
+    @cached_property
+    def promoted(self) -> Table:
+        """What `ctt promote` has retrained of this screened sweep, its points named as they are here."""
+        plan = record.load(record.newest(self.store, f"{self.name}-promoted"))
+        return named_alike(self.plan, plan, build(show.results(plan, self.store)))
 
     @cached_property
     def curves(self) -> list[Curve]:

@@ -19,7 +19,8 @@ from ctt.sweep import compile_sweep
 from tests.report.made_up import predictions, questions
 from tests.test_keep import PROVENANCE
 
-MINI = ["data=mini", "world_model=mini", "aloe=mini"]
+ALONE = ["diagnostics.enabled=false", "reader.enabled=false"]
+MINI = ["data=mini", "world_model=mini", "aloe=mini", *ALONE]
 ASKED = questions(30)
 
 

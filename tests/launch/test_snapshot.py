@@ -110,13 +110,13 @@ def test_equal_code_is_one_snapshot_whoever_makes_it_at_once(tmp_path: Path) -> 
     [path] = (tmp_path / "code").iterdir()
     assert (
         snapshot.snapshot(store) == path
-        and (path / "ctt" / "plan.py").read_bytes() == (ROOT / "ctt" / "plan.py").read_bytes()
+        and (path / "ctt" / "settings.py").read_bytes() == (ROOT / "ctt" / "settings.py").read_bytes()
     )
 
 
 def test_a_snapshot_that_was_edited_is_refused(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
-    edited = snapshot.snapshot(store) / "ctt" / "plan.py"
+    edited = snapshot.snapshot(store) / "ctt" / "settings.py"
     edited.chmod(0o644)
     edited.write_text("")
     with pytest.raises(StoreError, match="not the code that was submitted"):

@@ -17,7 +17,10 @@ import pytest
 from ctt.launch import events, frozen
 from tests.tiny import TINY, artifacts, ctt, environment
 
-pytestmark = pytest.mark.slurm
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(os.environ.get("CTT_FAULTS") != "full", reason="many minutes: `make faults` runs it"),
+]
 
 SWEEP = """\
 name: day
@@ -32,6 +35,7 @@ points:
   - {world_model.learning_rate: 1.0e+30}
 """
 LONG = [*TINY, "world_model.epochs=8", "world_model.windows.per_epoch=1024", "tracking=off"]
+LONG += ["diagnostics.enabled=false", "reader.enabled=false"]
 
 
 class Jobs:
