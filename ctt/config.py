@@ -94,6 +94,11 @@ class Config(TrainingSettings):
             "CLEVRER without data.annotation_files does not tell where objects are",
             lambda run: not positions_known(run.reader, run.data),
         ),
+        Rule(
+            ("reader.annotations",),
+            "synthetic data knows where objects are without annotations",
+            lambda run: run.data.kind == "synthetic",
+        ),
     )
 
 

@@ -31,6 +31,8 @@ class Probe(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         reader = {name: value for name, value in canonical(self.reader).items() if name in READ}
+        if self.data.data.kind == "synthetic":
+            reader.pop("annotations", None)
         return {"reader": reader, "frames": self.frames}
 
     def inputs(self) -> Mapping[str, Stage]:
