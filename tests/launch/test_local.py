@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ctt.launch import devices, events
+from ctt.launch import devices, events, queues
 from ctt.launch.frozen import Frozen
 from ctt.launch.local import Local
 from ctt.resources import LaunchSettings
@@ -257,3 +257,11 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"launch\.leases"):
         devices.take(tmp_path / "leases", "cpu", ["0"], 1)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_jobs_keep_the_memory_they_free_unless_the_user_says_otherwise(tmp_path: Path, monkeypatch) -> None:
+    fakes = Fakes(tmp_path)
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    told = queues.variables(fakes.jobs, fakes.store)
+    assert int(told["MALLOC_MMAP_THRESHOLD_"]) == 2**30 and "MALLOC_TOP_PAD_" not in told
