@@ -267,7 +267,7 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
 def differences(one: Settings, other: Settings, prefix: str = "") -> dict[str, Any]:
     """{dotted key: its value in `other`} of all settings that differ."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(one) if one is not other else ():  # type: ignore[arg-type]
+    for field in dataclasses.fields(one) if one is not other else ():  # type: ignore[arg-type]  # subclasses are dataclasses
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
         if isinstance(mine, Settings):
             found |= differences(mine, theirs, f"{prefix}{field.name}.")

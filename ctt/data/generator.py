@@ -270,4 +270,4 @@ def _scene(index: int, bodies: list[Body], motion: Motion, order: np.ndarray) ->
 
 
 def _renumbered(collisions: list[tuple[int, int, int]], number: np.ndarray) -> list[tuple[int, int, int]]:
-    return sorted((f, *sorted((int(number[a]), int(number[b])))) for f, a, b in collisions)  # type: ignore[misc]
+    return sorted((f, *sorted((int(number[a]), int(number[b])))) for f, a, b in collisions)  # type: ignore[misc]  # three

@@ -48,7 +48,7 @@ class AloeInput:
 
     def to(self, device: str | torch.device) -> AloeInput:
         move = {name: None if value is None else value.to(device) for name, value in vars(self).items()}
-        return AloeInput(**move)  # type: ignore[arg-type]
+        return AloeInput(**move)  # type: ignore[arg-type]  # None only where there was None
 
 
 class Layer(nn.Module):

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctt.errors import DataError
 from ctt.settings import Rule, Settings, setting
 
 
@@ -182,16 +180,3 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
             return x[:, first : first + count]
         return x[:, rows]
     return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def load_published(file: Path) -> dict[str, Tensor]:
-    """The weights in a published checkpoint: a plain state_dict or {'state_dict': …}, with or without `module.`.
-
-    Only tensors are unpickled. Raises DataError if the file holds anything else.
-    """
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-        found = found.get("state_dict", found)
-        return {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, Tensor)}
-    except Exception as error:
-        raise DataError(f"{file} is not a checkpoint of tensors: {error}") from error

@@ -48,7 +48,7 @@ def _plain(settings: S, prefix: str) -> S:
             if plain is not item:
                 changes[field.name] = plain
     if changes:
-        settings = dataclasses.replace(settings, **changes)  # type: ignore[type-var]
+        settings = dataclasses.replace(settings, **changes)  # type: ignore[type-var]  # subclasses are dataclasses
     while silent := [
         name
         for rule in rules_of(type(settings))

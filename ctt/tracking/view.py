@@ -206,7 +206,7 @@ class View:
     def _batches(self, run_id: str, what: str, items: Sequence[Any], size: int) -> None:
         for start in range(0, len(items), size):
             part = {what: items[start : start + size]}
-            self._ask(lambda client, part=part: client.log_batch(run_id, synchronous=True, **part))  # type: ignore[misc]
+            self._ask(lambda client, part=part: client.log_batch(run_id, synchronous=True, **part))  # type: ignore[misc]  # a lambda's default
 
     def _ask(self, question: Callable[[Any], Result]) -> Result:
         if time.monotonic() > self.deadline:

@@ -385,7 +385,7 @@ def _trainer(device: str, precision: str, epochs: int, world: World) -> lightnin
     return lightning.Trainer(
         accelerator="gpu" if kind == "cuda" else kind,
         devices=[int(index or 0)] if kind == "cuda" else 1,
-        precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
+        precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]  # a str, where literals are wanted
         max_epochs=epochs,
         logger=False,
         enable_checkpointing=False,

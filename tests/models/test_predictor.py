@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from ctt.errors import DataError, SettingError
+from ctt.errors import SettingError
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.predictor import Predictor, PredictorSettings, load_published
+from ctt.models.predictor import Predictor, PredictorSettings
 from tests.models.literal_world_model import LiteralPredictor
 
 WIDTH = 16
@@ -75,22 +75,6 @@ def test_tensor_names_are_the_published_ones():
     rest = {f"{n}.{kind}" for n in ("id_projector", "transformer.norm", "to_out") for kind in ("weight", "bias")}
     assert names == attention | feed | rest | {"mask_token", "time_pos_embed"}
     assert make().mask_token.shape == (1, 1, WIDTH) and make().time_pos_embed.shape == (1, 4, 1, WIDTH)
-
-
-@pytest.mark.parametrize("wrap", [lambda d: d, lambda d: {"state_dict": {f"module.{k}": v for k, v in d.items()}}])
-def test_published_checkpoints_load(tmp_path, wrap):
-    theirs = twin(make())
-    torch.save(wrap(theirs.state_dict()), tmp_path / "checkpoint.ckpt")
-    ours = Predictor(PredictorSettings(depth=2, heads=2, mlp_width=24), WIDTH).double()
-    ours.load_state_dict(load_published(tmp_path / "checkpoint.ckpt"))
-    slots = torch.randn(2, 3, 7, WIDTH, dtype=torch.float64)
-    torch.testing.assert_close(ours.predict(slots)[:, 0], theirs(slots, [[], []])[0][:, 3], rtol=1e-11, atol=1e-12)
-
-
-def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
-    torch.save({"state_dict": print}, tmp_path / "bad.ckpt")
-    with pytest.raises(DataError, match="bad.ckpt"):
-        load_published(tmp_path / "bad.ckpt")
 
 
 def test_initial_values():
