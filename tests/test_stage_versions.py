@@ -1,20 +1,21 @@
 """A stage's version is explicit: code that a stage runs must not change under an unchanged version.
 
-stage_versions.json holds, for each kind, its version and a digest of the code it runs, comments and docstrings aside. Where
-that code changes its results, raise the stage's `version`; where it does not, say so: `python -m tests.test_stage_versions
-"why the change is harmless"` records the new digests with that reason.
+stage_versions/KIND.txt holds a stage's version, a digest of each file of the code it runs, comments and docstrings aside, and
+why changes were harmless. Where that code changes its results, raise the stage's `version`; where it does not, say so:
+`python -m tests.test_stage_versions "why the change is harmless"` records the new digests with that reason.
+
+Git merges these files line by line and keeps both sides' lines (.gitattributes): of several digests of a file one is right.
 """
 
 import ast
 import hashlib
-import json
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "tests" / "stage_versions.json"
+RECORDS = ROOT / "tests" / "stage_versions"
 ENTRIES = {
     "data": ("ctt.data.synthetic", "ctt.data.clevrer"),
     "world_model": ("ctt.training.world_model",),
@@ -66,11 +67,38 @@ def code_of(path: Path) -> str:
     return ast.dump(tree)
 
 
-def digest_of(kind: str) -> str:
-    digest = hashlib.sha256()
-    for path in reached(ENTRIES[kind]):
-        digest.update(f"{path.relative_to(ROOT)}\0{code_of(path)}\0".encode())
-    return digest.hexdigest()
+def digests_of(kind: str) -> dict[str, str]:
+    """{file: digest of its code} of all that a stage runs."""
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(code_of(path).encode()).hexdigest()[:24]
+        for path in reached(ENTRIES[kind])
+    }
+
+
+Record = dict[str, list[str]]
+"""What stands before the first space of a line → what stands behind it: "version", "harmless", or the name of a file."""
+
+
+def recorded(text: str) -> Record:
+    record: Record = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        record.setdefault(name, []).append(value)
+    return record
+
+
+def changed(record: Record, version: int, digests: dict[str, str]) -> list[str]:
+    """What of a stage is not as it was recorded: its version, or files that changed, came or went."""
+    gone = set(record) - {"version", "harmless"} - set(digests)
+    now = {"version": str(version), **digests}
+    return sorted(gone | {name for name, value in now.items() if value not in record.get(name, ())})
+
+
+def text_of(version: int, digests: dict[str, str], harmless: list[str]) -> str:
+    code = (f"{name} {digest}" for name, digest in digests.items())
+    return "".join(
+        f"{line}\n" for line in (f"version {version}", *code, *(f"harmless {reason}" for reason in harmless))
+    )
 
 
 def versions() -> dict[str, int]:
@@ -87,11 +115,22 @@ def versions() -> dict[str, int]:
 
 @pytest.mark.parametrize("kind", ENTRIES)
 def test_code_and_version_change_together(kind: str) -> None:
-    recorded = json.loads(RECORD.read_text(encoding="utf-8"))[kind]
-    assert recorded["version"] == versions()[kind] and recorded["digest"] == digest_of(kind), (
-        f"the code of stage {kind} changed since it was recorded: raise its version if results change, then run "
+    record = recorded((RECORDS / f"{kind}.txt").read_text(encoding="utf-8"))
+    differing = changed(record, versions()[kind], digests_of(kind))
+    assert not differing, (
+        f"stage {kind} is not as recorded ({', '.join(differing)}): raise its version if results change, then run "
         f'`python -m tests.test_stage_versions "REASON"`'
     )
+
+
+def test_what_changed_is_named_and_a_merge_keeps_both_sides() -> None:
+    digests = {"a.py": "1", "b.py": "2"}
+    record = recorded(text_of(1, digests, ["it says so"]))
+    assert record["harmless"] == ["it says so"] and changed(record, 1, digests) == []
+    assert changed(record, 2, digests) == ["version"]
+    assert changed(record, 1, {"a.py": "9", "c.py": "3"}) == ["a.py", "b.py", "c.py"]
+    both = recorded("version 1\na.py 0\na.py 1\nb.py 0\nb.py 2\nharmless one\nharmless two\n")
+    assert changed(both, 1, digests) == [] and len(both["harmless"]) == 2
 
 
 def test_every_stage_is_watched_through_its_imports() -> None:
@@ -109,18 +148,15 @@ def test_comments_say_nothing_and_code_does(tmp_path: Path) -> None:
 
 
 def main() -> None:
-    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     for kind, version in versions().items():
-        known = record.get(kind, {"harmless": []})
-        if known.get("digest") == digest_of(kind) and known.get("version") == version:
-            continue
-        harmless = known["harmless"] if known.get("version") == version else []
-        if known.get("version") == version:
+        path, digests = RECORDS / f"{kind}.txt", digests_of(kind)
+        known = recorded(path.read_text(encoding="utf-8")) if path.exists() else {"version": ["new"]}
+        harmless = known.get("harmless", []) if str(version) in known["version"] else []
+        if changed(known, version, digests) and str(version) in known["version"]:
             if len(sys.argv) != 2:
                 raise SystemExit(f"stage {kind}: raise its version, or give the reason why the change is harmless")
             harmless = [*harmless, sys.argv[1]]
-        record[kind] = {"version": version, "digest": digest_of(kind), "harmless": harmless}
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        path.write_text(text_of(version, digests, list(dict.fromkeys(harmless))), encoding="utf-8")
 
 
 if __name__ == "__main__":
