@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import functools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -274,6 +274,22 @@ def differences(one: Settings, other: Settings, prefix: str = "") -> dict[str, A
         elif mine != theirs:
             found[prefix + field.name] = theirs
     return found
+
+
+def flat_params(config: Config) -> dict[str, Any]:
+    """Dotted names and values of everything that decides a result."""
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for field in dataclasses.fields(node):
+            value = getattr(node, field.name)
+            if not field.metadata.get("key", True):
+                continue
+            if dataclasses.is_dataclass(value):
+                yield from walk(value, f"{prefix}{field.name}.")
+            else:
+                yield prefix + field.name, value
+
+    return dict(walk(config, ""))
 
 
 def get_value(config: Config, key: str) -> Any:

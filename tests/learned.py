@@ -15,8 +15,8 @@ from rich.table import Table
 
 from ctt.config import Config
 from ctt.data.vocab import CATEGORIES
-from ctt.launch import record
-from ctt.launch.show import error_of
+from ctt.recorded import record
+from ctt.recorded.show import error_of
 from ctt.store import Store
 
 

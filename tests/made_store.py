@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ctt.data.accuracy import metrics_of
-from ctt.launch import record
 from ctt.plan import Plan, compile_plan
+from ctt.recorded import record
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Store

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from ctt.errors import UsageError
-from ctt.launch import record
 from ctt.launch.keep import collect, find, garbage, show, survey
 from ctt.plan import Plan, compile_plan
+from ctt.recorded import record
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.sweep import compile_sweep

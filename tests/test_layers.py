@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     ("errors",),
+    ("units",),
     ("settings",),
     ("resources",),
     ("world",),
@@ -23,6 +24,7 @@ ROOMS = (
     ("sweep",),
     ("plan",),
     ("report",),
+    ("recorded",),
     ("launch",),
     ("cli",),
     ("__main__",),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ctt.launch.notebook import as_page, execute, notebooks
+from ctt.recorded.notebook import as_page, execute, notebooks
 from tests.tiny import TINY, ctt
 
 SWEEPS = {"screening": "screened"}

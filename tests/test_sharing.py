@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ctt.launch import record, show
 from ctt.plan import Plan, compile_plan
+from ctt.recorded import record, show
 from ctt.report.render import render
 from ctt.report.table import build as table_of
 from ctt.stages.base import Stage, build

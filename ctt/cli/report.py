@@ -20,14 +20,14 @@ def report(words: Sequence[str]) -> int:
     _check(parsed)
     store = open_store(parsed.overrides)
     if parsed.notebook is not None:
-        from ctt.launch.notebook import render_notebook
+        from ctt.recorded.notebook import render_notebook
 
         print(render_notebook(parsed.name, store, parsed.notebook or None))
         return 0
     from rich.console import Console
 
-    from ctt.launch import record, show
-    from ctt.launch.report import render_terminal, write_report
+    from ctt.recorded import record, show
+    from ctt.recorded.report import render_terminal, write_report
     from ctt.report.render import render
     from ctt.report.table import build
 

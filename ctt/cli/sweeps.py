@@ -52,9 +52,9 @@ def plan(words: Sequence[str]) -> int:
     parsed = parse(parser, words)
     from ctt.config import compose
     from ctt.costs import Costs
-    from ctt.launch.tree import print_plan
-    from ctt.launch.why import print_why
     from ctt.plan import Budget, compile_plan
+    from ctt.plan.tree import print_plan
+    from ctt.plan.why import print_why
     from ctt.store import Store
     from ctt.sweep import compile_sweep
 
@@ -91,7 +91,7 @@ def promote(words: Sequence[str]) -> int:
     parsed = parse(parser, words)
     from rich.console import Console
 
-    from ctt.launch.promote import best, compare, screened, write_sweep
+    from ctt.recorded.promote import best, compare, screened, write_sweep
     from ctt.report.results import METRICS
     from ctt.store import Store
 

@@ -8,9 +8,10 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ctt.launch.follow import duration, read_progress
+from ctt.launch.follow import read_progress
 from ctt.stages.base import Stage
 from ctt.store import Store
+from ctt.units import duration
 
 
 class Bars:

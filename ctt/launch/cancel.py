@@ -6,9 +6,10 @@ import time
 
 from rich.console import Console
 
-from ctt.launch import events, frozen, record
+from ctt.launch import events, frozen
 from ctt.launch.queues import slurm_name
 from ctt.launch.session import LAUNCHER, end_marked
+from ctt.recorded import record
 from ctt.store import Store
 
 

@@ -23,10 +23,10 @@ from ctt.data.settings import DataSettings, FetchSettings
 from ctt.errors import DataError
 from ctt.launch import keep
 from ctt.launch.bars import Bars
-from ctt.launch.follow import duration
 from ctt.stages.base import build
 from ctt.stages.data import Data
 from ctt.store import Artifact, Store
+from ctt.units import duration, size
 
 
 @contextlib.contextmanager
@@ -46,8 +46,8 @@ def bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
             if not console.is_terminal and now - last > 10:
                 last = now
                 left = (total - done) * (now - began) / max(done - first, 1)
-                rest = f" of {keep.size(total)}, {duration(left)} to go" if total else ""
-                console.print(f"{what}: {keep.size(done)}{rest}", highlight=False)
+                rest = f" of {size(total)}, {duration(left)} to go" if total else ""
+                console.print(f"{what}: {size(done)}{rest}", highlight=False)
 
         yield tell
 
@@ -67,7 +67,7 @@ def import_file(source: Path, to: Path | None) -> int:
         imported = import_slots(source, folder, tell)
     for split, part in imported.parts.items():
         scenes = f"scenes {part.first} to {part.first + part.videos - 1}"
-        console.print(f"{split:10} {part.videos:6} videos, {scenes}, {keep.size(part.size)}", highlight=False)
+        console.print(f"{split:10} {part.videos:6} videos, {scenes}, {size(part.size)}", highlight=False)
     if imported.frames != 128:
         console.print(f"videos have {imported.frames} frames: the first 128 are taken, the rollout is left out")
     console.print(f"in {duration(time.monotonic() - began)}; use it with", highlight=False)

@@ -20,6 +20,7 @@ from ctt.plan import Plan
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel
 from ctt.store import Store
+from ctt.units import duration
 
 STALE_SECONDS = 90.0  # progress older than this is shown as waiting
 
@@ -178,10 +179,3 @@ def _cell(standing: Standing) -> Any:
     if standing.state == "running":
         return ProgressBar(total=1.0, completed=standing.share, width=12)
     return Text(standing.state, style="red" if standing.state == "failed" else "dim")
-
-
-def duration(seconds: float) -> str:
-    """3:05 or 1:02:03."""
-    seconds = int(seconds + 0.5)
-    hours, rest = divmod(seconds, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

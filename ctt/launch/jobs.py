@@ -12,11 +12,11 @@ from rich.console import Console
 
 from ctt.launch import events, frozen
 from ctt.launch.failures import last_lines, log_tail
-from ctt.launch.follow import duration
 from ctt.launch.frozen import Frozen
 from ctt.launch.queues import slurm_name
 from ctt.launch.session import LAUNCHER
 from ctt.store import Store
+from ctt.units import duration
 
 SHOWN = 12
 

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ctt.errors import CttError, UsageError
-from ctt.launch import events, record, snapshot
+from ctt.launch import events, snapshot
 from ctt.plan import Plan
+from ctt.recorded import record
 from ctt.store import Store
+from ctt.units import size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +120,6 @@ def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int
         snapshot.remove(path)
     console.print(f"{size(removed)} freed")
     return 0
-
-
-def size(number: float) -> str:
-    """1.5 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
 
 
 def show(store: Store, what: str, console: Console) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ctt.errors import UsageError
-from ctt.launch import events, frozen, record
+from ctt.launch import events, frozen
 from ctt.launch.frozen import Frozen
+from ctt.recorded import record
 from ctt.store import Store
 
 LOOK_EVERY = 0.5  # seconds

@@ -40,8 +40,8 @@ def mirroring(record: Path, tracking: TrackingSettings, patience: float = 60.0) 
 
 def main(words: list[str]) -> int:
     """The process."""
-    from ctt.launch.record import load
     from ctt.launch.track import store_syncer
+    from ctt.recorded.record import load
     from ctt.store import Store
 
     record, tracking = Path(words[0]), TrackingSettings(**json.loads(words[1]))

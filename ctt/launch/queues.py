@@ -13,12 +13,13 @@ from typing import Any
 
 from ctt.config import Config
 from ctt.job import stopping
-from ctt.launch import events, record
+from ctt.launch import events
 from ctt.launch.frozen import Frozen
 from ctt.launch.local import Local
 from ctt.launch.session import Queue, end_marked
 from ctt.launch.snapshot import CODE, environment
 from ctt.plan import Plan
+from ctt.recorded import record
 from ctt.store import Store
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch

@@ -15,17 +15,18 @@ from rich.console import Console
 
 from ctt.config import Config
 from ctt.errors import StoreError
-from ctt.launch import record
-from ctt.launch.follow import Follower, duration
+from ctt.launch.follow import Follower
 from ctt.launch.frozen import freeze
 from ctt.launch.queues import MakeQueue
 from ctt.launch.session import Queue, interrupted, launcher_of, start_again
 from ctt.launch.site import with_site
 from ctt.launch.snapshot import snapshot
 from ctt.plan import Plan, compile_plan, parts
+from ctt.recorded import record
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.sweep import compile_sweep
+from ctt.units import duration
 
 DONE, INCOMPLETE = 0, 1
 
@@ -70,7 +71,7 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
                 interrupted(queue, folder / "jobs", error)
                 raise
             console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
-        from ctt.launch.report import show_report  # pandas and matplotlib: not while jobs are followed
+        from ctt.recorded.report import show_report  # pandas and matplotlib: not while jobs are followed
 
         publish(show_report(plan, store, console))
     missing = [run.name for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]

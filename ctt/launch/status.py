@@ -7,12 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
-from ctt.launch import record
-from ctt.launch.follow import Follower, duration
+from ctt.launch.follow import Follower
 from ctt.launch.jobs import eta, print_jobs
 from ctt.launch.jobs import standings as standings_of_jobs
 from ctt.plan import parts
+from ctt.recorded import record
 from ctt.store import Store
+from ctt.units import duration
 
 
 def print_status(store: Store, name: str | None, as_json: bool) -> int:

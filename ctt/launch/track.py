@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ctt.config import Config
+from ctt.config import flat_params
 from ctt.errors import StoreError, UsageError
-from ctt.launch import record
-from ctt.launch.show import lineage
 from ctt.plan import Plan, parts
+from ctt.recorded import record
+from ctt.recorded.show import lineage
 from ctt.settings import digest
 from ctt.stages.origin import git_commit
 from ctt.store import Store
@@ -54,22 +51,6 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
             )
         )
     return runs
-
-
-def flat_params(config: Config) -> dict[str, Any]:
-    """Dotted names and values of everything that decides a result."""
-
-    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        for field in dataclasses.fields(node):
-            value = getattr(node, field.name)
-            if not field.metadata.get("key", True):
-                continue
-            if dataclasses.is_dataclass(value):
-                yield from walk(value, f"{prefix}{field.name}.")
-            else:
-                yield prefix + field.name, value
-
-    return dict(walk(config, ""))
 
 
 class AllRuns:

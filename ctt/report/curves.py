@@ -18,6 +18,7 @@ from ctt.report.drawing import GREY, STYLE, grid, legend, line_style, save
 from ctt.report.results import CATEGORIES
 
 MOST_COLOURED = 10
+QUESTIONS = "% of questions"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ PANELS = (
     Panel("train_loss", "World model: training loss", "mean squared error", True),
     Panel("validation_error", "World model: validation error", "mean squared error", True),
     Panel("vqa_loss", "ALOE: training loss", "cross-entropy"),
-    *(Panel(metric, f"ALOE: {metric}", "% of questions") for metric in (*CATEGORIES, "average")),
+    *(Panel(metric, f"ALOE: {metric}", QUESTIONS) for metric in (*CATEGORIES, "average")),
 )
 
 
@@ -53,10 +54,12 @@ def learning_curves(
     *,
     panels: Sequence[Panel] = PANELS,
     levels: Mapping[str, tuple[str, float]] | None = None,
+    videos: int | None = None,
 ) -> Figure:
     """Mean over seeds per point (line) and the range of its seeds (band), a panel for each metric that any run has.
 
     levels: metric → (text, value) draws a reference line, e.g. validation_error → ("copying the last frame", 0.031).
+    videos: how many of the validation videos accuracies during training are of, where it isn't all.
     Of more than ten points all but the first are thin and grey.
     """
     with matplotlib.rc_context(STYLE):
@@ -77,7 +80,8 @@ def learning_curves(
             if levels and panel.metric in levels:
                 _level(axis, *levels[panel.metric])
             ticks(axis, panel.logarithmic)
-            axis.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
+            unit = f"{QUESTIONS}, {videos} videos" if videos and panel.unit == QUESTIONS else panel.unit
+            axis.set(title=panel.title, xlabel="epoch", ylabel=unit)
         seeds = len({curve.seed for curve in curves})
         legend(figure, axes[0], title=f"mean and range of {words.count(seeds, 'seed')}", backwards=True)
         return save(figure, path)

@@ -6,9 +6,11 @@ sure again once they have arrived; whoever finds it unsure, damaged or absent as
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,6 +53,19 @@ class CursorFolder:
     def save(self, run: TrackedRun, cursor: Cursor) -> None:
         """Replaces the run's cursor file in one step."""
         write_json(self.path(run.identity), asdict(cursor))
+
+    def mark(self) -> str:
+        """What tells this store from every other, wherever it is mounted; made when first asked for."""
+        file = self.folder.parent / "store-id"
+        if not file.exists():
+            mark = uuid.uuid4().hex
+            file.parent.mkdir(parents=True, exist_ok=True)
+            whole = file.with_name(f"{file.name}.{mark}.tmp")
+            whole.write_text(mark, encoding="utf-8")
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                os.link(whole, file)
+            whole.unlink()
+        return file.read_text(encoding="utf-8")
 
     def path(self, name: str) -> Path:
         """The file of a run's identity, or of another record kept beside the cursors."""

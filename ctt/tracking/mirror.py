@@ -2,6 +2,9 @@
 
 Sent once is sent for good: a cursor per run says what arrived, and where it doesn't the server is asked. A metric has
 one value per step, so a step that a job repeats after going back to its checkpoint is not sent again.
+
+Two stores may hold one run, as where a team repeats a baseline. The store that made it on the server feeds it; another
+one adds what is still missing once the run has come to rest there, or once nothing has come for a while.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from ctt.tracking.runs import TrackedRun
 from ctt.tracking.settings import TrackingSettings
 from ctt.tracking.summary import end_time, note, run_status, start_time
 from ctt.tracking.tail import Tail
-from ctt.tracking.view import Known, Point, Refused, Unreachable, View
+from ctt.tracking.view import STORE, Known, Point, Refused, Unreachable, View
 
 log = logging.getLogger("ctt.tracking")
 MODELS = {"world_model": "world_model", "vqa": "aloe"}  # what MLflow calls the models that these stages train
 MODEL_FILE = "model.safetensors"
 REFUSED_SECONDS = 60.0  # a run the server refuses is tried again after that
+SILENT_SECONDS = 60.0  # a run whose own store has sent nothing for that long is fed by another store that has it
 
 
 class Mirror:
@@ -42,6 +46,7 @@ class Mirror:
         self._known: dict[str, dict[str, Known]] = {}
         self._experiments: dict[str, str] = {}
         self._refused: dict[str, float] = {}
+        self._left: dict[str, tuple[float, dict[str, set[int]]]] = {}
 
     def experiments(self) -> dict[str, str]:
         """The experiments met since the last `forget`: name → id."""
@@ -75,19 +80,21 @@ class Mirror:
         self._refused.pop(run.identity, None)
         return sent
 
-    def _sync(self, run: TrackedRun, cursor: Cursor, tails: Sequence[Tail], finals: Sequence[Point], start: int) -> int:
+    def _sync(
+        self, run: TrackedRun, cursor: Cursor, tails: Sequence[Tail], finals: Sequence[Point], start: int
+    ) -> int | None:
         news, reached = new_points(tails, cursor)
         news += [point for point in finals if point.name not in cursor.finals]
         status = run_status(tails)
         if cursor.deleted or not (news or cursor.unsure or not cursor.described or status != cursor.status):
             return 0
-        if cursor.run_id and cursor.unsure:
+        fresh = not cursor.run_id and self._create(run, cursor, start)
+        if cursor.unsure and not fresh:
             there = self.view.steps(cursor.run_id)
-            news = [point for point in news if point.step not in there.get(safe_name(point.name), ())]
-        fresh = not cursor.run_id
-        if fresh:
-            cursor.run_id, ours = self._create(run, start)
-            there = {} if ours else self.view.steps(cursor.run_id)
+            if self._leave(run, there):
+                self._cursors.pop(run.identity, None)
+                self._known.pop(self._place(run), None)
+                return None
             news = [point for point in news if point.step not in there.get(safe_name(point.name), ())]
         cursor.unsure = True
         self._folder.save(run, cursor)
@@ -131,18 +138,33 @@ class Mirror:
             self._cursors[run.identity] = cursor
         return cursor
 
-    def _create(self, run: TrackedRun, start: int) -> tuple[str, bool]:
-        """Makes the run; its id, and whether it is the one made here.
+    def _create(self, run: TrackedRun, cursor: Cursor, start: int) -> bool:
+        """Makes the run and notes its id in the cursor; False if it is one that another store made at the same moment.
 
-        Where another store has made it at the same moment, both keep the older one.
+        Of two such runs both stores keep the older one.
         """
         place = self._place(run)
-        made = self.view.create(self._experiment(place), run.name, start, run.all_tags())
-        known = self.view.known(self._experiment(place), "ctt.run", run.identity).get(run.identity, Known(made))
+        mark = self._folder.mark()
+        made = self.view.create(self._experiment(place), run.name, start, {**run.all_tags(), STORE: mark})
+        alone = Known(made, store=mark, running=True)
+        known = self.view.known(self._experiment(place), "ctt.run", run.identity).get(run.identity, alone)
         if made in known.twins:
             self.view.bin(made)
         self._known[place][run.identity] = known
-        return known.run_id, known.run_id == made
+        cursor.run_id = known.run_id
+        return known.run_id == made
+
+    def _leave(self, run: TrackedRun, there: dict[str, set[int]]) -> bool:
+        """Whether another store is feeding the run: `there` are the points it has now."""
+        known = self._known[self._place(run)][run.identity]
+        if self._rebuild or not known.running or known.store == self._folder.mark():
+            return False
+        now = time.monotonic()
+        since, seen = self._left.get(run.identity, (now, there))
+        if seen != there:
+            since = now
+        self._left[run.identity] = (since, there)
+        return now - since < SILENT_SECONDS
 
     def _describe(self, run: TrackedRun, cursor: Cursor, text: str) -> None:
         """Brings the run's description up to date, unless a person has written another one."""

@@ -34,6 +34,7 @@ CONNECTION = (  # how MLflow and the databases behind it word what is the server
     "TooManyConnections", "TimeoutError",
 )  # fmt: skip
 NOTE = "mlflow.note.content"
+STORE = "ctt.store"  # the tag that says which store feeds a run
 Result = TypeVar("Result")
 _ours: dict[str, str] = {}
 
@@ -61,6 +62,7 @@ class Known:
     """A run the server already has: deleted means that a person put it in the bin.
 
     note: its description; twins: other runs that say they are the same one (two stores have made it at once).
+    store: the mark of the store that made it; running: that store has not said yet that it has come to rest.
     """
 
     run_id: str
@@ -68,6 +70,8 @@ class Known:
     params: frozenset[str] = frozenset()
     note: str = ""
     twins: tuple[str, ...] = ()
+    store: str = ""
+    running: bool = False
 
 
 class View:
@@ -231,7 +235,10 @@ def _first(runs: Sequence[Any]) -> Known:
     active = [run for run in order if run.info.lifecycle_stage != "deleted"]
     chosen = (active or order)[0]
     twins = tuple(run.info.run_id for run in active[1:])
-    return Known(chosen.info.run_id, not active, frozenset(chosen.data.params), chosen.data.tags.get(NOTE, ""), twins)
+    tags = chosen.data.tags
+    running = chosen.info.status == "RUNNING"
+    params = frozenset(chosen.data.params)
+    return Known(chosen.info.run_id, not active, params, tags.get(NOTE, ""), twins, tags.get(STORE, ""), running)
 
 
 def connect(address: str, timeout: float = 10.0) -> Any:

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ctt.launch import show
 from ctt.plan import Plan
+from ctt.recorded import show
 from ctt.report.render import render
 from ctt.report.results import CATEGORIES
 from ctt.report.table import build

@@ -8,10 +8,11 @@ import yaml
 from rich.console import Console
 
 from ctt.errors import SweepError, UsageError
-from ctt.launch import keep, promote, record
+from ctt.launch import keep
 from ctt.launch.status import print_status
-from ctt.launch.why import print_why
 from ctt.plan import Plan, compile_plan
+from ctt.plan.why import print_why
+from ctt.recorded import promote, record
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Store

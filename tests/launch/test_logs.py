@@ -10,9 +10,10 @@ import pytest
 
 from ctt.cli import main
 from ctt.errors import UsageError
-from ctt.launch import events, logs, record
+from ctt.launch import events, logs
 from ctt.launch.frozen import Frozen, freeze
 from ctt.plan import Plan, compile_plan
+from ctt.recorded import record
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 

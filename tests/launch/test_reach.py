@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ctt.launch.show import results
 from ctt.plan import compile_plan
+from ctt.recorded.show import results
 from ctt.report.render import render
 from ctt.report.table import build
 from ctt.store import Store

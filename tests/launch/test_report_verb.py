@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from ctt.cli import VERBS, report_errors
-from ctt.launch import show
-from ctt.launch.noise import noise
-from ctt.launch.pictures import pictures
-from ctt.launch.study import Study
+from ctt.recorded import show
+from ctt.recorded.noise import noise
+from ctt.recorded.pictures import pictures
+from ctt.recorded.study import Study
 from ctt.report.table import build
 from ctt.store import Store
 from tests.made_store import made_store

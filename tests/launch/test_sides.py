@@ -11,13 +11,13 @@ from rich.console import Console
 
 from ctt.errors import DataError, Interrupted
 from ctt.job import Job
-from ctt.launch import record
 from ctt.launch.frozen import freeze, run
 from ctt.launch.keep import garbage, survey
 from ctt.launch.run import missing_sides
 from ctt.launch.status import print_status
 from ctt.launch.track import tracked_runs
 from ctt.plan import Plan, compile_plan, parts
+from ctt.recorded import record
 from ctt.stages.base import Stage
 from ctt.stages.rollout import Rollout
 from ctt.store import Store

@@ -14,9 +14,10 @@ import pytest
 from rich.console import Console
 
 from ctt.errors import StoreError
-from ctt.launch import record, snapshot
+from ctt.launch import snapshot
 from ctt.launch.keep import collect
 from ctt.plan import compile_plan
+from ctt.recorded import record
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from tests.faults.processes import fork, wait

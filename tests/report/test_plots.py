@@ -60,6 +60,9 @@ def test_learning_curves_draw_mean_and_range_of_unequal_runs() -> None:
     assert {tuple(point) for point in np.round(band, 6)} >= {(1.0, 2.0), (1.0, 4.0), (2.0, 2.0)}
     assert [text.get_text() for text in axis.texts] == ["copying"]
     assert axis.get_xlabel() == "epoch" and axis.get_ylabel() == "mean squared error"
+    answers = plots.Curve("a", 0, {"predictive": [(1, 40.0)], "vqa_loss": [(1, 2.0)]})
+    units = {axis.get_ylabel() for axis in plots.learning_curves([answers], videos=60).axes}
+    assert units == {"% of questions, 60 videos", "cross-entropy"}
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])

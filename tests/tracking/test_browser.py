@@ -9,9 +9,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,15 +18,11 @@ from typing import Any
 import pytest
 
 from tests.made_store import made_store
-from tests.tiny import environment
+from tests.tracking.chromium import BINARIES, browsing
 from tests.tracking.test_server import processes_of
 
 POINTS = ["baseline", "inv_weight=0 suf_weight=0.1", "inv_weight=0.2 suf_weight=0", "inv_weight=0.2 suf_weight=0.1"]
 SWEEP = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1")
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--window-size=1800,1100", "--hide-scrollbars",
-)  # fmt: skip
 
 
 @dataclass
@@ -74,37 +67,16 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    binaries = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if None in binaries.values():
+    if not all(shutil.which(name) for name in BINARIES):
         reason = "Chromium is not installed (apt-get install chromium chromium-driver)"
         if os.environ.get("CTT_REQUIRE_SYSTEM") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
     folder = tmp_path_factory.mktemp("browser")
     store, _ = made_store(folder / "store", "weights", *SWEEP)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(binaries["chromium"])
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(flag)
-    command = [sys.executable, "-m", "ctt", "ui", "--port", "0", f"store={store.root}"]
-    ui = subprocess.Popen(command, env=environment(store.root), stdout=subprocess.PIPE, text=True)
-    driver = None
-    try:
-        assert ui.stdout is not None
-        server = ui.stdout.readline().split()[1]
-        name, address = ui.stdout.readline().split()
-        assert name == "weights:" and address.startswith(server)
-        driver = webdriver.Chrome(options=options, service=Service(str(binaries["chromedriver"])))
-        yield Page(driver, address, folder)
-    finally:
-        if driver is not None:
-            driver.quit()
-        ui.send_signal(signal.SIGINT)
-        assert ui.wait(60) == 0
-        assert processes_of(store.root) == [], "no process is left"
+    with browsing(store.root, folder) as (driver, addresses):
+        yield Page(driver, addresses["weights"], folder)
+    assert processes_of(store.root) == [], "no process is left"
 
 
 def test_the_experiments_page_lists_the_runs_with_their_accuracies(page: Page) -> None:

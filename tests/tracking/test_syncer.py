@@ -299,6 +299,44 @@ def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path) -> None:
     assert [metric.step for metric in history] == [1, 2, 3]
 
 
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store whose database stands for the server that every store here sends to."""
+    place = f"sqlite:///{database_path(tmp_path / 'a')}"
+    monkeypatch.setattr(TrackingSettings, "address", lambda self, root: place)
+    return tmp_path
+
+
+def test_a_run_that_another_store_is_sending_is_left_to_it_until_it_rests(shared: Path) -> None:
+    """Both train the same run: its points must not stand there twice, whoever is ahead."""
+    (mine, ours), (theirs, other) = ((shared / name, run(shared / name)) for name in "ab")
+    work(ours.stages[0], range(1, 4))
+    maker, second = Syncer(SQLITE, mine, [ours]), Syncer(SQLITE, theirs, [other])
+    assert maker.sync_once() == 3
+    work(other.stages[0], range(1, 7))
+    assert second.sync_once() == 0 and metrics(mine) and len(metrics(mine)) == 3
+    work(ours.stages[0], range(4, 6))
+    assert maker.sync_once() == 2 and second.sync_once() == 0
+    for one in (ours, other):
+        finish(one.stages[0], validation={"error": 0.5})
+        finish(one.stages[1], per_question=CATEGORIES)
+    assert maker.sync_once() > 0
+    assert second.sync_once() == 1, "step 6 alone was missing"
+    steps = [step for _, name, step, *_ in metrics(mine) if name == "world_model/train_loss"]
+    assert steps == list(range(1, 7))
+
+
+def test_a_run_whose_store_fell_silent_is_fed_by_another(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine, ours), (theirs, other) = ((shared / name, run(shared / name)) for name in "ab")
+    work(ours.stages[0], range(1, 4))
+    assert Syncer(SQLITE, mine, [ours]).sync_once() == 3
+    work(other.stages[0], range(1, 7))
+    second = Syncer(SQLITE, theirs, [other])
+    assert second.sync_once() == 0
+    monkeypatch.setattr("ctt.tracking.mirror.SILENT_SECONDS", 0.0)
+    assert second.sync_once() == 3
+
+
 def test_a_sweeps_syncer_mirrors_what_other_sweeps_send_there_too(tmp_path: Path) -> None:
     """One process at a time syncs a store with a server; the curves of the others are live all the same."""
     from ctt.launch.track import AllRuns, store_syncer

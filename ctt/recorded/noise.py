@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from ctt.errors import StoreError, UsageError
-from ctt.launch import record
 from ctt.plan import Plan
+from ctt.recorded import record
 from ctt.report.results import COLUMNS, Noise
 from ctt.stages.vqa import Vqa
 from ctt.store import Artifact, Store

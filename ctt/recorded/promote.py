@@ -9,11 +9,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ctt.config import Config, identity, with_value
+from ctt.config import Config, flat_params, identity, with_value
 from ctt.errors import UsageError
-from ctt.launch import record, show
-from ctt.launch.track import flat_params
 from ctt.plan import Plan
+from ctt.recorded import record, show
 from ctt.report.ranking import ranking
 from ctt.report.table import Table as Comparison
 from ctt.report.table import build

@@ -9,13 +9,12 @@ from rich.table import Table
 from rich.tree import Tree
 
 from ctt.errors import DataError
-from ctt.launch.follow import duration
-from ctt.launch.keep import size
 from ctt.plan import Budget, Plan, chain
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
+from ctt.units import duration, size
 
 SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ctt.launch.pictures import pictures
-from ctt.launch.show import results
 from ctt.plan import Plan
+from ctt.recorded.pictures import pictures
+from ctt.recorded.show import results
 from ctt.report import plots
 from ctt.report.render import render
 from ctt.report.table import Table, build

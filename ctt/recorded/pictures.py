@@ -9,12 +9,13 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from ctt.errors import UsageError
-from ctt.launch import show
 from ctt.plan import Plan
+from ctt.recorded import show
 from ctt.report import graphs, plots
 from ctt.report.pivot import pivot, swept_settings
 from ctt.report.rollouts import rollout_errors
 from ctt.report.table import Table
+from ctt.settings import canonical
 from ctt.store import Store
 
 MOST_AGAINST = 6
@@ -25,9 +26,12 @@ def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], F
     """{file name: what draws it}: the table, curves, rollout errors, each swept setting, each two that say which row is meant."""
     if not any(row.cells for row in table.rows):
         return {}
+    videos = canonical(plan.targets[0].aloe).get("eval_videos")
     drawn: dict[str, Callable[[], Figure]] = {
         "table.png": lambda: plots.table_picture(table),
-        "learning_curves.png": lambda: plots.learning_curves(show.curves(plan, store), levels=show.levels(plan, store)),
+        "learning_curves.png": lambda: plots.learning_curves(
+            show.curves(plan, store), levels=show.levels(plan, store), videos=videos
+        ),
     }
     if found := show.diagnoses(plan, store):
         drawn["graphs.png"] = partial(graphs.diagnosis_picture, found)

@@ -10,9 +10,9 @@ from typing import Any
 from ctt.config import Config
 from ctt.costs import Costs
 from ctt.errors import UsageError
-from ctt.launch import record, show
-from ctt.launch.promote import named_alike
 from ctt.plan import Plan
+from ctt.recorded import record, show
+from ctt.recorded.promote import named_alike
 from ctt.report.curves import Curve
 from ctt.report.results import Results
 from ctt.report.table import Table, build

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ctt.job import METRICS, read_metrics
-from ctt.launch.noise import noise, predictions_of
 from ctt.models.aloe_settings import AloeSettings
 from ctt.plan import Plan
+from ctt.recorded.noise import noise, predictions_of
 from ctt.report import plots
 from ctt.report.results import Point, Predictions, Results, Run
 from ctt.report.rollouts import ERROR

@@ -10,7 +10,7 @@ from typing import Any
 
 from ctt.config import config_root
 from ctt.errors import CttError, UsageError
-from ctt.launch import record
+from ctt.recorded import record
 from ctt.store import Store
 
 DEFAULT = "ablation"

@@ -1,0 +1,67 @@
+"""`ctt ui` in headless Chromium. `python -m tests.tracking.chromium SWEEP FILE` takes a picture of a sweep's page, of the
+store that CTT_STORE names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.tiny import environment
+
+BINARIES = ("chromium", "chromedriver")
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--window-size=1800,1100", "--hide-scrollbars",
+)  # fmt: skip
+
+
+@contextmanager
+def browsing(store: Path, folder: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A browser, and the addresses of the sweeps' pages that `ctt ui` has printed."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    browser, driver_binary = (str(shutil.which(name)) for name in BINARIES)
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    command = [sys.executable, "-m", "ctt", "ui", "--port", "0", f"store={store}"]
+    ui = subprocess.Popen(command, env=environment(store), stdout=subprocess.PIPE, text=True)
+    driver = None
+    try:
+        assert ui.stdout is not None
+        server = ui.stdout.readline().split()[1]
+        lines = [ui.stdout.readline().split() for _ in (store / "sweeps").iterdir()]
+        assert all(address.startswith(server) for _, address in lines), lines
+        addresses = {name.rstrip(":"): address for name, address in lines}
+        driver = webdriver.Chrome(options=options, service=Service(driver_binary))
+        yield driver, addresses
+    finally:
+        if driver is not None:
+            driver.quit()
+        ui.send_signal(signal.SIGINT)
+        assert ui.wait(60) == 0
+
+
+def main(sweep: str, file: str) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        browsing(Path(os.environ.get("CTT_STORE", "store")).resolve(), Path(folder)) as (driver, addresses),
+    ):
+        driver.get(addresses[sweep])
+        time.sleep(10)  # the page draws itself in several steps
+        driver.save_screenshot(file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
