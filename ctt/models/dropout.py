@@ -6,6 +6,8 @@ then a p of 0.1 becomes 6554/65536 = 0.100006, and the kept values are scaled by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,8 +46,9 @@ class Dropout:
 class Pass:
     """The dropout of one forward pass: a mask a site, in the order in which the sites ask.
 
-    `masks` keeps what was used when `keep` is set. `replay` gives the first `replayed` samples the masks of an earlier
-    pass (cut to the leading rows where this pass computes fewer), the rest of the batch draws its own.
+    `masks` keeps what was used when `keep` is set, and what was drawn ahead of use. `replay` gives the first `replayed`
+    samples the masks of an earlier pass (cut to the leading rows where this pass computes fewer), the rest of the batch
+    draws its own.
     """
 
     def __init__(
@@ -57,18 +60,24 @@ class Pass:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Drops elements of x (B,…)."""
-        mask = self._mask(x)
-        self._site += 1
+        site, self._site = self._site, self._site + 1
+        if site < len(self.masks):
+            return x * self.masks[site].to(x.dtype)
+        mask = self._mask(site, x.shape, x.dtype)
         if self.keep:
             self.masks.append(mask)
         return x * mask
 
-    def _mask(self, x: Tensor) -> Tensor:
+    def draw_ahead(self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
+        """Draws the masks of all sites before the pass, which would draw the same on its way: compiled code can't draw."""
+        self.masks = [self._mask(site, shape, dtype) for site, shape in enumerate(shapes)]
+
+    def _mask(self, site: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if self.replay is None or self.replayed == 0:
-            return self.source.mask(x.shape, x.dtype)
-        old = self.replay[self._site]
-        old = old[(slice(None), *(slice(size) for size in x.shape[1:]))]
-        if self.replayed == x.shape[0]:
+            return self.source.mask(shape, dtype)
+        old = self.replay[site]
+        old = old[(slice(None), *(slice(size) for size in shape[1:]))]
+        if self.replayed == shape[0]:
             return old
-        fresh = self.source.mask((x.shape[0] - self.replayed, *x.shape[1:]), x.dtype)
+        fresh = self.source.mask((shape[0] - self.replayed, *shape[1:]), dtype)
         return torch.cat([old, fresh])

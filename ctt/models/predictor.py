@@ -40,7 +40,8 @@ class PredictorSettings(Settings):
     )
 
 
-Reader = Callable[[int, Tensor], None]
+Rows = Tensor | slice
+"""Which of the N tokens: numbers, (R,) the same for all or (B,R); or a run of them."""
 Drop = Callable[[Tensor], Tensor]
 
 
@@ -59,9 +60,9 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, x: Tensor, rows: Tensor | None, drop: Drop | None, read: Callable[[Tensor, Tensor], None] | None
+        self, x: Tensor, rows: Rows | None, drop: Drop | None, read: Callable[[Tensor, Tensor], None] | None
     ) -> Tensor:
-        """x (B,N,D), queries only at `rows` (R,) or (B,R) (None: all) → (B,R,D).
+        """x (B,N,D), queries only at `rows` (None: all) → (B,R,D).
 
         `read` is given the weights (B,heads,R,N) before and after dropout.
         """
@@ -106,9 +107,9 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(
-        self, x: Tensor, rows: Tensor | None, drop: Drop | None, read: Callable[[int, Tensor, Tensor], None] | None
+        self, x: Tensor, rows: Rows | None, drop: Drop | None, read: Callable[[int, Tensor, Tensor], None] | None
     ) -> Tensor:
-        """x (B,N,D) → (B,R,D): the last layer computes only `rows`, (R,) or (B,R), of its N tokens (None: all)."""
+        """x (B,N,D) → (B,R,D): the last layer computes only `rows` of its N tokens (None: all)."""
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             attention, feed_forward = layer.children()
@@ -129,6 +130,7 @@ class Predictor(nn.Module):
     def __init__(self, settings: PredictorSettings, width: int = 128) -> None:
         super().__init__()
         self.history, self.future = settings.history_size, settings.num_preds
+        self.heads, self.mlp_width = settings.heads, settings.mlp_width
         frames = self.history + self.future
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.time_pos_embed = nn.Parameter(torch.randn(1, frames, 1, width))
@@ -142,13 +144,13 @@ class Predictor(nn.Module):
         history: Tensor,
         masked: Tensor | None = None,
         *,
-        rows: Tensor | None = None,
+        rows: Rows | None = None,
         drop: Drop | None = None,
         read: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
         """History (B,H,S,D), masked slots bool (B,S) (None: none) → predicted cells (B,R,D).
 
-        Masked slots keep frame 0 as their anchor. `rows`, (R,) or (B,R): the cells t·S+s wanted (None: all T·S).
+        Masked slots keep frame 0 as their anchor. `rows`: the cells t·S+s wanted (None: all T·S).
         drop: dropout (None: none, as in evaluation). read(layer, before, after): told the attention weights
         (B,heads,R,T·S) of every layer, before and after dropout; the last layer has R rows, the others T·S.
         """
@@ -162,9 +164,24 @@ class Predictor(nn.Module):
         grid = torch.cat([given, query[:, self.history :]], 1)
         return self.to_out(self.transformer(grid.view(batch, frames * slots, width), rows, drop, read))
 
-    def future_rows(self, slots: int) -> Tensor:
-        """The rows of the predicted cells, (P·S,), frame by frame."""
-        return torch.arange(self.history * slots, (self.history + self.future) * slots, device=self.mask_token.device)
+    def future_rows(self, slots: int) -> slice:
+        """The rows of the predicted cells, P·S of them, frame by frame."""
+        return slice(self.history * slots, (self.history + self.future) * slots)
+
+    def dropped(self, batch: int, slots: int, rows: int) -> list[tuple[int, ...]]:
+        """The shapes of what `drop` is given in one pass, in order; rows: how many cells are wanted."""
+        tokens = (self.history + self.future) * slots
+        count, width = len(self.transformer.layers), self.to_out.in_features
+        shapes: list[tuple[int, ...]] = []
+        for number in range(count):
+            wanted = rows if number == count - 1 else tokens
+            shapes += [(batch, self.heads, wanted, tokens), (batch, wanted, self.mlp_width), (batch, wanted, width)]
+        return shapes
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a call runs compiled code."""
+        return self._compiled_call_impl is not None
 
     def predict(self, history: Tensor) -> Tensor:
         """Inference: history (B,H,S,D) with nothing masked → the predicted frames (B,P,S,D)."""
@@ -172,11 +189,8 @@ class Predictor(nn.Module):
         return self(history, rows=self.future_rows(slots)).unflatten(1, (self.future, slots))
 
 
-def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows (R,) or (B,R) of x (B,N,D) → (B,R,D); consecutive common rows are a view."""
-    if rows.ndim == 1:
-        first, count = int(rows[0]), len(rows)
-        if int(rows[-1]) - first == count - 1:  # rows are sorted, so they are consecutive
-            return x[:, first : first + count]
+def take(x: Tensor, rows: Rows) -> Tensor:
+    """Rows of x (B,N,D) → (B,R,D); a view where they are a run."""
+    if isinstance(rows, slice) or rows.ndim == 1:
         return x[:, rows]
     return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))

@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
-from ctt.models.losses import Method
+from ctt.models.method import Method
 from ctt.stages.world_model import WorldModel
 
 

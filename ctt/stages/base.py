@@ -13,7 +13,7 @@ import platform
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +24,7 @@ from ctt.job import PROGRESS, Job, stopping
 from ctt.settings import canonical, digest, digest_of_form
 from ctt.stages.origin import origin
 from ctt.store import Artifact, Holder, Store
+from ctt.training.threads import threads
 from ctt.world import ALONE, World
 
 
@@ -134,7 +135,7 @@ def build(
         try:
             if target.shared:
                 world.told({"key": target.key, "folder": str(folder), "start": start and start[0].key})
-            with _threads(spread["threads"]):
+            with threads(spread["threads"]):
                 facts = target.build(job, inputs, start)
             (folder / PROGRESS).unlink(missing_ok=True)
         except LeaseLost:
@@ -184,7 +185,7 @@ def assist(stages: Mapping[str, Stage], store: Store, world: World, *, device: s
         )
         spread: Any = stage.execution()
         job = Job(Path(told["folder"]), device=resolve_device(device, world), world=world, **spread)
-        with contextlib.suppress(StageFailed), _threads(spread["threads"]):  # the first one tells of it
+        with contextlib.suppress(StageFailed), threads(spread["threads"]):  # the first one tells of it
             stage.build(job, {name: artifact for name, artifact in inputs.items() if artifact is not None}, before)
 
 
@@ -197,18 +198,6 @@ def resolve_device(device: str, world: World = ALONE) -> str:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return f"cuda:{world.local % torch.cuda.device_count()}" if device == "cuda" and world.size > 1 else device
-
-
-@contextlib.contextmanager
-def _threads(threads: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from ctt.job import Job
 from ctt.models.aloe import CLASSES, Aloe, load_published
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.question_batches import DESCRIPTIVE, QuestionBatches
-from ctt.training.trainer import MODEL, derive
+from ctt.training.seeds import derive
+from ctt.training.state import MODEL
 
 EVALUATION_ROWS = 256
 """Sequences computed at a time."""

@@ -21,7 +21,7 @@ from ctt.models.aloe import load_published as fill
 from ctt.models.aloe_settings import AloeSettings
 from ctt.models.predictor import Predictor, PredictorSettings
 from ctt.settings import digest
-from ctt.training.trainer import MODEL
+from ctt.training.state import MODEL
 
 LARGEST = 4 << 30
 """Bytes of tensors; the published ones have tens of megabytes."""

@@ -20,18 +20,23 @@ from ctt.data.dataset import Dataset, Split
 from ctt.data.interactions import Interactions
 from ctt.data.windows import Windows
 from ctt.job import Job
+from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout, Pass
 from ctt.models.graph import READ, GraphSettings, Reader, scoped, touching
-from ctt.models.losses import Method, draw_slots, terms_apart
+from ctt.models.losses import terms_apart
 from ctt.models.masking import draw_masked
+from ctt.models.method import Method
 from ctt.models.predictor import Predictor
 from ctt.settings import canonical
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.graph_measures import measures
+from ctt.training.learner import Side
 from ctt.training.rollout import load
+from ctt.training.seeds import derive, generator
 from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import jacobian_of, learned_graph, make_influence
-from ctt.training.trainer import SIDE, Side, derive, generator, load_weights, threads
+from ctt.training.state import SIDE, load_weights
+from ctt.training.threads import threads
 from ctt.training.world_model import windows_of
 
 METRICS = "metrics.json"

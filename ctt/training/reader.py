@@ -20,7 +20,7 @@ from ctt.job import Job
 from ctt.models.predictor import Predictor, PredictorSettings
 from ctt.models.rollout import RolloutSettings, rollout
 from ctt.training.rollout import load
-from ctt.training.trainer import threads
+from ctt.training.threads import threads
 
 ANSWERS = "answers.parquet"
 

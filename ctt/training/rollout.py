@@ -15,7 +15,8 @@ from ctt.errors import StoreError
 from ctt.job import Job
 from ctt.models.predictor import Predictor, PredictorSettings
 from ctt.models.rollout import RolloutSettings, rollout
-from ctt.training.trainer import MODEL, load_weights, threads
+from ctt.training.state import MODEL, load_weights
+from ctt.training.threads import threads
 
 METRICS = "metrics.json"
 MEASURED = "validation"

@@ -8,10 +8,11 @@ from typing import ClassVar
 from ctt.data.settings import DataSettings
 from ctt.data.slots import WIDTH
 from ctt.errors import SettingError
-from ctt.models import losses, masking
+from ctt.models import masking
 from ctt.models.graph import GraphSettings
-from ctt.models.losses import Method
 from ctt.models.masking import MaskingSettings
+from ctt.models.method import RULES as METHOD_RULES
+from ctt.models.method import Method
 from ctt.models.predictor import PredictorSettings
 from ctt.settings import Rule, Settings, in_force, setting
 
@@ -139,7 +140,7 @@ class TrainingSettings(Settings):
     world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *losses.RULES,
+        *METHOD_RULES,
         *masking.RULES,
         Rule(
             ("world_model.loss_on",),

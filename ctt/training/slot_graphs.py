@@ -13,7 +13,8 @@ from ctt.models.graph import GraphSettings, row_shares, touching
 from ctt.models.influence import Influence
 from ctt.models.jacobian import directions, jacobian_graph
 from ctt.models.predictor import Predictor, PredictorSettings
-from ctt.training.trainer import Side, derive, generator
+from ctt.training.learner import Side
+from ctt.training.seeds import derive, generator
 
 
 def make_influence(

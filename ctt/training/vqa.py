@@ -29,8 +29,11 @@ from ctt.job import METRICS, Job, read_metrics
 from ctt.models.aloe import Aloe, load_published
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
+from ctt.training.learner import Learner
 from ctt.training.question_batches import DESCRIPTIVE, Piece, QuestionBatches
-from ctt.training.trainer import MODEL, STATE, Learner, derive, load_weights, train_segment
+from ctt.training.seeds import derive
+from ctt.training.state import MODEL, STATE, load_weights
+from ctt.training.trainer import train_segment
 
 PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
 TEST_PREDICTIONS, SUBMISSION = "test_predictions.parquet", "evalai.json"

@@ -14,14 +14,19 @@ from ctt.data.dataset import Dataset, Split
 from ctt.data.windows import Windows
 from ctt.errors import SettingError, StoreError
 from ctt.job import Job
+from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout
-from ctt.models.losses import Method, draw_slots, step_gradients
+from ctt.models.losses import step_gradients
 from ctt.models.masking import draw_masked
+from ctt.models.method import Method
 from ctt.models.predictor import Predictor
+from ctt.training.learner import Learner, Side
 from ctt.training.rollout import METRICS, load, roll_out
+from ctt.training.seeds import derive, generator
 from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import Oracle, jacobian_of, learn_influence, learned_graph, make_influence
-from ctt.training.trainer import Learner, Side, derive, generator, threads, train_segment
+from ctt.training.threads import threads
+from ctt.training.trainer import train_segment
 from ctt.world import World
 
 __all__ = ["load", "roll_out", "train"]

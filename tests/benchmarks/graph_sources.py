@@ -8,9 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
 from ctt.models.graph import GraphSettings, touching
-from ctt.models.losses import Draws, step_gradients
+from ctt.models.losses import step_gradients
 from ctt.models.predictor import Predictor, PredictorSettings
 from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import jacobian_of, learn_influence, learned_graph, make_influence

@@ -8,7 +8,7 @@ from ctt.models.graph import GraphSettings
 from ctt.models.influence import LearnedSettings
 from ctt.models.predictor import PredictorSettings
 from ctt.training.slot_graphs import learn_influence, learned_graph, make_influence
-from ctt.training.trainer import threads
+from ctt.training.threads import threads
 
 SLOTS, WIDTH, BATCH = 4, 8, 64
 SHAPE = PredictorSettings(history_size=2, num_preds=1)

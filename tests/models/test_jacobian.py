@@ -7,7 +7,7 @@ import torch
 
 from ctt.models.jacobian import _strengths, directions, jacobian_graph
 from ctt.models.predictor import Predictor, PredictorSettings
-from ctt.training.trainer import threads
+from ctt.training.threads import threads
 
 HISTORY, FUTURE, SLOTS, WIDTH, BATCH = 3, 2, 4, 6, 3
 NUMBERS = FUTURE * WIDTH

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from ctt.errors import SettingError
+from ctt.models.draws import Draws, draw_slots
 from ctt.models.dropout import Dropout
 from ctt.models.graph import GraphSettings
-from ctt.models.losses import RULES, Draws, Method, draw_slots, step_gradients, terms_apart
+from ctt.models.losses import step_gradients, terms_apart
+from ctt.models.method import RULES, Method
 from ctt.models.predictor import Predictor, PredictorSettings
 from ctt.training.settings import TrainingSettings
 from tests.models import literal_world_model as literal

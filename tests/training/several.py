@@ -15,8 +15,8 @@ from ctt import job as job_module
 from ctt.errors import Diverged, Interrupted
 from ctt.job import Job
 from ctt.models.graph import GraphSettings
-from ctt.models.losses import Method
 from ctt.models.masking import MaskingSettings
+from ctt.models.method import Method
 from ctt.training import world_model
 from ctt.training.settings import WindowSettings, WorldModelSettings
 from ctt.world import World, of_environment

@@ -20,7 +20,7 @@ from ctt.job import Job, read_metrics
 from ctt.models.aloe_settings import AloeSettings
 from ctt.settings import canonical, in_force
 from ctt.training import trainer, vqa, world_model
-from ctt.training.trainer import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
+from ctt.training.state import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
 from tests.faults.processes import fork, wait
 from tests.training.standin import StandIn
 from tests.training.toy_questions import make

@@ -25,7 +25,7 @@ from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.training.checkpoint import aloe_of, predictor_of, read
 from ctt.training.rollout import load
-from ctt.training.trainer import MODEL
+from ctt.training.state import MODEL
 from tests.models.literal_aloe import LiteralAloe
 from tests.models.literal_world_model import LiteralPredictor
 

@@ -11,7 +11,7 @@ import pytest
 
 from ctt.job import Job, read_metrics
 from ctt.models.graph import GraphSettings
-from ctt.models.losses import Method
+from ctt.models.method import Method
 from ctt.training import world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings

@@ -21,7 +21,7 @@ from ctt.job import Job
 from ctt.models.predictor import Predictor, PredictorSettings
 from ctt.models.rollout import RolloutSettings
 from ctt.training.reader import intervene, read
-from ctt.training.trainer import MODEL
+from ctt.training.state import MODEL
 from tests.models.literal_world_model import LiteralPredictor
 
 WORLD = PredictorSettings(history_size=3, num_preds=2, frameskip=5, depth=1, heads=2, mlp_width=16)

@@ -16,7 +16,7 @@ from ctt.errors import SettingError
 from ctt.job import read_metrics
 from ctt.models.graph import GraphSettings
 from ctt.training.settings import WorldModelSettings
-from ctt.training.trainer import MODEL, OPTIMIZER, WEIGHTS
+from ctt.training.state import MODEL, OPTIMIZER, WEIGHTS
 from ctt.training.world_model import WorldModelLearner
 from ctt.world import ALONE, World, of_environment
 from tests.training import several

@@ -15,7 +15,10 @@ from ctt import job as job_module
 from ctt.errors import Diverged, Interrupted, StoreError
 from ctt.job import Job, read_metrics
 from ctt.training import trainer
-from ctt.training.trainer import MODEL, OPTIMIZER, STATE, WEIGHTS, Learner, derive, generator, train_segment
+from ctt.training.learner import Learner
+from ctt.training.seeds import derive, generator
+from ctt.training.state import MODEL, OPTIMIZER, STATE, WEIGHTS
+from ctt.training.trainer import train_segment
 
 STEPS = 5
 

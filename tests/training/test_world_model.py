@@ -16,12 +16,12 @@ from ctt.errors import DataError, Diverged, Interrupted, SettingError, StoreErro
 from ctt.job import Job, read_metrics
 from ctt.models.graph import GraphSettings
 from ctt.models.influence import LearnedSettings
-from ctt.models.losses import Method
 from ctt.models.masking import MaskingSettings
+from ctt.models.method import Method
 from ctt.models.rollout import RolloutSettings
 from ctt.training import trainer, world_model
 from ctt.training.settings import WindowSettings, WorldModelSettings
-from ctt.training.trainer import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
+from ctt.training.state import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
 from tests.models.literal_world_model import LiteralPredictor, literal_rollout
 from tests.training.standin import GIVEN, WIDTH, StandIn
 

@@ -1,0 +1,129 @@
+"""Training states on disk: what a learner is after some steps, all of it.
+
+A state folder holds `model.safetensors` (the model's state_dict: the average of its weights over the last steps where the
+learner keeps one, and then `weights.safetensors` holds the weights themselves), `optimizer.safetensors` (moments, named
+`optimizer/parameter/moment`), `side.safetensors` where there is a side network (its weights as `model/…`, its moments as
+`optimizer/…`) and `state.json` ({"epoch", "step", "sums", "count"}; "stopped" if the learner had enough before the last
+epoch). While a job trains, these lie in `checkpoint/NNN/` of its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ctt.errors import StoreError
+from ctt.job import CHECKPOINT
+from ctt.training.learner import Learner
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+WEIGHTS, SIDE = "weights.safetensors", "side.safetensors"
+
+
+def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
+    """Writes a state folder's three files; every file is on disk when this returns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in learner.model.state_dict().items()}
+    files = [MODEL, OPTIMIZER, STATE]
+    if learner.averaged is None:
+        save_file(weights, folder / MODEL)
+    else:
+        save_file({name: value.cpu().contiguous() for name, value in learner.averaged.items()}, folder / MODEL)
+        save_file(weights, folder / WEIGHTS)
+        files.append(WEIGHTS)
+    save_file(_moments(learner.model, learner.optimizers), folder / OPTIMIZER)
+    if learner.side is not None:
+        beside = {f"model/{n}": v.detach().cpu().contiguous() for n, v in learner.side.model.state_dict().items()}
+        moments = _moments(learner.side.model, [learner.side.optimizer])
+        save_file(beside | {f"optimizer/{name}": value for name, value in moments.items()}, folder / SIDE)
+        files.append(SIDE)
+    (folder / STATE).write_text(json.dumps(at, sort_keys=True), encoding="utf-8")
+    for name in files:
+        with open(folder / name, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def load_state(folder: Path, learner: Learner) -> dict[str, Any]:
+    """Puts a saved state into the learner's model and optimizers; returns its `state.json`."""
+    try:
+        at = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        weights = load_weights(folder / MODEL)
+        if (folder / WEIGHTS).exists():
+            device = next(learner.model.parameters()).device
+            learner.averaged = {name: value.to(device) for name, value in weights.items()}
+            weights = load_weights(folder / WEIGHTS)
+        learner.model.load_state_dict(weights)
+        _put_moments(load_weights(folder / OPTIMIZER), learner.model, learner.optimizers)
+        learner.side = None
+        if (folder / SIDE).exists():
+            learner.side = learner.make_side()
+            beside = load_weights(folder / SIDE)
+            learner.side.model.load_state_dict(_below("model/", beside))
+            _put_moments(_below("optimizer/", beside), learner.side.model, [learner.side.optimizer])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError(f"{folder} does not hold a training state of this model: {error}") from error
+    return at
+
+
+def _moments(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What the optimizers carry from step to step, by `number/parameter/moment`."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{number}/{names[id(parameter)]}/{key}": value.detach().cpu().contiguous()
+        for number, optimizer in enumerate(optimizers)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def _put_moments(moments: dict[str, Tensor], model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for number, optimizer in enumerate(optimizers):
+        saved = optimizer.state_dict()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for index, parameter in enumerate(parameters):
+            state = _below(f"{number}/{names[id(parameter)]}/", moments)
+            if state:
+                saved["state"][index] = state
+        optimizer.load_state_dict(saved)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def load_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises StoreError if it is missing or damaged."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{file} can't be read: {error}") from error
+
+
+def write_checkpoint(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
+    """A new folder under `checkpoint/`, complete before it has its name; older ones go afterwards."""
+    root = folder / CHECKPOINT
+    final = root / f"{at['epoch']:06d}-{at['step']:09d}"
+    temporary = root / f"{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_state(temporary, learner, at)
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(temporary, final)
+    for other in root.iterdir():
+        if other != final:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The state under `checkpoint/` that is furthest; None where there is none."""
+    root = folder / CHECKPOINT
+    complete = sorted(p for p in root.iterdir() if p.suffix != ".tmp") if root.is_dir() else []
+    return complete[-1] if complete else None
