@@ -34,7 +34,9 @@ class LaunchSettings(Resources):
 
     kind: str = setting("inproc", "where jobs run: its YAML lies in launch/", choices=("inproc", "local", "slurm"))
     jobs: int | None = setting(
-        1, "jobs alive at once; null: as many as there are devices (local), all that are ready (slurm)", minimum=1
+        1,
+        "jobs alive at once (slurm: of each array); null: as many as there are devices (local), all that are ready (slurm)",
+        minimum=1,
     )
     gpus_per_job: int = setting(1, "GPUs of a local job, where there are any", minimum=1)
     devices: list[str] | None = setting(
@@ -44,7 +46,7 @@ class LaunchSettings(Resources):
         default_factory=lambda: os.environ.get("CTT_LEASES", "/tmp/ctt-leases"),
         metadata={"help": "folder of the device leases, shared by all sweeps of this host (environment: CTT_LEASES)"},
     )
-    hang_min: float | None = setting(60.0, "minutes without any progress after which a local job is ended", above=0)
+    hang_min: float | None = setting(60.0, "minutes without any progress after which a job is ended", above=0)
     detach: bool = setting(False, "submit, or start in a session of its own, and return at once")
     trunk: Resources = setting(Resources, "what of SLURM's resources differs for trunk jobs")
     array_parallelism: int = setting(256, "most tasks of one SLURM array that run at once", minimum=1)

@@ -59,16 +59,20 @@ class Frozen:
     def mark(self) -> Path:
         return self.path.with_suffix(".pid")
 
+    @property
+    def outcome_file(self) -> Path:
+        return self.path.with_suffix(".outcome.json")
+
     def outcome(self) -> dict[str, Any] | None:
         """What the last attempt said of itself at its end: {failure, message, time, host}; None if it could not."""
         try:
-            value: dict[str, Any] = json.loads(self.path.with_suffix(".outcome.json").read_text(encoding="utf-8"))
+            value: dict[str, Any] = json.loads(self.outcome_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return value
 
     def forget_outcome(self) -> None:
-        self.path.with_suffix(".outcome.json").unlink(missing_ok=True)
+        self.outcome_file.unlink(missing_ok=True)
 
 
 def freeze(job: Job, store: Store, folder: Path, number: int) -> Frozen:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ctt.launch import events, frozen
-from ctt.launch.failures import last_lines, log_tail
+from ctt.launch.failures import Failure, last_lines, log_tail
 from ctt.launch.frozen import Frozen
 from ctt.launch.queues import slurm_name
 from ctt.launch.session import LAUNCHER
@@ -23,7 +23,8 @@ SHOWN = 12
 
 @dataclasses.dataclass(frozen=True)
 class JobStanding:
-    """`state`: done, running, queued (SLURM has it), failed (with its class), waiting, or lost (nobody looks after it)."""
+    """`state`: done, running, queued (SLURM has it), failed (with its class), waiting, lost (nobody looks after it), or
+    unknown (SLURM has or had it, and does not answer)."""
 
     number: int
     label: str
@@ -48,22 +49,33 @@ def standings(store: Store, jobs: Path) -> list[JobStanding]:
     """The jobs of the record whose `jobs` folder this is, by number."""
     told = events.last(jobs)
     followed = frozen.running(jobs / LAUNCHER) is not None
-    queue: dict[str, tuple[str, str]] = {}
+    queue: dict[str, tuple[str, str]] | None = {}
     if any(event["event"] != "ended" and "_" in (event["job_id"] or "") for event in told.values()):
         from ctt.launch import slurm
 
-        queue = slurm.queued(slurm_name(jobs, store)) or {}
-    return [_standing(store, job, told.get(job.number, {}), queue, followed) for job in frozen.read(jobs)]
+        queue = slurm.queued(slurm_name(jobs, store))
+    all_jobs = frozen.read(jobs)
+    found = [_standing(store, job, told.get(job.number, {}), queue, followed) for job in all_jobs]
+    failed = {job.target for job, one in zip(all_jobs, found, strict=True) if one.state == "failed"}
+    for index, job in enumerate(all_jobs):
+        if found[index].state == "lost" and failed & job.needs:  # SLURM has dropped it, and nobody was there to say so
+            found[index] = dataclasses.replace(
+                found[index], state="failed", failure=Failure.BLOCKED, message="what it needs has failed"
+            )
+    return found
 
 
 def _standing(
-    store: Store, job: Frozen, event: dict[str, Any], queue: dict[str, tuple[str, str]], followed: bool
+    store: Store, job: Frozen, event: dict[str, Any], queue: dict[str, tuple[str, str]] | None, followed: bool
 ) -> JobStanding:
     task = event.get("job_id")
     known: dict[str, Any] = dict(number=job.number, label=job.label, job_id=task)
     known |= dict(host=event.get("host"), log=event.get("log"))
     if all(map(store.has, job.wanted)):
         return JobStanding(state="done", **known)
+    if queue is None and task and event["event"] != "ended":
+        return JobStanding(state="unknown", **known)
+    queue = queue or {}
     if task in queue and queue[task][0] != "RUNNING":
         return JobStanding(state="queued", message=queue[task][0].lower(), **known)
     if task in queue or frozen.running(job.mark) is not None:
@@ -121,11 +133,14 @@ def print_jobs(found: list[JobStanding], console: Console) -> None:
         console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
     if len(running) > SHOWN:
         console.print(f"and {len(running) - SHOWN} more that run", highlight=False)
-    counts = {state: sum(job.state == state for job in found) for state in ("queued", "waiting", "lost", "not started")}
+    states = ("queued", "waiting", "lost", "unknown", "not started")
+    counts = {state: sum(job.state == state for job in found) for state in states}
     if any(counts.values()):
         console.print(", ".join(f"{n} jobs {state}" for state, n in counts.items() if n), highlight=False)
     if counts["lost"]:
         console.print("nobody looks after the lost ones any more; the same sweep runs them", highlight=False)
+    if counts["unknown"]:
+        console.print("SLURM does not answer here: these wait, run, or have ended", highlight=False)
     for job in (job for job in found if job.state == "failed"):
         where = f"job {job.job_id} on {job.host}" if job.job_id else "never started"
         console.print(f"[red]{job.label}[/]: {job.failure}: {job.message} ({where})", highlight=False, soft_wrap=True)

@@ -21,11 +21,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ctt.job import PROGRESS
 from ctt.launch import devices, events, frozen
 from ctt.launch.failures import Ending, Failure, classify, log_tail
 from ctt.launch.frozen import Frozen
-from ctt.launch.retries import FINAL, Attempt, again, reached
+from ctt.launch.retries import FINAL, Attempt, again, idle, reached
 from ctt.launch.session import start_again
 from ctt.resources import LaunchSettings
 from ctt.store import Store
@@ -253,22 +252,9 @@ class Local:
             elif self.settings.timeout_min is not None and now - one.began > 60 * self.settings.timeout_min:
                 self._ask(one, Failure.TIMEOUT)
             elif self.settings.hang_min is not None and now - one.moved > 60 * self.settings.hang_min:
-                one.moved = now - self._idle(one)
+                one.moved = max(one.began, now - idle(self.store, one.job))
                 if now - one.moved > 60 * self.settings.hang_min:
                     self._ask(one, Failure.HANG)
-
-    def _idle(self, one: Running) -> float:
-        """Seconds since a job last printed something or told how far it is."""
-        paths = [one.job.log]
-        key = frozen.stage_of(one.job.mark)
-        folder = self.store.unfinished(key) if key else None
-        if folder is not None:
-            paths.append(folder / PROGRESS)
-        times = []
-        for path in paths:
-            with contextlib.suppress(OSError):
-                times.append(path.stat().st_mtime)
-        return min(time.time() - max(times, default=0.0), time.monotonic() - one.began)
 
     def _ask(self, one: Running, reason: Failure) -> None:
         one.asked, one.reason = time.monotonic(), one.reason or reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -13,10 +14,13 @@ from typing import Any, TextIO
 from ctt.errors import UsageError
 from ctt.launch import events, frozen
 from ctt.launch.frozen import Frozen
+from ctt.launch.jobs import standings
+from ctt.launch.session import LAUNCHER
 from ctt.recorded import record
 from ctt.store import Store
 
 LOOK_EVERY = 0.5  # seconds
+ASK_EVERY = 10  # looks between questions to SLURM about a job that no launcher follows
 
 
 def print_log(store: Store, what: str, *, follow: bool, out: TextIO | None = None) -> int:
@@ -30,8 +34,7 @@ def print_log(store: Store, what: str, *, follow: bool, out: TextIO | None = Non
     for text in _read(store, job, follow):
         out.write(text)
         out.flush()
-    last = events.last(job.path.parent).get(job.number, {})
-    return int(last.get("event") == "ended" and last.get("class") is not None)
+    return int(_state(store, job) in ("failed", "lost"))
 
 
 def find(store: Store, what: str) -> tuple[str, Frozen]:
@@ -64,8 +67,9 @@ def find(store: Store, what: str) -> tuple[str, Frozen]:
 def _read(store: Store, job: Frozen, follow: bool) -> Iterator[str]:
     """The log's text; while following also that of later attempts, whose log may be another file under the same name."""
     place, identity, decode = 0, None, codecs.getincrementaldecoder("utf-8")("replace")
-    while True:
+    for look in itertools.count(1):
         ended = not follow or _ended(store, job)  # asked first: what is written before the end is read after it
+        ended = ended or (look % ASK_EVERY == 0 and _abandoned(store, job))
         with contextlib.suppress(FileNotFoundError), open(job.log, "rb") as file:
             stat = os.fstat(file.fileno())
             if (stat.st_dev, stat.st_ino) != identity or stat.st_size < place:
@@ -84,6 +88,17 @@ def _ended(store: Store, job: Frozen) -> bool:
     if last is None:  # launchers that write no events: the job is done when what it is for is there
         return all(store.has(key) for key in job.wanted)
     return last["event"] == "ended"
+
+
+def _abandoned(store: Store, job: Frozen) -> bool:
+    """Nobody is there to write that it has ended, and it does not run or wait."""
+    submitted = job.number in events.last(job.path.parent)
+    alone = frozen.running(job.path.parent / LAUNCHER) is None
+    return submitted and alone and _state(store, job) in ("done", "failed", "lost")
+
+
+def _state(store: Store, job: Frozen) -> str:
+    return next(one.state for one in standings(store, job.path.parent) if one.number == job.number)
 
 
 def _heading(sweep: str, job: Frozen, last: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,9 @@ def slurm(config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> Q
 
 
 def slurm_name(jobs: Path, store: Store) -> str:
-    """The name of a record's jobs in SLURM's queue: no other record's are called so."""
-    digest = hashlib.sha256(f"{platform.node()} {store.root}".encode()).hexdigest()[:8]
-    return f"ctt-{jobs.parent.parent.name}-{jobs.parent.name}-{digest}"
+    """The name of a sweep's jobs in SLURM's queue, on every host of the cluster: only its records' are called so."""
+    digest = hashlib.sha256(str(store.root).encode()).hexdigest()[:8]
+    return f"ctt-{jobs.parent.parent.name}-{digest}"
 
 
 def variables(jobs: Path, store: Store) -> Mapping[str, str]:

@@ -1,12 +1,15 @@
-"""Retry: which failures are tried again, and how often."""
+"""Retry: which failures are tried again, and how often; whether a job gets on."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ctt.job import CHECKPOINT
+from ctt.job import CHECKPOINT, PROGRESS
 from ctt.launch.failures import Failure
+from ctt.launch.frozen import Frozen, stage_of
 from ctt.store import Store
 
 
@@ -69,3 +72,17 @@ def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:
             names = [p.name for p in (folder / CHECKPOINT).glob("*") if p.suffix != ".tmp"]
             checkpoint = max([checkpoint, *names])
     return finished, checkpoint
+
+
+def idle(store: Store, job: Frozen) -> float:
+    """Seconds since the job last printed something or told how far it is; infinite if it never did."""
+    paths = [job.log]
+    key = stage_of(job.mark)
+    folder = store.unfinished(key) if key else None
+    if folder is not None:
+        paths.append(folder / PROGRESS)
+    times = [float("-inf")]
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return time.time() - max(times)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +13,7 @@ from ctt.config import Config
 from ctt.errors import StoreError
 from ctt.launch.follow import Follower
 from ctt.launch.frozen import freeze
+from ctt.launch.mirror import mirroring
 from ctt.launch.queues import MakeQueue
 from ctt.launch.session import Queue, interrupted, launcher_of, start_again
 from ctt.launch.site import with_site
@@ -39,7 +36,11 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     plan = compile_plan(sweep)
     store = Store.open(config.store)
     check_inputs(plan, store)
-    if config.launch.detach and config.launch.kind != "slurm":
+    if config.launch.kind == "slurm":
+        from ctt.launch.slurm import check_host
+
+        check_host()
+    elif config.launch.detach:
         return detach(store, sweep.name, console)
     cached = [key for key in plan.stages if store.has(key)]
     summary = plan.summary(cached)
@@ -58,12 +59,12 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     for merged in sweep.merged:
         console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
     began = time.time()
-    with syncing(config, plan, store, folder) as publish:
-        if pending:
-            jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
-            queue = make_queue(config, plan, store, jobs)
-            if config.launch.detach:
-                return submit(queue, sweep.name, console)
+    jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
+    queue = make_queue(config, plan, store, jobs) if jobs else None
+    if queue and config.launch.detach:
+        return submit(queue, sweep.name, console)
+    with mirroring(folder, config.tracking) as publish:
+        if queue:
             try:
                 with Follower(plan, store, console, config.launch.jobs).follow(), launcher_of(folder / "jobs"):
                     queue.run()
@@ -113,8 +114,12 @@ def detach(store: Store, name: str, console: Console) -> int:
 def submit(queue: Queue, name: str, console: Console) -> int:
     """Submits all jobs to SLURM and leaves them to it."""
     queue.submit()
-    console.print(f"{name} is submitted", highlight=False)
-    console.print(f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name}", highlight=False)
+    console.print(
+        f"{name} is submitted; SLURM needs nobody here, and the same command runs what it loses", highlight=False
+    )
+    console.print(
+        f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name} · ctt sync", highlight=False
+    )
     return DONE
 
 
@@ -157,41 +162,3 @@ def first_failure(store: Store, stages: Sequence[Stage]) -> str:
             last = failures[-1]
             return f"{stage.kind} {last['failure']}: {last['message']}"
     return "not run yet"
-
-
-@contextlib.contextmanager
-def syncing(config: Config, plan: Plan, store: Store, folder: Path) -> Iterator[Callable[[Sequence[Path]], None]]:
-    """Mirrors the sweep to MLflow while the body runs, and once more at its end; never holds it up.
-
-    From a thread, or from a process of its own where this one follows a cluster's jobs from a login node.
-    Yields what makes files (the table, the pictures) artifacts of the sweep's own run there.
-    """
-    if config.tracking.kind == "off":
-        yield lambda files: None
-        return
-    published: list[Path] = []
-    if config.launch.kind == "slurm":
-        from ctt.launch.mirror import mirroring
-
-        with mirroring(folder, config.tracking):
-            yield published.extend
-        if published:
-            from ctt.launch.track import store_syncer
-
-            store_syncer(config.tracking, store, plan).finish(published, plan.sweep.name)
-        return
-    from ctt.launch.track import store_syncer
-
-    syncer = store_syncer(config.tracking, store, plan)
-    stop = threading.Event()
-    thread = threading.Thread(target=syncer.follow, args=(stop,), name="ctt-sync", daemon=True)
-    thread.start()
-    try:
-        yield published.extend
-    finally:
-        stop.set()
-        thread.join(timeout=60)
-        if thread.is_alive():
-            print("ctt: MLflow is slow to answer; `ctt sync` brings it up to date later", file=sys.stderr)
-        elif published:
-            syncer.finish(published, plan.sweep.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -23,15 +24,18 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
 from ctt.errors import UsageError
-from ctt.launch import accounting, events
+from ctt.launch import accounting, events, frozen
 from ctt.launch.failures import Ending, Failure, classify, log_tail
 from ctt.launch.frozen import Frozen
-from ctt.launch.retries import FINAL, Attempt, again, reached
+from ctt.launch.retries import FINAL, Attempt, again, idle, reached
 from ctt.launch.task import compressed
+from ctt.recorded.record import code_of
 from ctt.resources import LaunchSettings, Resources
 from ctt.store import Store
 
 ASK_SECONDS = 60  # one question to SLURM
+REFUSALS = 60  # in a row of a SLURM that had taken the jobs before, as while its controller is restarted
+PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
 LARGEST_ARRAY = 1000  # SLURM's default limit
 
 
@@ -69,9 +73,12 @@ class Slurm:
         self.environment, self.program = dict(environment), program
         self.folder = self.jobs[0].path.parent
         self.by_target = {job.target: job for job in self.jobs}
+        self.by_number = {job.number: job for job in self.jobs}
         self.waiting = list(self.jobs)
         self.alive: dict[int, str] = {}  # number → SLURM's id, "12_3"
         self.states: dict[int, str] = {}
+        self.moved: dict[int, float] = {}  # when a running job was last seen to get on
+        self.hung: set[int] = set()
         self.hosts: dict[int, str] = {}
         self.absent: dict[int, int] = defaultdict(int)  # looks in a row at which SLURM did not know it
         self.failed: dict[str, Failure] = {}
@@ -81,8 +88,19 @@ class Slurm:
     # Submitting
 
     def submit(self) -> None:
-        """Submits what is waiting, needs first; drops what can't succeed."""
-        self.waiting = [job for job in self.waiting if not all(map(self.store.has, job.wanted))]
+        """Submits all jobs. Raises UsageError, and has cancelled what SLURM had taken, if it refuses some."""
+        self._adopt()
+        try:
+            self._submit()
+        except UsageError:
+            self.cancel()
+            raise
+
+    def _submit(self) -> None:
+        """Submits what is waiting, needs first; drops what can't succeed. Raises UsageError if SLURM refuses some."""
+        self.waiting = [
+            job for job in self.waiting if job.number not in self.alive and not all(map(self.store.has, job.wanted))
+        ]
         while self.waiting:
             blocked = [job for job in self.waiting if any(self.failed.get(n) in FINAL for n in self._missing(job))]
             for job in blocked:
@@ -100,6 +118,21 @@ class Slurm:
                     self._submit_array(members[first : first + LARGEST_ARRAY], self.settings.of(trunk), after)
             submitted = {job.number for members in groups.values() for job in members}
             self.waiting = [job for job in left if job.number not in submitted]
+
+    def _adopt(self) -> None:
+        """Takes on what earlier records of this sweep still have in the queue, so that no second job waits beside it."""
+        ours = self.folder.parent
+        others = [folder for folder in sorted(ours.parent.glob("[0-9]*")) if folder != ours]
+        queue = (queued(self.name) or {}) if others else {}
+        for folder in others if queue else ():
+            told = events.last(folder / "jobs")
+            for other in frozen.read(folder / "jobs") if code_of(folder) == code_of(ours) else ():
+                task, job = told.get(other.number, {}).get("job_id"), self.by_target.get(other.target)
+                if task in queue and job is not None and job.wanted == other.wanted and job.number not in self.alive:
+                    for name in ("log", "mark", "outcome_file"):
+                        link(getattr(job, name), getattr(other, name))
+                    self.alive[job.number] = task
+                    self._tell(job, "submitted")
 
     def _missing(self, job: Frozen) -> list[str]:
         return [need for need in job.needs if not self.store.has(need) and need in self.by_target]
@@ -121,8 +154,9 @@ class Slurm:
             log = executor.folder / f"{number}_{index}_0_log.out"
             link(job.log, log)
             self.alive[job.number] = f"{number}_{index}"
-            self.states.pop(job.number, None)
-            self.absent.pop(job.number, None)
+            for known in (self.states, self.absent, self.moved):
+                known.pop(job.number, None)
+            self.hung.discard(job.number)
             self._tell(job, "submitted")
 
     def _parameters(self, resources: Resources, dependencies: Sequence[str]) -> dict[str, Any]:
@@ -172,13 +206,20 @@ class Slurm:
     def run(self) -> None:
         """Submits all and returns when no job is left that can run. KeyboardInterrupt passes through, jobs unharmed."""
         self.submit()
-        while self.alive:
+        refusals = 0
+        while self.alive or self.waiting:
             if (self.folder / events.CANCELLED).exists():
                 self.cancel()
                 return
             time.sleep(self.settings.poll_s)
             self.look()
-            self.submit()
+            try:
+                self._submit()
+                refusals = 0
+            except UsageError:
+                refusals += 1
+                if refusals > REFUSALS and not self.alive:
+                    raise
 
     def look(self) -> None:
         """Asks SLURM once about all jobs, and once more about those that have ended."""
@@ -187,12 +228,16 @@ class Slurm:
             return
         ended = []
         for number, task in list(self.alive.items()):
-            job = self._job(number)
+            job = self.by_number[number]
             if task in queue:
                 state, host = queue[task]
                 if state == "RUNNING" and self.states.get(number) != "RUNNING":
                     self._tell(job, "started", host=host)
                 self.states[number], self.absent[number] = state, 0
+                if state == "RUNNING":
+                    self._end_if_it_hangs(job)
+                else:
+                    self.moved.pop(number, None)
                 self.hosts[number] = host or self.hosts.get(number, "")
             else:
                 self.absent[number] += 1
@@ -208,6 +253,16 @@ class Slurm:
                 continue  # SLURM is between two states: it says more at the next look
             self._ended(job, account)
 
+    def _end_if_it_hangs(self, job: Frozen) -> None:
+        now, patience = time.monotonic(), self.settings.hang_min
+        moved = self.moved.setdefault(job.number, now)
+        if patience is None or job.number in self.hung or now - moved <= 60 * patience:
+            return
+        self.moved[job.number] = max(moved, now - idle(self.store, job))
+        if now - self.moved[job.number] > 60 * patience:
+            self.hung.add(job.number)
+            ask(["scancel", self.alive[job.number]])
+
     def _ended(self, job: Frozen, account: accounting.Account | None) -> None:
         outcome = job.outcome()
         host = (account.nodes if account else None) or self.hosts.get(job.number) or None
@@ -217,9 +272,12 @@ class Slurm:
             self._tell(job, "ended", host=host)
             del self.alive[job.number]
             return
-        failed = classify(Ending(outcome, account, log=log_tail(job.log)))
+        hung = job.number in self.hung
+        failed = classify(Ending(outcome, account, log=log_tail(job.log), hung=hung))
         failure = failed.failure if failed else Failure.KILLED
         message = failed.message if failed else "the job ended well, but what it made is not in the store"
+        if failure == Failure.CANCELLED and self._dropped(job, account):
+            failure = Failure.BLOCKED
         if failure == Failure.BLOCKED:  # never began: it is submitted again if what it needs is
             del self.alive[job.number]
             self.waiting.append(job)
@@ -237,14 +295,16 @@ class Slurm:
             self.failed[job.target] = failure
             self._end(job, failure, message, host)
 
+    def _dropped(self, job: Frozen, account: accounting.Account | None) -> bool:
+        """SLURM cancelled it unbegun because what it waited for had failed; the accounting does not always tell so."""
+        began = job.number in self.moved or (account is not None and account.nodes)
+        return not began and any(not self._is_alive(need) for need in self._missing(job))
+
     def cancel(self) -> None:
         """Cancels every job and waits until SLURM has ended them: each has its time for a checkpoint."""
-        cancel(self.alive.values())
-        end = time.monotonic() + 120
-        while queued(self.name) and time.monotonic() < end:
-            time.sleep(min(1.0, self.settings.poll_s))
+        end_all(self.name, self.alive.values())
         for number in list(self.alive):
-            job = self._job(number)
+            job = self.by_number[number]
             done = all(map(self.store.has, job.wanted))
             self._end(job, None if done else Failure.CANCELLED, "")
 
@@ -255,9 +315,6 @@ class Slurm:
     def _end(self, job: Frozen, failure: Failure | None, message: str, host: str | None = None) -> None:
         self._tell(job, "ended", failure=failure, message=message, host=host)
         self.alive.pop(job.number, None)
-
-    def _job(self, number: int) -> Frozen:
-        return next(job for job in self.jobs if job.number == number)
 
     def _tell(self, job: Frozen, event: str, **more: Any) -> None:
         more = {"job_id": self.alive.get(job.number), "log": str(job.log), **more}
@@ -272,12 +329,19 @@ def link(path: Path, to: Path) -> None:
     os.replace(temporary, path)
 
 
+def check_host() -> None:
+    """Raises UsageError where SLURM's commands are missing."""
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        raise UsageError(
+            f"launch=slurm needs a host that submits to a cluster: {', '.join(missing)} not on PATH; "
+            "launch=local runs the jobs on this host"
+        )
+
+
 def ask(words: Sequence[str]) -> str | None:
     """What one of SLURM's commands says; None if it could not be asked, which passes."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SECONDS, env=plain_environment())
-    except FileNotFoundError as error:
-        raise UsageError(f"{words[0]} is not there: launch=slurm needs a host that submits to a cluster") from error
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -305,10 +369,17 @@ def accounted(tasks: Iterable[str]) -> dict[str, accounting.Account]:
     return accounting.read(text) if text else {}
 
 
-def cancel(tasks: Iterable[str]) -> None:
-    """scancel, a few hundred at a time."""
-    for some in _chunks(sorted(tasks), 200):
+def end_all(name: str, tasks: Iterable[str], patience: float = 120.0) -> bool:
+    """Cancels these jobs called `name` and waits until they have ended, each has its time for a checkpoint; whether all did."""
+    left = set(tasks)
+    for some in _chunks(sorted(left), 200):
         ask(["scancel", *some])
+    end = time.monotonic() + patience
+    while left and time.monotonic() < end:
+        time.sleep(0.5)
+        if (queue := queued(name)) is not None:
+            left &= queue.keys()
+    return not left
 
 
 def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -16,7 +16,8 @@ from ctt.store.disk import write_json
 
 
 def run(path: Path) -> dict[str, Any]:
-    """`ctt.launch.frozen.run` for a job {store, target, stages, needs, steps, raises}; a step takes a tenth of a second."""
+    """`ctt.launch.frozen.run` for a job {store, target, stages, needs, steps, raises, hangs}; a step takes a tenth of a
+    second; a job that hangs does so at its first attempt."""
     job = json.loads(path.read_text())
     outcome: dict[str, Any] = {"failure": None, "message": "", "target": job["target"]}
     store = Store(job["store"], heartbeat=0.5, expiry=5)
@@ -33,6 +34,9 @@ def run(path: Path) -> dict[str, Any]:
         checkpoints.mkdir(exist_ok=True)
         step = max((int(p.name) for p in checkpoints.iterdir()), default=0)
         print(f"from step {step}", flush=True)
+        if job.get("hangs") and not (folder / "hung").exists():
+            (folder / "hung").touch()
+            time.sleep(600)
         while step < job["steps"]:
             step += 1
             time.sleep(0.1)

@@ -33,13 +33,12 @@ class Sweep:
         self.thread: threading.Thread | None = None
         self.name = f"ctt-{folder.name}"
 
-    def add(
-        self, number: int, steps: int = 1, needs: Sequence[int] = (), raises: bool = False, trunk: bool = False
-    ) -> None:
+    def add(self, number: int, steps: int = 1, needs: Sequence[int] = (), trunk: bool = False, **bad: bool) -> None:
         key = f"{number:064x}"
         content = dict(store=str(self.store.root), label=f"job {number}", target=key, stages=[key], wanted=[key])
         content |= dict(kind="world_model" if trunk else "vqa", needs=[f"{n:064x}" for n in needs])
-        (self.jobs / f"{number:04d}.json").write_text(json.dumps({**content, "steps": steps, "raises": raises}))
+        content |= {"steps": steps, "raises": False, **bad}
+        (self.jobs / f"{number:04d}.json").write_text(json.dumps(content))
 
     def start(self) -> None:
         self.slurm = Slurm(read(self.jobs), self.store, self.settings, self.name, {}, PROGRAM)
@@ -86,19 +85,21 @@ def until(condition: Callable[[], bool], seconds: float = 90) -> None:
 def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs_it(
     cluster: Any, tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path, cluster, trunk=Resources(cpus_per_task=2), cpus_per_task=1)
+    sweep = Sweep(tmp_path, cluster, trunk=Resources(cpus_per_task=2), cpus_per_task=1, hang_min=0.25)
     sweep.add(0, trunk=True)
     sweep.add(1, raises=True, trunk=True)
     for number, need in ((2, 0), (3, 0), (4, 1), (5, 0)):
         sweep.add(number, needs=[need])
+    sweep.add(6, hangs=True)
     sweep.start()
-    until(lambda: len(events.read(sweep.jobs)) >= 6)
+    until(lambda: len(events.read(sweep.jobs)) >= 7)
     submitted = {e["number"]: e["job_id"] for e in events.read(sweep.jobs) if e["event"] == "submitted"}
     arrays = {number: task.partition("_")[0] for number, task in submitted.items()}
-    assert arrays[0] == arrays[1] and arrays[2] == arrays[3] == arrays[5] and len(set(arrays.values())) == 3
+    assert arrays[0] == arrays[1] and arrays[2] == arrays[3] == arrays[5] and len(set(arrays.values())) == 4
     sweep.finish()
-    assert sweep.classes() == {0: None, 1: "code error", 2: None, 3: None, 4: "blocked", 5: None}
-    assert set(sweep.counted()) == {0, 2, 3, 5}
+    assert sweep.classes() == {0: None, 1: "code error", 2: None, 3: None, 4: "blocked", 5: None, 6: None}
+    assert [(n, failure) for n, event, failure in sweep.story() if event == "retried"] == [(6, "hang")]
+    assert set(sweep.counted()) == {0, 2, 3, 5, 6}
     assert cluster.run("sacct", "-n", "-X", "-P", "-o", "State,ReqCPUS", "-j", submitted[1]) == "FAILED|2"
 
 
