@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ctt.data.probe import ReaderSettings, positions_known
 from ctt.errors import SettingError
 from ctt.models.aloe_settings import AloeSettings
-from ctt.models.rollout import RolloutSettings
+from ctt.models.settings import RolloutSettings
 from ctt.resources import LaunchSettings
 from ctt.settings import Rule, Settings, canonical, check_value, digest_of_form, setting
 from ctt.tracking.settings import TrackingSettings

@@ -1,6 +1,8 @@
 """The rooms: each imports only rooms above it, and the heavy libraries live in one room each."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,15 @@ def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
             assert parts[0] not in ("hydra", "omegaconf"), f"{path} imports {name}"
 
 
+def test_no_command_waits_for_libraries_it_does_not_use() -> None:
+    """What compiles sweeps, submits, follows and looks at them starts, and stays, without the libraries of jobs and reports."""
+    verbs = "ctt.cli, ctt.launch.run, ctt.launch.slurm, ctt.launch.status, ctt.launch.logs, ctt.launch.cancel, ctt.plan.tree"
+    heavy = {"torch", "lightning", "mlflow", "pandas", "matplotlib"}
+    code = f"import sys, {verbs}; print(*({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
 def test_every_room_has_a_level() -> None:
     present = {room(p) for p in FILES} - {"__init__"}
     assert present == set(LEVEL)
@@ -76,8 +87,6 @@ def test_every_room_has_a_level() -> None:
 
 def test_the_top_level_is_what_the_design_says() -> None:
     allowed = {"ctt", "conf", "sweeps", "launch", "analysis", "tests", "hydra_plugins"}
-    import subprocess
-
     tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
     if tracked.returncode != 0:
         folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")} & allowed

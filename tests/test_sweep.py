@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ctt.config import Config, compose, identity, with_value
 from ctt.errors import SettingError, SweepError, UsageError
-from ctt.models.graph import GraphSettings
+from ctt.models.settings import GraphSettings
 from ctt.sweep import canonical, compile_sweep, shipped
 
 

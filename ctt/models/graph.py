@@ -8,65 +8,11 @@ slot itself included, so that 1/S is what a slot gives that tells none from anot
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ctt.models.influence import LearnedSettings
-from ctt.settings import Rule, Settings, setting
-
-READ = ("attention", "rollout_attention")
-"""The sources that are read off the pass that predicts; the others are worked out beside it."""
-
-
-@dataclass
-class GraphSettings(Settings):
-    """Where the slot graph comes from and how it is read."""
-
-    source: str = setting(
-        "attention",
-        "attention: the last layer's attention; rollout_attention: attention composed over all layers with the "
-        "residual path (Abnar and Zuidema, arXiv 2005.00928); jacobian: how strongly the predicted frames of a slot "
-        "change with the given ones of another; learned: a small network beside the predictor, trained from the start "
-        "epoch on to tell which slots another's future needs; oracle: the slots whose objects touch within the window "
-        "(synthetic data alone knows them)",
-        choices=(*READ, "jacobian", "learned", "oracle"),
-    )
-    frames: str = setting(
-        "sum",
-        "how a slot's attention over the window's frames becomes one number. mean (published): rows of A sum to 1/T, "
-        "so that at the published threshold the graph is empty; sum: rows sum to 1, uniform attention is 1/S",
-        choices=("mean", "sum"),
-    )
-    scope: str = setting(
-        "sample",
-        "batch (published): one graph for the batch, its mean, and one drawn slot for each loss; sample: each window "
-        "has its own graph and slots",
-        choices=("batch", "sample"),
-    )
-    dropout: str = setting(
-        "before",
-        "whether attention is read after dropout (published; a tenth of it is zeros) or before it",
-        choices=("after", "before"),
-    )
-    projections: int = setting(
-        1,
-        "random directions of a predicted slot whose derivatives the jacobian is estimated from; each costs about as "
-        "much as a forward pass for every slot, and as many as a predicted slot has numbers make it exact",
-        minimum=1,
-        old=1,
-    )
-    learned: LearnedSettings = setting(
-        LearnedSettings, "the network of source=learned, which trains beside the predictor"
-    )
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(("frames", "dropout"), "no attention is read for this graph", lambda graph: graph.source not in READ),
-        Rule(("projections",), "only graph.source=jacobian projects", lambda graph: graph.source != "jacobian"),
-        Rule(("learned",), "only graph.source=learned has a network", lambda graph: graph.source != "learned"),
-    )
+from ctt.models.settings import GraphSettings
 
 
 class Reader:

@@ -17,32 +17,14 @@ the price is on the chance that a gate is open.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from ctt.settings import Settings, setting
 
 TEMPERATURE = 0.5
 OPEN = 2.0
 WARM = 300
 """Steps over which the price rises to what it is: Adam follows the smallest price as fast as the largest gain."""
-
-
-@dataclass
-class LearnedSettings(Settings):
-    """The network of source=learned and its training."""
-
-    width: int = setting(64, "hidden width", minimum=1, old=64)
-    price: float = setting(
-        0.01,
-        "what an open gate costs, in units of the mean squared error of the slot's predicted frames",
-        minimum=0,
-        old=0.01,
-    )
-    learning_rate: float = setting(0.002, "its AdamW's learning rate", above=0, old=0.002)
 
 
 class Influence(nn.Module):

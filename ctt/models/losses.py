@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
-from ctt.models.graph import GraphSettings, Total, scoped
+from ctt.models.graph import Total, scoped
 from ctt.models.passes import Main, Views, chunks_of
 from ctt.models.predictor import Predictor
+from ctt.models.settings import GraphSettings
 
 
 def step_gradients(

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.graph import GraphSettings, Reader, Total, indifferent_to, irrelevant_for
+from ctt.models.graph import Reader, Total, indifferent_to, irrelevant_for
 from ctt.models.predictor import Predictor, Rows
+from ctt.models.settings import GraphSettings
 
 
 class Main:

@@ -6,39 +6,12 @@ Architecture and tensor names are those of the published checkpoints of C-JEPA (
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctt.settings import Rule, Settings, setting
-
-
-@dataclass
-class PredictorSettings(Settings):
-    """The world model's shape and dropout. A window has history_size + num_preds frames, `frameskip` apart."""
-
-    history_size: int = setting(3, "given frames of a window (H)", minimum=1)
-    num_preds: int = setting(1, "predicted frames of a window (P)", minimum=1)
-    frameskip: int = setting(5, "video frames between two frames of a window", minimum=1)
-    depth: int = setting(6, "transformer layers", minimum=1)
-    heads: int = setting(16, "attention heads; the slot width (128) is divided among them", minimum=1)
-    mlp_width: int = setting(2048, "hidden width of each layer's feed-forward part", minimum=1)
-    dropout: float = setting(
-        0.1, "dropout probability of attention weights and feed-forward parts", minimum=0, maximum=0.9
-    )
-    dropout_kind: str = setting(
-        "exact",
-        "exact: p to ten digits; cheap: 16 random bits a decision (0.1 becomes 0.100006), faster",
-        choices=("exact", "cheap"),
-    )
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(("dropout_kind",), "dropout is 0, so no mask is drawn", lambda predictor: predictor.dropout == 0),
-    )
-
+from ctt.models.settings import PredictorSettings
 
 Rows = Tensor | slice
 """Which of the N tokens: numbers, (R,) the same for all or (B,R); or a run of them."""

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ctt.models.predictor import Predictor
-from ctt.settings import Settings, setting
-
-
-@dataclass
-class RolloutSettings(Settings):
-    """How far and in what pieces the world model is rolled out."""
-
-    frames: int = setting(32, "predicted video frames (32: from 128 to 160, what the question model reads)", minimum=1)
-    batch: int = setting(
-        8, "videos rolled out at a time, times frameskip offsets; larger ones leave a CPU's cache", minimum=1
-    )
-    dtype: str = setting(
-        "float32", "number format of the stored frames; float16 halves their size", choices=("float32", "float16")
-    )
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ from typing import Any
 
 from ctt.data.dataset import Dataset
 from ctt.job import Job
-from ctt.models.graph import GraphSettings
 from ctt.models.method import Method
+from ctt.models.settings import GraphSettings
 from ctt.settings import digest
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel

@@ -11,7 +11,7 @@ import numpy as np
 from ctt.data.dataset import Dataset
 from ctt.data.slots import SLOTS, WIDTH
 from ctt.job import Job
-from ctt.models.rollout import RolloutSettings
+from ctt.models.settings import RolloutSettings
 from ctt.settings import digest
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel

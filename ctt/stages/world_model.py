@@ -14,8 +14,8 @@ from typing import Any
 from ctt.data.dataset import Dataset
 from ctt.data.slots import WIDTH
 from ctt.job import Job
-from ctt.models.graph import READ
 from ctt.models.method import Method
+from ctt.models.settings import READ
 from ctt.settings import canonical, canonical_json, digest
 from ctt.stages.base import Stage
 from ctt.stages.data import Data

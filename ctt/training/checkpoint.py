@@ -19,7 +19,8 @@ from ctt.errors import DataError
 from ctt.models.aloe import Aloe
 from ctt.models.aloe import load_published as fill
 from ctt.models.aloe_settings import AloeSettings
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import PredictorSettings
 from ctt.settings import digest
 from ctt.training.state import MODEL
 

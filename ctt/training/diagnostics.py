@@ -22,11 +22,12 @@ from ctt.data.windows import Windows
 from ctt.job import Job
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.graph import READ, GraphSettings, Reader, scoped, touching
+from ctt.models.graph import Reader, scoped, touching
 from ctt.models.losses import terms_apart
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.predictor import Predictor
+from ctt.models.settings import READ, GraphSettings
 from ctt.settings import canonical
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.graph_measures import measures

@@ -17,8 +17,9 @@ from ctt.data.probe import Probe, ReaderSettings, follow
 from ctt.data.reading import COUNTERFACTUAL, PREDICTIVE, answers, asked, removed
 from ctt.data.scene import GIVEN
 from ctt.job import Job
-from ctt.models.predictor import Predictor, PredictorSettings
-from ctt.models.rollout import RolloutSettings, rollout
+from ctt.models.predictor import Predictor
+from ctt.models.rollout import rollout
+from ctt.models.settings import PredictorSettings, RolloutSettings
 from ctt.training.rollout import load
 from ctt.training.threads import threads
 

@@ -13,8 +13,9 @@ from numpy.lib.format import open_memmap
 from ctt.data.dataset import Dataset, Split
 from ctt.errors import StoreError
 from ctt.job import Job
-from ctt.models.predictor import Predictor, PredictorSettings
-from ctt.models.rollout import RolloutSettings, rollout
+from ctt.models.predictor import Predictor
+from ctt.models.rollout import rollout
+from ctt.models.settings import PredictorSettings, RolloutSettings
 from ctt.training.state import MODEL, load_weights
 from ctt.training.threads import threads
 

@@ -8,12 +8,9 @@ from typing import ClassVar
 from ctt.data.settings import DataSettings
 from ctt.data.slots import WIDTH
 from ctt.errors import SettingError
-from ctt.models import masking
-from ctt.models.graph import GraphSettings
-from ctt.models.masking import MaskingSettings
 from ctt.models.method import RULES as METHOD_RULES
 from ctt.models.method import Method
-from ctt.models.predictor import PredictorSettings
+from ctt.models.settings import MASKING_RULES, GraphSettings, MaskingSettings, PredictorSettings
 from ctt.settings import Rule, Settings, in_force, setting
 
 
@@ -141,7 +138,7 @@ class TrainingSettings(Settings):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *METHOD_RULES,
-        *masking.RULES,
+        *MASKING_RULES,
         Rule(
             ("world_model.loss_on",),
             "CLEVRER's files do not say which objects are in view",

@@ -9,10 +9,11 @@ from torch import Tensor
 from ctt.data.dataset import Split
 from ctt.data.interactions import Interactions
 from ctt.data.windows import Windows
-from ctt.models.graph import GraphSettings, row_shares, touching
+from ctt.models.graph import row_shares, touching
 from ctt.models.influence import Influence
 from ctt.models.jacobian import directions, jacobian_graph
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import GraphSettings, PredictorSettings
 from ctt.training.learner import Side
 from ctt.training.seeds import derive, generator
 

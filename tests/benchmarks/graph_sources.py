@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
-from ctt.models.graph import GraphSettings, touching
+from ctt.models.graph import touching
 from ctt.models.losses import step_gradients
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import GraphSettings, PredictorSettings
 from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import jacobian_of, learn_influence, learned_graph, make_influence
 from ctt.training.world_model import optimizers_for

@@ -6,8 +6,9 @@ import copy
 
 import torch
 
-from ctt.models.predictor import Predictor, PredictorSettings
-from ctt.models.rollout import RolloutSettings, rollout
+from ctt.models.predictor import Predictor
+from ctt.models.rollout import rollout
+from ctt.models.settings import PredictorSettings, RolloutSettings
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 from tests.benchmarks.published_world_model import published_rollout
 from tests.benchmarks.step import published_twin

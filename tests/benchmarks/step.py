@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
-from ctt.models.graph import GraphSettings
 from ctt.models.losses import step_gradients
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import GraphSettings, PredictorSettings
 from ctt.training.settings import WorldModelSettings
 from ctt.training.world_model import optimizers_for
 from tests.benchmarks.harness import Comparison, Ratio, benchmark

@@ -10,7 +10,6 @@ import torch
 from ctt.errors import SettingError
 from ctt.models.dropout import Dropout, Pass
 from ctt.models.graph import (
-    GraphSettings,
     Reader,
     draw_any,
     draw_unmasked,
@@ -20,7 +19,8 @@ from ctt.models.graph import (
     scoped,
     touching,
 )
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import GraphSettings, PredictorSettings
 from tests.models.literal_world_model import LiteralPredictor, read_graph
 
 HISTORY, FUTURE, SLOTS, WIDTH = 3, 2, 7, 16

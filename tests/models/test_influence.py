@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ctt.models.graph import GraphSettings
-from ctt.models.influence import LearnedSettings
-from ctt.models.predictor import PredictorSettings
+from ctt.models.settings import GraphSettings, LearnedSettings, PredictorSettings
 from ctt.training.slot_graphs import learn_influence, learned_graph, make_influence
 from ctt.training.threads import threads
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ctt.models.jacobian import _strengths, directions, jacobian_graph
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import PredictorSettings
 from ctt.training.threads import threads
 
 HISTORY, FUTURE, SLOTS, WIDTH, BATCH = 3, 2, 4, 6, 3

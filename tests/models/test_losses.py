@@ -11,10 +11,10 @@ import torch
 from ctt.errors import SettingError
 from ctt.models.draws import Draws, draw_slots
 from ctt.models.dropout import Dropout
-from ctt.models.graph import GraphSettings
 from ctt.models.losses import step_gradients, terms_apart
 from ctt.models.method import RULES, Method
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import GraphSettings, PredictorSettings
 from ctt.training.settings import TrainingSettings
 from tests.models import literal_world_model as literal
 

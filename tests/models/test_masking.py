@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ctt.errors import SettingError
-from ctt.models.masking import MaskingSettings, draw_masked
+from ctt.models.masking import draw_masked
+from ctt.models.settings import MaskingSettings
 
 
 def rng(seed: int = 0) -> torch.Generator:

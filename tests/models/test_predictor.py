@@ -9,7 +9,8 @@ import torch
 
 from ctt.errors import SettingError
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.predictor import Predictor, PredictorSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import PredictorSettings
 from tests.models.literal_world_model import LiteralPredictor
 
 WIDTH = 16

@@ -14,9 +14,8 @@ import torch
 from ctt import job as job_module
 from ctt.errors import Diverged, Interrupted
 from ctt.job import Job
-from ctt.models.graph import GraphSettings
-from ctt.models.masking import MaskingSettings
 from ctt.models.method import Method
+from ctt.models.settings import GraphSettings, MaskingSettings
 from ctt.training import world_model
 from ctt.training.settings import WindowSettings, WorldModelSettings
 from ctt.world import World, of_environment

@@ -18,7 +18,7 @@ from ctt.config import compose
 from ctt.errors import DataError, UsageError
 from ctt.launch.checkpoint import import_checkpoint, imported_aloe, imported_model
 from ctt.models.aloe_settings import AloeSettings
-from ctt.models.predictor import PredictorSettings
+from ctt.models.settings import PredictorSettings
 from ctt.stages.base import build
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ctt.job import Job, read_metrics
-from ctt.models.graph import GraphSettings
 from ctt.models.method import Method
+from ctt.models.settings import GraphSettings
 from ctt.training import world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings

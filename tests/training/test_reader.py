@@ -18,8 +18,8 @@ from ctt.data.probe import Probe, ReaderSettings
 from ctt.data.settings import DataSettings
 from ctt.data.synthetic import generate
 from ctt.job import Job
-from ctt.models.predictor import Predictor, PredictorSettings
-from ctt.models.rollout import RolloutSettings
+from ctt.models.predictor import Predictor
+from ctt.models.settings import PredictorSettings, RolloutSettings
 from ctt.training.reader import intervene, read
 from ctt.training.state import MODEL
 from tests.models.literal_world_model import LiteralPredictor

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from ctt.errors import SettingError
 from ctt.job import read_metrics
-from ctt.models.graph import GraphSettings
+from ctt.models.settings import GraphSettings
 from ctt.training.settings import WorldModelSettings
 from ctt.training.state import MODEL, OPTIMIZER, WEIGHTS
 from ctt.training.world_model import WorldModelLearner

@@ -14,11 +14,8 @@ from safetensors.torch import load_file
 from ctt import job as job_module
 from ctt.errors import DataError, Diverged, Interrupted, SettingError, StoreError
 from ctt.job import Job, read_metrics
-from ctt.models.graph import GraphSettings
-from ctt.models.influence import LearnedSettings
-from ctt.models.masking import MaskingSettings
 from ctt.models.method import Method
-from ctt.models.rollout import RolloutSettings
+from ctt.models.settings import GraphSettings, LearnedSettings, MaskingSettings, RolloutSettings
 from ctt.training import trainer, world_model
 from ctt.training.settings import WindowSettings, WorldModelSettings
 from ctt.training.state import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
