@@ -48,10 +48,6 @@ class Mirror:
         self._refused: dict[str, float] = {}
         self._left: dict[str, tuple[float, dict[str, set[int]]]] = {}
 
-    def experiments(self) -> dict[str, str]:
-        """The experiments met since the last `forget`: name → id."""
-        return dict(self._experiments)
-
     def forget(self) -> None:
         """Drops what is remembered in memory: another syncer, or nobody, may have changed it since."""
         self._cursors.clear()

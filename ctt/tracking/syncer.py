@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ctt.errors import LeaseLost, StoreError
 from ctt.tracking.database import artifacts_path, prepare_database
+from ctt.tracking.limits import EXPERIMENT_LENGTH
 from ctt.tracking.mirror import Mirror, read_json
 from ctt.tracking.runs import TrackedRun
 from ctt.tracking.settings import TrackingSettings
@@ -82,8 +83,10 @@ class Syncer:
         return sent
 
     def experiments(self) -> dict[str, str]:
-        """The experiments of the runs that were last synced: name → MLflow's id."""
-        return self._mirror.experiments()
+        """The experiments that show these runs, whoever has sent them: name → MLflow's id."""
+        there = self._view.experiments()
+        places = {run.experiment or self.settings.experiment_name(run.sweep) for run in self._runs()}
+        return {place: there[safe] for place in places if (safe := place[:EXPERIMENT_LENGTH]) in there}
 
     @property
     def down(self) -> bool:

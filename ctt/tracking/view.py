@@ -110,6 +110,21 @@ class View:
 
         return self._ask(find_or_create)
 
+    def experiments(self) -> dict[str, str]:
+        """The experiments that are there: name → id."""
+
+        def search(client: Any) -> dict[str, str]:
+            found: dict[str, str] = {}
+            token = None
+            while True:
+                page = client.search_experiments(max_results=1000, page_token=token)
+                found.update((one.name, one.experiment_id) for one in page)
+                token = page.token
+                if not token:
+                    return found
+
+        return self._ask(search)
+
     def known(self, experiment: str, tag: str, value: str | None = None) -> dict[str, Known]:
         """The runs of an experiment by the value of `tag` (all, or one); of several with one value the oldest."""
         wanted = "" if value is None else f"tags.`{tag}` = '{value}'"

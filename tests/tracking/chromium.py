@@ -25,8 +25,8 @@ FLAGS = (
 
 
 @contextmanager
-def browsing(store: Path, folder: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """A browser, and the addresses of the sweeps' pages that `ctt ui` has printed."""
+def browsing(store: Path, sweep: str, folder: Path) -> Iterator[tuple[Any, str]]:
+    """A browser, and the address of the sweep's page that `ctt ui` has printed."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -41,11 +41,15 @@ def browsing(store: Path, folder: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     try:
         assert ui.stdout is not None
         server = ui.stdout.readline().split()[1]
-        lines = [ui.stdout.readline().split() for _ in (store / "sweeps").iterdir()]
-        assert all(address.startswith(server) for _, address in lines), lines
-        addresses = {name.rstrip(":"): address for name, address in lines}
+        addresses = {}
+        while sweep not in addresses:
+            line = ui.stdout.readline()
+            assert line, f"`ctt ui` shows no page of {sweep}"
+            name, address = line.split()
+            assert address.startswith(server)
+            addresses[name.rstrip(":")] = address
         driver = webdriver.Chrome(options=options, service=Service(driver_binary))
-        yield driver, addresses
+        yield driver, addresses[sweep]
     finally:
         if driver is not None:
             driver.quit()
@@ -56,9 +60,9 @@ def browsing(store: Path, folder: Path) -> Iterator[tuple[Any, dict[str, str]]]:
 def main(sweep: str, file: str) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
-        browsing(Path(os.environ.get("CTT_STORE", "store")).resolve(), Path(folder)) as (driver, addresses),
+        browsing(Path(os.environ.get("CTT_STORE", "store")).resolve(), sweep, Path(folder)) as (driver, address),
     ):
-        driver.get(addresses[sweep])
+        driver.get(address)
         time.sleep(10)  # the page draws itself in several steps
         driver.save_screenshot(file)
 

@@ -74,8 +74,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("browser")
     store, _ = made_store(folder / "store", "weights", *SWEEP)
-    with browsing(store.root, folder) as (driver, addresses):
-        yield Page(driver, addresses["weights"], folder)
+    with browsing(store.root, "weights", folder) as (driver, address):
+        yield Page(driver, address, folder)
     assert processes_of(store.root) == [], "no process is left"
 
 

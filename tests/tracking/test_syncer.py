@@ -283,6 +283,13 @@ def test_an_experiment_is_shown_by_its_accuracies(store: Path) -> None:
     assert "metrics.`accuracy/counterfactual`" in json.loads(tags["mlflow.sharedViewState.ctt"])["selectedColumns"]
 
 
+def test_whoever_shows_the_page_finds_experiments_that_another_process_syncs(store: Path) -> None:
+    one, hidden = run(store), run(store, sweep="not yet")
+    work(one.stages[0], range(1, 4))
+    Syncer(SQLITE, store, [one]).sync_once()
+    assert list(Syncer(SQLITE, store, [one, hidden]).experiments()) == ["demo"]
+
+
 def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stores that hold the same run have each made it before either could see the other's; the other is gone since."""
     monkeypatch.setattr("ctt.tracking.mirror.SILENT_SECONDS", 0.0)
