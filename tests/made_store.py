@@ -63,7 +63,13 @@ def fill(store: Store, plan: Plan, stages: Sequence[Stage], answers: Answers) ->
             folder = store.work_folder(stage.key)
             writers[stage.kind](stage, folder, number)
             now = time.time()
-            made = {"numerics": "made up", "began": now - 90.0, "ended": now, "rate": {"step": 12.5}}
+            made = {
+                "numerics": "made up",
+                "began": now - 90.0,
+                "ended": now,
+                "rate": {"step": 12.5},
+                "peak_memory_mib": 512.0,
+            }
             store.publish(stage.key, folder, lease, {**stage.describe(), "facts": {}, "provenance": made})
 
 

@@ -13,6 +13,7 @@ ROOMS = (
     ("units",),
     ("settings",),
     ("resources",),
+    ("memory",),
     ("world",),
     ("job",),
     ("data",),

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("report", report, named="a recorded sweep")
     add = parser.add_argument
     add("--format", default="terminal", choices=FORMATS, help="how to print it (default: terminal)")
-    add("--cost", action="store_true", help="with device-hours and it/s")
+    add("--cost", action="store_true", help="with device-hours, it/s and memory")
     add("--by-form", action="store_true", help="with a table of question forms for each category")
     add("--pivot", nargs=2, metavar=("X", "Y"), help="numbers over two swept settings instead")
     add("--metric", default="average", help="of the pivot: a category, a pooled metric or category/form")

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctt.errors import DataError
+from ctt.models.aloe_encoder import Encoder
 from ctt.models.aloe_settings import AloeSettings
 
 WORDS = 82  # 81 words and the padding, id 0
@@ -49,116 +50,6 @@ class AloeInput:
     def to(self, device: str | torch.device) -> AloeInput:
         move = {name: None if value is None else value.to(device) for name, value in vars(self).items()}
         return AloeInput(**move)  # type: ignore[arg-type]  # None only where there was None
-
-
-class Layer(nn.Module):
-    """One encoder layer, x + attention(LN(x)) then x + feed-forward(LN(x)); parameters named as in nn.TransformerEncoderLayer."""
-
-    def __init__(self, settings: AloeSettings) -> None:
-        super().__init__()
-        width = settings.width
-        self.self_attn = nn.MultiheadAttention(width, settings.heads, batch_first=True)
-        self.linear1 = nn.Linear(width, settings.ffn)
-        self.linear2 = nn.Linear(settings.ffn, width)
-        self.norm1 = nn.LayerNorm(width)
-        self.norm2 = nn.LayerNorm(width)
-        self.heads = settings.heads
-        self.dropout = settings.dropout
-        self.cheap = settings.dropout_kind == "cheap"
-
-    def forward(self, x: Tensor, bias: Tensor | None, first_only: bool) -> Tensor:
-        """x (B,N,E), bias (B,1,N) or None → (B,N,E), or (B,1,E) of the first token alone."""
-        drop = self._drop
-        h = self.norm1(x)
-        if first_only:
-            x = x[:, :1]
-        x = x + drop(self._attention(h, bias, first_only))
-        h = drop(F.relu(self.linear1(self.norm2(x))))
-        return x + drop(self.linear2(h))
-
-    def _attention(self, h: Tensor, bias: Tensor | None, first_only: bool) -> Tensor:
-        attn = self.self_attn
-        b, n, e = h.shape
-        m, d = (1 if first_only else n), e // self.heads
-        if first_only:
-            q_weight, kv_weight = attn.in_proj_weight.split([e, 2 * e])
-            q_bias, kv_bias = attn.in_proj_bias.split([e, 2 * e])
-            q = F.linear(h[:, :1], q_weight, q_bias).view(b, 1, 1, self.heads, d)
-            k, v = F.linear(h, kv_weight, kv_bias).view(b, n, 2, self.heads, d).permute(2, 0, 3, 1, 4)
-            q = q.permute(2, 0, 3, 1, 4)[0]
-        else:
-            q, k, v = (
-                F.linear(h, attn.in_proj_weight, attn.in_proj_bias).view(b, n, 3, self.heads, d).permute(2, 0, 3, 1, 4)
-            )
-        p = self.dropout if self.training else 0.0
-        out = attend(q, k, v, bias, p, self.cheap)
-        return attn.out_proj(out.transpose(1, 2).reshape(b, m, e))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.dropout, self.cheap) if self.training and self.dropout else x
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap: bool) -> Tensor:
-    """softmax(q kᵀ / √d + bias) v with dropout on the weights: q (B,H,M,d), k and v (B,H,N,d), bias (B,1,N) → (B,H,M,d)."""
-    b, heads, m, d = q.shape
-    n = k.shape[2]
-    if fused_is_faster(q, n, p, cheap):
-        pad = -d % 8 if q.is_cuda else 0  # zeros add nothing, and fused CUDA kernels want multiples of 8
-        if pad:
-            q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
-        mask = None if bias is None else bias.to(q.dtype)[:, None].expand(b, heads, m, n)
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, scale=d**-0.5)[..., :d]
-    scores = (q * d**-0.5) @ k.transpose(-1, -2)
-    if bias is not None:
-        scores = scores + bias[:, None].to(scores.dtype)
-    weights = scores.softmax(-1)
-    if p:
-        weights = dropout(weights, p, cheap)
-    return weights.to(v.dtype) @ v
-
-
-def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
-    """Whether scaled_dot_product_attention beats softmax and two batched products.
-
-    CUDA: always, unless our own dropout masks are asked for. CPU (measured, one thread): its fused kernel knows no
-    dropout, its bf16 backward is 2–6 times slower, its forward alone pays from about 100 keys on; else it is
-    1.2 (30 keys) to 2.5 (190 keys) times faster.
-    """
-    if q.is_cuda:
-        return not (p and cheap)
-    if p:
-        return False
-    if torch.is_grad_enabled() and q.requires_grad:
-        return q.dtype == torch.float32
-    return keys >= 100
-
-
-def dropout(x: Tensor, p: float, cheap: bool) -> Tensor:
-    """x with a share p zeroed and the rest scaled up; `cheap` draws the mask as 16-bit words (p rounded to 2^-16)."""
-    if not cheap:
-        return F.dropout(x, p)
-    cut = round(p * 65536)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= cut - 32768
-    return x * (keep * (65536 / (65536 - cut))).to(x.dtype)
-
-
-class Encoder(nn.Module):
-    """Learnt positions (zero at first) and the layers; no final LayerNorm."""
-
-    def __init__(self, settings: AloeSettings, positions: int) -> None:
-        super().__init__()
-        self.pos_embedding = nn.Parameter(torch.zeros(1, positions, settings.width))
-        self.layers = nn.ModuleList(Layer(settings) for _ in range(settings.layers))
-        if settings.equal_layers:
-            for layer in self.layers[1:]:
-                layer.load_state_dict(self.layers[0].state_dict())
-
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Tokens (B,N,E), CLS first, positions already added; bias (B,1,N) → CLS (B,E)."""
-        for i, layer in enumerate(self.layers):
-            x = layer(x, bias, first_only=i == len(self.layers) - 1)
-        return x[:, 0]
 
 
 class Tensors(nn.Module):
@@ -207,12 +98,17 @@ class Tensors(nn.Module):
 
 
 class Aloe(nn.Module):
-    """The published architecture (settings.tokens=frames), or one token per slot (trajectory)."""
+    """The published architecture (settings.tokens=frames), or one token per slot (trajectory).
+
+    longest: tokens of the longest sequence.
+    """
 
     def __init__(self, settings: AloeSettings, slots: int = 7, slot_width: int = 128) -> None:
         super().__init__()
         self.settings = settings
         self.transformer_model = Tensors(settings, slots, slot_width)
+        seen = slots if settings.tokens == "trajectory" else slots * (settings.frames + settings.added_frames)
+        self.longest = 1 + seen + (0 if settings.words == "vector" else TEXT_LENGTH)
 
     def forward(self, batch: AloeInput) -> tuple[Tensor, Tensor]:
         """Answer logits (B,22), read for descriptive questions, and option logits (B,), read for choices."""
@@ -237,6 +133,8 @@ class Aloe(nn.Module):
         text = text + positions[-TEXT_LENGTH:].index_select(0, batch.columns)
         cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
         pad = batch.text == 0
+        if not self.training and not bool(pad.any()):
+            return torch.cat([cls.to(slots.dtype), slots, text.to(slots.dtype)], 1), None
         bias = torch.zeros(b, 1, 1 + seen + text.shape[1], dtype=slots.dtype, device=slots.device)
         bias[:, 0, 1 + seen :].masked_fill_(pad, -torch.inf)
         return torch.cat([cls.to(slots.dtype), slots, text.to(slots.dtype)], 1), bias

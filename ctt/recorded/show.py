@@ -159,16 +159,21 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _cost(own: Sequence[Stage], trunk: Sequence[Stage], store: Store) -> dict[str, float]:
-    """Hours of the run's own stages and of the trunk it shares, and the training steps a second of both models."""
+    """Hours of the run's own stages and of the trunk it shares; of each of its stages hours, units of progress a second
+    (training: steps) and peak memory, as far as they were recorded."""
     out = {"device_hours": 0.0, "trunk_hours": 0.0}
     for name, stages in (("device_hours", own), ("trunk_hours", trunk)):
         for stage in stages:
             if not store.has(stage.key):
                 continue
             provenance = store.manifest(stage.key)["provenance"]
-            out[name] += (provenance["ended"] - provenance["began"]) / 3600
-            if stages is own and "step" in (rate := provenance.get("rate", {})):
-                out[f"{stage.kind}_rate"] = rate["step"]
+            hours = (provenance["ended"] - provenance["began"]) / 3600
+            out[name] += hours
+            if stages is own:
+                out[f"{stage.kind}_hours"] = hours
+                out |= {f"{stage.kind}_rate": rate for rate in provenance.get("rate", {}).values()}
+                if "peak_memory_mib" in provenance:
+                    out[f"{stage.kind}_memory_mib"] = provenance["peak_memory_mib"]
     return out
 
 

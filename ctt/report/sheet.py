@@ -10,7 +10,7 @@ from ctt.report.cells import Cell
 from ctt.report.reading import PER_OPTION, READ
 from ctt.report.results import CATEGORIES, METRICS
 from ctt.report.table import Row, Table
-from ctt.report.words import COST_NAMES, DASH, ERROR_NAMES, METRIC_NAMES, number, p_value, signed
+from ctt.report.words import DASH, ERROR_NAMES, METRIC_NAMES, STAGE_NAMES, number, p_value, signed
 
 PLUS_MINUS = "±"
 STAR = "*"
@@ -50,7 +50,7 @@ def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: boo
 def sheets(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Sheet]:
     """The sheets of a table; those that would hold nothing are left out.
 
-    cost: adds device-hours and rates; narrow, for terminals and papers: keeps the errors out of the accuracy sheet.
+    cost: adds device-hours, rates and memory; narrow, for terminals and papers: keeps the errors out of the accuracy sheet.
     """
     tested = [tests(row) for row in table.rows]
     tested = [one for one in tested if one.blocks]
@@ -150,11 +150,24 @@ def reader(table: Table) -> Sheet:
 
 
 def costs(table: Table) -> Sheet:
-    """What a run cost, mean over seeds."""
-    names = sorted({name for row in table.rows for name in row.cost})
-    lines = [(row.label, *(number(row.cost.get(name), 2) for name in names)) for row in table.rows]
-    header = ("point", *(COST_NAMES.get(name, name.replace("_", " ")) for name in names))
-    return Sheet("Cost (mean of a run; a trunk is shared by runs)", header, (tuple(lines),) if names else ())
+    """What a run cost, mean over seeds: in all, the trunk that it shares, and each of its own stages."""
+    blocks = []
+    for row in table.rows:
+        cost = row.cost
+        lines = [("in all", number(cost.get("device_hours"), 3), DASH, DASH)]
+        lines.append(("shared trunk", number(cost.get("trunk_hours"), 3), DASH, DASH))
+        for kind, name in STAGE_NAMES.items():
+            cells = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
+            if any(cell is not None for cell in cells):
+                lines.append((name, number(cells[0], 3), number(cells[1], 1), number(cells[2], 0)))
+        blocks.append(tuple((row.label if n == 0 else "", *line) for n, line in enumerate(lines)))
+    title = (
+        "Cost (mean of a run; it: a training step, or a video; memory: peak of the device, or of the process on a CPU)"
+    )
+    paid = any(row.cost for row in table.rows)
+    return Sheet(
+        title, ("point", "stage", "device-hours", "it/s", "memory, MiB"), tuple(blocks) if paid else (), words=2
+    )
 
 
 def forms(table: Table, category: str) -> Sheet:

@@ -29,11 +29,12 @@ METRIC_NAMES = {
     "multiple_choice": "multiple choice",
     "average": "average",
 }
-COST_NAMES = {
-    "device_hours": "device-hours",
-    "trunk_hours": "trunk's hours",
-    "world_model_rate": "world model it/s",
-    "vqa_rate": "ALOE it/s",
+STAGE_NAMES = {
+    "world_model": "world model",
+    "rollout": "rollout",
+    "vqa": "ALOE",
+    "diagnostics": "diagnostics",
+    "reader": "position reader",
 }
 ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
 

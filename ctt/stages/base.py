@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 from ctt.errors import CttError, Interrupted, LeaseLost, StageFailed
 from ctt.job import PROGRESS, Job, stopping
+from ctt.memory import forget_peak, peak_mib
 from ctt.settings import canonical, digest, digest_of_form
 from ctt.stages.origin import origin
 from ctt.store import Artifact, Holder, Store
@@ -132,6 +133,7 @@ def build(
         job = Job(folder, device=device, beat=lease.check, world=world if target.shared else ALONE, **spread)
         on_event("building", target, f"from {start[0].key[:12]}" if start else "")
         began = time.time()
+        forget_peak(device)
         try:
             if target.shared:
                 world.told({"key": target.key, "folder": str(folder), "start": start and start[0].key})
@@ -201,7 +203,7 @@ def resolve_device(device: str, world: World = ALONE) -> str:
 
 
 def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
-    """Who made an artifact: git commit and diff, package versions, host, device, numerics, times (Unix seconds), rate.
+    """Who made an artifact: git commit and diff, package versions, host, device, numerics, times (Unix seconds), rate, memory.
 
     rate: {"step": 16.2}, units of progress a second in the attempt that finished; empty where none was reported.
     """
@@ -216,6 +218,7 @@ def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
         "began": began,
         "ended": time.time(),
         "rate": {} if job.rate is None else {job.rate[1]: round(job.rate[0], 3)},
+        "peak_memory_mib": round(peak_mib(job.device), 1),
     }
 
 

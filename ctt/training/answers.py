@@ -23,7 +23,9 @@ from ctt.training.seeds import derive
 from ctt.training.state import MODEL
 
 EVALUATION_ROWS = 256
-"""Sequences computed at a time."""
+"""Sequences computed at a time, at most."""
+EVALUATION_TOKENS = 2048
+"""Tokens computed at a time on a CPU, about: more would leave its cache."""
 Rollouts = Mapping[str, np.ndarray]
 """{split: predicted frames (V,32,S,D)}."""
 
@@ -79,12 +81,16 @@ def answer(
     if settings.eval_start is not None:
         starts[:] = settings.eval_start
     rows = batches.rows_of(questions)
-    for piece in batches.pieces(rows, starts, math.ceil(len(rows) / EVALUATION_ROWS)):
-        with autocast(settings, device):
+    at_a_time = EVALUATION_ROWS
+    if torch.device(device).type == "cpu":
+        at_a_time = min(at_a_time, max(1, EVALUATION_TOKENS // model.longest))
+    pieces = batches.pieces(rows, starts, math.ceil(len(rows) / at_a_time), by_layout=settings.words == "tokens")
+    with autocast(settings, device):  # around all of them: the weights are rounded once
+        for piece in pieces:
             answers, choices = model(piece.input.to(device))
-        n = piece.descriptive
-        logits[piece.rows[:n]] = answers[:n].float().cpu().numpy()
-        logits[piece.rows[n:], 0] = choices[n:].float().cpu().numpy()
+            n = piece.descriptive
+            logits[piece.rows[:n]] = answers[:n].float().cpu().numpy()
+            logits[piece.rows[n:], 0] = choices[n:].float().cpu().numpy()
     return logits
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from ctt.data.dataset import Dataset
 from ctt.data.submission import submission
 from ctt.data.vocab import CATEGORIES
 from ctt.job import METRICS, Job, read_metrics
+from ctt.memory import peak_mib
 from ctt.models.aloe import Aloe, load_published
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
@@ -68,7 +68,7 @@ def train(
     metrics["cost"] = {
         "seconds": seconds,
         "steps_per_second": steps / learner.step_seconds if steps else None,
-        "peak_memory_mib": _peak_memory(job.device),
+        "peak_memory_mib": peak_mib(job.device),
     }
     _write_json(job.folder / METRICS_JSON, metrics)
     return metrics
@@ -119,7 +119,7 @@ def screen(
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     began = time.monotonic()
     metrics = _answered(settings, model_folder, dataset, rollouts, seed, job)
-    metrics["cost"] = {"seconds": time.monotonic() - began, "peak_memory_mib": _peak_memory(job.device)}
+    metrics["cost"] = {"seconds": time.monotonic() - began, "peak_memory_mib": peak_mib(job.device)}
     _write_json(job.folder / METRICS_JSON, metrics)
     return metrics
 
@@ -285,13 +285,6 @@ def _finished(folder: Path, settings: AloeSettings) -> bool:
         return False
     state = json.loads(path.read_text(encoding="utf-8"))
     return bool(state["epoch"] == settings.epochs or state.get("stopped"))
-
-
-def _peak_memory(device: str) -> float:
-    """Peak memory in MiB: of the device on CUDA, of this process elsewhere."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _write_json(path: Path, value: Any, indent: int | None = 1) -> None:

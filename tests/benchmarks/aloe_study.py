@@ -1,8 +1,8 @@
 """`make study`: what ALOE learns on synthetic scenes in about 45 minutes on two cores, and what was tried to lift it.
 
-Trainings of one thread each, two at a time, over three world models' seeds: with the world model's predicted frames, with given
-frames alone, and with the true future in their place; then, for one seed, what was tried. Every training is a folder of the
-store's `study/`, continued from its last checkpoint when the command is run again; finished ones are only read.
+Trainings of one thread each, two at a time: with the world model's predicted frames, with given frames alone, and with the true
+future in their place, over several seeds (a world model each); then, for one seed, what was tried. Every training is a folder of
+the store's `study/`, continued from its last checkpoint when the command is run again; finished ones are only read.
 
 --processes 1 and `nice` keep it in the background; while the file of --pause-file exists, trainings hold still. Overrides are
 Hydra's, for all trials.
@@ -22,27 +22,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from ctt.config import Config, compose
 from ctt.data.dataset import Dataset
-from ctt.data.vocab import CATEGORIES
 from ctt.job import Job
 from ctt.models.aloe_settings import PREDICTED_FRAMES, AloeSettings
 from ctt.plan import target_of
 from ctt.settings import digest
 from ctt.stages.base import build
+from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
-from ctt.training.vqa import METRICS_JSON, PREDICTIONS, train
+from ctt.training.vqa import METRICS_JSON, train
+from tests.benchmarks.aloe_study_report import PAID, Finished, report
 
 SEEDS = (0, 1, 2)
 COMMON = (
-    "data=synthetic", "data.train=3000", "data.validation=400", "data.test=0", "data.density=4", "data.noise=0.05",
-    "data.annotations=false", "world_model=mini", "aloe=mini", "aloe.epochs=3", "aloe.eval_videos=100", "device=cpu",
+    "data=synthetic", "data.train=2000", "data.validation=400", "data.test=0", "data.density=3", "data.noise=0.05",
+    "data.annotations=false", "world_model=mini", "world_model.epochs=8", "aloe=mini", "aloe.epochs=4", "aloe.batch_size=128",
+    "aloe.learning_rate=0.002", "aloe.muon_learning_rate=0.008", "aloe.shares=[1,1,1,0.5]", "aloe.eval_videos=100",
+    "device=cpu",
 )  # fmt: skip
-EVEN = [0.25, 1.0, 1.0, 1.0]
+OPTIONS = [0.25, 1.0, 1.0, 1.0]
+"""Shares of the categories where multiple choice is asked nearly as often as descriptive questions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,20 +61,20 @@ class Trial:
 
 
 TRIALS = (
-    Trial("predicted frames", seeds=SEEDS),
     Trial("given frames alone", future="none", seeds=SEEDS),
     Trial("true future", future="true", seeds=SEEDS),
+    Trial("predicted frames", seeds=SEEDS),
     Trial("warm start from descriptive questions", warm_epochs=2, changes={"epochs": 2}),
-    Trial("more multiple choice", changes={"shares": EVEN}),
-    Trial("warm start, then more multiple choice", warm_epochs=2, changes={"shares": EVEN, "epochs": 2}),
-    Trial("predicted frames for all categories", changes={"rollout_frames": "all"}),
-    Trial("words as tokens", changes={"words": "tokens"}),
+    Trial("another mix: more multiple choice", changes={"shares": OPTIONS, "epochs": 8}),
     Trial(
-        "one token a slot and frame, words as tokens, as published",
-        changes={"tokens": "frames", "words": "tokens", "epochs": 1},
+        "no trajectory tokens: one a slot and frame, words as tokens, as published",
+        changes={"tokens": "frames", "words": "tokens", "epochs": 1, "shares": [0.2, 0.2, 0.2, 0.1]},
     ),
-    Trial("twice as long", changes={"epochs": 6}),
-    Trial("twice as long, true future", future="true", changes={"epochs": 6}),
+    Trial("words as tokens", changes={"words": "tokens", "epochs": 2}),
+    Trial("predicted frames for all categories", changes={"rollout_frames": "all"}),
+    Trial("warm start, then the other mix", warm_epochs=2, changes={"shares": OPTIONS, "epochs": 4}),
+    Trial("twice as long", changes={"epochs": 8}),
+    Trial("twice as long, true future", future="true", changes={"epochs": 8}),
 )
 
 
@@ -80,10 +83,10 @@ class PausingJob(Job):
 
     pause: Path | None = None
 
-    def progress(self, done: int, total: int, unit: str, **more: Any) -> None:
+    def progress(self, done: float, total: float, unit: str, **extra: Any) -> None:
         while self.pause is not None and self.pause.exists():
             time.sleep(1)
-        super().progress(done, total, unit, **more)
+        super().progress(done, total, unit, **extra)
 
 
 def config_of(seed: int, overrides: tuple[str, ...]) -> Config:
@@ -92,7 +95,8 @@ def config_of(seed: int, overrides: tuple[str, ...]) -> Config:
 
 def folder_of(store: Store, trial: Trial, target: Vqa, settings: AloeSettings, seed: int) -> Path:
     what = [target.rollout.key, dataclasses.asdict(settings), trial.future, trial.warm_epochs, seed, Vqa.version]
-    return store.root / "study" / f"{trial.name.replace(' ', '-').replace(',', '')}-{seed}-{digest(what)[:12]}"
+    name = "".join(letter if letter.isalnum() else "-" for letter in trial.name)
+    return store.root / "study" / f"{name}-{seed}-{digest(what)[:12]}"
 
 
 def settings_of(trial: Trial, config: Config) -> AloeSettings:
@@ -108,12 +112,9 @@ def run(call: tuple[int, int, tuple[str, ...], Path | None]) -> str:
     folder = folder_of(store, trial, target, settings, seed)
     if (folder / METRICS_JSON).is_file():
         return f"{folder.name}: done before"
-    rolled = build(target.rollout, store, device="cpu")
-    data = store.get(target.rollout.state.data.key)
-    assert data is not None
-    dataset = Dataset.open(data.path)
-    frames = futures(trial.future, dataset, rolled.path)
-    began = time.monotonic()
+    dataset = dataset_of(target, store)
+    frames = futures(trial.future, dataset, target.rollout, store)
+    began = time.process_time()
     start = None
     if trial.warm_epochs:
         start = folder / "warm"
@@ -121,7 +122,13 @@ def run(call: tuple[int, int, tuple[str, ...], Path | None]) -> str:
         if not (start / METRICS_JSON).is_file():
             train(warm, seed, dataset, frames, job=_job(start, pause))
     train(settings, seed, dataset, frames, start=start, job=_job(folder, pause))
-    return f"{folder.name}: {time.monotonic() - began:.0f} s"
+    seconds = time.process_time() - began
+    (folder / PAID).write_text(json.dumps({"cpu_seconds": seconds}), encoding="utf-8")
+    return f"{folder.name}: {seconds:.0f} s of CPU"
+
+
+def dataset_of(target: Vqa, store: Store) -> Dataset:
+    return Dataset.open(build(target.rollout.state.data, store).path)
 
 
 def _job(folder: Path, pause: Path | None) -> PausingJob:
@@ -131,84 +138,29 @@ def _job(folder: Path, pause: Path | None) -> PausingJob:
     return job
 
 
-def futures(kind: str, dataset: Dataset, rolled: Path) -> dict[str, np.ndarray] | None:
-    """{split: (V,32,S,D)}: as the world model predicts them, as they truly are, or None."""
+def futures(kind: str, dataset: Dataset, rollout: Rollout, store: Store) -> dict[str, np.ndarray] | None:
+    """{split: (V,32,S,D)}: as the world model predicts them (it is trained where it has to be), as they truly are, or None."""
     if kind == "none":
         return None
     if kind == "predicted":
-        return {split: np.load(rolled / f"rollout_{split}.npy", mmap_mode="r") for split in dataset.splits}
+        folder = build(rollout, store, device="cpu").path
+        return {split: np.load(folder / f"rollout_{split}.npy", mmap_mode="r") for split in dataset.splits}
     found = {split: dataset.split(split).future for split in dataset.splits}
     return {split: future[:, :PREDICTED_FRAMES] for split, future in found.items() if future is not None}
 
 
-def finished(store: Store, overrides: tuple[str, ...]) -> Iterator[tuple[Trial, int, Path]]:
+def calls() -> list[tuple[int, int]]:
+    """(number of a trial, seed), the first seed's first: a study that is ended early has tried everything once."""
+    return sorted(((n, seed) for n, trial in enumerate(TRIALS) for seed in trial.seeds), key=lambda call: call[::-1])
+
+
+def finished(store: Store, overrides: tuple[str, ...]) -> Iterator[Finished]:
     for trial in TRIALS:
         for seed in trial.seeds:
             config = config_of(seed, overrides)
             folder = folder_of(store, trial, target_of(config), settings_of(trial, config), seed)
             if (folder / METRICS_JSON).is_file():
-                yield trial, seed, folder
-
-
-def report(store: Store, overrides: tuple[str, ...]) -> str:
-    """Markdown: levels above the blind ones with intervals over videos and seeds, and differences to given frames alone."""
-    found = list(finished(store, overrides))
-    if not found:
-        return "nothing finished yet\n"
-    blind = json.loads((found[0][2] / METRICS_JSON).read_text(encoding="utf-8"))["blind"]
-    measures = [("per_question", "descriptive"), *(("per_option", name) for name in CATEGORIES[1:])]
-    lines = [
-        "| trial | seeds | "
-        + " | ".join(f"{n}{'' if kind == 'per_question' else ', per option'}" for kind, n in measures)
-        + " |",
-        "|---|---:|" + "---:|" * len(measures),
-        "| blind, by question form | – | " + " | ".join(f"{blind[kind][name]:.1f}" for kind, name in measures) + " |",
-    ]
-    scores: dict[str, dict[int, list[np.ndarray]]] = {}
-    for trial, seed, folder in found:
-        table = pd.read_parquet(folder / PREDICTIONS, columns=["video", "category", "correct"])
-        scores.setdefault(trial.name, {})[seed] = [_by_video(table, name) for _, name in measures]
-    for name, by_seed in scores.items():
-        cells = []
-        for m, (kind, category) in enumerate(measures):
-            level, half = estimate([by_seed[seed][m] for seed in sorted(by_seed)])
-            cells.append(f"{level:.1f} ±{half:.1f} ({level - blind[kind][category]:+.1f})")
-        lines.append(f"| {name} | {len(by_seed)} | " + " | ".join(cells) + " |")
-    base = scores.get("given frames alone", {})
-    for name, by_seed in scores.items():
-        seeds = sorted(set(by_seed) & set(base))
-        if name == "given frames alone" or not seeds:
-            continue
-        cells = []
-        for m in range(len(measures)):
-            level, half = difference([by_seed[s][m] for s in seeds], [base[s][m] for s in seeds])
-            cells.append(f"{level:+.1f} ±{half:.1f}")
-        lines.append(f"| *{name} − given frames alone* | {len(seeds)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _by_video(table: pd.DataFrame, category: str) -> np.ndarray:
-    """(V,2): right and asked rows of a category in each video."""
-    mine = table[table["category"] == category].groupby("video")["correct"].agg(["sum", "size"])
-    return mine.reindex(range(int(table["video"].max()) + 1), fill_value=0).to_numpy(float)
-
-
-def estimate(runs: list[np.ndarray]) -> tuple[float, float]:
-    """Percent right and its 95 % half-width: videos as clusters (they are the same for all seeds), plus the seeds' own spread."""
-    return _ratio(np.mean([run[:, 0] for run in runs], 0), runs[0][:, 1], [run[:, 0].sum() for run in runs])
-
-
-def difference(runs: list[np.ndarray], base: list[np.ndarray]) -> tuple[float, float]:
-    """The same of the difference of paired runs."""
-    gaps = [one[:, 0] - other[:, 0] for one, other in zip(runs, base, strict=True)]
-    return _ratio(np.mean(gaps, 0), runs[0][:, 1], [gap.sum() for gap in gaps])
-
-
-def _ratio(right: np.ndarray, asked: np.ndarray, totals: list[float]) -> tuple[float, float]:
-    level = right.sum() / asked.sum()
-    videos = np.square(right - level * asked).sum()
-    seeds = np.var(totals, ddof=1) / len(totals) if len(totals) > 1 else 0.0
-    return 100 * level, 196 * float(np.sqrt(videos + seeds)) / float(asked.sum())
+                yield Finished(trial.name, seed, folder)
 
 
 def main() -> int:
@@ -222,23 +174,22 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     store = Store.open(config_of(0, overrides).store)
     if not arguments.report:
-        calls = [(n, seed, overrides, arguments.pause_file) for n, trial in enumerate(TRIALS) for seed in trial.seeds]
-        for seed in SEEDS:  # world models and rollouts first: trainings of one seed share them
-            build(
-                target_of(config_of(seed, overrides)).rollout, store, on_event=lambda *e: console.print(e[0], e[1].kind)
-            )
+        console.print("scenes", dataset_of(target_of(config_of(0, overrides)), store).folder, highlight=False)
+        todo = [(*call, overrides, arguments.pause_file) for call in calls()]
         with multiprocessing.get_context("spawn").Pool(arguments.processes, maxtasksperchild=1) as pool:
-            pending = pool.imap_unordered(run, calls)
+            pending = pool.imap_unordered(run, todo)
             with console.status("starting") as status:
-                for done in range(len(calls)):
+                for done in range(len(todo)):
                     while True:
                         try:
-                            console.print(f"{done + 1}/{len(calls)} {pending.next(timeout=5)}", highlight=False)
+                            console.print(f"{done + 1}/{len(todo)} {pending.next(timeout=5)}", highlight=False)
                             break
                         except multiprocessing.TimeoutError:
-                            status.update(f"{done}/{len(calls)} trainings done; {_under_way(store)}")
-    text = report(store, overrides)
-    (store.root / "study").mkdir(exist_ok=True)
+                            status.update(f"{done}/{len(todo)} trainings done; {_under_way(store)}")
+    if not (found := list(finished(store, overrides))):
+        print("nothing finished yet")
+        return 1
+    text = report(found, dataset_of(target_of(config_of(0, overrides)), store))
     (store.root / "study" / "study.md").write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -78,13 +78,17 @@ def test_every_swept_setting_and_every_clear_pair_has_a_picture(store: Store) ->
     assert not any(name.startswith("heat_map") for name in pictures(three.table, three.plan, store)), "which masks?"
 
 
-def test_cost_has_hours_and_rates(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     plain, costly = (report(store, capsys, "weights", "--format", "json", *more)[1] for more in ((), ("--cost",)))
     assert "device_hours" not in plain
     for row in json.loads(costly)["rows"]:
         assert row["cost"]["vqa_rate"] == row["cost"]["world_model_rate"] == 12.5
         assert row["cost"]["device_hours"] == pytest.approx(3 * 90 / 3600, rel=1e-3)
         assert row["cost"]["trunk_hours"] == pytest.approx(90 / 3600, rel=1e-3)
+        assert row["cost"]["vqa_hours"] == pytest.approx(90 / 3600, rel=1e-3)
+        assert row["cost"]["world_model_memory_mib"] == row["cost"]["rollout_memory_mib"] == 512
+    drawn = report(store, capsys, "weights", "--format", "md", "--cost")[1]
+    assert re.search(r"\| ALOE +\| +0.025 \| +12.5 \| +512 \|", drawn)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ctt.errors import DataError, SettingError
-from ctt.models.aloe import Aloe, AloeInput, dropout, load_published
+from ctt.models.aloe import Aloe, AloeInput, load_published
+from ctt.models.aloe_encoder import dropout
 from ctt.models.aloe_settings import AloeSettings
 from tests.models.literal_aloe import LiteralAloe
 
@@ -75,6 +76,20 @@ def test_outputs_and_gradients_equal_the_literal_version(seed: int) -> None:
     for name, e in expected_gradients.items():
         assert e.abs().max() > 1e-6 or name.endswith("in_proj_bias"), name
         torch.testing.assert_close(actual_gradients[name], e, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_evaluation_without_padding_equals_the_literal_version() -> None:
+    """Where all words of a piece are used there is no mask; in evaluation it is not even made."""
+    ours, literal = (model.eval() for model in both(2))
+    slots, owner, question, choice, _ = questions(5, 2)
+    question[:, :9], question[:, 9:], choice[:, :4], choice[:, 4:] = 5, 0, 7, 0
+    question[:, :9] += torch.arange(len(owner))[:, None]
+    descriptive = torch.zeros(len(owner), dtype=torch.bool)
+    batch = as_input(slots, owner, question, choice, descriptive)
+    assert ours.embed(batch)[1] is None and ours.train().embed(batch)[1] is not None
+    ours.eval()
+    for a, e in zip(ours(batch), literal(slots[owner], question, choice, descriptive), strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10)
 
 
 def test_dropout_off_in_eval_and_on_in_training() -> None:

@@ -43,10 +43,13 @@ def frames_of(settings: AloeSettings, category: str, start: int, rollouts: bool)
     st.sampled_from(["predictive", "all"]),
     st.booleans(),
     st.integers(1, 6),
+    st.booleans(),
     st.integers(0, 10_000),
 )
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(toy, sizes, which, with_rollouts, pieces, seed):
+def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(
+    toy, sizes, which, with_rollouts, pieces, by_layout, seed
+):
     split, predicted = toy
     frames, predicted_frames = sizes
     settings = AloeSettings(frames=frames, predicted_frames=predicted_frames, rollout_frames=which)
@@ -58,7 +61,7 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(toy, size
     rows = batches.rows_of(chosen)
     assert sorted(rows) == sorted(r for q in chosen for r in range(len(table.video)) if batches.question[r] == q)
     seen = []
-    for piece in batches.pieces(rows, starts, pieces):
+    for piece in batches.pieces(rows, starts, pieces, by_layout):
         text = np.zeros((len(piece.rows), 32), np.int64)
         text[:, piece.input.columns.numpy()] = piece.input.text.numpy()
         for i, row in enumerate(piece.rows):
@@ -75,6 +78,19 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(toy, size
             assert bool(piece.input.descriptive[i]) == (category == "descriptive") == (i < piece.descriptive)
             assert int(piece.answer[i]) == table.answer[row]
     assert sorted(seen) == sorted(rows)
+
+
+def test_pieces_by_layout_hold_less_padding(toy) -> None:
+    """None at all where no two questions have equally many words but other ones of question and choice in one piece."""
+    split, _ = toy
+    batches = QuestionBatches(AloeSettings(), split, None)
+    rows, starts = batches.rows_of(np.arange(batches.questions)), np.full(batches.questions, 4)
+    layouts = {(tuple(row[:20] != 0), tuple(row[20:] != 0)) for row in batches.text}
+    padding = {}
+    for by_layout in (False, True):
+        pieces = list(batches.pieces(rows, starts, len(rows) // 4, by_layout))
+        padding[by_layout] = sum(int((piece.input.text == 0).any()) for piece in pieces)
+    assert padding[True] < len(layouts) and padding[True] <= padding[False]
 
 
 def test_bf16_slots_are_the_rounded_ones(toy) -> None:

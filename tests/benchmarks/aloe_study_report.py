@@ -1,0 +1,119 @@
+"""The tables of `make study`: accuracies above the blind levels, and what the frames of the future are worth.
+
+Intervals are 95 %, over videos (every seed answers the same ones) and, where there are several seeds, over these. What is above a
+blind level, or between two trials, is taken video by video.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ctt.data.blind import blind_predictions
+from ctt.data.dataset import Dataset
+from ctt.data.vocab import CATEGORIES
+from ctt.training.vqa import PREDICTIONS
+
+PAID = "paid.json"
+ARMS = ("predicted frames", "given frames alone", "true future")
+DEMANDS = {"descriptive": 20.0, "explanatory": 2.0}
+HEADS = [name if name == "descriptive" else f"{name}, per option" for name in CATEGORIES]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One training of a trial: its folder holds predictions.parquet and what it cost (PAID)."""
+
+    trial: str
+    seed: int
+    folder: Path
+
+
+Rights = dict[str, np.ndarray]
+"""{category: (V,2), its right and its asked rows in each video}."""
+
+
+def report(found: list[Finished], dataset: Dataset) -> str:
+    """Markdown. The first table holds the trials that differ in the future's frames alone, the last what was tried."""
+    blind_table = blind_predictions(dataset.split("train").questions, dataset.split("validation").questions)
+    by_trial: dict[str, dict[int, Rights]] = {}
+    for one in found:
+        table = pd.read_parquet(one.folder / PREDICTIONS, columns=["video", "category", "correct"])
+        by_trial.setdefault(one.trial, {})[one.seed] = rights_of(table)
+        blind = rights_of(blind_table.assign(video=table["video"]))
+    seconds = {trial: np.mean([_paid(one) for one in found if one.trial == trial]) for trial in by_trial}
+    arms = [name for name in ARMS if name in by_trial]
+    lines = _head("points above the blind level of the question's form")
+    level = " | ".join(f"{_percent(blind[name]):.1f} %" for name in CATEGORIES)
+    lines.append(f"| the blind levels themselves | – | – | {level} |")
+    lines += [_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], blind)) for name in arms]
+    lines += ["", *_demands(by_trial, blind), ""]
+    lines += _head("difference in points")
+    for one, other in ((0, 1), (2, 1), (0, 2)):
+        if ARMS[one] in by_trial and ARMS[other] in by_trial:
+            lines.append(_line(f"{ARMS[one]} − {ARMS[other]}", None, by_trial[ARMS[one]], by_trial[ARMS[other]]))
+    tried = [name for name in by_trial if name not in ARMS]
+    if tried:
+        lines += ["", *_head("tried (first seed): points above the blind level")]
+        for name in [*arms, *tried]:
+            first = {seed: by_trial[name][seed] for seed in sorted(by_trial[name])[:1]}
+            lines.append(_line(name, seconds[name], first, dict.fromkeys(first, blind)))
+    return "\n".join(lines) + "\n"
+
+
+def rights_of(table: pd.DataFrame) -> Rights:
+    """table: the columns video, category and correct of all rows."""
+    videos = int(table["video"].max()) + 1
+    out = {}
+    for name in CATEGORIES:
+        mine = table[table["category"] == name]
+        columns = [np.bincount(mine["video"], weights, videos) for weights in (mine["correct"], None)]
+        out[name] = np.stack(columns, 1).astype(float)
+    return out
+
+
+def difference(runs: list[np.ndarray], base: list[np.ndarray]) -> tuple[float, float]:
+    """Percent of rows (V,2) right in `runs` less that in `base`, run by run, and the half-width of its interval."""
+    gaps = [one[:, 0] - other[:, 0] for one, other in zip(runs, base, strict=True)]
+    asked = runs[0][:, 1]
+    gap = np.mean(gaps, 0)
+    level = gap.sum() / asked.sum()
+    totals = [one.sum() for one in gaps]
+    videos = np.square(gap - level * asked).sum()
+    seeds = np.var(totals, ddof=1) / len(totals) if len(totals) > 1 else 0.0
+    return 100 * level, 196 * float(np.sqrt(videos + seeds)) / float(asked.sum())
+
+
+def _percent(rights: np.ndarray) -> float:
+    return float(100 * rights[:, 0].sum() / rights[:, 1].sum())
+
+
+def _paid(one: Finished) -> float:
+    return float(json.loads((one.folder / PAID).read_text(encoding="utf-8"))["cpu_seconds"])
+
+
+def _head(title: str) -> list[str]:
+    return [f"| {title} | seeds | CPU s | " + " | ".join(HEADS) + " |", "|---|---:|---:|" + "---:|" * len(HEADS)]
+
+
+def _line(name: str, seconds: float | None, runs: dict[int, Rights], base: dict[int, Rights]) -> str:
+    seeds = sorted(set(runs) & set(base))
+    cells = []
+    for category in CATEGORIES:
+        level, half = difference([runs[seed][category] for seed in seeds], [base[seed][category] for seed in seeds])
+        cells.append(f"{level:+.1f} ±{half:.1f}".replace("-", "−"))
+    return f"| {name} | {len(seeds)} | {'–' if seconds is None else f'{seconds:.0f}'} | " + " | ".join(cells) + " |"
+
+
+def _demands(by_trial: dict[str, dict[int, Rights]], blind: Rights) -> Iterator[str]:
+    runs = by_trial.get(ARMS[0], {}).values()
+    for category, points in DEMANDS.items():
+        if runs:
+            level, _ = difference([run[category] for run in runs], [blind[category]] * len(runs))
+            verdict = "held" if level >= points else "missed"
+            yield f"{category} at least {points:g} points above the blind level: {level:+.1f}, {verdict}."

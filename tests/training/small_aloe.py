@@ -1,0 +1,47 @@
+"""A small ALOE, its trainings over toy questions, and what they leave behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctt.data.dataset import Dataset
+from ctt.job import METRICS, Job, read_metrics
+from ctt.models.aloe_settings import AloeSettings
+from ctt.training.vqa import train
+
+SMALL: dict[str, Any] = dict(
+    layers=2,
+    heads=4,
+    width=32,
+    ffn=64,
+    dropout=0.0,
+    equal_layers=False,
+    tokens="trajectory",
+    frames=8,
+    predicted_frames=2,
+    batch_size=32,
+    buckets=2,
+    learning_rate=3e-3,
+    epochs=2,
+)
+FILES = ("model.safetensors", "optimizer.safetensors", "predictions.parquet")
+Toy = tuple[Dataset, dict[str, np.ndarray]]
+
+
+def run(folder: Path, toy: Toy, seed: int = 0, rollouts: bool = True, **changes: Any) -> dict[str, Any]:
+    """Trains into `folder`; returns the metrics."""
+    dataset, predicted = toy
+    folder.mkdir(exist_ok=True)
+    return train(AloeSettings(**(SMALL | changes)), seed, dataset, predicted if rollouts else None, job=Job(folder))
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    """The metric lines without their times."""
+    return [{k: v for k, v in line.items() if k != "t"} for line in read_metrics(folder / METRICS)]

@@ -1,0 +1,90 @@
+"""Patience: when training ends early, what the files say of it, and that interruptions leave no trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from ctt.errors import Interrupted
+from ctt.job import Job, read_metrics
+from ctt.models.aloe_settings import AloeSettings
+from ctt.training.vqa import VqaLearner
+from tests.training.small_aloe import bytes_of, lines_of, run
+from tests.training.toy_questions import make
+
+AVERAGES = [1.0, 3.0, 2.0, 2.5, 2.9, 9.0]
+PATIENT = dict(epochs=6, schedule_epochs=6, learning_rate=1e-3, patience=2)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("toy"), train=200, validation=60)
+
+
+def test_training_stops_when_patience_runs_out(tmp_path, toy, monkeypatch) -> None:
+    """At the epoch the curve says; called again, it only answers again."""
+    monkeypatch.setattr(VqaLearner, "validate", lambda self, epoch: {"average": AVERAGES[epoch]})
+    stopped = run(tmp_path / "a", toy, **PATIENT)
+    lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
+    assert [line["average"] for line in lines] == [1.0, 3.0, 2.0, 2.5]
+    assert stopped["curve"]["stopped"] and stopped["curve"]["epochs"] == 4 and stopped["curve"]["planned_epochs"] == 6
+    assert stopped["curve"]["best"]["epoch"] == 2 and stopped["curve"]["last"]["epoch"] == 4
+    before = bytes_of(tmp_path / "a")
+    (tmp_path / "a" / "predictions.parquet").unlink()
+    monkeypatch.setattr(VqaLearner, "gradients", None)
+    assert run(tmp_path / "a", toy, **PATIENT)["curve"] == stopped["curve"]
+    assert bytes_of(tmp_path / "a") == before
+
+
+def test_patience_that_cannot_run_out_says_nothing() -> None:
+    for epochs, every, patience, may in (
+        (4, 1, 2, True),
+        (4, 1, 3, False),
+        (8, 2, 2, True),
+        (8, 2, 3, False),
+        (3, 2, 1, False),
+    ):
+        assert AloeSettings(epochs=epochs, eval_every=every, patience=patience).may_stop is may
+    assert not AloeSettings().may_stop
+
+
+def test_early_stopping_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypatch) -> None:
+    """Stopped in the middle of an epoch, at an epoch's end and in the last one, and killed between the line that ends
+    training and the state that says so."""
+    monkeypatch.setattr(VqaLearner, "validate", lambda self, epoch: {"average": AVERAGES[epoch]})
+    changes = PATIENT | dict(optimizer="muon", dropout=0.1, average=0.9)
+    whole = run(tmp_path / "whole", toy, **changes)
+    calls, gradients, enough = [], VqaLearner.gradients, VqaLearner.enough
+
+    def counted(self, epoch, step):
+        calls.append((epoch, step))
+        return gradients(self, epoch, step)
+
+    def killed(self, folder):
+        if enough(self, folder):
+            raise Killed
+        return False
+
+    steps = 200 * 5 // 32
+    monkeypatch.setattr(VqaLearner, "gradients", counted)
+    monkeypatch.setattr(Job, "stopping", property(lambda job: len(calls) in (7, 2 * steps, 3 * steps + 5)))
+    for done in (7, 2 * steps, 3 * steps + 5):
+        with pytest.raises(Interrupted):
+            run(tmp_path / "cut", toy, **changes)
+        assert len(calls) == done
+    monkeypatch.setattr(Job, "stopping", False)
+    monkeypatch.setattr(VqaLearner, "enough", killed)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", toy, **changes)
+    assert len(lines_of(tmp_path / "cut")) == 4
+    monkeypatch.setattr(VqaLearner, "enough", enough)
+    cut = run(tmp_path / "cut", toy, **changes)
+    assert calls[: 4 * steps] == [(epoch, step) for epoch in range(4) for step in range(steps)]
+    assert calls[4 * steps :] == [(3, step) for step in range(5, steps)]  # what was lost with the kill
+    assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
+    assert (tmp_path / "cut" / "state.json").read_bytes() == (tmp_path / "whole" / "state.json").read_bytes()
+    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole") and cut["curve"] == whole["curve"]
+    assert cut["curve"]["stopped"] and cut["curve"]["epochs"] == 4
