@@ -46,6 +46,8 @@ COMMON = (
 )  # fmt: skip
 OPTIONS = [0.25, 1.0, 1.0, 1.0]
 """Shares of the categories where multiple choice is asked nearly as often as descriptive questions."""
+EXPLANATORY = [0.6, 1.0, 0.5, 0.3]
+"""Shares where most options that are asked are explanatory ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Trial:
 TRIALS = (
     Trial("given frames alone", future="none", seeds=SEEDS),
     Trial("true future", future="true", seeds=SEEDS),
+    Trial(
+        "longer, more explanatory questions, true future", future="true", changes={"shares": EXPLANATORY, "epochs": 10}
+    ),
     Trial("predicted frames", seeds=SEEDS),
     Trial("warm start from descriptive questions", warm_epochs=2, changes={"epochs": 2}),
     Trial("another mix: more multiple choice", changes={"shares": OPTIONS, "epochs": 8}),
@@ -74,7 +79,6 @@ TRIALS = (
     Trial("predicted frames for all categories", changes={"rollout_frames": "all"}),
     Trial("warm start, then the other mix", warm_epochs=2, changes={"shares": OPTIONS, "epochs": 4}),
     Trial("twice as long", changes={"epochs": 8}),
-    Trial("twice as long, true future", future="true", changes={"epochs": 8}),
 )
 
 
