@@ -14,11 +14,10 @@ HEADLINES = {
     ("vqa", "average"): "accuracy/average",
     ("vqa", "multiple_choice"): "accuracy/multiple_choice",
     ("vqa", "per_option/"): "accuracy_per_option/",
-    ("world_model", "validation/error"): "error/world_model",
     ("world_model", "validation/"): "world_model_validation/",
-    ("rollout", "error"): "error/rollout",
     ("rollout", ""): "rollout/",
 }
+ERRORS = {"world_model": "validation/error", "rollout": "error"}  # shown as error/KIND, as tables show it: on visible slots
 
 DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
 
@@ -35,6 +34,10 @@ def final_points(tails: Sequence[Tail]) -> list[Point]:
             name = headline(kind, path)
             if name not in curves and not name.startswith(DETAILS):  # else its last point says the same
                 points.append(Point(name, value, tail.finals_time, 0))
+        path = ERRORS.get(kind, "")
+        error = tail.finals.get(f"{path}_visible", tail.finals.get(path))  # on all slots where visibility is unknown
+        if error is not None:
+            points.append(Point(f"error/{kind}", error, tail.finals_time, 0))
     return points
 
 
