@@ -1,18 +1,18 @@
-"""The network of source=learned: which slots does the future of a slot need?
+"""The network of source=learned: whom does it take to explain where a slot's own past fails to predict it?
 
-Every pair of slots has a gate. The network predicts each slot's future from its own past and from messages of the other
-slots that pass through their gates, and every open gate has a price: it stays open where the message lowers the error by
-more. What is left open is the graph.
+A slot is predicted from its own past alone. How large the squared error will be is then explained as a sum of parts: one
+for the slot itself, and one for every other slot, which depends on how the two differ (which a distance and an approach
+do, wherever they are). Parts are ≥ 0, those of others have a price, and each one's share of the sum is the graph.
 
-Kept of NOTEARS (Zheng et al., arXiv 1803.01422): structure learning as continuous optimisation, a weighted adjacency
-trained by gradient descent on the error of predicting each variable from the others under an L1 price. Kept of DAG-GNN
-(Yu et al., arXiv 1904.10098): variables are vectors, and networks before and after the adjacency take the place of the
-linear equations. Not kept: the acyclicity constraint of both (influence runs from given to predicted frames, so the graph
-unrolled in time has no cycles whatever the adjacency: DYNOTEARS, Pamfil et al., arXiv 2002.00498); one adjacency for all
-samples (slots have no fixed identity between scenes; a network reads each window's from its past, as in NRI, Kipf et al.,
-arXiv 1802.04687); DAG-GNN's latent variables; thresholding inside the optimisation. Gates are random while training (binary
-concrete, Maddison et al., arXiv 1611.00712), since a soft gate could be all but closed and its message all the louder;
-the price is on the chance that a gate is open.
+Kept of NOTEARS (Zheng et al., arXiv 1803.01422): structure learning as continuous optimisation, a weighted adjacency found
+by gradient descent on how well each variable is explained from the others, under an L1 price. Kept of DAG-GNN (Yu et al.,
+arXiv 1904.10098): variables are vectors, and networks take the place of linear equations. Not kept: the acyclicity
+constraint of both (influence runs from given to predicted frames, so the graph unrolled in time has no cycles whatever the
+adjacency: DYNOTEARS, Pamfil et al., arXiv 2002.00498); one adjacency for all samples (slots have no fixed identity between
+scenes; a network reads each window's from its past, as in NRI, Kipf et al., arXiv 1802.04687); DAG-GNN's latent variables;
+and predicting through the adjacency. How large an influence is shows long before where it leads: networks that had to learn
+what passes from slot to slot (a collision) found nothing of it in the steps in which this one finds who collides. What it
+can't see is an influence that is the same in every window: it counts as the slot's own.
 """
 
 from __future__ import annotations
@@ -21,64 +21,65 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-TEMPERATURE = 0.5
-OPEN = 2.0
-WARM = 300
-"""Steps over which the price rises to what it is: Adam follows the smallest price as fast as the largest gain."""
+DIFFERENCES = 16
+FLOOR = 0.01
+"""The least expected error, as a share of the mean: what is predicted exactly has a logarithm all the same."""
+SMALL = -2.0
+"""Where the parts of others begin, before softplus."""
 
 
 class Influence(nn.Module):
-    """Gates between slots, and a prediction through them. Nothing of the world model is read or changed by it."""
+    """Predicts slots from themselves and explains the errors. Nothing of the world model is read or changed by it."""
 
     def __init__(self, history: int, future: int, slot_width: int, width: int) -> None:
         super().__init__()
+        numbers = history * slot_width
         self.future = future
-        self.encode = nn.Sequential(nn.Linear(history * slot_width, width), nn.GELU(), nn.Linear(width, width))
-        self.gate_to, self.gate_from = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-        self.gate = nn.Linear(width, 1)
-        self.message_to, self.message_from = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-        self.message = nn.Linear(width, width)
-        change = nn.Linear(width, future * slot_width)
-        self.decode = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), change)
-        nn.init.zeros_(change.weight)  # messages harm nothing before they say something, and gates begin open: one that
-        nn.init.zeros_(change.bias)  # closed early would never learn what it keeps out
-        nn.init.constant_(self.gate.bias, OPEN)
-        self.steps: Tensor
-        self.register_buffer("steps", torch.zeros(()))
+        self.course = _network(numbers, width, width, future * slot_width)
+        self.own = _network(numbers, width, 1)
+        self.project = nn.Linear(numbers, DIFFERENCES, bias=False)
+        self.others = _network(2 * DIFFERENCES, width, width, 1)
+        for weight in self.course[-1].parameters():  # at first slots are expected to stay as they are
+            nn.init.zeros_(weight)
 
-    def gates(self, history: Tensor) -> Tensor:
-        """How probably each gate is open, (B,S,S) of history (B,H,S,D), rows = receiving slots; 1 for a slot's own."""
-        return self._open(self._logits(self._encoded(history)).sigmoid())
+    def parts(self, history: Tensor) -> Tensor:
+        """What each slot (column) adds to the expected squared error of each (row), (B,S,S) of history (B,H,S,D), in units
+        of the mean error; the diagonal is a slot's own part."""
+        slots = history.transpose(1, 2).flatten(2)
+        seen = self.project(slots)
+        differ = seen[:, :, None] - seen[:, None]
+        others = F.softplus(self.others(torch.cat([differ.square(), differ], -1)).squeeze(-1) + SMALL)
+        own = F.softplus(self.own(slots).squeeze(-1))
+        same = torch.eye(slots.shape[1], dtype=torch.bool, device=slots.device)
+        return torch.where(same, own[:, :, None], others)
 
-    def loss(self, error: Tensor, gates: Tensor, price: float) -> Tensor:
-        """What a training step lowers; counts the step."""
-        self.steps += 1
-        return error + price * (self.steps / WARM).clamp(max=1) * gates
-
-    def error(self, window: Tensor, weight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Of window (B,T,S,D): the squared error of its future cells, weighted by `weight` (B,P,S), and the mean number
-        of open gates a slot. noise (B,S,S), uniform in (0, 1), opens and closes the gates."""
+    def terms(self, window: Tensor, visible: Tensor) -> dict[str, Tensor]:
+        """Of window (B,T,S,D), whose cells in view are `visible` bool (B,P,S): "error", the squared error of predicting each
+        slot from itself over that of its staying as it is; "surprise", the negative log-likelihood of these errors
+        (squares of normal numbers) given their parts; "others", the parts of others, a slot's mean."""
         given = window.shape[1] - self.future
-        encoded = self._encoded(window[:, :given])
-        logits = self._logits(encoded)
-        gates = ((logits + noise.log() - (-noise).log1p()) / TEMPERATURE).sigmoid()
-        others = 1 - torch.eye(gates.shape[-1], device=gates.device)
-        sent = self.message(F.gelu(self.message_to(encoded)[:, :, None] + self.message_from(encoded)[:, None]))
-        heard = ((gates * others)[..., None] * sent).sum(2)
-        change = self.decode(torch.cat([encoded, heard], -1)).unflatten(-1, (self.future, -1)).transpose(1, 2)
-        error = (window[:, given - 1 : given] + change - window[:, given:]).square().mean(-1)
-        return (error * weight).sum(), (logits.sigmoid() * others).sum(-1).mean()
+        history, cells = window[:, :given], visible.to(window.dtype)
+        change = window[:, given:] - window[:, given - 1 : given]
+        course = self.course(history.transpose(1, 2).flatten(2)).unflatten(-1, (self.future, -1)).transpose(1, 2)
+        squares = (course - change).square().mean(-1)  # (B,P,S)
+        count = cells.sum(1)
+        judged = (count > 0).to(window.dtype)  # (B,S): in view in a predicted frame
+        judged = judged / judged.sum().clamp(min=1)
+        error = (squares.detach() * cells).sum(1) / count.clamp(min=1)
+        tiny = torch.finfo(window.dtype).tiny
+        error = error / (error * judged).sum().clamp(min=tiny)
+        parts = self.parts(history)
+        expected = parts.sum(-1) + FLOOR
+        return {
+            "error": (squares * cells).sum() / (change.square().mean(-1) * cells).sum().clamp(min=tiny),
+            "surprise": ((expected.log() + error / expected) * judged).sum(),
+            "others": ((parts.sum(-1) - parts.diagonal(dim1=1, dim2=2)) * judged).sum(),
+        }
 
-    def _encoded(self, history: Tensor) -> Tensor:
-        encoded: Tensor = self.encode(history.transpose(1, 2).flatten(2))
-        return encoded
 
-    def _logits(self, encoded: Tensor) -> Tensor:
-        pairs = F.gelu(self.gate_to(encoded)[:, :, None] + self.gate_from(encoded)[:, None])
-        logits: Tensor = self.gate(pairs).squeeze(-1)
-        return logits
-
-    @staticmethod
-    def _open(chances: Tensor) -> Tensor:
-        own = torch.eye(chances.shape[-1], dtype=torch.bool, device=chances.device)
-        return chances.masked_fill(own, 1.0)
+def _network(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number, (given, made) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers += [nn.GELU()] if number else []
+        layers.append(nn.Linear(given, made))
+    return nn.Sequential(*layers)

@@ -68,14 +68,14 @@ MASKING_RULES = (
 class LearnedSettings(Settings):
     """The network of source=learned and its training."""
 
-    width: int = setting(64, "hidden width", minimum=1, old=64)
+    width: int = setting(64, "hidden width", minimum=1)
     price: float = setting(
-        0.01,
-        "what an open gate costs, in units of the mean squared error of the slot's predicted frames",
+        0.05,
+        "what others' parts cost: nats of a slot's likelihood for a part as large as the mean squared error",
         minimum=0,
-        old=0.01,
     )
-    learning_rate: float = setting(0.002, "its AdamW's learning rate", above=0, old=0.002)
+    learning_rate: float = setting(0.004, "its AdamW's learning rate", above=0)
+    windows: int = setting(64, "windows it learns from in a step, drawn for it among all", minimum=1)
 
 
 READ = ("attention", "rollout_attention")
@@ -91,8 +91,8 @@ class GraphSettings(Settings):
         "attention: the last layer's attention; rollout_attention: attention composed over all layers with the "
         "residual path (Abnar and Zuidema, arXiv 2005.00928); jacobian: how strongly the predicted frames of a slot "
         "change with the given ones of another; learned: a small network beside the predictor, trained from the start "
-        "epoch on to tell which slots another's future needs; oracle: the slots whose objects touch within the window "
-        "(synthetic data alone knows them)",
+        "epoch on to tell which slots explain where another's own past fails to predict it; oracle: the slots whose "
+        "objects touch within the window (synthetic data alone knows them)",
         choices=(*READ, "jacobian", "learned", "oracle"),
     )
     frames: str = setting(

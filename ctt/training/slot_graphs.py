@@ -15,7 +15,7 @@ from ctt.models.jacobian import directions, jacobian_graph
 from ctt.models.predictor import Predictor
 from ctt.models.settings import GraphSettings, PredictorSettings
 from ctt.training.learner import Side
-from ctt.training.seeds import derive, generator
+from ctt.training.seeds import derive
 
 
 def make_influence(
@@ -28,30 +28,27 @@ def make_influence(
     return Side(model, torch.optim.AdamW(model.parameters(), lr=graph.learned.learning_rate, weight_decay=0.0))
 
 
-def learn_influence(
-    side: Side, price: float, window: Tensor, visible: Tensor | None, seed: int, epoch: int, step: int
-) -> dict[str, Tensor]:
-    """One optimiser step of the network on windows (B,T,S,D); visible bool (B,T,S): cells that count (None: all)."""
+def learn_influence(side: Side, price: float, window: Tensor, visible: Tensor) -> dict[str, Tensor]:
+    """One optimiser step of the network on windows (B,T,S,D), whose cells in view are `visible` bool (B,T,S).
+
+    Returns what is logged: its error over that of slots that stay as they are, and a slot's mean part owed to others.
+    """
     model = side.model
     assert isinstance(model, Influence)
-    batch, _, slots, _ = window.shape
-    cells = window.new_ones(batch, model.future, slots) if visible is None else visible[:, -model.future :].to(window)
-    noise = torch.rand(batch, slots, slots, generator=generator(seed, "gates", epoch, step)).to(window)
     with torch.autocast(window.device.type, enabled=False):
-        weight = cells / cells.sum().clamp(min=1)
-        error, gates = model.error(window.detach(), weight, noise.clamp(1e-6, 1 - 1e-6))
+        terms = model.terms(window.detach().float(), visible[:, -model.future :])
         side.optimizer.zero_grad(set_to_none=True)
-        model.loss(error, gates, price).backward()
+        (terms["error"] + terms["surprise"] + price * terms["others"]).backward()
     side.optimizer.step()
-    return {"influence_error": error.detach(), "influence_gates": gates.detach()}
+    return {"influence_error": terms["error"].detach(), "influence_others": terms["others"].detach()}
 
 
 def learned_graph(side: Side, history: Tensor) -> Tensor:
-    """A (B,S,S) of history (B,H,S,D): each slot's share of what is open towards another, its own gate being always open."""
+    """A (B,S,S) of history (B,H,S,D): each slot's share of what explains how far another's own past fails to predict it."""
     model = side.model
     assert isinstance(model, Influence)
     with torch.no_grad(), torch.autocast(history.device.type, enabled=False):
-        return row_shares(model.gates(history.float()))
+        return row_shares(model.parts(history.float()))
 
 
 def jacobian_of(

@@ -78,10 +78,6 @@ class WorldModelLearner(Learner):
             raise SettingError(
                 f"world_model.batch_size {self.settings.batch_size} can't be shared by {world.size} processes"
             )
-        if world.size > 1 and self.settings.graph.source == "learned":
-            raise SettingError(
-                "world_model.graph.source=learned trains in one process: give the job one node and one task"
-            )
         self.world = world
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
@@ -108,7 +104,7 @@ class WorldModelLearner(Learner):
         given: Tensor | None = None
         beside: dict[str, Tensor] = {}
         if inv + suf > 0:
-            given, beside = self._given_graph(index, slots, visible, draws.masked, epoch, step)
+            given, beside = self._given_graph(index, slots, draws.masked, epoch, step)
         terms = step_gradients(
             self.predictor,
             slots,
@@ -127,7 +123,7 @@ class WorldModelLearner(Learner):
         return terms | beside
 
     def _given_graph(
-        self, index: np.ndarray, slots: Tensor, visible: Tensor | None, masked: Tensor, epoch: int, step: int
+        self, index: np.ndarray, slots: Tensor, masked: Tensor, epoch: int, step: int
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """The step's graph where it is not read off the main pass, and what there is to log of it."""
         graph, history = self.settings.graph, slots[:, : self.settings.history_size]
@@ -142,8 +138,19 @@ class WorldModelLearner(Learner):
                     )
                 self.side = self.make_side()
             given = learned_graph(self.side, history)
-            return given, learn_influence(self.side, graph.learned.price, slots, visible, self.seed, epoch, step)
+            return given, self._learn_influence(self.side, epoch, step)
         return (None if self.oracle is None else self.oracle.graph(index)), {}
+
+    def _learn_influence(self, side: Side, epoch: int, step: int) -> dict[str, Tensor]:
+        """Every process trains the network on the same windows; the first one's weights count."""
+        learned = self.settings.graph.learned
+        drawn = torch.randint(
+            self.windows.count, (learned.windows,), generator=self._rng("influence windows", epoch, step)
+        ).numpy()
+        visible = torch.from_numpy(self.windows.visible(drawn)).to(self.device)
+        found = learn_influence(side, learned.price, self.windows.tensor(drawn).to(self.device), visible)
+        self.world.spread(list(side.model.state_dict().values()))
+        return {name: value / self.world.size for name, value in found.items()}
 
     def make_side(self) -> Side:
         return make_influence(self.settings, self.settings.graph, self.width, self.seed, self.device)

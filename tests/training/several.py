@@ -28,6 +28,7 @@ SCENARIOS = {
         graph=GraphSettings(scope="batch"), masking=MaskingSettings(draw="fixed"), loss_on="visible", average=0.9
     ),
     "dropout": dict(dropout=0.1),
+    "learned graph": dict(graph=GraphSettings(source="learned")),
 }
 
 

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from ctt.errors import SettingError
 from ctt.job import read_metrics
-from ctt.models.settings import GraphSettings
 from ctt.training.settings import WorldModelSettings
 from ctt.training.state import MODEL, OPTIMIZER, WEIGHTS
 from ctt.training.world_model import WorldModelLearner
@@ -111,10 +110,6 @@ def test_what_cannot_be_shared_is_refused() -> None:
     learner = WorldModelLearner(WorldModelSettings(**small), several.METHOD, 2, 3, StandIn(), "cpu")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="batch_size 2 can't be shared by 3"):
         learner.join(World(0, 3))
-    learned = WorldModelSettings(**several.SMALL, graph=GraphSettings(source="learned"))  # type: ignore[arg-type]
-    learner = WorldModelLearner(learned, several.METHOD, 2, 3, StandIn(), "cpu")  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="one process"):
-        learner.join(World(0, 2))
 
 
 def test_a_process_alone_does_not_wait_for_torch() -> None:

@@ -114,7 +114,7 @@ def test_a_learned_graph_never_alters_the_predictor(tmp_path, threshold):
     acts = losses_of(tmp_path / "learned")[-1]
     assert (acts["invariance"] > 0) == (acts["sufficiency"] > 0) == (threshold == 1.0)
     assert all(
-        line["influence_error"] > 0 and line["influence_gates"] > 0 for line in losses_of(tmp_path / "learned")[1:]
+        line["influence_error"] > 0 and line["influence_others"] > 0 for line in losses_of(tmp_path / "learned")[1:]
     )
 
 
@@ -124,7 +124,10 @@ def test_a_learned_graph_is_made_at_the_start_epoch_and_counts_from_there(tmp_pa
     assert SIDE not in bytes_of(tmp_path / "before") and "influence_error" not in losses_of(tmp_path / "before")[0]
     run(tmp_path / "after", 2, begin=1, start=tmp_path / "before", method=method, graph=graph)
     side = load_file(tmp_path / "after" / SIDE)
-    assert side["model/steps"] == 5 and {name.split("/")[0] for name in side} == {"model", "optimizer"}
+    assert side["optimizer/0/project.weight/step"] == 5 and {name.split("/")[0] for name in side} == {
+        "model",
+        "optimizer",
+    }
     run(tmp_path / "attention", 2, method=method)
     assert bytes_of(tmp_path / "attention")[MODEL] != bytes_of(tmp_path / "after")[MODEL]  # the graph is read
     (tmp_path / "after" / SIDE).unlink()
@@ -224,7 +227,7 @@ def test_every_setting_changes_what_is_trained(tmp_path, change):
         (dict(source="jacobian"), dict(source="jacobian", projections=2)),
         *(
             (dict(source="learned"), dict(source="learned", learned=LearnedSettings(**change)))
-            for change in (dict(price=5.0), dict(width=16), dict(learning_rate=0.01))
+            for change in (dict(price=5.0), dict(width=16), dict(learning_rate=0.01), dict(windows=8))
         ),
     ],
     ids=str,
