@@ -3,7 +3,7 @@
 Every build leaves a line in the store's timings.jsonl: what kind of stage, what of its settings decides its cost, on which
 device, how much of which effort (epochs without losses, with one, with both …) and how many seconds. A plan asks for the
 median of the same kind, settings and device; where there is none it takes the costs reported for one H100 (README and
-logs of GerardCB/cjepa, batch 2048 and 96) and says so.
+logs of GerardCB/cjepa, batch 2048 and 96), for small models on synthetic data what the demo took on a CPU, and says so.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ctt.errors import CttError
 from ctt.stages.base import Stage
+from ctt.stages.data import Data
 from ctt.store import Store
 
 TIMINGS = "timings.jsonl"
@@ -35,18 +37,39 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "reader": {"videos": 0.02},
 }
 
+# The same of the sweep `demo` on one core of a CPU (two for the data): for models whose training state is this small.
+DEMO: Mapping[str, Mapping[str, float]] = {
+    "data": {"videos": 0.056},
+    "world_model": {"plain": 6.5, "one": 11.0, "both": 16.0},
+    "rollout": {"stage": 7.8},
+    "vqa": {"epochs": 36.0, "evaluations": 2.8},
+    "diagnostics": {"stage": 2.3},
+    "probe": {"videos": 0.0035},
+    "reader": {"videos": 0.0105},
+}
+SMALL_BYTES = 16e6
+
+
+class Source(Enum):
+    """Where an estimate comes from, as a plan says it."""
+
+    MEASURED = "measured in this store"
+    DEMO = "as the demo's took on one CPU core"
+    PUBLISHED = "as published for one H100 and the reference's sizes"
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds of one device; `measured` is False where published costs stand in."""
+    """Seconds of one device."""
 
     seconds: float
-    measured: bool
+    source: Source
 
 
 def record(store: Store, stage: Stage, start: Stage | None, device: str, seconds: float) -> None:
     """Adds what a build took to the store's timings. Never fails a build that succeeded."""
     line = {
+        "key": stage.key,
         "kind": stage.kind,
         "alike": stage.alike(),
         "device": device,
@@ -75,7 +98,6 @@ class Costs:
 
     def __init__(self, root: Path | None = None, device: str | None = None) -> None:
         self.rates: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        self.measured_kinds: set[str] = set()
         lines = _lines(root / TIMINGS) if root is not None else []
         self.sizes: dict[tuple[str, str], list[float]] = defaultdict(list)
         mixed = []
@@ -117,11 +139,21 @@ class Costs:
             rates = self.rates.get((stage.kind, stage.alike()), {})
             if all(name in rates for name, amount in effort.items() if amount):
                 seconds = sum(median(rates[name]) * amount for name, amount in effort.items() if amount)
-                self._seen[marker] = Estimate(seconds, True)
+                self._seen[marker] = Estimate(seconds, Source.MEASURED)
             else:
-                seconds = sum(PUBLISHED.get(stage.kind, {}).get(n, 1.0) * a for n, a in effort.items())
-                self._seen[marker] = Estimate(seconds, False)
+                like = Source.DEMO if small(stage) else Source.PUBLISHED
+                each = (DEMO if like is Source.DEMO else PUBLISHED).get(stage.kind, {})
+                self._seen[marker] = Estimate(sum(each.get(name, 1.0) * a for name, a in effort.items()), like)
         return self._seen[marker]
+
+
+def small(stage: Stage) -> bool:
+    """Whether it is made of synthetic data and of no model that is larger than those meant for a CPU."""
+    if isinstance(stage, Data):
+        return stage.data.kind == "synthetic"
+    if stage.kind in ("world_model", "vqa") and stage.size() > SMALL_BYTES:
+        return False
+    return all(map(small, stage.inputs().values()))
 
 
 def _weighed(alike: str, effort: Mapping[str, float]) -> str:

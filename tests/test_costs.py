@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctt.costs import Costs, record
+from ctt.costs import DEMO, Costs, Source, record
 from ctt.plan import Budget, compile_plan
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
@@ -31,7 +31,7 @@ def test_published_costs_by_hand() -> None:
     assert summary["device_seconds"] == pytest.approx(shared + video_seconds)
     assert summary["device_seconds_naive"] == pytest.approx(naive + video_seconds)
     assert summary["saving"]["shared"] == pytest.approx(naive - shared)
-    assert not any(Costs().of(s, None).measured for s in plan.stages.values())
+    assert {Costs().of(s, None).source for s in plan.stages.values()} == {Source.PUBLISHED}
 
 
 def test_the_parts_of_the_saving_add_up() -> None:
@@ -64,10 +64,36 @@ def test_measured_medians_win_where_settings_and_device_agree(tmp_path: Path) ->
     for seconds in (80.0, 90.0, 400.0):
         record(store, vqa, None, "cpu", seconds * 1.0)
     estimate = Costs(tmp_path, "cpu").of(vqa, None)
-    assert estimate.measured and estimate.seconds == pytest.approx(90, rel=0.01)
-    assert not Costs(tmp_path, "cuda").of(vqa, None).measured
+    assert estimate.source is Source.MEASURED and estimate.seconds == pytest.approx(90, rel=0.01)
+    assert Costs(tmp_path, "cuda").of(vqa, None).source is Source.DEMO
     other = dataclasses.replace(vqa, aloe=dataclasses.replace(vqa.aloe, layers=5))
-    assert not Costs(tmp_path, "cpu").of(other, None).measured
+    assert Costs(tmp_path, "cpu").of(other, None).source is Source.DEMO
+    (line, *_) = (json.loads(text) for text in (tmp_path / "timings.jsonl").read_text().splitlines())
+    assert line["key"] == vqa.key
+
+
+def test_small_models_on_synthetic_data_are_not_taken_to_run_on_an_h100() -> None:
+    """The demo's own costs stand in for them; a published recipe, or CLEVRER, has the published ones."""
+    demo = plan_of("demo", "reader.enabled=true", "diagnostics.enabled=true")
+    assert {Costs().of(s, None).source for s in demo.stages.values()} == {Source.DEMO}
+    assert {s.kind for s in demo.stages.values()} == set(DEMO), "every kind has a cost"
+    vqa = next(t for t in demo.targets)
+    assert Costs().of(vqa, None).seconds == 2 * DEMO["vqa"]["epochs"] + DEMO["vqa"]["evaluations"]
+    large = plan_of("demo", "world_model=reference", "aloe=mini", "seed=0")
+    sources = {kind: Costs().of(s, None).source for s in large.stages.values() if (kind := s.kind)}
+    assert sources.pop("data") is Source.DEMO and set(sources.values()) == {Source.PUBLISHED}
+    assert Costs().of(plan_of("reported", "aloe=mini", "world_model=mini").targets[0], None).source is Source.PUBLISHED
+
+
+def test_json_has_the_keys_that_readers_rely_on() -> None:
+    numbers = plan_of("demo").summary(())
+    assert list(numbers) == [
+        "points", "runs", "unique_points", "unique_runs", "merged", "forks", "stages", "stages_naive",
+        "world_model_epochs", "world_model_epochs_naive", "device_seconds", "device_seconds_naive", "saving",
+    ]  # fmt: skip
+    assert all(set(stage) == {"key", "kind", "status"} for stage in numbers.pop("stages"))
+    assert set(numbers.pop("saving")) == {"merged", "shared", "screened", "cached"}
+    assert all(type(number) in (int, float) for number in numbers.values())
 
 
 def test_epochs_without_and_with_losses_are_told_apart(tmp_path: Path) -> None:
@@ -94,6 +120,8 @@ def test_more_devices_never_take_longer() -> None:
     assert spans == sorted(spans, reverse=True)
     assert spans[0] == pytest.approx(budget.total) and spans[-1] == budget.critical_path
     assert Budget(plan, plan.stages).makespan(2) == 0
+    shares = [dict.fromkeys(plan.stages, share) for share in (0.0, 0.25, 1.0)]
+    assert [budget.makespan(2, done) for done in shares] == pytest.approx([spans[1], 0.75 * spans[1], 0])
 
 
 def test_the_critical_path_by_hand() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ctt.errors import UsageError
+from ctt.errors import StoreError, UsageError
 from ctt.launch.keep import collect, find, garbage, show, survey
+from ctt.launch.status import print_status
 from ctt.plan import Plan, compile_plan
 from ctt.recorded import record
 from ctt.stages.base import Stage
@@ -100,3 +101,29 @@ def test_artifacts_are_found_by_key_prefix_and_run(filled) -> None:
     assert show(store, key[:10], console) == 0
     text = console.export_text()
     assert plan.targets[0].rollout.key in text and "trajectory" in text and "torch 2" in text
+
+
+def test_a_sweep_whose_record_is_damaged_hides_no_other(filled, capsys: pytest.CaptureFixture[str]) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    damaged = record.write(compile_plan(compile_sweep("weights", ["seed=0"])), store) / "record.json"
+    damaged.write_text("{")
+    assert find(store, "demo/baseline seed=0") == plan.targets[0].key
+    with pytest.raises(UsageError, match="weights/0001/record.json is not a sweep's record"):
+        find(store, "weights/baseline seed=0")
+    assert print_status(store, None, as_json=False) == 1
+    seen = capsys.readouterr()
+    assert "demo" in seen.out and "2/2 runs done" in seen.out and str(damaged) in seen.err
+    with pytest.raises(StoreError, match="record.json"):
+        survey(store)  # what it reaches is not known, so nothing may go
+
+
+def test_asking_for_a_sweep_that_is_not_there_names_the_nearest_and_leaves_no_trace(filled) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    for name in ("demmo", "demmo.yaml", "./demmo.yaml"):
+        with pytest.raises(UsageError, match="did you mean demo"):
+            record.newest(store, name)
+    with pytest.raises(UsageError, match="recorded there: demo.*start it with `ctt sweep weights`"):
+        record.newest(store, "weights")
+    assert [path.name for path in (store.root / "sweeps").iterdir()] == ["demo"]

@@ -1,14 +1,16 @@
 """The notebooks of analysis/: thin, stored without outputs, and executed over a small sweep that really ran.
 
 A notebook that is added to analysis/ is executed here too: by default over the sweep `weights` of the store that `swept`
-makes; SWEEPS names another one.
+makes; SWEEPS names another one. That store comes of screening and promoting, which are tested on the way.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,15 +23,78 @@ GRID = ["ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "ctt_start_epoch=1", "se
 CPUS = str(len(os.sched_getaffinity(0)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Promoted:
+    """A sweep's life: what `ctt promote` printed, and how many ALOEs were trained, after each step of it."""
+
+    store: Path
+    said: list[str]
+    trained: list[int]
+
+
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a real 2 × 2 sweep over three seeds, the same one screened, and its best points promoted."""
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
+    """A real 2 × 2 sweep over three seeds: screened, its best point promoted, then all of it trained and promoted."""
     store = tmp_path_factory.mktemp("notebooks") / "store"
     words = [*TINY, *GRID, "tracking=off"]
-    ctt(store, "sweep", "weights", *words, "launch=local", f"launch.jobs={CPUS}")
-    ctt(store, "sweep", "weights", *words, "name=screened", "aloe.protocol=shared")
-    ctt(store, "promote", "screened", "--top", "3", "tracking=off")  # all of these runs are in the store already
-    return store
+    here = ["tracking=off", "device=cpu", "launch=local", f"launch.jobs={CPUS}"]
+    steps = [
+        ("sweep", "weights", *words, *here, "name=screened", "aloe.protocol=shared"),
+        ("promote", "screened", "--top", "1", *here),
+        ("sweep", "weights", *words, *here),
+        ("promote", "screened", "--top", "3", "tracking=off"),  # all of these runs are in the store by now
+    ]
+    said, trained = [], []
+    for step in steps:
+        said.append(ctt(store, *step).stdout)
+        facts = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
+        trained.append(sum(made["kind"] == "vqa" and not made["facts"]["screened"] for made in facts))
+    return Promoted(store, said, trained)
+
+
+@pytest.fixture(scope="module")
+def swept(promoted: Promoted) -> Path:
+    return promoted.store
+
+
+def test_screening_trains_aloe_once_a_seed_and_promoting_only_the_best_points(promoted: Promoted) -> None:
+    assert promoted.trained == [3, 6, 12, 12], "the baseline's; the best point's; everybody's; nothing more"
+    rows = json.loads(ctt(promoted.store, "report", "screened", "--format", "json").stdout)["rows"]
+    others = [row for row in rows if not row["baseline"]]
+    assert [row["marks"] for row in rows] == [[], *[["screened"]] * 3]
+    best = max(others, key=lambda row: row["metrics"]["average"]["mean"])["point"]
+    assert f"promoting 1 point by screened average: {best}" in promoted.said[1].replace("\n", " ")
+    assert "3 points × 3 seeds" not in promoted.said[1] and "2 points × 3 seeds = 6 runs" in promoted.said[1]
+
+
+def test_promoting_says_how_screening_had_ranked(promoted: Promoted) -> None:
+    """Beside the two tables' own differences."""
+    tables = [
+        json.loads(ctt(promoted.store, "report", name, "--format", "json").stdout) for name in ("screened", "weights")
+    ]
+    found = []
+    for one in tables:
+        rows = [row for row in one["rows"] if not row["baseline"]]
+        found.append({row["point"]: row["metrics"]["average"]["delta"] for row in rows})
+    text = promoted.said[3]
+    for label, delta in found[0].items():
+        (line,) = [line for line in text.splitlines() if f" {label} " in line and "│" in line]
+        shown = [float(cell.replace("−", "-")) for cell in line.split("│")[2:6]]
+        assert shown[0] == pytest.approx(delta, abs=0.006) and shown[2] == pytest.approx(found[1][label], abs=0.006)
+    ranked = [sorted(one.values(), reverse=True) for one in found]
+    best = max(found[1], key=lambda label: found[1][label])
+    if len(set(ranked[0])) == len(set(ranked[1])) == 3:
+        assert f"{best}, was number {ranked[0].index(found[0][best]) + 1} of 3 by screening" in text
+
+
+def test_screened_rows_are_marked_and_what_they_cannot_show_is_not_a_zero(promoted: Promoted) -> None:
+    text = ctt(promoted.store, "report", "screened", "--format", "md").stdout
+    differences = text.partition("## Difference")[2].partition("##")[0].splitlines()
+    lines = [[cell.strip() for cell in line.split("|")] for line in differences if "(screened)" in line]
+    assert len(lines) == 3
+    for line in lines:
+        assert Counter(line)["not reachable"] == 3 and line[5] != "not reachable", "predictive questions alone"
+    assert "screened: answered by the baseline's ALOE" in text
 
 
 @pytest.mark.parametrize("name", sorted(notebooks()))

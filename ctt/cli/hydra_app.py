@@ -50,6 +50,10 @@ def hydra(words: Sequence[str]) -> int:
 
     try:
         hydra_core.main(version_base="1.3", config_path=str(config_root() / "conf"), config_name="config")(job)()
+    except SystemExit as end:  # ctt's sweeper, and Hydra where it refuses, end the process with their exit code
+        if isinstance(end.code, str):
+            raise
+        outcome.append(end.code or 0)
     finally:
         sys.argv = before
     return outcome[0] if outcome else 0

@@ -93,6 +93,7 @@ def promote(words: Sequence[str]) -> int:
 
     from ctt.recorded.promote import best, compare, screened, write_sweep
     from ctt.report.results import METRICS
+    from ctt.report.words import count
     from ctt.store import Store
 
     if parsed.metric not in METRICS:
@@ -103,7 +104,11 @@ def promote(words: Sequence[str]) -> int:
     recorded, table = screened(store, parsed.name)
     labels = best(recorded, table, parsed.top, parsed.metric)
     console = Console()
-    console.print(f"promoting {len(labels)} points by screened {parsed.metric}: {', '.join(labels)}", soft_wrap=True)
+    what = f"{count(len(labels), 'point')} by screened {parsed.metric}: {', '.join(labels)}"
+    console.print(f"promoting {what}", soft_wrap=True, highlight=False)
     code = sweep([write_sweep(store, recorded, labels), *parsed.overrides])
-    compare(store, parsed.name, parsed.metric, console)
+    try:
+        compare(store, parsed.name, parsed.metric, console)
+    except UsageError as error:
+        console.print(f"nothing to compare yet: {error}", soft_wrap=True, highlight=False)
     return code

@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ctt.costs import Costs
 from ctt.launch.frozen import progress
-from ctt.plan import Plan
+from ctt.plan import Budget, Plan
 from ctt.stages.base import Stage
-from ctt.stages.world_model import WorldModel
 from ctt.store import Store
 from ctt.units import duration
 
@@ -67,23 +67,13 @@ class Follower:
         self.plan, self.store, self.console = plan, store, console
         self.jobs = jobs or max(1, len(plan.jobs))
         self.line_every = line_every
-        self.weights = {key: self._weight(stage) for key, stage in plan.stages.items()}
+        self.budget = Budget(plan, (), Costs(store.root))
         self.began = time.time()
         self._first: float | None = None
         self._done: set[str] = set()
 
-    @staticmethod
-    def _weight(stage: Stage) -> float:
-        """Relative length of a stage, only for the ETA: a world model's epoch is 1, one with both losses 3."""
-        if isinstance(stage, WorldModel):
-            forks = stage.forks()
-            first = forks[0].epoch if forks and isinstance(forks[0], WorldModel) else 0
-            lossy = stage.epoch - max(first, min(stage.epoch, stage.method.start_epoch)) if stage.lossy else 0
-            return (stage.epoch - first - lossy) + 3.0 * lossy
-        return {"data": 10.0, "rollout": 1.0, "vqa": 22.0}.get(stage.kind, 1.0)
-
-    def look(self) -> tuple[dict[str, Standing], float, float | None]:
-        """Standings by key, share of the work done, seconds left (None while nothing was measured)."""
+    def look(self) -> tuple[dict[str, Standing], float]:
+        """Standings by key, and the share of the work that is done, by what stages cost."""
         standings = {}
         for key, stage in self.plan.stages.items():
             if key in self._done:
@@ -92,16 +82,25 @@ class Follower:
             standings[key] = standing(self.store, stage)
             if standings[key].state == "done":
                 self._done.add(key)
-        total = sum(self.weights.values())
-        done = sum(self.weights[k] * s.share for k, s in standings.items())
+        total = self.budget.total
+        done = sum(self.budget.seconds[key] * s.share for key, s in standings.items())
+        return standings, done / total if total else 1.0
+
+    def left(self, standings: dict[str, Standing]) -> float | None:
+        """Seconds to the end, None until it is measured how fast this is: what is estimated to be left for `jobs` devices,
+        as much longer or shorter as what has been done since the beginning took than it was estimated to take."""
+        estimate = self.budget.makespan(self.jobs, {key: s.share for key, s in standings.items()})
         if self._first is None:
-            self._first = done
-        gained, elapsed = done - self._first, time.time() - self.began
-        left = (total - done) * elapsed / gained if gained > 0.03 * total else None
-        return standings, done / total if total else 1.0, left
+            self._first = estimate
+        gained = self._first - estimate
+        return estimate * (time.time() - self.began) / gained if gained > 0.03 * self._first else None
+
+    def _eta(self, standings: dict[str, Standing]) -> str:
+        left = self.left(standings)
+        return f"ETA {duration(left)}" if left else ""
 
     def line(self) -> Text:
-        standings, share, left = self.look()
+        standings, share = self.look()
         counts = []
         for kind in self.plan.kinds:
             keys = [k for k, s in self.plan.stages.items() if s.kind == kind]
@@ -111,13 +110,15 @@ class Follower:
         text = f"{duration(time.time() - self.began)}  {share:4.0%}  {', '.join(counts)}  {running} running"
         if failed:
             text += f", {failed} failed"
-        return Text(text + (f"  ETA {duration(left)}" if left is not None and share < 1 else ""))
+        return Text(f"{text}  {self._eta(standings)}".rstrip())
 
     def table(self) -> Table:
         """Runs × stages with bars."""
-        standings, share, left = self.look()
-        eta = f", ETA {duration(left)}" if left is not None and share < 1 else ""
-        table = Table(title=f"{self.plan.sweep.name}: {share:.0%} after {duration(time.time() - self.began)}{eta}")
+        standings, share = self.look()
+        title = (
+            f"{self.plan.sweep.name}: {share:.0%} after {duration(time.time() - self.began)}, {self._eta(standings)}"
+        )
+        table = Table(title=title.removesuffix(", "))
         table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=48)
         for kind in self.plan.kinds:
             table.add_column(kind.replace("_", " "), width=12)
@@ -144,6 +145,7 @@ class Follower:
     @contextlib.contextmanager
     def follow(self) -> Iterator[None]:
         stop = threading.Event()
+        self.left(self.look()[0])  # where this begins, so that later looks can tell how fast it is
         if self.console.is_terminal:
             live = Live(self.table(), console=self.console, refresh_per_second=1, transient=True)
 

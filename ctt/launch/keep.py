@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import time
 from collections import defaultdict
@@ -169,11 +170,18 @@ def find(store: Store, what: str) -> str:
             return found[0]
         raise UsageError(f"{len(found) or 'no'} artifacts of {store.root} begin with {what}")
     named: dict[str, str] = {}
-    for plan in plans(store):
-        for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-            named[f"{plan.sweep.name}/{run.name}"] = target.key
+    unreadable = []
+    for sweep in record.names(store):
+        try:
+            plan = record.load(record.newest(store, sweep))
+        except CttError as error:
+            unreadable.append(f"; {error}")
+            continue
+        named |= {f"{sweep}/{run.name}": t.key for run, t in zip(plan.sweep.runs, plan.targets, strict=True)}
     matches = [name for name in named if name == what or name.endswith(f"/{what}")]
     if len(matches) != 1:
-        listed = ", ".join(sorted(matches or named)[:8]) or "none yet"
-        raise UsageError(f"{what!r} names {len(matches) or 'no'} runs; runs are called like: {listed}")
+        near = sorted(difflib.get_close_matches(what, named, 3, 0.5))
+        listed = ", ".join(sorted(matches)[:8] or near or sorted(named)[:8]) or "none yet"
+        count = len(matches) or "no"
+        raise UsageError(f"{what!r} names {count} runs; runs are called like: {listed}{''.join(unreadable)}")
     return named[matches[0]]

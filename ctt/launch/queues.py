@@ -70,12 +70,12 @@ class Waves:
     independent = False
 
     def __init__(self, launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> None:
-        self.launch, self.width, self.plan, self.store = launch, config.launch.jobs, plan, store
+        self.launch, self.most, self.plan, self.store = launch, config.launch.jobs, plan, store
         self.jobs = {job.target: job for job in jobs}
 
     def run(self) -> None:
         pending = [job for job in self.plan.jobs if job.target.key in self.jobs]
-        for wave in self.plan.waves(pending, self.width, self.store.has):
+        for wave in self.plan.waves(pending, self.most, self.store.has):
             todo = [self.jobs[job.target.key] for job in wave if not job.finished(self.store.has)]
             if not todo:
                 continue

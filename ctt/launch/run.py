@@ -66,7 +66,7 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     with mirroring(folder, config.tracking) as publish:
         if queue:
             try:
-                with Follower(plan, store, console, config.launch.jobs).follow(), launcher_of(folder / "jobs"):
+                with Follower(plan, store, console, queue.most).follow(), launcher_of(folder / "jobs"):
                     queue.run()
             except KeyboardInterrupt as error:
                 interrupted(queue, folder / "jobs", error)

@@ -26,6 +26,10 @@ class Queue(Protocol):
 
     independent: bool
 
+    @property
+    def most(self) -> int | None:
+        """How many run at once; None: all that are ready."""
+
     def run(self) -> None:
         """Returns when no job is left that can run; KeyboardInterrupt passes through and leaves the jobs alone."""
 

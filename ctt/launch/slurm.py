@@ -59,6 +59,7 @@ class Slurm:
     """The jobs of a record on a cluster. `name` tells them from all other jobs of the user."""
 
     independent = True
+    most: int | None = None
 
     def __init__(
         self,

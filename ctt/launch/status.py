@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from rich.console import Console
 
+from ctt.errors import CttError
 from ctt.launch.follow import Follower
 from ctt.launch.jobs import eta, print_jobs
 from ctt.launch.jobs import standings as standings_of_jobs
@@ -23,10 +25,17 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
     out: list[dict[str, Any]] = []
     failed = False
     for each in names:
-        folder = record.newest(store, each)
-        plan = record.load(folder)
+        try:
+            folder = record.newest(store, each)
+            plan = record.load(folder)
+        except CttError as error:
+            if name:
+                raise
+            print(f"ctt: {error}", file=sys.stderr)  # the others are shown all the same
+            failed = True
+            continue
         follower = Follower(plan, store, console, None)
-        standings, share, _ = follower.look()
+        standings, share = follower.look()
         failed = failed or any(s.state == "failed" for s in standings.values())
         if as_json:
             runs = []

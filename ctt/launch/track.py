@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +17,18 @@ from ctt.stages.origin import git_commit
 from ctt.store import Store
 from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
 
+log = logging.getLogger("ctt.tracking")
+
 
 def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     """Every run of the plan as the syncer sees it."""
     commit = git_commit() or "unknown"
+    varied = {name: None for point in plan.sweep.points for name in point.values}
     runs = []
     for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
         states = lineage(target)
         own = {s.key for s in parts(target)}
-        tags = {"ctt.git_commit": commit}
+        tags, params = {"ctt.git_commit": commit}, flat_params(run.config)
         if len(states) > 1:
             tags["ctt.fork_parent"] = states[-2].key
         runs.append(
@@ -34,7 +38,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                 point=run.point.label,
                 seed=run.seed,
                 tags=tags,
-                params=flat_params(run.config),
+                params=params,
                 stages=tuple(
                     TrackedStage(
                         kind=s.kind,
@@ -48,13 +52,15 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                 ),
                 baseline=run.point.baseline,
                 experiment=run.config.tracking.experiment_name(plan.sweep.name),
+                swept=tuple(name for name in varied if name in params),
             )
         )
     return runs
 
 
 class AllRuns:
-    """The runs of the newest record of every sweep in the store; a record is compiled once, when it appears.
+    """The runs of the newest record of every sweep in the store; a record is compiled once, when it appears. One that can't
+    be read is warned of, once.
 
     only: the settings of a sweep's own syncer, which mirrors what other sweeps send to the same address too: one
     process at a time talks to a server for a store, and the others' curves have to be live meanwhile.
@@ -69,7 +75,7 @@ class AllRuns:
     def __call__(self) -> list[TrackedRun]:
         runs = []
         for name in record.names(self.store):
-            with contextlib.suppress(StoreError, UsageError):
+            with contextlib.suppress(UsageError):  # removed since its name was read
                 folder = record.newest(self.store, name)
                 if folder not in self._known:
                     self._known[folder] = self._tracked(folder)
@@ -77,7 +83,11 @@ class AllRuns:
         return runs
 
     def _tracked(self, folder: Path) -> list[TrackedRun]:
-        plan = record.load(folder)
+        try:
+            plan = record.load(folder)
+        except (StoreError, UsageError) as error:
+            log.warning("tracking: %s; its runs are not shown", error)
+            return []
         theirs = plan.sweep.baseline.config.tracking
         root = self.store.root
         if self.only and (theirs.kind == "off" or theirs.address(root) != self.only.address(root)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +103,15 @@ class Budget:
         """Seconds until the last job ends, however many devices there are."""
         return self.makespan(max(1, len(self.plan.jobs)))
 
-    def makespan(self, devices: int) -> float:
-        """Seconds until the last job ends on `devices` devices, jobs handed out in order as their needs are met."""
-        begin = sum(self.seconds[k] for k, s in self.plan.stages.items() if s.kind == "data" and k not in self.cached)
-        ended = dict.fromkeys(self.cached, 0.0)
+    def makespan(self, devices: int, done: Mapping[str, float] | None = None) -> float:
+        """Seconds until the last job ends on `devices` devices, jobs handed out in order as their needs are met.
+
+        done: what share of a stage is done, by key; without it what is cached is done and nothing else begun.
+        """
+        shares = dict.fromkeys(self.cached, 1.0) if done is None else done
+        left = {key: seconds * (1 - shares.get(key, 0.0)) for key, seconds in self.seconds.items()}
+        begin = sum(left[key] for key, stage in self.plan.stages.items() if stage.kind == "data")
+        ended = {key: 0.0 for key, share in shares.items() if share >= 1}
         free = [begin] * devices
         last = begin
         for job in self.plan.jobs:
@@ -114,7 +119,7 @@ class Budget:
             if not own:
                 continue
             ready = max((ended.get(need, 0.0) for need in job.needs), default=0.0)
-            end = max(heapq.heappop(free), ready) + sum(self.seconds[key] for key in own)
+            end = max(heapq.heappop(free), ready) + sum(left[key] for key in own)
             heapq.heappush(free, end)
             ended |= dict.fromkeys(own, end)
             last = max(last, end)
@@ -140,7 +145,5 @@ class Budget:
             "world_model_epochs_naive": self._merged[1] + sum(t.rollout.state.epoch for t in plan.targets),
             "device_seconds": round(self.total, 1),
             "device_seconds_naive": round(self.naive, 1),
-            "critical_path_seconds": round(self.critical_path, 1),
-            "disk_bytes": round(self.disk),
             "saving": {name: round(value, 1) for name, value in self.saving.items()},
         }

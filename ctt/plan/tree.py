@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from ctt.costs import Source
 from ctt.errors import DataError
 from ctt.plan import Budget, Plan, chain
 from ctt.stages.base import Stage
@@ -140,16 +141,15 @@ def _missing(plan: Plan) -> str:
 
 
 def _sources(budget: Budget) -> str:
-    """Where the estimates come from, by kind."""
+    """Where the estimates come from, by kind; of several sources of a kind the least."""
     plan, costs = budget.plan, budget.costs
-    measured: dict[str, set[bool]] = defaultdict(set)
+    order = list(Source)
+    least = dict.fromkeys(plan.kinds, Source.MEASURED)
     for stage in plan.stages.values():
-        measured[stage.kind].add(costs.of(stage, plan.start_of(stage)).measured)
-    own = [k.replace("_", " ") for k in plan.kinds if measured[k] == {True}]
-    other = [k.replace("_", " ") for k in plan.kinds if False in measured[k]]
-    parts = [f"{', '.join(own)} measured in this store"] if own else []
-    parts += [f"{', '.join(other)} as published for one H100 and the reference's sizes"] if other else []
-    return "; ".join(parts)
+        source = costs.of(stage, plan.start_of(stage)).source
+        least[stage.kind] = max(least[stage.kind], source, key=order.index)
+    kinds = {source: [kind.replace("_", " ") for kind in plan.kinds if least[kind] is source] for source in order}
+    return "; ".join(f"{', '.join(names)} {source.value}" for source, names in kinds.items() if names)
 
 
 def hours(seconds: float, like: float | None = None) -> str:

@@ -23,7 +23,7 @@ def print_why(plan: Plan, name: str, cached: set[str], console: Console | None =
     every = zip(plan.sweep.runs, plan.targets, plan.sides, strict=True)
     named = {run.name: (run, parts(target, sides)) for run, target, sides in every}
     if name not in named:
-        near = difflib.get_close_matches(name, named, 3, 0.3) or list(named)[:3]
+        near = sorted(difflib.get_close_matches(name, named, 3, 0.3)) or list(named)[:3]
         raise UsageError(f"{plan.sweep.name} has no run {name!r}; runs are called like {', '.join(map(repr, near))}")
     users: dict[str, list[str]] = defaultdict(list)
     for other, (_, theirs) in named.items():

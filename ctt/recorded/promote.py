@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ctt.config import Config, flat_params, identity, with_value
+from ctt.config import Config, identity, with_value
 from ctt.errors import UsageError
 from ctt.plan import Plan
 from ctt.recorded import record, show
+from ctt.report import words
 from ctt.report.ranking import ranking
 from ctt.report.table import Table as Comparison
 from ctt.report.table import build
@@ -42,15 +44,11 @@ def best(plan: Plan, table: Comparison, top: int, metric: str) -> list[str]:
 def write_sweep(store: Store, plan: Plan, labels: list[str]) -> str:
     """Writes the promoted sweep's file beside the record; returns its path. Every setting is stated: no default matters."""
 
-    def values(point: Any) -> dict[str, Any]:
-        flat = {k: v for k, v in flat_params(point.config).items() if k != "seed"}
-        return {**flat, "aloe.protocol": "train"}
-
     chosen = [p for p in plan.sweep.points if p.label in labels]
     content = {
         "name": f"{plan.sweep.name}-promoted",
-        "baseline": values(plan.sweep.baseline),
-        "points": [values(p) for p in chosen],
+        "baseline": _stated(plan.sweep.baseline.config),
+        "points": [_stated(point.config) for point in chosen],
         "seeds": list(plan.sweep.seeds),
     }
     path = store.sweeps_folder(plan.sweep.name) / "promoted.yaml"
@@ -58,22 +56,53 @@ def write_sweep(store: Store, plan: Plan, labels: list[str]) -> str:
     return str(path)
 
 
+def _stated(config: Config) -> dict[str, Any]:
+    """Every setting of a run but its seed, with an ALOE of its own; places and threads too, which are in no key."""
+
+    def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    own = {field.name for field in dataclasses.fields(config) if field.metadata.get("key", True)} - {"seed"}
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name in own}
+    return {**dict(walk(values, "")), "aloe.protocol": "train"}
+
+
 def compare(store: Store, name: str, metric: str, console: Console) -> None:
-    """Prints how screening ranked the promoted points beside what retraining found."""
+    """Prints how screening had ranked the promoted points beside what retraining found. Raises UsageError where no point
+    has been retrained."""
     plan, before = screened(store, name)
     promoted = record.load(record.newest(store, f"{name}-promoted"))
     after = named_alike(plan, promoted, build(show.results(promoted, store)))
     found = ranking(before, after, metric, top=len(after.rows) - 1)
-    grid = Table(title=f"{metric}, difference to the baseline in points")
-    for column in ("point", "screened", "retrained"):
+    grid = Table(title=f"{metric}, difference to the baseline in points, and rank")
+    for column in ("point", "screened", "", "retrained", ""):
         grid.add_column(column, justify="left" if column == "point" else "right")
-    for label, first, second in zip(found.labels, found.first, found.second, strict=True):
-        grid.add_row(label, f"{first:+.2f}", f"{second:+.2f}")
+    ranks = [_ranks(found.first), _ranks(found.second)]
+    lines = zip(found.labels, found.first, ranks[0], found.second, ranks[1], strict=True)
+    for label, first, before_rank, second, after_rank in sorted(lines, key=lambda line: line[2]):
+        grid.add_row(label, words.signed(first, 2), str(before_rank), words.signed(second, 2), str(after_rank))
     console.print(grid)
+    best_now = ranks[1].index(1)
+    console.print(
+        f"the best after retraining, {found.labels[best_now]}, was number {ranks[0][best_now]} of {len(found.labels)} "
+        "by screening",
+        soft_wrap=True,
+        highlight=False,
+    )
     if found.spearman is not None:
-        console.print(f"rank correlation (Spearman) {found.spearman:+.2f}, p = {found.p:.3f}")
+        console.print(f"rank correlation (Spearman) {found.spearman:+.2f}, p = {found.p:.3f}", highlight=False)
     else:
         console.print("too few points, or no difference among them, for a rank correlation")
+
+
+def _ranks(values: Sequence[float]) -> list[int]:
+    """1 for the largest; equal ones in the order given."""
+    order = sorted(range(len(values)), key=lambda place: -values[place])
+    return [order.index(place) + 1 for place in range(len(values))]
 
 
 def named_alike(plan: Plan, promoted: Plan, table: Comparison) -> Comparison:

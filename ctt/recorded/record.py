@@ -7,6 +7,7 @@ sweeps/NAME/0001/jobs/         frozen jobs, their logs and what happened to them
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 from pathlib import Path
@@ -64,12 +65,14 @@ def _write_json(path: Path, value: Any) -> None:
 
 def newest(store: Store, name: str) -> Path:
     """Folder of the newest record of sweep `name`. Raises UsageError naming the sweeps that are there."""
-    parent = store.sweeps_folder(name)
-    records = sorted(p for p in parent.glob("[0-9]*") if (p / "record.json").is_file())
+    parent = Path(store.root) / "sweeps" / name
+    records = [] if "/" in name else sorted(p for p in parent.glob("[0-9]*") if (p / "record.json").is_file())
     if not records:
         there = names(store)
+        near = difflib.get_close_matches(Path(name).stem, there, 1)
         known = f"recorded there: {', '.join(there)}" if there else "none is recorded there yet"
-        raise UsageError(f"no sweep {name} in the store {store.root} ({known}); start it with `ctt sweep {name}`")
+        remedy = f"did you mean {near[0]}?" if near else f"start it with `ctt sweep {name}`"
+        raise UsageError(f"no sweep {name} in the store {store.root} ({known}); {remedy}")
     return records[-1]
 
 

@@ -61,9 +61,11 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
     paid = sorted({name for row in table.rows for name in row.cost}) if cost else []
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["point", "baseline", "seeds", "paired", "missing", *swept, *paid, "kind", "metric", *_CSV_FIELDS])
+    writer.writerow(
+        ["point", "baseline", "seeds", "paired", "missing", "marks", *swept, *paid, "kind", "metric", *_CSV_FIELDS]
+    )
     for row in table.rows:
-        start = [row.label, row.baseline, len(row.seeds), row.paired, len(row.missing)]
+        start = [row.label, row.baseline, len(row.seeds), row.paired, len(row.missing), ", ".join(row.marks)]
         start += [row.values.get(name, "") for name in swept]
         start += [_rounded(row.cost.get(name, ""), PERCENT_DIGITS) for name in paid]
         for kind, cells, digits in _kinds(row):
@@ -71,12 +73,12 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
                 numbers = [_rounded(getattr(cell, field), digits) for field in _CSV_FIELDS]
                 writer.writerow([*start, kind, metric, *("" if n is None else n for n in numbers)])
     for level in table.levels:
-        start = [level.label, False, 0, 0, 0, *[""] * (len(swept) + len(paid))]
+        start = [level.label, False, 0, 0, 0, "", *[""] * (len(swept) + len(paid))]
         for metric, cell in level.cells.items():
             line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": _rounded(cell.mean, PERCENT_DIGITS)}
             writer.writerow([*start, "level", metric, *line.values()])
     for quote in table.quoted:
-        start = [quote.label, False, 1, 0, 0, *[""] * (len(swept) + len(paid))]
+        start = [quote.label, False, 1, 0, 0, "", *[""] * (len(swept) + len(paid))]
         for metric, value in quote.metrics.items():
             line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": value, "delta": quote.deltas.get(metric, "")}
             writer.writerow([*start, "quoted", metric, *line.values()])

@@ -165,7 +165,7 @@ def _intervals(
 
 
 def _label(row: Row) -> str:
-    return textwrap.fill(row.label, 28, max_lines=3, placeholder=" …")
+    return textwrap.fill(words.named(row), 28, max_lines=3, placeholder=" …")
 
 
 def ranking_picture(found: Ranking, first: str, second: str, path: Path | None = None) -> Figure:

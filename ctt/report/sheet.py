@@ -68,7 +68,7 @@ def accuracy(table: Table, beside: bool = True) -> Sheet:
     for row in table.rows:
         levels = [_half(row.cells[m].mean, row.cells[m].low) for m in METRICS]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
-        ours.append((row.label, _seeds(row), *levels, *means))
+        ours.append((words.named(row), _seeds(row), *levels, *means))
     theirs = []
     for quote in table.quoted:
         levels = [number(quote.metrics.get(m)) for m in METRICS]
@@ -83,7 +83,7 @@ def differences(table: Table) -> Sheet:
     ours = []
     for row in table.rows:
         if not row.baseline:
-            ours.append((row.label, str(row.paired), *(_difference(row.cells[m]) for m in METRICS)))
+            ours.append((words.named(row), str(row.paired), *(_difference(row.cells[m]) for m in METRICS)))
     theirs = []
     for quote in table.quoted:
         if quote.deltas:
@@ -109,7 +109,7 @@ def tests(row: Row) -> Sheet:
         p_values = (p_value(cell.p), p_value(cell.p_holm), p_value(cell.sign_flip))
         lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(cell.smallest)))
     tested = any(cell.p is not None for cell in row.cells.values())
-    return Sheet(f"Tests: {row.label} against the baseline", header, _blocks(lines) if tested else ())
+    return Sheet(f"Tests: {words.named(row)} against the baseline", header, _blocks(lines) if tested else ())
 
 
 def errors(table: Table) -> Sheet:
@@ -179,7 +179,7 @@ def forms(table: Table, category: str) -> Sheet:
         for name in names:
             cell = row.forms.get(name, Cell())
             line = (_half(cell.mean, cell.low), _difference(cell), number(cell.smallest))
-            lines.append((row.label if name == names[0] else "", name.partition("/")[2], *line))
+            lines.append((words.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
     header = ("point", "form", "accuracy", "difference", "could have shown")
     return Sheet(f"{METRIC_NAMES[category].capitalize()} questions by form", header, tuple(blocks), words=2)
@@ -188,7 +188,8 @@ def forms(table: Table, category: str) -> Sheet:
 def notes(table: Table) -> list[str]:
     """The lines under the grids: a sentence a row, marks, warnings, sources, and whether noise has been measured."""
     lines = [f"{row.label}: {row.sentence}" for row in table.rows]
-    lines += [f"{row.label}: {mark}" for row in table.rows for mark in row.marks]
+    marks = dict.fromkeys(mark for row in table.rows for mark in row.marks)
+    lines += [f"{mark}: {words.MARKS[mark]}" for mark in marks if mark in words.MARKS]
     lines += [f"warning: {warning}" for warning in table.warnings]
     lines += table.reach
     sources: dict[str, list[str]] = {}

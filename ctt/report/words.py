@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DASH = "–"
 MINUS = "−"
-UNREACHED = "not reached"
+UNREACHED = "not reachable"
 LEAST_P = 0.05
 
 METRIC_NAMES = {
@@ -37,6 +37,8 @@ STAGE_NAMES = {
     "reader": "position reader",
 }
 ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
+MARKS = {"screened": "answered by the baseline's ALOE, not by one of its own; ctt promote retrains the best ones"}
+"""What the marks of rows mean."""
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -70,6 +72,11 @@ def count(number_of: int, noun: str) -> str:
 def seeds(numbers: Sequence[int]) -> str:
     """ "seed 4", "seeds 1, 2, 4"."""
     return f"seed{'' if len(numbers) == 1 else 's'} {', '.join(str(n) for n in numbers)}"
+
+
+def named(row: Row) -> str:
+    """A row's label with its marks: "inv_weight=0.2 (screened)"."""
+    return f"{row.label} ({', '.join(row.marks)})" if row.marks else row.label
 
 
 def sentence(row: Row) -> str:

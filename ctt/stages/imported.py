@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctt.job import Job
 from ctt.settings import canonical
@@ -14,13 +14,16 @@ from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
 
+if TYPE_CHECKING:
+    from ctt.training.checkpoint import Checkpoint
+
 SHAPE = ("history_size", "num_preds", "frameskip", "depth", "heads", "mlp_width")
 """What a world model's weights are read with."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ImportedModel(WorldModel):
-    """A world model that was trained elsewhere, known by its tensors; `file` is where they are found."""
+class Imported(Stage):
+    """A model that was trained elsewhere, known by its tensors; `file` is where they are found."""
 
     version = 1
     tensors: str = ""
@@ -28,6 +31,21 @@ class ImportedModel(WorldModel):
 
     def inputs(self) -> Mapping[str, Stage]:
         return {}
+
+    def model(self, checkpoint: Checkpoint) -> Any:
+        """The model that the file's tensors make. Raises DataError where they do not fit the settings."""
+        raise NotImplementedError
+
+    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.training.checkpoint import read, save
+
+        save(self.model(read(Path(self.file))), job.folder)
+        return {"file": Path(self.file).name}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportedModel(Imported, WorldModel):
+    """A world model, which others continue from no more than it continues from others."""
 
     def settings(self) -> Mapping[str, Any]:
         return {"imported": self.tensors, "world_model": {name: getattr(self.world_model, name) for name in SHAPE}}
@@ -35,29 +53,20 @@ class ImportedModel(WorldModel):
     def continues(self) -> Sequence[Stage]:
         return []
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
-        from ctt.training.checkpoint import predictor_of, read, save
+    def model(self, checkpoint: Checkpoint) -> Any:
+        from ctt.training.checkpoint import predictor_of
 
-        save(predictor_of(read(Path(self.file)), self.world_model), job.folder)
-        return {"file": Path(self.file).name}
+        return predictor_of(checkpoint, self.world_model)
 
 
 @dataclasses.dataclass(frozen=True)
-class ImportedAloe(Vqa):
-    """An ALOE that was trained elsewhere: it teaches, as the baseline's does in screening, and has answered nothing itself."""
-
-    version = 1
-    tensors: str = ""
-    file: str = ""
-
-    def inputs(self) -> Mapping[str, Stage]:
-        return {}
+class ImportedAloe(Imported, Vqa):
+    """An ALOE: it teaches, as the baseline's does in screening, and has answered nothing itself."""
 
     def settings(self) -> Mapping[str, Any]:
         return {"imported": self.tensors, "aloe": canonical(self.aloe)}
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
-        from ctt.training.checkpoint import aloe_of, read, save
+    def model(self, checkpoint: Checkpoint) -> Any:
+        from ctt.training.checkpoint import aloe_of
 
-        save(aloe_of(read(Path(self.file)), self.aloe), job.folder)
-        return {"file": Path(self.file).name}
+        return aloe_of(checkpoint, self.aloe)

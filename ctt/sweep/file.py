@@ -4,6 +4,7 @@ groups that say what a run computes (`world_model: mini`). It is data: nothing i
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ def find(name: str) -> Path:
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            raise SweepError(f"no sweep file {name}")
+            raise SweepError(f"no sweep file {name}{' (it is a folder)' if path.is_dir() else ''}")
         return path
     candidate = config_root() / "sweeps" / f"{name}.yaml"
     if not candidate.is_file():
-        raise SweepError(f"no sweep named {name}; there are {', '.join(shipped())}, or give the path of a YAML file")
+        near = difflib.get_close_matches(name, shipped(), 1)
+        hint = f"did you mean {near[0]}? there" if near else "there"
+        raise SweepError(f"no sweep named {name}; {hint} are {', '.join(shipped())}, or give the path of a YAML file")
     return candidate
 
 

@@ -1,8 +1,11 @@
-"""Page: what MLflow shows of an experiment first. Its runs with their accuracies, as training runs, not as traces."""
+"""Page: what MLflow shows of an experiment first. Its runs with their accuracies, as training runs, not as traces; as charts,
+the average accuracy over what was swept."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 COLUMNS = (
     "params.`seed`",
@@ -18,9 +21,15 @@ VIEW = "ctt"
 _SHARED = f"mlflow.sharedViewState.{VIEW}"
 
 
-def experiment_tags() -> dict[str, str]:
-    """Tags that an experiment of ours carries: its kind, and a saved view of its runs with the columns above."""
-    state = {
+CHART = "accuracy/average"
+
+
+def experiment_tags(swept: Sequence[str] = ()) -> dict[str, str]:
+    """Tags that an experiment of ours carries: its kind, and a saved view of its runs with the columns above.
+
+    swept: the parameters that vary, for a chart of the average accuracy in parallel coordinates over them.
+    """
+    state: dict[str, Any] = {
         "searchFilter": "",
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
@@ -30,7 +39,25 @@ def experiment_tags() -> dict[str, str]:
         "modelVersionFilter": "All Runs",
         "selectedColumns": COLUMNS,
     }
+    if swept:
+        state |= _charts(swept)
     return {"mlflow.experimentKind": "custom_model_development", _SHARED: json.dumps(state)}
+
+
+def _charts(swept: Sequence[str]) -> dict[str, Any]:
+    """MLflow adds a chart for each metric to these."""
+    section = {"uuid": "ctt", "name": f"{CHART} over what was swept", "display": True, "isReordered": False}
+    chart = {
+        "uuid": "ctt-swept",
+        "type": "PARALLEL",
+        "metricSectionId": section["uuid"],
+        "selectedParams": list(swept),
+        "selectedMetrics": [CHART],
+        "showAllRuns": True,
+        "runsCountToCompare": 100,
+    }
+    unchanged = {"deleted": False, "isGenerated": False}
+    return {"compareRunSections": [section | unchanged], "compareRunCharts": [chart | unchanged]}
 
 
 def address_of(server: str, experiment: str) -> str:

@@ -37,6 +37,7 @@ class TrackedRun:
     curves are shown as its own. params is the full flat configuration. tags are shown as given, beside those that
     ctt makes. Runs of the point that the others are compared with say baseline=True.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
+    swept: those of its params that vary in its sweep.
     """
 
     sweep: str
@@ -48,6 +49,7 @@ class TrackedRun:
     stages: tuple[TrackedStage, ...] = ()
     baseline: bool = False
     experiment: str = ""
+    swept: tuple[str, ...] = ()
 
     @cached_property
     def identity(self) -> str:

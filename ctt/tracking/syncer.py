@@ -52,6 +52,7 @@ class Syncer:
         self._mirror = Mirror(self._view, self.store_root, tracking, rebuild)
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
+        self._charted: dict[str, tuple[str, ...]] = {}
         self._turn = threading.RLock()
         self._leased = self._lost = self._prepared = self._down = False
         self._check: Callable[[], object] = lambda: None
@@ -166,7 +167,20 @@ class Syncer:
         baselines = {(run.sweep, run.seed): run for run in runs if run.baseline}
         for run in runs:
             yield self._sync_run(run, baselines.get((run.sweep, run.seed)))
+        self._chart(runs)
         self._mirror.send_files()
+
+    def _chart(self, runs: Sequence[TrackedRun]) -> None:
+        """Tells the pages of the experiments what was swept in them."""
+        swept: dict[str, dict[str, None]] = {}
+        for run in runs:
+            place = run.experiment or self.settings.experiment_name(run.sweep)
+            swept.setdefault(place, {}).update(dict.fromkeys(run.swept))
+        for name, experiment in self._mirror.experiments().items():
+            names = tuple(swept.get(name, ()))
+            if names and self._charted.get(experiment) != names:
+                self._view.chart(experiment, names)
+                self._charted[experiment] = names
 
     def _sync_run(self, run: TrackedRun, baseline: TrackedRun | None) -> int:
         tails = self._tails_of(run)

@@ -125,6 +125,17 @@ class View:
 
         return self._ask(search)
 
+    def chart(self, experiment: str, swept: Sequence[str]) -> None:
+        """Lets the experiment's page show its runs over the swept parameters."""
+
+        def tell(client: Any) -> None:
+            known = client.get_experiment(experiment).tags
+            for key, value in experiment_tags(swept).items():
+                if known.get(key) != value:
+                    client.set_experiment_tag(experiment, key, value)
+
+        self._ask(tell)
+
     def known(self, experiment: str, tag: str, value: str | None = None) -> dict[str, Known]:
         """The runs of an experiment by the value of `tag` (all, or one); of several with one value the oldest."""
         wanted = "" if value is None else f"tags.`{tag}` = '{value}'"

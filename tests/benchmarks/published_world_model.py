@@ -8,37 +8,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from tests.models.literal_world_model import LiteralPredictor
 
 
-class PublishedPredictor(nn.Module):
-    def __init__(
-        self, history: int, future: int, depth: int, heads: int, mlp_width: int, width: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.history, self.future = history, future
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.time_pos_embed = nn.Parameter(torch.randn(1, history + future, 1, width))
-        self.id_projector = nn.Linear(width, width)
-        self.transformer = nn.Module()
-        self.transformer.layers = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True),
-                    nn.Sequential(
-                        nn.LayerNorm(width),
-                        nn.Linear(width, mlp_width),
-                        nn.GELU(),
-                        nn.Dropout(dropout),
-                        nn.Linear(mlp_width, width),
-                        nn.Dropout(dropout),
-                    ),
-                ]
-            )
-            for _ in range(depth)
-        )
-        self.transformer.norm = nn.LayerNorm(width)
-        self.to_out = nn.Linear(width, width)
+class PublishedPredictor(LiteralPredictor):
+    """The literal one's tensors, computed on for a batch at a time."""
 
     def forward(self, x: Tensor, masked: list[int]) -> tuple[Tensor, Tensor]:
         """x (B,T or H,S,D), the same masked slots for all → the grid (B,T,S,D) and the last layer's attention (B,N,N)."""

@@ -73,8 +73,8 @@ def kill_myself(event: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Waits until `condition()` is true; fails after `seconds`."""
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits until `condition()` holds; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

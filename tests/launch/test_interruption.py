@@ -18,6 +18,7 @@ from rich.console import Console
 from ctt.launch import events
 from ctt.launch.cancel import cancel_sweep
 from ctt.store import Store
+from tests.faults.processes import until
 
 WAITS = str(Path(__file__).with_name("waits.py"))
 
@@ -40,13 +41,6 @@ def launched(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]
         process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def names(folder: Path, start: str) -> set[str]:

@@ -9,8 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ctt.launch.frozen import Frozen
 from ctt.launch.local import Local
 from ctt.resources import LaunchSettings
 from ctt.store import Store
+from tests.faults.processes import until
 
 
 class Fakes:
@@ -242,13 +242,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 
 class LiteralPredictor(nn.Module):
-    def __init__(self, history: int, future: int, depth: int, heads: int, mlp_width: int, width: int) -> None:
+    def __init__(
+        self, history: int, future: int, depth: int, heads: int, mlp_width: int, width: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.history, self.future = history, future
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -21,14 +23,14 @@ class LiteralPredictor(nn.Module):
         self.transformer.layers = nn.ModuleList(
             nn.ModuleList(
                 [
-                    nn.MultiheadAttention(width, heads, batch_first=True),
+                    nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True),
                     nn.Sequential(
                         nn.LayerNorm(width),
                         nn.Linear(width, mlp_width),
                         nn.GELU(),
-                        nn.Dropout(0.0),
+                        nn.Dropout(dropout),
                         nn.Linear(mlp_width, width),
-                        nn.Dropout(0.0),
+                        nn.Dropout(dropout),
                     ),
                 ]
             )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +64,6 @@ def metrics(store: Path) -> list[tuple[Any, ...]]:
         database_path(store),
         "SELECT name, key, step, value, timestamp FROM metrics JOIN runs USING (run_uuid) ORDER BY 1, 2, 3, 5",
     )
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -125,6 +125,14 @@ def test_a_runs_page_shows_its_table_and_its_curves(page: Page) -> None:
     page.picture("curves")
 
 
+def test_the_charts_begin_with_the_accuracy_over_what_was_swept(page: Page) -> None:
+    page.open(f"{page.address}&compareRunsMode=CHART")
+    axes = page.until(lambda: page.driver.find_elements("css selector", ".parcoords .axis-title"), "the chart")
+    titles = {axis.text for axis in axes}
+    assert {"ctt_inv_weight", "ctt_suf_weight", "accuracy/average"} <= titles, titles
+    page.picture("charts")
+
+
 def test_comparing_runs_draws_parallel_coordinates_over_the_swept_values(page: Page) -> None:
     ids = run_ids(page)
     chosen = [ids[f"{point} seed=1"] for point in POINTS]

@@ -15,6 +15,7 @@ import pytest
 from ctt.job import Job
 from ctt.store import Store
 from ctt.tracking import Syncer, database_path
+from tests.faults.processes import until
 from tests.tracking.made_up import (
     ROOT,
     SQLITE,
@@ -22,7 +23,6 @@ from tests.tracking.made_up import (
     metrics,
     rows,
     run,
-    until,
     work,
 )
 

@@ -20,6 +20,7 @@ import pytest
 from ctt.errors import UsageError
 from ctt.tracking import Syncer, TrackingSettings, database_path, prepare_database, serve
 from ctt.tracking.ui import await_answer, end_group, free_port, start_server
+from tests.faults.processes import until
 from tests.tracking.made_up import (
     CATEGORIES,
     ROOT,
@@ -29,7 +30,6 @@ from tests.tracking.made_up import (
     read_bytes,
     rows,
     run,
-    until,
     work,
 )
 

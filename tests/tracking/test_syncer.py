@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from ctt.errors import SettingError
-from ctt.tracking import Syncer, TrackingSettings, database_path
+from ctt.tracking import Syncer, TrackedRun, TrackingSettings, database_path
 from tests.tracking.made_up import (
     CATEGORIES,
     SQLITE,
@@ -291,6 +291,26 @@ def test_whoever_shows_the_page_finds_experiments_that_another_process_syncs(sto
     assert list(Syncer(SQLITE, store, [one, hidden]).experiments()) == ["demo"]
 
 
+def test_an_experiment_charts_its_accuracies_over_what_was_swept(store: Path) -> None:
+    """What a sweep's runs vary is told once it is known, and again when it changes; a second syncer writes nothing."""
+    one = run(store, swept=("ctt_inv_weight",))
+    work(one.stages[0], range(1, 2))
+
+    def chart(*runs: TrackedRun) -> list[str]:
+        Syncer(SQLITE, store, runs).sync_once()
+        client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
+        view = json.loads(client.get_experiment_by_name("demo").tags["mlflow.sharedViewState.ctt"])
+        (section,), (chart,) = view["compareRunSections"], view["compareRunCharts"]
+        assert chart["metricSectionId"] == section["uuid"] and chart["selectedMetrics"] == ["accuracy/average"]
+        return chart["selectedParams"]
+
+    assert chart(one) == ["ctt_inv_weight"]
+    before = database_path(store).read_bytes()
+    assert chart(one) == ["ctt_inv_weight"] and database_path(store).read_bytes() == before
+    other = run(store, "other-1", swept=("ctt_inv_weight", "seed_of_others"))
+    assert chart(one, other) == ["ctt_inv_weight", "seed_of_others"]
+
+
 def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stores that hold the same run have each made it before either could see the other's; the other is gone since."""
     monkeypatch.setattr("ctt.tracking.mirror.SILENT_SECONDS", 0.0)
@@ -357,9 +377,26 @@ def test_a_sweeps_syncer_mirrors_what_other_sweeps_send_there_too(tmp_path: Path
     sweeps = {(one.sweep, one.experiment) for one in AllRuns(made, plan, TrackingSettings())()}
     assert sweeps == {("demo", "demo"), ("other", "mine")}
     assert {one.sweep for one in AllRuns(made)()} == {"demo", "other", "hidden"}, "ctt ui shows the whole store"
+    assert all("ctt_inv_weight" in one.swept and "seed" not in one.swept for one in AllRuns(made, plan)())
     first, second = (store_syncer(TrackingSettings(), made, plan) for _ in "ab")
     server = store_syncer(TrackingSettings(kind="server", uri="http://127.0.0.1:9"), made, plan)
     with first.exclusive():
         assert second.sync_once() == 0
         with server.exclusive():
             pass  # another address is another lease
+
+
+def test_a_record_that_cannot_be_read_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from ctt.launch.track import AllRuns
+    from ctt.recorded import record
+    from tests.made_store import made_store
+
+    made, _ = made_store(tmp_path / "store", "demo", "seed=0")
+    made_store(tmp_path / "store", "demo", "seed=0", "name=other")
+    damaged = record.newest(made, "other") / "record.json"
+    damaged.write_text("{")
+    runs = AllRuns(made)
+    for _ in range(3):
+        assert {one.sweep for one in runs()} == {"demo"}
+    (said,) = caplog.records
+    assert str(damaged) in said.getMessage() and "its runs are not shown" in said.getMessage()

@@ -1,0 +1,77 @@
+"""Nodes without a network: what runs there talks to nobody; `ctt sync` on another machine that sees the store shows it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctt.tracking.ui import await_answer, end_group, free_port, start_server
+from tests.tiny import TINY, ctt, environment
+
+SWEEP = ["-m", *TINY, "world_model.epochs=2", "reader.enabled=false", "diagnostics.enabled=false", "seed=0"]
+CUT_OFF = """
+import os, sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        os.write(2, f"{event} {arguments[1:]}".encode())
+        os._exit(77)
+
+sys.addaudithook(refuse)
+from ctt.cli import main
+main(sys.argv[1:])
+"""
+
+
+def ask(server: str, path: str, body: dict[str, Any]) -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server}/api/2.0/mlflow/{path}", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def on_a_node(store: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CUT_OFF, *words]
+    return subprocess.run(command, env=environment(store), capture_output=True, text=True, timeout=300)
+
+
+def test_a_login_node_shows_what_nodes_without_a_network_did(tmp_path: Path) -> None:
+    store, remote = tmp_path / "store", tmp_path / "remote"
+    done = on_a_node(store, *SWEEP, "tracking=off")
+    assert done.returncode == 0, done.stdout + done.stderr
+    port = free_port("127.0.0.1", 0)
+    address = f"tracking.uri=http://127.0.0.1:{port}"
+    refused = on_a_node(store, "sync", address)
+    assert refused.returncode == 77 and "socket." in refused.stderr, "the node really has no network"
+
+    server = start_server(remote, "127.0.0.1", port)
+    try:
+        await_answer(server, "127.0.0.1", port, threading.Event(), remote / "tracking" / "server.log")
+        assert "0 points" not in ctt(store, "sync", address).stdout
+        url = f"http://127.0.0.1:{port}"
+        (experiment,) = [
+            found["experiment_id"]
+            for found in ask(url, "experiments/search", {"max_results": 10})["experiments"]
+            if found["name"] == "multirun"
+        ]
+        (run,) = [
+            found
+            for found in ask(url, "runs/search", {"experiment_ids": [experiment], "max_results": 10})["runs"]
+            if "seed=0" in found["info"]["run_name"]
+        ]
+        assert run["info"]["status"] == "FINISHED"
+        metrics = {metric["key"]: metric for metric in run["data"]["metrics"]}
+        (path,) = store.glob("artifacts/*/*/predictions.parquet")
+        said = json.loads((path.parent / "metrics.json").read_text())
+        assert metrics["accuracy/average"]["value"] == pytest.approx(said["average"])
+        assert metrics["world_model/train_loss"]["step"] == 2, "the curve, to its last epoch"
+        assert ctt(store, "sync", address).stdout.startswith("0 points"), "a second time changes nothing"
+    finally:
+        end_group(server)
