@@ -16,7 +16,7 @@ from ctt.tracking.limits import EXPERIMENT_LENGTH
 from ctt.tracking.mirror import Mirror, read_json
 from ctt.tracking.runs import TrackedRun
 from ctt.tracking.settings import TrackingSettings
-from ctt.tracking.summary import differences, final_points
+from ctt.tracking.summary import differences, final_points, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.view import Unreachable, View
 
@@ -86,7 +86,7 @@ class Syncer:
     def experiments(self) -> dict[str, str]:
         """The experiments that show these runs, whoever has sent them: name → MLflow's id."""
         there = self._view.experiments()
-        places = {run.experiment or self.settings.experiment_name(run.sweep) for run in self._runs()}
+        places = {self._place(run) for run in self._runs()}
         return {place: there[safe] for place in places if (safe := place[:EXPERIMENT_LENGTH]) in there}
 
     @property
@@ -171,16 +171,21 @@ class Syncer:
         self._mirror.send_files()
 
     def _chart(self, runs: Sequence[TrackedRun]) -> None:
-        """Tells the pages of the experiments what was swept in them."""
+        """Tells the pages of the experiments whose runs have begun what was swept in them."""
         swept: dict[str, dict[str, None]] = {}
         for run in runs:
-            place = run.experiment or self.settings.experiment_name(run.sweep)
-            swept.setdefault(place, {}).update(dict.fromkeys(run.swept))
-        for name, experiment in self._mirror.experiments().items():
-            names = tuple(swept.get(name, ()))
-            if names and self._charted.get(experiment) != names:
-                self._view.chart(experiment, names)
-                self._charted[experiment] = names
+            swept.setdefault(self._place(run), {}).update(dict.fromkeys(run.swept))
+        due = {
+            place: tuple(names) for place, names in swept.items() if names and self._charted.get(place) != tuple(names)
+        }
+        begun = {place for run in runs if (place := self._place(run)) in due and start_time(self._tails_of(run))}
+        for place, experiment in self.experiments().items() if begun else ():
+            if place in begun:
+                self._view.chart(experiment, due[place])
+                self._charted[place] = due[place]
+
+    def _place(self, run: TrackedRun) -> str:
+        return run.experiment or self.settings.experiment_name(run.sweep)
 
     def _sync_run(self, run: TrackedRun, baseline: TrackedRun | None) -> int:
         tails = self._tails_of(run)
