@@ -45,8 +45,9 @@ def experiment_tags(swept: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _charts(swept: Sequence[str]) -> dict[str, Any]:
-    """MLflow adds a chart for each metric to these."""
-    section = {"uuid": "ctt", "name": f"{CHART} over what was swept", "display": True, "isReordered": False}
+    """The chart is the first of the first section: MLflow sorts sections by name, adds a chart for each metric, and sorts
+    charts where nobody has "reordered" them."""
+    section = {"uuid": "ctt", "name": CHART.partition("/")[0], "display": True, "isReordered": True}
     chart = {
         "uuid": "ctt-swept",
         "type": "PARALLEL",
