@@ -17,7 +17,10 @@ HEADLINES = {
     ("world_model", "validation/"): "world_model_validation/",
     ("rollout", ""): "rollout/",
 }
-ERRORS = {"world_model": "validation/error", "rollout": "error"}  # shown as error/KIND, as tables show it: on visible slots
+ERRORS = {
+    "world_model": "validation/error",
+    "rollout": "error",
+}  # shown as error/KIND, as tables show it: on visible slots
 
 DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
 
