@@ -80,7 +80,8 @@ _TEXTS = (  # what slurmstepd, the kernel, torch, Python and submitit write, the
         ),
         Failure.OUT_OF_MEMORY,
     ),
-    (re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT"), Failure.CANCELLED),
+    (re.compile(r"\*\*\* JOB \S+ ON \S+ CANCELLED AT"), Failure.CANCELLED),
+    (re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT"), Failure.INTERRUPTED),  # alone: of the signal that makes room
     (re.compile(r"^(\w+\.)*Diverged\b", re.MULTILINE), Failure.DIVERGED),
 )
 _STATE_IN_TEXT = re.compile(r"has not produced any output \(state: (\w+)")

@@ -142,8 +142,10 @@ def print_jobs(found: list[JobStanding], console: Console) -> None:
     if counts["unknown"]:
         console.print("SLURM does not answer here: these wait, run, or have ended", highlight=False)
     for job in (job for job in found if job.state == "failed"):
-        where = f"job {job.job_id} on {job.host}" if job.job_id else "never started"
-        console.print(f"[red]{job.label}[/]: {job.failure}: {job.message} ({where})", highlight=False, soft_wrap=True)
+        host = f" on {job.host}" if job.host else ""
+        where = f"job {job.job_id}{host}" if job.job_id else "never started"
+        why = ": ".join(filter(None, (job.failure, job.message)))
+        console.print(f"[red]{job.label}[/]: {why} ({where})", highlight=False, soft_wrap=True)
         if job.log and job.failure not in ("blocked", "cancelled"):
             console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
             for line in last_lines(log_tail(Path(job.log)), 3):

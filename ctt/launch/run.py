@@ -18,7 +18,8 @@ from ctt.launch.queues import MakeQueue
 from ctt.launch.session import Queue, interrupted, launcher_of, start_again
 from ctt.launch.site import with_site
 from ctt.launch.snapshot import snapshot
-from ctt.plan import Plan, compile_plan, parts
+from ctt.plan import Budget, Plan, compile_plan, parts
+from ctt.plan.tree import merged
 from ctt.recorded import record
 from ctt.stages.base import Stage
 from ctt.store import Store
@@ -26,6 +27,7 @@ from ctt.sweep import compile_sweep
 from ctt.units import duration
 
 DONE, INCOMPLETE = 0, 1
+SHOWN = 24  # missing runs, each with why
 
 
 def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, console: Console | None = None) -> int:
@@ -43,7 +45,6 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     elif config.launch.detach:
         return detach(store, sweep.name, console)
     cached = [key for key in plan.stages if store.has(key)]
-    summary = plan.summary(cached)
     pending = [job for job in plan.jobs if not job.finished(store.has)]
     finals = {t.key for t in plan.targets}
     missing_runs = [j for j in pending if j.target.key in finals and not store.has(j.target.key)]
@@ -51,13 +52,13 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     pending = [j for j in pending if j.target.key in finals or j.target.key in needed]
     folder = record.write(plan, store, snapshot(store) if pending and config.launch.kind != "inproc" else None)
     console.print(
-        f"[bold]{sweep.name}[/]: {summary['unique_points']} points × {len(sweep.seeds)} seeds = {summary['unique_runs']} runs, "
-        f"{len(plan.stages)} stages ({len(cached)} cached), {summary['world_model_epochs']} world-model epochs "
-        f"instead of {summary['world_model_epochs_naive']}; store {store.root}",
+        f"[bold]{sweep.name}[/]: {len(sweep.points)} points × {len(sweep.seeds)} seeds = {len(finals)} runs, "
+        f"{len(plan.stages)} stages ({len(cached)} cached), {plan.world_model_epochs} world-model epochs "
+        f"instead of {Budget(plan).naive_epochs}; store {store.root}",
         soft_wrap=True,
     )
-    for merged in sweep.merged:
-        console.print(f"merged into {merged.into}: {merged.values} ({merged.reason})", soft_wrap=True)
+    for line in merged(plan):
+        console.print(line, soft_wrap=True)
     began = time.time()
     jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
     queue = make_queue(config, plan, store, jobs) if jobs else None
@@ -72,15 +73,17 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
                 interrupted(queue, folder / "jobs", error)
                 raise
             console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
-        from ctt.recorded.report import show_report  # pandas and matplotlib: not while jobs are followed
+        missing = [(run, t) for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
+        if len(missing) < len(plan.targets):
+            from ctt.recorded.report import show_report  # pandas and matplotlib: not while jobs are followed
 
-        publish(show_report(plan, store, console))
-    missing = [run.name for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
+            publish(show_report(plan, store, console))
     if missing:
         console.print(f"[red]{len(missing)} of {len(plan.targets)} runs are missing:[/]")
-        for run, target in zip(sweep.runs, plan.targets, strict=True):
-            if not store.has(target.key):
-                console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True)
+        for run, target in missing[:SHOWN]:
+            console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True)
+        if len(missing) > SHOWN:
+            console.print(f"  … and {len(missing) - SHOWN} more; `ctt status {sweep.name}` tells of their jobs")
     beside = missing_sides(plan, store)
     if beside:
         console.print(f"[yellow]{len(beside)} stages beside the runs are missing, their accuracies are complete:[/]")
@@ -114,12 +117,9 @@ def detach(store: Store, name: str, console: Console) -> int:
 def submit(queue: Queue, name: str, console: Console) -> int:
     """Submits all jobs to SLURM and leaves them to it."""
     queue.submit()
-    console.print(
-        f"{name} is submitted; SLURM needs nobody here, and the same command runs what it loses", highlight=False
-    )
-    console.print(
-        f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name} · ctt sync", highlight=False
-    )
+    console.print(f"{name} is submitted; the same command follows it, and runs what SLURM loses", highlight=False)
+    more = f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name} · ctt sync"
+    console.print(more, highlight=False, soft_wrap=True)
     return DONE
 
 

@@ -77,7 +77,7 @@ def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
     path.with_suffix(".outcome.json").unlink(missing_ok=True)
     print("ctt: the checkpoint is written; back into the queue", flush=True)
     received.clear()
-    if subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], timeout=60).returncode == 0:
+    if subprocess.run(["scontrol", "requeue", _own_id()], timeout=60).returncode == 0:
         end = time.monotonic() + 60
         while not received and time.monotonic() < end:  # SLURM ends us: by ourselves we might count as failed
             time.sleep(0.05)
@@ -86,9 +86,14 @@ def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
 
 def _wanted() -> bool:
     """False if SLURM has cancelled this job."""
-    words = ["squeue", "-h", "-j", os.environ["SLURM_JOB_ID"], "-o", "%T"]
+    words = ["squeue", "-h", "-j", _own_id(), "-o", "%T"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     return done.returncode == 0 and done.stdout.strip() not in ("", "CANCELLED", "COMPLETING", "COMPLETED", "TIMEOUT")
+
+
+def _own_id() -> str:
+    """SLURM's id of this task alone: SLURM_JOB_ID of an array's last task is that of the whole array."""
+    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
 
 
 def compressed(numbers: list[int]) -> str:

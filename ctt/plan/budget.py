@@ -94,6 +94,11 @@ class Budget:
         return self.total - self.saving["cached"]
 
     @property
+    def naive_epochs(self) -> int:
+        """World-model epochs of all runs as written, each trained by itself."""
+        return self._merged[1] + sum(target.rollout.state.epoch for target in self.plan.targets)
+
+    @property
     def disk(self) -> float:
         """Bytes of what is not in the store."""
         return sum(size for key, size in self.bytes.items() if key not in self.cached)
@@ -142,7 +147,7 @@ class Budget:
             ],
             "stages_naive": runs * len(plan.kinds),
             "world_model_epochs": plan.world_model_epochs,
-            "world_model_epochs_naive": self._merged[1] + sum(t.rollout.state.epoch for t in plan.targets),
+            "world_model_epochs_naive": self.naive_epochs,
             "device_seconds": round(self.total, 1),
             "device_seconds_naive": round(self.naive, 1),
             "saving": {name: round(value, 1) for name, value in self.saving.items()},

@@ -39,7 +39,7 @@ def print_plan(budget: Budget, store: Store, devices: int) -> None:
         lines.append(f"the files of the data set are not there, so keys are provisional and counts official: {reason}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
-    for text in _merged(plan):
+    for text in merged(plan):
         console.print(text, soft_wrap=True, highlight=False)
 
 
@@ -112,7 +112,7 @@ def _saving(budget: Budget) -> Table:
     return table
 
 
-def _merged(plan: Plan) -> list[str]:
+def merged(plan: Plan) -> list[str]:
     """Which points merged into which, and why; alike ones counted."""
     counted = Counter((merged.into, merged.reason) for merged in plan.sweep.merged)
     lines = []

@@ -216,3 +216,10 @@ def test_the_last_lines_are_kept_without_what_was_written_over(tmp_path: Path) -
     lines = last_lines(log_tail(path))
     assert lines == (*(str(i) for i in range(81, 100)), "20%")
     assert log_tail(tmp_path / "none") == "" and last_lines("") == ()
+
+
+def test_a_job_that_a_signal_ended_while_it_started_was_not_cancelled() -> None:
+    """As when it is preempted before it can take the signal: SLURM calls it FAILED, and says CANCELLED of its step."""
+    log = "slurmstepd-node1: error: *** STEP 4.0 ON node1 CANCELLED AT 2026-11-22T21:42:02 ***"
+    failed = classify(Ending(account=accounting.read(RECORDED)["4"], log=log))
+    assert failed is not None and failed.failure is Failure.INTERRUPTED

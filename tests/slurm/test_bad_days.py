@@ -124,3 +124,22 @@ def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp
     assert sweep.classes() == dict.fromkeys(range(4)), sweep.story()
     continued = [n for n in range(4) if "from step 0" not in sweep.job(n).log.read_text().splitlines()[-1]]
     assert continued, "checkpoints were used"
+
+
+def test_a_task_asks_for_itself_alone_though_an_arrays_last_one_has_the_arrays_number(
+    cluster: Any, tmp_path: Path
+) -> None:
+    sweep = Sweep(tmp_path, cluster)
+    sweep.add(0, steps=150)
+    sweep.add(1, steps=150)
+    sweep.start()
+    until(lambda: sweep.runs(0) and sweep.runs(1))
+    log = sweep.job(1).log.resolve()
+    cluster.run("scancel", "--signal=USR2", sweep.task(1))
+    until(lambda: log.read_text().count("from step") == 2)
+    cluster.run("scancel", sweep.task(1))
+    sweep.finish()
+    assert log.read_text().count("back into the queue") == 1, "a cancelled task does not requeue itself"
+    assert sweep.job(0).log.read_text().count("from step") == 1, "nor does it requeue another one"
+    assert sweep.counted() == {0: 150, 1: 150}
+    assert [(n, failure) for n, event, failure in sweep.story() if event == "retried"] == [(1, "cancelled")]
