@@ -125,7 +125,7 @@ def submit(queue: Queue, name: str, console: Console) -> int:
 
 def continuing(config: Config, overrides: Sequence[str]) -> str:
     """The command that runs what is missing."""
-    words = [word for word in overrides if not word.startswith("sweep=")]
+    words = [word for word in overrides if not word.startswith(("sweep=", "launch.detach="))]
     start = ["ctt", "sweep", config.sweep] if config.sweep else ["ctt", "-m"]
     return shlex.join([*start, *words])
 
