@@ -78,8 +78,8 @@ def compare(store: Store, name: str, metric: str, console: Console) -> None:
     promoted = record.load(record.newest(store, f"{name}-promoted"))
     after = named_alike(plan, promoted, build(show.results(promoted, store)))
     found = ranking(before, after, metric, top=len(after.rows) - 1)
-    grid = Table(title=f"{metric}, difference to the baseline in points, and rank")
-    for column in ("point", "screened", "", "retrained", ""):
+    grid = Table(title=f"{metric}, difference to the baseline in points")
+    for column in ("point", "screened", "rank", "retrained", "rank"):
         grid.add_column(column, justify="left" if column == "point" else "right")
     ranks = [_ranks(found.first), _ranks(found.second)]
     lines = zip(found.labels, found.first, ranks[0], found.second, ranks[1], strict=True)
