@@ -90,7 +90,7 @@ def _recovery(axis: Axes, runs: Sequence[Diagnosis], names: Sequence[str]) -> No
         for k, name in enumerate(shown):
             values = [run["readings"][name][key] for run in runs if name in run["readings"]]
             known = [value for value in values if value is not None]
-            colour = OKABE_ITO[k % len(OKABE_ITO)]
+            colour = OKABE_ITO[names.index(name) % len(OKABE_ITO)]
             axis.plot(
                 known,
                 [k] * len(known),

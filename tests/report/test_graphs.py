@@ -20,9 +20,9 @@ def diagnosis(seed: int, acting: bool = True, truth: bool = True) -> dict:
     contact = contact | contact.transpose(0, 2, 1)
     masked = np.zeros((60, SLOTS), dtype=bool)
     graphs = {
+        "oracle": (contact | np.eye(SLOTS, dtype=bool)) / 2,
         "published attention": np.full((60, SLOTS, SLOTS), 1 / 28),
         "attention": rng.dirichlet(np.ones(SLOTS), (60, SLOTS)) + 0.05 * contact,
-        "oracle": (contact | np.eye(SLOTS, dtype=bool)) / 2,
     }
     losses = {
         "dropout": 0.1,
@@ -94,3 +94,13 @@ def test_the_point_whose_losses_act_is_drawn(found, tmp_path: Path) -> None:
     )
     diagnosis_picture({}, tmp_path / "none.png")
     assert (tmp_path / "none.png").exists()
+
+
+def test_a_source_has_one_colour_in_all_panels(found) -> None:
+    density, _, entries, recovery = diagnosis_picture(found).axes
+    named = {str(line.get_label()): line.get_color() for line in density.lines}
+    for axis in (entries, recovery):
+        names = [label.get_text() for label in axis.get_yticklabels()]
+        flat = [line for line in axis.lines if len(set(line.get_ydata())) == 1 and line.get_color() != "black"]
+        drawn = {names[int(line.get_ydata()[0])]: line.get_color() for line in flat}
+        assert set(drawn) == set(names) and drawn.items() <= named.items()
