@@ -69,13 +69,17 @@ TRIALS = (
         "longer, more explanatory questions, true future", future="true", changes={"shares": EXPLANATORY, "epochs": 10}
     ),
     Trial("predicted frames", seeds=SEEDS),
+    Trial(
+        "words as tokens, more explanatory questions, given frames alone",
+        future="none",
+        changes={"words": "tokens", "shares": EXPLANATORY, "epochs": 6},
+    ),
     Trial("warm start from descriptive questions", warm_epochs=2, changes={"epochs": 2}),
     Trial("another mix: more multiple choice", changes={"shares": OPTIONS, "epochs": 8}),
     Trial(
         "no trajectory tokens: one a slot and frame, words as tokens, as published",
         changes={"tokens": "frames", "words": "tokens", "epochs": 1, "shares": [0.2, 0.2, 0.2, 0.1]},
     ),
-    Trial("words as tokens", changes={"words": "tokens", "epochs": 2}),
     Trial("predicted frames for all categories", changes={"rollout_frames": "all"}),
     Trial("warm start, then the other mix", warm_epochs=2, changes={"shares": OPTIONS, "epochs": 4}),
     Trial("twice as long", changes={"epochs": 8}),

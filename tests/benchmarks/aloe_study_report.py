@@ -7,7 +7,7 @@ blind level, or between two trials, is taken video by video.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from ctt.training.vqa import PREDICTIONS
 PAID = "paid.json"
 ARMS = ("predicted frames", "given frames alone", "true future")
 DEMANDS = {"descriptive": 20.0, "explanatory": 2.0}
-HEADS = [name if name == "descriptive" else f"{name}, per option" for name in CATEGORIES]
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Finished:
 
 
 Rights = dict[str, np.ndarray]
-"""{category: (V,2), its right and its asked rows in each video}."""
+"""{category that is asked: (V,2), its right and its asked rows in each video}."""
 
 
 def report(found: list[Finished], dataset: Dataset) -> str:
@@ -48,18 +47,18 @@ def report(found: list[Finished], dataset: Dataset) -> str:
         blind = rights_of(blind_table.assign(video=table["video"]))
     seconds = {trial: np.mean([_paid(one) for one in found if one.trial == trial]) for trial in by_trial}
     arms = [name for name in ARMS if name in by_trial]
-    lines = _head("points above the blind level of the question's form")
-    level = " | ".join(f"{_percent(blind[name]):.1f} %" for name in CATEGORIES)
+    lines = _head("points above the blind level of the question's form", blind)
+    level = " | ".join(f"{_percent(blind[name]):.1f} %" for name in blind)
     lines.append(f"| the blind levels themselves | – | – | {level} |")
     lines += [_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], blind)) for name in arms]
-    lines += ["", *_demands(by_trial, blind), ""]
-    lines += _head("difference in points")
+    lines += ["", *(f"- {line}" for line in _demands(by_trial, blind)), ""]
+    lines += _head("difference in points", blind)
     for one, other in ((0, 1), (2, 1), (0, 2)):
         if ARMS[one] in by_trial and ARMS[other] in by_trial:
             lines.append(_line(f"{ARMS[one]} − {ARMS[other]}", None, by_trial[ARMS[one]], by_trial[ARMS[other]]))
     tried = [name for name in by_trial if name not in ARMS]
     if tried:
-        lines += ["", *_head("tried (first seed): points above the blind level")]
+        lines += ["", *_head("tried (first seed): points above the blind level", blind)]
         for name in [*arms, *tried]:
             first = {seed: by_trial[name][seed] for seed in sorted(by_trial[name])[:1]}
             lines.append(_line(name, seconds[name], first, dict.fromkeys(first, blind)))
@@ -70,7 +69,7 @@ def rights_of(table: pd.DataFrame) -> Rights:
     """table: the columns video, category and correct of all rows."""
     videos = int(table["video"].max()) + 1
     out = {}
-    for name in CATEGORIES:
+    for name in (name for name in CATEGORIES if name in set(table["category"])):
         mine = table[table["category"] == name]
         columns = [np.bincount(mine["video"], weights, videos) for weights in (mine["correct"], None)]
         out[name] = np.stack(columns, 1).astype(float)
@@ -97,23 +96,24 @@ def _paid(one: Finished) -> float:
     return float(json.loads((one.folder / PAID).read_text(encoding="utf-8"))["cpu_seconds"])
 
 
-def _head(title: str) -> list[str]:
-    return [f"| {title} | seeds | CPU s | " + " | ".join(HEADS) + " |", "|---|---:|---:|" + "---:|" * len(HEADS)]
+def _head(title: str, names: Iterable[str]) -> list[str]:
+    heads = [name if name == "descriptive" else f"{name}, per option" for name in names]
+    return [f"| {title} | seeds | CPU s | " + " | ".join(heads) + " |", "|---|---:|---:|" + "---:|" * len(heads)]
 
 
 def _line(name: str, seconds: float | None, runs: dict[int, Rights], base: dict[int, Rights]) -> str:
     seeds = sorted(set(runs) & set(base))
     cells = []
-    for category in CATEGORIES:
+    for category in base[seeds[0]]:
         level, half = difference([runs[seed][category] for seed in seeds], [base[seed][category] for seed in seeds])
         cells.append(f"{level:+.1f} ±{half:.1f}".replace("-", "−"))
     return f"| {name} | {len(seeds)} | {'–' if seconds is None else f'{seconds:.0f}'} | " + " | ".join(cells) + " |"
 
 
 def _demands(by_trial: dict[str, dict[int, Rights]], blind: Rights) -> Iterator[str]:
-    runs = by_trial.get(ARMS[0], {}).values()
     for category, points in DEMANDS.items():
-        if runs:
-            level, _ = difference([run[category] for run in runs], [blind[category]] * len(runs))
-            verdict = "held" if level >= points else "missed"
-            yield f"{category} at least {points:g} points above the blind level: {level:+.1f}, {verdict}."
+        held = []
+        for name, runs in by_trial.items():
+            level, _ = difference([run[category] for run in runs.values()], [blind[category]] * len(runs))
+            held += [f"{name} ({level:+.1f})"] if level >= points else []
+        yield f"{category} at least {points:g} points above the blind level: {', '.join(held) or 'none'}"

@@ -81,16 +81,20 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(
 
 
 def test_pieces_by_layout_hold_less_padding(toy) -> None:
-    """None at all where no two questions have equally many words but other ones of question and choice in one piece."""
+    """Questions and choices with as many words together, but not apart: by length alone they meet in every piece."""
     split, _ = toy
     batches = QuestionBatches(AloeSettings(), split, None)
     rows, starts = batches.rows_of(np.arange(batches.questions)), np.full(batches.questions, 4)
-    layouts = {(tuple(row[:20] != 0), tuple(row[20:] != 0)) for row in batches.text}
-    padding = {}
-    for by_layout in (False, True):
-        pieces = list(batches.pieces(rows, starts, len(rows) // 4, by_layout))
-        padding[by_layout] = sum(int((piece.input.text == 0).any()) for piece in pieces)
-    assert padding[True] < len(layouts) and padding[True] <= padding[False]
+    batches.choice_length = np.array([0, 4, 5])[np.arange(len(batches.text)) % 3]
+    batches.length = np.full(len(batches.text), 14)
+    places = np.arange(32)
+    batches.text[:] = np.where(places < 20, places < 14 - batches.choice_length[:, None], False)
+    batches.text[:] |= (places >= 20) & (places < 20 + batches.choice_length[:, None])
+    padded = []
+    for by_layout in (True, False):
+        pieces = list(batches.pieces(rows, starts, len(rows) // 6, by_layout))
+        padded.append(sum(bool((piece.input.text == 0).any()) for piece in pieces))
+    assert padded[0] <= 2 and padded[1] == len(pieces) > 5
 
 
 def test_bf16_slots_are_the_rounded_ones(toy) -> None:

@@ -1,0 +1,70 @@
+"""What `make study` prints is counted right, and its trials can be trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctt.data.vocab import CATEGORIES
+from tests.benchmarks.aloe_study import TRIALS, calls, config_of, settings_of
+from tests.benchmarks.aloe_study_report import PAID, Finished, difference, report, rights_of
+from tests.training.toy_questions import make
+
+
+def test_intervals_are_those_of_a_bootstrap_over_videos() -> None:
+    random = np.random.default_rng(0)
+    asked = random.integers(1, 12, 300).astype(float)
+    ease = random.beta(2, 2, 300)
+    one, other = (np.stack([random.binomial(asked.astype(int), ease), asked], 1) for _ in range(2))
+    level, half = difference([one], [other])
+    draws = random.integers(0, 300, (4000, 300))
+    drawn = 100 * (one[:, 0] - other[:, 0])[draws].sum(1) / asked[draws].sum(1)
+    assert level == pytest.approx(100 * (one[:, 0].sum() - other[:, 0].sum()) / asked.sum())
+    assert half == pytest.approx(1.96 * drawn.std(), rel=0.1)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    base = np.stack([np.full(50, 2.0), np.full(50, 4.0)], 1)
+    runs = [base + np.array([shift, 0.0]) for shift in (0.0, 1.0, -1.0)]
+    level, half = difference(runs, [base] * 3)
+    assert level == 0 and half == pytest.approx(196 * (50**2 / 3) ** 0.5 / 200)
+
+
+def test_every_trial_has_settings_and_the_first_seeds_come_first() -> None:
+    for trial in TRIALS:
+        settings_of(trial, config_of(0, ()))
+    assert len({trial.name for trial in TRIALS}) == len(TRIALS)
+    assert [seed for _, seed in calls()] == sorted(seed for _, seed in calls())
+    assert len(calls()) == sum(len(trial.seeds) for trial in TRIALS)
+
+
+def test_the_report_counts_from_the_prediction_files(tmp_path: Path) -> None:
+    dataset, _ = make(tmp_path / "data", train=20, validation=8)
+    asked = dataset.split("validation").questions
+    category = np.array(CATEGORIES)[asked.category]
+    found = []
+    for trial, seed, right in (("given frames alone", 0, 0.5), ("true future", 0, 1.0), ("twice as long", 0, 0.0)):
+        folder = tmp_path / trial
+        folder.mkdir()
+        correct = np.random.default_rng(1).random(len(category)) < right
+        table = pd.DataFrame({"video": asked.video, "category": category, "correct": correct})
+        table.to_parquet(folder / "predictions.parquet")
+        (folder / PAID).write_text(json.dumps({"cpu_seconds": 12.0}))
+        found.append(Finished(trial, seed, folder))
+    rights = rights_of(pd.read_parquet(found[0].folder / "predictions.parquet"))
+    for name in ("descriptive", "explanatory", "predictive"):
+        assert rights[name].sum(0).tolist() == [correct_of(found[0], name), (category == name).sum()]
+    text = report(found, dataset)
+    above = {line.split(" | ")[0]: line for line in text.splitlines()}
+    blind = float(above["| the blind levels themselves"].split(" | ")[3].rstrip(" %"))
+    assert f"| {100 - blind:+.1f} " in above["| true future"] and f"| −{blind:.1f} " in above["| twice as long"]
+    assert f"descriptive at least 20 points above the blind level: true future ({100 - blind:+.1f})" in text
+
+
+def correct_of(one: Finished, name: str) -> int:
+    table = pd.read_parquet(one.folder / "predictions.parquet")
+    return int((table["correct"] & (table["category"] == name)).sum())
