@@ -59,7 +59,8 @@ def report(found: list[Finished], dataset: Dataset) -> str:
     tried = [name for name in by_trial if name not in ARMS]
     if tried:
         lines += ["", *_head("tried (first seed): points above the blind level", blind)]
-        for name in [*arms, *tried]:
+        several = [name for name in arms if len(by_trial[name]) > 1]
+        for name in [*several, *tried]:
             first = {seed: by_trial[name][seed] for seed in sorted(by_trial[name])[:1]}
             lines.append(_line(name, seconds[name], first, dict.fromkeys(first, blind)))
     return "\n".join(lines) + "\n"
@@ -97,7 +98,7 @@ def _paid(one: Finished) -> float:
 
 
 def _head(title: str, names: Iterable[str]) -> list[str]:
-    heads = [name if name == "descriptive" else f"{name}, per option" for name in names]
+    heads = [name if name == "descriptive" else f"{name} (options)" for name in names]
     return [f"| {title} | seeds | CPU s | " + " | ".join(heads) + " |", "|---|---:|---:|" + "---:|" * len(heads)]
 
 
