@@ -38,7 +38,7 @@ study: $(STAMP) ## what ALOE learns on synthetic scenes and what was tried to li
 	$(BIN)/python -m tests.benchmarks.aloe_study
 
 faults: $(STAMP) ## the long fault-injection runs of store and jobs
-	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults tests/slurm/test_disturbed_sweep.py
+	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults tests/slurm
 
 slurm-up: ## a private SLURM cluster of two virtual nodes
 	launch/devcluster/up

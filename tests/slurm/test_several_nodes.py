@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,10 +17,12 @@ from ctt.launch.frozen import freeze
 from ctt.plan import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
-from tests.tiny import TINY
+from tests.slurm.day import SLURM, WORDS, Day, awaits, launched, until
+from tests.tiny import TINY, artifacts
 
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
+SWEEP = "name: day\nbaseline: {ctt_inv_weight: 0.2}\n"
 
 
 def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path: Path) -> None:
@@ -54,3 +57,34 @@ def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path
     assert not list((store.root / "work").glob("*")) and not list((store.root / "failures").glob("*"))
     outcome = json.loads((tmp_path / "0000.outcome.json").read_text())
     assert outcome["failure"] is None and os.path.exists(job.path)
+
+
+def swept(store: Path, file: Path, cluster: Any, ask: bool) -> Day:
+    """A sweep of one run on two nodes; `ask`: it is asked to stop in the middle of its training."""
+    own = ["launch.nodes=2", "launch.setup=['export GLOO_SOCKET_IFNAME=lo']", "tracking=off"]
+    day = Day(store, cluster)
+    with launched(store, "sweep", str(file), *WORDS, *SLURM, *own) as (process, out):
+        if ask:
+            until((store / "sweeps/day/0001/jobs/events.jsonl").exists, "jobs")
+            writer = day.hold("baseline")["baseline"]  # the other one waits for it in the middle of a step
+            cluster.run("scancel", "--signal=USR2", day.task("baseline"))
+            until(lambda: awaits(writer, signal.SIGUSR2), "the signal")
+            os.kill(writer, signal.SIGCONT)
+            until(lambda: "back into the queue" in day.log("baseline"), "a job that requeues itself")
+            assert day.checkpoints("baseline")
+        assert process.wait(300) == 0, out.read_text() + day.log("baseline")
+    return day
+
+
+@pytest.mark.skipif(os.environ.get("CTT_FAULTS") != "full", reason="minutes: `make faults` runs it")
+def test_a_sweep_over_two_nodes_goes_on_after_a_signal_with_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
+    file = tmp_path / "day.yaml"
+    file.write_text(SWEEP)
+    asked, left = (swept(tmp_path / name, file, cluster, name == "asked") for name in ("asked", "left"))
+    for day in (asked, left):
+        assert cluster.run("sacct", "-n", "-X", "-P", "-o", "NNodes", "-j", day.task("baseline")) == "2"
+        [trained] = [day.store.manifest(key) for key, kind in day.kinds.items() if kind == "world_model"]
+        assert trained["provenance"]["numerics"].endswith(", 2 processes")
+        assert not list((day.store.root / "failures").glob("*"))
+    assert [day.log("baseline").count("building world_model") for day in (asked, left)] == [2, 1]
+    assert artifacts(asked.store.root) == artifacts(left.store.root)
