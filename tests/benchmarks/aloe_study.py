@@ -70,6 +70,12 @@ TRIALS = (
     ),
     Trial("predicted frames", seeds=SEEDS),
     Trial(
+        "warm start from descriptive questions, then more multiple choice, given frames alone",
+        future="none",
+        warm_epochs=2,
+        changes={"shares": OPTIONS},
+    ),
+    Trial(
         "words as tokens, more explanatory questions, given frames alone",
         future="none",
         changes={"words": "tokens", "shares": EXPLANATORY, "epochs": 6},
@@ -81,7 +87,6 @@ TRIALS = (
         changes={"tokens": "frames", "words": "tokens", "epochs": 1, "shares": [0.2, 0.2, 0.2, 0.1]},
     ),
     Trial("predicted frames for all categories", changes={"rollout_frames": "all"}),
-    Trial("warm start, then the other mix", warm_epochs=2, changes={"shares": OPTIONS, "epochs": 4}),
     Trial("twice as long", changes={"epochs": 8}),
 )
 
