@@ -76,6 +76,12 @@ TRIALS = (
         changes={"shares": OPTIONS},
     ),
     Trial(
+        "warm start from descriptive questions, then more explanatory ones, given frames alone",
+        future="none",
+        warm_epochs=2,
+        changes={"shares": [0.25, 1.0, 0.5, 0.25], "epochs": 6},
+    ),
+    Trial(
         "words as tokens, more explanatory questions, given frames alone",
         future="none",
         changes={"words": "tokens", "shares": EXPLANATORY, "epochs": 6},
