@@ -107,7 +107,8 @@ def _failure(ending: Ending) -> Failure:
     account = ending.account
     said = _STATE_IN_TEXT.search(ending.error)
     state = account.state if account else said[1] if said else ""
-    if state == "CANCELLED" and account and account.reason.startswith("Dependency"):
+    unbegun = account is not None and not account.nodes  # SLURM keeps the reason of a job's waiting when it has begun
+    if state == "CANCELLED" and account and unbegun and account.reason.startswith("Dependency"):
         return Failure.BLOCKED
     if state in _STATES:
         return _STATES[state]

@@ -223,3 +223,9 @@ def test_a_job_that_a_signal_ended_while_it_started_was_not_cancelled() -> None:
     log = "slurmstepd-node1: error: *** STEP 4.0 ON node1 CANCELLED AT 2026-11-22T21:42:02 ***"
     failed = classify(Ending(account=accounting.read(RECORDED)["4"], log=log))
     assert failed is not None and failed.failure is Failure.INTERRUPTED
+
+
+def test_a_job_that_had_waited_for_another_and_ran_was_cancelled_not_blocked() -> None:
+    began, unbegun = (Account("1_2", "CANCELLED", reason="Dependency", nodes=nodes) for nodes in ("node1", ""))
+    told = [classify(Ending(account=account)) for account in (began, unbegun)]
+    assert [one and one.failure for one in told] == [Failure.CANCELLED, Failure.BLOCKED]
