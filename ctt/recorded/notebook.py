@@ -85,7 +85,7 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
         try:
-            return client.execute(env=environment)
+            return client.execute(cleanup_kc=True, env=environment)  # else a kernel it was given lives on
         except CellExecutionError as error:
             last = str(error).strip().splitlines()[-1]
             raise CttError(f"{path.name} failed over {sweep}: {last}") from error

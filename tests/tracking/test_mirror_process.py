@@ -13,7 +13,8 @@ from ctt.recorded import record
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from ctt.tracking import database_path
-from tests.tracking.made_up import ROOT, SQLITE, curve, rows, until
+from tests.faults.processes import until
+from tests.tracking.made_up import ROOT, SQLITE, curve, rows
 
 PARENT = """
 import sys, time
