@@ -6,6 +6,7 @@ makes; SWEEPS names another one. That store comes of screening and promoting, wh
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -122,10 +123,14 @@ def test_a_notebook_runs_over_a_real_sweep(name: str, swept: Path, tmp_path: Pat
 
 def kernels() -> list[str]:
     """The children of this process that are kernels of notebooks."""
-    threads = Path("/proc/self/task").glob("*/children")
-    children = [child for path in threads for child in path.read_text().split()]
-    commands = [Path(f"/proc/{child}/cmdline").read_bytes().decode() for child in children]
-    return [command for command in commands if "ipykernel_launcher" in command]
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended since
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (path / "cmdline").read_bytes().decode()
+            if parent == os.getpid() and "ipykernel_launcher" in command:
+                found.append(command)
+    return found
 
 
 def test_report_renders_a_notebook_to_one_file(swept: Path) -> None:
