@@ -33,7 +33,7 @@ def density_sheet(runs: Sequence[Diagnosis]) -> Sheet:
                 words.number(_mean(readings, "neighbours"), 2),
                 words.number(100 * float(np.mean([r["zero"]["invariance"] for r in readings]))),
                 words.number(100 * float(np.mean([r["zero"]["sufficiency"] for r in readings]))),
-                f"{words.number(float(low), 3)} to {words.number(float(high), 3)}",
+                "none" if low == high else f"{words.number(float(low), 3)} to {words.number(float(high), 3)}",
             )
         )
     header = (

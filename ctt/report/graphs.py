@@ -22,7 +22,7 @@ STEPS = np.linspace(0, 1, 101)
 def diagnosis_picture(found: Mapping[str, Sequence[Diagnosis]], path: Path | None = None) -> Figure:
     """One point's graphs by source, over its seeds: density against threshold, neighbours a slot, entries, recovery.
 
-    found: the diagnoses of each point; drawn is the last one whose losses act, or else the first.
+    found: the diagnoses of each point, of which `chosen_point` is drawn.
     """
     point = chosen_point(found)
     with matplotlib.rc_context(STYLE):
@@ -42,9 +42,11 @@ def diagnosis_picture(found: Mapping[str, Sequence[Diagnosis]], path: Path | Non
 
 
 def chosen_point(found: Mapping[str, Sequence[Diagnosis]]) -> str | None:
-    """The last point whose losses act, or else the first; None if nothing was measured."""
+    """Of the points whose losses act, the last one of which most graphs are known (only a run with a learned graph has
+    one); the first point if no losses act, None if nothing was measured."""
     acting = [point for point, runs in found.items() if any(run["acting"] for run in runs)]
-    return acting[-1] if acting else next(iter(found), None)
+    known = {point: max(len(run["readings"]) for run in found[point]) for point in acting}
+    return max(reversed(acting), key=known.__getitem__) if acting else next(iter(found), None)
 
 
 def _density(axis: Axes, runs: Sequence[Diagnosis], names: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ class Diagnostics(Stage):
     """Read of a saved state, never of a training under way, so that no state's key depends on it."""
 
     kind = "diagnostics"
-    version = 1
+    version = 2
     state: WorldModel
     diagnostics: DiagnosticsSettings
 

@@ -10,6 +10,9 @@ from ctt.training.recovery import auroc, average_precision
 
 SLIM = 0.01
 """A graph with a smaller share of neighbours than this is as good as empty; likewise full."""
+FAINT = 1e-4
+"""Entries under this are told as 0: nobody sets a threshold so low, and what an influence that has died out still gives
+(denormal numbers, even) is none."""
 
 
 def measures(
@@ -26,7 +29,7 @@ def measures(
     object is in view. density: share of pairs that are neighbours; neighbours: how many a slot has, and
     neighbour_counts the shares of slots with 0, 1, … of them; quantiles: of the entries, in percent steps (so the density
     at any threshold can be told from them); between: the thresholds between which some pairs are neighbours and some are
-    not; zero: share of samples and slots for which each loss is 0 for want of non-neighbours; auroc and
+    not, equal where there are none; zero: share of samples and slots for which each loss is 0 for want of non-neighbours; auroc and
     average_precision against contact, over all pairs and (…_seen) over those of slots in view; mean: the mean graph.
     """
     slots = graph.shape[-1]
@@ -39,7 +42,7 @@ def measures(
         "neighbours": float(near.sum(-1).mean()),
         "neighbour_counts": (counts / counts.sum()).tolist(),
         "quantiles": np.quantile(entries, np.linspace(0, 1, 101)).tolist(),
-        "between": np.quantile(entries, [SLIM, 1 - SLIM]).tolist(),
+        "between": [end if end >= FAINT else 0.0 for end in np.quantile(entries, [SLIM, 1 - SLIM]).tolist()],
         "zero": _zero(near, off, masked),
         "mean": graph.mean(0).tolist(),
         "auroc": None,
@@ -60,9 +63,13 @@ def warning(name: str, threshold: float, density: float, low: float, high: float
     if SLIM < density < 1 - SLIM:
         return None
     word, means = ("empty", "every slot is to ignore every other") if density <= SLIM else ("full", "both losses are 0")
+    if low == high:
+        where = "at no threshold"
+    else:
+        where = f"at thresholds between {low:.3g} and {high:.3g}" if low else f"at thresholds above 0, up to {high:.3g}"
     return (
         f"the slot graph ({name}) is {word} at ctt_adj_threshold {threshold:g}: {100 * density:.1f} % of pairs are "
-        f"neighbours, so {means}; it tells slots apart at thresholds between {low:.3g} and {high:.3g}"
+        f"neighbours, so {means}; it tells slots apart {where}"
     )
 
 

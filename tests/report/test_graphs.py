@@ -81,6 +81,8 @@ def test_no_truth_no_recovery(found) -> None:
 def test_the_point_whose_losses_act_is_drawn(found, tmp_path: Path) -> None:
     assert chosen_point(found) == "ctt" and chosen_point({"baseline": found["baseline"]}) == "baseline"
     assert chosen_point({}) is None
+    fewer = [{**run, "readings": {"attention": run["readings"]["attention"]}} for run in found["ctt"]]
+    assert chosen_point({**found, "more": found["ctt"], "fewer": fewer}) == "more"
     for name, figure in (
         ("graphs.png", diagnosis_picture(found, tmp_path / "graphs.png")),
         ("mean.png", mean_picture(found["ctt"], tmp_path / "mean.png")),

@@ -98,6 +98,24 @@ def test_between_is_where_a_threshold_tells_slots_apart():
         assert (density <= 0.01, density >= 0.99) == (empty, full)
 
 
+@pytest.mark.parametrize(
+    "entry, often, told, said",
+    [
+        (5e-44, 0.0, [0, 0], "at no threshold"),  # what is left of an influence that has died out
+        (5e-44, 0.1, [0, 0.5], "at thresholds above 0, up to 0.5"),
+        (0.02, 0.1, [0.02, 0.5], "at thresholds between 0.02 and 0.5"),
+        (0.02, 0.0, [0.02, 0.02], "at no threshold"),
+    ],
+)
+def test_thresholds_are_told_in_numbers_somebody_might_set(entry, often, told, said):
+    graph = np.where(np.random.default_rng(2).random((200, 4, 4)) < often, 0.5, entry).astype(np.float32)
+    found = measures("learned", graph.astype(np.float64), 0.7, np.zeros((200, 4), dtype=bool))
+    assert found["between"] == pytest.approx(told, rel=1e-6) and found["warning"].endswith(f"tells slots apart {said}")
+    for threshold in (told[0] * 0.99, 2e-4, told[1] * 0.99) if told[0] < told[1] else ():
+        density = measures("learned", graph, threshold, np.zeros((200, 4), dtype=bool))["density"]
+        assert (0.01 < density < 0.99) == (told[0] < threshold <= told[1])
+
+
 def test_a_slots_own_entry_and_masked_slots_count_for_nothing():
     graph = np.tile(np.eye(4), (2, 1, 1))
     masked = np.ones((2, 4), dtype=bool)
