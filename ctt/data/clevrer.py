@@ -19,7 +19,7 @@ import numpy as np
 
 from ctt.data.dataset import write_manifest
 from ctt.data.imported import Imported, Part, sha256_of, write_json
-from ctt.data.question_table import QuestionTable
+from ctt.data.question_table import QuestionTable, read_scenes
 from ctt.data.settings import PROVISIONAL, SPLITS, DataSettings
 from ctt.errors import DataError
 from ctt.job import Job
@@ -159,19 +159,6 @@ def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
 
 def _indexed(scene: Any) -> bool:
     return isinstance(scene, dict) and type(scene.get("scene_index")) is int
-
-
-def read_scenes(path: Path) -> list[Any]:
-    """The entries of a question file. Raises DataError if it is missing, cut off or no list."""
-    try:
-        scenes = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}); it may be cut off") from None
-    if not isinstance(scenes, list):
-        raise DataError(f"{path} must hold a list of scenes")
-    return scenes
 
 
 def link(source: Path, target: Path) -> bool:

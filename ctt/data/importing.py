@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -173,25 +175,38 @@ def _file(folder: Path, split: str) -> Path:
     return folder / f"slots_{split}.npy"
 
 
+ROW = GIVEN * SLOTS * WIDTH * 4
+"""Bytes of a video."""
+
+
+def _header(videos: int) -> bytes:
+    """How the npy file of so many videos begins."""
+    out = io.BytesIO()
+    described = dict(descr="<f4", fortran_order=False, shape=(videos, GIVEN, SLOTS, WIDTH))
+    np.lib.format.write_array_header_1_0(out, described)
+    return out.getvalue()
+
+
 def _allocate(folder: Path, counts: dict[str, int], mark: dict[str, Any]) -> int:
     """Makes the files at their full size; returns how many videos of an interrupted import are in them."""
+    sizes = {split: len(_header(videos)) + videos * ROW for split, videos in counts.items()}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         note = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
-        if note["mark"] == mark and all(_file(folder, split).is_file() for split in counts):
+        if note["mark"] == mark and all(_file(folder, s).stat().st_size == size for s, size in sizes.items()):
             return int(note["done"])
     for split, videos in counts.items():
-        path = _file(folder, split)
-        np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=(videos, GIVEN, SLOTS, WIDTH)).flush()
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # a disk too small is found now, not in an hour
+        with open(_file(folder, split), "wb") as file:
+            file.write(_header(videos))
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, sizes[split])  # a disk too small is found now, not in an hour
     write_json(folder / UNFINISHED, dict(mark=mark, done=0))
     return 0
 
 
 def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict[str, Any], progress: Progress) -> str:
-    """Writes the rows of videos[done:]; returns the source's sha256."""
-    splits = sorted({v.split for v in videos})
-    out = {split: np.load(_file(folder, split), mmap_mode="r+") for split in splits}
+    """Writes the rows of videos[done:]; returns the source's sha256. Written, not mapped: pages of a mapped file would
+    count as this process's memory, all 9 GB of them."""
+    counts = Counter(v.split for v in videos)
     total, last = mark["size"], time.monotonic()
     hashed = hashlib.sha256()
     position = 0
@@ -207,17 +222,22 @@ def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict
             position += len(block)
             yield
 
-    def note(number: int) -> None:
-        for array in out.values():
-            array.flush()
-        write_json(folder / UNFINISHED, dict(mark=mark, done=number))
+    with contextlib.ExitStack() as stack:
+        out = {s: stack.enter_context(open(_file(folder, s), "r+b", buffering=0)) for s in sorted(counts)}
+        starts = {split: len(_header(count)) for split, count in counts.items()}
 
-    with open(source, "rb") as file:
+        def note(number: int) -> None:
+            for written in out.values():
+                os.fsync(written.fileno())
+            write_json(folder / UNFINISHED, dict(mark=mark, done=number))
+
+        file = stack.enter_context(open(source, "rb"))
         for number, video in enumerate(videos):
             for _ in read_to(file, video.reach[1]):
                 pass
             if number >= done:
-                out[video.split][video.row] = _frames(source, file, video)
+                frames = np.ascontiguousarray(_frames(source, file, video), "<f4")
+                _write(out[video.split], frames.data.cast("B"), starts[video.split] + video.row * ROW)
             progress(position, total)
             if stopping() or (number >= done and time.monotonic() - last > EVERY):
                 note(max(number + 1, done))
@@ -226,11 +246,18 @@ def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict
                     raise Interrupted(f"the import stopped at video {number + 1}; the same command continues it")
         for _ in read_to(file, total):
             progress(position, total)
-    note(len(videos))
+        note(len(videos))
     now = source.stat()
     if (now.st_size, now.st_mtime_ns) != (mark["size"], mark["mtime_ns"]):
         raise DataError(f"{source} was changed while it was imported; run the same command again")
     return hashed.hexdigest()
+
+
+def _write(file: FileIO, data: memoryview, place: int) -> None:
+    """All of `data` at `place`: a system may take less of it at a time."""
+    while data:
+        taken = os.pwrite(file.fileno(), data, place)
+        data, place = data[taken:], place + taken
 
 
 def _frames(source: Path, file: BinaryIO, video: Video) -> np.ndarray:

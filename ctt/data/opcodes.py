@@ -33,14 +33,18 @@ def _long(reader: Reader, size: int) -> None:
 def _text_line(reader: Reader) -> None:
     start = reader.position
     line = reader.line(LONGEST_LINE)
-    large = Span(start, len(line), "raw-unicode-escape")
-    reader.stack.append(large if len(line) >= LARGE else line.decode("raw-unicode-escape"))
+    if len(line) >= LARGE:
+        reader.stack.append(Span(start, len(line), "raw-unicode-escape"))
+    else:
+        reader.keep(len(line))
+        reader.stack.append(line.decode("raw-unicode-escape"))
 
 
 def _quoted(reader: Reader) -> None:
     line = reader.line(LONGEST_LINE)
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise DataError("a text without quotation marks")
+    reader.keep(len(line))
     reader.stack.append(line[1:-1].decode("unicode-escape").encode("latin1").decode("latin1"))
 
 

@@ -143,10 +143,13 @@ class Reader:
         if len(data) != size:
             raise DataError("the file is cut off")
         self.position += size
+        self.keep(size)
+        return data
+
+    def keep(self, size: int) -> None:
         self.kept += size
         if self.kept > MOST_KEPT:
             raise DataError(f"more than {MOST_KEPT >> 20} MiB of texts; a file of arrays has few")
-        return data
 
     def room(self, size: int) -> None:
         if size < 0 or size > self.end - self.position:
@@ -160,6 +163,8 @@ class Reader:
         self.position += len(text)
         if not text.endswith(b"\n") or self.position > self.end:
             raise DataError("the file is cut off, or a line is too long")
+        if most <= LONGEST_NUMBER:
+            self.keep(len(text))
         return text[:-1]
 
     def bytes(self, size: int) -> None:

@@ -20,6 +20,8 @@ from ctt.data.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, answer_id
 from ctt.errors import DataError
 
 UNKNOWN = -1
+_PACKED = (b"\x1f\x8b", b"PK\3\4", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""How gzip, zip, bzip2, xz and zstandard files begin."""
 _VERDICTS = {"wrong": 0, "correct": 1}
 
 
@@ -53,20 +55,11 @@ class QuestionTable:
     def read(cls, path: Path, scene_index: np.ndarray) -> QuestionTable:
         """The table of a question file whose scenes' videos are in the order of `scene_index` (V,).
         Raises DataError naming file, scene and question if something is malformed."""
-        path = Path(path)
-        try:
-            scenes = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise DataError(f"{path} is missing") from None
-        except (ValueError, RecursionError, OSError) as error:
-            raise DataError(f"{path} is not valid JSON ({error})") from None
-        return cls.build(scenes, scene_index, str(path))
+        return cls.build(read_scenes(Path(path)), scene_index, str(path))
 
     @classmethod
-    def build(cls, scenes: Any, scene_index: np.ndarray, source: str = "questions") -> QuestionTable:
+    def build(cls, scenes: list[Any], scene_index: np.ndarray, source: str = "questions") -> QuestionTable:
         """The same from the parsed file; `source` names it in errors."""
-        if not isinstance(scenes, list):
-            raise DataError(f"{source} must hold a list of scenes, not {_kind(scenes)}")
         row_of = {int(scene): row for row, scene in enumerate(scene_index)}
         forms: dict[str, int] = {}
         numbers: list[tuple[int, int, int, int, int, int, int]] = []
@@ -121,6 +114,27 @@ class QuestionTable:
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise DataError(f"{path} is not a question table ({error})") from None
         return cls(**{**arrays, "forms": [str(name) for name in arrays["forms"]]})
+
+
+def read_scenes(path: Path) -> list[Any]:
+    """The entries of a question file. Raises DataError if it is missing, cannot be read, is no JSON or no list."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+    if data.startswith(_PACKED):
+        raise DataError(f"{path} is compressed; unpack it first")
+    try:
+        scenes = json.loads(data)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not valid JSON: it is no UTF-8 text ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); it may be cut off") from None
+    if not isinstance(scenes, list):
+        raise DataError(f"{path} must hold a list of scenes, not {_kind(scenes)}")
+    return scenes
 
 
 def _padded(words: str, length: int) -> bytes:
@@ -198,6 +212,7 @@ def _get(record: dict[str, Any], key: str, kind: type, where: str = "") -> Any:
 
 
 _NAMES = {int: "an integer", str: "a text", list: "a list", dict: "an object"}
+_NAMES |= {float: "a fraction", bool: "true or false", type(None): "null"}
 
 
 def _kind(value: Any) -> str:

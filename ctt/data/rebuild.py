@@ -17,6 +17,8 @@ import numpy as np
 from ctt.errors import DataError
 
 MOST_DIMENSIONS = 8
+LONGEST_LETTER = 6
+"""Bytes of the file that a text spends on one letter at most: \\u0000."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _described(dtype: Any, shape: Any, data: Any, order: str) -> Array:
     array = Array(np.dtype(dtype.order + dtype.code).str, sizes, data, 0, order)
     encoded = isinstance(data, Span) and data.encoding != "bytes"
     given = data.size if isinstance(data, Span) else len(data)
-    if given < array.size or (given != array.size and not encoded):
+    if not array.size <= given <= array.size * (LONGEST_LETTER if encoded else 1):
         raise DataError(f"an array of shape {sizes} has {array.size} bytes, but the file gives it {given}")
     return array
 
@@ -191,7 +193,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = Fal
         raise DataError(f"a tensor of shape {sizes} reaches past the end of its storage")
     if storage.key not in storage.place:
         raise DataError("a tensor's storage has no numbers")
-    return Array(storage.dtype, sizes, storage.place[storage.key], first * item)
+    span = storage.place[storage.key]
+    if span.size != storage.count * item:
+        raise DataError("a torch storage has other bytes than it announces")
+    return Array(storage.dtype, sizes, span, first * item)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from ctt.config import Config
 from ctt.data import check
 from ctt.data.annotated import Annotations
-from ctt.data.clevrer import Sources, find, question_files, read_scenes, resolved
+from ctt.data.clevrer import Sources, find, question_files, resolved
 from ctt.data.dataset import Dataset
 from ctt.data.imported import Imported
+from ctt.data.question_file import LISTS, check_file, troubles
+from ctt.data.question_table import QuestionTable, read_scenes
 from ctt.data.settings import DataSettings, FetchSettings
 from ctt.errors import DataError
 from ctt.launch import keep
@@ -32,7 +36,13 @@ from ctt.units import duration, size
 @contextlib.contextmanager
 def bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar of bytes with the time to go; a line every ten seconds where there is no terminal."""
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         began = last = time.monotonic()
@@ -52,12 +62,17 @@ def bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
         yield tell
 
 
+def plain(text: str) -> str:
+    """A file's text as one line that no terminal takes for anything else."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def import_file(source: Path, to: Path | None) -> int:
     """Imports a slots file, beside it or into `to`, and says what it holds and how to use it."""
     from ctt.data.importing import import_slots
     from ctt.job import stop_on_signals
 
-    console = Console()
+    console = Console(markup=False)
     folder = to or source.with_suffix("")
     if folder == source:
         raise DataError(f"{source} has no ending; name the folder to import to with --to")
@@ -80,7 +95,7 @@ def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> 
     from ctt.data.fetch import downloads, fetch
     from ctt.job import stop_on_signals
 
-    console = Console()
+    console = Console(markup=False)
     wanted = [(kind, download) for kind in kinds for download in downloads(settings, kind, encoder)]
     stop_on_signals()
     for kind, download in wanted:
@@ -99,7 +114,12 @@ def _counted(path: Path) -> str:
     from ctt.data import official
 
     split = path.stem
-    found = check.statistics(read_scenes(path))["questions"]
+    try:
+        found = check.statistics(read_scenes(path))["questions"]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is no official question file ({type(error).__name__}: {error}); delete it and see what the address gives"
+        ) from None
     same = found == official.QUESTIONS[split]
     return f"{sum(found.values())} questions, " + ("the official counts" if same else "not the official counts")
 
@@ -107,24 +127,25 @@ def _counted(path: Path) -> str:
 def check_questions(path: Path, as_json: bool) -> int:
     """Checks one official question file. Exit code 2 if anything is wrong with it."""
     try:
-        found = check.check_file(path)
+        found = check_file(path)
     except DataError as error:
         if as_json:
             empty = dict(scenes=0, questions={}, without_program=0)
             lists: dict[str, list[str]] = dict(unknown_words=[], unknown_program_tokens=[], ill_typed_programs=[])
             print(json.dumps({**empty, **lists, "errors": [str(error)]}, indent=1))
         raise
-    wrong = check.troubles(found)
+    wrong = troubles(found)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        console = Console()
+        console = Console(markup=False)
         questions = ", ".join(f"{count} {category}" for category, count in found["questions"].items())
         console.print(f"{found['scenes']} scenes: {questions}", highlight=False, soft_wrap=True)
         console.print(f"{found['without_program']} questions have no program", highlight=False)
-        for name in ("unknown_words", "unknown_program_tokens", "ill_typed_programs", "errors"):
+        for name in LISTS:
             for entry in found[name]:
-                console.print(f"{name.replace('_', ' ').removesuffix('s')}: {entry}", highlight=False, soft_wrap=True)
+                said = f"{name.replace('_', ' ').removesuffix('s')}: {plain(entry)}"
+                console.print(said, highlight=False, soft_wrap=True)
     if wrong:
         raise DataError(f"{path}: {wrong} {'thing is' if wrong == 1 else 'things are'} wrong with it")
     return 0
@@ -132,7 +153,7 @@ def check_questions(path: Path, as_json: bool) -> int:
 
 def check_data(config: Config, key: str | None, as_json: bool) -> int:
     """Checks a whole data set: its files in full, and its counts beside CLEVRER's. Exit code 2 if a file is damaged."""
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json, markup=False)
     store = Store.open(config.store)
     notes: list[str] = []
     damage: list[str] = []
@@ -184,12 +205,8 @@ def _sources(settings: DataSettings) -> tuple[list[str], list[str]]:
         notes.append(f"videos had {sources.slots.frames} frames, of which the first 128 are taken")
     damage = sources.slots.damage()
     for path in sources.questions.values():
-        found = check.check_file(path)
-        listed = [
-            text
-            for name in ("errors", "unknown_words", "unknown_program_tokens", "ill_typed_programs")
-            for text in found[name]
-        ]
+        found = check_file(path)
+        listed = [text for name in LISTS for text in found[name]]
         damage += [f"{path}: {text}" for text in listed[:10]]
     if settings.annotation_files:
         notes += _annotation_notes(Annotations(Path(settings.annotation_files).expanduser()), sources.slots)
@@ -253,7 +270,7 @@ def _blind_table(levels: dict[str, dict[str, Any]]) -> Table:
 
 def show_scene(config: Config, scene: int, to: Path) -> int:
     """Writes a scene's picture and animation and prints its questions with their answers."""
-    console = Console()
+    console = Console(markup=False)
     made, missing = (_show_real if config.data.kind == "clevrer" else _show_synthetic)(config, scene, to, console)
     for path in made:
         console.print(str(path), highlight=False, soft_wrap=True)
@@ -271,7 +288,7 @@ def _show_synthetic(config: Config, scene: int, to: Path, console: Console) -> t
         split = dataset.split(name)
         video = scene - int(split.scene_index[0])
         if 0 <= video < split.videos:
-            _print_questions(read_scenes(split.questions_file), scene, console)
+            _print_questions(split.questions_file, scene, console)
             picture, animation = _paths(to, scene)
             draw_scene(split, video, picture)
             save_gif(film_of(split.truth.scene(video)), animation)
@@ -290,7 +307,7 @@ def _show_real(config: Config, scene: int, to: Path, console: Console) -> tuple[
         find(settings)  # says what is missing
     files = question_files(Path(str(settings.questions)).expanduser())
     for path in files.values():
-        if _print_questions(read_scenes(path), scene, console):
+        if _print_questions(path, scene, console):
             break
     else:
         raise DataError(f"{settings.questions} asks nothing of scene {scene}; it has {', '.join(files) or 'no files'}")
@@ -311,15 +328,17 @@ def _paths(to: Path, scene: int) -> tuple[Path, Path]:
     return to / f"scene_{scene:05d}.png", to / f"scene_{scene:05d}.gif"
 
 
-def _print_questions(scenes: list[Any], scene: int, console: Console) -> bool:
+def _print_questions(path: Path, scene: int, console: Console) -> bool:
     """Prints the scene's questions, right options marked; False if there is no such scene."""
-    found = next((s for s in scenes if isinstance(s, dict) and s.get("scene_index") == scene), None)
+    found = next((s for s in read_scenes(path) if isinstance(s, dict) and s.get("scene_index") == scene), None)
     if found is None:
         return False
+    QuestionTable.build([found], np.array([scene]), str(path))  # says what is malformed
     for question in found["questions"]:
         answer = question.get("answer", "") if question["question_type"] == "descriptive" else ""
-        console.print(f"{question['question_type']:14} {question['question']}  [bold]{answer}[/]", soft_wrap=True)
+        asked = f"{question['question_type']:14} {plain(question['question'])}  "
+        console.print(Text.assemble(asked, (answer, "bold")), soft_wrap=True)
         for choice in question.get("choices", ()):
-            mark = {"correct": "[green]✓[/]", "wrong": "[red]✗[/]"}.get(choice.get("answer", ""), "?")
-            console.print(f"{'':14} {mark} {choice['choice']}", soft_wrap=True)
+            mark = {"correct": ("✓", "green"), "wrong": ("✗", "red")}.get(choice.get("answer", ""), ("?", ""))
+            console.print(Text.assemble(f"{'':14} ", mark, f" {plain(choice['choice'])}"), soft_wrap=True)
     return True

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ctt.data import check, official
-from ctt.data.check import check_file, lines, statistics, troubles
+from ctt.data.check import lines, statistics
+from ctt.data.question_file import check_file, troubles
 from ctt.data.vocab import ANSWERS, CATEGORIES, QUESTION_WORDS, tokenise
 from ctt.errors import DataError
 from tests.data.official_files import scene
@@ -159,13 +163,26 @@ WRONG = {
         "scene 8, question 2: a question must be an object",
     ),
     "a scene that is a text": (lambda s: s.append("x"), "errors", "entry 3: a scene must be an object"),
-    "a scene without index": (
-        lambda s: s[1].pop("scene_index"),
+    "a scene without index": (lambda s: s[1].pop("scene_index"), "errors", "entry 1: scene_index is missing"),
+    "an index that is a fraction": (
+        lambda s: s[1].update(scene_index=8.0),
         "errors",
-        "entry 1: a scene must be an object with a scene_index",
+        "entry 1: scene_index must be an integer, got a fraction",
     ),
+    "an index that is huge": (lambda s: s[1].update(scene_index=10**40), "errors", "scene_index must be from 0 to"),
     "a scene twice": (lambda s: s.append(s[0]), "errors", "scene 7: the scene is there twice"),
-    "questions that are missing": (lambda s: s[1].pop("questions"), "errors", "scene 8: questions must be a list"),
+    "questions that are missing": (lambda s: s[1].pop("questions"), "errors", "scene 8: questions is missing"),
+    "no words": (question(0, question=" "), "errors", "scene 8, question 0: has no words"),
+    "an unknown subtype": (
+        question(0, question_subtype="sum"),
+        "errors",
+        "scene 8, question 0: question_subtype must be one of count, exist,",
+    ),
+    "a program for options that is a text": (
+        question(1, program="unseen_events"),
+        "errors",
+        "scene 8, question 1: program must be a list",
+    ),
     "too many words": (question(0, question="What " * 21), "errors", "has 21 words, more than the 20"),
 }
 
@@ -182,17 +199,54 @@ def test_a_mistake_is_listed_once_and_where_it_is(case, tmp_path):
     assert len(found[name]) == (2 if "leaves 2" in text and name == "ill_typed_programs" and "choice" in text else 1)
 
 
-def test_several_mistakes_are_all_listed(tmp_path):
-    scenes = [scene(7), scene(8), scene(9)]
-    for case in ("a word", "an unknown verdict", "a token of a choice"):
+def test_several_mistakes_are_all_listed_and_what_is_sound_is_counted(tmp_path):
+    scenes = [scene(7), scene(8), scene(9), "x"]
+    for case in ("a word", "an unknown verdict"):
         WRONG[case][0](scenes)
     scenes[2]["questions"][0]["program"] = ["count"]
+    scenes[2]["questions"].append(dict(scenes[2]["questions"][1], question_id=0))
     found = checked(scenes, tmp_path)
-    # the tokens of a question that is malformed are not looked at; the other scenes are
-    assert found["errors"] and found["ill_typed_programs"]
-    scenes[1]["questions"][1]["choices"][1]["answer"] = "wrong"
+    assert found["unknown_words"] == ["zebras"] and len(found["ill_typed_programs"]) == 1
+    assert [text.split(":")[0] for text in found["errors"]] == [
+        "scene 8, question 1", "scene 9, question 0", "entry 3",
+    ]  # fmt: skip
+    assert found["scenes"] == 3 and troubles(found) == 5
+    assert found["questions"] == {"descriptive": 3, "explanatory": 0, "predictive": 2, "counterfactual": 0}
+
+
+def test_a_program_that_is_null_is_none(tmp_path):
+    scenes = [scene(7)]
+    for question in scenes[0]["questions"]:
+        question["program"] = None
     found = checked(scenes, tmp_path)
-    assert found["unknown_words"] == ["zebras"] and found["unknown_program_tokens"] == ["objcts"]
+    assert found["without_program"] == 2 and troubles(found) == 0
+
+
+def places(node):
+    for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+        yield node, key
+        if isinstance(inner, (dict, list)):
+            yield from places(inner)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(st.integers(0, 10**6), json_values)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_put_anywhere_is_told_in_one_line_each(tmp_path, where, value):
+    scenes = [scene(7), scene(8)]
+    among = list(places(scenes))
+    holder, key = among[where % len(among)]
+    holder[key] = value
+    found = checked(scenes, tmp_path)
+    assert all("\n" not in text and "\ud800" not in text for text in found["errors"] + found["ill_typed_programs"])
+    assert found["scenes"] >= 1 and sum(found["questions"].values()) >= 2
+    json.dumps(found)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +255,8 @@ def test_several_mistakes_are_all_listed(tmp_path):
         (b"", "is not valid JSON"),
         (b'[{"scene_index": 1', "is not valid JSON .*cut off"),
         (b"\xff\xfe\x00", "is not valid JSON"),
+        (b'["\xff"]', "is not valid JSON: it is no UTF-8 text"),
+        (gzip.compress(b"[]"), "is compressed; unpack it first"),
         (b'{"a": 1}', "must hold a list of scenes"),
         (b"[" * 100_000, "is not valid JSON"),
     ],
@@ -215,6 +271,8 @@ def test_what_is_no_question_file_is_one_error(data, message, tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"q\.json is missing"):
         check_file(tmp_path / "q.json")
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+        check_file(tmp_path)
 
 
 def test_statistics_are_counted(tmp_path):

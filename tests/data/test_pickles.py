@@ -355,6 +355,33 @@ def test_too_many_instructions_and_too_much_text_are_refused(tmp_path, monkeypat
     monkeypatch.setattr(pickles, "MOST_KEPT", 10_000)
     with pytest.raises(DataError, match="of texts"):
         pickles.read(path)
+    for line in (b"S'" + b"x" * 5000 + b"'\n0", b"V" + b"x" * 3000 + b"\n0", b"I" + b"9" * 500 + b"\n0"):
+        path.write_bytes(line * 30 + b"N.")
+        with pytest.raises(DataError, match="of texts"):
+            pickles.read(path)
+
+
+def test_a_long_text_for_a_short_array_is_refused_unread(tmp_path):
+    """Letters may take several bytes each, but not thousands."""
+    data = named("_codecs", "encode") + b"V" + b"x" * 5000 + b"\n" + text("latin1") + b"\x86R"
+    path = tmp_path / "a.pkl"
+    path.write_bytes(bare(state(data=data)))
+    with pytest.raises(DataError, match="has 4 bytes, but the file gives it 5000"):
+        pickles.read(path)
+
+
+def test_a_part_of_a_torch_file_that_is_shorter_than_announced_is_refused(tmp_path):
+    """Its tensor would be filled with what follows in the file."""
+    tree = {"a": torch.arange(3000.0), "b": torch.arange(9000.0)}
+    torch.save(tree, tmp_path / "t.pkl")
+    with zipfile.ZipFile(tmp_path / "t.pkl") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "cut.pkl", "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data[:-400] if name.endswith("data/0") else data)
+    assert loaded(tmp_path / "t.pkl")["a"].tolist() == tree["a"].tolist()
+    with pytest.raises(DataError, match="other bytes than it announces"):
+        pickles.read(tmp_path / "cut.pkl")
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):

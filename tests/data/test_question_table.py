@@ -119,12 +119,12 @@ MALFORMED = {
     "questions is missing": lambda s, q: s.pop("questions"),
     "questions must be a list, got an object": lambda s, q: s.update(questions={}),
     "question 0: question_id is missing": lambda s, q: q.pop("question_id"),
-    "question 0: question_id must be an integer, got bool": lambda s, q: q.update(question_id=True),
+    "question 0: question_id must be an integer, got true or false": lambda s, q: q.update(question_id=True),
     "question 0: question_id must be from 0": lambda s, q: q.update(question_id=-1),
     "question 1: the question_id is there twice": lambda s, q: q.update(question_id=1),
     "question 0: question_type must be one of": lambda s, q: q.update(question_type="funny"),
     "question 0: question_type is missing": lambda s, q: q.pop("question_type"),
-    "question 0: question must be a text, got NoneType": lambda s, q: q.update(question=None),
+    "question 0: question must be a text, got null": lambda s, q: q.update(question=None),
     "question 0: the word 'elephants' is not": lambda s, q: q.update(question="How many elephants enter the scene?"),
     "question 0: .* more than the 20": lambda s, q: q.update(question="how " * 21),
     "question 0: '6' is not one of": lambda s, q: q.update(answer="6"),
@@ -175,9 +175,10 @@ def test_malformed_scenes_are_named(official, change, complaint):
 
 
 @pytest.mark.parametrize("content", [{}, None, "x", 3])
-def test_a_file_that_holds_no_list_is_refused(content):
-    with pytest.raises(DataError, match="must hold a list of scenes"):
-        QuestionTable.build(content, np.arange(3), "some file")
+def test_a_file_that_holds_no_list_is_refused(content, tmp_path):
+    (tmp_path / "q.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"q\.json must hold a list of scenes"):
+        QuestionTable.read(tmp_path / "q.json", np.arange(3))
 
 
 def test_an_empty_file_is_an_empty_table():

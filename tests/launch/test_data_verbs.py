@@ -95,6 +95,22 @@ def test_check_of_a_question_file_with_mistakes(ctt, place):
     assert "unknown word: zebras" in ctt("data", "check", "--questions", "q.json")[1]
 
 
+def test_what_a_file_says_is_printed_as_it_stands(ctt, place):
+    """Words in brackets are no markup, and what is no letter reaches no terminal; neither do a folder's brackets."""
+    wrong = scene(70)
+    wrong["questions"][0]["question"] = "How [/]many [bold]\ud800 \x1b[31mhappen?"
+    (place / "[a]").mkdir()
+    (place / "[a]" / "train.json").write_text(json.dumps([wrong]))
+    code, out, err = ctt("data", "check", "--questions", "[a]/train.json")
+    assert code == 2 and "[a]/train.json" in err
+    for word in ("[/]many", "[bold]\\ud800", "\\x1b[31mhappen"):
+        assert f"unknown word: {word}\n" in out
+    write_pickle(place / "[a]" / "{0}.pkl", slots_tree({"train": 1}))
+    assert f"data.slots_file={place}/[a]/{{0}}" in ctt("data", "import", "[a]/{0}.pkl")[1]
+    code, _, err = ctt("data", "show", "70", "data=clevrer", "data.questions='[a]'")
+    assert code == 2 and "[a]/train.json, scene 70, question 0: the word '[/]many' is not" in err
+
+
 @pytest.mark.parametrize("text", ["", "[{", "{}", None])
 def test_check_of_what_is_no_question_file(text, ctt, place):
     if text is not None:
@@ -217,6 +233,11 @@ def test_fetch_and_what_to_do_next(ctt, web, place):
         "test.json", "train.json", "validation.json",
     ]  # fmt: skip
     assert "was there already" in ctt("data", "fetch", "questions", *words)[1]
+    (place / "web" / "odd.json").write_text('[{"questions": [{}]}]')
+    code, _, err = ctt(
+        "data", "fetch", "questions", f"data.fetch.questions='{web}/odd.json?{{split}}'", "data.fetch.folder=b"
+    )
+    assert code == 2 and "train.json is no official question file (KeyError: 'question_type')" in err
     code, _, err = ctt("data", "fetch", "annotations", f"data.fetch.annotations='{web}/{{split}}.zip'")
     assert code == 2 and "answers 404" in err
 
