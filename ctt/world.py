@@ -6,9 +6,10 @@ Sums over processes have the same bits on each of them, so their parameters stay
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = timedelta(days=30)  # the others wait while process 0 builds what is not trained
+
+
+class Parted(ConnectionError):
+    """Another process of this world is gone; why, it may have said itself."""
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
+    """torch raises a RuntimeError with many texts."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Parted(f"another process of this job is gone: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -70,15 +84,17 @@ class World:
         import torch.distributed as distributed
 
         messages = [message]
-        distributed.broadcast_object_list(messages, src=0)
+        with _exchange():
+            distributed.broadcast_object_list(messages, src=0)
         return messages[0]
 
     def spread(self, tensors: Sequence[Tensor]) -> None:
         """Gives process 0's values to the tensors of all."""
         import torch.distributed as distributed
 
-        for tensor in tensors if self.size > 1 else ():
-            distributed.broadcast(tensor, src=0)
+        with _exchange():
+            for tensor in tensors if self.size > 1 else ():
+                distributed.broadcast(tensor, src=0)
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -87,7 +103,8 @@ class World:
         import torch.distributed as distributed
 
         summed = tensor.detach().clone()
-        distributed.all_reduce(summed)
+        with _exchange():
+            distributed.all_reduce(summed)
         return summed
 
     def any(self, value: bool) -> bool:

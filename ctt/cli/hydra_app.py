@@ -63,11 +63,11 @@ def _job(config: Any, outcome: list[int]) -> Any:
     """Hydra's task function: a frozen job, or one run from its settings."""
     from ctt.config import to_config
     from ctt.job import stop_on_signals
-    from ctt.launch import frozen
+    from ctt.launch import builder
     from ctt.launch.single import run_single
 
     if config.spec:
         stop_on_signals()
-        return frozen.run(Path(config.spec))
+        return builder.run(Path(config.spec))
     outcome.append(report_errors(lambda: run_single(to_config(config))))
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ctt.launch import events, frozen
+from ctt.launch import cluster, events, frozen, marks
 from ctt.launch.failures import Failure
 from ctt.launch.queues import slurm_name
 from ctt.launch.session import LAUNCHER, end_marked
@@ -19,17 +19,17 @@ def cancel_sweep(store: Store, name: str, console: Console, patience: float = 15
     """Tells the newest record's launcher to end all, and ends what has none. Exit code 1 if something still runs."""
     jobs = record.newest(store, name) / "jobs"
     (jobs / events.CANCELLED).touch()
-    launcher = frozen.running(jobs / LAUNCHER)
+    launcher = marks.running(jobs / LAUNCHER)
     if launcher is not None:
         console.print(f"process {launcher} ends the jobs", highlight=False)
     deadline = time.monotonic() + patience
-    while frozen.running(jobs / LAUNCHER) is not None and time.monotonic() < deadline:
+    while marks.running(jobs / LAUNCHER) is not None and time.monotonic() < deadline:
         time.sleep(0.1)
     in_queue = _end_in_queue(store, jobs, console)
-    marks = [path for path in jobs.glob("*.pid") if path.name != LAUNCHER]
-    ended = end_marked(marks)
-    left = [mark for mark in marks if frozen.running(mark) is not None]
-    elsewhere = sorted({host for mark in marks if (host := frozen.host_of(mark))} - {frozen.this_host()})
+    marked = [path for path in jobs.glob("*.pid") if path.name != LAUNCHER]
+    ended = end_marked(marked)
+    left = [mark for mark in marked if marks.running(mark) is not None]
+    elsewhere = sorted({host for mark in marked if (host := marks.host_of(mark))} - {marks.this_host()})
     if left:
         console.print(f"[red]{len(left)} jobs still run on this host[/]")
     if elsewhere:
@@ -46,16 +46,14 @@ def _end_in_queue(store: Store, jobs: Path, console: Console) -> bool:
     alive = {n: e["job_id"] for n, e in told.items() if e["event"] != "ended" and "_" in (e["job_id"] or "")}
     if not alive:
         return False
-    from ctt.launch import slurm
-
     name = slurm_name(jobs, store)
-    queue = slurm.queued(name)
+    queue = cluster.queued(name)
     if queue is None:
         console.print("[red]SLURM does not answer: its jobs are not cancelled[/]")
         return True
     tasks = set(alive.values()) & queue.keys()
     console.print(f"{len(tasks)} jobs of SLURM are cancelled: they write their checkpoints and end", highlight=False)
-    gone = slurm.end_all(name, tasks)
+    gone = cluster.end_all(name, tasks)
     for job in frozen.read(jobs):
         if job.number in alive and not all(map(store.has, job.wanted)):
             more = dict(job_id=alive[job.number], log=str(job.log), failure=Failure.CANCELLED)

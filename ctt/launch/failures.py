@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -100,7 +100,7 @@ def classify(ending: Ending) -> Failed | None:
 
 def _failure(ending: Ending) -> Failure:
     own = Failure(ending.outcome["failure"]) if ending.outcome else None
-    if own not in (None, Failure.INTERRUPTED):
+    if own not in (None, Failure.INTERRUPTED, Failure.KILLED):
         return own
     if ending.hung:
         return Failure.HANG
@@ -119,6 +119,8 @@ def _failure(ending: Ending) -> Failure:
     number = _signal(ending)
     if number in _ASKED_TO_STOP or own is Failure.INTERRUPTED:
         return Failure.INTERRUPTED
+    if own is not None:
+        return own
     code = (account.code if account else 0) or ending.code
     wordless = not code and not number and (said is not None or not ending.error)
     return Failure.KILLED if number == signal.SIGKILL or wordless else Failure.CODE_ERROR
@@ -152,6 +154,19 @@ def last_lines(text: str, count: int = KEPT_LINES) -> tuple[str, ...]:
     """The last lines of a log that say something; of a line that was written over (bars), what stood there last."""
     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
     return tuple(line for line in lines if line)[-count:]
+
+
+def telling(logs: Sequence[Path], outcome: Mapping[str, Any] | None) -> Path:
+    """Of what a job's processes printed, by rank, that which tells why it failed: of the process whose word `outcome` is,
+    or where somebody else wrote the surest sign; else the first one's."""
+    if outcome is not None and outcome["failure"] != Failure.KILLED:
+        return logs[min(outcome.get("rank", 0), len(logs) - 1)]
+    tails = [log_tail(log) for log in logs] if len(logs) > 1 else []
+    for pattern, _ in _TEXTS:
+        for log, tail in zip(logs, tails, strict=False):
+            if pattern.search(tail):
+                return log
+    return logs[0]
 
 
 def log_tail(path: Path) -> str:

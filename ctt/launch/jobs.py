@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ctt.launch import events, frozen
+from ctt.launch import cluster, events, frozen, marks
 from ctt.launch.failures import Failure, last_lines, log_tail
 from ctt.launch.frozen import Frozen
 from ctt.launch.queues import slurm_name
@@ -48,12 +48,10 @@ class JobStanding:
 def standings(store: Store, jobs: Path) -> list[JobStanding]:
     """The jobs of the record whose `jobs` folder this is, by number."""
     told = events.last(jobs)
-    followed = frozen.running(jobs / LAUNCHER) is not None
+    followed = marks.running(jobs / LAUNCHER) is not None
     queue: dict[str, tuple[str, str]] | None = {}
     if any(event["event"] != "ended" and "_" in (event["job_id"] or "") for event in told.values()):
-        from ctt.launch import slurm
-
-        queue = slurm.queued(slurm_name(jobs, store))
+        queue = cluster.queued(slurm_name(jobs, store))
     all_jobs = frozen.read(jobs)
     found = [_standing(store, job, told.get(job.number, {}), queue, followed) for job in all_jobs]
     failed = {job.target for job, one in zip(all_jobs, found, strict=True) if one.state == "failed"}
@@ -78,8 +76,8 @@ def _standing(
     queue = queue or {}
     if task in queue and queue[task][0] != "RUNNING":
         return JobStanding(state="queued", message=queue[task][0].lower(), **known)
-    if task in queue or frozen.running(job.mark) is not None:
-        known["host"] = (queue[task][1] if task in queue else None) or frozen.host_of(job.mark) or known["host"]
+    if task in queue or marks.running(job.mark) is not None:
+        known["host"] = (queue[task][1] if task in queue else None) or marks.host_of(job.mark) or known["host"]
         return JobStanding(state="running", **known, **_progress(store, job))
     if event.get("event") == "ended" and event["class"]:
         return JobStanding(state="failed", failure=event["class"], message=event["message"], **known)
@@ -93,7 +91,7 @@ def _standing(
 
 def _progress(store: Store, job: Frozen) -> dict[str, Any]:
     """rate, unit, left and a message of the stage that a running job is at."""
-    key = frozen.stage_of(job.mark)
+    key = marks.stage_of(job.mark)
     folder = store.unfinished(key) if key else None
     if folder is None:
         return {}

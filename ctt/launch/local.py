@@ -17,14 +17,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ctt.launch import devices, events, frozen
+from ctt.launch import builder, devices, events, marks
 from ctt.launch.failures import Ending, Failure, classify, log_tail
 from ctt.launch.frozen import Frozen
-from ctt.launch.retries import FINAL, Attempt, again, idle, reached
+from ctt.launch.retries import FINAL, Attempts, idle
 from ctt.launch.session import start_again
 from ctt.resources import LaunchSettings
 from ctt.store import Store
@@ -49,7 +48,7 @@ class Running:
 
 def command(job: Frozen) -> list[str]:
     """The command of a job's process."""
-    return [sys.executable, "-m", "ctt.launch.frozen", str(job.path)]
+    return [sys.executable, "-m", "ctt.launch.builder", str(job.path)]
 
 
 class Local:
@@ -81,8 +80,7 @@ class Local:
         self.waiting = list(self.jobs)
         self.running: list[Running] = []
         self.failed: dict[str, Failure] = {}  # target → class of the failure after which it was not tried again
-        self.attempts: dict[int, list[Attempt]] = defaultdict(list)
-        self.furthest: dict[int, tuple[int, str]] = {}
+        self.attempts = Attempts(store)
 
     def run(self) -> None:
         """Returns when no job is left that can run. KeyboardInterrupt passes through, with the jobs still alive."""
@@ -113,7 +111,7 @@ class Local:
 
     def leave(self) -> str:
         """The jobs go on; the same command, in a session of its own, starts those that follow."""
-        (self.folder / frozen.LEFT).touch()
+        (self.folder / builder.LEFT).touch()
         log = self.folder.parent.parent / "detached.log"
         return f"process {start_again(log).pid} ({log})"
 
@@ -171,7 +169,7 @@ class Local:
             **self.environment,
             "CUDA_VISIBLE_DEVICES": ",".join(lease.names) if self.gpus else "",
             "CTT_LEASED_FILES": ",".join(map(str, lease.files)),
-            frozen.PARENT: str(os.getpid()),
+            builder.PARENT: str(os.getpid()),
         }
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the job ignores it
         try:
@@ -193,7 +191,7 @@ class Local:
             with contextlib.suppress(OSError):
                 one.handle = os.pidfd_open(process.pid)
         self.running.append(one)
-        self.furthest.setdefault(job.number, reached(self.store, job.stages))
+        self.attempts.begin(job)
         self._tell(job, "started", job_id=str(process.pid))
 
     # Ending
@@ -225,15 +223,11 @@ class Local:
         failed = classify(Ending(outcome, code=code, log=log_tail(job.log), hung=one.reason == Failure.HANG))
         failure = Failure(one.reason) if one.reason else failed.failure if failed else Failure.KILLED
         message = failed.message if failed else "the job ended well, but what it made is not in the store"
-        stage = frozen.stage_of(job.mark) or job.target
+        stage = marks.stage_of(job.mark) or job.target
         job.mark.unlink(missing_ok=True)
         if outcome is None and failure != Failure.CANCELLED:  # it could not say so itself
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
-        now = reached(self.store, job.stages)
-        attempts = self.attempts[job.number]
-        attempts.append(Attempt(failure, now > self.furthest[job.number]))
-        self.furthest[job.number] = max(now, self.furthest[job.number])
-        if again(attempts) and one.reason != Failure.CANCELLED:
+        if self.attempts.again(job, failure) and one.reason != Failure.CANCELLED:
             self._tell(job, "retried", job_id=pid, failure=failure, message=message)
             self.waiting.insert(0, job)
         else:

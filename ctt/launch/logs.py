@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ctt.errors import UsageError
-from ctt.launch import events, frozen
+from ctt.launch import events, frozen, marks
 from ctt.launch.frozen import Frozen
 from ctt.launch.jobs import standings
 from ctt.launch.session import LAUNCHER
@@ -93,7 +93,7 @@ def _ended(store: Store, job: Frozen) -> bool:
 def _abandoned(store: Store, job: Frozen) -> bool:
     """Nobody is there to write that it has ended, and it does not run or wait."""
     submitted = job.number in events.last(job.path.parent)
-    alone = frozen.running(job.path.parent / LAUNCHER) is None
+    alone = marks.running(job.path.parent / LAUNCHER) is None
     return submitted and alone and _state(store, job) in ("done", "failed", "lost")
 
 

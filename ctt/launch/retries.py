@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ctt.job import CHECKPOINT, PROGRESS
 from ctt.launch.failures import Failure
-from ctt.launch.frozen import Frozen, stage_of
+from ctt.launch.frozen import Frozen
+from ctt.launch.marks import stage_of
 from ctt.store import Store
 
 
@@ -57,6 +59,26 @@ def again(attempts: Sequence[Attempt]) -> bool:
         fruitless += 1
     rule = RETRIES[attempts[-1].failure]
     return (rule.times is None or len(same) <= rule.times) and fruitless <= rule.fruitless
+
+
+class Attempts:
+    """The failed attempts of jobs, and how far each job had got before."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.failed: dict[int, list[Attempt]] = defaultdict(list)
+        self.furthest: dict[int, tuple[int, str]] = {}
+
+    def begin(self, job: Frozen) -> None:
+        """Before its first attempt: what it finds done is not its progress."""
+        self.furthest.setdefault(job.number, reached(self.store, job.stages))
+
+    def again(self, job: Frozen, failure: Failure) -> bool:
+        """Notes that an attempt has failed; whether the job is to be tried once more."""
+        now, before = reached(self.store, job.stages), self.furthest[job.number]
+        self.failed[job.number].append(Attempt(failure, now > before))
+        self.furthest[job.number] = max(now, before)
+        return again(self.failed[job.number])
 
 
 def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ctt.config import Config
 from ctt.errors import StoreError
+from ctt.launch.cluster import check_host
 from ctt.launch.follow import Follower
 from ctt.launch.frozen import freeze
 from ctt.launch.mirror import mirroring
@@ -39,8 +40,6 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     store = Store.open(config.store)
     check_inputs(plan, store)
     if config.launch.kind == "slurm":
-        from ctt.launch.slurm import check_host
-
         check_host()
     elif config.launch.detach:
         return detach(store, sweep.name, console)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ctt.launch import events, frozen
+from ctt.launch import events, marks
 
 LAUNCHER = "launcher.pid"  # the mark of the process that runs a record's queue
 
@@ -50,7 +50,7 @@ def launcher_of(jobs: Path) -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise Terminated
 
-    frozen.write_mark(jobs / LAUNCHER, "-")
+    marks.write_mark(jobs / LAUNCHER, "-")
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
@@ -75,14 +75,14 @@ def interrupted(queue: Queue, jobs: Path, error: KeyboardInterrupt) -> None:
     queue.cancel()
 
 
-def end_marked(marks: Sequence[Path], patience: float = 30.0) -> int:
-    """Asks the jobs on this host that wrote `marks` to write their checkpoints and end; waits. How many there were."""
-    alive = {pid for mark in marks if (pid := frozen.running(mark)) not in (None, os.getpid())}
+def end_marked(marked: Sequence[Path], patience: float = 30.0) -> int:
+    """Asks the jobs on this host that wrote the marks `marked` to write their checkpoints and end; waits. How many there were."""
+    alive = {pid for mark in marked if (pid := marks.running(mark)) not in (None, os.getpid())}
     for pid in alive:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + patience
-    while alive and time.monotonic() < deadline and any(frozen.running(mark) in alive for mark in marks):
+    while alive and time.monotonic() < deadline and any(marks.running(mark) in alive for mark in marked):
         time.sleep(0.1)
     return len(alive)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from ctt import costs
 from ctt.config import Config
 from ctt.launch.bars import Bars
-from ctt.launch.frozen import build_sides
+from ctt.launch.builder import build_sides
 from ctt.plan import sides_of, target_of
 from ctt.stages.base import build
 from ctt.store import Store

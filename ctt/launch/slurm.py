@@ -8,51 +8,39 @@ again what was lost for good. Nothing depends on it: without it (`--detach`) onl
 
 from __future__ import annotations
 
-import getpass
+import dataclasses
 import os
-import shlex
-import shutil
-import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.slurm.slurm import SlurmExecutor
-
 from ctt.errors import UsageError
-from ctt.launch import accounting, events, frozen
-from ctt.launch.failures import Ending, Failure, classify, log_tail
+from ctt.launch import arrays, cluster, events, frozen, marks
+from ctt.launch.accounting import Account
+from ctt.launch.failures import Ending, Failure, classify, log_tail, telling
 from ctt.launch.frozen import Frozen
-from ctt.launch.retries import FINAL, Attempt, again, idle, reached
+from ctt.launch.retries import FINAL, Attempts, idle
 from ctt.launch.task import compressed
 from ctt.recorded.record import code_of
 from ctt.resources import LaunchSettings, Resources
 from ctt.store import Store
 
-ASK_SECONDS = 60  # one question to SLURM
 REFUSALS = 60  # in a row of a SLURM that had taken the jobs before, as while its controller is restarted
-PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
-LARGEST_ARRAY = 1000  # SLURM's default limit
 
 
-class Arrays(SlurmExecutor):
-    """submitit's executor for its batch files; what a task runs is a command of ours, so nothing is pickled."""
+@dataclasses.dataclass
+class Task:
+    """A job that SLURM has, by the number of its array task ("12_3"), and what the looks at the queue have shown of it."""
 
-    def array(self, command: str, count: int) -> str:
-        """Submits an array of `count` tasks that run `command`; its number."""
-        self.parameters["map_count"] = count
-        try:
-            return str(self._submit_command(command).job_id)
-        except (FailedJobError, FailedSubmissionError) as error:
-            from ctt.launch.site import site_file
-
-            raise UsageError(
-                f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}"
-            ) from error
+    id: str
+    state: str = ""
+    host: str = ""
+    moved: float | None = None  # when it was last seen to get on; None: it does not run
+    hung: bool = False
+    absent: int = 0  # looks in a row at which SLURM did not know it
 
 
 class Slurm:
@@ -76,20 +64,16 @@ class Slurm:
         self.by_target = {job.target: job for job in self.jobs}
         self.by_number = {job.number: job for job in self.jobs}
         self.waiting = list(self.jobs)
-        self.alive: dict[int, str] = {}  # number → SLURM's id, "12_3"
-        self.states: dict[int, str] = {}
-        self.moved: dict[int, float] = {}  # when a running job was last seen to get on
-        self.hung: set[int] = set()
-        self.hosts: dict[int, str] = {}
-        self.absent: dict[int, int] = defaultdict(int)  # looks in a row at which SLURM did not know it
+        self.alive: dict[int, Task] = {}
         self.failed: dict[str, Failure] = {}
-        self.attempts: dict[int, list[Attempt]] = defaultdict(list)
-        self.furthest = {job.number: reached(store, job.stages) for job in self.jobs}
+        self.attempts = Attempts(store)
 
     # Submitting
 
     def submit(self) -> None:
         """Submits all jobs. Raises UsageError, and has cancelled what SLURM had taken, if it refuses some."""
+        for job in self.jobs:
+            self.attempts.begin(job)
         self._adopt()
         try:
             self._submit()
@@ -99,9 +83,7 @@ class Slurm:
 
     def _submit(self) -> None:
         """Submits what is waiting, needs first; drops what can't succeed. Raises UsageError if SLURM refuses some."""
-        self.waiting = [
-            job for job in self.waiting if job.number not in self.alive and not all(map(self.store.has, job.wanted))
-        ]
+        self.waiting = [job for job in self.waiting if job.number not in self.alive and not self._done(job)]
         while self.waiting:
             blocked = [job for job in self.waiting if any(self.failed.get(n) in FINAL for n in self._missing(job))]
             for job in blocked:
@@ -112,11 +94,11 @@ class Slurm:
             for job in left:
                 missing = self._missing(job)
                 if not targets.intersection(missing):
-                    dependencies = sorted(self.alive[self.by_target[n].number] for n in missing if self._is_alive(n))
-                    groups[job.trunk, tuple(dependencies)].append(job)
+                    needed = (self.alive.get(self.by_target[need].number) for need in missing)
+                    groups[job.trunk, tuple(sorted(task.id for task in needed if task))].append(job)
             for (trunk, after), members in groups.items():
-                for first in range(0, len(members), LARGEST_ARRAY):
-                    self._submit_array(members[first : first + LARGEST_ARRAY], self.settings.of(trunk), after)
+                for first in range(0, len(members), arrays.LARGEST):
+                    self._submit_array(members[first : first + arrays.LARGEST], self.settings.of(trunk), after)
             submitted = {job.number for members in groups.values() for job in members}
             self.waiting = [job for job in left if job.number not in submitted]
 
@@ -124,7 +106,7 @@ class Slurm:
         """Takes on what earlier records of this sweep still have in the queue, so that no second job waits beside it."""
         ours = self.folder.parent
         others = [folder for folder in sorted(ours.parent.glob("[0-9]*")) if folder != ours]
-        queue = (queued(self.name) or {}) if others else {}
+        queue = (cluster.queued(self.name) or {}) if others else {}
         for folder in others if queue else ():
             told = events.last(folder / "jobs")
             for other in frozen.read(folder / "jobs") if code_of(folder) == code_of(ours) else ():
@@ -132,75 +114,29 @@ class Slurm:
                 if task in queue and job is not None and job.wanted == other.wanted and job.number not in self.alive:
                     for name in ("log", "mark", "outcome_file"):
                         link(getattr(job, name), getattr(other, name))
-                    self.alive[job.number] = task
+                    self.alive[job.number] = Task(task)
                     self._tell(job, "submitted")
-
-    def _missing(self, job: Frozen) -> list[str]:
-        return [need for need in job.needs if not self.store.has(need) and need in self.by_target]
-
-    def _is_alive(self, target: str) -> bool:
-        return self.by_target[target].number in self.alive
 
     def _submit_array(self, jobs: Sequence[Frozen], resources: Resources, dependencies: Sequence[str]) -> None:
         logs = self.folder.parent / "slurm"
         logs.mkdir(exist_ok=True)
-        executor = Arrays(logs)
-        executor.update_parameters(**self._parameters(resources, dependencies))
-        numbers = [job.number for job in jobs]
-        words = [sys.executable, "-u", *self.program, str(self.folder), compressed(numbers)]
+        executor = arrays.Arrays(logs)
+        given = (self.name, self.settings, resources, self.environment, dependencies)
+        executor.update_parameters(**arrays.parameters(*given))
         for job in jobs:
             job.forget_outcome()
-        number = executor.array(shlex.join(words), len(jobs))
+        words = [sys.executable, "-u", *self.program, str(self.folder), compressed([job.number for job in jobs])]
+        number = executor.submit_words(words, len(jobs))
         for index, job in enumerate(jobs):
-            log = executor.folder / f"{number}_{index}_0_log.out"
-            link(job.log, log)
-            self.alive[job.number] = f"{number}_{index}"
-            for known in (self.states, self.absent, self.moved):
-                known.pop(job.number, None)
-            self.hung.discard(job.number)
+            self.alive[job.number] = task = Task(f"{number}_{index}")
+            link(job.log, arrays.log_of(logs, task.id))
             self._tell(job, "submitted")
 
-    def _parameters(self, resources: Resources, dependencies: Sequence[str]) -> dict[str, Any]:
-        """What submitit writes into the batch file."""
-        given = vars(resources)
-        names = (
-            "partition",
-            "account",
-            "qos",
-            "constraint",
-            "exclude",
-            "gres",
-            "gpus_per_node",
-            "cpus_per_task",
-            "nodes",
-        )
-        parameters: dict[str, Any] = {name: given[name] for name in names if given[name] is not None}
-        if resources.tasks_per_node is not None:
-            parameters["ntasks_per_node"] = resources.tasks_per_node
-        if resources.mem_gb is not None:
-            parameters["mem"] = f"{int(resources.mem_gb * 1024)}M"
-        seconds = int(60 * (resources.timeout_min or 1440))
-        exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
-        options: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
-        for option in self.settings.options:
-            key, _, value = option.lstrip("-").partition("=")
-            options[key] = value or True
-        if dependencies:
-            parameters["dependency"] = "afterok:" + ":".join(dependencies)
-        srun = ["--kill-on-bad-exit=1"]
-        if resources.cpus_per_task is not None:  # srun does not take it over from sbatch any more
-            srun.append(f"--cpus-per-task={resources.cpus_per_task}")
-        return {
-            **parameters,
-            "job_name": self.name,
-            "time": f"{seconds // 60}:{seconds % 60:02d}",
-            "signal_delay_s": self.settings.signal_delay_s,
-            "array_parallelism": self.settings.jobs or self.settings.array_parallelism,
-            "stderr_to_stdout": True,
-            "setup": [*self.settings.setup, *exports],
-            "srun_args": srun,
-            "additional_parameters": options,
-        }
+    def _done(self, job: Frozen) -> bool:
+        return all(map(self.store.has, job.wanted))
+
+    def _missing(self, job: Frozen) -> list[str]:
+        return [need for need in job.needs if not self.store.has(need) and need in self.by_target]
 
     # Following
 
@@ -224,101 +160,93 @@ class Slurm:
 
     def look(self) -> None:
         """Asks SLURM once about all jobs, and once more about those that have ended."""
-        queue = queued(self.name)
+        queue = cluster.queued(self.name)
         if queue is None:
             return
         ended = []
-        for number, task in list(self.alive.items()):
+        for number, task in self.alive.items():
             job = self.by_number[number]
-            if task in queue:
-                state, host = queue[task]
-                if state == "RUNNING" and self.states.get(number) != "RUNNING":
-                    self._tell(job, "started", host=host)
-                self.states[number], self.absent[number] = state, 0
-                if state == "RUNNING":
-                    self._end_if_it_hangs(job)
-                else:
-                    self.moved.pop(number, None)
-                self.hosts[number] = host or self.hosts.get(number, "")
+            if task.id in queue:
+                self._seen(job, task, *queue[task.id])
             else:
-                self.absent[number] += 1
-                if all(map(self.store.has, job.wanted)) or self.absent[number] > 1:
+                task.absent += 1
+                if self._done(job) or task.absent > 1:
                     ended.append(job)
-        if not ended:
-            return
-        unfinished = [job for job in ended if not all(map(self.store.has, job.wanted))]
-        accounts = accounted(self.alive[job.number] for job in unfinished)
+        lost = {job.number for job in ended if not self._done(job)}
+        accounts = cluster.accounted(self.alive[number].id for number in lost)
         for job in ended:
-            account = accounts.get(self.alive[job.number])
-            if job in unfinished and account is not None and account.alive:
+            account = accounts.get(self.alive[job.number].id)
+            if job.number in lost and account is not None and account.alive:
                 continue  # SLURM is between two states: it says more at the next look
             self._ended(job, account)
 
-    def _end_if_it_hangs(self, job: Frozen) -> None:
+    def _seen(self, job: Frozen, task: Task, state: str, host: str) -> None:
+        """SLURM has it still. One that runs, but gets nowhere, is ended."""
+        if state == "RUNNING" and task.state != "RUNNING":
+            self._tell(job, "started", host=host)
+        task.state, task.host, task.absent = state, host or task.host, 0
         now, patience = time.monotonic(), self.settings.hang_min
-        moved = self.moved.setdefault(job.number, now)
-        if patience is None or job.number in self.hung or now - moved <= 60 * patience:
-            return
-        self.moved[job.number] = max(moved, now - idle(self.store, job))
-        if now - self.moved[job.number] > 60 * patience:
-            self.hung.add(job.number)
-            ask(["scancel", self.alive[job.number]])
+        if state != "RUNNING":
+            task.moved = None
+        elif task.moved is None:
+            task.moved = now
+        elif patience is not None and not task.hung and now - task.moved > 60 * patience:
+            task.moved = max(task.moved, now - idle(self.store, job))
+            if now - task.moved > 60 * patience:
+                task.hung = True
+                cluster.ask(["scancel", task.id])
 
-    def _ended(self, job: Frozen, account: accounting.Account | None) -> None:
-        outcome = job.outcome()
-        host = (account.nodes if account else None) or self.hosts.get(job.number) or None
+    def _ended(self, job: Frozen, account: Account | None) -> None:
+        task, outcome = self.alive[job.number], job.outcome()
+        host = (account.nodes if account else None) or task.host or None
         completed = account is not None and account.state == "COMPLETED"
-        if self.store.has(job.target) and (completed or all(map(self.store.has, job.wanted))):
+        if self.store.has(job.target) and (completed or self._done(job)):
             self.failed.pop(job.target, None)
             self._tell(job, "ended", host=host)
             del self.alive[job.number]
             return
-        hung = job.number in self.hung
-        failed = classify(Ending(outcome, account, log=log_tail(job.log), hung=hung))
+        log = telling(arrays.logs_beside(job.log), outcome)
+        failed = classify(Ending(outcome, account, log=log_tail(log), hung=task.hung))
         failure = failed.failure if failed else Failure.KILLED
         message = failed.message if failed else "the job ended well, but what it made is not in the store"
-        if failure == Failure.CANCELLED and self._dropped(job, account):
-            failure = Failure.BLOCKED
-        if failure == Failure.BLOCKED:  # never began: it is submitted again if what it needs is
-            del self.alive[job.number]
+        if failure == Failure.BLOCKED or (failure == Failure.CANCELLED and self._dropped(job, account)):
+            del self.alive[job.number]  # it never began: it is submitted again if what it needs is
             self.waiting.append(job)
             return
-        if outcome is None:  # it could not say so itself
-            self.store.record_failure(job.target, failure, message, "\n".join(failed.lines) if failed else None)
-        now = reached(self.store, job.stages)
-        self.attempts[job.number].append(Attempt(failure, now > self.furthest[job.number]))
-        self.furthest[job.number] = max(now, self.furthest[job.number])
-        if again(self.attempts[job.number]):
-            self._tell(job, "retried", host=host, failure=failure, message=message)
+        if outcome is None or outcome.get("rank") or outcome["failure"] == Failure.KILLED:  # it could not say so itself
+            stage = marks.stage_of(job.mark) or job.target
+            self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
+        if self.attempts.again(job, failure):
+            self._tell(job, "retried", host=host, failure=failure, message=message, log=str(log))
             del self.alive[job.number]
             self.waiting.append(job)
         else:
             self.failed[job.target] = failure
-            self._end(job, failure, message, host)
+            self._end(job, failure, message, host=host, log=str(log))
 
-    def _dropped(self, job: Frozen, account: accounting.Account | None) -> bool:
+    def _dropped(self, job: Frozen, account: Account | None) -> bool:
         """SLURM cancelled it unbegun because what it waited for had failed; the accounting does not always tell so."""
-        began = job.number in self.moved or (account is not None and account.nodes)
-        return not began and any(not self._is_alive(need) for need in self._missing(job))
+        began = self.alive[job.number].moved is not None or (account is not None and account.nodes)
+        return not began and any(self.by_target[need].number not in self.alive for need in self._missing(job))
 
     def cancel(self) -> None:
         """Cancels every job and waits until SLURM has ended them: each has its time for a checkpoint."""
-        end_all(self.name, self.alive.values())
+        cluster.end_all(self.name, (task.id for task in self.alive.values()))
         for number in list(self.alive):
             job = self.by_number[number]
-            done = all(map(self.store.has, job.wanted))
-            self._end(job, None if done else Failure.CANCELLED, "")
+            self._end(job, None if self._done(job) else Failure.CANCELLED, "")
 
     def leave(self) -> str:
         """SLURM runs what it has; only what is lost for good is not submitted again."""
         return "SLURM"
 
-    def _end(self, job: Frozen, failure: Failure | None, message: str, host: str | None = None) -> None:
-        self._tell(job, "ended", failure=failure, message=message, host=host)
+    def _end(self, job: Frozen, failure: Failure | None, message: str, **more: Any) -> None:
+        self._tell(job, "ended", failure=failure, message=message, **more)
         self.alive.pop(job.number, None)
 
     def _tell(self, job: Frozen, event: str, **more: Any) -> None:
-        more = {"job_id": self.alive.get(job.number), "log": str(job.log), **more}
+        task = self.alive.get(job.number)
+        more = {"job_id": task and task.id, "log": str(job.log), **more}
         events.append(self.folder, job.number, job.label, job.target, event, **more)
 
 
@@ -328,61 +256,3 @@ def link(path: Path, to: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(to, path.parent))
     os.replace(temporary, path)
-
-
-def check_host() -> None:
-    """Raises UsageError where SLURM's commands are missing."""
-    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
-        raise UsageError(
-            f"launch=slurm needs a host that submits to a cluster: {', '.join(missing)} not on PATH; "
-            "launch=local runs the jobs on this host"
-        )
-
-
-def ask(words: Sequence[str]) -> str | None:
-    """What one of SLURM's commands says; None if it could not be asked, which passes."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SECONDS, env=plain_environment())
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def plain_environment() -> dict[str, str]:
-    """The environment without what SLURM says of a job this process may run in: it would be taken for options."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_")) or k == "SLURM_CONF"}
-
-
-def queued(name: str) -> dict[str, tuple[str, str]] | None:
-    """SLURM's id → (state, nodes) of the jobs called `name` that wait or run, by one call; None: no answer."""
-    words = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-n", name, "-o", "%i|%T|%N"]
-    text = ask(words)
-    if text is None:
-        return None
-    lines = (line.split("|") for line in text.splitlines() if line.count("|") == 2)
-    return {task.strip(): (state, host) for task, state, host in lines}
-
-
-def accounted(tasks: Iterable[str]) -> dict[str, accounting.Account]:
-    """What the accounting says of these tasks, by one call for all; empty where there is no accounting."""
-    arrays = sorted({task.partition("_")[0] for task in tasks})
-    text = ask(accounting.command(arrays)) if arrays else None
-    return accounting.read(text) if text else {}
-
-
-def end_all(name: str, tasks: Iterable[str], patience: float = 120.0) -> bool:
-    """Cancels these jobs called `name` and waits until they have ended, each has its time for a checkpoint; whether all did."""
-    left = set(tasks)
-    for some in _chunks(sorted(left), 200):
-        ask(["scancel", *some])
-    end = time.monotonic() + patience
-    while left and time.monotonic() < end:
-        time.sleep(0.5)
-        if (queue := queued(name)) is not None:
-            left &= queue.keys()
-    return not left
-
-
-def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for first in range(0, len(values), size):
-        yield values[first : first + size]

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from ctt.job import stop_on_signals
-from ctt.launch import frozen
+from ctt.launch import builder
 from ctt.launch.failures import Failure
 from ctt.launch.retries import reached
 from ctt.store import Store
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
     number = expanded(numbers)[int(os.environ["SLURM_ARRAY_TASK_ID"])]
     received = _remember_signals()
     path = Path(folder) / f"{number:04d}.json"
-    outcome = frozen.run(path)
+    outcome = builder.run(path)
     if outcome["failure"] is None:
         return 0
     if outcome["failure"] == Failure.INTERRUPTED and received and _wanted():
@@ -117,4 +117,4 @@ def expanded(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    builder.leave(main(sys.argv[1:]))

@@ -150,7 +150,7 @@ def build(
             raise
         except Exception as error:
             lease.check()  # the folder of an owner who lost his lease is moved away: that is the reason, then
-            failure = _class_of(error)
+            failure = class_of(error)
             store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
             wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")
             wrapped.failure = failure
@@ -167,18 +167,19 @@ def build(
         return artifact
 
 
-def _class_of(error: Exception) -> str:
-    """torch tells of memory by a class of its own on a GPU, and by a RuntimeError on a CPU; that another process of the job
-    is gone, by a closed connection."""
+def class_of(error: Exception) -> str:
+    """The class of a failure. torch tells of memory by a class of its own on a GPU, and by a RuntimeError on a CPU."""
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error):
         return "out of memory"
-    gone = type(error).__name__ in ("DistBackendError", "DistNetworkError")
+    if isinstance(error, StageFailed):
+        return error.failure
+    gone = isinstance(error, ConnectionError) or type(error).__name__ in ("DistBackendError", "DistNetworkError")
     return "killed" if gone or re.search("Connection (closed|reset) by peer", str(error)) else "code error"
 
 
 def assist(stages: Mapping[str, Stage], store: Store, world: World, *, device: str = "cpu") -> None:
     """What the other processes of a world do: take part in building those of `stages` that the first one builds, until it
-    tells them None. Raises RuntimeError if that one is gone. They take no lease and write nothing."""
+    tells them None. Raises Parted if that one is gone. They take no lease and write nothing."""
     while (told := world.told()) is not None:
         stage, start = stages[told["key"]], told["start"]
         inputs = {name: store.get(other.key) for name, other in stage.inputs().items()}

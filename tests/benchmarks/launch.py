@@ -1,13 +1,12 @@
-"""Launching runs that do nothing: ctt's launchers beside plain Hydra with submitit's, each a command of its own.
+"""Launching runs that do nothing: `ctt sweep` beside plain Hydra with submitit's launcher, each a command of its own.
 
-Ours starts the very process a frozen job has (its target is in the store, so it ends at once) and follows it; plain Hydra
-runs a task function that returns None. On SLURM ours also publishes an artifact a job. That one is measured where
-SLURM_CONF names a cluster: `make slurm-up` and the line it prints.
+Ours compiles, records and follows the sweep in an empty store, and its jobs publish an artifact each; no table is made of
+these. Plain Hydra runs a task function that returns None. On SLURM both have the same cluster, the one SLURM_CONF names or
+a private one; there `sbatch --wait` of an array of `true` shows what SLURM itself takes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,68 +14,36 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ctt.store import Store
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
+from tests.slurm.conftest import load_devcluster
 
 PLAIN = """
-import sys, hydra
-from omegaconf import OmegaConf
+import hydra
 from hydra.core.config_store import ConfigStore
 ConfigStore.instance().store(name="config", node={"n": 0})
 hydra.main(version_base="1.3", config_path=None, config_name="config")(lambda config: None)()
 """
-LOCAL = """
-import sys
-from pathlib import Path
-from ctt.launch.frozen import read
-from ctt.launch.local import Local
-from ctt.resources import LaunchSettings
-from ctt.store import Store
-folder = Path(sys.argv[1])
-jobs = read(folder)
-ended = {job.target: job for job in jobs}
-settings = LaunchSettings(kind="local", jobs=None, devices=[], leases=sys.argv[2])
-local = Local(jobs, Store.open(sys.argv[3]), settings, done=lambda key: ended[key].outcome() is not None)
-local.run()
-assert not local.failed, local.failed
-"""
-SLURM = """
-import sys
-from pathlib import Path
-from ctt.launch.frozen import read
-from ctt.launch.slurm import Slurm
-from ctt.resources import LaunchSettings
-from ctt.store import Store
-folder, store = Path(sys.argv[1]), Store.open(sys.argv[2])
-settings = LaunchSettings(kind="slurm", jobs=None, poll_s=1.0, timeout_min=60)
-slurm = Slurm(read(folder), store, settings, "ctt-bench-" + folder.parent.parent.name, {}, [sys.argv[3]])
-slurm.run()
-assert not slurm.failed, slurm.failed
-"""
+SWEEP = "name: nothing\ndata: mini\nworld_model: mini\naloe: mini\nbaseline: {}\nseeds: [%s]\n"
+NOTHING = str(Path(__file__).with_name("nothing.py"))
 
 
-def freeze(folder: Path, store: Store, count: int) -> Path:
-    """`count` frozen jobs of a record in `folder`, each with a target of its own."""
-    jobs = folder / "0001" / "jobs"
-    jobs.mkdir(parents=True)
-    for number in range(count):
-        key = f"{number:064x}"
-        content = dict(store=str(store.root), label=f"nothing {number}", target=key, stages=[key], wanted=[key])
-        content |= dict(kind="vqa", needs=[], steps=0, raises=False)
-        (jobs / f"{number:04d}.json").write_text(json.dumps(content))
-    return jobs
-
-
-def publish(store: Store, count: int) -> None:
-    for number in range(count):
-        key = f"{number:064x}"
-        with store.lease(key) as lease:
-            store.publish(key, store.work_folder(key), lease, dict(kind="nothing", settings={}, inputs={}))
-
-
-def timed(*words: str) -> None:
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+def timed(*words: str, **environment: str) -> None:
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def ours(root: Path, kind: str, count: int) -> Callable[[], None]:
+    """`ctt sweep` of `count` runs in an empty store; fails if one is missing at its end."""
+    file = root / "nothing.yaml"
+    file.write_text(SWEEP % ", ".join(map(str, range(count))))
+
+    def call() -> None:
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            own = {"CTT_STORE": f"{folder}/store", "CTT_LEASES": f"{root}/leases", "XDG_CONFIG_HOME": f"{root}/config"}
+            words = [f"launch={kind}", "device=cpu", "tracking=off", "reader.enabled=false"]
+            timed(NOTHING, "sweep", str(file), *words, **own)
+
+    return call
 
 
 def plain(root: Path, launcher: str, count: int) -> Callable[[], None]:
@@ -93,20 +60,21 @@ def plain(root: Path, launcher: str, count: int) -> Callable[[], None]:
     return call
 
 
+def folder() -> Path:
+    """A folder that lasts as long as this process."""
+    temporary = tempfile.TemporaryDirectory(prefix="ctt-bench-")
+    FOLDERS.append(temporary)
+    return Path(temporary.name)
+
+
+FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+
+
 @benchmark
 def launch_local(toy: bool) -> Comparison:
-    count = 2 if toy else 64
-    temporary = tempfile.TemporaryDirectory(prefix="ctt-bench-")
-    root = Path(temporary.name)
-    store = Store.open(root / "store")
-    publish(store, count)
-
-    def ours(keep=temporary) -> None:  # type: ignore[no-untyped-def]  # the folder lives as long as this does
-        with tempfile.TemporaryDirectory(dir=root) as folder:
-            timed("-c", LOCAL, str(freeze(Path(folder), store, count)), str(root / "leases"), str(store.root))
-
+    count, root = 2 if toy else 64, folder()
     return Comparison(
-        ways={"ours": ours, "plain Hydra, submitit_local": plain(root, "submitit_local", count)},
+        ways={"ours": ours(root, "local", count), "plain Hydra, submitit_local": plain(root, "submitit_local", count)},
         ratios=[Ratio("launch_overhead_local", "ours", "plain Hydra, submitit_local", at_most=1.0)],
         check=lambda: None,
         sizes={"runs": count},
@@ -114,26 +82,17 @@ def launch_local(toy: bool) -> Comparison:
 
 
 def launch_slurm(toy: bool) -> Comparison:
-    count = 2 if toy else 64
-    temporary = tempfile.TemporaryDirectory(prefix="ctt-bench-")
-    root = Path(temporary.name)
-    program = str(Path(__file__).resolve().parents[1] / "slurm" / "steps.py")
-
-    def ours(keep=temporary) -> None:  # type: ignore[no-untyped-def]
-        with tempfile.TemporaryDirectory(dir=root) as folder:
-            store = Store.open(Path(folder) / "store")
-            timed("-c", SLURM, str(freeze(Path(folder), store, count)), str(store.root), program)
+    count, root = 2 if toy else 64, folder()
+    words = ["sbatch", "--wait", "-Q", "-o", "/dev/null", f"--array=0-{count - 1}", "--wrap", "srun true"]
 
     def array() -> None:
-        subprocess.run(
-            ["sbatch", "--wait", "-Q", "-o", "/dev/null", f"--array=0-{count - 1}", "--wrap", "srun true"], check=True
-        )
+        subprocess.run(words, check=True)
 
     return Comparison(
         ways={
-            "ours": ours,
-            "plain Hydra, submitit_slurm": plain(root, "submitit_slurm", count),
-            "sbatch --wait": array,
+            "ours": on_cluster(ours(root, "slurm", count)),
+            "plain Hydra, submitit_slurm": on_cluster(plain(root, "submitit_slurm", count)),
+            "sbatch --wait": on_cluster(array),
         },
         ratios=[
             Ratio("launch_overhead_slurm", "ours", "plain Hydra, submitit_slurm", at_most=1.0),
@@ -144,5 +103,20 @@ def launch_slurm(toy: bool) -> Comparison:
     )
 
 
-if os.environ.get("SLURM_CONF"):
+def on_cluster(call: Callable[[], None]) -> Callable[[], None]:
+    """`call` where there is a cluster: a private one is started if SLURM_CONF names none; it ends with this process."""
+
+    def there() -> None:
+        if "SLURM_CONF" not in os.environ:
+            devcluster = load_devcluster()
+            cluster = devcluster.Cluster(tempfile.mkdtemp(prefix="ctt-bench-"))
+            cluster.end_with_me()
+            cluster.up()
+            os.environ |= {"SLURM_CONF": str(cluster.conf), "PATH": devcluster.SEARCH}
+        call()
+
+    return there
+
+
+if not load_devcluster().missing_programs():
     benchmark(launch_slurm)

@@ -73,14 +73,6 @@ def kill_myself(event: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Waits until `condition()` holds; fails after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
 def state(pid: int) -> str:
     """The kernel's letter for a process (R, S, T, Z, …), or "" if there is none."""
     try:

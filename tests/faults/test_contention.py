@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ctt.store import Store
-from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, until, wait
+from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, wait
+from tests.waiting import until
 
 KEYS = [digit * 64 for digit in "123"]
 
@@ -211,7 +212,7 @@ def test_no_heart_outlives_its_owner(tmp_path: Path) -> None:
     assert state(heart) == "S"
     os.kill(child, signal.SIGKILL)
     wait(child)
-    until(lambda: not state(heart), 3.0)
+    until(lambda: not state(heart), seconds=3.0)
 
 
 def test_foreign_clock_changes_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from ctt.errors import LeaseLost, StoreError
 from ctt.store import Artifact, DamagedArtifact, Store
-from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, until, wait
+from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, wait
+from tests.waiting import until
 
 KEY = "ab" * 32
 BIG = bytes(range(256)) * 5000  # above the size that is hashed at every read

@@ -7,22 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ctt.launch import frozen
+from ctt.launch import frozen, marks
 from ctt.launch.session import LAUNCHER
 from tests.tiny import TINY, ctt, environment
-
-
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 @pytest.mark.skipif(not hasattr(signal, "pidfd_send_signal"), reason="Linux alone tells of processes as this test asks")
@@ -31,13 +23,13 @@ def test_a_detached_sweep_is_seen_followed_and_cancelled(tmp_path: Path) -> None
     words = [*TINY, "world_model.windows.per_epoch=1024", "ctt_start_epoch=1", "seed=0", "tracking=off"]
     said = ctt(store, "sweep", "demo", *words, "launch=local", "launch.jobs=1", "--detach").stdout
     jobs = store / "sweeps/demo/0001/jobs"
-    until(lambda: frozen.running(jobs / LAUNCHER))
-    launcher = frozen.running(jobs / LAUNCHER)
+    until(lambda: marks.running(jobs / LAUNCHER))
+    launcher = marks.running(jobs / LAUNCHER)
     assert f"runs as process {launcher}" in said and launcher is not None and os.getsid(launcher) == launcher
     [trunk] = [job for job in frozen.read(jobs) if job.trunk]
     folder = store / "work" / trunk.target
     until(lambda: list(folder.glob("*/progress.json")))
-    process = frozen.running(trunk.mark)
+    process = marks.running(trunk.mark)
     assert process is not None
     os.kill(process, signal.SIGSTOP)
     status = json.loads(ctt(store, "status", "demo", "--json").stdout)
@@ -51,9 +43,9 @@ def test_a_detached_sweep_is_seen_followed_and_cancelled(tmp_path: Path) -> None
     os.kill(process, signal.SIGCONT)
     out, _ = logs.communicate(timeout=60)
     assert logs.returncode == 0 and b"built world_model" in out
-    until(lambda: any(frozen.running(job.mark) for job in frozen.read(jobs)))
+    until(lambda: any(marks.running(job.mark) for job in frozen.read(jobs)))
     assert f"process {launcher} ends the jobs" in ctt(store, "cancel", "demo").stdout
-    until(lambda: frozen.started(launcher) == "gone")
+    until(lambda: marks.started(launcher) == "gone")
     assert not list(jobs.glob("*.pid"))
     status = json.loads(ctt(store, "status", "demo", "--json", check=False).stdout)
     assert [job["state"] for job in status["jobs"]] == ["done", "failed", "not started"]

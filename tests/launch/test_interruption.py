@@ -18,7 +18,7 @@ from rich.console import Console
 from ctt.launch import events
 from ctt.launch.cancel import cancel_sweep
 from ctt.store import Store
-from tests.faults.processes import until
+from tests.waiting import until
 
 WAITS = str(Path(__file__).with_name("waits.py"))
 

@@ -20,7 +20,7 @@ from ctt.launch.frozen import Frozen
 from ctt.launch.local import Local
 from ctt.resources import LaunchSettings
 from ctt.store import Store
-from tests.faults.processes import until
+from tests.waiting import until
 
 
 class Fakes:
@@ -216,7 +216,7 @@ def test_cancel_asks_the_jobs_to_end_and_waits(fakes: Fakes) -> None:
 def test_a_job_ends_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     job = tmp_path / "job.py"
     job.write_text(
-        "import time; from ctt.launch.frozen import end_with_launcher\n"
+        "import time; from ctt.launch.builder import end_with_launcher\n"
         "end_with_launcher()\n"
         "print('ready', flush=True)\n"
         "time.sleep(60)\n"

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from ctt.errors import DataError, Interrupted
 from ctt.job import Job
-from ctt.launch.frozen import freeze, run
+from ctt.launch.builder import run
+from ctt.launch.frozen import freeze
 from ctt.launch.keep import garbage, survey
 from ctt.launch.run import missing_sides
 from ctt.launch.status import print_status

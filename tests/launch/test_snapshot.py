@@ -71,7 +71,7 @@ def test_a_frozen_job_runs_the_code_and_tells_the_commit_of_its_submission(check
     (checkout / "ctt/stages/world_model.py").write_text("raise SystemExit('this was edited after the submission')")
     shutil.rmtree(checkout / "conf")
     git(checkout, "commit", "-a", "-q", "-m", "Another commit.")
-    job = ("-m", "ctt.launch.frozen", f"{store}/0007.json")
+    job = ("-m", "ctt.launch.builder", f"{store}/0007.json")
     said = run(checkout, store, *job, cwd=checkout, check=False)
     assert not list(store.glob("artifacts/*/*")), f"the edited code can't run it: {said}"
     run(code, store, *job, cwd=checkout, **snapshot.environment(code))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.job import stopping
-from ctt.launch import frozen
+from ctt.launch import builder
 from ctt.launch.frozen import Frozen
 from ctt.launch.local import Local
 from ctt.launch.session import interrupted, launcher_of
@@ -55,7 +55,7 @@ def launch(folder: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1].endswith(".json"):
-        frozen.run = wait
-        sys.exit(frozen.main(sys.argv[1:]))
+        builder.run = wait
+        sys.exit(builder.main(sys.argv[1:]))
     given, sys.argv[1:] = sys.argv[1], ["--version"]  # what is started again when the jobs are left
     launch(Path(given))

@@ -7,18 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ctt.job import PROGRESS
-from ctt.launch import events, frozen
+from ctt.launch import events, frozen, marks
 from ctt.launch.queues import slurm_name
 from ctt.recorded import record
 from ctt.store import Store
 from tests.tiny import TINY, environment
+from tests.waiting import until
 
 SWEEP = """\
 name: day
@@ -35,14 +35,6 @@ WORDS = [word for word in TINY if not word.startswith("world_model.windows.per_e
     "world_model.windows.per_epoch=512", "ctt_start_epoch=1", "seed=0", "diagnostics.enabled=false", "reader.enabled=false",
 ]  # fmt: skip
 SLURM = ["launch=slurm", "launch.partition=low", "launch.poll_s=1", "launch.timeout_min=5"]
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not in time: {what}"
-        time.sleep(0.02)
-    return found
 
 
 class Day:
@@ -76,11 +68,11 @@ class Day:
     def training(self, label: str) -> int | None:
         """The job's process, if its world model is being trained."""
         job = self.job(label)
-        key = frozen.stage_of(job.mark)
+        key = marks.stage_of(job.mark)
         if key is None or self.kinds[key] != "world_model":
             return None
         folder = self.store.unfinished(key)
-        return frozen.running(job.mark) if folder is not None and (folder / PROGRESS).exists() else None
+        return marks.running(job.mark) if folder is not None and (folder / PROGRESS).exists() else None
 
     def checkpoints(self, label: str) -> list[Path]:
         """What an interrupted training of the job left."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ctt.job import CHECKPOINT, stopping
-from ctt.launch import frozen, task
+from ctt.launch import builder, task
 from ctt.store import Store
 from ctt.store.disk import write_json
 
 
 def run(path: Path) -> dict[str, Any]:
-    """`ctt.launch.frozen.run` for a job {store, target, stages, needs, steps, raises, hangs}; a step takes a tenth of a
+    """`ctt.launch.builder.run` for a job {store, target, stages, needs, steps, raises, hangs}; a step takes a tenth of a
     second; a job that hangs does so at its first attempt."""
     job = json.loads(path.read_text())
     outcome: dict[str, Any] = {"failure": None, "message": "", "target": job["target"]}
@@ -53,5 +53,5 @@ def run(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    frozen.run = run
+    builder.run = run
     sys.exit(task.main(sys.argv[1:]))

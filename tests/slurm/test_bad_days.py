@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ctt.launch import events
+from ctt.launch.cluster import queued
 from ctt.launch.frozen import Frozen, read
-from ctt.launch.slurm import Slurm, queued
+from ctt.launch.slurm import Slurm
 from ctt.resources import LaunchSettings, Resources
 from ctt.store import Store
+from tests.waiting import until
 
 pytestmark = pytest.mark.slurm
 PROGRAM = (str(Path(__file__).with_name("steps.py")),)
@@ -75,13 +77,6 @@ class Sweep:
         return [(e["number"], e["event"], e["class"]) for e in events.read(self.jobs)]
 
 
-def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-
-
 def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs_it(
     cluster: Any, tmp_path: Path
 ) -> None:
@@ -118,7 +113,7 @@ def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp
     urgent = cluster.run(
         "sbatch", "--parsable", "-p", "debug", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2"
     )
-    until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED")
+    until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED", every=0.1)
     sweep.finish()
     assert sweep.counted() == {0: 100, 1: 100, 2: 100, 3: 200}, sweep.story()
     assert sweep.classes() == dict.fromkeys(range(4)), sweep.story()

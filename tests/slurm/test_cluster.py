@@ -7,21 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.waiting import until
+
 pytestmark = pytest.mark.slurm
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def submit(cluster: Any, folder: Path, script: str, *options: str) -> str:
@@ -36,7 +30,7 @@ def state(cluster: Any, job: str) -> str:
 
 def wait_for(cluster: Any, job: str, wanted: str = "COMPLETED") -> None:
     ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE")  # the others may yet be requeued
-    until(lambda: state(cluster, job).startswith(ends))
+    until(lambda: state(cluster, job).startswith(ends), every=0.1)
     assert state(cluster, job).startswith(wanted)
 
 

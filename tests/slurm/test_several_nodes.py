@@ -17,8 +17,9 @@ from ctt.launch.frozen import freeze
 from ctt.plan import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
-from tests.slurm.day import SLURM, WORDS, Day, awaits, launched, until
+from tests.slurm.day import SLURM, WORDS, Day, awaits, launched
 from tests.tiny import TINY, artifacts
+from tests.waiting import until
 
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path
     python = f"srun --output {tmp_path}/%t.log --open-mode append {sys.executable} -m"
     script = f"""
         export PYTHONPATH={ROOT} OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo
-        {python} tests.training.several {tmp_path} dropout && {python} ctt.launch.frozen {job.path}
+        {python} tests.training.several {tmp_path} dropout && {python} ctt.launch.builder {job.path}
     """
     options = ["-N2", "--ntasks-per-node=1", "-o", f"{tmp_path}/batch.log", "--wrap", script]
     number = cluster.run("sbatch", "--parsable", *options)

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from ctt.launch import events
-from tests.slurm.day import DIVERGING, SLURM, SWEEP, WORDS, Day, awaits, launched, until
+from tests.slurm.day import DIVERGING, SLURM, SWEEP, WORDS, Day, awaits, launched
 from tests.tiny import artifacts, ctt, environment
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.slurm,
@@ -62,7 +63,11 @@ def disturb(day: Day, cluster: Any) -> None:
     urgent = cluster.run("sbatch", "--parsable", "-pdebug", "-N2", "--exclusive", "-o/dev/null", "--wrap", "true")
     until(lambda: "back into the queue" in day.log(preempted), "a job that makes room")
     assert day.checkpoints(preempted)
-    until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED", "the urgent job")
+    until(
+        lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED",
+        "the urgent job",
+        every=0.1,
+    )
 
 
 def test_a_disturbed_sweep_ends_with_the_bytes_of_an_undisturbed_one(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from ctt.launch import events, frozen
-from tests.slurm.day import launched, until
+from tests.slurm.day import launched
 from tests.tiny import TINY, ctt
+from tests.waiting import until
 
 pytestmark = pytest.mark.slurm
 SWEEP = "name: big\ngrid: {ctt_inv_weight: [%s]}\nseeds: [0, 1, 2]\n"

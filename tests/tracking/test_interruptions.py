@@ -15,7 +15,6 @@ import pytest
 from ctt.job import Job
 from ctt.store import Store
 from ctt.tracking import Syncer, database_path
-from tests.faults.processes import until
 from tests.tracking.made_up import (
     ROOT,
     SQLITE,
@@ -25,6 +24,7 @@ from tests.tracking.made_up import (
     run,
     work,
 )
+from tests.waiting import until
 
 
 def test_one_syncer_at_a_time_and_the_next_takes_over(store: Path) -> None:

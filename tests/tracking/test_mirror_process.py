@@ -13,8 +13,8 @@ from ctt.recorded import record
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from ctt.tracking import database_path
-from tests.faults.processes import until
 from tests.tracking.made_up import ROOT, SQLITE, curve, rows
+from tests.waiting import until
 
 PARENT = """
 import sys, time

@@ -20,7 +20,6 @@ import pytest
 from ctt.errors import UsageError
 from ctt.tracking import Syncer, TrackingSettings, database_path, prepare_database, serve
 from ctt.tracking.ui import await_answer, end_group, free_port, start_server
-from tests.faults.processes import until
 from tests.tracking.made_up import (
     CATEGORIES,
     ROOT,
@@ -32,6 +31,7 @@ from tests.tracking.made_up import (
     run,
     work,
 )
+from tests.waiting import until
 
 
 def test_a_server_that_is_dead_slow_and_back_again(
@@ -59,7 +59,7 @@ def test_a_server_that_is_dead_slow_and_back_again(
         thread.start()
         until(lambda: len(metrics(remote)) == 3)
         work(one.stages[0], range(4, 5))
-        until(lambda: len(metrics(remote)) == 4, 5)  # live
+        until(lambda: len(metrics(remote)) == 4, seconds=5)  # live
 
         os.killpg(server.pid, signal.SIGSTOP)
         work(one.stages[0], range(5, 8))
@@ -111,7 +111,7 @@ def test_serve_shows_a_cold_store_follows_it_and_ends_clean(tmp_path: Path) -> N
         address = child.stdout.readline().split()[1]
         until(lambda: len(metrics(store)) == 3)
         work(one.stages[0], range(4, 5))
-        until(lambda: len(metrics(store)) == 4, 5)
+        until(lambda: len(metrics(store)) == 4, seconds=5)
         with urllib.request.urlopen(f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name=demo") as answer:
             assert json.load(answer)["experiment"]["name"] == "demo"
         with urllib.request.urlopen(address) as answer:

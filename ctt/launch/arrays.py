@@ -1,0 +1,81 @@
+"""Arrays: batch files, written and submitted by submitit. What a task runs is a command of ours, so nothing is pickled."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import SlurmExecutor
+
+from ctt.errors import UsageError
+from ctt.launch.site import site_file
+from ctt.resources import LaunchSettings, Resources
+
+LARGEST = 1000  # SLURM's default limit
+GIVEN = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus_per_node", "cpus_per_task", "nodes")
+
+
+class Arrays(SlurmExecutor):
+    """submitit's executor for its batch files."""
+
+    def submit_words(self, words: Sequence[str], count: int) -> str:
+        """Submits an array of `count` tasks that run the command `words`; its number. Raises UsageError if SLURM refuses."""
+        self.parameters["map_count"] = count
+        try:
+            return str(self._submit_command(shlex.join(words)).job_id)
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise UsageError(
+                f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}"
+            ) from error
+
+
+def log_of(folder: Path, task: str) -> Path:
+    """What the first process of a task ("12_3") prints, in the folder of its batch file."""
+    return folder / f"{task}_0_log.out"
+
+
+def logs_beside(log: Path) -> list[Path]:
+    """What the processes of a task print, by rank; `log` is the first one's."""
+    first = log.resolve()
+    stem = first.name.removesuffix("_0_log.out")
+    others = set(first.parent.glob(f"{stem}_*_log.out")) - {first} if stem != first.name else set()
+    return [log, *sorted(others, key=lambda other: int(other.name.split("_")[2]))]
+
+
+def parameters(
+    name: str,
+    settings: LaunchSettings,
+    resources: Resources,
+    environment: Mapping[str, str],
+    dependencies: Sequence[str],
+) -> dict[str, Any]:
+    """What submitit writes into the batch file of jobs called `name` that begin when all of `dependencies` have succeeded."""
+    found: dict[str, Any] = {key: value for key in GIVEN if (value := getattr(resources, key)) is not None}
+    if resources.tasks_per_node is not None:
+        found["ntasks_per_node"] = resources.tasks_per_node
+    if resources.mem_gb is not None:
+        found["mem"] = f"{int(resources.mem_gb * 1024)}M"
+    if dependencies:
+        found["dependency"] = "afterok:" + ":".join(dependencies)
+    seconds = int(60 * (resources.timeout_min or 1440))
+    options: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
+    for option in settings.options:
+        key, _, value = option.lstrip("-").partition("=")
+        options[key] = value or True
+    srun = ["--kill-on-bad-exit=1"]
+    if resources.cpus_per_task is not None:  # srun does not take it over from sbatch any more
+        srun.append(f"--cpus-per-task={resources.cpus_per_task}")
+    return {
+        **found,
+        "job_name": name,
+        "time": f"{seconds // 60}:{seconds % 60:02d}",
+        "signal_delay_s": settings.signal_delay_s,
+        "array_parallelism": settings.jobs or settings.array_parallelism,
+        "stderr_to_stdout": True,
+        "setup": [*settings.setup, *(f"export {key}={shlex.quote(value)}" for key, value in environment.items())],
+        "srun_args": srun,
+        "additional_parameters": options,
+    }
