@@ -140,6 +140,9 @@ class _Segment(lightning.LightningModule):
         with torch.no_grad(), self.learner.as_read():
             validation = self.learner.validate(self.epoch) if self.learner.world.writer else {}
         self.model.train()
+        for name, value in validation.items():  # after the last step no loss would tell that the weights are broken
+            if not math.isfinite(value):
+                raise Diverged(f"{name} became {value} after epoch {self.epoch}")
         self.last = {name: float(value) / self.count for name, value in self.sums.items()} | validation
         self.sums, self.count = {}, 0
         self.epoch += 1

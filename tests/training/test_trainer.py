@@ -176,6 +176,16 @@ def test_a_loss_that_is_no_number_stops_with_its_place(tmp_path, value):
     assert not (tmp_path / "job" / MODEL).exists()
 
 
+def test_weights_broken_by_the_last_step_are_no_state(tmp_path):
+    class Broken(Toy):
+        def validate(self, epoch):
+            return {"validation_error": float("nan") if epoch == 1 else 0.1}
+
+    with pytest.raises(Diverged, match="validation_error became nan after epoch 1"):
+        train_segment(Broken(), seed=1, start=None, epoch_start=0, epoch_end=2, job=Job(tmp_path))
+    assert not (tmp_path / MODEL).exists()
+
+
 def test_metrics_are_means_over_the_epoch_and_validation_runs_in_eval_mode(tmp_path):
     result = run(tmp_path / "job", 2, hook=lambda e, s: torch.tensor(float(10 * e + s)))
     assert metrics_of(tmp_path / "job") == [
