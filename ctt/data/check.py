@@ -10,14 +10,18 @@ from typing import Any
 from ctt.data import official
 from ctt.data.blind import blind_levels
 from ctt.data.dataset import Dataset
+from ctt.data.language import parse_choice, parse_question
 from ctt.data.vocab import CATEGORIES
 from ctt.data.words_only import words_only_levels
+from ctt.errors import DataError
 
 
 def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Counts of official scenes: videos, questions {category}, subtypes, answers, options (questions by their number of
-    options), verdicts, correct {category: {number of right options: questions}}."""
-    counts = {name: Counter[str]() for name in ("questions", "subtypes", "answers", "options", "verdicts")}
+    options), verdicts, correct {category: {number of right options: questions}}; of explanatory ones outcomes (the event
+    that is asked about), negated, causes (the options)."""
+    names = ("questions", "subtypes", "answers", "options", "verdicts", "outcomes", "negated", "causes")
+    counts = {name: Counter[str]() for name in names}
     correct = {category: Counter[str]() for category in CATEGORIES[1:]}
     videos = 0
     for scene in scenes:
@@ -32,6 +36,11 @@ def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
             said = [choice["answer"] for choice in question["choices"] if "answer" in choice]
             counts["options"][str(len(question["choices"]))] += 1
             counts["verdicts"].update(said)
+            if category == "explanatory":
+                asked, _, outcome = _wording(question["question"], choice=False).partition("responsible for ")
+                counts["outcomes"][outcome.removesuffix("?") or "other"] += 1
+                counts["negated"]["not responsible" if " not " in asked else "responsible"] += 1
+                counts["causes"].update(_wording(choice["choice"], choice=True) for choice in question["choices"])
             if said:
                 correct[category][str(said.count("correct"))] += 1
     return {
@@ -39,6 +48,15 @@ def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
         **{k: dict(v) for k, v in counts.items()},
         "correct": {k: dict(v) for k, v in correct.items()},
     }
+
+
+def _wording(text: str, choice: bool) -> str:
+    """The words of an explanatory question or choice, X and Y for what is described."""
+    try:
+        parsed = (parse_choice if choice else parse_question)(text, "explanatory")
+    except DataError:
+        return "other"
+    return parsed.form.template.replace("{", "").replace("}", "")
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,11 @@ def lines(found: dict[str, Any], split: str) -> list[Line]:
         ("options", found["verdicts"], official.VERDICTS),
     ]
     groups += [(f"right options, {c}", found["correct"].get(c, {}), official.CORRECT[c]) for c in CATEGORIES[1:]]
+    groups += [
+        ("explained events", found["outcomes"], official.OUTCOMES),
+        ("explanatory questions", found["negated"], official.NEGATED),
+        ("explanatory options", found["causes"], official.CAUSES),
+    ]
     for group, counts, facts in groups:
         total = sum(counts.values())
         for name in [*facts, *(name for name in counts if name not in facts)]:

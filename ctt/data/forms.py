@@ -82,9 +82,11 @@ class Form:
     choice: bool = False
     generated: bool = True
     places: tuple[str, ...] = field(init=False)
+    _parts: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", tuple(re.findall(r"{(\w)}", self.template)))
+        object.__setattr__(self, "_parts", tuple(self.program_template.split()))
 
     def text(self, places: Mapping[str, Description]) -> str:
         """The form with its places filled; as a sentence of its own it starts with a capital."""
@@ -95,15 +97,18 @@ class Form:
 
     def program(self, places: Mapping[str, Description]) -> list[str]:
         """The form's program with its places filled."""
-        return [token for part in self.program_template.split() for token in _fill(part, places)]
+        tokens: list[str] = []
+        for part in self._parts:
+            if part[0] == "{":
+                tokens += _filled(places[part[1]], part[1] in "XY")
+            else:
+                tokens.append(part)
+        return tokens
 
 
-def _fill(part: str, places: Mapping[str, Description]) -> list[str]:
-    if not part.startswith("{"):
-        return [part]
-    name = part[1]
-    filters = places[name].filters()
-    return ["objects", *filters, "unique"] if name in "XY" else ["objects", *filters]
+@cache
+def _filled(description: Description, unique: bool) -> tuple[str, ...]:
+    return ("objects", *description.filters(), "unique") if unique else ("objects", *description.filters())
 
 
 # ---- the table ----

@@ -61,3 +61,25 @@ CORRECT = {
     "counterfactual": {"0": 169, "1": 7_947, "2": 6_406, "3": 4_120},
 }
 """Questions by how many of their options are right."""
+
+# Counted in 1,128 public explanatory questions of train.
+
+OUTCOMES = {
+    "the collision between the X and the Y": 522,
+    "the X's colliding with the Y": 489,
+    "the X's exit": 64,
+    "the X's exiting the scene": 53,
+}
+"""Explanatory questions by the event they ask about."""
+
+NEGATED = {"not responsible": 48, "responsible": 52}
+"""Explanatory questions, percent."""
+
+CAUSES = {
+    "the presence of the X": 46,
+    "the X's colliding with the Y": 16,
+    "the collision between the X and the Y": 16,
+    "the X's entrance": 11,
+    "the X's entering the scene": 11,
+}
+"""Options of explanatory questions, percent."""

@@ -128,20 +128,20 @@ def execute(program: Sequence[str], world: World) -> Any:
     and position.
     """
     stack: list[Any] = []
-    for position, written in enumerate(program):
-        token = ALIASES.get(written, written)
-        if token in _VALUES:
-            stack.append(None if token == "null" else token)
-        elif token in _READ:
-            stack.append(_READ[token](world))
-        else:
-            count = len(_SIGNATURES[token][0])
-            arguments = stack[-count:]
-            del stack[-count:]
-            try:
-                stack.append(_RUN[token](world, *arguments))
-            except Unanswerable as reason:
-                raise Unanswerable(f"{written} at position {position}: {reason}") from None
+    position = -1
+    try:
+        for token in program:
+            position += 1
+            takes, run = _STEPS[token]
+            if takes == 2:
+                last = stack.pop()
+                stack[-1] = run(world, stack[-1], last)
+            elif takes == 1:
+                stack[-1] = run(world, stack[-1])
+            else:
+                stack.append(run(world))
+    except Unanswerable as reason:
+        raise Unanswerable(f"{program[position]} at position {position}: {reason}") from None
     return stack[-1]
 
 
@@ -265,3 +265,17 @@ _RUN: dict[str, Callable[..., Any]] = {
     "belong_to": _belong_to,
     "negate": lambda world, answer: _yes(answer == "no"),
 }
+
+
+def _value(token: str) -> Callable[[World], Any]:
+    said = None if token == "null" else token
+    return lambda world: said
+
+
+_STEPS: dict[str, tuple[int, Callable[..., Any]]] = {
+    **{token: (0, _value(token)) for token in _VALUES},
+    **{token: (0, run) for token, run in _READ.items()},
+    **{token: (len(_SIGNATURES[token][0]), run) for token, run in _RUN.items()},
+}
+"""How many values a token takes, and what it does with them."""
+_STEPS |= {alias: _STEPS[token] for alias, token in ALIASES.items()}

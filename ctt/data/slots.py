@@ -7,6 +7,8 @@ smaller bounded non-linear part, scaled so that slots of different objects have 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ctt.data.scene import COLORS, MATERIALS, SHAPES, TOTAL, VIEW, Scene, Thing
@@ -68,6 +70,12 @@ class Encoder:
         hidden = np.tanh(np.einsum("if,fh->ih", flat, self._inner) + self._bias)
         slots = np.einsum("if,fd->id", flat, self._linear) + np.einsum("ih,hd->id", hidden, self._outer)
         return ((slots - self._center) * self._scale).reshape(*shown.shape[:-1], WIDTH)
+
+
+@lru_cache(maxsize=4)
+def encoder_of(seed: int) -> Encoder:
+    """The encoder of a seed, made once a process: that takes as long as two scenes."""
+    return Encoder(seed)
 
 
 def _random_features(rng: np.random.Generator, count: int) -> np.ndarray:

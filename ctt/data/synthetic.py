@@ -29,7 +29,7 @@ from ctt.data.generator import make_scene
 from ctt.data.questions import Balancer, Candidates, enumerate_questions, strip_answers
 from ctt.data.scene import GIVEN, TOTAL
 from ctt.data.settings import SPLITS, DataSettings
-from ctt.data.slots import SLOTS, WIDTH, Encoder, render
+from ctt.data.slots import SLOTS, WIDTH, encoder_of, render
 from ctt.data.truth import ARRAYS, path_of, rows
 from ctt.job import Job
 
@@ -136,7 +136,7 @@ def _ready(future: Future[Made]) -> bool:
 def make_chunk(call: Call) -> Made:
     """Makes the videos of a chunk: writes their rows into the arrays, returns the rest."""
     settings, split = call.settings, call.split
-    encoder = Encoder(settings.encoder_seed)
+    encoder = encoder_of(settings.encoder_seed)
     arrays = {name: np.load(path, mmap_mode="r+") for name, path in _paths(call.folder, split).items()}
     made = Made([], [])
     for number in call.numbers:
@@ -173,7 +173,8 @@ class _Writer:
     """Chooses a split's questions and writes them, and the annotations, as they come: video after video."""
 
     def __init__(self, settings: DataSettings, folder: Path, split: str, first_scene: int) -> None:
-        self._balancer = Balancer(settings.seed, settings.density if split == "train" else 1)
+        density = settings.density if split == "train" else 1
+        self._balancer = Balancer(settings.seed, density, settings.outcome_weight)
         self._split, self._next = split, first_scene
         self._questions = open(folder / f"questions_{split}.json", "w", encoding="utf-8")  # noqa: SIM115
         self._lead = "["

@@ -289,6 +289,9 @@ def test_statistics_are_counted(tmp_path):
         "answers": {"0": 2, "1": 1},
         "options": {"2": 3, "1": 1},
         "verdicts": {"correct": 3, "wrong": 4},
+        "outcomes": {},
+        "negated": {},
+        "causes": {},
         "correct": {"explanatory": {}, "predictive": {"1": 3}, "counterfactual": {"0": 1}},
     }
     by_name = {(line.group, line.name): line for line in lines(found, "train")}
@@ -301,6 +304,25 @@ def test_statistics_are_counted(tmp_path):
     assert all(line.share is None for line in hidden if line.group in ("answers", "options"))
 
 
+@needs_shared
+def test_the_wordings_of_the_real_explanatory_questions_are_counted():
+    """Against the same by searching for words; the shares are those that are given for a larger sample."""
+    scenes = json.loads(REAL.read_text())
+    found = statistics(scenes)
+    asked = [q for entry in scenes for q in entry["questions"] if q["question_type"] == "explanatory"]
+    assert found["negated"]["not responsible"] == sum("not responsible" in q["question"] for q in asked)
+    assert found["outcomes"]["the X's exit"] == sum(q["question"].endswith("exit?") for q in asked)
+    assert sum(found["outcomes"].values()) == len(asked)
+    said = [c["choice"] for q in asked for c in q["choices"]]
+    assert found["causes"]["the X's entrance"] == sum(text.endswith("'s entrance") for text in said)
+    apart = [line for line in lines(found, "train") if line.group.startswith("expla")]
+    assert len(apart) == 11 and all(abs(line.apart) < 3 for line in apart)
+    odd = dict(asked[0], question="Why?", choices=[dict(asked[0]["choices"][0], choice="who")])
+    assert (
+        statistics([{"questions": [odd]}])["outcomes"] == statistics([{"questions": [odd]}])["causes"] == {"other": 1}
+    )
+
+
 def test_official_counts_are_nowhere_apart_from_themselves():
     found = {
         "videos": official.VIDEOS["train"],
@@ -310,5 +332,8 @@ def test_official_counts_are_nowhere_apart_from_themselves():
         "options": official.OPTIONS,
         "verdicts": official.VERDICTS,
         "correct": official.CORRECT,
+        "outcomes": official.OUTCOMES,
+        "negated": official.NEGATED,
+        "causes": official.CAUSES,
     }
     assert all(line.apart == 0 for line in check.lines(found, "train"))

@@ -46,8 +46,9 @@ def folder(tmp_path_factory):
 
 
 def test_any_number_of_workers_writes_the_same_bytes(folder, tmp_path):
-    two = written(make(tmp_path / "two", workers=2))
-    assert written(folder) == two
+    """Three chunks: each by a worker of its own."""
+    three = written(make(tmp_path / "three", workers=3))
+    assert written(folder) == three
 
 
 def test_a_scene_depends_on_neither_the_size_of_the_set_nor_the_noise(folder, tmp_path):
