@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctt.data import event_plots as events
+from ctt.data.event_plots import INK, PAINT, contrast
 from ctt.data.physics import RADIUS
-from ctt.data.scene import FPS, GIVEN, TOTAL, VIEW, Scene, Thing, crossings
+from ctt.data.scene import FPS, GIVEN, VIEW, Scene, Thing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,17 +18,6 @@ if TYPE_CHECKING:
 
     from ctt.data.dataset import Split
 
-PAINT = {
-    "gray": "#7f8790",
-    "red": "#d1453b",
-    "blue": "#3565c4",
-    "green": "#3a9a4b",
-    "brown": "#8a5a33",
-    "cyan": "#2bb3bd",
-    "purple": "#8a4fc0",
-    "yellow": "#e0b32a",
-}
-INK = "#2b2f36"
 SHOWN = (VIEW[0] + 1.05, VIEW[1] + 0.7)
 """Half width and height of the part of the table that is drawn."""
 
@@ -37,24 +28,19 @@ def draw_scene(split: Split, video: int, path: Path) -> None:
 
 
 def draw(scene: Scene, path: Path) -> None:
-    """The table from above with every trajectory, and below it a time line of enters, exits and collisions."""
+    """The table from above with every trajectory; below it a time line, and the graph of who collides with whom."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = 0.3 * len(scene.things)
-    width, top, foot = 8.4, 0.55, 0.62
-    height = width * SHOWN[1] / SHOWN[0]
-    total = top + height + 0.1 + rows + foot
-    figure = Figure(figsize=(width, total), dpi=130)
+    below, top = events.height(scene.things), 0.55
+    height = events.WIDTH * SHOWN[1] / SHOWN[0]
+    total = top + height + below
+    figure = Figure(figsize=(events.WIDTH, total), dpi=130)
     FigureCanvasAgg(figure)
-    _table(figure.add_axes((0, (foot + rows + 0.1) / total, 1, height / total)), scene)
-    _time_line(figure.add_axes((0.235, foot / total, 0.735, rows / total)), scene)
+    _table(figure.add_axes((0, below / total, 1, height / total)), scene)
+    events.draw_events(figure, scene.things, scene.inside, scene.collisions)
     _heading(figure, scene, 1 - 0.36 / total)
     figure.savefig(path, facecolor="white")
-
-
-def name(thing: Thing) -> str:
-    return f"{thing.color} {thing.material} {thing.shape}"
 
 
 def _heading(figure: Figure, scene: Scene, y: float) -> None:
@@ -124,15 +110,11 @@ def _label(axes: Axes, position: np.ndarray, text: str, thing: Thing) -> None:
     inside = (np.abs(position) < np.array(SHOWN) - RADIUS).all(axis=1)
     style: dict[str, Any] = dict(ha="center", va="center", fontsize=9, fontweight="bold", zorder=11)
     if inside[-1]:
-        axes.text(position[-1, 0], position[-1, 1], text, color=_contrast(thing), **style)
+        axes.text(position[-1, 0], position[-1, 1], text, color=contrast(thing), **style)
     elif inside.any():
         last = position[np.nonzero(inside)[0][-1]]
         box: dict[str, Any] = dict(boxstyle="circle,pad=0.22", facecolor="white", edgecolor=PAINT[thing.color], lw=1.4)
         axes.text(last[0], last[1], text, color=INK, bbox=box, **style)
-
-
-def _contrast(thing: Thing) -> str:
-    return INK if thing.color in ("yellow", "cyan") else "white"
 
 
 def _star(axes: Axes, place: np.ndarray, frame: int, below: bool) -> None:
@@ -145,33 +127,3 @@ def _star(axes: Axes, place: np.ndarray, frame: int, below: bool) -> None:
     )
     text = axes.annotate(str(frame), (place[0], place[1]), xytext=(0, -11 if below else 11), **style)
     text.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
-
-
-def _time_line(axes: Axes, scene: Scene) -> None:
-    count = len(scene.things)
-    axes.axvspan(GIVEN - 0.5, TOTAL - 1, color="#eeece6", zorder=0, lw=0)
-    axes.text((GIVEN + TOTAL) / 2, -0.42, "future", fontsize=7.5, color=INK, alpha=0.6, ha="center", va="center")
-    for k, thing in enumerate(scene.things):
-        axes.plot((0, TOTAL - 1), (k, k), color="#dcd9d0", lw=0.8, zorder=1)
-        for start, end in _stretches(scene.inside[:, k]):
-            axes.plot((start, end), (k, k), color=PAINT[thing.color], lw=5.5, solid_capstyle="butt", zorder=2)
-    for frame, k, kind in crossings(scene.inside):
-        axes.plot(frame, k, marker=9 if kind == "in" else 8, ms=7, color=INK, mew=0, zorder=3)
-    for frame, a, b in scene.collisions:
-        axes.plot((frame, frame), (a, b), color=INK, lw=1.3, zorder=4)
-        axes.plot((frame, frame), (a, b), color=INK, lw=0, marker="o", ms=5, mec="white", mew=0.7, zorder=5)
-    axes.set(xlim=(-0.5, TOTAL - 1), ylim=(count - 0.4, -0.7))
-    axes.set_yticks(range(count), [f"{name(thing)}   {k}" for k, thing in enumerate(scene.things)])
-    axes.set_xticks([0, 25, 50, 75, 100, GIVEN, 150, TOTAL - 1])
-    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
-    axes.set_xlabel(
-        "frame      bar: in view      arrow: enters or leaves      joined dots: collision", fontsize=8, color=INK
-    )
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
-def _stretches(inside: np.ndarray) -> list[tuple[int, int]]:
-    """(first, last) frame of every run of True."""
-    edges = np.nonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))[0]
-    return [(int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]

@@ -3,6 +3,8 @@
 `PATH.part` grows until it is whole; then it is checked and renamed. A broken connection is tried again from the last
 byte; the next `ctt data fetch` continues too. Slots come with the sha256 that their host states for them (the
 X-Linked-ETag of huggingface.co); the others are checked by their announced size, questions also by their counts.
+The library huggingface_hub is not used: since its partial files have names of their own for each process (2.4 does so), it
+throws away what it has when a download breaks off, and these are 9 GB.
 """
 
 from __future__ import annotations
@@ -186,7 +188,8 @@ def _continue(url: str, part: Path, timeout: float, progress: Progress) -> _Sour
 def _begins(answer: Any, have: int, source: _Source) -> int:
     """At which byte the answer starts: where we asked, or 0 if the server sends the whole file."""
     source.etag = answer.headers.get("ETag") or ""
-    length = int(answer.headers.get("Content-Length") or 0)
+    stated = answer.headers.get("Content-Length") or "0"
+    length = int(stated) if stated.isdecimal() else 0
     if answer.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range") or "")
         if match is None or int(match[1]) != have:
@@ -232,6 +235,11 @@ def _final(error: Exception) -> bool:
 
 
 def _explained(wanted: Download, error: Exception, have: int) -> str:
+    """What happened and what to do, in one line whatever the server says."""
+    return " ".join(_told(wanted, error, have).split())
+
+
+def _told(wanted: Download, error: Exception, have: int) -> str:
     by_hand = f"Or download it elsewhere and put it at {wanted.path}"
     if isinstance(error, urllib.error.HTTPError):
         moved = "; it has moved, perhaps: set its address in conf/data/clevrer.yaml (data.fetch)"

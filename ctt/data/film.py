@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctt.data.draw import INK, PAINT, SHOWN
+from ctt.data import event_plots as events
+from ctt.data.draw import SHOWN
+from ctt.data.event_plots import INK, PAINT
 from ctt.data.physics import RADIUS
 from ctt.data.scene import FPS, GIVEN, VIEW, Scene, Thing
 
@@ -90,8 +92,20 @@ def save_gif(film: Film, path: Path) -> None:
 
 
 def save_trails(film: Film, path: Path) -> None:
-    """Writes one picture: the last given frame with every object's way to it."""
-    _picture(film, min(GIVEN, len(film.place)) - 1, trail=len(film.place)).save(path)
+    """Writes one picture: the last given frame with every object's way to it, a time line, and who collides with whom."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    below, across = events.height(film.things), 0.8 * events.WIDTH
+    tall = across * SIZE[1] / SIZE[0]
+    total = below + tall + 0.2
+    figure = Figure(figsize=(events.WIDTH, total), dpi=130)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.1, (below + 0.1) / total, 0.8, tall / total))
+    axes.imshow(np.asarray(_picture(film, min(GIVEN, len(film.place)) - 1, trail=len(film.place))))
+    axes.axis("off")
+    events.draw_events(figure, film.things, film.inside, film.hits)
+    figure.savefig(path, facecolor="white")
 
 
 def _pictures(film: Film) -> Iterator[Any]:

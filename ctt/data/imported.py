@@ -109,11 +109,15 @@ def write_manifest(folder: Path, parts: dict[str, Part], source: dict[str, Any],
 def write_json(path: Path, value: Any) -> None:
     """Replaces `path`, on disk when this returns."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @lru_cache(maxsize=256)

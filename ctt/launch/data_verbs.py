@@ -103,7 +103,13 @@ def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> 
             outcome = fetch(download, timeout=settings.timeout, attempts=settings.attempts, progress=tell)
         text = f"{'was there already' if outcome == 'there' else 'fetched'}: {download.path}"
         if kind == "questions":
-            text += f" ({_counted(download.path)})"
+            try:
+                text += f" ({_counted(download.path)})"
+            except DataError as error:
+                if outcome == "there":
+                    raise
+                download.path.unlink()
+                raise DataError(f"{error}. It came from {download.url} and was deleted") from None
         console.print(text, highlight=False, soft_wrap=True)
         if kind == "slots":
             console.print(f"  next: ctt data import {download.path}", highlight=False, soft_wrap=True)
@@ -117,9 +123,7 @@ def _counted(path: Path) -> str:
     try:
         found = check.statistics(read_scenes(path))["questions"]
     except (LookupError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is no official question file ({type(error).__name__}: {error}); delete it and see what the address gives"
-        ) from None
+        raise DataError(f"{path} is no official question file ({type(error).__name__}: {error})") from None
     same = found == official.QUESTIONS[split]
     return f"{sum(found.values())} questions, " + ("the official counts" if same else "not the official counts")
 

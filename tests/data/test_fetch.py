@@ -29,6 +29,8 @@ class Server:
         self.body, self.etag, self.ranges, self.length = BODY, '"v1"', True, True
         self.break_after: list[int] = []  # bytes after which the next answers break off
         self.status: list[int] = []  # statuses of the next answers
+        self.reason: str | None = None  # what an error is called
+        self.stated: str | None = None  # as the length of the file
         self.linked: str | None = None  # the checksum that a redirect states
         self.asked: list[str | None] = []
         outer = self
@@ -48,7 +50,7 @@ class Server:
     def answer(self, handler) -> None:
         if self.linked and not handler.path.endswith("/real"):
             handler.send_response(302)
-            handler.send_header("Location", handler.path + "/real")
+            handler.send_header("Location", handler.path + ("" if handler.path == "/loop" else "/real"))
             handler.send_header("X-Linked-ETag", f'"{self.linked}"')
             handler.send_header("Content-Length", "0")
             handler.end_headers()
@@ -56,7 +58,7 @@ class Server:
         asked = handler.headers.get("Range")
         self.asked.append(asked)
         if self.status:
-            handler.send_error(self.status.pop(0))
+            handler.send_error(self.status.pop(0), self.reason)
             return
         start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.ranges else 0
         if start and handler.headers.get("If-Range") not in (None, self.etag):
@@ -69,7 +71,7 @@ class Server:
         if start:
             handler.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
         if self.length:
-            handler.send_header("Content-Length", str(len(rest)))
+            handler.send_header("Content-Length", self.stated or str(len(rest)))
         if self.etag:
             handler.send_header("ETag", self.etag)
         handler.end_headers()
@@ -213,6 +215,27 @@ def test_leftovers_of_something_else_are_not_continued(note, server, tmp_path):
 def test_a_server_without_a_length(server, tmp_path):
     server.length = False
     assert get(server, tmp_path / "f", sha256=SHA) == "fetched"
+
+
+def test_a_server_that_states_no_number_as_the_length(server, tmp_path):
+    server.stated = "many"
+    assert get(server, tmp_path / "f", sha256=SHA) == "fetched"
+
+
+@pytest.mark.parametrize("code", [401, 403, 410])
+def test_a_refusal_is_one_line_whatever_the_server_says(code, server, tmp_path):
+    server.status, server.reason = [code], "No\tway \x0b here"
+    with pytest.raises(DataError, match=f"answers {code} No way here. Or download it elsewhere") as refused:
+        get(server, tmp_path / "f")
+    assert str(refused.value).isprintable() and len(server.asked) == 1
+
+
+def test_an_address_that_leads_to_itself(server, tmp_path):
+    server.status, server.linked = [404] * 9, SHA
+    server.url = server.url.replace("/file", "/loop")
+    with pytest.raises(DataError, match="infinite loop") as refused:
+        get(server, tmp_path / "f")
+    assert "\n" not in str(refused.value)
 
 
 def test_not_found_is_said_at_once_with_the_remedy(server, tmp_path):

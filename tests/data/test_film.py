@@ -11,7 +11,7 @@ from PIL import Image, ImageColor
 
 from ctt.data.annotated import Annotations
 from ctt.data.annotations import annotation
-from ctt.data.draw import PAINT
+from ctt.data.event_plots import PAINT
 from ctt.data.film import CAMERA, film_of, film_of_annotation, save_gif, save_trails
 from ctt.errors import DataError
 from tests.data.scenes import some_scenes
@@ -77,7 +77,11 @@ def test_an_annotation_is_drawn_as_the_camera_sees_it(tmp_path):
     with Image.open(tmp_path / "a.gif") as picture:
         assert picture.n_frames == 64
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == (480, 320) and len(picture.getcolors(100_000)) > 3
+        seen = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(np.uint32) @ np.array(
+            [1 << 16, 1 << 8, 1], np.uint32
+        )
+        for thing in film.things:  # each on the time line and in the graph, wherever it is in the film
+            assert (seen == int(PAINT[thing.color][1:], 16)).sum() > 300
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ctt.data import importing
-from ctt.data.imported import Imported
+from ctt.data.imported import Imported, write_json
 from ctt.data.importing import import_slots
 from ctt.errors import DataError, Interrupted
 from tests.data.official_files import FIRST, slots_tree, write_pickle
@@ -340,6 +340,17 @@ def test_a_full_disk_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DataError, match="No space left on device; the same command continues"):
         an_import(tmp_path)
+
+
+def test_a_note_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.json").write_text("[]")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(tmp_path / "a.json", {"a": 1})
+    assert os.listdir(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "[]"
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(tmp_path):

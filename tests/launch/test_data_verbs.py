@@ -237,7 +237,8 @@ def test_fetch_and_what_to_do_next(ctt, web, place):
     code, _, err = ctt(
         "data", "fetch", "questions", f"data.fetch.questions='{web}/odd.json?{{split}}'", "data.fetch.folder=b"
     )
-    assert code == 2 and "train.json is no official question file (KeyError: 'question_type')" in err
+    assert code == 2 and "train.json is no official question file (KeyError: 'question_type'). It came from" in err
+    assert not list((place / "b" / "questions").iterdir())
     code, _, err = ctt("data", "fetch", "annotations", f"data.fetch.annotations='{web}/{{split}}.zip'")
     assert code == 2 and "answers 404" in err
 
