@@ -18,7 +18,8 @@ ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "RESIZI
 class Account:
     """One job (or array task, "12_3"): its state in one word, exit code, signal, reason and nodes.
 
-    `state` is the job's own, or OUT_OF_MEMORY if a step's is that: the job of a killed step often just FAILED.
+    `state` is the job's own, or OUT_OF_MEMORY if a step's is that: the job of a killed step often just FAILED. Likewise
+    `signal`: where one ended the step, the batch script that ran it has failed with a code.
     """
 
     job: str
@@ -49,11 +50,13 @@ def read(text: str) -> dict[str, Account]:
         fields = dict(zip(names, line.split("|"), strict=False))
         number, _, step = fields.get("JobID", "").partition(".")
         state = (fields.get("State") or "UNKNOWN").split()[0]  # "CANCELLED by 1000"
-        if step:
-            if state == "OUT_OF_MEMORY" and number in accounts:
-                accounts[number] = replace(accounts[number], state=state)
-            continue
         code, _, signal = (fields.get("ExitCode") or "0:0").partition(":")
+        if step:
+            if (known := accounts.get(number)) and state == "OUT_OF_MEMORY":
+                accounts[number] = replace(known, state=state)
+            elif known and known.state == "FAILED" and not known.signal:
+                accounts[number] = replace(known, signal=int(signal or 0))
+            continue
         nodes = fields.get("NodeList", "")
         for job in _expanded(number):
             accounts[job] = Account(

@@ -35,8 +35,9 @@ PARENT = "CTT_LAUNCHER_PID"
 LEFT = "left"  # name of the file beside the jobs whose launcher has left them to themselves
 
 
-def run(path: Path) -> dict[str, Any]:
-    """Builds the target of a frozen job, then what is beside it; never raises CttError.
+def run(path: Path, told: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+    """Builds the target of a frozen job, then what is beside it; never raises CttError. `told` hears what happens to each
+    stage: "waiting" again and again while somebody else builds it.
 
     Returns {"target", "label", "failure": None | class, "message", "beside": {kind: message}}: a side that fails is told
     of there and leaves the job a success, unless a signal stopped it: then the job has to go on. The failure is in the
@@ -52,7 +53,7 @@ def run(path: Path) -> dict[str, Any]:
     mark = path.with_suffix(".pid")
     try:
         if not all(store.has(key) for key in frozen["wanted"]):
-            outcome["beside"] = _build(frozen, path, store, mark, world)
+            outcome["beside"] = _build(frozen, path, store, mark, world, told)
         world.told(None)
     except StageFailed as error:
         outcome |= {"failure": error.failure, "message": str(error)}
@@ -91,7 +92,9 @@ def _assist(frozen: dict[str, Any], path: Path, store: Store, world: World, outc
     return outcome
 
 
-def _build(frozen: dict[str, Any], path: Path, store: Store, mark: Path, world: World) -> dict[str, str]:
+def _build(
+    frozen: dict[str, Any], path: Path, store: Store, mark: Path, world: World, told: Callable[[str], None]
+) -> dict[str, str]:
     from ctt import costs
     from ctt.stages.base import build
 
@@ -104,6 +107,7 @@ def _build(frozen: dict[str, Any], path: Path, store: Store, mark: Path, world: 
         if what == "building":
             write_mark(mark, stage.key)
         _say(what, stage, detail)
+        told(what)
 
     device = frozen["config"]["device"]
     more: Any = dict(device=device, world=world, on_event=tell, on_built=lambda *built: costs.record(store, *built))

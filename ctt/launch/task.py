@@ -4,12 +4,14 @@
 
 SLURM sends SIGUSR2 some time before the limit, SIGTERM to what it preempts or cancels. The stage then writes its checkpoint
 and the task puts itself back into the queue, if it has got further since it did so last; a job that was cancelled ends.
+So does, of itself, a task that waits for what another sweep builds: the node is for others meanwhile.
 Exit code 0 means that the target is in the store; for any other SLURM says FAILED, and nothing starts that needs it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -29,6 +31,7 @@ from ctt.store import Store
 from ctt.store.disk import write_json
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+PATIENCE = 600.0  # seconds for which a task holds its node while it waits for what somebody else builds
 
 
 def main(words: list[str]) -> int:
@@ -37,7 +40,7 @@ def main(words: list[str]) -> int:
     number = expanded(numbers)[int(os.environ["SLURM_ARRAY_TASK_ID"])]
     received = _remember_signals()
     path = Path(folder) / f"{number:04d}.json"
-    outcome = builder.run(path)
+    outcome = builder.run(path, _give_way(PATIENCE))
     if outcome["failure"] is None:
         return 0
     if outcome["failure"] == Failure.INTERRUPTED and received and _wanted():
@@ -60,6 +63,19 @@ def _remember_signals() -> list[int]:
 def _note(received: list[int], ask: Callable[..., Any], number: int, frame: FrameType | None) -> None:
     received.append(number)
     ask(number, frame)
+
+
+def _give_way(patience: float) -> Callable[[str], None]:
+    """Asks this process to stop, as SLURM would, when it has done nothing but wait for `patience` seconds."""
+    since = math.inf
+
+    def told(what: str) -> None:
+        nonlocal since
+        since = min(since, time.monotonic()) if what == "waiting" else math.inf
+        if time.monotonic() - since > patience:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return told
 
 
 def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:

@@ -49,6 +49,9 @@ JobID|State|ExitCode|DerivedExitCode|Reason|NodeList|Start|Elapsed
 10_[2-3,7%1]|PENDING|0:0|0:0|JobArrayTaskLimit|None assigned|Unknown|00:00:00
 15|NODE_FAIL|0:0|0:0|None|node2|2026-11-22T16:51:06|00:00:03
 15.batch|CANCELLED||||node2|2026-11-22T16:51:06|00:00:03
+16_1|FAILED|9:0|0:9|None|node1|2026-11-23T00:38:02|00:00:03
+16_1.batch|FAILED|9:0|||node1|2026-11-23T00:38:02|00:00:03
+16_1.0|CANCELLED|0:9|||node1|2026-11-23T00:38:02|00:00:03
 20|PREEMPTED|0:0|0:0|None|node1|2026-11-22T16:52:36|00:00:10
 20.batch|CANCELLED|0:15|||node1|2026-11-22T16:52:36|00:00:10
 23|TIMEOUT|0:0|0:0|None|node1|2026-11-22T16:53:03|00:01:13
@@ -67,7 +70,9 @@ BY_JOB = {
     "8": Failure.CANCELLED,
     "9": Failure.INTERRUPTED,
     "10_1": Failure.CODE_ERROR,
+    "4": Failure.INTERRUPTED,
     "15": Failure.NODE_FAILURE,
+    "16_1": Failure.KILLED,
     "20": Failure.PREEMPTED,
     "23": Failure.TIMEOUT,
     "30": Failure.OUT_OF_MEMORY,

@@ -4,6 +4,8 @@ python steps.py JOBS_FOLDER NUMBERS, as `ctt.launch.task`, whose signals, requeu
 """
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,9 +17,9 @@ from ctt.store import Store
 from ctt.store.disk import write_json
 
 
-def run(path: Path) -> dict[str, Any]:
-    """`ctt.launch.builder.run` for a job {store, target, stages, needs, steps, raises, hangs}; a step takes a tenth of a
-    second; a job that hangs does so at its first attempt."""
+def run(path: Path, told: object = None) -> dict[str, Any]:
+    """`ctt.launch.builder.run` for a job {store, target, stages, needs, steps, raises, hangs, dies}; a step takes a tenth
+    of a second; a job that hangs or dies of a SIGKILL does so at its first attempt."""
     job = json.loads(path.read_text())
     outcome: dict[str, Any] = {"failure": None, "message": "", "target": job["target"]}
     store = Store(job["store"], heartbeat=0.5, expiry=5)
@@ -37,6 +39,9 @@ def run(path: Path) -> dict[str, Any]:
         if job.get("hangs") and not (folder / "hung").exists():
             (folder / "hung").touch()
             time.sleep(600)
+        if job.get("dies") and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         while step < job["steps"]:
             step += 1
             time.sleep(0.1)

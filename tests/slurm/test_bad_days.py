@@ -86,15 +86,17 @@ def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs
     for number, need in ((2, 0), (3, 0), (4, 1), (5, 0)):
         sweep.add(number, needs=[need])
     sweep.add(6, hangs=True)
+    sweep.add(7, dies=True)
     sweep.start()
-    until(lambda: len(events.read(sweep.jobs)) >= 7)
+    until(lambda: len(events.read(sweep.jobs)) >= 8)
     submitted = {e["number"]: e["job_id"] for e in events.read(sweep.jobs) if e["event"] == "submitted"}
     arrays = {number: task.partition("_")[0] for number, task in submitted.items()}
     assert arrays[0] == arrays[1] and arrays[2] == arrays[3] == arrays[5] and len(set(arrays.values())) == 4
     sweep.finish()
-    assert sweep.classes() == {0: None, 1: "code error", 2: None, 3: None, 4: "blocked", 5: None, 6: None}
-    assert [(n, failure) for n, event, failure in sweep.story() if event == "retried"] == [(6, "hang")]
-    assert set(sweep.counted()) == {0, 2, 3, 5, 6}
+    assert sweep.classes() == {0: None, 1: "code error", 2: None, 3: None, 4: "blocked", 5: None, 6: None, 7: None}
+    retried = {(n, failure) for n, event, failure in sweep.story() if event == "retried"}
+    assert retried == {(6, "hang"), (7, "killed")}, sweep.story()
+    assert set(sweep.counted()) == {0, 2, 3, 5, 6, 7}
     assert cluster.run("sacct", "-n", "-X", "-P", "-o", "State,ReqCPUS", "-j", submitted[1]) == "FAILED|2"
 
 

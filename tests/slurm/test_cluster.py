@@ -154,7 +154,7 @@ def test_an_interrupted_test_run_leaves_no_process_and_no_folder(devcluster: Mod
     run = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     said = tmp_path / "folder"
     try:
-        until(lambda: said.exists() and said.read_text().endswith("\n") or run.poll() is not None, 120)
+        until(lambda: said.exists() and said.read_text().endswith("\n") or run.poll() is not None)
         one = devcluster.Cluster(said.read_text().strip())
         assert one.run("squeue", "-h", "-o", "%T") == "RUNNING" and len(one.steps()) == 1
         members = [*one.leftovers(), *(p for s in one.steps() for p in devcluster.processes.descendants(s))]
@@ -162,6 +162,6 @@ def test_an_interrupted_test_run_leaves_no_process_and_no_folder(devcluster: Mod
     finally:
         run.kill()
         run.wait()
-    until(lambda: not one.folder.exists(), 60)
+    until(lambda: not one.folder.exists())
     assert one.leftovers() == []
     assert not any(devcluster.processes.began(int(str(member).split()[0])) for member in members)
