@@ -47,7 +47,7 @@ DEMO: Mapping[str, Mapping[str, float]] = {
     "probe": {"videos": 0.0035},
     "reader": {"videos": 0.0105},
 }
-SMALL_BYTES = 16e6
+SMALL_WEIGHTS = 1e6
 
 
 class Source(Enum):
@@ -151,9 +151,7 @@ def small(stage: Stage) -> bool:
     """Whether it is made of synthetic data and of no model that is larger than those meant for a CPU."""
     if isinstance(stage, Data):
         return stage.data.kind == "synthetic"
-    if stage.kind in ("world_model", "vqa") and stage.size() > SMALL_BYTES:
-        return False
-    return all(map(small, stage.inputs().values()))
+    return stage.weights() <= SMALL_WEIGHTS and all(map(small, stage.inputs().values()))
 
 
 def _weighed(alike: str, effort: Mapping[str, float]) -> str:

@@ -76,7 +76,9 @@ def test_no_command_waits_for_libraries_it_does_not_use() -> None:
     """What compiles sweeps, submits, follows and looks at them starts, and stays, without the libraries of jobs and reports."""
     verbs = "ctt.cli, ctt.launch.run, ctt.launch.slurm, ctt.launch.status, ctt.launch.logs, ctt.launch.cancel, ctt.plan.tree"
     heavy = {"torch", "lightning", "mlflow", "pandas", "matplotlib"}
-    code = f"import sys, {verbs}; print(*({heavy} & set(sys.modules)))"
+    code = f"import sys, {verbs}; from ctt.plan import Budget, compile_plan; from ctt.sweep import compile_sweep;"
+    code += "plan = compile_plan(compile_sweep('demo', [])); plan.jobs; Budget(plan).makespan(2);"
+    code += f"print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
 

@@ -68,6 +68,10 @@ class Stage:
         """Bytes of the artifact, about, for estimates."""
         return 0.0
 
+    def weights(self) -> int:
+        """Numbers that the layers of its model learn, about; known without torch. 0: it trains none."""
+        return 0
+
     def alike(self) -> str:
         """Digest of what decides the cost of a unit of effort; stages that differ in their seed alone are alike."""
         return digest({"kind": self.kind, "version": self.version})

@@ -18,6 +18,11 @@ def shapes_of(make: Callable[[], Any]) -> list[tuple[int, ...]]:
         return [tuple(parameter.shape) for parameter in make().parameters()]
 
 
+def layers(depth: int, width: int, hidden: int) -> int:
+    """Weights of so many transformer layers with a feed-forward part of `hidden`: four products of attention, two of that."""
+    return depth * (4 * width * width + 2 * width * hidden)
+
+
 def bytes_of_training(shapes: Shapes, muon: bool, averaged: bool) -> float:
     """Weights, an average of them, and one moment where Muon steps (matrices), two where Adam does."""
     weights = sum(math.prod(shape) for shape in shapes)

@@ -15,7 +15,7 @@ from ctt.models.aloe_settings import AloeSettings
 from ctt.settings import canonical, digest
 from ctt.stages.base import Stage
 from ctt.stages.rollout import Rollout
-from ctt.stages.sizes import bytes_of_training, shapes_of
+from ctt.stages.sizes import bytes_of_training, layers, shapes_of
 from ctt.store import Artifact
 
 
@@ -53,6 +53,9 @@ class Vqa(Stage):
             return digest([self.kind, self.version, settings, self.aloe.threads, counts])
 
         return self.aloe.remembered(("alike", *counts.items()), made)
+
+    def weights(self) -> int:
+        return layers(self.aloe.layers, self.aloe.width, self.aloe.ffn)
 
     def size(self) -> float:
         """Predictions, and the training state where there is one."""

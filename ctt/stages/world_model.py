@@ -19,7 +19,7 @@ from ctt.models.settings import READ
 from ctt.settings import canonical, canonical_json, digest
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
-from ctt.stages.sizes import bytes_of_training, shapes_of
+from ctt.stages.sizes import bytes_of_training, layers, shapes_of
 from ctt.store import Artifact
 from ctt.training.settings import TrainingSettings, WorldModelSettings
 
@@ -125,6 +125,9 @@ class WorldModel(Stage):
             return digest([self.kind, self.version, settings, model.threads, masked, size, *source])
 
         return model.remembered(("alike", masked, size, *source), made)
+
+    def weights(self) -> int:
+        return layers(self.world_model.depth, WIDTH, self.world_model.mlp_width)
 
     def size(self) -> float:
         """Weights, their average if there is one, and what the optimizer keeps."""

@@ -24,6 +24,7 @@ ConfigStore.instance().store(name="config", node={"n": 0})
 hydra.main(version_base="1.3", config_path=None, config_name="config")(lambda config: None)()
 """
 SWEEP = "name: nothing\ndata: mini\nworld_model: mini\naloe: mini\nbaseline: {}\nseeds: [%s]\n"
+QUIET = ["reader.enabled=false", "diagnostics.enabled=false"]  # an artifact a run
 NOTHING = str(Path(__file__).with_name("nothing.py"))
 
 
@@ -40,7 +41,7 @@ def ours(root: Path, kind: str, count: int) -> Callable[[], None]:
     def call() -> None:
         with tempfile.TemporaryDirectory(dir=root) as folder:
             own = {"CTT_STORE": f"{folder}/store", "CTT_LEASES": f"{root}/leases", "XDG_CONFIG_HOME": f"{root}/config"}
-            words = [f"launch={kind}", "device=cpu", "tracking=off", "reader.enabled=false"]
+            words = [f"launch={kind}", "device=cpu", "tracking=off", *QUIET]
             timed(NOTHING, "sweep", str(file), *words, **own)
 
     return call
