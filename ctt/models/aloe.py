@@ -3,7 +3,8 @@
 Tensor names are the published ones (`transformer_model.…`). Computed faster than nn.TransformerEncoder, with equal
 results: the last layer only for CLS, words through a table of projected embeddings, slots projected once per question.
 With words=vector (not published) no token is a word: their vector is added to CLS and to the slots, which so know from
-the start what is asked.
+the start what is asked. With words=film it also scales them (FiLM, arXiv 1709.07871, §2), so that a slot that is named is
+found by one product, and what is seen counts the other way round where "not" is asked.
 Source: arXiv 2210.05861. Shape letters: Q questions, B sequences (a descriptive question, or one choice of a
 multiple-choice one), F sampled frames, S slots, D slot width, L words, N tokens, E width, H heads.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +30,7 @@ CHOICE_LENGTH = 12
 TEXT_LENGTH = QUESTION_LENGTH + CHOICE_LENGTH
 MOTION_GAIN = 4.0
 SPARSE_GAIN = 2.0
-"""words=vector: most of the 32 places are empty, so the projection of all of them starts larger than torch's."""
+"""words=vector and film: most of the 32 places are empty, so the projection of all of them starts larger than torch's."""
 
 
 @dataclass
@@ -50,6 +52,15 @@ class AloeInput:
     def to(self, device: str | torch.device) -> AloeInput:
         move = {name: None if value is None else value.to(device) for name, value in vars(self).items()}
         return AloeInput(**move)  # type: ignore[arg-type]  # None only where there was None
+
+
+class Asked(NamedTuple):
+    """What the words of a sequence are to CLS and to the slots, each (B,1,E): vectors that are added to them and, with
+    words=film, what scales what CLS ends as and, before the addition, the slots."""
+
+    for_cls: Tensor
+    for_slots: Tensor
+    scales: tuple[Tensor, Tensor] | None
 
 
 class Tensors(nn.Module):
@@ -76,14 +87,14 @@ class Tensors(nn.Module):
         ):
             self.register_buffer(name, value.clone())
         visual = 0 if trajectory else slots * (settings.frames + settings.added_frames)
-        vector = settings.words == "vector"
+        vector = settings.words != "tokens"
         self.transformer_encoder = Encoder(settings, 1 + visual + (0 if vector else TEXT_LENGTH))
         self.q_embedding = nn.Embedding(WORDS, settings.word_width)
         if vector:
             self.text_in_proj = nn.Linear(TEXT_LENGTH * settings.word_width, width)
             with torch.no_grad():
                 self.text_in_proj.weight *= SPARSE_GAIN
-            self.text_out_proj = nn.Linear(width, 2 * width)
+            self.text_out_proj = nn.Linear(width, (4 if settings.words == "film" else 2) * width)
         else:
             self.q_in_proj = nn.Linear(settings.word_width + 4, width)
         if trajectory:
@@ -108,16 +119,19 @@ class Aloe(nn.Module):
         self.settings = settings
         self.transformer_model = Tensors(settings, slots, slot_width)
         seen = slots if settings.tokens == "trajectory" else slots * (settings.frames + settings.added_frames)
-        self.longest = 1 + seen + (0 if settings.words == "vector" else TEXT_LENGTH)
+        self.longest = 1 + seen + (TEXT_LENGTH if settings.words == "tokens" else 0)
 
     def forward(self, batch: AloeInput) -> tuple[Tensor, Tensor]:
         """Answer logits (B,22), read for descriptive questions, and option logits (B,), read for choices."""
         t = self.transformer_model
-        tokens, padding = self.embed(batch)
+        asked = None if self.settings.words == "tokens" else self._asked(batch)
+        tokens, padding = self.embed(batch, asked)
         cls = t.transformer_encoder(tokens, padding)
+        if asked is not None and asked.scales is not None:
+            cls = cls * (1 + asked.scales[0][:, 0])
         return t.cls_answer_mlp(cls), t.mc_answer_mlp(cls)[:, 0]
 
-    def embed(self, batch: AloeInput) -> tuple[Tensor, Tensor | None]:
+    def embed(self, batch: AloeInput, asked: Asked | None = None) -> tuple[Tensor, Tensor | None]:
         """Tokens (B,N,E) with positions added, CLS first, and the attention bias (B,1,N), −∞ at padding words; None without any."""
         t = self.transformer_model
         positions = t.transformer_encoder.pos_embedding[0]
@@ -125,10 +139,11 @@ class Aloe(nn.Module):
         slots = self._slot_tokens(batch)
         seen = slots.shape[1]
         slots = slots.index_select(0, batch.owner)
-        if self.settings.words == "vector":
-            for_cls, for_slots = self._text_vector(batch).chunk(2, dim=-1)
-            cls = (t.CLS[0] + positions[:1])[None] + for_cls
-            return torch.cat([cls.to(slots.dtype), slots + for_slots.to(slots.dtype)], 1), None
+        if asked is not None:
+            cls = (t.CLS[0] + positions[:1])[None] + asked.for_cls
+            if asked.scales is not None:
+                slots = slots * (1 + asked.scales[1].to(slots.dtype))
+            return torch.cat([cls.to(slots.dtype), slots + asked.for_slots.to(slots.dtype)], 1), None
         text = F.embedding(batch.text + WORDS * self._is_choice(batch), self._word_table())
         text = text + positions[-TEXT_LENGTH:].index_select(0, batch.columns)
         cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
@@ -158,13 +173,14 @@ class Aloe(nn.Module):
         motion = MOTION_GAIN * frames.diff(dim=1)
         return torch.cat([frames, motion], 1).transpose(1, 2).flatten(2)
 
-    def _text_vector(self, batch: AloeInput) -> Tensor:
-        """(B,1,2E): the words in their places as one vector for CLS and one for the slots. Choices have places of their own."""
+    def _asked(self, batch: AloeInput) -> Asked:
+        """The words in their places as vectors for CLS and for the slots. Choices have places of their own."""
         t = self.transformer_model
         words = F.embedding(batch.text, t.q_embedding.weight) * (batch.text != 0)[..., None]
         weight = t.text_in_proj.weight.view(self.settings.width, TEXT_LENGTH, -1).index_select(1, batch.columns)
         hidden = F.relu(F.linear(words.flatten(1), weight.flatten(1), t.text_in_proj.bias))
-        return t.text_out_proj(hidden)[:, None]
+        for_cls, for_slots, *scales = t.text_out_proj(hidden)[:, None].split(self.settings.width, -1)
+        return Asked(for_cls, for_slots, (scales[1], scales[0]) if scales else None)
 
     def _is_choice(self, batch: AloeInput) -> Tensor:
         """(B,L): 1 where a word carries the second of the two ids: in a descriptive question, or in a choice."""

@@ -40,8 +40,8 @@ class AloeSettings(Settings):
     words: str = setting(
         "tokens",
         "tokens: one token per word (published); vector: the words, each projected by its place, become one vector that is "
-        "added to CLS and to every slot token",
-        choices=("tokens", "vector"),
+        "added to CLS and to every slot token; film: and scales the slot tokens, and CLS after the last layer",
+        choices=("tokens", "vector", "film"),
         old="tokens",
     )
     frames: int = setting(25, "given frames a question sees, at stride 128 // frames", minimum=1, maximum=GIVEN_FRAMES)

@@ -80,11 +80,12 @@ def answer(
     starts = random.integers(0, settings.starts, batches.questions)
     if settings.eval_start is not None:
         starts[:] = settings.eval_start
-    rows = batches.rows_of(questions)
+    sequences = int(batches.options[questions].sum())
     at_a_time = EVALUATION_ROWS
     if torch.device(device).type == "cpu":
         at_a_time = min(at_a_time, max(1, EVALUATION_TOKENS // model.longest))
-    pieces = batches.pieces(rows, starts, math.ceil(len(rows) / at_a_time), by_layout=settings.words == "tokens")
+    count, by_layout = math.ceil(sequences / at_a_time), settings.words == "tokens"
+    pieces = batches.pieces(questions, starts[questions], count, by_layout)
     with autocast(settings, device):  # around all of them: the weights are rounded once
         for piece in pieces:
             answers, choices = model(piece.input.to(device))

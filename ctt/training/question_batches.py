@@ -79,80 +79,115 @@ class QuestionBatches:
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
         return np.repeat(self.first[questions], count) + within
 
-    def pieces(self, rows: np.ndarray, starts: np.ndarray, count: int, by_layout: bool = False) -> Iterator[Piece]:
-        """`rows` in about `count` pieces of similar length; each one's slots are gathered when it is asked for.
+    def pieces(self, questions: np.ndarray, starts: np.ndarray, count: int, by_layout: bool = False) -> Iterator[Piece]:
+        """The sequences of `questions` in about `count` pieces; see `Arranged`. starts (Q,): each question's first frame."""
+        return Arranged(self, questions[None], starts[None], count, by_layout).pieces(0)
 
-        starts (questions of the split,): each question's first frame. by_layout: rows whose words fill the same places come
-        together, so that most small pieces hold no padding.
-        """
-        layout = (self.choice_length[rows],) if by_layout else ()
-        rows = rows[np.lexsort((rows, *layout, self.length[rows], self.adds[rows]))]
-        sizes = self._sizes(rows, count)
+
+class Arranged:
+    """N batches of Q questions each, cut into pieces: what is asked and from which frames is found for all of them at once
+    and then handed out batch by batch, since a batch alone is too small for arrays to be quick.
+
+    questions (N,Q) are numbers of the split's questions, none twice in a batch; starts (N,Q) their first frames. A batch's
+    sequences come in about `count` pieces of similar length. by_layout: those whose words fill the same places come
+    together, so that most small pieces hold no padding.
+    """
+
+    def __init__(
+        self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray, count: int, by_layout: bool = False
+    ) -> None:
+        rows = batches.rows_of(questions.reshape(-1))
+        drawn = np.repeat(np.arange(questions.size), batches.options[questions.reshape(-1)])
+        batch = drawn // max(questions.shape[1], 1)
+        layout = (batches.choice_length[rows],) if by_layout else ()
+        order = np.lexsort((rows, *layout, batches.length[rows], batches.adds[rows], batch))
+        rows, drawn = rows[order], drawn[order]
+        sizes, self._ends = _sizes(batches.adds[rows], batch, len(questions), count)
         piece = np.repeat(np.arange(len(sizes)), sizes)
-        rows = rows[np.argsort(2 * piece + (self.category[rows] != DESCRIPTIVE), kind="stable")]
-        ends = np.cumsum(sizes)
-        asked, owner = np.unique(piece * self.questions + self.question[rows], return_inverse=True)
-        first = np.searchsorted(asked, np.arange(len(sizes) + 1) * self.questions)
-        owners = torch.from_numpy(owner.reshape(-1) - first[piece])
-        questions = asked % self.questions
-        windows = Windows(self, questions, starts[questions])
-        text, is_descriptive = self.text[rows], self.category[rows] == DESCRIPTIVE
-        used = np.logical_or.reduceat(text != 0, ends - sizes, axis=0)
-        answers, descriptive = torch.from_numpy(self.answer[rows]), torch.from_numpy(is_descriptive)
-        for n, (a, b) in enumerate(zip(ends - sizes, ends, strict=True)):
-            columns = np.flatnonzero(used[n])
-            mine = slice(first[n], first[n + 1])
-            piece_input = AloeInput(
-                given=windows.given(mine),
-                added=windows.added(mine) if self.adds[rows[a]] else None,
-                owner=owners[a:b],
-                text=torch.from_numpy(text[a:b].take(columns, 1)),
-                columns=torch.from_numpy(columns),
-                descriptive=descriptive[a:b],
-            )
-            yield Piece(piece_input, rows[a:b], answers[a:b], int(np.count_nonzero(is_descriptive[a:b])))
+        order = np.argsort(2 * piece + (batches.category[rows] != DESCRIPTIVE), kind="stable")
+        rows, drawn = rows[order], drawn[order]
+        # within a piece, slots are in the order of their questions
+        key = piece * batches.questions + batches.question[rows]
+        asked, first, owner = np.unique(key, return_index=True, return_inverse=True)
+        owned = np.searchsorted(asked, np.arange(len(sizes) + 1) * batches.questions)
+        self._windows = Windows(batches, asked % batches.questions, starts.reshape(-1)[drawn[first]], owned)
+        text, descriptive = batches.text[rows], batches.category[rows] == DESCRIPTIVE
+        cuts = np.append(0, np.cumsum(sizes))
+        self._rows, self._cuts = rows, cuts.tolist()
+        self._used = np.logical_or.reduceat(text != 0, cuts[:-1], axis=0) if len(rows) else text != 0
+        self._adds = batches.adds[rows[cuts[:-1]]]
+        self._kinds = np.append(0, np.cumsum(descriptive))[cuts].tolist()
+        self._owner = torch.from_numpy(owner.reshape(-1) - owned[piece])
+        self._text, self._descriptive = torch.from_numpy(text), torch.from_numpy(descriptive)
+        self._answer = torch.from_numpy(batches.answer[rows])
 
-    def _sizes(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """Rows of each piece: those that get predicted frames added come last, in pieces of their own."""
-        adding = int(np.count_nonzero(self.adds[rows]))
-        sizes = []
-        for group in (len(rows) - adding, adding):
-            if group:
-                parts = min(max(1, round(count * group / len(rows))), group)
-                sizes.append(np.full(parts, group // parts) + (np.arange(parts) < group % parts))
-        return np.concatenate(sizes)
+    def sequences(self, batch: int) -> tuple[int, int]:
+        """How many of a batch's sequences are descriptive questions, and how many are options."""
+        a, b = self._ends[batch], self._ends[batch + 1]
+        descriptive = self._kinds[b] - self._kinds[a]
+        return descriptive, self._cuts[b] - self._cuts[a] - descriptive
+
+    def pieces(self, batch: int) -> Iterator[Piece]:
+        """The pieces of one batch; each one's slots are gathered when it is asked for."""
+        for n in range(self._ends[batch], self._ends[batch + 1]):
+            mine = slice(self._cuts[n], self._cuts[n + 1])
+            columns = torch.from_numpy(np.flatnonzero(self._used[n]))
+            piece_input = AloeInput(
+                given=self._windows.given(n),
+                added=self._windows.added(n) if self._adds[n] else None,
+                owner=self._owner[mine],
+                text=self._text[mine].index_select(1, columns),
+                columns=columns,
+                descriptive=self._descriptive[mine],
+            )
+            yield Piece(piece_input, self._rows[mine], self._answer[mine], self._kinds[n + 1] - self._kinds[n])
+
+
+def _sizes(adds: np.ndarray, batch: np.ndarray, batches: int, count: int) -> tuple[np.ndarray, list[int]]:
+    """Rows of each piece, and each batch's first piece and the end (N+1,). adds, batch (R,): whether a row gets predicted
+    frames added, and its batch; rows come batch by batch, and in each those that add last: they get pieces of their own."""
+    groups = np.bincount(2 * batch + adds, minlength=2 * batches).reshape(batches, 2)
+    parts = np.rint(count * groups / np.maximum(groups.sum(1, keepdims=True), 1)).astype(np.int64)
+    parts = np.minimum(np.maximum(parts, 1), groups)
+    flat, rows = parts.reshape(-1), groups.reshape(-1)
+    within = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+    rows, flat = np.repeat(rows, flat), np.repeat(flat, flat)
+    return rows // flat + (within < rows % flat), np.append(0, np.cumsum(parts.sum(1))).tolist()
 
 
 class Windows:
     """The slots that `questions` of `batches` see from their first frames `starts` on (both (Q,)): which frames these are is
-    found for all of them at once, their slots are gathered for a slice of them at a time."""
+    found for all of them at once, their slots are gathered for a piece at a time: questions cuts[n] to cuts[n + 1]."""
 
-    def __init__(self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray) -> None:
-        self.batches, self.starts = batches, starts
+    def __init__(self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray, cuts: np.ndarray) -> None:
+        self.batches, self.starts, self.cuts = batches, starts, cuts.tolist()
         rows, settings = batches.first[questions], batches.settings
         self.video = batches.video[rows]
         later = PREDICTED_FRAMES * batches.later[rows]
         frames = (starts + later)[:, None] + settings.stride * np.arange(settings.frames)
         self.frames = torch.from_numpy(self.video[:, None] * GIVEN_FRAMES + np.minimum(frames, GIVEN_FRAMES - 1))
-        self.late = np.flatnonzero(frames >= GIVEN_FRAMES) if later.any() else np.empty(0, np.int64)
-        ahead = frames.reshape(-1)[self.late] - GIVEN_FRAMES
-        self.predicted = torch.from_numpy(self.video[self.late // settings.frames] * batches.ahead + ahead)
+        late = np.flatnonzero(frames >= GIVEN_FRAMES) if later.any() else np.empty(0, np.int64)
+        self.late_cuts = np.searchsorted(late, cuts * settings.frames).tolist()
+        ahead = frames.reshape(-1)[late] - GIVEN_FRAMES
+        self.late = torch.from_numpy(late)
+        self.predicted = torch.from_numpy(self.video[late // settings.frames] * batches.ahead + ahead)
 
-    def given(self, part: slice) -> Tensor:
+    def given(self, piece: int) -> Tensor:
         """The sampled frames (Q,F,S,D), predicted ones where they lie past the given."""
-        out = F.embedding(self.frames[part], self.batches.frames)
-        if len(self.late):
-            width = out.shape[1]
-            at = slice(*np.searchsorted(self.late, (part.start * width, part.stop * width)))
-            here = torch.from_numpy(self.late[at] - part.start * width)
+        first, end = self.cuts[piece : piece + 2]
+        out = F.embedding(self.frames[first:end], self.batches.frames)
+        late = slice(*self.late_cuts[piece : piece + 2])
+        if late.start < late.stop:
             assert self.batches.predicted is not None
-            out.view(-1, out.shape[-1]).index_copy_(0, here, F.embedding(self.predicted[at], self.batches.predicted))
+            here = self.late[late] - first * out.shape[1]
+            out.view(-1, out.shape[-1]).index_copy_(0, here, F.embedding(self.predicted[late], self.batches.predicted))
         return out.view(*out.shape[:2], *self.batches.shape[2:])
 
-    def added(self, part: slice) -> Tensor:
+    def added(self, piece: int) -> Tensor:
         """The first predicted frames that continue the sampling: (Q,P,S,D)."""
         batches, stride = self.batches, self.batches.settings.stride
         assert batches.predicted is not None
+        part = slice(*self.cuts[piece : piece + 2])
         frames = ((self.starts[part] - GIVEN_FRAMES) % stride)[:, None]
         frames = frames + stride * np.arange(batches.settings.added_frames)
         there = torch.from_numpy(self.video[part][:, None] * batches.ahead + frames)

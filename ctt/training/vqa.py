@@ -30,13 +30,15 @@ from ctt.models.aloe import Aloe, load_published
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
 from ctt.training.learner import Learner
-from ctt.training.question_batches import DESCRIPTIVE, Piece, QuestionBatches
+from ctt.training.question_batches import Arranged, Piece, QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL, STATE, load_weights
 from ctt.training.trainer import train_segment
 
 PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
 TEST_PREDICTIONS, SUBMISSION = "test_predictions.parquet", "evalai.json"
+ARRANGED = 32
+"""Steps whose batches are laid out together."""
 
 
 def train(
@@ -156,6 +158,7 @@ class VqaLearner(Learner):
         self.steps = int(self.drawn.sum()) // self.batch
         self.steps_done, self.step_seconds = 0, 0.0
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self._arranged: tuple[tuple[int, int], Arranged] | None = None
 
     def questions_of(self, epoch: int, step: int) -> np.ndarray:
         """The questions of one step: a slice of the epoch's random order; the last partial batch is dropped.
@@ -172,15 +175,22 @@ class VqaLearner(Learner):
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
         began = time.monotonic()
-        split, settings = self.train_split, self.settings
-        questions = self.questions_of(epoch, step)
-        starts = np.zeros(split.questions, np.int64)
-        random = np.random.default_rng(derive(self.seed, "first frame", epoch, step))
-        starts[questions] = random.integers(0, settings.starts, len(questions))
-        values = batch_gradients(self.model, settings, split, questions, starts, self.device)
+        first = step - step % ARRANGED
+        values = batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
         self.steps_done += 1
         self.step_seconds += time.monotonic() - began
         return values
+
+    def arranged(self, epoch: int, first: int) -> Arranged:
+        """The batches of ARRANGED steps from `first` on."""
+        if self._arranged is None or self._arranged[0] != (epoch, first):
+            steps = range(first, min(first + ARRANGED, self.steps))
+            questions = np.stack([self.questions_of(epoch, step) for step in steps])
+            randoms = [np.random.default_rng(derive(self.seed, "first frame", epoch, step)) for step in steps]
+            starts = np.stack([random.integers(0, self.settings.starts, self.batch) for random in randoms])
+            made = Arranged(self.train_split, questions, starts, self.settings.buckets)
+            self._arranged = ((epoch, first), made)
+        return self._arranged[1]
 
     def schedule(self, epoch: int, step: int) -> None:
         total = (self.settings.schedule_epochs or self.settings.epochs) * self.steps
@@ -213,22 +223,13 @@ class VqaLearner(Learner):
 
 
 def batch_gradients(
-    model: Aloe,
-    settings: AloeSettings,
-    split: QuestionBatches,
-    questions: np.ndarray,
-    starts: np.ndarray,
-    device: str,
+    model: Aloe, settings: AloeSettings, arranged: Arranged, batch: int, device: str
 ) -> dict[str, Tensor]:
-    """Adds the gradients of the loss of these questions to the model's `.grad`; returns the losses, detached.
-
-    starts (questions of the split,): each question's first frame.
-    """
-    rows = split.rows_of(questions)
-    descriptive = int((split.category[rows] == DESCRIPTIVE).sum())
+    """Adds the gradients of the loss of one of the `arranged` batches to the model's `.grad`; returns the losses, detached."""
+    descriptive, options = arranged.sequences(batch)
     totals = torch.zeros(2, device=device)
-    for piece in split.pieces(rows, starts, settings.buckets):
-        losses = piece_losses(model, settings, piece, descriptive, len(rows) - descriptive, device)
+    for piece in arranged.pieces(batch):
+        losses = piece_losses(model, settings, piece, descriptive, options, device)
         (losses[0] + settings.option_weight * losses[1]).backward()
         totals += losses.detach()
     return {

@@ -20,8 +20,8 @@ from ctt.job import Job
 from ctt.models.aloe import Aloe
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import answer
-from ctt.training.question_batches import Piece, QuestionBatches
-from ctt.training.vqa import batch_gradients, make_optimizers
+from ctt.training.question_batches import Arranged, Piece, QuestionBatches
+from ctt.training.vqa import ARRANGED, batch_gradients, make_optimizers
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 from tests.benchmarks.published_aloe import Batch, PublishedAloe, Questions, load, loss_of, records_of
 
@@ -50,7 +50,7 @@ class Material:
         shares = np.array([0.721, 0.110, 0.047, 0.122])
         kinds = self.batches.category[self.batches.first]
         weight = shares[kinds] / np.bincount(kinds, minlength=4)[kinds]
-        draws = 2 if toy else 8
+        draws = 2 if toy else ARRANGED
         self.chosen = [random.choice(count, self.size, False, weight / weight.sum()) for _ in range(draws)]
         self.starts = random.integers(0, self.settings.starts, count)
         self.starts_evaluated = np.full(count, self.settings.eval_start)
@@ -76,6 +76,11 @@ class Material:
 
     def published(self, starts: np.ndarray) -> Iterator[Batch]:
         return load(self.loader, [[(int(q), int(starts[q])) for q in chosen] for chosen in self.chosen])
+
+    def arranged(self, batches: QuestionBatches) -> Arranged:
+        """All draws, arranged together as in training."""
+        chosen = np.stack(self.chosen)
+        return Arranged(batches, chosen, self.starts[chosen], self.settings.buckets)
 
     def sequences(self, chosen: np.ndarray) -> np.ndarray:
         """The rows of these questions in the published order: descriptive ones first, then all choices."""
@@ -109,9 +114,11 @@ def aloe_train(toy: bool) -> Comparison:
         (mine,) = make_optimizers(model, settings)
         batches = QuestionBatches(settings, material.split, material.rollouts)
 
+        arranged = material.arranged(batches)
+
         def one() -> None:
             mine.zero_grad(set_to_none=True)
-            batch_gradients(model, settings, batches, material.chosen[0], material.starts, "cpu")
+            batch_gradients(model, settings, arranged, 0, "cpu")
             mine.step()
 
         return one
@@ -120,7 +127,7 @@ def aloe_train(toy: bool) -> Comparison:
         a, b = material.models(0.0)
         loss = loss_of(b, batch)
         loss.backward()
-        values = batch_gradients(a, material.settings, material.batches, material.chosen[0], material.starts, "cpu")
+        values = batch_gradients(a, material.settings, material.arranged(material.batches), 0, "cpu")
         torch.testing.assert_close(values["train_loss"], loss.detach(), rtol=1e-5, atol=1e-6)
         theirs = dict(b.transformer_model.named_parameters())
         for name, p in a.transformer_model.named_parameters():
@@ -195,7 +202,8 @@ def aloe_data(toy: bool) -> Comparison:
     )
 
     def ours(batches: QuestionBatches) -> Iterator[Iterator[Piece]]:
-        return (batches.pieces(batches.rows_of(q), starts, material.settings.buckets) for q in material.chosen)
+        arranged = material.arranged(batches)
+        return (arranged.pieces(n) for n in range(len(material.chosen)))
 
     def all_of(made: Callable[[], Iterable[object]]) -> Callable[[], None]:
         def one_after_another() -> None:

@@ -1,8 +1,8 @@
 """`make study`: what ALOE learns on synthetic scenes in about 45 minutes on two cores, and what was tried to lift it.
 
 Trainings of one thread each, two at a time: with the world model's predicted frames, with given frames alone, and with the true
-future in their place, over several seeds (a world model each); then, for one seed, what was tried. Every training is a folder of
-the store's `study/`, continued from its last checkpoint when the command is run again; finished ones are only read.
+future in their place; then what was tried with fewer videos. Every training is a folder of the store's `study/`, continued
+from its last checkpoint when the command is run again; finished ones are only read.
 
 --processes 1 and `nice` keep it in the background; while the file of --pause-file exists, trainings hold still. Overrides are
 Hydra's, for all trials.
@@ -37,13 +37,18 @@ from ctt.store import Store
 from ctt.training.vqa import METRICS_JSON, train
 from tests.benchmarks.aloe_study_report import PAID, Finished, report
 
-SEEDS = (0, 1, 2)
 COMMON = (
-    "data=synthetic", "data.train=2000", "data.validation=400", "data.test=0", "data.density=3", "data.noise=0.05",
-    "data.annotations=false", "world_model=mini", "world_model.epochs=8", "aloe=mini", "aloe.epochs=4", "aloe.batch_size=128",
-    "aloe.learning_rate=0.002", "aloe.muon_learning_rate=0.008", "aloe.shares=[1,1,1,0.5]", "aloe.eval_videos=100",
-    "device=cpu",
+    "data=synthetic", "data.train=10000", "data.validation=400", "data.test=0", "data.density=2", "data.noise=0.05",
+    "data.annotations=false", "data.outcome_weight=1", "world_model=mini", "world_model.epochs=2", "aloe=mini", "aloe.words=film", "aloe.epochs=8",
+    "aloe.batch_size=128", "aloe.learning_rate=0.002", "aloe.muon_learning_rate=0.008", "aloe.shares=[0.5,1,0.2,0.1]",
+    "aloe.eval_videos=100", "device=cpu",
 )  # fmt: skip
+FEWER = (
+    "data.train=2000", "data.density=3", "world_model.epochs=8", "aloe.epochs=4", "aloe.shares=[1,1,1,0.5]",
+)  # fmt: skip
+"""A fifth of the videos, each asked more often, and of the training."""
+ADDED = (*FEWER, "aloe.words=vector")
+"""And words that are added to slots but do not scale them."""
 OPTIONS = [0.25, 1.0, 1.0, 1.0]
 """Shares of the categories where multiple choice is asked nearly as often as descriptive questions."""
 EXPLANATORY = [0.6, 1.0, 0.5, 0.3]
@@ -57,43 +62,45 @@ class Trial:
 
     name: str
     future: str = "predicted"
+    overrides: tuple[str, ...] = ()
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     warm_epochs: int = 0
     seeds: tuple[int, ...] = (0,)
 
 
 TRIALS = (
-    Trial("given frames alone", future="none", seeds=SEEDS),
-    Trial("true future", future="true", seeds=SEEDS),
+    Trial("given frames alone", future="none"),
+    Trial("predicted frames"),
+    Trial("true future", future="true"),
+    Trial("2,000 videos, given frames alone", future="none", overrides=FEWER),
+    Trial("2,000 videos, words added, given frames alone", future="none", overrides=ADDED),
+    Trial("2,000 videos, words added, predicted frames", overrides=ADDED),
+    Trial("2,000 videos, words added, true future", future="true", overrides=ADDED),
     Trial(
-        "longer, more explanatory questions, true future", future="true", changes={"shares": EXPLANATORY, "epochs": 10}
+        "2,000 videos, words added, longer, more explanatory questions, true future",
+        future="true",
+        overrides=ADDED,
+        changes={"shares": EXPLANATORY, "epochs": 10},
     ),
-    Trial("predicted frames", seeds=SEEDS),
     Trial(
-        "warm start from descriptive questions, then more multiple choice, given frames alone",
+        "2,000 videos, words added, warm start from descriptive questions, then more multiple choice, given frames alone",
         future="none",
+        overrides=ADDED,
         warm_epochs=2,
         changes={"shares": OPTIONS},
     ),
     Trial(
-        "warm start from descriptive questions, then more explanatory ones, given frames alone",
+        "2,000 videos, words added, warm start from descriptive questions, then more explanatory ones, given frames alone",
         future="none",
+        overrides=ADDED,
         warm_epochs=2,
         changes={"shares": [0.25, 1.0, 0.5, 0.25], "epochs": 6},
     ),
     Trial(
-        "words as tokens, more explanatory questions, given frames alone",
-        future="none",
-        changes={"words": "tokens", "shares": EXPLANATORY, "epochs": 6},
-    ),
-    Trial("warm start from descriptive questions", warm_epochs=2, changes={"epochs": 2}),
-    Trial("another mix: more multiple choice", changes={"shares": OPTIONS, "epochs": 8}),
-    Trial(
-        "no trajectory tokens: one a slot and frame, words as tokens, as published",
+        "2,000 videos, no trajectory tokens: one a slot and frame, words as tokens, as published, a fifth of an epoch",
+        overrides=ADDED,
         changes={"tokens": "frames", "words": "tokens", "epochs": 1, "shares": [0.2, 0.2, 0.2, 0.1]},
     ),
-    Trial("predicted frames for all categories", changes={"rollout_frames": "all"}),
-    Trial("twice as long", changes={"epochs": 8}),
 )
 
 
@@ -108,8 +115,8 @@ class PausingJob(Job):
         super().progress(done, total, unit, **extra)
 
 
-def config_of(seed: int, overrides: tuple[str, ...]) -> Config:
-    return compose([*COMMON, f"seed={seed}", *overrides])
+def config_of(trial: Trial, seed: int, overrides: tuple[str, ...]) -> Config:
+    return compose([*COMMON, *trial.overrides, f"seed={seed}", *overrides])
 
 
 def folder_of(store: Store, trial: Trial, target: Vqa, settings: AloeSettings, seed: int) -> Path:
@@ -125,7 +132,8 @@ def settings_of(trial: Trial, config: Config) -> AloeSettings:
 def run(call: tuple[int, int, tuple[str, ...], Path | None]) -> str:
     """Trains TRIALS[number] for a seed, unless it is done."""
     number, seed, overrides, pause = call
-    trial, config = TRIALS[number], config_of(seed, overrides)
+    trial = TRIALS[number]
+    config = config_of(trial, seed, overrides)
     store = Store.open(config.store)
     target, settings = target_of(config), settings_of(trial, config)
     folder = folder_of(store, trial, target, settings, seed)
@@ -174,12 +182,17 @@ def calls() -> list[tuple[int, int]]:
 
 
 def finished(store: Store, overrides: tuple[str, ...]) -> Iterator[Finished]:
+    data: dict[str, Dataset] = {}
     for trial in TRIALS:
         for seed in trial.seeds:
-            config = config_of(seed, overrides)
-            folder = folder_of(store, trial, target_of(config), settings_of(trial, config), seed)
+            config = config_of(trial, seed, overrides)
+            target = target_of(config)
+            folder = folder_of(store, trial, target, settings_of(trial, config), seed)
             if (folder / METRICS_JSON).is_file():
-                yield Finished(trial.name, seed, folder)
+                key = target.rollout.state.data.key
+                if key not in data:
+                    data[key] = dataset_of(target, store)
+                yield Finished(trial.name, seed, folder, data[key])
 
 
 def main() -> int:
@@ -191,9 +204,11 @@ def main() -> int:
     arguments = parser.parse_args()
     overrides, console = tuple(arguments.overrides), Console()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    store = Store.open(config_of(0, overrides).store)
+    store = Store.open(config_of(TRIALS[0], 0, overrides).store)
     if not arguments.report:
-        console.print("scenes", dataset_of(target_of(config_of(0, overrides)), store).folder, highlight=False)
+        for trial in (TRIALS[0], TRIALS[-1]):
+            scenes = dataset_of(target_of(config_of(trial, 0, overrides)), store)
+            console.print(f"{scenes.split('train').videos} scenes", scenes.folder, highlight=False)
         todo = [(*call, overrides, arguments.pause_file) for call in calls()]
         with multiprocessing.get_context("spawn").Pool(arguments.processes, maxtasksperchild=1) as pool:
             pending = pool.imap_unordered(run, todo)
@@ -208,7 +223,7 @@ def main() -> int:
     if not (found := list(finished(store, overrides))):
         print("nothing finished yet")
         return 1
-    text = report(found, dataset_of(target_of(config_of(0, overrides)), store))
+    text = report(found)
     (store.root / "study" / "study.md").write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -26,43 +26,50 @@ DEMANDS = {"descriptive": 20.0, "explanatory": 2.0}
 
 @dataclass(frozen=True)
 class Finished:
-    """One training of a trial: its folder holds predictions.parquet and what it cost (PAID)."""
+    """One training of a trial: its folder holds predictions.parquet and what it cost (PAID); dataset: what it learnt from."""
 
     trial: str
     seed: int
     folder: Path
+    dataset: Dataset
 
 
 Rights = dict[str, np.ndarray]
 """{category that is asked: (V,2), its right and its asked rows in each video}."""
 
 
-def report(found: list[Finished], dataset: Dataset) -> str:
+def report(found: list[Finished]) -> str:
     """Markdown. The first table holds the trials that differ in the future's frames alone, the last what was tried."""
-    blind_table = blind_predictions(dataset.split("train").questions, dataset.split("validation").questions)
     by_trial: dict[str, dict[int, Rights]] = {}
+    blind: dict[str, Rights] = {}
+    levels: dict[str, Rights] = {}
     for one in found:
         table = pd.read_parquet(one.folder / PREDICTIONS, columns=["video", "category", "correct"])
         by_trial.setdefault(one.trial, {})[one.seed] = rights_of(table)
-        blind = rights_of(blind_table.assign(video=table["video"]))
+        data = str(one.dataset.folder)
+        if data not in levels:
+            train, validation = (one.dataset.split(name).questions for name in ("train", "validation"))
+            levels[data] = rights_of(blind_predictions(train, validation).assign(video=table["video"]))
+        blind[one.trial] = levels[data]
     seconds = {trial: np.mean([_paid(one) for one in found if one.trial == trial]) for trial in by_trial}
     arms = [name for name in ARMS if name in by_trial]
-    lines = _head("points above the blind level of the question's form", blind)
-    level = " | ".join(f"{_percent(blind[name]):.1f} %" for name in blind)
-    lines.append(f"| the blind levels themselves | – | – | {level} |")
-    lines += [_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], blind)) for name in arms]
-    lines += ["", *(f"- {line}" for line in _demands(by_trial, blind)), ""]
-    lines += _head("difference in points", blind)
+    lines = []
+    if arms:
+        level = blind[arms[0]]
+        lines += _head("points above the blind level of the question's form", level)
+        percent = " | ".join(f"{_percent(level[name]):.1f} %" for name in level)
+        lines.append(f"| the blind levels themselves | – | – | {percent} |")
+        lines += [_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], level)) for name in arms]
+        lines += ["", *(f"- {line}" for line in _demands(by_trial, blind)), ""]
+        lines += _head("difference in points", level)
     for one, other in ((0, 1), (2, 1), (0, 2)):
         if ARMS[one] in by_trial and ARMS[other] in by_trial:
             lines.append(_line(f"{ARMS[one]} − {ARMS[other]}", None, by_trial[ARMS[one]], by_trial[ARMS[other]]))
     tried = [name for name in by_trial if name not in ARMS]
     if tried:
-        lines += ["", *_head("tried (first seed): points above the blind level", blind)]
-        several = [name for name in arms if len(by_trial[name]) > 1]
-        for name in [*several, *tried]:
-            first = {seed: by_trial[name][seed] for seed in sorted(by_trial[name])[:1]}
-            lines.append(_line(name, seconds[name], first, dict.fromkeys(first, blind)))
+        lines += ["", *_head("tried: points above the blind level", blind[tried[0]])]
+        for name in tried:
+            lines.append(_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], blind[name])))
     return "\n".join(lines) + "\n"
 
 
@@ -111,10 +118,10 @@ def _line(name: str, seconds: float | None, runs: dict[int, Rights], base: dict[
     return f"| {name} | {len(seeds)} | {'–' if seconds is None else f'{seconds:.0f}'} | " + " | ".join(cells) + " |"
 
 
-def _demands(by_trial: dict[str, dict[int, Rights]], blind: Rights) -> Iterator[str]:
+def _demands(by_trial: dict[str, dict[int, Rights]], blind: dict[str, Rights]) -> Iterator[str]:
     for category, points in DEMANDS.items():
         held = []
         for name, runs in by_trial.items():
-            level, _ = difference([run[category] for run in runs.values()], [blind[category]] * len(runs))
+            level, _ = difference([run[category] for run in runs.values()], [blind[name][category]] * len(runs))
             held += [f"{name} ({level:+.1f})"] if level >= points else []
         yield f"{category} at least {points:g} points above the blind level: {', '.join(held) or 'none'}"

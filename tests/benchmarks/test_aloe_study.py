@@ -36,7 +36,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
 
 def test_every_trial_has_settings_and_the_first_seeds_come_first() -> None:
     for trial in TRIALS:
-        settings_of(trial, config_of(0, ()))
+        settings_of(trial, config_of(trial, 0, ()))
     assert len({trial.name for trial in TRIALS}) == len(TRIALS)
     assert [seed for _, seed in calls()] == sorted(seed for _, seed in calls())
     assert len(calls()) == sum(len(trial.seeds) for trial in TRIALS)
@@ -54,11 +54,11 @@ def test_the_report_counts_from_the_prediction_files(tmp_path: Path) -> None:
         table = pd.DataFrame({"video": asked.video, "category": category, "correct": correct})
         table.to_parquet(folder / "predictions.parquet")
         (folder / PAID).write_text(json.dumps({"cpu_seconds": 12.0}))
-        found.append(Finished(trial, seed, folder))
+        found.append(Finished(trial, seed, folder, dataset))
     rights = rights_of(pd.read_parquet(found[0].folder / "predictions.parquet"))
     for name in ("descriptive", "explanatory", "predictive"):
         assert rights[name].sum(0).tolist() == [correct_of(found[0], name), (category == name).sum()]
-    text = report(found, dataset)
+    text = report(found)
     above = {line.split(" | ")[0]: line for line in text.splitlines()}
     blind = float(above["| the blind levels themselves"].split(" | ")[3].rstrip(" %"))
     assert f"| {100 - blind:+.1f} " in above["| true future"] and f"| −{blind:.1f} " in above["| twice as long"]

@@ -189,24 +189,32 @@ def test_trajectory_tokens_are_one_per_slot() -> None:
     assert changed.nonzero()[:, 0].tolist() == [2]
 
 
-def test_the_words_as_one_vector_are_the_sum_over_their_places() -> None:
-    ours = random_aloe(0, tokens="trajectory", words="vector")
+@pytest.mark.parametrize("words", ["vector", "film"])
+def test_the_words_as_one_vector_are_the_sum_over_their_places(words: str) -> None:
+    ours = random_aloe(0, tokens="trajectory", words=words)
     slots, owner, question, choice, descriptive = questions(3, 2)
     batch = as_input(slots, owner, question, choice, descriptive)
-    tokens, bias = ours.embed(batch)
+    tokens, bias = ours.embed(batch, ours._asked(batch))
     t, width = ours.transformer_model, ours.settings.width
     assert bias is None and tokens.shape == (len(owner), 1 + 3, width)
     plain = ours._slot_tokens(batch)[owner]
     weight = t.text_in_proj.weight.view(width, 32, -1)
+    ended = t.transformer_encoder(tokens, None)
+    answers, options = ours(batch)
     for b in range(len(owner)):
         total = t.text_in_proj.bias.clone()
         for place, word in enumerate([*question[b].tolist(), *choice[b].tolist()]):
             if word:
                 total += weight[:, place] @ t.q_embedding.weight[word]
         vector = t.text_out_proj.weight @ total.clamp(min=0) + t.text_out_proj.bias
+        scale, last = (vector[2 * width : 3 * width], vector[3 * width :]) if words == "film" else (0.0, 0.0)
         cls = t.CLS[0, 0] + t.transformer_encoder.pos_embedding[0, 0] + vector[:width]
         torch.testing.assert_close(tokens[b, 0], cls, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(tokens[b, 1:], plain[b] + vector[width:], rtol=1e-10, atol=1e-10)
+        said = plain[b] * (1 + scale) + vector[width : 2 * width]
+        torch.testing.assert_close(tokens[b, 1:], said, rtol=1e-10, atol=1e-10)
+        read = ended[b] * (1 + last)
+        torch.testing.assert_close(answers[b], t.cls_answer_mlp(read), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(options[b], t.mc_answer_mlp(read)[0], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

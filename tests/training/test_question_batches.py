@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ctt.data.vocab import tokenise
 from ctt.models.aloe_settings import AloeSettings
-from ctt.training.question_batches import QuestionBatches
+from ctt.training.question_batches import Arranged, QuestionBatches
 from tests.training.toy_questions import make
 
 
@@ -61,7 +61,7 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(
     rows = batches.rows_of(chosen)
     assert sorted(rows) == sorted(r for q in chosen for r in range(len(table.video)) if batches.question[r] == q)
     seen = []
-    for piece in batches.pieces(rows, starts, pieces, by_layout):
+    for piece in batches.pieces(chosen, starts[chosen], pieces, by_layout):
         text = np.zeros((len(piece.rows), 32), np.int64)
         text[:, piece.input.columns.numpy()] = piece.input.text.numpy()
         for i, row in enumerate(piece.rows):
@@ -80,11 +80,34 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(
     assert sorted(seen) == sorted(rows)
 
 
+@given(st.sampled_from([None, 4]), st.integers(1, 5), st.integers(1, 9), st.integers(1, 6), st.integers(0, 10_000))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_batches_arranged_together_are_the_ones_arranged_alone(toy, predicted_frames, many, size, count, seed):
+    split, predicted = toy
+    settings = AloeSettings(frames=16, predicted_frames=predicted_frames)
+    batches = QuestionBatches(settings, split, predicted)
+    random = np.random.default_rng(seed)
+    questions = np.stack([random.permutation(batches.questions)[:size] for _ in range(many)])
+    starts = random.integers(0, settings.starts, questions.shape)
+    together = Arranged(batches, questions, starts, count)
+    for n in reversed(range(many)):
+        pieces, alone = list(together.pieces(n)), list(batches.pieces(questions[n], starts[n], count))
+        for a, b in zip(pieces, alone, strict=True):
+            np.testing.assert_array_equal(a.rows, b.rows)
+            assert torch.equal(a.answer, b.answer) and a.descriptive == b.descriptive
+            for name, value in vars(a.input).items():
+                assert (value is None) == (getattr(b.input, name) is None), name
+                assert value is None or torch.equal(value, getattr(b.input, name)), name
+        kinds = batches.category[np.concatenate([piece.rows for piece in pieces])]
+        assert together.sequences(n) == (int((kinds == 0).sum()), int((kinds != 0).sum()))
+
+
 def test_pieces_by_layout_hold_less_padding(toy) -> None:
     """Questions and choices with as many words together, but not apart: by length alone they meet in every piece."""
     split, _ = toy
     batches = QuestionBatches(AloeSettings(), split, None)
-    rows, starts = batches.rows_of(np.arange(batches.questions)), np.full(batches.questions, 4)
+    every = np.arange(batches.questions)
+    rows, starts = batches.rows_of(every), np.full(batches.questions, 4)
     batches.choice_length = np.array([0, 4, 5])[np.arange(len(batches.text)) % 3]
     batches.length = np.full(len(batches.text), 14)
     places = np.arange(32)
@@ -92,7 +115,7 @@ def test_pieces_by_layout_hold_less_padding(toy) -> None:
     batches.text[:] |= (places >= 20) & (places < 20 + batches.choice_length[:, None])
     padded = []
     for by_layout in (True, False):
-        pieces = list(batches.pieces(rows, starts, len(rows) // 6, by_layout))
+        pieces = list(batches.pieces(every, starts, len(rows) // 6, by_layout))
         padded.append(sum(bool((piece.input.text == 0).any()) for piece in pieces))
     assert padded[0] <= 2 and padded[1] == len(pieces) > 5
 
@@ -100,8 +123,8 @@ def test_pieces_by_layout_hold_less_padding(toy) -> None:
 def test_bf16_slots_are_the_rounded_ones(toy) -> None:
     split, predicted = toy
     exact, rounded = (QuestionBatches(AloeSettings(precision=p), split, predicted) for p in ("fp32", "bf16"))
-    rows, starts = exact.rows_of(np.arange(exact.questions)), np.full(exact.questions, 4)
-    for a, b in zip(exact.pieces(rows, starts, 3), rounded.pieces(rows, starts, 3), strict=True):
+    every, starts = np.arange(exact.questions), np.full(exact.questions, 4)
+    for a, b in zip(exact.pieces(every, starts, 3), rounded.pieces(every, starts, 3), strict=True):
         assert a.input.given.dtype == torch.float32 and torch.equal(a.input.given.bfloat16(), b.input.given)
 
 
