@@ -114,13 +114,13 @@ def _failure(ending: Ending) -> Failure:
         return _STATES[state]
     for text in (ending.log, ending.error):
         for pattern, failure in _TEXTS:
-            if pattern.search(text):
+            if pattern.search(text) and (own, failure) != (Failure.KILLED, Failure.INTERRUPTED):
                 return failure
-    number = _signal(ending)
-    if number in _ASKED_TO_STOP or own is Failure.INTERRUPTED:
-        return Failure.INTERRUPTED
-    if own is not None:
+    if own is not None:  # KILLED: it lost another process of the job, whose end made srun ask it to stop, too
         return own
+    number = _signal(ending)
+    if number in _ASKED_TO_STOP:
+        return Failure.INTERRUPTED
     code = (account.code if account else 0) or ending.code
     wordless = not code and not number and (said is not None or not ending.error)
     return Failure.KILLED if number == signal.SIGKILL or wordless else Failure.CODE_ERROR

@@ -139,7 +139,7 @@ class Follower:
             table.caption = f"and {len(rows) - 24} more"
             rows = rows[:24]
         for name, stages in rows:
-            table.add_row(name, *(_cell(standings[s.key]) if s is not None else Text("") for s in stages))
+            table.add_row(Text(name), *(_cell(standings[s.key]) if s is not None else Text("") for s in stages))
         return table
 
     @contextlib.contextmanager

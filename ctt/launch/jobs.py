@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ctt.launch import cluster, events, frozen, marks
 from ctt.launch.failures import Failure, last_lines, log_tail
@@ -127,7 +128,7 @@ def print_jobs(found: list[JobStanding], console: Console) -> None:
         rate = f", {job.rate:.1f} {job.unit}/s" if job.rate else ""
         left = f", {duration(job.left)} to go" if job.left is not None else ""
         where = f"job {job.job_id} on {job.host}"
-        console.print(f"{job.label}: {where}: {job.message}{rate}{left}", highlight=False, soft_wrap=True)
+        console.print(f"{job.label}: {where}: {job.message}{rate}{left}", highlight=False, soft_wrap=True, markup=False)
         console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
     if len(running) > SHOWN:
         console.print(f"and {len(running) - SHOWN} more that run", highlight=False)
@@ -143,7 +144,7 @@ def print_jobs(found: list[JobStanding], console: Console) -> None:
         host = f" on {job.host}" if job.host else ""
         where = f"job {job.job_id}{host}" if job.job_id else "never started"
         why = ": ".join(filter(None, (job.failure, job.message)))
-        console.print(f"[red]{job.label}[/]: {why} ({where})", highlight=False, soft_wrap=True)
+        console.print(f"[red]{escape(job.label)}[/]: {escape(why)} ({where})", highlight=False, soft_wrap=True)
         if job.log and job.failure not in ("blocked", "cancelled"):
             console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
             for line in last_lines(log_tail(Path(job.log)), 3):

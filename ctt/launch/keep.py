@@ -116,7 +116,7 @@ def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int
             store.remove(item.key)
             removed += item.size
         except CttError as error:
-            console.print(f"{item.kind} {item.key[:12]} stays: {error}", soft_wrap=True)
+            console.print(f"{item.kind} {item.key[:12]} stays: {error}", soft_wrap=True, markup=False)
     for path in old_code:
         snapshot.remove(path)
     console.print(f"{size(removed)} freed")

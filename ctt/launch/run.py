@@ -72,23 +72,11 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
                 interrupted(queue, folder / "jobs", error)
                 raise
             console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
-        missing = [(run, t) for run, t in zip(sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
-        if len(missing) < len(plan.targets):
+        if any(store.has(target.key) for target in plan.targets):
             from ctt.recorded.report import show_report  # pandas and matplotlib: not while jobs are followed
 
             publish(show_report(plan, store, console))
-    if missing:
-        console.print(f"[red]{len(missing)} of {len(plan.targets)} runs are missing:[/]")
-        for run, target in missing[:SHOWN]:
-            console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True)
-        if len(missing) > SHOWN:
-            console.print(f"  … and {len(missing) - SHOWN} more; `ctt status {sweep.name}` tells of their jobs")
-    beside = missing_sides(plan, store)
-    if beside:
-        console.print(f"[yellow]{len(beside)} stages beside the runs are missing, their accuracies are complete:[/]")
-        for line in beside:
-            console.print(f"  {line}", soft_wrap=True)
-    if missing or beside:
+    if tell_missing(plan, store, console):
         console.print("The same command runs what is missing, and only that:")
         console.print(f"  {continuing(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
         return INCOMPLETE
@@ -127,6 +115,23 @@ def continuing(config: Config, overrides: Sequence[str]) -> str:
     words = [word for word in overrides if not word.startswith(("sweep=", "launch.detach="))]
     start = ["ctt", "sweep", config.sweep] if config.sweep else ["ctt", "-m"]
     return shlex.join([*start, *words])
+
+
+def tell_missing(plan: Plan, store: Store, console: Console) -> bool:
+    """Prints which runs, and stages beside them, are missing and why; whether any is."""
+    missing = [(run, t) for run, t in zip(plan.sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
+    if missing:
+        console.print(f"[red]{len(missing)} of {len(plan.targets)} runs are missing:[/]")
+        for run, target in missing[:SHOWN]:
+            console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True, markup=False)
+        if len(missing) > SHOWN:
+            console.print(f"  … and {len(missing) - SHOWN} more; `ctt status {plan.sweep.name}` tells of their jobs")
+    beside = missing_sides(plan, store)
+    if beside:
+        console.print(f"[yellow]{len(beside)} stages beside the runs are missing, their accuracies are complete:[/]")
+        for line in beside:
+            console.print(f"  {line}", soft_wrap=True, markup=False)
+    return bool(missing or beside)
 
 
 def missing_sides(plan: Plan, store: Store) -> list[str]:

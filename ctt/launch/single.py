@@ -34,5 +34,5 @@ def run_single(config: Config) -> int:
     console.print(f"{'average':16} {metrics['average']:6.2f} %")
     console.print(f"run {target.key}\n{artifact.path}", soft_wrap=True, highlight=False)
     for kind, message in failed.items():
-        console.print(f"{kind} failed: {message}", soft_wrap=True, highlight=False)
+        console.print(f"{kind} failed: {message}", soft_wrap=True, highlight=False, markup=False)
     return int(bool(failed))

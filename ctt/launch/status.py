@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ctt.errors import CttError
 from ctt.launch.follow import Follower
@@ -71,7 +72,8 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
             if not any(job.state == "failed" for job in jobs):
                 for key, standing in standings.items():
                     if standing.state == "failed":
-                        console.print(f"[red]{plan.stages[key].kind} {key[:12]}[/] {standing.message}", soft_wrap=True)
+                        what = f"[red]{plan.stages[key].kind} {key[:12]}[/]"
+                        console.print(f"{what} {escape(standing.message)}", soft_wrap=True)
         else:
             done = sum(store.has(t.key) for t in plan.targets)
             console.print(f"{each:20} {done}/{len(plan.targets)} runs done, {share:.0%} of the work", highlight=False)

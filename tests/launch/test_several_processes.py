@@ -84,7 +84,7 @@ def test_where_none_could_say_it_all_logs_are_read(job: Frozen, tmp_path: Path) 
     assert (told["class"], told["log"]) == ("out of memory", str(logs[2]))
     logs[2].write_text("nothing of note\n")
     told = ended(job, store, Account("12_3", "FAILED", 1, nodes="node[1-2]"))
-    assert (told["event"], told["class"], told["log"]) == ("retried", "interrupted", str(logs[0]))
+    assert (told["event"], told["class"], told["log"]) == ("retried", "killed", str(logs[0])), "the others were"
     logs[0].write_text("nothing of note\n")
     told = ended(job, store, Account("12_3", "NODE_FAIL", nodes="node[1-2]"))
     assert (told["event"], told["class"]) == ("retried", "node failure"), "whatever its processes made of it"
