@@ -12,18 +12,20 @@ from ctt.data.scene import FPS, GIVEN, Scene
 
 def annotation(scene: Scene) -> dict[str, Any]:
     """The scene's annotation; heights are the objects' radius, angles are about the vertical axis."""
-    spin = np.gradient(np.unwrap(scene.orientation.astype(np.float64), axis=0), 1 / FPS, axis=0)
+    spin = _short(np.gradient(np.unwrap(scene.orientation.astype(np.float64), axis=0), 1 / FPS, axis=0)[:GIVEN])
+    place, velocity = _short(scene.position[:GIVEN]), _short(scene.velocity[:GIVEN])
+    angle, inside = _short(scene.orientation[:GIVEN]), scene.inside[:GIVEN].tolist()
     trajectory = [
         {
             "frame_id": f,
             "objects": [
                 {
                     "object_id": k,
-                    "location": [*_short(scene.position[f, k]), RADIUS],
-                    "orientation": [0.0, 0.0, *_short(scene.orientation[f, k : k + 1])],
-                    "velocity": [*_short(scene.velocity[f, k]), 0.0],
-                    "angular_velocity": [0.0, 0.0, *_short(spin[f, k : k + 1])],
-                    "inside_camera_view": bool(scene.inside[f, k]),
+                    "location": [*place[f][k], RADIUS],
+                    "orientation": [0.0, 0.0, angle[f][k]],
+                    "velocity": [*velocity[f][k], 0.0],
+                    "angular_velocity": [0.0, 0.0, spin[f][k]],
+                    "inside_camera_view": inside[f][k],
                 }
                 for k in range(len(scene.things))
             ],
@@ -50,5 +52,7 @@ def annotation(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _short(values: np.ndarray) -> list[float]:
-    return [round(float(value), 5) for value in values]
+def _short(values: np.ndarray) -> Any:
+    """Nested lists of the values, to five digits."""
+    rounded = [round(value, 5) for value in values.astype(np.float64).ravel().tolist()]
+    return np.array(rounded, dtype=object).reshape(values.shape).tolist()
