@@ -75,8 +75,8 @@ def losses_sheet(found: Mapping[str, Sequence[Diagnosis]]) -> Sheet:
                     label,
                     f"{all_of[0]['dropout']:g}, {'shared' if all_of[0]['share_dropout'] else 'drawn anew'}",
                     *(
-                        _spread([one["terms"][name] for one in all_of], 4)
-                        for name in ("invariance", "sufficiency", "future")
+                        _spread([one["terms"][name] for one in all_of], digits)
+                        for name, digits in (("invariance", 6), ("sufficiency", 4), ("future", 4))
                     ),
                     left,
                     *(_spread([one["gradient_norms"][name] for one in all_of], 3) for name in NORMS),

@@ -119,7 +119,7 @@ def lines_of(*folders: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k != "t"} for f in folders for line in read_metrics(f / "metrics.jsonl")]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(0, 2 * STEPS - 2))
 def test_forked_and_interrupted_is_uninterrupted(config: Config, epoch: int, step: int) -> None:
     """The rest of a forked training is stopped at a step of it and continued: state and curves are those of one go."""
@@ -138,7 +138,7 @@ def test_forked_and_interrupted_is_uninterrupted(config: Config, epoch: int, ste
         assert (folder / "rest" / "metrics.json").read_bytes() == (folder / "whole" / "metrics.json").read_bytes()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(1, STEPS - 1))
 def test_forked_and_killed_is_uninterrupted(config: Config, epoch: int, step: int) -> None:
     """A process that saves at every step dies by SIGKILL in the rest of a forked training; another one goes on."""
@@ -179,7 +179,7 @@ def _accepted(config: Config, key: str, value: Any) -> Config | None:
         return None
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=9, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs)
 def test_one_canonical_form_is_one_state(config: Config) -> None:
     """What the rules silence is really never read."""
