@@ -6,6 +6,7 @@ the pieces decide how it is computed and never what is in it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from ctt.models.aloe import QUESTION_LENGTH, AloeInput
 from ctt.models.aloe_settings import GIVEN_FRAMES, PREDICTED_FRAMES, AloeSettings
 
 DESCRIPTIVE, PREDICTIVE = 0, 2
+GATHERED = 128
+"""Questions whose slots are gathered at once, at most (as far as pieces are not larger themselves)."""
 
 
 @dataclass
@@ -110,7 +113,8 @@ class Arranged:
         key = piece * batches.questions + batches.question[rows]
         asked, first, owner = np.unique(key, return_index=True, return_inverse=True)
         owned = np.searchsorted(asked, np.arange(len(sizes) + 1) * batches.questions)
-        self._windows = Windows(batches, asked % batches.questions, starts.reshape(-1)[drawn[first]], owned)
+        self._windows = Windows(batches, asked % batches.questions, starts.reshape(-1)[drawn[first]])
+        self._owned = owned.tolist()
         text, descriptive = batches.text[rows], batches.category[rows] == DESCRIPTIVE
         cuts = np.append(0, np.cumsum(sizes))
         self._rows, self._cuts = rows, cuts.tolist()
@@ -128,13 +132,21 @@ class Arranged:
         return descriptive, self._cuts[b] - self._cuts[a] - descriptive
 
     def pieces(self, batch: int) -> Iterator[Piece]:
-        """The pieces of one batch; each one's slots are gathered when it is asked for."""
-        for n in range(self._ends[batch], self._ends[batch + 1]):
+        """The pieces of one batch; the slots of some are gathered at once, when the first of these is asked for."""
+        first = gathered = self._ends[batch]
+        for n in range(first, self._ends[batch + 1]):
+            if n == gathered:
+                most = bisect_right(self._owned, self._owned[n] + GATHERED) - 1
+                gathered = max(n + 1, min(most, self._ends[batch + 1]))
+                block = slice(self._owned[n], self._owned[gathered])
+                given = self._windows.given(block)
+                added = self._windows.added(block) if self._adds[n:gathered].any() else None
             mine = slice(self._cuts[n], self._cuts[n + 1])
+            seen = slice(self._owned[n] - block.start, self._owned[n + 1] - block.start)
             columns = torch.from_numpy(np.flatnonzero(self._used[n]))
             piece_input = AloeInput(
-                given=self._windows.given(n),
-                added=self._windows.added(n) if self._adds[n] else None,
+                given=given[seen],
+                added=added[seen] if added is not None and self._adds[n] else None,
                 owner=self._owner[mine],
                 text=self._text[mine].index_select(1, columns),
                 columns=columns,
@@ -157,37 +169,34 @@ def _sizes(adds: np.ndarray, batch: np.ndarray, batches: int, count: int) -> tup
 
 class Windows:
     """The slots that `questions` of `batches` see from their first frames `starts` on (both (Q,)): which frames these are is
-    found for all of them at once, their slots are gathered for a piece at a time: questions cuts[n] to cuts[n + 1]."""
+    found for all of them at once, their slots are gathered for a part of them at a time."""
 
-    def __init__(self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray, cuts: np.ndarray) -> None:
-        self.batches, self.starts, self.cuts = batches, starts, cuts.tolist()
+    def __init__(self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray) -> None:
+        self.batches, self.starts = batches, starts
         rows, settings = batches.first[questions], batches.settings
         self.video = batches.video[rows]
         later = PREDICTED_FRAMES * batches.later[rows]
         frames = (starts + later)[:, None] + settings.stride * np.arange(settings.frames)
         self.frames = torch.from_numpy(self.video[:, None] * GIVEN_FRAMES + np.minimum(frames, GIVEN_FRAMES - 1))
-        late = np.flatnonzero(frames >= GIVEN_FRAMES) if later.any() else np.empty(0, np.int64)
-        self.late_cuts = np.searchsorted(late, cuts * settings.frames).tolist()
-        ahead = frames.reshape(-1)[late] - GIVEN_FRAMES
-        self.late = torch.from_numpy(late)
-        self.predicted = torch.from_numpy(self.video[late // settings.frames] * batches.ahead + ahead)
+        self.late = np.flatnonzero(frames >= GIVEN_FRAMES) if later.any() else np.empty(0, np.int64)
+        ahead = frames.reshape(-1)[self.late] - GIVEN_FRAMES
+        self.predicted = torch.from_numpy(self.video[self.late // settings.frames] * batches.ahead + ahead)
 
-    def given(self, piece: int) -> Tensor:
+    def given(self, part: slice) -> Tensor:
         """The sampled frames (Q,F,S,D), predicted ones where they lie past the given."""
-        first, end = self.cuts[piece : piece + 2]
-        out = F.embedding(self.frames[first:end], self.batches.frames)
-        late = slice(*self.late_cuts[piece : piece + 2])
+        out = F.embedding(self.frames[part], self.batches.frames)
+        width = out.shape[1]
+        late = slice(*np.searchsorted(self.late, (part.start * width, part.stop * width)).tolist())
         if late.start < late.stop:
             assert self.batches.predicted is not None
-            here = self.late[late] - first * out.shape[1]
+            here = torch.from_numpy(self.late[late] - part.start * width)
             out.view(-1, out.shape[-1]).index_copy_(0, here, F.embedding(self.predicted[late], self.batches.predicted))
         return out.view(*out.shape[:2], *self.batches.shape[2:])
 
-    def added(self, piece: int) -> Tensor:
+    def added(self, part: slice) -> Tensor:
         """The first predicted frames that continue the sampling: (Q,P,S,D)."""
         batches, stride = self.batches, self.batches.settings.stride
         assert batches.predicted is not None
-        part = slice(*self.cuts[piece : piece + 2])
         frames = ((self.starts[part] - GIVEN_FRAMES) % stride)[:, None]
         frames = frames + stride * np.arange(batches.settings.added_frames)
         there = torch.from_numpy(self.video[part][:, None] * batches.ahead + frames)
