@@ -10,7 +10,7 @@ CttError
 │   └── LeaseLost      another owner took the key over while we worked
 └── StageFailed      a stage that could not be finished; carries its failure class
     ├── Interrupted    asked to stop by a signal; a checkpoint was written
-    └── Diverged       a loss became NaN or infinite
+    └── Diverged       a loss became NaN or infinite, or an error absurdly large
 """
 
 from __future__ import annotations
@@ -61,6 +61,6 @@ class Interrupted(StageFailed):
 
 
 class Diverged(StageFailed):
-    """A loss became NaN or infinite."""
+    """A loss became NaN or infinite, or the world model's error far larger than that of no model."""
 
     failure = "diverged"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ctt.data.dataset import Dataset, Split
 from ctt.data.windows import Windows
-from ctt.errors import SettingError, StoreError
+from ctt.errors import Diverged, SettingError, StoreError
 from ctt.job import Job
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout
@@ -31,6 +32,8 @@ from ctt.world import World
 
 __all__ = ["load", "roll_out", "train"]
 VALIDATION_BATCH = 256
+EXPLODED = 1000
+"""An error so many times that of repeating the last frame stops training, though it is a number still."""
 
 
 class WorldModelLearner(Learner):
@@ -165,6 +168,12 @@ class WorldModelLearner(Learner):
 
     def validate(self, epoch: int) -> dict[str, float]:
         errors = self.validation.errors(self.predictor, self.device)
+        copying = self.validation.trivial["copy_last"]
+        if errors["error"] > EXPLODED * copying > 0:
+            raise Diverged(
+                f"validation_error became {errors['error']:.3g} after epoch {epoch}, over {EXPLODED} times what repeating the "
+                f"last frame gives ({copying:.3g})"
+            )
         return {"validation_error": errors["error"], "validation_error_visible": errors["error_visible"]}
 
     def _rng(self, purpose: str, epoch: int, step: int) -> torch.Generator:
@@ -192,6 +201,7 @@ class Validation:
         """Mean squared error of the P predicted frames over all windows, overall and where the object is in view."""
         return self._mean("error", lambda history, _: predictor.predict(history.to(device)).cpu())
 
+    @cached_property
     def trivial(self) -> dict[str, float]:
         """The same errors of repeating the last frame, and of extrapolating the last two."""
         return self._mean("copy_last", lambda h, p: h[:, -1:].expand(-1, p, -1, -1)) | self._mean(
@@ -272,6 +282,6 @@ def train(
         learner.model.eval()
         with learner.as_read():
             errors = learner.validation.errors(learner.predictor, learner.device)
-        metrics = {"validation": errors | learner.validation.trivial()}
+        metrics = {"validation": errors | learner.validation.trivial}
     (job.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics

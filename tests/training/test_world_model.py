@@ -319,6 +319,13 @@ def test_a_weight_that_is_no_number_stops_training(tmp_path):
         run(tmp_path / "job", 2, data=data, windows=WindowSettings())
 
 
+def test_an_error_that_explodes_stops_training_before_it_is_infinite(tmp_path):
+    with pytest.raises(
+        Diverged, match=r"validation_error became .* over 1000 times what repeating the last frame gives"
+    ):
+        run(tmp_path / "job", 2, learning_rate=10.0)
+
+
 def test_what_cannot_be_is_refused_before_any_work(tmp_path):
     with pytest.raises(SettingError, match="num_masked_slots must lie in 0..7, got 8"):
         run(tmp_path / "job", 1, masked=8)
