@@ -132,7 +132,7 @@ def test_detached_cancelled_and_left_running(cluster: Any, undisturbed: Path, tm
         command, env=environment(there), start_new_session=True, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    until(lambda: day.folder.parent.name == "0002", "another record")
+    until(lambda: day.folder.parent.name == "0002" and len(events.last(day.folder)) == 3, "another record and its jobs")
     held = day.hold(*RUNS)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     shown = b""
