@@ -8,7 +8,8 @@ table z:
     Var = MS_seed/(nV) + max(0, MS_video − MS_resid)/(nV)
     df  = Var² / [(MS_s/nV)²/(n−1) + 1{video term > 0} ((MS_v/nV)²/(V−1) + (MS_e/nV)²/((n−1)(V−1)))]
 
-(Satterthwaite's approximation), from which a t interval and a p follow. All functions take leading batch axes.
+(Satterthwaite's approximation; never below LEAST_FREEDOM: where MS_video and MS_resid all but cancel it goes to 0, and the
+quantile beyond all numbers), from which a t interval and a p follow. All functions take leading batch axes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scipy import special
 LEAST_SEEDS = 3
 """Below this many seeds there is no interval and no p: the variance between seeds is not known."""
 
+LEAST_FREEDOM = 1.0
 LEVEL = 0.95
 POWER = 0.80
 _EXACT_FLIPS = 15
@@ -79,7 +81,7 @@ def estimate(counts: np.ndarray, asked: np.ndarray) -> Estimate:
         video_spread = (ms_video / cells) ** 2 / (videos - 1)
         video_spread += (ms_rest / cells) ** 2 / ((seeds - 1) * (videos - 1))
         spread = spread + np.where(from_videos > 0, video_spread, 0.0)
-        df = np.where(variance > 0, variance**2 / spread, seeds - 1.0)
+        df = np.where(variance > 0, np.maximum(LEAST_FREEDOM, variance**2 / spread), seeds - 1.0)
     se = np.sqrt(variance)
     return _interval(value, se, df)
 
