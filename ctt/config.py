@@ -23,7 +23,7 @@ from ctt.errors import SettingError
 from ctt.models.aloe_settings import AloeSettings
 from ctt.models.settings import RolloutSettings
 from ctt.resources import LaunchSettings
-from ctt.settings import Rule, Settings, canonical, check_value, digest_of_form, setting
+from ctt.settings import Rule, Settings, canonical, check_value, digest_of_form, older, setting
 from ctt.tracking.settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.settings import TrainingSettings
@@ -154,9 +154,10 @@ def to_config(composed: Any) -> Config:
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """The Config whose `dataclasses.asdict` is `values`, types checked. Raises SettingError."""
+    """The Config whose `dataclasses.asdict` is `values`, types checked; a setting that was not there when they were written
+    has the value that means what ctt did then. Raises SettingError."""
     try:
-        return to_config(OmegaConf.merge(OmegaConf.structured(Config), values))
+        return to_config(OmegaConf.merge(OmegaConf.structured(Config), older(Config), values))
     except OmegaConfBaseException as error:
         raise SettingError(str(error).strip()) from error
 

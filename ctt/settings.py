@@ -81,6 +81,18 @@ class Settings:
             check_value(field.name, getattr(self, field.name), field.metadata)
 
 
+def older(kind: type) -> dict[str, Any]:
+    """What ctt did before some settings existed: their declared `old` values, nested as in the settings class `kind`."""
+    out: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        below = field.default_factory
+        if field.metadata.get("old", _ABSENT) is not _ABSENT:
+            out[field.name] = field.metadata["old"]
+        elif isinstance(below, type) and dataclasses.is_dataclass(below) and (values := older(below)):
+            out[field.name] = values
+    return out
+
+
 def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     """Raises SettingError if `value` breaks the bounds in `metadata` (as written by `setting`)."""
     if value is None or isinstance(value, Settings):
