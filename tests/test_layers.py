@@ -33,7 +33,13 @@ ROOMS = (
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
-ONLY_IN = {"lightning": "training", "mlflow": "tracking", "pymunk": "data", "submitit": "launch"}
+ONLY_IN = {
+    "huggingface_hub": "data",
+    "lightning": "training",
+    "mlflow": "tracking",
+    "pymunk": "data",
+    "submitit": "launch",
+}
 FILES = sorted((ROOT / "ctt").rglob("*.py"))
 
 

@@ -1,10 +1,10 @@
 """Fetching the official files: downloads that continue where they broke off, and are checked before they count.
 
 `PATH.part` grows until it is whole; then it is checked and renamed. A broken connection is tried again from the last
-byte; the next `ctt data fetch` continues too. Slots come with the sha256 that their host states for them (the
-X-Linked-ETag of huggingface.co); the others are checked by their announced size, questions also by their counts.
-The library huggingface_hub is not used: since its partial files have names of their own for each process (2.4 does so), it
-throws away what it has when a download breaks off, and these are 9 GB.
+byte; the next `ctt data fetch` continues too. Slots come with the sha256 that their hub states for them; the others are
+checked by their announced size, questions also by their counts.
+Slots are found with huggingface_hub (`ctt.data.hub`), but their bytes come this way: since the library's partial files have
+names of their own for each process (2.4 does so), it throws away what it has when a download breaks off, and these are 9 GB.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ctt.data.hub import ask
 from ctt.data.imported import sha256_of, write_json
 from ctt.data.settings import SPLITS, FetchSettings
 from ctt.errors import DataError, Interrupted
@@ -37,11 +38,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Download:
-    """One file to fetch; `sha256` if it is known beforehand."""
+    """One file to fetch; `sha256` if it is known beforehand. With a `hub`, `url` is a file's name there."""
 
     url: str
     path: Path
     sha256: str | None = None
+    hub: str | None = None
+    token: str | None = None
 
 
 def downloads(settings: FetchSettings, kind: str, encoder: str = "videosaur") -> list[Download]:
@@ -52,7 +55,8 @@ def downloads(settings: FetchSettings, kind: str, encoder: str = "videosaur") ->
         raise DataError(f"data.fetch.{key} has no address; conf/data/clevrer.yaml has the official ones (data=clevrer)")
     folder = Path(settings.folder).expanduser()
     if kind == "slots":
-        return [Download(url, folder / f"clevrer_{encoder}_slots.pkl")]
+        hub = None if "://" in url else settings.hub
+        return [Download(url, folder / f"clevrer_{encoder}_slots.pkl", hub=hub)]
     if "{split}" not in url:
         raise DataError(f"data.fetch.{key} must have {{split}} where the split's name goes, got {url}")
     splits = SPLITS if kind == "questions" else SPLITS[:2]
@@ -67,23 +71,6 @@ class _Source:
     total: int = 0
     etag: str = ""
     sha256: str | None = None
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, and remembers the checksum that the first address states for the file behind it."""
-
-    def __init__(self, source: _Source) -> None:
-        self.source = source
-
-    def redirect_request(self, request: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _linked(headers, self.source)
-        return super().redirect_request(request, fp, code, msg, headers, newurl)
-
-
-def _linked(headers: Any, source: _Source) -> None:
-    etag = (headers.get("X-Linked-ETag") or "").strip('"')
-    if re.fullmatch(r"[0-9a-f]{64}", etag):
-        source.sha256 = etag
 
 
 def fetch(
@@ -108,7 +95,8 @@ def fetch(
         while True:
             before = _size(part)
             try:
-                source = _continue(wanted.url, part, timeout, progress)
+                found = _found(wanted, timeout)
+                source = _continue(found, part, timeout, progress)
                 break
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, OSError) and not isinstance(error, _NETWORK):
@@ -118,7 +106,7 @@ def fetch(
                 if final or failed >= attempts:
                     raise DataError(_explained(wanted, error, _size(part))) from None
                 time.sleep(pause(failed))
-        _check(wanted, part, source)
+        _check(found, part, source)
         _meta(part).unlink(missing_ok=True)
         os.replace(part, path)
     except OSError as error:
@@ -141,29 +129,38 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _continue(url: str, part: Path, timeout: float, progress: Progress) -> _Source:
+def _found(wanted: Download, timeout: float) -> Download:
+    """The download with the address and checksum that its hub tells."""
+    if wanted.hub is None:
+        return wanted
+    said = ask(wanted.url, wanted.hub, timeout)
+    return replace(wanted, url=said.url, sha256=said.sha256, token=said.token, hub=None)
+
+
+def _continue(wanted: Download, part: Path, timeout: float, progress: Progress) -> _Source:
     """Gets what is missing of `part`. Raises OSError or HTTPException if the connection ends too early."""
-    known = _known(url, part)
+    url = wanted.url
+    known = _known(wanted, part)
     have = _size(part) if known.total or known.etag else 0
     if known.total and have == known.total:
         return known
-    source = _Source()
+    source = _Source(sha256=wanted.sha256 or known.sha256)
     request = urllib.request.Request(url, headers={"User-Agent": "ctt", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
         if known.etag and not known.etag.startswith("W/"):
             request.add_header("If-Range", known.etag)
-    opener = urllib.request.build_opener(_Redirects(source))
+    if wanted.token:  # unredirected: no other host gets it
+        request.add_unredirected_header("Authorization", f"Bearer {wanted.token}")
     try:
-        answer = opener.open(request, timeout=timeout)
+        answer = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # the file is shorter than what we have: it is another one now
             part.unlink()
             _meta(part).unlink(missing_ok=True)
-            return _continue(url, part, timeout, progress)
+            return _continue(wanted, part, timeout, progress)
         raise
     with answer:
-        _linked(answer.headers, source)
         have = _begins(answer, have, source)
         if known.total and source.total and known.total != source.total:
             part.unlink(missing_ok=True)
@@ -200,11 +197,13 @@ def _begins(answer: Any, have: int, source: _Source) -> int:
     return 0
 
 
-def _known(url: str, part: Path) -> _Source:
-    """What an earlier attempt was told about the same address."""
+def _known(wanted: Download, part: Path) -> _Source:
+    """What an earlier attempt was told about the same address, unless it was of another file."""
     try:
         found = json.loads(_meta(part).read_text(encoding="utf-8"))
-        if found["url"] == url:
+        if found["url"] == wanted.url and (
+            None in (found["sha256"], wanted.sha256) or found["sha256"] == wanted.sha256
+        ):
             return _Source(int(found["total"]), str(found["etag"]), found["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -242,6 +241,11 @@ def _explained(wanted: Download, error: Exception, have: int) -> str:
 def _told(wanted: Download, error: Exception, have: int) -> str:
     by_hand = f"Or download it elsewhere and put it at {wanted.path}"
     if isinstance(error, urllib.error.HTTPError):
+        if error.code in (401, 403) and wanted.hub:
+            return (
+                f"{wanted.url}: {wanted.hub} answers {error.code} {error.reason}; it asks who you are: `hf auth login`, or set "
+                f"HF_TOKEN. {by_hand}"
+            )
         moved = "; it has moved, perhaps: set its address in conf/data/clevrer.yaml (data.fetch)"
         return f"{wanted.url}: the server answers {error.code} {error.reason}{moved if error.code == 404 else ''}. {by_hand}"
     reason = getattr(error, "reason", error)

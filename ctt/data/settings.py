@@ -29,10 +29,13 @@ class FetchSettings(Settings):
     """Where `ctt data fetch` finds the official files and where it puts them; `{split}` stands for a split's name."""
 
     folder: str = setting("clevrer", "folder that downloads go to", key=False)
-    slots_videosaur: str | None = setting(None, "URL of the VideoSAUR slots", key=False)
-    slots_savi: str | None = setting(None, "URL of the SAVi slots", key=False)
+    slots_videosaur: str | None = setting(
+        None, "the VideoSAUR slots: OWNER/REPOSITORY/FILE of the hub, …@REVISION, or a URL", key=False
+    )
+    slots_savi: str | None = setting(None, "the SAVi slots, likewise", key=False)
     questions: str | None = setting(None, "URL of the question files, with {split}", key=False)
     annotations: str | None = setting(None, "URL of the annotation archives, with {split}", key=False)
+    hub: str = setting("https://huggingface.co", "where files without a URL are: the hub, or a mirror of it", key=False)
     timeout: float = setting(30.0, "seconds without a byte before a download is tried again", above=0, key=False)
     attempts: int = setting(5, "tries in a row that may fail before a download gives up", minimum=1, key=False)
 

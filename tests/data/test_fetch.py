@@ -31,13 +31,18 @@ class Server:
         self.status: list[int] = []  # statuses of the next answers
         self.reason: str | None = None  # what an error is called
         self.stated: str | None = None  # as the length of the file
-        self.linked: str | None = None  # the checksum that a redirect states
+        self.linked: str | None = None  # the checksum that the hub states
+        self.heads: list[int] = []  # statuses of the hub's next answers about a file
+        self.tokens: list[tuple[str, str | None]] = []  # (host, Authorization) of every request for the hub's file
         self.asked: list[str | None] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.answer(self)
+
+            def do_HEAD(self):
+                outer.tell(self)
 
             def log_message(self, *_):
                 pass
@@ -47,13 +52,32 @@ class Server:
         self.thread.start()
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/file"
 
-    def answer(self, handler) -> None:
-        if self.linked and not handler.path.endswith("/real"):
-            handler.send_response(302)
-            handler.send_header("Location", handler.path + ("" if handler.path == "/loop" else "/real"))
-            handler.send_header("X-Linked-ETag", f'"{self.linked}"')
+    def elsewhere(self, handler) -> None:
+        """As the hub answers for a large file: it lies on another host."""
+        handler.send_response(302)
+        port = self.http.server_address[1]
+        handler.send_header("Location", "/loop" if handler.path == "/loop" else f"http://localhost:{port}/real")
+        handler.send_header("X-Repo-Commit", "c0ffee")
+        handler.send_header("X-Linked-Size", str(len(self.body)))
+        handler.send_header("X-Linked-ETag", f'"{self.linked}"')
+        handler.send_header("ETag", '"of the redirect"')
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    def tell(self, handler) -> None:
+        self.asked.append(handler.path)
+        if self.heads:
+            handler.send_response(self.heads.pop(0))
             handler.send_header("Content-Length", "0")
             handler.end_headers()
+            return
+        self.elsewhere(handler)
+
+    def answer(self, handler) -> None:
+        if "/resolve/" in handler.path or handler.path in ("/real", "/loop"):
+            self.tokens.append((handler.headers["Host"].split(":")[0], handler.headers.get("Authorization")))
+        if "/resolve/" in handler.path or handler.path == "/loop":
+            self.elsewhere(handler)
             return
         asked = handler.headers.get("Range")
         self.asked.append(asked)
@@ -172,26 +196,72 @@ def test_a_file_that_became_shorter_without_saying_so(server, tmp_path):
     assert (tmp_path / "f").read_bytes() == BODY[:500_000]
 
 
-@pytest.mark.parametrize("stated", ["beforehand", "by the host"])
+def from_hub(server, path, name="owner/repository/deep/slots.pkl@v1", **more):
+    hub = server.url.removesuffix("/file")
+    return fetch(Download(name, path, hub=hub), pause=lambda failed: 0.0, timeout=5, attempts=2, **more)
+
+
+@pytest.fixture
+def token(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_TOKEN", "mine")
+
+
+@pytest.mark.parametrize("stated", ["beforehand", "by the hub"])
 def test_a_wrong_checksum_is_refused_and_deleted(stated, server, tmp_path):
-    wrong = "0" * 64
-    if stated == "by the host":
-        server.linked = wrong
+    wrong = server.linked = "0" * 64
     with pytest.raises(DataError, match=f"has the sha256 {SHA[:16]}… instead of 0000.*deleted; fetch it again"):
-        get(server, tmp_path / "f", sha256=wrong if stated == "beforehand" else None)
+        if stated == "by the hub":
+            from_hub(server, tmp_path / "f")
+        else:
+            get(server, tmp_path / "f", sha256=wrong)
     assert left(tmp_path) == []
 
 
-def test_the_hosts_own_checksum_is_taken_through_the_redirect(server, tmp_path, monkeypatch):
-    server.linked = SHA
-    checked = []
-    real = fetching._check
-    monkeypatch.setattr(
-        fetching, "_check", lambda wanted, part, source: (checked.append(source.sha256), real(wanted, part, source))
-    )
-    server.break_after = [1_000_000]
-    assert get(server, tmp_path / "f") == "fetched"
-    assert checked == [SHA] and (tmp_path / "f").read_bytes() == BODY
+def test_a_hubs_file_breaks_off_and_the_next_command_continues(server, tmp_path, token):
+    server.linked, server.break_after = SHA, [1_000_000, 0, 0]
+    with pytest.raises(DataError, match="1000000 bytes are kept, the same command continues there"):
+        from_hub(server, tmp_path / "f")
+    server.break_after = []
+    server.asked.clear()
+    assert from_hub(server, tmp_path / "f") == "fetched"
+    assert (tmp_path / "f").read_bytes() == BODY and left(tmp_path) == ["f"]
+    assert server.asked == ["/owner/repository/resolve/v1/deep/slots.pkl", "bytes=1000000-"]
+    assert set(server.tokens) == {("127.0.0.1", "Bearer mine"), ("localhost", None)}, "no other host gets the token"
+
+
+def test_a_hubs_file_that_changed_is_not_continued(server, tmp_path):
+    server.linked, server.etag, server.break_after = SHA, "", [1_000_000, 0, 0]
+    with pytest.raises(DataError):
+        from_hub(server, tmp_path / "f")
+    server.break_after, server.body = [], BODY[::-1]
+    server.linked = hashlib.sha256(server.body).hexdigest()
+    assert from_hub(server, tmp_path / "f") == "fetched" and (tmp_path / "f").read_bytes() == server.body
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(401, "hf auth login"), (403, "set HF_TOKEN"), (404, "it has moved, perhaps"), (500, "answers 500")],
+)
+def test_a_hub_that_refuses_is_told_in_one_line(code, words, server, tmp_path):
+    server.heads = [code] * 9
+    with pytest.raises(DataError, match=words) as refused:
+        from_hub(server, tmp_path / "f")
+    assert "slots.pkl" in str(refused.value) and str(refused.value).isprintable() and left(tmp_path) == []
+
+
+def test_no_hub_and_no_such_name(server, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(DataError, match="cannot be reached .*is there no network here"):
+        fetch(Download("a/b/c", tmp_path / "f", hub=f"http://127.0.0.1:{port}"), pause=lambda failed: 0.0)
+    with pytest.raises(DataError, match=r"'slots.pkl' .* is neither an address nor OWNER/REPOSITORY/FILE"):
+        from_hub(server, tmp_path / "f", name="slots.pkl")
+
+
+def test_slots_are_named_by_hub_or_address() -> None:
+    settings = FetchSettings(slots_videosaur="a/b/c.pkl", slots_savi="http://x/c.pkl", hub="http://mirror")
+    assert [downloads(settings, "slots", one)[0].hub for one in ("videosaur", "savi")] == ["http://mirror", None]
 
 
 def test_the_checksum_holds_when_only_the_check_was_missing(server, tmp_path):
@@ -231,7 +301,6 @@ def test_a_refusal_is_one_line_whatever_the_server_says(code, server, tmp_path):
 
 
 def test_an_address_that_leads_to_itself(server, tmp_path):
-    server.status, server.linked = [404] * 9, SHA
     server.url = server.url.replace("/file", "/loop")
     with pytest.raises(DataError, match="infinite loop") as refused:
         get(server, tmp_path / "f")
