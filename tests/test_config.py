@@ -99,13 +99,15 @@ def test_a_config_survives_its_dict() -> None:
     assert from_dict(dataclasses.asdict(config)) == config
 
 
-def test_a_record_older_than_a_setting_means_what_it_meant() -> None:
-    """`outcome_weight` came later, and its default is another value than the one that means how it was before."""
+def test_a_record_older_than_a_setting_means_what_it_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     values = dataclasses.asdict(compose(["data=synthetic", "aloe=mini"]))
-    del values["data"]["outcome_weight"], values["aloe"]["words"]
+    del values["data"]["density"], values["aloe"]["words"]
     config = from_dict(values)
-    assert config.data.outcome_weight == 1.0 != compose(["data=synthetic"]).data.outcome_weight
-    assert config.aloe.words == "tokens" and config.aloe.width == 96
+    assert config.data.density == 1 and config.aloe.words == "tokens" and config.aloe.width == 96
+    monkeypatch.setattr(
+        "ctt.config.older", lambda kind: {"data": {"density": 3}}
+    )  # as if it were another one than the default
+    assert from_dict(values).data.density == 3
 
 
 def test_where_a_run_goes_is_no_part_of_what_it_is() -> None:

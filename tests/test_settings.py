@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctt.errors import SettingError
-from ctt.settings import Rule, Settings, canonical, canonical_json, digest, in_force, setting
+from ctt.settings import Rule, Settings, canonical, canonical_json, digest, in_force, older, setting
 
 
 @dataclasses.dataclass
@@ -64,6 +64,12 @@ def test_a_changed_default_never_finds_what_the_old_one_made() -> None:
     class ChangedLater(Later):
         added: bool = setting(True, "came later; false is what was done before", old=False)
 
+    @dataclasses.dataclass
+    class Above(Settings):
+        below: ChangedLater = setting(ChangedLater, "nested")
+        beside: Outer = setting(Outer, "all of it was always there")
+
+    assert older(Above) == {"below": {"added": False}}, "what a record without it means"
     assert digest(Changed()) != digest(Outer())
     assert digest(ChangedLater()) != digest(Later()) and digest(ChangedLater(added=False)) == digest(Later())
 

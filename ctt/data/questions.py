@@ -36,10 +36,9 @@ WORDINGS = 6
 """Tried per descriptive question."""
 JITTER = 0.3
 """How much chance has a say in which form and answer is the most due (standard deviations)."""
-WEIGHTS = {"options": 2, "correct": 2}
-"""How much some shares count beside the others."""
-OUTCOMES = 4.0
-"""Likewise for whether it is a collision or an exit that is explained; with less, exits come twice as often as in CLEVRER."""
+WEIGHTS = {"options": 2, "correct": 2, "outcomes": 4}
+"""How much some shares count beside the others. Outcomes: whether a collision or an exit is explained; with less, exits
+come twice as often as in CLEVRER."""
 ANYWAY = 0.3
 """How much it counts that what collides anyway is right as often as wrong; more costs the shares."""
 MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
@@ -49,11 +48,10 @@ MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
 class Balancer:
     """Chooses the questions of one scene after the other. One Balancer per split."""
 
-    def __init__(self, seed: int, density: int = 1, outcomes: float = OUTCOMES) -> None:
-        """density: how many times CLEVRER's eleven descriptive questions a scene is asked; outcomes as in OUTCOMES."""
+    def __init__(self, seed: int, density: int = 1) -> None:
+        """density: how many times CLEVRER's eleven descriptive questions a scene is asked."""
         self._seed = seed
         self._density = density
-        self._weights = {**WEIGHTS, "outcomes": outcomes}
         self._shares = {counted: Shares(targets) for counted, targets in SHARES.items()}
         self._joint = {group: Shares(joint(group)) for group in GROUPS}
         self._words: dict[tuple[str, str | None], Shares] = {}
@@ -165,7 +163,7 @@ class Balancer:
         even = self._even[category]
         cost = 0.0
         for counted, value in proposal.counted:
-            cost += self._weights.get(counted.rpartition(" ")[2], 1) * self._shares[counted].excess(value)
+            cost += WEIGHTS.get(counted.rpartition(" ")[2], 1) * self._shares[counted].excess(value)
         for stated in proposal.choices:
             form, anyway = proposal.telling(stated)
             cost += 2 * even.cost((form,), stated.correct) + ANYWAY * even.cost((anyway,), stated.correct)

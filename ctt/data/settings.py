@@ -18,7 +18,6 @@ SIMULATION = (
     "out_of_view",
     "swap_probability",
     "density",
-    "outcome_weight",
     "annotations",
 )
 OUT_OF_VIEW = ("clamped", "hidden", "true")
@@ -67,13 +66,6 @@ class DataSettings(Settings):
         minimum=1,
         maximum=8,
         old=1,
-    )
-    outcome_weight: float = setting(
-        4.0,
-        "how much it counts among the shares of the questions whether a collision or an exit is explained; at 1 exits are "
-        "explained twice as often as in CLEVRER",
-        minimum=0.0,
-        old=1.0,
     )
     annotations: bool = setting(False, "also write official annotation files, one zip a split")
     workers: int = setting(2, "processes that simulate", minimum=1, key=False)

@@ -174,7 +174,7 @@ class _Writer:
 
     def __init__(self, settings: DataSettings, folder: Path, split: str, first_scene: int) -> None:
         density = settings.density if split == "train" else 1
-        self._balancer = Balancer(settings.seed, density, settings.outcome_weight)
+        self._balancer = Balancer(settings.seed, density)
         self._split, self._next = split, first_scene
         self._questions = open(folder / f"questions_{split}.json", "w", encoding="utf-8")  # noqa: SIM115
         self._lead = "["

@@ -39,7 +39,7 @@ from tests.benchmarks.aloe_study_report import PAID, Finished, report
 
 COMMON = (
     "data=synthetic", "data.train=10000", "data.validation=400", "data.test=0", "data.density=2", "data.noise=0.05",
-    "data.annotations=false", "data.outcome_weight=1", "world_model=mini", "world_model.epochs=2", "aloe=mini",
+    "data.annotations=false", "world_model=mini", "world_model.epochs=2", "aloe=mini",
     "aloe.words=film", "aloe.epochs=8", "aloe.batch_size=128", "aloe.learning_rate=0.002", "aloe.muon_learning_rate=0.008",
     "aloe.shares=[0.5,1,0.2,0.1]", "aloe.eval_videos=100", "device=cpu",
 )  # fmt: skip
