@@ -28,6 +28,7 @@ from ctt.recorded.record import code_of
 from ctt.resources import LaunchSettings, Resources
 from ctt.store import Store
 
+UNBEGUN = (Failure.CANCELLED, Failure.KILLED)  # what one that never began may look like
 REFUSALS = 60  # in a row of a SLURM that had taken the jobs before, as while its controller is restarted
 
 
@@ -209,7 +210,7 @@ class Slurm:
         failed = classify(Ending(outcome, account, log=log_tail(log), hung=task.hung))
         failure = failed.failure if failed else Failure.KILLED
         message = failed.message if failed else "the job ended well, but what it made is not in the store"
-        if failure == Failure.BLOCKED or (failure == Failure.CANCELLED and self._dropped(job, account)):
+        if failure == Failure.BLOCKED or (failure in UNBEGUN and self._dropped(job, account)):
             del self.alive[job.number]  # it never began: it is submitted again if what it needs is
             self.waiting.append(job)
             return
@@ -225,8 +226,9 @@ class Slurm:
             self._end(job, failure, message, host=host, log=str(log))
 
     def _dropped(self, job: Frozen, account: Account | None) -> bool:
-        """SLURM cancelled it unbegun because what it waited for had failed; the accounting does not always tell so."""
-        began = self.alive[job.number].moved is not None or (account is not None and account.nodes)
+        """SLURM cancelled it unbegun because what it waited for had failed; the accounting may not tell so, or lag behind."""
+        ran = self.alive[job.number].moved is not None or job.log.exists()
+        began = ran or (account is not None and account.nodes)
         return not began and any(self.by_target[need].number not in self.alive for need in self._missing(job))
 
     def cancel(self) -> None:
