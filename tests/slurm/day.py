@@ -79,6 +79,14 @@ class Day:
         found = (self.store.unfinished(key) for key in self.job(label).stages if not self.store.has(key))
         return [path for folder in found if folder is not None for path in folder.glob("checkpoint/*")]
 
+    def done(self, label: str) -> float:
+        """How far the training of the job is, or was when its last process stopped, in its own units."""
+        trained = (
+            key for key in self.job(label).stages if self.kinds[key] == "world_model" and not self.store.has(key)
+        )
+        folder = self.store.unfinished(next(trained))
+        return float(frozen.progress(folder)["done"]) if folder is not None else 0.0
+
     def hold(self, *labels: str) -> dict[str, int]:
         """Stops the processes of these jobs, each when its training has begun: nothing can be over too soon then."""
         held: dict[str, int] = {}

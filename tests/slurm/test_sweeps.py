@@ -97,6 +97,36 @@ def test_a_disturbed_sweep_ends_with_the_bytes_of_an_undisturbed_one(
     assert [job["class"] for job in status["jobs"] if job["state"] != "done"] == ["diverged"]
 
 
+def test_a_training_finishes_across_ten_time_slots(
+    cluster: Any, sweep: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Ten times SLURM ends the trunk's minute in the middle of its training; each slot begins where the last one stopped."""
+    there, file = tmp_path / "store", tmp_path / "day.yaml"
+    file.write_text(SWEEP.partition("points")[0])
+    words = ["sweep", str(file), *WORDS, "tracking=off", *SLURM, "launch.timeout_min=1", "launch.signal_delay_s=55"]
+    day, steps = Day(there, cluster), [0.0]
+    with launched(there, *words) as (process, out):
+        until((there / "sweeps/day/0001/jobs/events.jsonl").exists, "jobs")
+
+        def further() -> int | None:
+            """The training's process, once it is further than at the end of the slot before."""
+            trained = day.training("baseline")
+            return trained if trained is not None and day.done("baseline") > steps[-1] else None
+
+        for slot in range(1, 11):
+            held = until(further, f"training in slot {slot}", seconds=120)
+            os.kill(held, signal.SIGSTOP)  # so that ten slots are not too many for it
+            until(lambda held=held: awaits(held, signal.SIGUSR2), "SLURM's signal before the time limit", every=0.1)
+            os.kill(held, signal.SIGCONT)
+            until(lambda slot=slot: day.log("baseline").count("back into the queue") == slot, "a requeue")
+            steps.append(day.done("baseline"))
+        assert process.wait(300) == 0, out.read_text()
+    assert steps == sorted(set(steps)), "every slot got further"
+    made, all_made = artifacts(there), artifacts(undisturbed)
+    assert made and made == {key: all_made[key] for key in made}
+    print(steps, day.states("baseline"))
+
+
 def test_detached_cancelled_and_left_running(cluster: Any, undisturbed: Path, tmp_path: Path) -> None:
     """Submitted by a process that ends, looked at, cancelled; then followed by one that Ctrl-C makes leave."""
     there, file = tmp_path / "store", tmp_path / "day.yaml"
