@@ -22,7 +22,7 @@ class Side:
 
 
 class Learner:
-    """What a segment trains. Subclasses set the first three and write `gradients`."""
+    """What a segment trains. Subclasses set the first three, the model on its device, and write `gradients`."""
 
     model: nn.Module
     optimizers: list[torch.optim.Optimizer]

@@ -83,12 +83,14 @@ def train_segment(
 
 
 class _Segment(lightning.LightningModule):
-    """The learner as Lightning sees it: manual optimisation, batches that are step numbers."""
+    """The learner as Lightning sees it: manual optimisation, batches that are step numbers.
+
+    The learner's model is no module of this one: Lightning would take it from its device at the end, where it is still read.
+    """
 
     def __init__(self, learner: Learner, seed: int, first: int, end: int, at: dict[str, Any], job: Job) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model = learner.model
         self.learner, self.job, self.seed = learner, job, seed
         self.first, self.end, self.epoch = first, end, int(at["epoch"])
         self.resume_at = int(at["step"])
@@ -100,6 +102,7 @@ class _Segment(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Takes SIGTERM back from Lightning, which would end the loop before our checkpoint is written."""
+        self.learner.model.train()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.sigterm)
 
@@ -116,7 +119,7 @@ class _Segment(lightning.LightningModule):
         torch.manual_seed(derive(self.seed, "step", self.epoch, step))
         self.learner.schedule(self.epoch, step)
         values = self.learner.gradients(self.epoch, step)
-        values = self.learner.world.total_gradients(list(self.model.parameters()), values)
+        values = self.learner.world.total_gradients(list(self.learner.model.parameters()), values)
         for name, value in values.items():
             value = value.detach().double()
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
@@ -136,10 +139,10 @@ class _Segment(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._check(self.learner.steps - 1)
-        self.model.eval()
+        self.learner.model.eval()
         with torch.no_grad(), self.learner.as_read():
             validation = self.learner.validate(self.epoch) if self.learner.world.writer else {}
-        self.model.train()
+        self.learner.model.train()
         for name, value in validation.items():  # after the last step no loss would tell that the weights are broken
             if not math.isfinite(value):
                 raise Diverged(f"{name} became {value} after epoch {self.epoch}")

@@ -146,7 +146,7 @@ class VqaLearner(Learner):
         shape = dataset.split("train").slots.shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "aloe weights"))
-            self.model = Aloe(settings, shape[2], shape[3])
+            self.model = Aloe(settings, shape[2], shape[3]).to(job.device)
         if settings.compile:
             self.model.transformer_model.transformer_encoder.compile(dynamic=True)
         self.optimizers = make_optimizers(self.model, settings)

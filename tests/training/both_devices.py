@@ -1,0 +1,164 @@
+"""`python -m tests.training.both_devices FOLDER`: every training and reading, on the other device and on the CPU; JSON of what came
+out of each. A program of its own: see tests/other_device.py."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from ctt.data import levels
+from ctt.data.dataset import Dataset
+from ctt.data.probe import ReaderSettings
+from ctt.data.settings import DataSettings
+from ctt.data.synthetic import generate
+from ctt.job import Job
+from ctt.models import aloe_encoder
+from ctt.models.aloe_settings import AloeSettings
+from ctt.models.method import Method
+from ctt.models.settings import GraphSettings, RolloutSettings
+from ctt.training import reader, vqa, world_model
+from ctt.training.diagnostics import diagnose
+from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.settings import WindowSettings, WorldModelSettings
+from tests.other_device import other_device
+from tests.training import toy_questions
+from tests.training.small_aloe import SMALL
+from tests.training.standin import StandIn
+from tests.training.test_diagnostics import knowing
+
+BOTH = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=1)
+WORLD: dict[str, Any] = dict(
+    depth=2, heads=2, mlp_width=24, frameskip=2, batch_size=16, micro_batch=8, dropout=0.0, epochs=2
+)
+WORLDS: dict[str, dict[str, Any]] = {
+    **{source: {"graph": GraphSettings(source=source)} for source in ("attention", "rollout_attention", "jacobian")},
+    "learned": {"graph": GraphSettings(source="learned")},
+    "oracle": {"graph": GraphSettings(source="oracle")},
+    "published scope": {"graph": GraphSettings(scope="batch"), "num_preds": 3},
+    "averaged": {"average": 0.9, "optimizer": "muon"},
+    "visible": {"loss_on": "visible"},
+}
+ALOES: dict[str, dict[str, Any]] = {
+    "trajectories": {"average": 0.9},
+    "published tokens": {"tokens": "frames", "words": "tokens", "width": 16, "heads": 2, "ffn": 16, "epochs": 1},
+    "film": {"words": "film"},
+    "all frames": {"rollout_frames": "all", "epochs": 1},
+    **{f"{kind} dropout": {"dropout": 0.1, "dropout_kind": kind, "epochs": 1} for kind in ("exact", "cheap")},
+}
+OWN_DRAWS = {
+    **{f"world model, {kind} dropout": {"dropout": 0.1, "dropout_kind": kind} for kind in ("exact", "cheap")},
+    "ALOE, fused attention": {"epochs": 1, "fused": True},
+}
+"""What each device may compute in its own way: other masks, another kernel."""
+Case = Callable[[Path, str], Any]
+
+
+def world_settings(**changes: Any) -> WorldModelSettings:
+    return WorldModelSettings(**{**WORLD, "windows": WindowSettings(per_epoch=48, validation=20), **changes})
+
+
+def trained(folder: Path, device: str, **changes: Any) -> None:
+    """Two segments: the second begins from the first one's state."""
+    start = None
+    for epoch in range(2):
+        state = folder / str(epoch)
+        state.mkdir(parents=True)
+        told = dict(start=start, epoch_start=epoch, epoch_end=epoch + 1, job=Job(state, device=device))
+        world_model.train(world_settings(**changes), BOTH, 2, 3, knowing(StandIn()), **told)  # type: ignore[arg-type]
+        start = state
+
+
+def answered(folder: Path, device: str, fused: bool = False, **changes: Any) -> None:
+    dataset, rollouts = toy_questions.make(folder.parent.parent / "toy", 12, 6)
+    folder.mkdir()
+    with contextlib.nullcontext() if fused else mock.patch.object(aloe_encoder, "fused_is_faster", lambda *_: False):
+        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, job=Job(folder, device=device))
+
+
+def read(folder: Path, device: str) -> None:
+    """A world model's rollout, diagnostics and reader on simulated scenes."""
+    shared = folder.parent.parent
+    if not (shared / "set").exists():
+        for name in ("set", "probe"):
+            (shared / name).mkdir()
+        generate(DataSettings(train=16, validation=6, seed=3, workers=1), Job(shared / "set"))
+        levels.make(ReaderSettings(videos=16), Dataset.open(shared / "set"), None, 32, Job(shared / "probe"))
+    dataset, settings = Dataset.open(shared / "set"), world_settings(epochs=1, graph=GraphSettings(source="learned"))
+    jobs = {name: Job(folder / name, device=device) for name in ("state", "rollout", "diagnostics", "reader")}
+    for job in jobs.values():
+        job.folder.mkdir(parents=True)
+    method = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=0)
+    world_model.train(settings, method, 2, 3, dataset, epoch_start=0, epoch_end=1, job=jobs["state"])
+    state = folder / "state"
+    world_model.roll_out(settings, RolloutSettings(), state, dataset, job=jobs["rollout"])
+    diagnose(settings, method, 2, 3, DiagnosticsSettings(windows=40), state, dataset, job=jobs["diagnostics"])
+    predicted = np.load(folder / "rollout" / "rollout_validation.npy")
+    reader.read(
+        ReaderSettings(videos=16),
+        settings,
+        RolloutSettings(),
+        shared / "probe",
+        state,
+        predicted,
+        dataset,
+        job=jobs["reader"],
+    )
+
+
+def cases() -> Iterator[tuple[str, Case]]:
+    for name, changes in WORLDS.items():
+        yield f"world model, {name}", functools.partial(trained, **changes)
+    for name, changes in ALOES.items():
+        yield f"ALOE, {name}", functools.partial(answered, **changes)
+    yield "rollout, diagnostics, reader", read
+    for name, changes in OWN_DRAWS.items():
+        yield name, functools.partial(trained if name.startswith("world model") else answered, **changes)
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    """What a run has left, without its times."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    kept = (path for path in files if path.name not in ("metrics.jsonl", "progress.json"))
+    return {str(path.relative_to(folder)): hashlib.sha256(told(path)).hexdigest() for path in kept}
+
+
+def told(path: Path) -> bytes:
+    if path.name != "metrics.json":
+        return path.read_bytes()
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("cost", "curve", "published_losses"):  # the last under dropout
+        values.pop(name, None)
+    return json.dumps(values).encode()
+
+
+def main(root: Path) -> None:
+    found: dict[str, dict[str, Any]] = {}
+    with other_device() as there:  # first, since autograd counts the devices once
+        for number, (name, run) in enumerate(cases()):
+            folder = root / "there" / str(number)
+            folder.parent.mkdir(exist_ok=True)
+            try:
+                run(folder, there)
+                found[name] = {"there": bytes_of(folder)}
+            except Exception:
+                found[name] = {"there": None, "error": traceback.format_exc()}
+    (root / "here").mkdir()
+    for number, (name, run) in enumerate(cases()):
+        folder = root / "here" / str(number)
+        run(folder, "cpu")
+        found[name]["here"] = bytes_of(folder)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
