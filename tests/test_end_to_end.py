@@ -178,6 +178,7 @@ def test_hydras_own_flags_work(tmp_path: Path) -> None:
     shown = ctt(tmp_path / "store", "run", "data=mini", "world_model=mini", "--cfg", "job").stdout
     assert "ctt_inv_weight: 0.0" in shown and "frameskip: 5" in shown
     assert "world_model" in ctt(tmp_path / "store", "run", "--help").stdout
+    assert "world_model" in ctt(tmp_path / "store", "-m", "seed=0,1", "--help").stdout
 
 
 def test_a_full_disk_and_a_closed_pipe_end_quietly(finished: Path) -> None:

@@ -36,6 +36,8 @@ def hydra(words: Sequence[str]) -> int:
             overrides.append(word)
         skip = word in flags_with_value
     checked(overrides)
+    if "-h" in words or "--help" in words:
+        words = [word for word in words if word not in overrides]  # Hydra's help can't read values of a sweep
     if "-m" in words or "--multirun" in words:
         from ctt.sweep import read_overrides
 

@@ -22,6 +22,8 @@ from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.units import duration
 
+MAIN = ("data", "world_model", "rollout", "vqa")  # what a run's answers are made of
+WIDE_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 7
 STALE_SECONDS = 90.0  # progress older than this is shown as waiting
 
 
@@ -113,20 +115,27 @@ class Follower:
         return Text(f"{text}  {self._eta(standings)}".rstrip())
 
     def table(self) -> Table:
-        """Runs × stages with bars."""
+        """Runs × stages with bars; on a narrow terminal what stands beside a run's answers shares a column."""
         standings, share = self.look()
-        title = (
-            f"{self.plan.sweep.name}: {share:.0%} after {duration(time.time() - self.began)}, {self._eta(standings)}"
-        )
-        table = Table(title=title.removesuffix(", "))
-        table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=48)
-        for kind in self.plan.kinds:
-            table.add_column(kind.replace("_", " "), width=12)
-        rows: list[tuple[str, list[Stage | None]]] = []
+        title = f"{self.plan.sweep.name}: {share:.0%}"
+        if share < 1:
+            title += f" after {duration(time.time() - self.began)}, {self._eta(standings)}".removesuffix(", ")
+        columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds}
+        width = WIDE_BAR
+        if self.console.width < WIDE_RUN + (WIDE_BAR + 3) * len(columns):
+            width = NARROW_BAR
+            columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds if kind in MAIN}
+            if beside := [kind for kind in self.plan.kinds if kind not in MAIN]:
+                columns["beside"] = beside
+        table = Table(title=title)
+        table.add_column("run", max_width=WIDE_RUN, overflow="fold")
+        for name in columns:
+            table.add_column(name, width=width)
+        rows: list[tuple[str, list[list[Stage]]]] = []
 
         def row(name: str, stages: Sequence[Stage]) -> None:
             last = {stage.kind: stage for stage in stages}
-            rows.append((name, [last.get(kind) for kind in self.plan.kinds]))
+            rows.append((name, [[last[kind] for kind in kinds if kind in last] for kinds in columns.values()]))
 
         for state in self.plan.trunks.values():
             row(f"trunk, {state.epoch} epochs seed={state.seed}", [state.data, state])
@@ -135,11 +144,11 @@ class Follower:
             row(run.name, [*read, target.rollout.state.data, target.rollout.state, target.rollout, target, *sides])
         order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
         if len(rows) > 24:  # a long sweep: what moves comes first, the rest is counted
-            rows.sort(key=lambda r: min(order[standings[s.key].state] for s in r[1] if s is not None))
+            rows.sort(key=lambda r: min(order[standings[s.key].state] for cell in r[1] for s in cell))
             table.caption = f"and {len(rows) - 24} more"
             rows = rows[:24]
         for name, stages in rows:
-            table.add_row(Text(name), *(_cell(standings[s.key]) if s is not None else Text("") for s in stages))
+            table.add_row(Text(name), *(_cell([standings[s.key] for s in cell], width) for cell in stages))
         return table
 
     @contextlib.contextmanager
@@ -175,9 +184,13 @@ class Follower:
         self.console.print(self.line(), soft_wrap=True)
 
 
-def _cell(standing: Standing) -> Any:
-    if standing.state == "done":
-        return Text("done", style="green")
-    if standing.state == "running":
-        return ProgressBar(total=1.0, completed=standing.share, width=12)
-    return Text(standing.state, style="red" if standing.state == "failed" else "dim")
+def _cell(standings: Sequence[Standing], width: int) -> Any:
+    """What some stages of a row show together: the worst of them, or how far they are."""
+    states = {standing.state for standing in standings}
+    if "failed" in states:
+        return Text("failed", style="red")
+    if states <= {"done"}:
+        return Text("done" if states else "", style="green")
+    if states == {"waiting"}:
+        return Text("waiting", style="dim")
+    return ProgressBar(total=float(len(standings)), completed=sum(s.share for s in standings), width=width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,26 @@ def test_nothing_is_told_before_anything_is_measured(followed: Followed) -> None
     assert "ETA" not in str(followed.follower.table().title)
     followed.shares = dict.fromkeys(followed.plan.stages, 1.0)
     assert followed.left() == 0 and "ETA" not in followed.follower.line().plain
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_table_fits_its_terminal_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    followed = Followed(tmp_path / "store", monkeypatch)
+    plan = followed.plan
+    states = {
+        "data": Standing("done", 1.0),
+        "world_model": Standing("running", 0.5),
+        "reader": Standing("failed", message="x"),
+    }
+    monkeypatch.setattr(follow, "standing", lambda store, stage: states.get(stage.kind, Standing("waiting")))
+    console = Console(width=width, record=True, file=StringIO())
+    followed.follower.console = console
+    console.print(followed.follower.table())
+    shown = console.export_text()
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+    named = [run.name.split() for run in plan.sweep.runs]
+    assert all(word in shown for words in named for word in words)
+    assert shown.count("failed") == len(plan.sweep.runs) and "done" in shown and "━" in shown
+    assert ("diagnostics" in shown) == (width == 200) and ("beside" in shown) == (width < 200)
