@@ -35,10 +35,11 @@ class Proposal(NamedTuple):
     counted: list[tuple[str, Any]]
 
     def telling(self, stated: Stated) -> Iterator[str]:
-        """What by itself could tell whether a choice is correct: the form of question and choice, and `anyway`."""
-        asked = self.form.name.partition(":")[0]
-        yield f"{asked} {stated.form.name}"
-        yield f"{asked} anyway {stated.anyway}"
+        """What by itself could tell whether a choice is correct: the forms of question and choice with how many objects
+        both name by the same words, and `anyway`."""
+        named = set(self.places.values()) & set(stated.places.values())
+        yield f"{self.form.name} {stated.form.name} {len(named)}"
+        yield f"{self.form.name.partition(':')[0]} anyway {stated.anyway}"
 
     def words(self, stated: Stated) -> Iterator[str]:
         """What a model that sees words alone could weigh."""

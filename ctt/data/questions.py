@@ -12,7 +12,7 @@ every scene; descriptive, explanatory, predictive, counterfactual. It depends on
 
 As in CLEVRER (https://arxiv.org/abs/1910.01442, appendix) all questions are enumerated, then sampled. Of several drawn
 proposals the one is taken that brings the counts so far nearest to CLEVRER's own shares and that evens out right and
-wrong for every word and form.
+wrong for every word, for every form, and for choices that name what the question names.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ WORDINGS = 6
 """Tried per descriptive question."""
 JITTER = 0.3
 """How much chance has a say in which form and answer is the most due (standard deviations)."""
-WEIGHTS = {"options": 2, "correct": 2, "outcomes": 4}
+WEIGHTS = {"options": 2, "correct": 6, "outcomes": 8, "causes": 2}
 """How much some shares count beside the others. Outcomes: whether a collision or an exit is explained; with less, exits
 come twice as often as in CLEVRER."""
+FORMS_EVEN = 5
+"""How much it counts that choices of a form, and those that name what is asked about, are right as often as wrong."""
 ANYWAY = 0.3
 """How much it counts that what collides anyway is right as often as wrong; more costs the shares."""
 MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
@@ -166,7 +168,7 @@ class Balancer:
             cost += WEIGHTS.get(counted.rpartition(" ")[2], 1) * self._shares[counted].excess(value)
         for stated in proposal.choices:
             form, anyway = proposal.telling(stated)
-            cost += 2 * even.cost((form,), stated.correct) + ANYWAY * even.cost((anyway,), stated.correct)
+            cost += FORMS_EVEN * even.cost((form,), stated.correct) + ANYWAY * even.cost((anyway,), stated.correct)
             cost += even.cost(proposal.words(stated), stated.correct)
         return cost
 

@@ -19,7 +19,7 @@ class Data(Stage):
     files, known by what is in them (`data.content`, which compiling a sweep finds), not by where they are."""
 
     kind = "data"
-    version = 2
+    version = 3
     data: DataSettings
 
     def settings(self) -> Mapping[str, Any]:

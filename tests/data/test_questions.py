@@ -312,8 +312,8 @@ def test_the_form_alone_tells_little(official):
 
 @pytest.mark.parametrize(("category", "most"), [("explanatory", 60), ("predictive", 55), ("counterfactual", 55)])
 def test_the_words_alone_tell_little(two_splits, category, most):
-    """Logistic regression on the words of question and choice, and the choice's words with and without a "not",
-    trained on two thirds of the scenes, on the other third; two standard errors are allowed."""
+    """Logistic regression on the words of question and choice, and on the choice's words and those that both have,
+    with and without a "not", trained on two thirds of the scenes, on the other third; two standard errors are allowed."""
     train, held_out = two_splits
     inputs, right = bag_of_words(train, category)
     weights = np.zeros(inputs.shape[1])
@@ -332,9 +332,27 @@ def bag_of_words(official, category):
     for question in questions_of(official, category):
         for choice in question["choices"]:
             asked, said = ids(question["question"]), ids(choice["choice"])
-            rows.append(np.concatenate([asked, said, said * (" not " in question["question"]), [1.0]]))
+            both, negated = asked * said, " not " in question["question"]
+            meeting = both * ("colli" in choice["choice"])
+            parts = [asked, said, said * negated, both, both * negated, meeting, meeting * negated]
+            rows.append(np.concatenate([*parts, [1.0]]))
             right.append(choice["answer"] == "correct")
     return np.array(rows), np.array(right, float)
+
+
+@pytest.mark.parametrize("negated", [False, True])
+def test_a_collision_of_what_is_asked_about_is_right_as_often_as_wrong(two_splits, negated):
+    """In scenes as they come it is responsible seven times in ten, and words alone would tell."""
+    right = []
+    for question in (q for split in two_splits for q in questions_of(split, "explanatory")):
+        asked = parse_question(question["question"], "explanatory")
+        if (" not " in question["question"]) == negated and asked.form.name.endswith("collision"):
+            for choice in question["choices"]:
+                said = parse_choice(choice["choice"], "explanatory")
+                if said.form.name == "collision" and set(asked.places.values()) & set(said.places.values()):
+                    right.append(choice["answer"] == "correct")
+    assert len(right) > 40
+    assert abs(np.mean(right) - 0.5) < 0.1 + 1 / np.sqrt(len(right)), (np.mean(right), len(right))
 
 
 @cache
