@@ -1,18 +1,19 @@
 """Job: what a stage's code is given to work with: a private folder, a device, and ways to tell how far it is.
 
-The folder survives interruption: whoever continues the work finds the checkpoints and metrics of the one before.
-Metrics are lines appended to `metrics.jsonl`; progress is `progress.json`, rewritten at most once a second. Nothing here
-knows MLflow: the syncer reads these files.
+The folder survives interruption: whoever continues the work finds the checkpoints and metrics of the one before, and the
+time that it took. Metrics are lines appended to `metrics.jsonl`; progress is `progress.json`, rewritten at most once a
+second. Nothing here knows MLflow: the syncer reads these files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Job:
         self._beat = beat
         self._last = 0.0
         self._started = time.time()
+        self._before = float(self._told().get("seconds", 0.0))  # what earlier attempts took
         self._first: float | None = None
         self.rate: tuple[float, str] | None = None  # what `progress` last found: units a second, and the unit
 
@@ -84,11 +86,40 @@ class Job:
         self._beat()
         rate = (done - self._first) / max(now - self._started, 1e-9)
         self.rate = (rate, unit)
-        record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
+        self._tell(dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra))
+
+    @property
+    def seconds(self) -> float:
+        """What the work has taken so far: this attempt and those before it. Of one that was killed it is known up to its
+        last progress report."""
+        return self._before + max(time.time() - self._started, 0.0)
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Keeps what the attempt took for the next one if it ends in this block, unfinished. What it said of its progress
+        stays as it is."""
+        try:
+            yield
+        except BaseException:
+            begun = dict(done=0.0, total=1.0, unit="stage", rate=0.0, started=self._started, updated=self._started)
+            with contextlib.suppress(OSError):  # whoever took the work over has moved the folder
+                if self.world.writer:
+                    self._tell(begun | self._told())
+            raise
+
+    def _tell(self, record: dict[str, Any]) -> None:
         path = self.folder / PROGRESS
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
+        temporary.write_text(json.dumps({**record, "seconds": self.seconds}), encoding="utf-8")
         os.replace(temporary, path)
+
+    def _told(self) -> dict[str, Any]:
+        """The last progress report in the folder, whoever wrote it; {} where there is none."""
+        try:
+            told: dict[str, Any] = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
+            return told
+        except (OSError, ValueError):
+            return {}
 
     @property
     def stopping(self) -> bool:

@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 
 from ctt.data.accuracy import metrics_of
+from ctt.job import METRICS, read_metrics
 from ctt.plan import Plan, compile_plan
 from ctt.recorded import record
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.sweep import compile_sweep
+from ctt.training.curve import curve
 from tests.report import made_up
 
 MINI = ("data=mini", "world_model=mini", "aloe=mini", "world_model.epochs=6", "aloe.epochs=5", "ctt_start_epoch=2")
@@ -65,8 +67,9 @@ def fill(store: Store, plan: Plan, stages: Sequence[Stage], answers: Answers) ->
             now = time.time()
             made = {
                 "numerics": "made up",
-                "began": now - 90.0,
+                "began": now - 30.0,
                 "ended": now,
+                "seconds": 90.0,  # it was interrupted before
                 "rate": {"step": 12.5},
                 "peak_memory_mib": 512.0,
             }
@@ -108,13 +111,21 @@ def _vqa(stage: Any, folder: Path, answers: Path | pd.DataFrame) -> None:
         (folder / "metrics.json").write_text("{}", encoding="utf-8")
         return
     answers.to_parquet(path)
-    (folder / "model.safetensors").write_bytes(b"weights")
     metrics = metrics_of(answers)
-    last = stage.aloe.epochs
-    scores = {**metrics["per_question"], "average": metrics["average"]}
+    if stage.taught_by is None:
+        (folder / "model.safetensors").write_bytes(b"weights")
+        metrics["curve"] = _trained(stage, folder, answers)
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+
+
+def _trained(stage: Any, folder: Path, answers: pd.DataFrame) -> dict[str, Any]:
+    """Writes the metrics of ALOE's epochs, which come to these answers; patience ends them one early."""
+    last, videos = stage.aloe.epochs - stage.aloe.may_stop, answers.scene.unique()
+    seen = videos[: stage.aloe.eval_videos]  # None: all
+    part = metrics_of(answers[answers.scene.isin(seen)])
+    scores = {**part["per_question"], "multiple_choice": part["multiple_choice"], "average": part["average"]}
     reached = {k: 1 - 0.5**k + (0.05 if k == last - 1 else 0.0) for k in range(1, last + 1)}  # best before the last
     curves = {name: (lambda k, value=value: value * reached[k] / reached[last]) for name, value in scores.items()}
     _curve(folder, range(1, last + 1), train_loss=lambda k: 3 / k, **curves)
-    best = {"epoch": last - 1, **{name: curve(last - 1) for name, curve in curves.items()}}
-    metrics |= {"last": {"epoch": last, "average": metrics["average"]}, "best": best}
-    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    lines = read_metrics(folder / METRICS)
+    return curve(lines, videos=len(seen), of=len(videos), planned=stage.aloe.epochs)

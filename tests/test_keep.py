@@ -18,6 +18,7 @@ from ctt.sweep import compile_sweep
 PROVENANCE = {
     "began": 0.0,
     "ended": 1.0,
+    "seconds": 41.0,
     "host": "h",
     "numerics": "n",
     "git": "g",
@@ -101,6 +102,7 @@ def test_artifacts_are_found_by_key_prefix_and_run(filled) -> None:
     assert show(store, key[:10], console) == 0
     text = console.export_text()
     assert plan.targets[0].rollout.key in text and "trajectory" in text and "torch 2" in text
+    assert "in 1 s, after 40 s of interrupted work, on h" in text
 
 
 def test_a_sweep_whose_record_is_damaged_hides_no_other(filled, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,17 +1,19 @@
 """`build`: makes what is missing, inputs first, once; continues from the furthest state; records failures."""
 
+import contextlib
 import dataclasses
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ctt.errors import Diverged, StageFailed
+from ctt.errors import Diverged, Interrupted, StageFailed
 from ctt.job import Job, read_metrics
-from ctt.stages.base import Stage, build
+from ctt.stages.base import Stage, build, seconds_of
 from ctt.store import Store
 
 CALLS: list[str] = []
@@ -134,6 +136,69 @@ def test_the_manifest_names_settings_inputs_and_provenance(tmp_path: Path) -> No
     assert provenance["ended"] >= provenance["began"] > 0
     assert {"git", "packages", "host", "device", "numerics", "python"} <= set(provenance)
     json.dumps(manifest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried(Stage):
+    """Built by `attempt`, which is no part of its key."""
+
+    kind = "tried"
+    version = 1
+    attempt: Callable[[Job], None]
+
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def build(self, job: Job, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
+        self.attempt(job)
+        return {}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL, after which nothing is written any more."""
+
+
+def test_what_work_took_is_the_sum_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an attempt that was killed, up to its last progress report; an artifact holds nothing of it but the sum."""
+    store, clock = Store.open(tmp_path / "s"), SimpleNamespace(now=1e9)
+    for module in ("ctt.job", "ctt.stages.base"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=lambda: clock.now))
+    told: list[float] = []
+
+    def attempt(report: float | None, end: float, error: BaseException | None) -> None:
+        """One that reports its progress after `report` seconds and ends after `end`, an hour after the one before."""
+
+        def work(job: Job) -> None:
+            if report is not None:
+                clock.now += report
+                job.progress(1, 2, "step")
+            clock.now += end - (report or 0.0)
+            if error is not None:
+                raise error
+
+        clock.now += 3600.0
+        build(Tried(work), store, on_built=lambda stage, start, device, seconds: told.append(seconds))
+
+    with pytest.raises(Interrupted):
+        attempt(report=None, end=7.0, error=Interrupted("before it could tell of any progress"))
+    with pytest.raises(Interrupted):
+        attempt(report=60.0, end=100.0, error=Interrupted("by a signal"))
+    with monkeypatch.context() as killed, pytest.raises(Killed):
+        killed.setattr(Job, "timed", lambda job: contextlib.nullcontext())
+        attempt(report=40.0, end=50.0, error=Killed())
+    with pytest.raises(StageFailed):
+        attempt(report=None, end=3.0, error=ZeroDivisionError())
+    with monkeypatch.context() as full, pytest.raises(OSError, match="no space"):
+        full.setattr(Store, "publish", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        attempt(report=1.0, end=5.0, error=None)
+    attempt(report=10.0, end=20.0, error=None)
+    artifact = store.get(Tried(lambda job: None).key)
+    assert artifact is not None and list(artifact.manifest["files"]) == []
+    provenance = artifact.manifest["provenance"]
+    assert provenance["seconds"] == seconds_of(provenance) == 7 + 100 + 40 + 3 + 5 + 20
+    assert provenance["ended"] - provenance["began"] == 20 and told == [175]
+    del provenance["seconds"]
+    assert seconds_of(provenance) == 20, "all that is known of older artifacts"
 
 
 def test_metrics_survive_a_torn_line_and_are_rewound(tmp_path: Path) -> None:

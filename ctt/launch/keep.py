@@ -17,6 +17,7 @@ from ctt.errors import CttError, UsageError
 from ctt.launch import events, snapshot
 from ctt.plan import Plan
 from ctt.recorded import record
+from ctt.stages.base import seconds_of
 from ctt.store import Store
 from ctt.units import size
 
@@ -139,11 +140,11 @@ def show(store: Store, what: str, console: Console) -> int:
         console.print(f"  continued from: {manifest['started_from']}", highlight=False, soft_wrap=True)
     console.print_json(json.dumps(manifest["settings"]))
     took = provenance["ended"] - provenance["began"]
+    earlier = seconds_of(provenance) - took
+    before = f", after {earlier:.0f} s of interrupted work," if earlier >= 1 else ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(provenance["began"]))
-    console.print(
-        f"built {when} in {took:.0f} s on {provenance['host']}, {provenance.get('device', 'cpu')} ({provenance['numerics']})",
-        soft_wrap=True,
-    )
+    where = f"{provenance['host']}, {provenance.get('device', 'cpu')} ({provenance['numerics']})"
+    console.print(f"built {when} in {took:.0f} s{before} on {where}", soft_wrap=True)
     console.print(f"code {provenance['git']}, Python {provenance['python']}, {_versions(provenance)}", soft_wrap=True)
     if provenance.get("diff"):
         console.print(f"uncommitted changes: {store.root / 'diffs' / provenance['diff']}", soft_wrap=True)

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ctt.config import Config
 from ctt.job import METRICS, read_metrics
-from ctt.models.aloe_settings import AloeSettings
 from ctt.plan import Plan
 from ctt.recorded.noise import noise, predictions_of
 from ctt.report import plots
 from ctt.report.results import Point, Predictions, Results, Run
 from ctt.report.rollouts import ERROR
-from ctt.stages.base import Stage
+from ctt.settings import canonical
+from ctt.stages.base import Stage, seconds_of
 from ctt.stages.probe import Probe
 from ctt.stages.reader import Reader
 from ctt.stages.vqa import Vqa
@@ -33,9 +34,14 @@ QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 def results(plan: Plan, store: Store) -> Results:
     """What the finished runs of a plan measured; a run whose artifacts are missing is there without predictions."""
     screened = {id(r.point) for r, t in zip(plan.sweep.runs, plan.targets, strict=True) if t.taught_by is not None}
+    baseline = plan.sweep.baseline.config
     points = [
         Point(
-            p.label, p.values, p.baseline, ("screened",) if id(p) in screened else (), _unreached(p, id(p) in screened)
+            p.label,
+            p.values,
+            p.baseline,
+            ("screened",) if id(p) in screened else (),
+            _unreached(p.config, baseline, id(p) in screened),
         )
         for p in plan.sweep.points
     ]
@@ -57,10 +63,10 @@ def results(plan: Plan, store: Store) -> Results:
                 reader=_answers(sides, store),
                 cost=_cost((target.rollout.state, target.rollout, target, *sides), lineage(target)[:-1], store),
                 numerics=vqa.manifest["provenance"]["numerics"],
-                warning=_warning(sides, store),
+                warnings=_warnings(target, vqa, sides, store),
             )
         )
-    published = QUOTED[plan.sweep.baseline.config.data.kind]
+    published = QUOTED[baseline.data.kind]
     return Results(
         plan.sweep.name,
         points,
@@ -91,10 +97,14 @@ def levels_of_reading(plan: Plan, store: Store) -> dict[str, Predictions]:
     return {text: predictions_of(artifact, f) for text, f in there.items() if (artifact.path / f).is_file()}
 
 
-def _warning(sides: Sequence[Stage], store: Store) -> str | None:
-    """What a run's diagnostics warn of."""
-    found = [store.manifest(side.key)["facts"].get("warning") for side in sides if store.has(side.key)]
-    return "; ".join(warning for warning in found if warning) or None
+def _warnings(target: Vqa, vqa: Artifact, sides: Sequence[Stage], store: Store) -> list[str]:
+    """What a reader has to know of a run: what its diagnostics warn of, and that its ALOE was trained for fewer epochs."""
+    told = [store.manifest(side.key)["facts"].get("warning") for side in sides if store.has(side.key)]
+    if target.aloe.patience is not None:
+        curve = _json(vqa.file("metrics.json")).get("curve", {})  # none of an ALOE that was only evaluated
+        if curve.get("stopped"):
+            told.append(f"ALOE stopped after {curve['epochs']} of {curve['planned_epochs']} epochs")
+    return [warning for warning in told if warning]
 
 
 def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
@@ -107,25 +117,28 @@ def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
     return out
 
 
-def _unreached(point: Any, screened: bool) -> tuple[str, ...]:
-    """Categories that the point's values cannot reach: with a shared ALOE only those that read predicted frames can differ."""
-    if screened and point.config.aloe.rollout_frames == "predictive":
+def _unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:
+    """Categories that a point cannot reach: with a shared ALOE only those that read predicted frames can differ."""
+    if screened and config.aloe.rollout_frames == "predictive" and not _direct(config, baseline):
         return ("descriptive", "explanatory", "counterfactual")
     return ()
 
 
 def reach(plan: Plan) -> list[str]:
-    """Which categories can differ from the baseline's because of what a point's world model does, and by what way."""
+    """Which categories can differ from the baseline's because of what is swept, and by what way."""
     by_way: dict[str, list[str]] = {}
     for point in plan.sweep.points:
         if not point.baseline:
-            by_way.setdefault(_way(point.config.aloe), []).append(point.label)
+            by_way.setdefault(_way(point.config, plan.sweep.baseline.config), []).append(point.label)
     if len(by_way) < 2:
         return [f"reach: {way}" for way in by_way]
     return [f"reach of {', '.join(labels)}: {way}" for way, labels in by_way.items()]
 
 
-def _way(aloe: AloeSettings) -> str:
+def _way(config: Config, baseline: Config) -> str:
+    aloe = config.aloe
+    if direct := _direct(config, baseline):
+        return f"a change of {' and of '.join(direct)} reaches all four categories directly ({', '.join(sum(direct.values(), []))})"
     if aloe.rollout_frames == "all":
         return "every category reads predicted frames, so a world model reaches all four directly (aloe.rollout_frames=all)"
     only = "only predictive questions read predicted frames, so a world model reaches them directly"
@@ -133,6 +146,17 @@ def _way(aloe: AloeSettings) -> str:
         return f"{only}, and with one ALOE for all runs nothing else (aloe.rollout_frames=predictive, aloe.protocol=shared)"
     others = "descriptive, explanatory and counterfactual ones through ALOE's shared weights alone"
     return f"{only}, {others} (aloe.rollout_frames=predictive)"
+
+
+def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
+    """What a point changes besides the world model: {"ALOE itself", "the data": settings that are not the baseline's}."""
+    found = {}
+    for name, text in (("aloe", "ALOE itself"), ("data", "the data")):
+        mine, theirs = canonical(getattr(config, name)), canonical(getattr(baseline, name))
+        differ = [key for key in {**theirs, **mine} if key != "protocol" and mine.get(key) != theirs.get(key)]
+        if differ:
+            found[text] = [f"{name}.{key}" for key in differ]
+    return found
 
 
 def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
@@ -167,7 +191,7 @@ def _cost(own: Sequence[Stage], trunk: Sequence[Stage], store: Store) -> dict[st
             if not store.has(stage.key):
                 continue
             provenance = store.manifest(stage.key)["provenance"]
-            hours = (provenance["ended"] - provenance["began"]) / 3600
+            hours = seconds_of(provenance) / 3600
             out[name] += hours
             if stages is own:
                 out[f"{stage.kind}_hours"] = hours

@@ -56,7 +56,7 @@ class Run:
     errors: {"world_model": …, "rollout": …}, mean squared errors; reader: what the position reader answered;
     cost: {"device_hours": …, …}.
     numerics: what the bits depend on besides the key (device model, threads …), as one text; None if not recorded.
-    warning: what a reader of the table has to know of this run.
+    warnings: what a reader of the table has to know of this run.
     """
 
     point: int
@@ -66,7 +66,7 @@ class Run:
     reader: Predictions | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     numerics: str | None = None
-    warning: str | None = None
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -165,9 +165,8 @@ def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int
         warnings.append(f"{len(measured.missing)} of {runs} runs missing ({words.seeds(measured.missing)})")
     if measured.other_questions:
         warnings.append(f"left out, other questions than the rest: {words.seeds(measured.other_questions)}")
-    warned = [run for run in measured.runs if run.warning]
-    if warned:
-        warnings.append(f"{warned[0].warning} ({words.seeds([run.seed for run in warned])})")
+    for text in dict.fromkeys(text for run in measured.runs for text in run.warnings):
+        warnings.append(f"{text} ({words.seeds([run.seed for run in measured.runs if text in run.warnings])})")
     if base is None or measured is base or not measured.runs:
         return warnings
     if measured.layout is not base.layout:

@@ -94,7 +94,9 @@ class Stage:
         return digest_of_form(self.describe())
 
 
-Built = Callable[[Stage, Stage | None, str, float], None]  # a stage, what it continued from, device, seconds
+Built = Callable[
+    [Stage, Stage | None, str, float], None
+]  # a stage, what it continued from, device, seconds of all attempts
 Event = Callable[
     [str, Stage, str], None
 ]  # what happened ("cached" | "waiting" | "building" | "built"), to which, a detail
@@ -141,7 +143,7 @@ def build(
         try:
             if target.shared:
                 world.told({"key": target.key, "folder": str(folder), "start": start and start[0].key})
-            with threads(spread["threads"]):
+            with job.timed(), threads(spread["threads"]):
                 facts = target.build(job, inputs, start)
             (folder / PROGRESS).unlink(missing_ok=True)
         except LeaseLost:
@@ -165,9 +167,10 @@ def build(
             "facts": facts,
             "provenance": provenance(job, began, store),
         }
-        artifact = store.publish(target.key, folder, lease, manifest)
+        with job.timed():
+            artifact = store.publish(target.key, folder, lease, manifest)
         on_event("built", target, f"{time.time() - began:.0f} s")
-        on_built(target, start[0] if start else None, job.device, time.time() - began)
+        on_built(target, start[0] if start else None, job.device, job.seconds)
         return artifact
 
 
@@ -208,8 +211,9 @@ def resolve_device(device: str, world: World = ALONE) -> str:
 
 
 def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
-    """Who made an artifact: git commit and diff, package versions, host, device, numerics, times (Unix seconds), rate, memory.
+    """Who made an artifact: git commit and diff, package versions, host, device, numerics, times, rate, memory.
 
+    began, ended: the attempt that finished (Unix seconds); seconds: what all attempts took together.
     rate: {"step": 16.2}, units of progress a second in the attempt that finished; empty where none was reported.
     """
     packages = ("torch", "lightning", "numpy", "pymunk", "pandas")
@@ -222,9 +226,15 @@ def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
         "numerics": numerics(job),
         "began": began,
         "ended": time.time(),
+        "seconds": round(job.seconds, 3),
         "rate": {} if job.rate is None else {job.rate[1]: round(job.rate[0], 3)},
         "peak_memory_mib": round(peak_mib(job.device), 1),
     }
+
+
+def seconds_of(provenance: Mapping[str, Any]) -> float:
+    """What making an artifact took, in all attempts; of older artifacts only the last one is known."""
+    return float(provenance.get("seconds", provenance["ended"] - provenance["began"]))
 
 
 def numerics(job: Job) -> str:

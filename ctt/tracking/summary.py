@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ctt.tracking.runs import TrackedRun
 from ctt.tracking.tail import Tail
 from ctt.tracking.view import Point
+from ctt.training.curve import ACCURACIES
 
 # Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
 HEADLINES = {
@@ -21,6 +22,8 @@ ERRORS = {
     "world_model": "validation/error",
     "rollout": "error",
 }  # shown as error/KIND, as tables show it: on visible slots
+
+CURVE = "vqa/curve/"  # where ctt.training.curve stands among the final numbers
 
 DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
 
@@ -63,30 +66,49 @@ def differences(own: Sequence[Point], baseline: Sequence[Point]) -> list[Point]:
 
 
 def note(run: TrackedRun, finals: Sequence[Point]) -> str:
-    """A finished run's table, in Markdown: the last epoch's accuracies, the best epoch's, the differences; "" before.
+    """A finished run's tables, in Markdown: its accuracies with their differences, and ALOE's last epoch beside its best
+    one; "" before.
 
-    The last epoch is the one that counts; the best one was chosen on the questions it is measured with.
+    The last epoch is the one that counts; the best one was chosen on the questions it is measured with. The two are
+    compared on the same videos, which may be fewer than those of the accuracies.
     """
     value = {point.name: point.value for point in finals}
     names = [name.removeprefix("accuracy/") for name in value if name.startswith("accuracy/")]
     if not names:
         return ""
-    last, best = (value.get(f"vqa/{which}/epoch") for which in ("last", "best"))
-    columns = [("last" if last is None else f"epoch {last:.0f}, the last", "accuracy/", "{:.1f}")]
-    if best is not None:
-        columns.append((f"epoch {best:.0f}, the best by validation", "vqa/best/", "{:.1f}"))
+    columns = [("accuracy", "accuracy/", "{:.1f}")]
     if any(name.startswith("difference/") for name in value):
         columns.append(("difference to the baseline", "difference/", "{:+.1f}"))
-    lines = [f"**{run.point}**, seed {run.seed}, % of questions", ""]
-    lines.append(" | ".join(["|", *(title for title, _, _ in columns), ""]).strip())
-    lines.append("|---|" + "---:|" * len(columns))
-    for name in names:
-        cells = [form.format(value[start + name]) if start + name in value else "–" for _, start, form in columns]
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value)]
     errors = [
         f"{name.removeprefix('error/').replace('_', ' ')} {value[name]:.4f}" for name in value if name[:6] == "error/"
     ]
     return "\n".join([*lines, *(["", f"Mean squared errors: {', '.join(errors)}"] if errors else [])])
+
+
+def _epochs(value: Mapping[str, float]) -> list[str]:
+    """ALOE's last and best epoch on the videos that training was validated on; [] where no ALOE was trained."""
+    number = {name.removeprefix(CURVE): value[name] for name in value if name.startswith(CURVE)}
+    if not number:
+        return []
+    columns = [
+        (f"epoch {number['last/epoch']:.0f}, the last", "last/", "{:.1f}"),
+        (f"epoch {number['best/epoch']:.0f}, the best by validation", "best/", "{:.1f}"),
+    ]
+    names = [name for name in ACCURACIES if f"last/{name}" in number]
+    lines = ["", f"On {number['videos']:.0f} of {number['of']:.0f} videos:", "", *_grid(names, columns, number)]
+    if number["epochs"] < number["planned_epochs"]:
+        lines += ["", f"ALOE stopped after {number['epochs']:.0f} of {number['planned_epochs']:.0f} epochs"]
+    return lines
+
+
+def _grid(names: Sequence[str], columns: Sequence[tuple[str, str, str]], value: Mapping[str, float]) -> list[str]:
+    """The lines of a table: its columns by title, what their numbers' names begin with, and how they are written."""
+    lines = [" | ".join(["|", *(title for title, _, _ in columns), ""]).strip(), "|---|" + "---:|" * len(columns)]
+    for name in names:
+        cells = [form.format(value[start + name]) if start + name in value else "–" for _, start, form in columns]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return lines
 
 
 def run_status(tails: Sequence[Tail]) -> str:

@@ -29,6 +29,7 @@ from ctt.memory import peak_mib
 from ctt.models.aloe import Aloe, load_published
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
+from ctt.training.curve import curve
 from ctt.training.learner import Learner
 from ctt.training.question_batches import Arranged, Piece, QuestionBatches
 from ctt.training.seeds import derive
@@ -57,15 +58,19 @@ def train(
     predictions.parquet and metrics.json; of a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
     """
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
-    began = time.monotonic()
     learner = VqaLearner(settings, seed, dataset, rollouts, job)
     if start is not None:
         load_published(learner.model, load_weights(start / MODEL))
     if not _finished(job.folder, settings):
         train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, job=job)
-    seconds = time.monotonic() - began
+    seconds = job.seconds
     metrics = _answered(settings, job.folder, dataset, rollouts, seed, job)
-    metrics["curve"] = curve(read_metrics(job.folder / METRICS), learner)
+    metrics["curve"] = curve(
+        read_metrics(job.folder / METRICS),
+        videos=learner.validation_videos,
+        of=len(learner.validation_split.slots),
+        planned=settings.epochs,
+    )
     steps = learner.steps_done
     metrics["cost"] = {
         "seconds": seconds,
@@ -74,29 +79,6 @@ def train(
     }
     _write_json(job.folder / METRICS_JSON, metrics)
     return metrics
-
-
-def curve(lines: list[dict[str, Any]], learner: VqaLearner) -> dict[str, Any]:
-    """The last and the best epoch of a training, both measured on the same `videos` of all `of`, and where training ended.
-
-    "best" is chosen on validation: it says how much choosing would have gained, and is no result.
-    """
-    measured = [line for line in lines if "average" in line]
-    best = max(measured, key=lambda line: line["average"])
-
-    def epoch(line: dict[str, Any]) -> dict[str, Any]:
-        return {"epoch": line["step"], **{name: line[name] for name in (*CATEGORIES, "average") if name in line}}
-
-    planned, done = learner.settings.epochs, lines[-1]["step"]
-    return {
-        "last": epoch(measured[-1]),
-        "best": epoch(best),
-        "videos": learner.validation_videos,
-        "of": len(learner.validation_split.slots),
-        "epochs": done,
-        "planned_epochs": planned,
-        "stopped": done < planned,
-    }
 
 
 def _answered(
@@ -119,9 +101,8 @@ def screen(
 ) -> dict[str, Any]:
     """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
-    began = time.monotonic()
     metrics = _answered(settings, model_folder, dataset, rollouts, seed, job)
-    metrics["cost"] = {"seconds": time.monotonic() - began, "peak_memory_mib": peak_mib(job.device)}
+    metrics["cost"] = {"seconds": job.seconds, "peak_memory_mib": peak_mib(job.device)}
     _write_json(job.folder / METRICS_JSON, metrics)
     return metrics
 

@@ -11,20 +11,44 @@ from ctt.report.table import build
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 
+WORLD_MODEL = "directly, descriptive, explanatory and counterfactual ones through ALOE's shared weights alone"
+
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("sweep", "overrides", "said"),
     [
-        ([], ["directly, descriptive, explanatory and counterfactual ones through ALOE's shared weights alone"]),
-        (["aloe.rollout_frames=all"], ["reaches all four directly"]),
-        (["aloe.protocol=shared"], ["with one ALOE for all runs nothing else"]),
-        (["aloe.protocol=shared", "aloe.rollout_frames=all"], ["reaches all four directly"]),
+        ("demo", [], [WORLD_MODEL]),
+        ("demo", ["aloe.rollout_frames=all"], ["reaches all four directly"]),
+        ("demo", ["aloe.protocol=shared"], ["with one ALOE for all runs nothing else"]),
+        ("demo", ["aloe.protocol=shared", "aloe.rollout_frames=all"], ["reaches all four directly"]),
+        ("noise", [], ["reach: a change of ALOE itself reaches all four categories directly (aloe.aloe_seed)"]),
+        (
+            "noise",
+            ["aloe.aloe_seed=7", "aloe.epochs=2,3"],
+            ["reach: a change of ALOE itself reaches all four categories directly"],
+        ),
+        (
+            "demo",
+            ["data.noise=0.05,0.1"],
+            [
+                WORLD_MODEL,
+                "a change of the data reaches all four categories directly (data.noise)",
+            ],
+        ),
+        ("demo", ["aloe.protocol=train,shared"], [WORLD_MODEL, "with one ALOE for all runs nothing else"]),
+        ("demo", ["aloe.threads=1,2"], [WORLD_MODEL]),
     ],
 )
-def test_the_table_names_what_can_be_reached(tmp_path, overrides, said) -> None:
-    plan = compile_plan(compile_sweep("demo", ["seed=0", *overrides]))
+def test_the_table_names_what_can_be_reached(tmp_path, sweep, overrides, said) -> None:
+    plan = compile_plan(compile_sweep(sweep, ["seed=0", *overrides]))
     table = build(results(plan, Store.open(tmp_path)))
     assert len(table.reach) == len(said)
     for line, words in zip(table.reach, said, strict=True):
         assert words in line and line in " ".join(render(table, "md").replace("\\", "").split())
     assert json.loads(render(table, "json"))["reach"] == list(table.reach)
+
+
+def test_a_shared_aloe_leaves_nothing_unreached_where_the_data_differ(tmp_path) -> None:
+    plan = compile_plan(compile_sweep("demo", ["seed=0", "aloe.protocol=shared", "data.noise=0.05,0.1"]))
+    points = results(plan, Store.open(tmp_path)).points
+    assert [point.unreached for point in points[1:]] == [("descriptive", "explanatory", "counterfactual"), ()]

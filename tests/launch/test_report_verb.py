@@ -17,6 +17,7 @@ from ctt.recorded.pictures import pictures
 from ctt.recorded.study import Study
 from ctt.report.table import build
 from ctt.store import Store
+from ctt.training.graph_measures import warning
 from tests.made_store import made_store
 
 GRID = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1,2")
@@ -106,6 +107,35 @@ def test_mistakes_are_said(
 ) -> None:
     code, _, error = report(store, capsys, "weights", *words)
     assert code == 2 and message in error
+
+
+def test_a_graph_that_tells_nothing_apart_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the diagnostics of a run have found stands under the table, with the point and the seed."""
+    store, plan = made_store(tmp_path / "store", "weights", "ctt_inv_weight=0,0.2", "ctt_suf_weight=0", "seed=0,1")
+    place = next(i for i, run in enumerate(plan.sweep.runs) if not run.point.baseline and run.seed == 1)
+    run, (side,) = plan.sweep.runs[place], [s for s in plan.sides[place] if s.kind == "diagnostics"]
+    found = warning("soft", 0.15, density=1.0, low=0.2, high=0.4)
+    with store.lease(side.key) as lease:
+        folder = store.work_folder(side.key)
+        (folder / "metrics.json").write_text("{}")
+        made = {"numerics": "made up", "began": 0.0, "ended": 1.0}
+        store.publish(side.key, folder, lease, {**side.describe(), "facts": {"warning": found}, "provenance": made})
+    rows = json.loads(report(store, capsys, "weights", "--format", "json")[1])["rows"]
+    text = f"{found} (seed 1)"
+    assert "(soft) is full at ctt_adj_threshold 0.15: 100.0 % of pairs" in text
+    assert [row["warnings"] for row in rows] == [[], [text]] and rows[1]["point"] == run.point.label
+    drawn = report(store, capsys, "weights", "--format", "md")[1]
+    assert f"- warning: {run.point.label}: {text}" in " ".join(drawn.replace("\\", "").split())
+
+
+def test_the_table_says_where_early_stopping_ended_aloe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, _ = made_store(tmp_path / "store", "weights", *GRID, "aloe.patience=1")
+    drawn = report(store, capsys, "weights", "--format", "md")[1]
+    assert drawn.count("ALOE stopped after 4 of 5 epochs (seeds 0, 1, 2)") == 4
+    # where ALOE is shared the others are only evaluated, by one that is the baseline's
+    store, _ = made_store(tmp_path / "shared", "weights", *GRID, "aloe.patience=1", "aloe.protocol=shared")
+    drawn = report(store, capsys, "weights", "--format", "md")[1]
+    assert drawn.count("ALOE stopped") == 1
 
 
 def test_noise_is_found_in_the_runs_of_another_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,6 +177,24 @@ def test_other_numerics_than_the_baseline_are_warned_of() -> None:
     assert not build(results).warnings
 
 
+def test_what_runs_warn_of_is_said_with_the_seeds_that_it_concerns() -> None:
+    """An empty graph of one seed is not said of another whose graph is full; the baseline's own warnings count, too."""
+    results = made_up.results()
+    said = {(0, 1): ["stopped"], (1, 0): ["empty"], (1, 1): ["full", "stopped"], (1, 2): ["empty"]}
+    runs = [replace(run, warnings=said.get((run.point, run.seed), [])) for run in results.runs]
+    table = build(replace(results, runs=runs))
+    assert [row.warnings for row in table.rows[:3]] == [
+        ("stopped (seed 1)",),
+        ("empty (seeds 0, 2)", "full (seed 1)", "stopped (seed 1)"),
+        (),
+    ]
+    label = table.rows[1].label
+    assert table.warnings == (
+        "baseline: stopped (seed 1)",
+        *(f"{label}: {text}" for text in ("empty (seeds 0, 2)", "full (seed 1)", "stopped (seed 1)")),
+    )
+
+
 def test_without_baseline_runs_there_are_levels_only() -> None:
     results = made_up.results()
     table = build(replace(results, runs=[replace(r, predictions=None) if r.point == 0 else r for r in results.runs]))

@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from ctt.errors import SettingError
 from ctt.tracking import Syncer, TrackedRun, TrackingSettings, database_path
+from ctt.training.curve import curve as training_curve
 from tests.tracking.made_up import (
     CATEGORIES,
     SQLITE,
@@ -254,8 +255,9 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 def test_a_runs_description_is_its_table_and_a_persons_own_is_left(store: Path) -> None:
     base = run(store, "base-1", (stage(store, "vqa", "b1"),), baseline=True)
     other = run(store, "ctt-1", (stage(store, "vqa", "c1"),))
-    best = {"epoch": 7, "predictive": 64.0}
-    finish(other.stages[0], per_question={"predictive": 60.0}, last={"epoch": 9, "average": 60.0}, best=best)
+    seen = ({"predictive": 64.0, "average": 52.0}, {"predictive": 61.0, "multiple_choice": 48.5, "average": 51.0})
+    lines = [{"step": step, **values} for step, values in zip((7, 9), seen, strict=True)]
+    finish(other.stages[0], per_question={"predictive": 60.0}, curve=training_curve(lines, videos=20, of=50, planned=9))
     client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
 
     def note() -> str:
@@ -263,10 +265,21 @@ def test_a_runs_description_is_its_table_and_a_persons_own_is_left(store: Path) 
         [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs WHERE name = 'ctt-1'")
         return str(client.get_run(run_id).data.tags["mlflow.note.content"])
 
-    assert "| | epoch 9, the last | epoch 7, the best by validation |" in note()
-    assert "| predictive | 60.0 | 64.0 |" in note()
+    tables = """
+| | accuracy |
+|---|---:|
+| predictive | 60.0 |
+
+On 20 of 50 videos:
+
+| | epoch 9, the last | epoch 7, the best by validation |
+|---|---:|---:|
+| predictive | 61.0 | 64.0 |
+| multiple choice | 48.5 | – |
+| average | 51.0 | 52.0 |"""
+    assert note() == f"**ctt**, seed 1, % of questions\n{tables}", "both epochs on the same videos"
     finish(base.stages[0], per_question={"predictive": 62.5})
-    assert "| predictive | 60.0 | 64.0 | -2.5 |" in note()
+    assert "| predictive | 60.0 | -2.5 |" in note()
     [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs WHERE name = 'ctt-1'")
     client.set_tag(run_id, "mlflow.note.content", "mine")
     for path in (store / "tracking").glob("*/*.json"):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ctt.errors import Interrupted
 from ctt.job import Job, read_metrics
 from ctt.models.aloe_settings import AloeSettings
+from ctt.tracking import TrackedRun, TrackedStage
+from ctt.tracking.summary import final_points, note
+from ctt.tracking.tail import Tail
 from ctt.training.vqa import VqaLearner
 from tests.training.small_aloe import bytes_of, lines_of, run
 from tests.training.toy_questions import make
@@ -24,6 +29,14 @@ def toy(tmp_path_factory):
     return make(tmp_path_factory.mktemp("toy"), train=200, validation=60)
 
 
+def page_of(folder: Path) -> str:
+    """What MLflow's page of a run says whose ALOE has left these files."""
+    stage = TrackedStage("vqa", "key", finished=folder, working=folder, failure=None)
+    tail = Tail(stage)
+    tail.poll()
+    return note(TrackedRun("demo", "ctt-1", "ctt", 1, {}, {}, (stage,)), final_points([tail]))
+
+
 def test_training_stops_when_patience_runs_out(tmp_path, toy, monkeypatch) -> None:
     """At the epoch the curve says; called again, it only answers again."""
     monkeypatch.setattr(VqaLearner, "validate", lambda self, epoch: {"average": AVERAGES[epoch]})
@@ -32,6 +45,9 @@ def test_training_stops_when_patience_runs_out(tmp_path, toy, monkeypatch) -> No
     assert [line["average"] for line in lines] == [1.0, 3.0, 2.0, 2.5]
     assert stopped["curve"]["stopped"] and stopped["curve"]["epochs"] == 4 and stopped["curve"]["planned_epochs"] == 6
     assert stopped["curve"]["best"]["epoch"] == 2 and stopped["curve"]["last"]["epoch"] == 4
+    page = page_of(tmp_path / "a")
+    assert "| | epoch 4, the last | epoch 2, the best by validation |" in page and "| average | 2.5 | 3.0 |" in page
+    assert "On 60 of 60 videos:" in page and "ALOE stopped after 4 of 6 epochs" in page
     before = bytes_of(tmp_path / "a")
     (tmp_path / "a" / "predictions.parquet").unlink()
     monkeypatch.setattr(VqaLearner, "gradients", None)

@@ -54,6 +54,7 @@ def test_files_agree_with_each_other(tmp_path, toy, trained) -> None:
     curve = written["curve"]
     assert curve["best"]["epoch"] == best["step"] and curve["best"]["descriptive"] == best["descriptive"]
     assert curve["last"]["epoch"] == 2 and curve["last"]["average"] == recounted["average"]
+    assert curve["last"]["multiple_choice"] == recounted["multiple_choice"]
     assert (curve["videos"], curve["of"], curve["stopped"], curve["epochs"]) == (60, 60, False, 2)
     assert written["cost"]["steps_per_second"] > 0 and written["cost"]["peak_memory_mib"] > 10
     again = evaluate(AloeSettings(**SMALL), folder, dataset, rollouts, "validation", job=Job(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 
@@ -53,7 +54,10 @@ def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypa
         with pytest.raises(Interrupted):
             run(tmp_path / "cut", toy, **changes)
     monkeypatch.setattr(Job, "stopping", False)
-    run(tmp_path / "cut", toy, **changes)
+    progress = tmp_path / "cut" / "progress.json"
+    told = json.loads(progress.read_text())
+    progress.write_text(json.dumps(told | {"seconds": told["seconds"] + 1000}))
+    assert 1000 < run(tmp_path / "cut", toy, **changes)["cost"]["seconds"] < 1600
     assert len(calls) == len(set(calls)) == 2 * (200 * 5 // 32)
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
     lines = [lines_of(tmp_path / name) for name in ("cut", "whole")]
