@@ -26,7 +26,7 @@ import numpy as np
 
 from ctt.data import pickles
 from ctt.data.imported import MANIFEST, Imported, Part, sha256_of, write_json, write_manifest
-from ctt.data.rebuild import Array, Span
+from ctt.data.rebuild import Array, Span, shown
 from ctt.data.scene import GIVEN
 from ctt.data.settings import SPLITS
 from ctt.data.slots import SLOTS, WIDTH
@@ -42,7 +42,7 @@ EVERY = 5.0
 """Seconds between two notes of how far an import is."""
 BLOCK = 1 << 22
 
-_NAME = re.compile(r"(?:video_)?(\d+)(?:_pixels)?(?:\.mp4)?")
+_NAME = re.compile(r"(?:video_)?(\d{1,12})(?:_pixels)?(?:\.mp4)?")
 _SPLIT = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 Progress = Callable[[int, int], None]
@@ -106,7 +106,7 @@ def survey(source: Path) -> tuple[list[Video], dict[str, int], int]:
     first: dict[str, int] = {}
     for key in sorted(tree, key=str):
         if key not in _SPLIT:
-            raise DataError(f"{source}: {key!r} is no split; train, val and test are")
+            raise DataError(f"{source}: {shown(key)} is no split; train, val and test are")
         if _SPLIT[key] in first:
             raise DataError(f"{source}: split {_SPLIT[key]} is there twice, as val and as validation")
         rows = _rows(source, key, tree[key])
@@ -132,7 +132,7 @@ def _rows(source: Path, split: str, entries: Any) -> tuple[int, list[Video]]:
     for name, array in entries.items():
         match = _NAME.fullmatch(str(name))
         if match is None or int(match[1]) >= MOST_SCENES:
-            raise DataError(f"{where}: {name!r} is no video's name; 123_pixels.mp4 and video_00123.mp4 are")
+            raise DataError(f"{where}: {shown(name)} is no video's name; 123_pixels.mp4 and video_00123.mp4 are")
         scene = int(match[1])
         if scene in named:
             raise DataError(f"{where}: video {scene} is there twice, as {named[scene].name} and as {name}")

@@ -22,8 +22,10 @@ from ctt.data.rebuild import (
     Name,
     Span,
     Storage,
+    brief,
     finished,
     set_state,
+    shown,
     storage_of,
 )
 from ctt.errors import DataError
@@ -51,12 +53,15 @@ def read(path: Path) -> Any:
         raise DataError(f"{path} is missing") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+    except RecursionError:
+        raise DataError(f"{path} is nested too deeply; a file of arrays is not") from None
 
 
 def _read_torch_file(path: Path, file: BinaryIO) -> Any:
     """torch.save's zip: NAME/data.pkl describes, NAME/data/KEY hold the numbers, uncompressed."""
     place: dict[str, Span] = {}
     described: Span | None = None
+    size = os.path.getsize(path)
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -68,40 +73,43 @@ def _read_torch_file(path: Path, file: BinaryIO) -> Any:
             header = file.read(30)
             if entry.compress_type != zipfile.ZIP_STORED or len(header) != 30 or header[:4] != b"PK\3\4":
                 raise DataError(
-                    f"{path}: its part {entry.filename} is compressed or damaged; torch.save writes it plain"
+                    f"{path}: its part {brief(entry.filename)} is compressed or damaged; torch.save writes it plain"
                 )
             names, extra = struct.unpack("<HH", header[26:30])
             span = Span(entry.header_offset + 30 + names + extra, entry.file_size)
+            if span.offset + span.size > size:
+                raise DataError(f"{path} is cut off")
             if inner == "data.pkl":
                 described = span
             else:
                 place[inner.removeprefix("data/")] = span
-    except (zipfile.BadZipFile, struct.error, ValueError) as error:
-        raise DataError(f"{path} is a zip file that is cut off or damaged ({error})") from None
+    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, NotImplementedError) as error:
+        raise DataError(f"{path} is a zip file that is cut off or damaged ({brief(str(error))})") from None
     if described is None:
         raise DataError(f"{path} is a zip file without a data.pkl, so it was not written by torch.save")
-    if described.offset + described.size > os.path.getsize(path):
-        raise DataError(f"{path} is cut off")
     reader = Reader(file, described.offset, described.size, str(path), persistent=True)
     reader.place = place
     return reader.run()
 
 
 class Reader:
-    """Runs the instructions in `size` bytes of the file from `offset` on."""
+    """Runs the instructions in `size` bytes of the file from `offset` on; `within` the bytes of a torch storage."""
 
-    def __init__(self, file: BinaryIO, offset: int, size: int, source: str, persistent: bool = False) -> None:
+    def __init__(
+        self, file: BinaryIO, offset: int, size: int, source: str, persistent: bool = False, within: bool = False
+    ) -> None:
         self.file, self.source, self.persistent = file, source, persistent
         self.position, self.end = offset, offset + size
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.place: dict[str, Span] = {}
-        self.whole = True
+        self.loaded: set[int] = set()
+        self.within = within
         self.kept = 0
 
     def run(self) -> Any:
-        """The object of one pickle. Raises DataError; with `whole`, also if anything follows it."""
+        """The object of one pickle. Raises DataError, also if anything follows it; within a storage, something does."""
         self.file.seek(self.position)
         start = self.position
         try:
@@ -112,7 +120,7 @@ class Reader:
                     result = self.stack.pop()
                     if self.stack or self.marks:
                         raise DataError("it ends with values left over")
-                    if self.whole and self.position != self.end:
+                    if not self.within and self.position != self.end:
                         raise DataError(f"{self.end - self.position} bytes follow its end")
                     return finished(result)
                 step = STEPS.get(code)
@@ -124,9 +132,11 @@ class Reader:
                 f"{self.source}, byte {start}: not a pickle that makes sense (it uses a value that is not there)"
             ) from None
         except (ValueError, OverflowError, UnicodeError, struct.error) as error:
-            raise DataError(f"{self.source}, byte {start}: not a pickle that makes sense ({error})") from None
+            raise DataError(
+                f"{self.source}, byte {start}: not a pickle that makes sense ({brief(str(error))})"
+            ) from None
         except TypeError as error:
-            raise DataError(f"{self.source}, byte {start}: refused: {error}") from None
+            raise DataError(f"{self.source}, byte {start}: refused: {brief(str(error))}") from None
         except DataError as error:
             if str(error).startswith(self.source):
                 raise
@@ -187,7 +197,7 @@ class Reader:
             raise DataError("refused: a function's name must be text")
         if "." in name or f"{module}.{name}" not in ADMITTED:
             raise DataError(
-                f"refused: the file asks for {module}.{name}, and only numpy and torch arrays are admitted; "
+                f"refused: the file asks for {brief(f'{module}.{name}')}, and only numpy and torch arrays are admitted; "
                 "nothing was executed"
             )
         self.stack.append(Name(module, name))
@@ -209,9 +219,11 @@ class Reader:
             raise DataError(f"refused: a torch storage of under {LARGE} bytes; such a tensor is no video")
         if not isinstance(data, Span) or data.encoding != "bytes":
             raise DataError("refused: a torch storage must be made of bytes")
+        if self.within or data.offset in self.loaded:  # no reader in a reader in a reader, no byte read again and again
+            raise DataError("refused: a torch storage within another one, or loaded twice")
+        self.loaded.add(data.offset)
         back = self.position
-        inner = Reader(self.file, data.offset, data.size, self.source, persistent=True)
-        inner.whole = False
+        inner = Reader(self.file, data.offset, data.size, self.source, persistent=True, within=True)
         facts = [inner.again() for _ in range(5)]
         if facts[0] != _TORCH_MAGIC or not isinstance(facts[3], Storage):
             raise DataError("refused: the bytes of a torch storage are not torch's")
@@ -263,7 +275,7 @@ class Reader:
             if type(key) not in (str, int):
                 raise DataError(f"refused: a dict's key must be text or a whole number, not {type(key).__name__}")
             if key in target:
-                raise DataError(f"the key {key!r} is there twice in one dict")
+                raise DataError(f"the key {shown(key)} is there twice in one dict")
             target[key] = finished(value)
 
     def tuple_of(self, count: int) -> None:

@@ -21,6 +21,22 @@ LONGEST_LETTER = 6
 """Bytes of the file that a text spends on one letter at most: \\u0000."""
 
 
+def brief(text: str, most: int = 100) -> str:
+    """A text of a file on one line of a message, cut if it is long."""
+    line = repr(text[: most + 1])[1:-1]
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def shown(value: Any) -> str:
+    """A value of a file in a message: a text or a number, in brief; of all else the kind, for a container that holds
+    another twice, and that one another twice, has no end."""
+    if type(value) is int:
+        return brief(str(value), 20)
+    if isinstance(value, str):
+        return f"'{brief(value)}'"
+    return str(value) if isinstance(value, Name) else type(value).__name__
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of the file, `encoding` saying how it holds its bytes: bytes, or text whose letters are the bytes."""
@@ -71,7 +87,10 @@ class Array:
             raw = self.span.read(file)[self.start :]
         if len(raw) != self.size:
             raise DataError(f"an array of {self.size} bytes is given {len(raw)}")
-        return np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
+        try:
+            return np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
+        except ValueError as error:  # of no number, but along axes without end
+            raise DataError(f"an array of shape {self.shape} cannot be made ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -129,7 +148,8 @@ def _numbers(value: Any, what: str) -> tuple[int, ...]:
     if not isinstance(value, tuple) or len(value) > MOST_DIMENSIONS:
         raise DataError(f"{what} must be a tuple of at most {MOST_DIMENSIONS} numbers")
     if any(type(n) is not int or not 0 <= n < 2**48 for n in value):
-        raise DataError(f"{what} {value} must be whole numbers that are not negative")
+        parts = ", ".join(map(shown, value))
+        raise DataError(f"{what} ({parts}) must be whole numbers that are not negative")
     return value
 
 
@@ -151,19 +171,21 @@ def _described(dtype: Any, shape: Any, data: Any, order: str) -> Array:
 
 def _reconstruct(cls: Any, shape: Any, code: Any) -> Blank:
     if cls != Name("numpy", "ndarray"):
-        raise DataError(f"an array of the class {cls}: only numpy.ndarray is admitted")
+        raise DataError(f"an array of the class {shown(cls)}: only numpy.ndarray is admitted")
     return Blank()
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
     if order not in ("C", "F"):
-        raise DataError(f"an array's order must be C or F, got {order!r}")
+        raise DataError(f"an array's order must be C or F, got {shown(order)}")
     return _described(dtype, shape, data, order)
 
 
 def _dtype(code: Any, align: Any = False, copy: Any = True) -> Kind:
     if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-        raise DataError(f"the dtype {code!r} is refused: an array may hold numbers only (an object could be anything)")
+        raise DataError(
+            f"the dtype {shown(code)} is refused: an array may hold numbers only (an object could be anything)"
+        )
     return Kind(code)
 
 
@@ -237,7 +259,7 @@ def storage_of(mark: Any, place: dict[str, Span]) -> Storage:
         raise DataError("a persistent id is not a torch storage")
     kind, key, count = mark[1], mark[2], mark[4]
     if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in _STORAGES or not isinstance(key, str):
-        raise DataError(f"a storage of the class {kind} is refused")
+        raise DataError(f"a storage of the class {shown(kind)} is refused")
     if len(mark) == 6 and mark[5] is not None:
         raise DataError("a view of a torch storage is refused")
     (size,) = _numbers((count,), "a storage's size")

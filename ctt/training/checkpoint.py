@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ctt.data import pickles
-from ctt.data.rebuild import Array
+from ctt.data.rebuild import Array, brief
 from ctt.errors import DataError
 from ctt.models.aloe import Aloe
 from ctt.models.aloe import load_published as fill
@@ -53,20 +54,27 @@ def read(path: Path) -> Checkpoint:
     arrays = {str(name).removeprefix("module."): value for name, value in tree.items() if isinstance(value, Array)}
     if sum(array.size for array in arrays.values()) > LARGEST:
         raise DataError(f"{path} describes more than {LARGEST >> 30} GB of tensors")
-    with open(path, "rb") as file:
-        tensors = {name: torch.from_numpy(array.read(file).copy()) for name, array in arrays.items()}
+    try:
+        with open(path, "rb") as file:
+            tensors = {name: _tensor(array.read(file)) for name, array in arrays.items()}
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     if "mask_token" in tensors:
         return Checkpoint(path, "world_model", tensors)
     if any(name.startswith("transformer_model.") for name in tensors):
         return Checkpoint(path, "aloe", tensors)
-    some = ", ".join(list(tensors)[:4]) or "none"
+    some = ", ".join(map(brief, list(tensors)[:4])) or "none"
     raise DataError(f"{path} holds neither a world model's tensors nor ALOE's (it has {some})")
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
 def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predictor:
     """The world model. Raises DataError naming the tensors, and the settings that decide their shapes."""
     token = checkpoint.tensors.get("mask_token")
-    predictor = Predictor(settings, 128 if token is None else token.shape[-1])
+    predictor = Predictor(settings, 128 if token is None or not token.ndim or not token.numel() else token.shape[-1])
     own = predictor.state_dict()
     wrong = sorted(set(own) ^ set(checkpoint.tensors))
     wrong += [n for n, t in own.items() if n in checkpoint.tensors and t.shape != checkpoint.tensors[n].shape]
@@ -74,7 +82,7 @@ def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predict
         raise DataError(
             f"{checkpoint.source} does not fit the settings of world_model (history_size {settings.history_size}, num_preds "
             f"{settings.num_preds}, depth {settings.depth}, heads {settings.heads}, mlp_width {settings.mlp_width}): "
-            f"{', '.join(wrong[:5])}; choose others, like world_model=paper or world_model.depth=2"
+            f"{', '.join(map(brief, wrong[:5]))}; choose others, like world_model=paper or world_model.depth=2"
         )
     predictor.load_state_dict(checkpoint.tensors)
     return predictor.eval()
@@ -86,7 +94,7 @@ def aloe_of(checkpoint: Checkpoint, settings: AloeSettings) -> Aloe:
     try:
         fill(model, checkpoint.tensors)
     except DataError as error:
-        raise DataError(f"{checkpoint.source}: {error}") from None
+        raise DataError(f"{checkpoint.source}: {brief(str(error), 500)}") from None
     return model.eval()
 
 

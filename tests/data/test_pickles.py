@@ -137,6 +137,31 @@ def storage_bytes(evil: bytes) -> bytes:
     return b"\x80\x02" + call + b"\x85R."
 
 
+def storages(depth: int) -> bytes:
+    """A torch storage whose bytes begin with one, and so on."""
+    data = b"N." * 2048
+    for _ in range(depth):
+        data = b"\x80\x02" + loads(data) + b"R."
+    return data
+
+
+def storage_twice() -> bytes:
+    """The same bytes taken for a storage again; each time they would be read."""
+    out = io.BytesIO()
+    torch.save(torch.arange(2000.0)._typed_storage(), out, _use_new_zipfile_serialization=False)
+    return b"\x80\x04" + loads(out.getvalue()) + b"\x94R0h\x00h\x01R."
+
+
+def loads(data: bytes) -> bytes:
+    """The function of torch's and its argument, the function memoized."""
+    return named("torch.storage", "_load_from_bytes") + b"q\x00B" + struct.pack("<I", len(data)) + data + b"\x85"
+
+
+def pairs(depth: int) -> bytes:
+    """A number, twice in a tuple, that twice in a tuple …: few bytes, and no end of text."""
+    return b"K\x01" + b"2\x86" * depth
+
+
 def torch_zip(description: bytes, method: int = zipfile.ZIP_STORED, name: str = "a/data.pkl") -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
@@ -191,12 +216,35 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a torch file that calls": (torch_zip(SYSTEM_BYTES), "posix.system"),
     "a torch file that is compressed": (torch_zip(SYSTEM_BYTES, zipfile.ZIP_DEFLATED), "is compressed"),
     "a torch file without description": (torch_zip(b"", name="a/other"), "without a data.pkl"),
+    "a torch storage in a torch storage, 400 deep": (storages(400), "within another one"),
+    "a torch storage loaded twice": (storage_twice(), "or loaded twice"),
+    "a tower of pairs for a dtype": (named("numpy", "dtype") + pairs(60) + b"\x85R.", "the dtype tuple is refused"),
+    "a tower of pairs for a shape": (bare(state(shape=pairs(60))), r"shape \(tuple, tuple\) must be whole"),
+    "a tower of pairs for a class": (bare(state(), kind=pairs(60)), "of the class tuple"),
+    "a tower of pairs for an order": (
+        named("numpy.core.numeric", "_frombuffer") + with_tuple(b"C\x04abcd", FLOAT, b"K\x01\x85", pairs(60)) + b"R.",
+        "got tuple",
+    ),
+    "a tower of pairs for a storage": (
+        torch_zip(b"\x80\x02" + with_tuple(text("storage"), pairs(60), text("0"), text("cpu"), b"K\x01") + b"Q."),
+        "class tuple is refused",
+    ),
+    "a shape of long numbers": (
+        bare(state(shape=(b"\x8b" + struct.pack("<i", 500) + b"\x7f" * 500) * 2 + b"\x86")),
+        "…",
+    ),
+    "a long name on two lines": (named("a\nb" * 900, "c" * 3000) + b".", r"a\\nba.*… *, and only"),
+    "a long dtype": (named("numpy", "dtype") + text("f" * 4000) + b"\x85R.", "f…' is refused"),
+    "a part of a torch file that lies outside of it": (
+        torch_zip(b"N.").replace(struct.pack("<II", 2, 2), struct.pack("<II", 1 << 30, 1 << 30)),
+        "cut off",
+    ),
     "a persistent id": (b"\x80\x02" + with_tuple(text("storage")) + b"Q.", "persistent id"),
     "a persistent id in text": (b"Pstorage\n.", "persistent id"),
     "a persistent id that is no storage": (torch_zip(b"\x80\x02" + text("../../etc") + b"Q."), "not a torch storage"),
     "a storage of an unknown class": (
         torch_zip(b"\x80\x02" + with_tuple(text("storage"), text("x"), text("0"), text("cpu"), b"K\x01") + b"Q."),
-        "storage of the class x is refused",
+        "storage of the class 'x' is refused",
     ),
     "a state for a dict": (b"\x80\x02}}b.", "a state is given to a dict"),
     "a state for a name": (named("numpy", "ndarray") + b"}b.", "a state is given to a Name"),
@@ -266,6 +314,7 @@ def test_a_hostile_file_is_refused_by_name_and_nothing_runs(case, tmp_path, monk
     with pytest.raises(DataError, match=message) as refused:
         pickles.read(path)
     assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+    assert len(str(refused.value)) < len(str(path)) + 250
     assert os.listdir(tmp_path) == ["evil.pkl"], "something was executed"
 
 
@@ -382,6 +431,14 @@ def test_a_part_of_a_torch_file_that_is_shorter_than_announced_is_refused(tmp_pa
     assert loaded(tmp_path / "t.pkl")["a"].tolist() == tree["a"].tolist()
     with pytest.raises(DataError, match="other bytes than it announces"):
         pickles.read(tmp_path / "cut.pkl")
+
+
+def test_an_array_of_nothing_along_endless_axes_is_refused(tmp_path):
+    endless = b"\x8a\x06" + struct.pack("<q", 1 << 46)[:6]
+    path = tmp_path / "a.pkl"
+    path.write_bytes(bare(state(shape=b"K\x00" + endless * 2 + b"\x87", data=b"C\x00")))
+    with pytest.raises(DataError, match="cannot be made"):
+        loaded(path)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):

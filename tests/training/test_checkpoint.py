@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -108,6 +109,23 @@ TINY = [
     "world_model.history_size=6", "world_model.num_preds=10", "world_model.frameskip=2", "world_model.mlp_width=32",
     "reader.videos=6",
 ]  # fmt: skip
+
+
+def test_numbers_in_another_byte_order_and_strange_names(tmp_path: Path) -> None:
+    token = np.arange(1280, dtype=">f4").reshape(1, 1, 1280)
+    found = read(_pickled(tmp_path / "w.pkl", {"mask_token": token, "a\n" * 1000: token}))
+    assert found.tensors["mask_token"].tolist() == token.tolist()
+    with pytest.raises(DataError) as refused:
+        predictor_of(found, SHAPE)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 800
+    for odd in (np.float32(3.0).reshape(()), np.zeros((0, 1 << 40), np.float32)):
+        with pytest.raises(DataError, match="does not fit"):
+            predictor_of(read(_pickled(tmp_path / "o.pkl", {"mask_token": np.asarray(odd)})), SHAPE)
+
+
+def _pickled(path: Path, tree: Any) -> Path:
+    path.write_bytes(pickle.dumps(tree))
+    return path
 
 
 def test_later_stages_follow_an_imported_world_model(tmp_path: Path) -> None:
