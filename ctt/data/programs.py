@@ -20,7 +20,6 @@ ALIASES = {
     "query_object": "get_object",
     "query_collision_partner": "get_col_partner",
     "filter_counterfact": "get_counterfact",
-    "filter_resting": "filter_stationary",
 }
 
 _VALUES = {
@@ -59,7 +58,6 @@ _SIGNATURES: dict[str, tuple[tuple[tuple[str, ...], ...], str | None]] = {
     "get_object": ((("event",),), "object"),
     "get_col_partner": ((("event",), ("object",)), "object"),
     "get_counterfact": ((("events",), ("object",)), "events"),
-    "counterfact_events": ((("object",),), "events"),
     "unique": ((("objects", "events"),), None),
     "count": ((("objects", "events"),), "number"),
     "exist": ((("objects", "events"),), "yes or no"),
@@ -70,7 +68,7 @@ _SIGNATURES: dict[str, tuple[tuple[tuple[str, ...], ...], str | None]] = {
     "negate": ((("yes or no",),), "yes or no"),
 }
 
-_EXECUTOR_ONLY = {"filter_start", "filter_end", "counterfact_events"}
+_EXECUTOR_ONLY = {"filter_start", "filter_end"}
 TOKENS = frozenset(_VALUES) | frozenset(_INPUTS) | (frozenset(_SIGNATURES) - _EXECUTOR_ONLY)
 """The 47 tokens of the official files."""
 
@@ -255,7 +253,6 @@ _RUN: dict[str, Callable[..., Any]] = {
     "get_object": _get_object,
     "get_col_partner": _get_col_partner,
     "get_counterfact": _get_counterfact,
-    "counterfact_events": lambda world, k: world.without(k),
     "unique": _unique,
     "count": lambda world, found: len(found),
     "exist": lambda world, found: _yes(len(found) > 0),

@@ -128,33 +128,31 @@ def _check_question(question: dict[str, Any], where: str, found: dict[str, Any])
         found["errors"].append(f"{where}: question_subtype must be one of {', '.join(SUBTYPES)}, got {subtype!r}")
     if question.get("program") is None:
         found["without_program"] += 1
-    for at, program, given in _programs(question, where, choices):
+    for at, program, given, option in _programs(question, where, choices):
         if not isinstance(program, list):
             found["errors"].append(f"{at}: program must be a list of tokens")
             continue
         strange = [token for token in program if not known_token(token)]
         found["unknown_program_tokens"] += [str(token) for token in strange]
         if not strange:
-            wrong = _ill_typed(program, given, question)
-            if wrong:
+            if wrong := _ill_typed(program, given, question) or _no_option(option, category):
                 found["ill_typed_programs"].append(f"{at}: {wrong}")
 
 
 def _programs(
     question: dict[str, Any], where: str, choices: list[dict[str, Any]]
-) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    """(where, program, types on the stack before it): a choice's program alone gives what the question's takes, so the two
-    are looked at as one where both are there."""
+) -> Iterator[tuple[str, Any, tuple[str, ...], Any]]:
+    """(where, program, types on the stack before it, the choice's own program or None): a choice's program gives what the
+    question's takes, so the two are looked at as one where both are there."""
     program = question.get("program")
     told = [choice for choice in choices if choice.get("program") is not None]
     if program is not None and (not told or not isinstance(program, list)):
-        yield where, program, () if question["question_type"] == "descriptive" else ("event",)
+        yield where, program, () if question["question_type"] == "descriptive" else ("event",), None
         return
     for choice in told:
-        whole = choice["program"]
-        if isinstance(whole, list):
-            whole = whole + (program or [])
-        yield f"{where}, choice {choice['choice_id']}", whole, ()
+        own = choice["program"]
+        whole = own + (program or []) if isinstance(own, list) else own
+        yield f"{where}, choice {choice['choice_id']}", whole, (), own
 
 
 def _ill_typed(program: list[str], given: tuple[str, ...], question: dict[str, Any]) -> str:
@@ -163,7 +161,21 @@ def _ill_typed(program: list[str], given: tuple[str, ...], question: dict[str, A
     except DataError as error:
         return str(error)
     if question["question_type"] != "descriptive":
-        wanted = "yes or no" if question.get("program") is not None else ""
-        return "" if gives == wanted or (not wanted and gives in ("object", "event")) else f"gives {gives}"
-    wanted = _GIVES.get(str(question.get("question_subtype")).removeprefix("query_"), gives)
-    return "" if gives == wanted else f"a {question['question_subtype']} question's program gives {gives}, not {wanted}"
+        return "" if gives == "yes or no" or question.get("program") is None else f"gives {gives}"
+    subtype = question.get("question_subtype")
+    if wanted := _GIVES.get(str(subtype).removeprefix("query_"), ""):
+        return "" if gives == wanted else f"a {subtype} question's program gives {gives}, not {wanted}"
+    return "" if gives in _GIVES.values() else f"a descriptive question's program gives {gives}, which is no answer"
+
+
+def _no_option(program: list[str] | None, category: str) -> str:
+    """What is wrong with a choice's own program: it must give an event, or of explanatory questions an event or an object."""
+    if program is None:
+        return ""
+    try:
+        gives = type_check(program)
+    except DataError as error:
+        return str(error)
+    if gives == "event" or (gives == "object" and category == "explanatory"):
+        return ""
+    return f"an option of a {category} question gives {gives}, not event"

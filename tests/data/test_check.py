@@ -116,6 +116,21 @@ WRONG = {
         "ill_typed_programs",
         "scene 8, question 0: a count question's program gives yes or no, not number",
     ),
+    "objects for an answer": (
+        lambda s: s[1]["questions"][0].update(program=["objects"]) or s[1]["questions"][0].pop("question_subtype"),
+        "ill_typed_programs",
+        "scene 8, question 0: a descriptive question's program gives objects, which is no answer",
+    ),
+    "an object that is to happen": (
+        choice(program=["objects", "red", "filter_color", "unique"]),
+        "ill_typed_programs",
+        "scene 8, question 1, choice 1: an option of a predictive question gives object, not event",
+    ),
+    "a token of no list": (
+        question(0, program=["objects", "null", "filter_resting", "count"]),
+        "unknown_program_tokens",
+        "filter_resting",
+    ),
     "a choice that gives a number": (
         choice(program=["objects", "count"]),
         "ill_typed_programs",
@@ -197,6 +212,18 @@ def test_a_mistake_is_listed_once_and_where_it_is(case, tmp_path):
     others = [other for other in LISTS if other != name]
     assert not any(found[other] for other in others), found
     assert len(found[name]) == (2 if "leaves 2" in text and name == "ill_typed_programs" and "choice" in text else 1)
+
+
+def test_objects_are_options_of_explanatory_questions_alone(tmp_path):
+    thing, hit = ["objects", "red", "filter_color", "unique"], scene(7)["questions"][1]["choices"][0]["program"]
+    for category in CATEGORIES[1:]:
+        for asked in (["unseen_events", "belong_to"], None):
+            entry = scene(7)
+            entry["questions"][1].update(question_type=category, program=asked)
+            for place, program in enumerate((thing, hit)):
+                entry["questions"][1]["choices"][place]["program"] = program
+            found = checked([entry], tmp_path)
+            assert troubles(found) == len(found["ill_typed_programs"]) == (category != "explanatory")
 
 
 def test_several_mistakes_are_all_listed_and_what_is_sound_is_counted(tmp_path):
