@@ -7,10 +7,8 @@ was made from them is known by a digest of the slots and of the question files, 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ctt.data.dataset import write_manifest
-from ctt.data.imported import Imported, Part, sha256_of, write_json
+from ctt.data.imported import Imported, Part, sha256_of
 from ctt.data.question_table import QuestionTable, read_scenes
+from ctt.data.remembered import checksums
 from ctt.data.settings import PROVISIONAL, SPLITS, DataSettings
 from ctt.errors import DataError
 from ctt.job import Job
@@ -182,16 +181,4 @@ def known_hash(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _known_hash(path: str, size: int, mtime_ns: int) -> str:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctt" / "sha256.json"
-    known: Any = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(cache.read_text(encoding="utf-8"))
-    known = known if isinstance(known, dict) else {}
-    entry = known.get(path)
-    if isinstance(entry, list) and len(entry) == 3 and entry[:2] == [size, mtime_ns]:
-        return str(entry[2])
-    value = sha256_of(Path(path))
-    with suppress(OSError):  # without a cache it is only slower
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cache, {**known, path: [size, mtime_ns, value]})
-    return value
+    return str(checksums([Path(path)], "sha256.json", sha256_of)[Path(path)])

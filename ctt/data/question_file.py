@@ -134,9 +134,8 @@ def _check_question(question: dict[str, Any], where: str, found: dict[str, Any])
             continue
         strange = [token for token in program if not known_token(token)]
         found["unknown_program_tokens"] += [str(token) for token in strange]
-        if not strange:
-            if wrong := _ill_typed(program, given, question) or _no_option(option, category):
-                found["ill_typed_programs"].append(f"{at}: {wrong}")
+        if not strange and (wrong := _ill_typed(program, given, question) or _no_option(option, category)):
+            found["ill_typed_programs"].append(f"{at}: {wrong}")
 
 
 def _programs(

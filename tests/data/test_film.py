@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,8 +86,9 @@ def test_an_annotation_is_drawn_as_the_camera_sees_it(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     """A folder as it is unpacked, and an archive beside it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     inner = tmp_path / "train" / "video_00000-01000"
     inner.mkdir(parents=True)
     for index in (0, 1):
@@ -111,7 +113,32 @@ def test_annotations_are_found_unpacked_and_in_archives(folder):
         (lambda a: a.pop("motion_trajectory"), "annotation_00001.json is not an annotation"),
         (lambda a: a["motion_trajectory"].pop(), "it needs 128 frames"),
         (lambda a: a["motion_trajectory"][5]["objects"].pop(), "it needs 128 frames with every object"),
-        (lambda a: a["motion_trajectory"][5]["objects"][0].update(location=[1]), "it needs 128 frames"),
+        (
+            lambda a: a["motion_trajectory"][5]["objects"].append(a["motion_trajectory"][5]["objects"][0]),
+            "once; frame 5",
+        ),
+        (lambda a: a["motion_trajectory"][5].update(frame_id=6), "frame 5 has the frame_id 6"),
+        (lambda a: a["motion_trajectory"][5]["objects"][0].update(location=[1]), "frame 5, object 0: location must be"),
+        (
+            lambda a: a["motion_trajectory"][5]["objects"][0].update(location=["a", "1", 0.2]),
+            "location must be three numbers",
+        ),
+        (
+            lambda a: a["motion_trajectory"][5]["objects"][0].update(location=[float("nan"), 0, 0]),
+            "location must be three",
+        ),
+        (
+            lambda a: a["motion_trajectory"][5]["objects"][0].update(orientation="up"),
+            "orientation must be three numbers",
+        ),
+        (lambda a: a["motion_trajectory"][5]["objects"][0].update(inside_camera_view=1), "must be true or false"),
+        (lambda a: a.pop("scene_index"), "annotation_00001.json is not an annotation: 'scene_index' is missing"),
+        (lambda a: a["object_property"][1].update(color="pink"), "object 1: color must be one of gray, .*, got 'pink'"),
+        (lambda a: a["object_property"][1].update(shape=["cube"]), "object 1: shape must be one of .*, got list"),
+        (lambda a: a["object_property"][1].update(object_id=0), "an object_id is there twice"),
+        (lambda a: a["collision"][0].update(object_ids=[0, 77]), "is not one of two of its objects"),
+        (lambda a: a["collision"][0].update(object_ids=[0, 0]), "is not one of two of its objects"),
+        (lambda a: a["collision"][0].update(frame_id=128), "has the frame_id 128, outside of the video's 128 frames"),
         (lambda a: a.update(object_property=5), "is not an annotation"),
         (lambda a: a.update(collision=[{"object_ids": [1]}]), "is not an annotation"),
     ],
@@ -123,9 +150,41 @@ def test_a_malformed_annotation_is_named(change, message, folder):
     path.write_text(json.dumps(found))
     with pytest.raises(DataError, match=message):
         Annotations(folder).read(1)
-    path.write_text("{")
-    with pytest.raises(DataError, match=r"annotation_00001\.json is not valid JSON"):
-        Annotations(folder).read(1)
+    assert [str(path) in text for text in Annotations(folder).damage()] == [True]
+    for text in ("{", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"annotation_00001\.json is not valid JSON"):
+            Annotations(folder).read(1)
+
+
+def test_damage_in_an_archive_is_named(folder):
+    archive, told = folder / "annotation_validation.zip", []
+    assert Annotations(folder).damage(lambda done, total: told.append((done, total))) == []
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for index in (10_000, 10_001):
+            packed.writestr(f"annotation_{index}.json", json.dumps(annotation(some_scenes()[2])))
+    whole = archive.read_bytes()
+    for at, wrong in ((60, b"\xff" * 9), (whole.find(b"annotation_10001") - 400, b"no" * 9)):
+        archive.write_bytes(whole[:at] + wrong + whole[at + len(wrong) :])
+        (text,) = Annotations(folder).damage()
+        assert text.startswith(f"{archive}:annotation_1000") and "cannot be read" in text and "\n" not in text
+
+
+def test_the_digest_is_of_the_content_and_unpacking_leaves_it(folder, monkeypatch):
+    first = Annotations(folder).digest
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+    assert Annotations(folder).digest == first
+    monkeypatch.undo()
+    with zipfile.ZipFile(folder / "annotation_validation.zip") as archive:
+        archive.extractall(folder)
+    (folder / "annotation_validation.zip").unlink()
+    assert Annotations(folder).digest == first
+    path = folder / "train" / "video_00000-01000" / "annotation_00001.json"
+    text = path.read_text()
+    digit = next(i for i, letter in enumerate(text) if letter == "3")
+    path.write_text(text[:digit] + "4" + text[digit + 1 :])
+    assert Annotations(folder).digest != first
 
 
 def test_a_missing_folder_and_a_damaged_archive(tmp_path):
