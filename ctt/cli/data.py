@@ -34,7 +34,7 @@ def _data_import(words: Sequence[str]) -> int:
     parser = verb_parser("data import", _data_import, named="a pickle or torch file", overrides=False)
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: the file without its ending)")
     parsed = parser.parse_args(list(words))
-    from ctt.launch.data_verbs import import_file
+    from ctt.launch.data_files import import_file
 
     return import_file(Path(parsed.name), parsed.to)
 
@@ -54,7 +54,7 @@ def _data_fetch(words: Sequence[str]) -> int:
     if unknown := [k for k in kinds if k not in KINDS]:
         raise UsageError(f"{unknown[0]} is nothing that can be fetched; there are {', '.join(KINDS)}")
     from ctt.config import compose
-    from ctt.launch.data_verbs import fetch_files
+    from ctt.launch.data_files import fetch_files
 
     config = compose(checked([w for w in parsed.words if "=" in w]))
     return fetch_files(config.data.fetch, list(dict.fromkeys(kinds)) or ["slots", "questions"], parsed.encoder)
@@ -69,13 +69,13 @@ def _data_check(words: Sequence[str]) -> int:
     parser.add_argument("--questions", type=Path, metavar="FILE", help="check this official question file alone")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parsed = parse(parser, words)
-    from ctt.launch import data_verbs
+    from ctt.launch import data_check
 
     if parsed.questions is not None:
-        return data_verbs.check_questions(parsed.questions, parsed.json)
+        return data_check.check_questions(parsed.questions, parsed.json)
     from ctt.config import compose
 
-    return data_verbs.check_data(compose(checked(parsed.overrides)), parsed.name, parsed.json)
+    return data_check.check_data(compose(checked(parsed.overrides)), parsed.name, parsed.json)
 
 
 def _data_show(words: Sequence[str]) -> int:
@@ -89,6 +89,6 @@ def _data_show(words: Sequence[str]) -> int:
     if not parsed.name.isdecimal():
         raise UsageError(f"{parsed.name} is not a scene's number")
     from ctt.config import compose
-    from ctt.launch.data_verbs import show_scene
+    from ctt.launch.data_show import show_scene
 
     return show_scene(compose(checked(parsed.overrides)), int(parsed.name), parsed.to)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctt.data import official
+from ctt.data.asked import levels_where_asked
 from ctt.data.blind import blind_levels
 from ctt.data.dataset import Dataset
 from ctt.data.language import parse_choice, parse_question
@@ -112,4 +113,5 @@ def blind(dataset: Dataset) -> dict[str, dict[str, Any]]:
     if not {"train", "validation"} <= set(dataset.splits):
         return {}
     tables = dataset.split("train").questions, dataset.split("validation").questions
-    return {"form": blind_levels(*tables), "words": words_only_levels(*tables)}
+    levels = {"form": blind_levels, "words": words_only_levels}
+    return {name: levels_where_asked(level, *tables) for name, level in levels.items()}

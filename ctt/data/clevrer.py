@@ -17,7 +17,7 @@ import numpy as np
 
 from ctt.data.dataset import write_manifest
 from ctt.data.imported import Imported, Part, sha256_of
-from ctt.data.question_table import QuestionTable, read_scenes
+from ctt.data.question_table import UNKNOWN, QuestionTable, read_scenes
 from ctt.data.remembered import checksums
 from ctt.data.settings import PROVISIONAL, SPLITS, DataSettings
 from ctt.errors import DataError
@@ -55,25 +55,62 @@ class Sources:
         return {split: self.slots.parts[split].videos for split in self.splits}
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What there is of the files that the settings name, and a sentence for each that is missing."""
+
+    slots: Imported | None
+    questions: dict[str, Path]
+    missing: list[str]
+
+    @property
+    def splits(self) -> list[str]:
+        """Those that have slots and questions."""
+        return [split for split in SPLITS if self.slots and split in self.slots.parts and split in self.questions]
+
+    @property
+    def left_out(self) -> str:
+        given = self.slots.parts if self.slots else {}
+        if "test" in self.splits or not ("test" in given or "test" in self.questions):
+            return ""
+        return f"test is left out: there are no {'questions' if 'test' in given else 'slots'} of it"
+
+
+def look(settings: DataSettings) -> Found:
+    """What there is of the files; of slots, the manifest alone is read."""
+    missing: list[str] = []
+    named = {"slots_file (imported slots)": settings.slots_file}
+    named["questions (the folder of the official question files)"] = settings.questions
+    if unset := [f"data.{name}" for name, value in named.items() if not value]:
+        missing.append(f"data=clevrer needs {' and '.join(unset)}; {HELP}")
+    slots, questions = None, {}
+    if settings.slots_file:
+        try:
+            slots = Imported.described(Path(settings.slots_file).expanduser())
+            have = ", ".join(slots.parts)
+            missing += [
+                f"{slots.folder} has no slots of split {s}; it has {have}" for s in NEEDED if s not in slots.parts
+            ]
+        except DataError as error:
+            missing.append(str(error))
+    if settings.questions:
+        try:
+            questions = question_files(Path(settings.questions).expanduser())
+            names = {split: " or ".join(QUESTION_NAMES[split]) for split in NEEDED if split not in questions}
+            missing += [f"{settings.questions} has no {name}; {HELP}" for name in names.values()]
+        except DataError as error:
+            missing.append(str(error))
+    return Found(slots, questions, missing)
+
+
 def find(settings: DataSettings) -> Sources:
     """The files that the settings name. Raises DataError, naming what is missing, before anything large is read."""
-    if not settings.slots_file or not settings.questions:
-        missing = "data.slots_file (imported slots)" if not settings.slots_file else ""
-        missing += " and " if not settings.slots_file and not settings.questions else ""
-        missing += "data.questions (the folder of the official question files)" if not settings.questions else ""
-        raise DataError(f"data=clevrer needs {missing}; {HELP}")
-    slots = Imported.open(Path(settings.slots_file).expanduser())
-    found = question_files(Path(settings.questions).expanduser())
-    for split in NEEDED:
-        if split not in slots.parts:
-            raise DataError(f"{slots.folder} has no slots of split {split}; it has {', '.join(slots.parts)}")
-        if split not in found:
-            raise DataError(f"{settings.questions} has no {' or '.join(QUESTION_NAMES[split])}; {HELP}")
-    both = [split for split in SPLITS if split in slots.parts and split in found]
-    left_out = ""
-    if "test" not in both and ("test" in slots.parts or "test" in found):
-        left_out = f"test is left out: there are no {'questions' if 'test' in slots.parts else 'slots'} of it"
-    return Sources(slots, {split: found[split] for split in both}, left_out)
+    found = look(settings)
+    if found.missing or found.slots is None:
+        raise DataError(found.missing[0])
+    for part in found.slots.parts.values():
+        found.slots.check(part)
+    return Sources(found.slots, {split: found.questions[split] for split in found.splits}, found.left_out)
 
 
 def question_files(folder: Path) -> dict[str, Path]:
@@ -139,7 +176,8 @@ def assemble(settings: DataSettings, job: Job) -> dict[str, Any]:
 
 def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
     """The scene_index of the split's first video, as the questions number scenes, and a note if that is not the number in
-    the video's name. Raises DataError if questions and videos are not about the same scenes, or a question is malformed."""
+    the video's name. Raises DataError if questions and videos are not about the same scenes, a question is malformed, or
+    one that is trained on or measured with has no answer."""
     scenes = read_scenes(path)
     asked = sorted({scene["scene_index"] for scene in scenes if _indexed(scene)})
     first, note = part.first, ""
@@ -147,13 +185,24 @@ def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
     if within:  # the names count within the split
         first = asked[0]
         note = f"{split}: video 0 is scene {first}, as the questions number them"
-    QuestionTable.build(scenes, np.arange(first, first + part.videos), str(path))
+    table = QuestionTable.build(scenes, np.arange(first, first + part.videos), str(path))
+    if split in NEEDED and not table.answered:
+        raise DataError(_unanswered(table, path, split))
     have = set(asked)
     silent = [scene for scene in range(first, first + part.videos) if scene not in have]
     if silent:
         some = ", ".join(map(str, silent[:5])) + (" …" if len(silent) > 5 else "")
         raise DataError(f"{path} has no questions for {len(silent)} videos of split {split}: scenes {some}")
     return first, note
+
+
+def _unanswered(table: QuestionTable, path: Path, split: str) -> str:
+    rows = np.flatnonzero(table.answer == UNKNOWN)
+    row = rows[0]
+    choice = f", choice {table.choice_id[row]}" if table.choice_id[row] >= 0 else ""
+    where = f"{path}, scene {table.scene[row]}, question {table.question_id[row]}{choice}"
+    more = f" (and {len(rows) - 1} more have none)" if len(rows) > 1 else ""
+    return f"{where}: answer is missing{more}; {split} needs answers, only test may be without"
 
 
 def _indexed(scene: Any) -> bool:

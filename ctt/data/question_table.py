@@ -51,6 +51,11 @@ class QuestionTable:
         """Whether every row's answer is known (not so in a test split)."""
         return bool((self.answer != UNKNOWN).all())
 
+    def rows(self, chosen: np.ndarray) -> QuestionTable:
+        """The table of the rows where `chosen` (R,) is true."""
+        columns = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "forms"}
+        return QuestionTable(**columns, forms=self.forms)
+
     @classmethod
     def read(cls, path: Path, scene_index: np.ndarray) -> QuestionTable:
         """The table of a question file whose scenes' videos are in the order of `scene_index` (V,).

@@ -1,17 +1,28 @@
-"""Bars for stages that are built in this process, with the time to go."""
+"""Bars with the time to go: for stages that are built in this process, and for files that are read."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from ctt.launch.follow import read_progress
 from ctt.stages.base import Stage
 from ctt.store import Store
-from ctt.units import duration
+from ctt.units import duration, size
 
 
 class Bars:
@@ -65,3 +76,33 @@ class Bars:
                 left = duration((seen["total"] - seen["done"]) / max(seen["rate"], 1e-9))
                 count = f"{seen['done']:.0f}/{seen['total']:.0f}"
                 self.console.print(f"{now[0].kind} {count} {rate}, {left} to go", highlight=False)
+
+
+@contextlib.contextmanager
+def bar(what: str, console: Console, counted: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes, or of things that are counted, with the time to go; a line every ten seconds where there is no
+    terminal."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *([MofNCompleteColumn()] if counted else [DownloadColumn(), TransferSpeedColumn()]),
+        TimeRemainingColumn(),
+    )
+    said = str if counted else size
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        began = last = time.monotonic()
+        first: int | None = None
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last, first
+            first = done if first is None else first
+            progress.update(task, completed=done, total=total or None)
+            now = time.monotonic()
+            if not console.is_terminal and now - last > 10:
+                last = now
+                left = (total - done) * (now - began) / max(done - first, 1)
+                rest = f" of {said(total)}, {duration(left)} to go" if total else ""
+                console.print(f"{what}: {said(done)}{rest}", highlight=False)
+
+        yield tell

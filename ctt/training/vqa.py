@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctt.data.accuracy import metrics_of
+from ctt.data.asked import levels_where_asked
 from ctt.data.blind import blind_levels
 from ctt.data.dataset import Dataset
 from ctt.data.submission import submission
@@ -92,7 +93,8 @@ def _answered(
         write_predictions(test, job.folder / TEST_PREDICTIONS)
         _write_json(job.folder / SUBMISSION, submission(test), indent=None)
     metrics = metrics_of(predictions)
-    metrics["blind"] = blind_levels(dataset.split("train").questions, dataset.split("validation").questions)
+    asked = dataset.split("train").questions, dataset.split("validation").questions
+    metrics["blind"] = levels_where_asked(blind_levels, *asked)
     return metrics
 
 

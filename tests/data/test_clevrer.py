@@ -231,6 +231,14 @@ def broken(tmp_path, name, change):
         ),
         (lambda scenes: scenes[1]["questions"][0].update(question="Why?"), "the word 'why' is not in CLEVRER's"),
         (lambda scenes: scenes.append(5), r"train.json, entry 3: a scene must be an object"),
+        (
+            lambda scenes: scenes[1]["questions"][0].pop("answer"),
+            r"train.json, scene 1, question 0: answer is missing; train",
+        ),
+        (
+            lambda scenes: [c.pop("answer") for c in scenes[2]["questions"][1]["choices"]],
+            r"train.json, scene 2, question 1, choice 0: answer is missing \(and 1 more have none\)",
+        ),
     ],
 )
 def test_questions_that_do_not_fit_are_refused_by_name(change, message, tmp_path):

@@ -10,8 +10,10 @@ from scipy.optimize import check_grad
 from scipy.sparse import csr_matrix
 
 from ctt.data import words_only
+from ctt.data.asked import levels_where_asked
 from ctt.data.blind import blind_levels
 from ctt.data.question_table import QuestionTable
+from ctt.data.vocab import CATEGORIES
 from ctt.data.words_only import words_only_levels
 from ctt.errors import DataError
 from tests.data.official_files import scene
@@ -59,3 +61,19 @@ def test_without_answers_it_refuses():
     hidden = QuestionTable.build([scene(0, answered=False)], np.arange(1))
     with pytest.raises(DataError, match="need answers"):
         words_only_levels(table(10, 1, telling=False), hidden)
+
+
+def test_a_category_that_training_never_asks_about_has_no_level():
+    train, validation = table(20, 1, telling=True), table(10, 2, telling=True)
+    for gone, pools in (("predictive", {"average", "multiple_choice"}), ("descriptive", {"average"})):
+        told = train.rows(train.category != CATEGORIES.index(gone))
+        for levels in (blind_levels, words_only_levels):
+            found, whole = levels_where_asked(levels, told, validation), levels(train, validation)
+            assert {name for name in ("average", "multiple_choice") if found[name] is None} == pools
+            for kind in ("per_question", "per_option"):
+                assert found[kind] == {**whole[kind], gone: None}
+            assert levels_where_asked(levels, train, validation) == whole
+    nothing = levels_where_asked(
+        blind_levels, train.rows(train.category == 0), validation.rows(validation.category > 0)
+    )
+    assert set(nothing["per_question"].values()) == {None}

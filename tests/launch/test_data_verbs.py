@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctt.cli import main
-from ctt.data import clevrer
+from ctt.data import clevrer, official
 from ctt.data.annotations import annotation
 from tests.data.official_files import scene, slots_tree, write_pickle, write_questions
 from tests.data.scenes import some_scenes
@@ -171,16 +171,49 @@ def test_check_names_what_is_damaged(ctt, real, place):
     code, out, err = ctt("data", "check", *real)
     assert code == 2 and "slots_train.npy is damaged" in out and "train.json: shall" in out + err
     path.unlink()
-    code, out, err = ctt("data", "check", *real, "--json")
-    assert code == 2 and "no train.json" in json.loads(out)["damage"][0]
+    validation = place / "questions" / "validation.json"
+    scenes = json.loads(validation.read_text())
+    del scenes[1]["questions"][1]["choices"][1]["answer"]
+    validation.write_text(json.dumps(scenes))
+    (place / "questions" / "test.json").write_text("[")
+    (place / "slots" / "slots_test.npy").unlink()
+    code, out, err = ctt("data", "check", *real, "--json", "data.annotation_files=gone")
+    damage = json.loads(out)["damage"]
+    expected = (
+        "has no train.json",
+        "slots_train.npy is damaged",
+        "slots_test.npy is missing",
+        "validation.json, scene 10001, question 1, choice 1: answer is missing; validation needs answers",
+        "test.json is not valid JSON",
+        "the annotations' folder gone is missing",
+    )
+    assert code == 2 and len(damage) == len(expected), damage
+    assert all(any(text in line for line in damage) for text in expected), damage
+    code, out, err = ctt("data", "check", "data=clevrer", f"data.questions={place}/questions")
+    assert code == 2 and "needs data.slots_file" in out and "validation.json, scene" not in out + err
+    assert "has no train.json" in out and "test.json is not valid JSON" in err
 
 
-def test_check_counts_annotations(ctt, real, place):
+def test_check_of_a_question_file_with_many_mistakes_names_some(ctt, real, place):
+    path = place / "questions" / "train.json"
+    path.write_text(json.dumps([{**scene(i % 3), "questions": 5} for i in range(30)]))
+    out, err = ctt("data", "check", *real)[1:]
+    assert out.count("train.json: entry") + out.count("train.json: scene") == 10
+    assert f"and 20 more; `ctt data check --questions {path}` lists them all" in out + err
+
+
+def test_check_reads_every_annotation(ctt, real, place):
     (place / "a").mkdir()
-    (place / "a" / "annotation_00001.json").write_text("{}")
-    out = ctt("data", "check", *real, "data.annotation_files=a")[1]
-    assert "annotations of 1 of 3 train videos; missing: scenes 0, 2" in out
+    path = place / "a" / "annotation_00001.json"
+    path.write_text(json.dumps({**annotation(some_scenes()[0]), "scene_index": 1}))
+    code, out, _ = ctt("data", "check", *real, "data.annotation_files=a")
+    assert code == 0 and "annotations of 1 of 3 train videos; missing: scenes 0, 2" in out
     assert "annotations of 0 of 2 validation videos" in out
+    path.write_text("{}")
+    (place / "a" / "annotation_10001.json").write_text("[")
+    code, out, err = ctt("data", "check", *real, "data.annotation_files=a")
+    assert code == 2 and "annotation_00001.json is not an annotation: 'scene_index' is missing" in out
+    assert "annotation_10001.json is not valid JSON" in err
 
 
 def test_show_of_a_synthetic_scene(ctt, place):
@@ -222,17 +255,25 @@ def web(place):
     server.server_close()
 
 
-def test_fetch_and_what_to_do_next(ctt, web, place):
+def test_fetch_and_what_to_do_next(ctt, web, place, monkeypatch):
     write_pickle(place / "web" / "s.pkl", slots_tree({"train": 1}))
     write_questions(place / "web", COUNTS)
     words = [f"data.fetch.slots_savi={web}/s.pkl", f"data.fetch.questions='{web}/{{split}}.json'"]
+    counts = {"descriptive": 3, "explanatory": 0, "predictive": 3, "counterfactual": 0}
+    monkeypatch.setitem(official.QUESTIONS, "train", counts)
     code, out, err = ctt("data", "fetch", "--encoder", "savi", *words)
-    assert code == 0, err
-    assert "next: ctt data import clevrer/clevrer_savi_slots.pkl" in out and "not the official counts" in out
-    assert sorted(p.name for p in (place / "clevrer" / "questions").iterdir()) == [
-        "test.json", "train.json", "validation.json",
-    ]  # fmt: skip
-    assert "was there already" in ctt("data", "fetch", "questions", *words)[1]
+    assert code == 1 and "next: ctt data import clevrer/clevrer_savi_slots.pkl" in out
+    assert "questions/train.json (6 questions, the official counts)" in out
+    for split, count in (("validation", 2), ("test", 1)):
+        line = next(line for line in err.splitlines() if f"{split}.json is not" in line)
+        assert f"{count} descriptive questions instead of 54,9".replace(",", "") in line
+        assert f"put aside as clevrer/questions/{split}.other.json" in line and f"rename it to {split}.json" in line
+    folder = place / "clevrer" / "questions"
+    assert sorted(p.name for p in folder.iterdir()) == ["test.other.json", "train.json", "validation.other.json"]
+    for split in ("validation", "test"):
+        (folder / f"{split}.other.json").rename(folder / f"{split}.json")
+    code, out, err = ctt("data", "fetch", "questions", *words)
+    assert (code, err) == (0, "") and out.count("was there already") == 3 and "2 descriptive questions instead" in out
     (place / "web" / "odd.json").write_text('[{"questions": [{}]}]')
     code, _, err = ctt(
         "data", "fetch", "questions", f"data.fetch.questions='{web}/odd.json?{{split}}'", "data.fetch.folder=b"

@@ -38,6 +38,19 @@ def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
     assert without["per_option"]["predictive"] < without["blind"]["per_option"]["predictive"] + 8
 
 
+def test_a_category_that_training_never_asks_about_is_measured_and_has_no_blind_level(tmp_path) -> None:
+    dataset, rollouts = make(tmp_path / "toy", train=12, validation=4)
+    path = dataset.folder / "questions_train.json"
+    scenes = json.loads(path.read_text())
+    for scene in scenes:
+        scene["questions"] = [q for q in scene["questions"] if q["question_type"] != "predictive"]
+    path.write_text(json.dumps(scenes))
+    metrics = run(tmp_path / "a", (dataset, rollouts), epochs=1)
+    assert metrics["per_question"]["predictive"] is not None and metrics["average"] is not None
+    assert metrics["blind"]["per_question"]["predictive"] is None and metrics["blind"]["average"] is None
+    assert metrics["blind"]["per_question"]["descriptive"] is not None
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypatch, optimizer) -> None:
     changes = dict(optimizer=optimizer, dropout=0.1, dropout_kind="cheap")
