@@ -48,7 +48,10 @@ def beside(*overrides: str) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in ("probe", "reader") if kind in kinds}
 
 
-def test_a_reader_is_beside_every_run_where_positions_are_known(tmp_path: Path) -> None:
+def test_a_reader_is_beside_every_run_where_positions_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     grid = ["ctt_inv_weight=0,0.2", "seed=0,1"]
     assert beside(*grid) == {"probe": 1, "reader": 4}
     assert beside(*grid, "reader.enabled=false") == {}

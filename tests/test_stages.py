@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
-from ctt.errors import Diverged, Interrupted, StageFailed
+from ctt.data import placed
+from ctt.data.probe import ReaderSettings, resolved
+from ctt.data.settings import DataSettings
+from ctt.errors import DataError, Diverged, Interrupted, StageFailed
 from ctt.job import Job, read_metrics
 from ctt.stages.base import Stage, build, seconds_of
+from ctt.stages.data import Data
+from ctt.stages.probe import Probe
 from ctt.store import Store
 
 CALLS: list[str] = []
@@ -214,3 +219,14 @@ def test_metrics_survive_a_torn_line_and_are_rewound(tmp_path: Path) -> None:
         (2, 0.5),
         (3, 0.5),
     ]
+
+
+def test_a_probe_of_annotations_that_changed_since_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "annotation_00000.json").write_text("{}")
+    data = DataSettings(kind="clevrer", annotation_files=str(tmp_path))
+    planned = Probe(Data(data), resolved(ReaderSettings(), data), 32)
+    placed._digest.cache_clear()  # a job is another process
+    (tmp_path / "annotation_00000.json").write_text("[]")
+    with pytest.raises(DataError, match="the annotations changed since this run was planned"):
+        planned.build(Job(tmp_path / "job"), {}, None)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ctt.data.dataset import Dataset
-from ctt.data.probe import ReaderSettings
+from ctt.data.probe import ReaderSettings, resolved
+from ctt.errors import DataError
 from ctt.job import Job
 from ctt.settings import canonical, digest
 from ctt.stages.base import Stage
@@ -54,5 +55,7 @@ class Probe(Stage):
     def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.data.levels import make
 
+        if resolved(self.reader, self.data.data) != self.reader:
+            raise DataError("the annotations changed since this run was planned; start it again")
         make(self.reader, Dataset.open(inputs["data"].path), self.data.data.annotation_files, self.frames, job)
         return {}
