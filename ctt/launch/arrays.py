@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +13,24 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
 from ctt.errors import UsageError
+from ctt.launch.cluster import plain_environment
 from ctt.launch.site import site_file
 from ctt.resources import LaunchSettings, Resources
 
-LARGEST = 1000  # SLURM's default limit
+LARGEST = 1000  # tasks of an array, where the cluster allows as many
 GIVEN = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus_per_node", "cpus_per_task", "nodes")
+
+
+class NoRoom(UsageError):
+    """A limit like MaxSubmitJobs: SLURM takes no more of this user's jobs for now; a smaller array may fit."""
 
 
 class Arrays(SlurmExecutor):
     """submitit's executor for its batch files."""
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        foreign = sorted(os.environ.keys() - plain_environment().keys())
+        return ["env", *(f"--unset={name}" for name in foreign), "sbatch", str(submission_file_path)]
 
     def submit_words(self, words: Sequence[str], count: int) -> str:
         """Submits an array of `count` tasks that run the command `words`; its number. Raises UsageError if SLURM refuses."""
@@ -27,9 +38,8 @@ class Arrays(SlurmExecutor):
         try:
             return str(self._submit_command(shlex.join(words)).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
-            raise UsageError(
-                f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}"
-            ) from error
+            kind = NoRoom if re.search("(Max|Grp)SubmitJob", str(error)) else UsageError
+            raise kind(f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}") from error
 
 
 def log_of(folder: Path, task: str) -> Path:
@@ -60,7 +70,11 @@ def parameters(
         found["mem"] = f"{int(resources.mem_gb * 1024)}M"
     if dependencies:
         found["dependency"] = "afterok:" + ":".join(dependencies)
-    seconds = int(60 * (resources.timeout_min or 1440))
+    if resources.timeout_min is not None:
+        seconds = int(60 * resources.timeout_min)
+        time = f"{seconds // 60}:{seconds % 60:02d}"
+    else:
+        time = None  # the partition's; SIGUSR2 comes before that, too
     options: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
     for option in settings.options:
         key, _, value = option.lstrip("-").partition("=")
@@ -71,7 +85,7 @@ def parameters(
     return {
         **found,
         "job_name": name,
-        "time": f"{seconds // 60}:{seconds % 60:02d}",
+        "time": time,
         "signal_delay_s": settings.signal_delay_s,
         "array_parallelism": settings.jobs or settings.array_parallelism,
         "stderr_to_stdout": True,

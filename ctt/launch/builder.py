@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ctt.errors import CttError, Interrupted, StageFailed, StoreError
 from ctt.job import stop_on_signals
+from ctt.launch.failures import BEGINS
 from ctt.launch.frozen import stages_of, thaw
 from ctt.launch.marks import this_host, write_mark
 from ctt.store import Store
@@ -51,6 +52,7 @@ def run(path: Path, told: Callable[[str], None] = lambda what: None) -> dict[str
     if not world.writer:
         return _assist(frozen, path, store, world, outcome)
     mark = path.with_suffix(".pid")
+    path.with_suffix(".outcome.json").unlink(missing_ok=True)  # of an attempt before this one
     try:
         if not all(store.has(key) for key in frozen["wanted"]):
             outcome["beside"] = _build(frozen, path, store, mark, world, told)
@@ -159,8 +161,14 @@ def _unless_left(ask: Callable[..., Any], jobs: Path, number: int, frame: FrameT
         ask(number, frame)
 
 
+def begin() -> None:
+    """Marks in the log of a job's process where this attempt begins: what stands above does not tell how it ended."""
+    print(f"{BEGINS} on {this_host()}", flush=True)
+
+
 def main(words: list[str]) -> int:
     """The job's process: 0 if its target is in the store, else 1."""
+    begin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the launcher, which asks what to do
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     stop_on_signals(signal.SIGTERM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -14,6 +15,9 @@ from ctt.launch import accounting
 
 ASK_SECONDS = 60  # one question to SLURM
 PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
+HELD = "REQUEUE_HOLD"
+_HELD_BY_SLURM = re.compile("launch.failed.requeued.held|JobHoldMaxRequeue", re.IGNORECASE)
+PAUSES = (0.0, 2.0, 5.0, 10.0, 20.0)  # seconds before each time SLURM is asked what has to be known
 
 
 def check_host() -> None:
@@ -40,13 +44,43 @@ def plain_environment() -> dict[str, str]:
 
 
 def queued(name: str) -> dict[str, tuple[str, str]] | None:
-    """SLURM's id → (state, nodes) of the jobs called `name` that wait or run, by one call; None: no answer."""
-    words = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-n", name, "-o", "%i|%T|%N"]
-    text = ask(words)
+    """SLURM's id → (state, nodes) of the jobs called `name` that wait or run, by one call; None: no answer.
+
+    One that SLURM holds, because it could not start it, is PENDING for SLURM and HELD here: without somebody it stays so.
+    """
+    rows = _rows(name, "%i|%T|%r|%N")
+    if rows is None:
+        return None
+    return {task: (HELD if _HELD_BY_SLURM.search(why) else state, host) for task, state, why, host in rows}
+
+
+def surely_queued(name: str) -> dict[str, tuple[str, str]]:
+    """As `queued`, asked again where there is no answer. Raises UsageError if there never is one."""
+    for pause in PAUSES:
+        time.sleep(pause)
+        if (found := queued(name)) is not None:
+            return found
+    raise UsageError(f"SLURM does not say which jobs called {name} it has (squeue); try again when it answers")
+
+
+def scripts(name: str) -> dict[str, str] | None:
+    """The batch files of the same jobs, by SLURM's id; None: no answer."""
+    rows = _rows(name, "%i|%o")
+    return None if rows is None else dict(rows)
+
+
+def _rows(name: str, columns: str) -> list[list[str]] | None:
+    text = ask(["squeue", "-h", "-r", "-u", getpass.getuser(), "-n", name, "-o", columns])
     if text is None:
         return None
-    lines = (line.split("|") for line in text.splitlines() if line.count("|") == 2)
-    return {task.strip(): (state, host) for task, state, host in lines}
+    count = columns.count("|")
+    return [line.strip().split("|") for line in text.splitlines() if line.count("|") == count]
+
+
+def longest_array() -> int:
+    """How many tasks an array of this cluster may have."""
+    said = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]) or "", re.MULTILINE)
+    return max(1, int(said[1])) if said else 1001  # SLURM's default
 
 
 def accounted(tasks: Iterable[str]) -> dict[str, accounting.Account]:

@@ -14,6 +14,8 @@ from ctt.launch.accounting import Account
 
 KEPT_LINES = 20  # of a failed job's log
 _TAIL_BYTES = 64 << 10
+BEGINS = "ctt: an attempt begins"
+_EARLIER = re.compile(rf"^({BEGINS}.*|slurmstepd.* DUE TO JOB REQUEUE \*\*\*.*)\n", re.MULTILINE)
 
 
 class Failure(StrEnum):
@@ -37,7 +39,8 @@ class Ending:
     """What is known of how a job ended; the rest is None or empty.
 
     outcome: what the job itself returned (record.run_frozen). code: of its process, negative for a signal. error: what
-    submitit raised instead of a result. log: the end of its log. hung: ended because nothing moved.
+    submitit raised instead of a result. log: the end of its log. hung: ended because nothing moved. held: ended because
+    SLURM could not start it and held it.
     """
 
     outcome: Mapping[str, Any] | None = None
@@ -46,6 +49,7 @@ class Ending:
     error: str = ""
     log: str = ""
     hung: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def _failure(ending: Ending) -> Failure:
         return own
     if ending.hung:
         return Failure.HANG
+    if ending.held:
+        return Failure.NODE_FAILURE
     account = ending.account
     said = _STATE_IN_TEXT.search(ending.error)
     state = account.state if account else said[1] if said else ""
@@ -170,10 +176,12 @@ def telling(logs: Sequence[Path], outcome: Mapping[str, Any] | None) -> Path:
 
 
 def log_tail(path: Path) -> str:
-    """The end of a log file, "" if there is none."""
+    """The end of what a job's last attempt has put into its log file, "" if there is none."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            return file.read().decode(errors="replace")
+            text = file.read().decode(errors="replace")
     except OSError:
         return ""
+    earlier = list(_EARLIER.finditer(text))
+    return text[earlier[-1].end() :] if earlier else text

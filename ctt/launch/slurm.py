@@ -8,40 +8,27 @@ again what was lost for good. Nothing depends on it: without it (`--detach`) onl
 
 from __future__ import annotations
 
-import dataclasses
-import os
+import contextlib
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ctt.errors import UsageError
-from ctt.launch import arrays, cluster, events, frozen, marks
+from ctt.launch import arrays, cluster, events, marks, tasks
 from ctt.launch.accounting import Account
 from ctt.launch.failures import Ending, Failure, classify, log_tail, telling
 from ctt.launch.frozen import Frozen
 from ctt.launch.retries import FINAL, Attempts, idle
 from ctt.launch.task import compressed
-from ctt.recorded.record import code_of
+from ctt.launch.tasks import Task, link
 from ctt.resources import LaunchSettings, Resources
 from ctt.store import Store
 
 UNBEGUN = (Failure.CANCELLED, Failure.KILLED)  # what one that never began may look like
 REFUSALS = 60  # in a row of a SLURM that had taken the jobs before, as while its controller is restarted
-
-
-@dataclasses.dataclass
-class Task:
-    """A job that SLURM has, by the number of its array task ("12_3"), and what the looks at the queue have shown of it."""
-
-    id: str
-    state: str = ""
-    host: str = ""
-    moved: float | None = None  # when it was last seen to get on; None: it does not run
-    hung: bool = False
-    absent: int = 0  # looks in a row at which SLURM did not know it
+ABSENT = 60  # looks after which one that the queue does not know has ended, though the accounting says that it runs
 
 
 class Slurm:
@@ -62,64 +49,75 @@ class Slurm:
         self.jobs, self.store, self.settings, self.name = list(jobs), store, settings, name
         self.environment, self.program = dict(environment), program
         self.folder = self.jobs[0].path.parent
+        self.record = self.folder.parent
         self.by_target = {job.target: job for job in self.jobs}
         self.by_number = {job.number: job for job in self.jobs}
         self.waiting = list(self.jobs)
         self.alive: dict[int, Task] = {}
         self.failed: dict[str, Failure] = {}
         self.attempts = Attempts(store)
+        self.largest = arrays.LARGEST
+        self.unsure = False  # whether SLURM may have taken an array though it seemed to refuse it
 
     # Submitting
 
-    def submit(self) -> None:
-        """Submits all jobs. Raises UsageError, and has cancelled what SLURM had taken, if it refuses some."""
+    def submit(self, patient: bool = False) -> None:
+        """Submits all jobs; those that there is no room for remain waiting if `patient`. Raises UsageError, and has
+        cancelled what SLURM had taken of them, if it refuses some."""
         for job in self.jobs:
             self.attempts.begin(job)
         self._adopt()
+        adopted = set(self.alive)
+        self.largest = min(arrays.LARGEST, cluster.longest_array())
         try:
             self._submit()
-        except UsageError:
-            self.cancel()
+        except UsageError as error:
+            if patient and isinstance(error, arrays.NoRoom):
+                return
+            self._cancel(self.alive.keys() - adopted)
+            if self.unsure:
+                with contextlib.suppress(UsageError):
+                    tasks.end_strangers(self.record, self.name)
             raise
 
     def _submit(self) -> None:
         """Submits what is waiting, needs first; drops what can't succeed. Raises UsageError if SLURM refuses some."""
+        if self.unsure:
+            tasks.end_strangers(self.record, self.name)
+            self.unsure = False
         self.waiting = [job for job in self.waiting if job.number not in self.alive and not self._done(job)]
         while self.waiting:
-            blocked = [job for job in self.waiting if any(self.failed.get(n) in FINAL for n in self._missing(job))]
-            for job in blocked:
-                self._end(job, Failure.BLOCKED, "what it needs has failed")
-            left = [job for job in self.waiting if job not in blocked]
-            targets = {job.target for job in left}
+            if blocked := [job for job in self.waiting if self._blocked(job)]:
+                for job in blocked:
+                    self.failed[job.target] = Failure.BLOCKED
+                    self._end(job, Failure.BLOCKED, "what it needs has failed")
+                self.waiting = [job for job in self.waiting if job not in blocked]
+                continue  # with those that need these
+            targets = {job.target for job in self.waiting}
             groups: dict[tuple[bool, tuple[str, ...]], list[Frozen]] = defaultdict(list)
-            for job in left:
+            for job in self.waiting:
                 missing = self._missing(job)
                 if not targets.intersection(missing):
                     needed = (self.alive.get(self.by_target[need].number) for need in missing)
                     groups[job.trunk, tuple(sorted(task.id for task in needed if task))].append(job)
             for (trunk, after), members in groups.items():
-                for first in range(0, len(members), arrays.LARGEST):
-                    self._submit_array(members[first : first + arrays.LARGEST], self.settings.of(trunk), after)
-            submitted = {job.number for members in groups.values() for job in members}
-            self.waiting = [job for job in left if job.number not in submitted]
+                for first in range(0, len(members), self.largest):
+                    self._submit_array(members[first : first + self.largest], self.settings.of(trunk), after)
+            self.waiting = [job for job in self.waiting if job.number not in self.alive]
 
     def _adopt(self) -> None:
-        """Takes on what earlier records of this sweep still have in the queue, so that no second job waits beside it."""
-        ours = self.folder.parent
-        others = [folder for folder in sorted(ours.parent.glob("[0-9]*")) if folder != ours]
-        queue = (cluster.queued(self.name) or {}) if others else {}
-        for folder in others if queue else ():
-            told = events.last(folder / "jobs")
-            for other in frozen.read(folder / "jobs") if code_of(folder) == code_of(ours) else ():
-                task, job = told.get(other.number, {}).get("job_id"), self.by_target.get(other.target)
-                if task in queue and job is not None and job.wanted == other.wanted and job.number not in self.alive:
-                    for name in ("log", "mark", "outcome_file"):
-                        link(getattr(job, name), getattr(other, name))
-                    self.alive[job.number] = Task(task)
-                    self._tell(job, "submitted")
+        """Takes on what earlier records of this sweep still have in the queue, so that no second job waits beside it: a key
+        means the same whatever code was submitted with it."""
+        for task, other in tasks.earlier(self.record, self.name):
+            job = self.by_target.get(other.target)
+            if job is not None and job.wanted == other.wanted and job.number not in self.alive:
+                for file in ("log", "mark", "outcome_file"):
+                    link(getattr(job, file), getattr(other, file))
+                self.alive[job.number] = Task(task, waits=bool(self._missing(job)))
+                self._tell(job, "submitted")
 
     def _submit_array(self, jobs: Sequence[Frozen], resources: Resources, dependencies: Sequence[str]) -> None:
-        logs = self.folder.parent / "slurm"
+        logs = self.record / "slurm"
         logs.mkdir(exist_ok=True)
         executor = arrays.Arrays(logs)
         given = (self.name, self.settings, resources, self.environment, dependencies)
@@ -127,9 +125,16 @@ class Slurm:
         for job in jobs:
             job.forget_outcome()
         words = [sys.executable, "-u", *self.program, str(self.folder), compressed([job.number for job in jobs])]
-        number = executor.submit_words(words, len(jobs))
+        try:
+            number = executor.submit_words(words, len(jobs))
+        except arrays.NoRoom:
+            self.largest = max(1, len(jobs) // 2)
+            raise
+        except UsageError:
+            self.unsure = True
+            raise
         for index, job in enumerate(jobs):
-            self.alive[job.number] = task = Task(f"{number}_{index}")
+            self.alive[job.number] = task = Task(f"{number}_{index}", waits=bool(dependencies))
             link(job.log, arrays.log_of(logs, task.id))
             self._tell(job, "submitted")
 
@@ -139,11 +144,15 @@ class Slurm:
     def _missing(self, job: Frozen) -> list[str]:
         return [need for need in job.needs if not self.store.has(need) and need in self.by_target]
 
+    def _blocked(self, job: Frozen) -> bool:
+        """What it needs has failed and would fail again, or was never begun for that reason."""
+        return any(self.failed.get(need) in (*FINAL, Failure.BLOCKED) for need in self._missing(job))
+
     # Following
 
     def run(self) -> None:
         """Submits all and returns when no job is left that can run. KeyboardInterrupt passes through, jobs unharmed."""
-        self.submit()
+        self.submit(patient=True)
         refusals = 0
         while self.alive or self.waiting:
             if (self.folder / events.CANCELLED).exists():
@@ -153,6 +162,8 @@ class Slurm:
             self.look()
             try:
                 self._submit()
+                refusals = 0
+            except arrays.NoRoom:
                 refusals = 0
             except UsageError:
                 refusals += 1
@@ -177,7 +188,8 @@ class Slurm:
         accounts = cluster.accounted(self.alive[number].id for number in lost)
         for job in ended:
             account = accounts.get(self.alive[job.number].id)
-            if job.number in lost and account is not None and account.alive:
+            absent = self.alive[job.number].absent
+            if job.number in lost and account is not None and account.alive and absent < ABSENT:
                 continue  # SLURM is between two states: it says more at the next look
             self._ended(job, account)
 
@@ -186,6 +198,8 @@ class Slurm:
         if state == "RUNNING" and task.state != "RUNNING":
             self._tell(job, "started", host=host)
         task.state, task.host, task.absent = state, host or task.host, 0
+        if state == cluster.HELD and not task.held:
+            task.held = self._scancel(task)
         now, patience = time.monotonic(), self.settings.hang_min
         if state != "RUNNING":
             task.moved = None
@@ -194,20 +208,22 @@ class Slurm:
         elif patience is not None and not task.hung and now - task.moved > 60 * patience:
             task.moved = max(task.moved, now - idle(self.store, job))
             if now - task.moved > 60 * patience:
-                task.hung = True
-                cluster.ask(["scancel", task.id])
+                task.hung = self._scancel(task)
+
+    def _scancel(self, task: Task) -> bool:
+        return cluster.ask(["scancel", task.id]) is not None
 
     def _ended(self, job: Frozen, account: Account | None) -> None:
         task, outcome = self.alive[job.number], job.outcome()
         host = (account.nodes if account else None) or task.host or None
-        completed = account is not None and account.state == "COMPLETED"
+        completed = (account and account.state == "COMPLETED") or (outcome and not outcome["failure"])
         if self.store.has(job.target) and (completed or self._done(job)):
             self.failed.pop(job.target, None)
             self._tell(job, "ended", host=host)
             del self.alive[job.number]
             return
         log = telling(arrays.logs_beside(job.log), outcome)
-        failed = classify(Ending(outcome, account, log=log_tail(log), hung=task.hung))
+        failed = classify(Ending(outcome, account, log=log_tail(log), hung=task.hung, held=task.held))
         failure = failed.failure if failed else Failure.KILLED
         message = failed.message if failed else "the job ended well, but what it made is not in the store"
         if failure == Failure.BLOCKED or (failure in UNBEGUN and self._dropped(job, account)):
@@ -227,14 +243,18 @@ class Slurm:
 
     def _dropped(self, job: Frozen, account: Account | None) -> bool:
         """SLURM cancelled it unbegun because what it waited for had failed; the accounting may not tell so, or lag behind."""
-        ran = self.alive[job.number].moved is not None or job.log.exists()
-        began = ran or (account is not None and account.nodes)
-        return not began and any(self.by_target[need].number not in self.alive for need in self._missing(job))
+        task = self.alive[job.number]
+        began = task.moved is not None or job.log.exists() or (account is not None and account.nodes)
+        needs = (self.by_target[need].number for need in self._missing(job))
+        return task.waits and not began and any(need not in self.alive for need in needs)
 
     def cancel(self) -> None:
         """Cancels every job and waits until SLURM has ended them: each has its time for a checkpoint."""
-        cluster.end_all(self.name, (task.id for task in self.alive.values()))
-        for number in list(self.alive):
+        self._cancel(list(self.alive))
+
+    def _cancel(self, numbers: Collection[int]) -> None:
+        cluster.end_all(self.name, [self.alive[number].id for number in numbers])
+        for number in numbers:
             job = self.by_number[number]
             self._end(job, None if self._done(job) else Failure.CANCELLED, "")
 
@@ -250,11 +270,3 @@ class Slurm:
         task = self.alive.get(job.number)
         more = {"job_id": task and task.id, "log": str(job.log), **more}
         events.append(self.folder, job.number, job.label, job.target, event, **more)
-
-
-def link(path: Path, to: Path) -> None:
-    """Makes `path` a link to `to`, in place of the one of an earlier attempt."""
-    temporary = path.with_suffix(".link")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(to, path.parent))
-    os.replace(temporary, path)

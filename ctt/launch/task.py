@@ -14,7 +14,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from ctt.job import stop_on_signals
-from ctt.launch import builder
+from ctt.launch import builder, cluster
 from ctt.launch.failures import Failure
 from ctt.launch.retries import reached
 from ctt.store import Store
@@ -32,10 +31,13 @@ from ctt.store.disk import write_json
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 PATIENCE = 600.0  # seconds for which a task holds its node while it waits for what somebody else builds
+UNANSWERED = 600.0  # seconds for which it asks a SLURM that does not answer; its own end often comes sooner
+UNWANTED = ("", "CANCELLED", "COMPLETING", "COMPLETED", "TIMEOUT")
 
 
 def main(words: list[str]) -> int:
     """The task's process."""
+    builder.begin()
     folder, numbers = words
     number = expanded(numbers)[int(os.environ["SLURM_ARRAY_TASK_ID"])]
     received = _remember_signals()
@@ -93,7 +95,7 @@ def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
     path.with_suffix(".outcome.json").unlink(missing_ok=True)
     print("ctt: the checkpoint is written; back into the queue", flush=True)
     received.clear()
-    if subprocess.run(["scontrol", "requeue", _own_id()], timeout=60).returncode == 0:
+    if _answer(["scontrol", "requeue", _own_id()]) is not None:
         end = time.monotonic() + 60
         while not received and time.monotonic() < end:  # SLURM ends us: by ourselves we might count as failed
             time.sleep(0.05)
@@ -101,10 +103,17 @@ def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
 
 
 def _wanted() -> bool:
-    """False if SLURM has cancelled this job."""
-    words = ["squeue", "-h", "-j", _own_id(), "-o", "%T"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    return done.returncode == 0 and done.stdout.strip() not in ("", "CANCELLED", "COMPLETING", "COMPLETED", "TIMEOUT")
+    """False if SLURM says that it has cancelled this job."""
+    state = _answer(["squeue", "-h", "-j", _own_id(), "-o", "%T"])
+    return state is None or state.strip() not in UNWANTED
+
+
+def _answer(words: list[str]) -> str | None:
+    """What SLURM says, asked again while it says nothing: its controller may be restarted just when a time slot ends."""
+    end = time.monotonic() + UNANSWERED
+    while (said := cluster.ask(words)) is None and time.monotonic() < end:
+        time.sleep(min(1.0, UNANSWERED))
+    return said
 
 
 def _own_id() -> str:

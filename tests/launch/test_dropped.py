@@ -10,7 +10,8 @@ import pytest
 from ctt.launch import cluster, events
 from ctt.launch.accounting import Account
 from ctt.launch.frozen import read
-from ctt.launch.slurm import Slurm, Task
+from ctt.launch.slurm import Slurm
+from ctt.launch.tasks import Task
 from ctt.resources import LaunchSettings
 from ctt.store import Store
 
@@ -27,7 +28,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     made = Slurm(read(folder), Store(tmp_path / "store"), LaunchSettings(kind="slurm"), "x", {})
     for job in made.jobs:
         made.attempts.begin(job)
-        made.alive[job.number] = Task(f"{7 + job.number}_0")
+        made.alive[job.number] = Task(f"{7 + job.number}_0", waits=job.number == 1)
     made.waiting = []
     monkeypatch.setattr(cluster, "queued", lambda name: {})
     return made

@@ -18,6 +18,7 @@ from ctt.errors import StageFailed
 from ctt.launch import accounting
 from ctt.launch.accounting import Account
 from ctt.launch.failures import (
+    BEGINS,
     Ending,
     Failure,
     classify,
@@ -234,3 +235,39 @@ def test_a_job_that_had_waited_for_another_and_ran_was_cancelled_not_blocked() -
     began, unbegun = (Account("1_2", "CANCELLED", reason="Dependency", nodes=nodes) for nodes in ("node1", ""))
     told = [classify(Ending(account=account)) for account in (began, unbegun)]
     assert [one and one.failure for one in told] == [Failure.CANCELLED, Failure.BLOCKED]
+
+
+REQUEUED = """\
+ctt: building world_model 02c67b7ae51d from step 40
+ctt: the checkpoint is written; back into the queue
+slurmstepd-node1: error: *** STEP 4.0 ON node1 CANCELLED AT 2026-11-22T22:12:48 DUE TO JOB REQUEUE ***
+slurmstepd-node1: error: *** JOB 4 ON node1 CANCELLED AT 2026-11-22T22:12:48 DUE TO JOB REQUEUE ***
+srun: got SIGCONT
+srun: Job step aborted: Waiting up to 7 seconds for job step to finish.
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "since", "account", "failure"),
+    [
+        (REQUEUED, "", Account("4", "FAILED", signal=9, nodes="node1"), Failure.KILLED),
+        (REQUEUED, "", Account("4", "FAILED", code=139, nodes="node1"), Failure.CODE_ERROR),
+        (REQUEUED, f"{BEGINS} on node1\nRuntimeError: x\n", Account("4", "FAILED", code=1), Failure.CODE_ERROR),
+        ("torch.OutOfMemoryError: CUDA out of memory\n", f"{BEGINS} on node1\n", None, Failure.KILLED),
+        (REQUEUED, f"{BEGINS} on node1\nMemoryError\n", None, Failure.OUT_OF_MEMORY),
+    ],
+)
+def test_what_an_earlier_attempt_has_printed_does_not_tell_how_the_last_one_ended(
+    tmp_path: Path, before: str, since: str, account: Account | None, failure: Failure
+) -> None:
+    """The log of a requeued task, as on the private cluster, and one of a local job that was tried again."""
+    log = tmp_path / "log"
+    log.write_text(f"{BEGINS} on node1\n{before}{since}")
+    failed = classify(Ending(account=account, log=log_tail(log)))
+    assert failed is not None and failed.failure == failure
+    assert not set(failed.lines) & set(before.splitlines()[:-2]) and "checkpoint" not in "".join(failed.lines)
+
+
+def test_one_that_slurm_held_was_failed_by_its_node() -> None:
+    failed = classify(Ending(account=Account("4", "CANCELLED"), held=True))
+    assert failed is not None and failed.failure == Failure.NODE_FAILURE

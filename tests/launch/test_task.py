@@ -1,5 +1,7 @@
 """A task of an array: the numbers of jobs on its command line, and what it does when it only waits."""
 
+import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctt import job as job_module
-from ctt.launch import task
+from ctt.launch import builder, task
 from ctt.launch.frozen import freeze
 from ctt.launch.task import compressed, expanded
 from ctt.plan import compile_plan
@@ -51,6 +53,7 @@ def test_a_task_that_only_waits_leaves_its_node_and_comes_back(
         return subprocess.CompletedProcess(words, int(words[0] == "scontrol"), "RUNNING\n")  # 1: it need not be ended
 
     monkeypatch.setattr(task, "PATIENCE", 0.3)
+    monkeypatch.setattr(task, "UNANSWERED", 0.0)
     monkeypatch.setattr(subprocess, "run", slurm)
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
@@ -58,3 +61,59 @@ def test_a_task_that_only_waits_leaves_its_node_and_comes_back(
         assert task.main([str(tmp_path), "3-4"]) == 1
     assert asked[-1] == ["scontrol", "requeue", "12_1"]
     assert job.outcome() is None and store.failures(job.target) == [] and not list(store.keys())
+
+
+class Controller:
+    """SLURM's, which does not answer the first `deaf` questions; then the job is in `state`, and can be requeued."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, deaf: int, state: str) -> None:
+        self.deaf, self.state, self.requeued = deaf, state, 0
+        monkeypatch.setattr(subprocess, "run", self.run)
+        monkeypatch.setattr(task.time, "sleep", lambda seconds: None)
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+
+    def run(self, words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        self.deaf -= 1
+        if self.deaf == 0:
+            raise subprocess.TimeoutExpired(words, 60)
+        if self.deaf > 0:
+            return subprocess.CompletedProcess(words, 1, "", "Unable to contact slurm controller")
+        if words[0] == "scontrol":
+            self.requeued += 1
+            os.kill(os.getpid(), signal.SIGTERM)  # as SLURM does then
+        return subprocess.CompletedProcess(words, 0, f"{self.state}\n")
+
+
+@pytest.mark.parametrize(("deaf", "state", "requeued"), [(4, "RUNNING", 1), (4, "COMPLETING", 0), (0, "CANCELLED", 0)])
+def test_a_controller_that_is_away_when_a_slot_ends_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: None, deaf: int, state: str, requeued: int
+) -> None:
+    """A task that SLURM ends without having cancelled it comes back, whenever SLURM says so; nothing else does."""
+    (tmp_path / "0000.json").write_text(json.dumps({"store": str(tmp_path / "store"), "stages": ["0" * 64]}))
+
+    def interrupted(path: Path, told: object) -> dict[str, str]:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return {"failure": "interrupted", "message": ""}
+
+    monkeypatch.setattr(task.builder, "run", interrupted)
+    controller = Controller(monkeypatch, deaf, state)
+    assert task.main([str(tmp_path), "0"]) == 1
+    assert controller.requeued == requeued
+
+
+def test_a_task_that_is_gone_without_a_word_has_not_said_what_an_earlier_attempt_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path / "store")
+    plan = compile_plan(compile_sweep("demo", [*TINY, "seed=0"]))
+    job = freeze(plan.jobs[0], store, tmp_path, 4)
+    job.outcome_file.write_text('{"failure": "interrupted", "message": "stopped by a signal"}')
+
+    def gone(*_: object) -> None:
+        raise SystemError("killed")
+
+    monkeypatch.setattr(builder, "_build", gone)
+    with pytest.raises(SystemError):
+        builder.run(job.path)
+    assert job.outcome() is None

@@ -31,6 +31,7 @@ points:
   - {ctt_suf_weight: 0.2}
 """
 DIVERGING = "  - {world_model.learning_rate: 1.0e+30}\n"
+RAISING = "  - {world_model.history_size: 30}\n"  # windows longer than a video, as only the job can know
 WORDS = [word for word in TINY if not word.startswith("world_model.windows.per_epoch")] + [
     "world_model.windows.per_epoch=512", "ctt_start_epoch=1", "seed=0", "diagnostics.enabled=false", "reader.enabled=false",
 ]  # fmt: skip

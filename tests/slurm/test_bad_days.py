@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -26,8 +28,8 @@ PROGRAM = (str(Path(__file__).with_name("steps.py")),)
 class Sweep:
     """A record of counting jobs, and the launcher that follows them, in a thread."""
 
-    def __init__(self, folder: Path, cluster: Any, **settings: Any) -> None:
-        self.cluster, self.jobs = cluster, folder / "0001" / "jobs"
+    def __init__(self, folder: Path, cluster: Any, number: int = 1, **settings: Any) -> None:
+        self.cluster, self.jobs = cluster, folder / f"{number:04d}" / "jobs"
         self.jobs.mkdir(parents=True)
         self.store = Store(folder / "store")
         given = {"kind": "slurm", "jobs": None, "poll_s": 0.5, "signal_delay_s": 30, "timeout_min": 5.0, **settings}
@@ -140,3 +142,42 @@ def test_a_task_asks_for_itself_alone_though_an_arrays_last_one_has_the_arrays_n
     assert sweep.job(0).log.read_text().count("from step") == 1, "nor does it requeue another one"
     assert sweep.counted() == {0: 150, 1: 150}
     assert [(n, failure) for n, event, failure in sweep.story() if event == "retried"] == [(1, "cancelled")]
+
+
+def test_what_an_earlier_record_has_in_the_queue_is_followed_and_not_submitted_again(
+    cluster: Any, tmp_path: Path
+) -> None:
+    first, second = (Sweep(tmp_path, cluster, number) for number in (1, 2))
+    for sweep in (first, second):
+        sweep.add(0, steps=60)
+    second.add(1)
+    Slurm(read(first.jobs), first.store, first.settings, first.name, {}, PROGRAM).submit()  # and nobody follows
+    until(lambda: first.runs(0))
+    second.start()
+    second.finish()
+    assert second.task(0) == first.task(0) and second.task(1) != first.task(0)
+    assert second.counted() == {0: 60, 1: 1} and second.classes() == {0: None, 1: None}
+
+
+def test_an_array_that_slurm_took_though_sbatch_failed_is_ended(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the second call of sbatch, which submits a job again, comes too late."""
+    folder, numbers = tmp_path / "bin", tmp_path / "numbers"
+    folder.mkdir()
+    (folder / "sbatch").write_text(
+        f"""#!/bin/sh
+        {shutil.which("sbatch")} "$@" | tee -a {numbers}
+        test $(wc -l < {numbers}) != 2 || {{ echo Socket timed out on send/recv operation >&2; exit 1; }}
+        """
+    )
+    (folder / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    sweep = Sweep(tmp_path, cluster)
+    sweep.add(0, dies=True, steps=30)
+    sweep.start()
+    sweep.finish()
+    arrays = [line.split()[-1] for line in numbers.read_text().splitlines()]
+    assert len(arrays) == 3 and sweep.task(0) == f"{arrays[2]}_0"
+    until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-o", "State", "-j", arrays[1]).startswith("CANCELLED"))
+    assert sweep.counted() == {0: 30} and sweep.classes() == {0: None}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ctt.launch import events
-from tests.slurm.day import DIVERGING, SLURM, SWEEP, WORDS, Day, awaits, launched
+from tests.slurm.day import DIVERGING, RAISING, SLURM, SWEEP, WORDS, Day, awaits, launched
 from tests.tiny import artifacts, ctt, environment
 from tests.waiting import until
 
@@ -25,14 +25,14 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("CTT_FAULTS") != "full", reason="minutes: `make faults` runs it"),
 ]
 RUNS = ("baseline", "inv_weight=0.2", "suf_weight=0.2")
-BROKEN = "learning_rate=1e+30"
+BROKEN = {"learning_rate=1e+30": "diverged", "history_size=30": "code error"}
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep file: a trunk, three runs, and one that diverges."""
+    """A sweep file: a trunk, three runs, one that diverges, and one that raises."""
     path = tmp_path_factory.mktemp("day") / "day.yaml"
-    path.write_text(SWEEP + DIVERGING)
+    path.write_text(SWEEP + DIVERGING + RAISING)
     return path
 
 
@@ -81,20 +81,23 @@ def test_a_disturbed_sweep_ends_with_the_bytes_of_an_undisturbed_one(
         disturb(day, cluster)
         assert process.wait(300) == 1, out.read_text()
     said = out.read_text()
-    assert "1 of 4 runs are missing" in said and "diverged" in said and f"ctt sweep {sweep}" in said, said
+    assert "2 of 5 runs are missing" in said and f"ctt sweep {sweep}" in said, said
+    assert all(failure in said for failure in BROKEN.values()), said
     classes = {event["label"]: event["class"] for event in events.last(day.folder).values()}
-    assert {label: failure for label, failure in classes.items() if failure} == {day.job(BROKEN).label: "diverged"}
+    broken = {day.job(label).label: failure for label, failure in BROKEN.items()}
+    assert {label: failure for label, failure in classes.items() if failure} == broken
     assert artifacts(there) == artifacts(undisturbed)
     tables = [ctt(store, "report", "day", "--format", "json", check=False).stdout for store in (undisturbed, there)]
     assert tables[0] == tables[1]
-    states = {label: day.states(label) for label in ("trunk", *RUNS, BROKEN)}
+    states = {label: day.states(label) for label in ("trunk", *RUNS, *BROKEN)}
     print(states)
-    assert "NODE_FAIL" in states["trunk"] and "CANCELLED" in states[RUNS[0]] and states[BROKEN][-1] == "FAILED", states
+    assert "NODE_FAIL" in states["trunk"] and "CANCELLED" in states[RUNS[0]], states
+    assert all(states[label][-1] == "FAILED" for label in BROKEN), states
     assert all(states[label][-1] == "COMPLETED" for label in ("trunk", *RUNS)), states
     assert all(day.log(label).count("building world_model") > 1 for label in RUNS[1:])
     assert day.queue() == []
     status = json.loads(ctt(there, "status", "day", "--json", check=False).stdout)
-    assert [job["class"] for job in status["jobs"] if job["state"] != "done"] == ["diverged"]
+    assert {job["label"]: job["class"] for job in status["jobs"] if job["state"] != "done"} == broken
 
 
 def test_a_training_finishes_across_ten_time_slots(
