@@ -40,7 +40,8 @@ class LaunchSettings(Resources):
     )
     gpus_per_job: int = setting(1, "GPUs of a local job, where there are any", minimum=1)
     devices: list[str] | None = setting(
-        None, "the GPUs that local jobs may lease, as CUDA_VISIBLE_DEVICES names them; null: all that are visible"
+        None,
+        "the GPUs that local jobs may lease: nvidia-smi's numbers or UUIDs; null: all that CUDA_VISIBLE_DEVICES shows",
     )
     leases: str = dataclasses.field(
         default_factory=lambda: os.environ.get("CTT_LEASES", "/tmp/ctt-leases"),

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from ctt.stages.base import Stage
 
 PARENT = "CTT_LAUNCHER_PID"
-LEFT = "left"  # name of the file beside the jobs whose launcher has left them to themselves
+LEFT = "left"  # name of the file beside the jobs that holds the id of the launcher that has left its jobs to themselves
+DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 
 
 def run(path: Path, told: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
@@ -146,19 +147,33 @@ def end_with_launcher() -> None:
     launcher = os.environ.get(PARENT)
     if launcher is None or not sys.platform.startswith("linux"):
         return
-    with contextlib.suppress(OSError, AttributeError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # 1: PR_SET_PDEATHSIG
+    _at_death_of_launcher(signal.SIGTERM)
     if os.getppid() != int(launcher):
         raise Interrupted("the launcher ended before the job began")
 
 
+def _at_death_of_launcher(number: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(DEATH_SIGNAL, int(number))
+
+
 def _unless_left(ask: Callable[..., Any], jobs: Path, number: int, frame: FrameType | None) -> None:
-    """SIGTERM, but not the one that says that the launcher is gone if it left its jobs to themselves."""
-    gone = str(os.getppid()) != os.environ.get(PARENT, str(os.getppid()))
-    if not (gone and (jobs / LEFT).exists()):
+    """SIGTERM; but the one that says that the launcher is gone, which left its jobs to themselves, is the last of that kind."""
+    launcher = os.environ.get(PARENT)
+    if launcher and launcher != str(os.getppid()) and _left_by(jobs) == launcher:
+        signal.signal(number, ask)
+        _at_death_of_launcher(0)
+    else:
         ask(number, frame)
+
+
+def _left_by(jobs: Path) -> str | None:
+    try:
+        return (jobs / LEFT).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def begin() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,48 +17,77 @@ from ctt.store import Store
 
 
 def cancel_sweep(store: Store, name: str, console: Console, patience: float = 150.0) -> int:
-    """Tells the newest record's launcher to end all, and ends what has none. Exit code 1 if something still runs."""
-    jobs = record.newest(store, name) / "jobs"
-    (jobs / events.CANCELLED).touch()
-    launcher = marks.running(jobs / LAUNCHER)
-    if launcher is not None:
+    """Tells the launchers of all its records to end all, and ends what has none. Exit code 1 if something still runs."""
+    records = sorted(record.newest(store, name).parent.glob("[0-9]*/jobs"))
+    for jobs in records:
+        (jobs / events.CANCELLED).touch()
+    launchers = [jobs / LAUNCHER for jobs in records]
+    for launcher in filter(None, map(marks.running, launchers)):
         console.print(f"process {launcher} ends the jobs", highlight=False)
     deadline = time.monotonic() + patience
-    while marks.running(jobs / LAUNCHER) is not None and time.monotonic() < deadline:
+    while any(map(marks.running, launchers)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    in_queue = _end_in_queue(store, jobs, console)
-    marked = [path for path in jobs.glob("*.pid") if path.name != LAUNCHER]
+    in_queue = _end_in_queue(store, records, console)
+    marked = [mark for jobs in records for mark in jobs.glob("[0-9]*.pid")]
     ended = end_marked(marked)
-    left = [mark for mark in marked if marks.running(mark) is not None]
-    elsewhere = sorted({host for mark in marked if (host := marks.host_of(mark))} - {marks.this_host()})
+    left = {pid for mark in marked if (pid := marks.running(mark))}
     if left:
         console.print(f"[red]{len(left)} jobs still run on this host[/]")
-    if elsewhere:
-        console.print(f"jobs were last seen on {', '.join(elsewhere)}: their launcher there ends them", highlight=False)
+    if elsewhere := _hosts(records) - {marks.this_host()}:
+        hosts = ", ".join(sorted(elsewhere))
+        console.print(f"jobs were last seen on {hosts}: their launcher there ends them", highlight=False)
     if left or in_queue:
         return 1
     console.print(f"{name} is cancelled{f', {ended} jobs ended' if ended else ''}; the same sweep continues it")
     return 0
 
 
-def _end_in_queue(store: Store, jobs: Path, console: Console) -> bool:
-    """Ends the jobs that SLURM has of this record, and writes that down; whether some may still be there."""
-    told = events.last(jobs)
-    alive = {n: e["job_id"] for n, e in told.items() if e["event"] != "ended" and "_" in (e["job_id"] or "")}
-    if not alive:
+def _hosts(records: Sequence[Path]) -> set[str]:
+    """Where jobs were at work of whose end nobody has told."""
+    found = set()
+    for jobs in records:
+        told = events.last(jobs)
+        for mark in jobs.glob("[0-9]*.pid"):
+            if told.get(int(mark.stem), {}).get("event") != "ended" and (host := marks.host_of(mark)):
+                found.add(host)
+    return found
+
+
+def _end_in_queue(store: Store, records: Sequence[Path], console: Console) -> bool:
+    """Ends all that SLURM has of this sweep, told of in a record or not, and writes that down; whether some may still be there."""
+    told = [events.last(jobs) for jobs in records]
+    had = [event for each in told for event in each.values() if "_" in (event["job_id"] or "")]
+    if not had:
         return False
-    name = slurm_name(jobs, store)
+    name = slurm_name(records[-1], store)
     queue = cluster.queued(name)
     if queue is None:
-        console.print("[red]SLURM does not answer: its jobs are not cancelled[/]")
-        return True
-    tasks = set(alive.values()) & queue.keys()
-    console.print(f"{len(tasks)} jobs of SLURM are cancelled: they write their checkpoints and end", highlight=False)
-    gone = cluster.end_all(name, tasks)
-    for job in frozen.read(jobs):
-        if job.number in alive and not all(map(store.has, job.wanted)):
-            more = dict(job_id=alive[job.number], log=str(job.log), failure=Failure.CANCELLED)
-            events.append(jobs, job.number, job.label, job.target, "ended", **more)
+        unsure = any(event["event"] != "ended" for event in had)
+        if unsure:
+            console.print("[red]SLURM does not answer: its jobs are not cancelled[/]")
+        return unsure
+    if queue:
+        console.print(
+            f"{len(queue)} jobs of SLURM are cancelled: they write their checkpoints and end", highlight=False
+        )
+    gone = cluster.end_all(name, queue)
+    for jobs, last in zip(records, told, strict=True):
+        _tell_ends(store, jobs, {n: e["job_id"] for n, e in last.items() if e["event"] != "ended"}, set(queue))
     if not gone:
         console.print(f"[red]SLURM has not ended them yet; see squeue --name {name}[/]")
     return not gone
+
+
+def _tell_ends(store: Store, jobs: Path, tasks: dict[int, str | None], cancelled: set[str]) -> None:
+    """Writes down why the unfinished `tasks` (SLURM's id by number) of a record have ended: those in the queue are `cancelled`,
+    others as they said themselves; of the rest nobody knows."""
+    for job in frozen.read(jobs) if tasks else ():
+        task, said = tasks.get(job.number), job.outcome()
+        if task is None or "_" not in task or all(map(store.has, job.wanted)):
+            continue
+        more = dict(job_id=task, log=str(job.log))
+        if task in cancelled:
+            events.append(jobs, job.number, job.label, job.target, "ended", failure=Failure.CANCELLED, **more)
+        elif said and said["failure"]:
+            more |= dict(failure=said["failure"], message=said["message"])
+            events.append(jobs, job.number, job.label, job.target, "ended", **more)

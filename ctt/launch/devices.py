@@ -29,13 +29,16 @@ class Lease:
             os.close(file)
 
 
-def take(folder: Path, kind: str, names: Sequence[str], count: int) -> Lease | None:
-    """Locks `count` of the devices `names` (files KIND-NAME), the first that are free; None, holding nothing, if fewer are."""
+def take(folder: Path, kind: str, names: Sequence[str], count: int, locks: Sequence[str] | None = None) -> Lease | None:
+    """Locks `count` of the devices `names`, the first that are free; None, holding nothing, if fewer are.
+
+    The files are KIND-NAME, or KIND-LOCK of `locks`, where a device has many names.
+    """
     held: list[tuple[str, int]] = []
-    for name in names:
+    for name, lock in zip(names, locks or names, strict=True):
         if len(held) == count:
             break
-        file = _open(folder, f"{kind}-{name}")
+        file = _open(folder, f"{kind}-{lock}")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held.append((name, file))
@@ -66,24 +69,36 @@ def _open(folder: Path, name: str) -> int:
         raise StoreError(f"{path} cannot be locked ({error}); name another folder by launch.leases") from error
 
 
+def locks_of(names: Sequence[str]) -> list[str]:
+    """What to lock for these GPUs: their UUIDs, whether they are named by those (or the start of one) or by a number."""
+    numbers = _driver()
+    uuids = list(numbers.values())
+    return [numbers.get(name) or next((uuid for uuid in uuids if uuid.startswith(name)), name) for name in names]
+
+
 def gpus(chosen: Sequence[str] | None) -> list[str]:
     """Names of the GPUs jobs may have: those chosen, else those of CUDA_VISIBLE_DEVICES, else all of the host.
 
-    Asks the driver's own tool, so that no CUDA context is made here.
+    A number is that of nvidia-smi.
     """
     if chosen is not None:
         return [str(name) for name in chosen]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+    return list(_driver())
+
+
+def _driver() -> dict[str, str]:
+    """UUIDs of the host's GPUs by their number, from the driver's own tool, so that no CUDA context is made here."""
     if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        return {}
+    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.split()
+        return {}
+    return dict(line.replace(",", " ").split()[:2] for line in done.stdout.splitlines() if "," in line)
 
 
 def cores() -> int:

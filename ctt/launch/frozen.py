@@ -113,14 +113,13 @@ def stages_of(*targets: Stage) -> dict[str, Stage]:
 
 def read(folder: Path) -> list[Frozen]:
     """The jobs of a record, by number."""
-    jobs = []
-    for path in sorted(folder.glob("[0-9]*.json")):
-        if path.stem.isdigit():
-            content = json.loads(path.read_text(encoding="utf-8"))
-            keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
-            trunk = content["kind"] == "world_model"
-            jobs.append(Frozen(int(path.stem), path, content["label"], content["target"], *keys, trunk))
-    return jobs
+    return [read_one(path) for path in sorted(folder.glob("[0-9]*.json")) if path.stem.isdigit()]
+
+
+def read_one(path: Path) -> Frozen:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
+    return Frozen(int(path.stem), path, content["label"], content["target"], *keys, content["kind"] == "world_model")
 
 
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:

@@ -55,6 +55,11 @@ def standings(store: Store, jobs: Path) -> list[JobStanding]:
         queue = cluster.queued(slurm_name(jobs, store))
     all_jobs = frozen.read(jobs)
     found = [_standing(store, job, told.get(job.number, {}), queue, followed) for job in all_jobs]
+    beside = {job.target: job for mark in marks.beside(jobs) for job in [frozen.read_one(mark.with_suffix(".json"))]}
+    for index, job in enumerate(all_jobs):
+        if found[index].state in ("waiting", "lost", "not started") and (other := beside.get(job.target)):
+            event = events.last(other.path.parent).get(other.number, {})
+            found[index] = dataclasses.replace(_standing(store, other, event, {}, True), number=job.number)
     failed = {job.target for job, one in zip(all_jobs, found, strict=True) if one.state == "failed"}
     for index, job in enumerate(all_jobs):
         if found[index].state == "lost" and failed & job.needs:  # SLURM has dropped it, and nobody was there to say so

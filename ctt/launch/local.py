@@ -4,7 +4,8 @@ submitit's local executor is not used: it starts all jobs at once behind a contr
 same devices, and ends a job a second after asking it to, too soon for a checkpoint.
 
 A job has one lease for each of its devices (`ctt.launch.devices`): GPUs, or CPU cores where there are none. It gets
-SIGTERM if this process is gone, so that a killed sweep leaves nothing behind but checkpoints.
+SIGTERM if this process is gone, so that a killed sweep leaves nothing behind but checkpoints. One that the user leaves is
+followed by `ctt.launch.successor`, which adopts its jobs.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from pathlib import Path
 from ctt.launch import builder, devices, events, marks
 from ctt.launch.failures import Ending, Failure, classify, log_tail
 from ctt.launch.frozen import Frozen
+from ctt.launch.orphan import Orphan
 from ctt.launch.retries import FINAL, Attempts, idle
-from ctt.launch.session import start_again
+from ctt.launch.session import in_background
 from ctt.resources import LaunchSettings
 from ctt.store import Store
 
@@ -38,7 +40,7 @@ class Running:
     """A job's process. `moved` is when it was last seen to get on, `asked` when it was asked to end, and why."""
 
     job: Frozen
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Orphan
     began: float
     moved: float
     asked: float | None = None
@@ -67,12 +69,14 @@ class Local:
         environment: Mapping[str, str] | None = None,
         command: Callable[[Frozen], list[str]] = command,
         done: Callable[[str], bool] | None = None,
+        successor: Sequence[str] = ("-m", "ctt.launch.successor"),
     ) -> None:
         self.jobs, self.store, self.settings = list(jobs), store, settings
         self.folder = self.jobs[0].path.parent if self.jobs else Path()
-        self.command, self.done = command, done or store.has
+        self.command, self.done, self.successor = command, done or store.has, successor
         self.environment = {**os.environ, **(environment or {})}
         self.gpus = devices.gpus(settings.devices) if device != "cpu" else []
+        self.locks = devices.locks_of(self.gpus) if self.gpus else []
         self.threads = max(1, threads)
         room = min(devices.cores() // self.threads, devices.memory_gb() / (settings.mem_gb or CPU_JOB_GB))
         most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, int(room))
@@ -110,16 +114,31 @@ class Local:
             self.waiting = []
 
     def leave(self) -> str:
-        """The jobs go on; the same command, in a session of its own, starts those that follow."""
-        (self.folder / builder.LEFT).touch()
+        """The jobs go on; a process in a session of its own looks after them and starts those that follow."""
+        (self.folder / builder.LEFT).write_text(str(os.getpid()), encoding="utf-8")
         log = self.folder.parent.parent / "detached.log"
-        return f"process {start_again(log).pid} ({log})"
+        process = in_background([*self.successor, str(self.folder)], log, self.environment)
+        return f"process {process.pid} ({log})"
+
+    def adopt(self) -> None:
+        """Takes on what an earlier launcher of this record has left: its jobs that run; and gives up what it had given up."""
+        last = events.last(self.folder)
+        for job in self.jobs:
+            pid, event = marks.running(job.mark), last.get(job.number, {})
+            if pid is not None:
+                self._look_after(job, Orphan(job, pid))
+            elif event.get("event") == "ended" and event["class"]:
+                self.failed[job.target] = Failure(event["class"])
+            else:
+                continue
+            self.waiting.remove(job)
 
     # Starting
 
     def _start_what_is_ready(self) -> None:
+        beside = len(marks.beside(self.folder)) if self.waiting and len(self.running) < self.most else 0
         for job in list(self.waiting):
-            if len(self.running) >= self.most:
+            if len(self.running) + beside >= self.most:
                 return
             if all(map(self.done, job.wanted)):
                 self.waiting.remove(job)
@@ -159,14 +178,16 @@ class Local:
     def _lease(self) -> devices.Lease | None:
         folder = Path(self.settings.leases)
         if self.gpus:
-            return devices.take(folder, "gpu", self.gpus, self.settings.gpus_per_job)
+            return devices.take(folder, "gpu", self.gpus, self.settings.gpus_per_job, self.locks)
         slots = max(devices.cores(), self.most * self.threads)
         return devices.take(folder, "cpu", [str(i) for i in range(slots)], self.threads)
 
     def _start(self, job: Frozen, lease: devices.Lease) -> None:
         job.forget_outcome()
+        job.mark.unlink(missing_ok=True)
         environment = {
             **self.environment,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi numbers them
             "CUDA_VISIBLE_DEVICES": ",".join(lease.names) if self.gpus else "",
             "CTT_LEASED_FILES": ",".join(map(str, lease.files)),
             builder.PARENT: str(os.getpid()),
@@ -185,6 +206,11 @@ class Local:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             lease.close()
+        marks.mark_child(job.mark, process.pid)
+        self._look_after(job, process)
+        self._tell(job, "started", job_id=str(process.pid))
+
+    def _look_after(self, job: Frozen, process: subprocess.Popen[bytes] | Orphan) -> None:
         now = time.monotonic()
         one = Running(job, process, now, now)
         if hasattr(os, "pidfd_open"):
@@ -192,7 +218,6 @@ class Local:
                 one.handle = os.pidfd_open(process.pid)
         self.running.append(one)
         self.attempts.begin(job)
-        self._tell(job, "started", job_id=str(process.pid))
 
     # Ending
 
@@ -215,7 +240,8 @@ class Local:
 
     def _ended(self, one: Running, code: int) -> None:
         job, pid = one.job, str(one.process.pid)
-        outcome = job.outcome()
+        outcome, stage = job.outcome(), marks.stage_of(job.mark) or job.target
+        job.mark.unlink(missing_ok=True)
         if self.done(job.target) and (code == 0 or all(map(self.done, job.wanted))):
             self.failed.pop(job.target, None)
             self._tell(job, "ended", job_id=pid)
@@ -223,8 +249,6 @@ class Local:
         failed = classify(Ending(outcome, code=code, log=log_tail(job.log), hung=one.reason == Failure.HANG))
         failure = Failure(one.reason) if one.reason else failed.failure if failed else Failure.KILLED
         message = failed.message if failed else "the job ended well, but what it made is not in the store"
-        stage = marks.stage_of(job.mark) or job.target
-        job.mark.unlink(missing_ok=True)
         if outcome is None and failure != Failure.CANCELLED:  # it could not say so itself
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
         if self.attempts.again(job, failure) and one.reason != Failure.CANCELLED:

@@ -38,16 +38,21 @@ def print_log(store: Store, what: str, *, follow: bool, out: TextIO | None = Non
 
 
 def find(store: Store, what: str) -> tuple[str, Frozen]:
-    """The sweep and the newest job meant by `what`: "demo/baseline seed=0", a trunk's label, or the start of a key.
+    """The sweep and the job meant by `what`: "demo/baseline seed=0", a trunk's label, or the start of a key; of several the
+    newest, but one of an earlier record that still runs here, which a later one may wait for.
 
     A key belongs to the job it is the target of, else to the one that builds it on its way. Raises UsageError.
     """
     found: dict[str, tuple[str, Frozen]] = {}  # by what it is called; a later record has not every job of the earlier
     wanted: dict[str, tuple[str, Frozen]] = {}
     on_the_way: dict[str, tuple[str, Frozen]] = {}
+    alive: set[str] = set()
     for sweep in record.names(store):
         for folder in sorted(store.sweeps_folder(sweep).glob("[0-9]*")):
             jobs = frozen.read(folder / "jobs")
+            running = {job.target for job in jobs if marks.running(job.mark) is not None}
+            jobs = [job for job in jobs if job.target in running or job.target not in alive]
+            alive |= running
             for job in jobs:
                 found[f"{sweep}/{job.label}"] = (sweep, job)
             wanted |= {key: (sweep, job) for job in jobs for key in job.wanted}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -12,6 +13,20 @@ def write_mark(mark: Path, stage: str) -> None:
     temporary = mark.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(f"{os.getpid()} {started(os.getpid())} {this_host()} {stage}", encoding="utf-8")
     os.replace(temporary, mark)
+
+
+def mark_child(mark: Path, pid: int) -> None:
+    """Marks process `pid`, just started, until it does so itself."""
+    began = started(pid)
+    if began != "gone":
+        with contextlib.suppress(FileExistsError), open(mark, "x", encoding="utf-8") as file:
+            file.write(f"{pid} {began} {this_host()} -")
+
+
+def beside(jobs: Path) -> list[Path]:
+    """The marks of jobs that run on this host for other records of the sweep one of whose records' `jobs` folder this is."""
+    found = sorted(jobs.parent.parent.glob("[0-9]*/jobs/[0-9]*.pid"))
+    return [mark for mark in found if mark.parent != jobs and running(mark) is not None]
 
 
 def this_host() -> str:

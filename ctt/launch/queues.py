@@ -36,7 +36,7 @@ On two cores world models with both losses trained at 9.9 steps/s instead of 8.1
 MakeQueue = Callable[[Config, Plan, Store, Sequence[Frozen]], Queue]
 
 
-def local(config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> Queue:
+def local(config: Config, plan: Plan, store: Store, jobs: Sequence[Frozen]) -> Local:
     """Jobs as processes of this host."""
     environ = variables(jobs[0].path.parent, store)
     threads = max(stage.execution()["threads"] for stage in plan.stages.values())

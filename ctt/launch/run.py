@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +18,7 @@ from ctt.launch.follow import Follower
 from ctt.launch.frozen import freeze
 from ctt.launch.mirror import mirroring
 from ctt.launch.queues import MakeQueue
-from ctt.launch.session import Queue, interrupted, launcher_of, start_again
+from ctt.launch.session import Queue, in_background, interrupted, launcher_of
 from ctt.launch.site import with_site
 from ctt.launch.snapshot import snapshot
 from ctt.plan import Budget, Plan, compile_plan, parts
@@ -58,11 +60,20 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     )
     for line in merged(plan):
         console.print(line, soft_wrap=True)
-    began = time.time()
     jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
     queue = make_queue(config, plan, store, jobs) if jobs else None
     if queue and config.launch.detach:
         return submit(queue, sweep.name, console)
+    code = carry_out(config, plan, store, folder, queue, console)
+    if code == INCOMPLETE:
+        console.print("The same command runs what is missing, and only that:")
+        console.print(f"  {continuing(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
+    return code
+
+
+def carry_out(config: Config, plan: Plan, store: Store, folder: Path, queue: Queue | None, console: Console) -> int:
+    """Runs the queue of the record in `folder` if there is one; mirrors it, prints its table; 0, or 1 if a run is missing."""
+    began = time.time()
     with mirroring(folder, config.tracking) as publish:
         if queue:
             try:
@@ -71,16 +82,12 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
             except KeyboardInterrupt as error:
                 interrupted(queue, folder / "jobs", error)
                 raise
-            console.print(f"{len(pending)} jobs in {duration(time.time() - began)}")
+            console.print(f"{len(queue.jobs)} jobs in {duration(time.time() - began)}")
         if any(store.has(target.key) for target in plan.targets):
             from ctt.recorded.report import show_report  # pandas and matplotlib: not while jobs are followed
 
             publish(show_report(plan, store, console))
-    if tell_missing(plan, store, console):
-        console.print("The same command runs what is missing, and only that:")
-        console.print(f"  {continuing(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
-        return INCOMPLETE
-    return DONE
+    return INCOMPLETE if tell_missing(plan, store, console) else DONE
 
 
 def detach(store: Store, name: str, console: Console) -> int:
@@ -88,7 +95,7 @@ def detach(store: Store, name: str, console: Console) -> int:
     parent = store.sweeps_folder(name)
     before = set(parent.glob("[0-9]*/record.json"))
     log = parent / "detached.log"
-    process = start_again(log)
+    process = in_background(["-m", "ctt", *sys.argv[1:], "launch.detach=false"], log)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if set(parent.glob("[0-9]*/record.json")) - before:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,9 @@ class Queue(Protocol):
     """Runs jobs, those that others need first. `independent`: they go on whatever becomes of this process."""
 
     independent: bool
+
+    @property
+    def jobs(self) -> Sized: ...
 
     @property
     def most(self) -> int | None:
@@ -87,12 +90,15 @@ def end_marked(marked: Sequence[Path], patience: float = 30.0) -> int:
     return len(alive)
 
 
-def start_again(log: Path) -> subprocess.Popen[bytes]:
-    """Starts this very command in a session of its own, without a terminal; it prints to `log`."""
+def in_background(
+    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts Python with `words` in a session of its own, without a terminal; it prints to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "ctt", *sys.argv[1:], "launch.detach=false"],
+            [sys.executable, *words],
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

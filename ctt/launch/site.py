@@ -41,9 +41,9 @@ def with_site(config: Config, overrides: Sequence[str]) -> Config:
     kinds = ("inproc", "local", "slurm")
     if not isinstance(content, dict) or not all(k in kinds and isinstance(v, dict) for k, v in content.items()):
         raise SettingError(f"{path} must hold the settings of local and slurm under these two keys")
-    given = {word.partition("=")[0].lstrip("+") for word in overrides}
+    given = {word.partition("=")[0].lstrip("+") for word in overrides} - {"launch"}  # that one names a preset
     for key, value in _flat(content.get(config.launch.kind, {}), "launch."):
-        if key in given:
+        if any(key == name or key.startswith(f"{name}.") for name in given):
             continue
         try:
             config = with_value(config, key, value)

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ctt.launch import events
+from ctt.launch import events, marks
 from ctt.launch.cancel import cancel_sweep
+from ctt.launch.jobs import standings
+from ctt.launch.session import LAUNCHER
 from ctt.store import Store
 from tests.waiting import until
 
@@ -60,8 +62,7 @@ def test_without_a_terminal_an_interrupt_cancels(launched: Any, tmp_path: Path, 
     assert classes(tmp_path) == {0: "cancelled", 1: "cancelled"}, "the third was never started"
 
 
-@pytest.mark.parametrize("answer", ["l", "c"])
-def test_on_a_terminal_ctrl_c_asks(launched: Any, tmp_path: Path, answer: str) -> None:
+def ctrl_c(launched: Any, tmp_path: Path, answer: str) -> None:
     ours, theirs = pty.openpty()
     process = launched(stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
@@ -73,14 +74,57 @@ def test_on_a_terminal_ctrl_c_asks(launched: Any, tmp_path: Path, answer: str) -
     os.write(ours, answer.encode() + b"\n")
     assert process.wait(60) == 130
     os.close(ours)
-    if answer == "c":
-        assert names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"}
-        return
+
+
+def test_on_a_terminal_ctrl_c_asks_whether_to_cancel(launched: Any, tmp_path: Path) -> None:
+    ctrl_c(launched, tmp_path, "c")
+    assert names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"}
+
+
+@pytest.fixture
+def left(launched: Any, tmp_path: Path) -> int:
+    """Two jobs that were left running; the process that looks after them has begun."""
+    ctrl_c(launched, tmp_path, "l")
+    return until(lambda: marks.running(tmp_path / "sweeps/waits/0001/jobs" / LAUNCHER))
+
+
+def test_jobs_that_are_left_go_on_and_another_process_starts_those_that_follow(left: int, tmp_path: Path) -> None:
     time.sleep(0.5)
     assert not names(tmp_path, "checkpoint")
+    jobs = tmp_path / "sweeps/waits/0001/jobs"
+    states = [job.state for job in standings(Store.open(tmp_path), jobs)]
+    assert states == ["running", "running", "waiting"], "never more than before"
     (tmp_path / "go").touch()
-    until(lambda: names(tmp_path, "made") == {"made0", "made1"})
-    assert (tmp_path / "sweeps/waits/detached.log").read_text().startswith("ctt "), "the same command was started again"
+    until(lambda: marks.started(left) == "gone")
+    assert names(tmp_path, "made") == {"made0", "made1", "made2"}
+    assert classes(tmp_path) == dict.fromkeys(range(3))
+    assert [e["number"] for e in events.read(jobs) if e["event"] == "started"] == [0, 1, 2]
+    assert not list(jobs.glob("*.pid")) and not (tmp_path / "sweeps/waits/detached.log").read_text()
+
+
+def test_one_that_was_left_is_started_again_if_killed_and_then_ends_with_its_new_launcher(
+    left: int, tmp_path: Path
+) -> None:
+    job = marks.running(tmp_path / "sweeps/waits/0001/jobs/0000.pid")
+    assert job is not None
+    (tmp_path / "begun0").unlink()
+    os.kill(job, signal.SIGKILL)
+    until(lambda: (tmp_path / "begun0").exists())
+    os.kill(left, signal.SIGKILL)
+    until(lambda: (tmp_path / "checkpoint0").exists(), seconds=30)
+    assert names(tmp_path, "checkpoint") == {"checkpoint0"}, "nobody left that one; the other was left"
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_jobs_that_were_left_are_cancelled(left: int, tmp_path: Path, alone: bool) -> None:
+    if alone:
+        os.kill(left, signal.SIGKILL)
+        until(lambda: marks.started(left) == "gone")
+    assert cancel_sweep(Store.open(tmp_path), "waits", Console()) == 0
+    assert names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"}
+    assert names(tmp_path, "begun") == {"begun0", "begun1"}
+    if not alone:
+        assert classes(tmp_path) == {0: "cancelled", 1: "cancelled"}
 
 
 def test_jobs_of_a_killed_launcher_write_their_checkpoints(launched: Any, tmp_path: Path) -> None:

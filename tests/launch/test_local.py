@@ -140,6 +140,23 @@ def test_two_sweeps_on_one_host_share_the_devices(fakes: Fakes) -> None:
     again.close()
 
 
+def test_a_gpu_is_the_same_by_its_number_and_by_its_uuid(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = fakes.folder / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 0, GPU-aaaa-1\necho 1, GPU-bbbb-2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    every, job = ["0", "1"], [fakes.add(WORK)]
+    assert devices.gpus(None) == every
+    for theirs, ours, free in (("GPU-bbbb-2", every, ["0"]), ("0", ["GPU-aaaa"], None), ("GPU-aaaa", every, ["1"])):
+        hold = fakes.local(job, devices=[theirs])._lease()
+        lease = fakes.local(job, devices=ours)._lease()
+        assert (lease and list(lease.names)) == free
+        for taken in filter(None, (hold, lease)):
+            taken.close()
+
+
 def test_a_job_starts_when_its_own_needs_are_met_not_when_a_wave_ends(fakes: Fakes) -> None:
     fast, slow = fakes.add(WORK), fakes.add("while not os.path.exists(folder + '/made/2'): time.sleep(0.01)\nmake()")
     after_fast, after_slow = fakes.add(WORK, needs=[0]), fakes.add(WORK, needs=[1])

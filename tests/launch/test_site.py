@@ -37,6 +37,9 @@ def test_the_sites_values_lose_to_the_command_line_alone(site: Path) -> None:
     assert found.setup == ["module load cuda"] and found.timeout_min == 1440 and found.jobs == 1
     assert found.of(trunk=True) == Resources(account="lab", cpus_per_task=8, timeout_min=240)
     assert found.of(trunk=False).timeout_min == 1440
+    mine = Config(launch=LaunchSettings(kind="slurm", trunk=Resources(timeout_min=10)))
+    own = with_site(mine, ["launch=slurm", "launch.trunk={timeout_min: 10}"]).launch
+    assert own.trunk.timeout_min == 10 and own.partition == "gpu"
     local = with_site(Config(launch=LaunchSettings(kind="local")), [])
     assert local.launch.jobs == 3 and local.launch.partition is None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,15 +15,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ctt.config import Config
 from ctt.errors import StoreError
-from ctt.launch import snapshot
+from ctt.launch import events, frozen, marks, queues, snapshot
 from ctt.launch.keep import collect
+from ctt.launch.session import LAUNCHER
+from ctt.launch.slurm import Slurm
 from ctt.plan import compile_plan
 from ctt.recorded import record
+from ctt.resources import LaunchSettings
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from tests.faults.processes import fork, wait
 from tests.tiny import TINY, environment
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 TAKE = "import sys; from ctt.launch.snapshot import snapshot; from ctt.store import Store; print(snapshot(Store.open(sys.argv[1])))"
@@ -83,6 +90,81 @@ def test_a_frozen_job_runs_the_code_and_tells_the_commit_of_its_submission(check
         assert "+CHANGED = 1" in (store / "diffs" / manifest["provenance"]["diff"]).read_text()
 
 
+JOB = """
+    def run(path, told=None):
+        print("as it was submitted", flush=True)
+        while not path.with_suffix(".go").exists():
+            time.sleep(0.02)
+        outcome = {"failure": "code error", "message": "asked to fail"}
+        write_json(path.with_suffix(".outcome.json"), outcome)
+        return outcome
+
+    leave(main(sys.argv[1:]))
+"""
+
+
+def test_a_local_sweep_goes_on_as_submitted_whatever_is_edited_between_its_jobs(checkout: Path, tmp_path: Path) -> None:
+    """Three trunks, one at a time; edited during the first, left during the second, the third is started by another process."""
+    builder, store = checkout / "ctt/launch/builder.py", tmp_path / "store"
+    last = "\n    leave(main(sys.argv[1:]))\n"
+    assert last in builder.read_text()
+    builder.write_text(builder.read_text().replace(last, JOB))
+    words = ["sweep", "demo", *TINY, "ctt_start_epoch=1", "seed=0,1,2", "launch=local", "launch.jobs=1", "tracking=off"]
+    ours, theirs = pty.openpty()
+    with open(tmp_path / "said", "wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ctt", *words],
+            env={**environment(store), "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"},
+            **dict(cwd=checkout, stdin=theirs, stdout=said, stderr=said, start_new_session=True),
+        )
+    jobs = store / "sweeps/demo/0001/jobs"
+    begun: list[Path] = []
+
+    def next_has_begun() -> None:
+        words = ("submitted", "edited")
+        logs = lambda: (p for p in jobs.glob("*.log") if p not in begun and any(map(p.read_text().count, words)))  # noqa: E731
+        begun.append(until(lambda: next(logs(), None), seconds=60))
+        assert "edited" not in begun[-1].read_text()
+
+    try:
+        next_has_begun()
+        builder.write_text("raise SystemExit('edited since')")
+        (checkout / "ctt/launch/successor.py").write_text("raise SystemExit('edited since')")
+        begun[0].with_suffix(".go").touch()
+        next_has_begun()
+        process.send_signal(signal.SIGINT)
+        until(lambda: "[C/l]" in (tmp_path / "said").read_text())
+        os.write(ours, b"l\n")
+        assert process.wait(60) == 130
+        successor = until(lambda: marks.running(jobs / LAUNCHER), seconds=60)
+        begun[1].with_suffix(".go").touch()
+        next_has_begun()
+    finally:
+        if process.poll() is None:
+            process.kill()
+        for job in frozen.read(jobs):
+            job.path.with_suffix(".go").touch()
+        os.close(ours)
+        os.close(theirs)
+    until(lambda: marks.started(successor) == "gone")
+    told = [e for e in events.read(jobs) if e["event"] == "ended"]
+    assert [(f"{e['number']:04d}", e["message"]) for e in told[:3]] == [(log.stem, "asked to fail") for log in begun]
+    assert {e["class"] for e in told[3:]} == {"blocked"}
+    assert "of 6 runs are missing" in (store / "sweeps/demo/detached.log").read_text()
+
+
+def test_jobs_of_slurm_are_told_where_the_code_of_their_submission_is(tmp_path: Path) -> None:
+    store, config = Store.open(tmp_path), Config(launch=LaunchSettings(kind="slurm"))
+    plan = compile_plan(compile_sweep("demo", ["seed=0"]))
+    code = snapshot.snapshot(store)
+    jobs = record.write(plan, store, code) / "jobs"
+    job = frozen.freeze(plan.jobs[0], store, jobs, 0)
+    queue = queues.slurm(config, plan, store, [job])
+    assert isinstance(queue, Slurm)
+    told = queue.environment
+    assert told["PYTHONPATH"].split(os.pathsep)[0] == str(code) and told["PYTHONSAFEPATH"] == "1"
+
+
 def test_it_is_the_same_from_a_checkout_a_wheels_layout_and_a_snapshot(checkout: Path, tmp_path: Path) -> None:
     """A wheel has the YAML inside the package and other plugins beside ours; it knows no commit, so neither may the checkout."""
     shutil.rmtree(checkout / ".git")
@@ -133,9 +215,9 @@ def test_gc_keeps_the_code_of_newest_records_and_of_jobs_that_may_run(tmp_path: 
         (made[name] / "ctt").mkdir(parents=True)
         if name != "fresh":
             os.utime(made[name], (time.time() - 2 * snapshot.FRESH,) * 2)
-    for name, events in {"ended": ("submitted", "started", "ended"), "running": ("started",), "newest": ()}.items():
+    for name, words in {"ended": ("submitted", "started", "ended"), "running": ("started",), "newest": ()}.items():
         folder = record.write(plan, store, made[name])
-        lines = [json.dumps({"number": 0, "event": event}) for event in events] + ['{"number":']
+        lines = [json.dumps({"number": 0, "event": event}) for event in words] + ['{"number":']
         (folder / "jobs" / "events.jsonl").write_text("\n".join(lines))
     assert collect(store, rollouts=False, yes=False, console=Console(quiet=True)) == 1
     assert all(path.is_dir() for path in made.values()), "nothing goes without a yes"
