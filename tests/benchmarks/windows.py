@@ -51,10 +51,12 @@ def windows(toy: bool) -> Comparison:
         for _ in loader_of():
             pass
 
-    def gathered(from_them: Windows) -> Callable[[], None]:
+    def gathered(from_them: Windows, widened: bool = False) -> Callable[[], None]:
         def all_batches() -> None:
             for numbers in index:
-                from_them.tensor(numbers)
+                made = from_them.tensor(numbers)
+                if widened:
+                    made.float()
 
         return all_batches
 
@@ -68,8 +70,13 @@ def windows(toy: bool) -> Comparison:
             "loader": loader,
             "ours": gathered(ours),
             "bf16": gathered(half),
+            "widened": gathered(half, widened=True),
         },
-        ratios=[Ratio("windows", "loader", "ours", at_least=3.5), Ratio("windows_bf16", "loader", "bf16", at_least=8)],
+        ratios=[
+            Ratio("windows", "loader", "ours", at_least=3.5),
+            Ratio("windows_bf16", "loader", "bf16", at_least=8),  # as a GPU is handed it
+            Ratio("windows_bf16_widened", "loader", "widened"),  # as a step on the CPU takes it
+        ],
         check=check,
         sizes=dict(batch=batch, batches=batches, videos=videos, frames=4, slots=7, width=width),
     )
