@@ -42,7 +42,8 @@ def _data_import(words: Sequence[str]) -> int:
 def _data_fetch(words: Sequence[str]) -> int:
     """download CLEVRER's files: slots, questions, annotations (default: slots and questions)
 
-    Addresses and the folder are settings: data.fetch.folder, data.fetch.questions …
+    Addresses and the folder are settings: data.fetch.folder, data.fetch.questions … A question file with other counts than the
+    official one is put aside as SPLIT.other.json (exit code 1); rename it to SPLIT.json if it is the one you want.
     """
     from ctt.data.fetch import ENCODERS, KINDS
 

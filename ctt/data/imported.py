@@ -68,7 +68,7 @@ class Imported:
             unfinished = (folder / "unfinished.json").exists()
             why = "the import was interrupted; the same `ctt data import` continues it" if unfinished else "no import"
             raise DataError(f"{path} is missing: {why}") from None
-        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path} is not the manifest of an import ({error})") from None
         if found.get("format") != FORMAT or imported.digest != digest_of(parts):
             raise DataError(f"{path} is damaged, or of another version of ctt; import the slots again")

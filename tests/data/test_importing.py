@@ -305,6 +305,13 @@ def test_damage_that_keeps_size_and_time_is_found_in_full(tmp_path):
     assert [text.split(" is ")[0] for text in imported.damage()] == [str(tmp_path / "s" / "slots_train.npy")]
 
 
+def test_a_manifest_nested_without_end_is_one_error(tmp_path):
+    imported = an_import(tmp_path)
+    (imported.folder / "import.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="is not the manifest of an import"):
+        Imported.open(imported.folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
