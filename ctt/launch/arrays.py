@@ -38,8 +38,13 @@ class Arrays(SlurmExecutor):
         try:
             return str(self._submit_command(shlex.join(words)).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
-            kind = NoRoom if re.search("(Max|Grp)SubmitJob", str(error)) else UsageError
-            raise kind(f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}") from error
+            if re.search("(Max|Grp)SubmitJob", str(error)):
+                raise NoRoom(
+                    f"SLURM has no room for so many jobs: {error}; without --detach they follow one another"
+                ) from error
+            raise UsageError(
+                f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}"
+            ) from error
 
 
 def log_of(folder: Path, task: str) -> Path:

@@ -149,6 +149,25 @@ def test_where_a_user_may_have_few_jobs_the_others_follow_when_there_is_room(slu
     assert set(follower.alive) == set(range(5))
 
 
+def test_a_launcher_waits_for_room_however_long_that_takes(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_module, "REFUSALS", 2)
+    follower = launcher(tmp_path, record(tmp_path, 1, {0: [], 1: []}))
+    slurm.refusals = [arrays.NoRoom("sbatch refused the jobs: QOSMaxSubmitJobPerUserLimit")] * 5
+
+    def all_end() -> None:
+        for number in list(follower.alive):
+            publish(follower, number)
+        slurm.queue.clear()
+        real()
+
+    real = follower.look
+    monkeypatch.setattr(follower, "look", all_end)
+    follower.run()
+    assert sorted(story(follower)) == [(0, "ended", None), (1, "ended", None)]
+
+
 # Jobs that get nowhere
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ctt.launch import events, marks
 from ctt.launch.cancel import cancel_sweep
+from ctt.launch.failures import BEGINS
 from ctt.launch.jobs import standings
 from ctt.launch.session import LAUNCHER
 from ctt.store import Store
@@ -110,6 +111,7 @@ def test_one_that_was_left_is_started_again_if_killed_and_then_ends_with_its_new
     (tmp_path / "begun0").unlink()
     os.kill(job, signal.SIGKILL)
     until(lambda: (tmp_path / "begun0").exists())
+    assert (tmp_path / "sweeps/waits/0001/jobs/0000.log").read_text().count(BEGINS) == 2
     os.kill(left, signal.SIGKILL)
     until(lambda: (tmp_path / "checkpoint0").exists(), seconds=30)
     assert names(tmp_path, "checkpoint") == {"checkpoint0"}, "nobody left that one; the other was left"

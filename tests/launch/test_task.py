@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ctt import job as job_module
 from ctt.launch import builder, task
+from ctt.launch.failures import BEGINS
 from ctt.launch.frozen import freeze
 from ctt.launch.task import compressed, expanded
 from ctt.plan import compile_plan
@@ -87,7 +88,13 @@ class Controller:
 
 @pytest.mark.parametrize(("deaf", "state", "requeued"), [(4, "RUNNING", 1), (4, "COMPLETING", 0), (0, "CANCELLED", 0)])
 def test_a_controller_that_is_away_when_a_slot_ends_is_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: None, deaf: int, state: str, requeued: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    signals: None,
+    deaf: int,
+    state: str,
+    requeued: int,
 ) -> None:
     """A task that SLURM ends without having cancelled it comes back, whenever SLURM says so; nothing else does."""
     (tmp_path / "0000.json").write_text(json.dumps({"store": str(tmp_path / "store"), "stages": ["0" * 64]}))
@@ -100,6 +107,7 @@ def test_a_controller_that_is_away_when_a_slot_ends_is_asked_again(
     controller = Controller(monkeypatch, deaf, state)
     assert task.main([str(tmp_path), "0"]) == 1
     assert controller.requeued == requeued
+    assert capsys.readouterr().out.startswith(BEGINS), "what stands above in the log is an earlier attempt's"
 
 
 def test_a_task_that_is_gone_without_a_word_has_not_said_what_an_earlier_attempt_did(
