@@ -57,7 +57,7 @@ def _end_in_queue(store: Store, records: Sequence[Path], console: Console) -> bo
     """Ends all that SLURM has of this sweep, told of in a record or not, and writes that down; whether some may still be there."""
     told = [events.last(jobs) for jobs in records]
     had = [event for each in told for event in each.values() if "_" in (event["job_id"] or "")]
-    if not had:
+    if not had and not any((jobs.parent / "slurm").is_dir() for jobs in records):
         return False
     name = slurm_name(records[-1], store)
     queue = cluster.queued(name)

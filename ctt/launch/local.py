@@ -136,9 +136,9 @@ class Local:
     # Starting
 
     def _start_what_is_ready(self) -> None:
-        beside = len(marks.beside(self.folder)) if self.waiting and len(self.running) < self.most else 0
+        room = self._room() if self.waiting else 0
         for job in list(self.waiting):
-            if len(self.running) + beside >= self.most:
+            if room <= 0:
                 return
             if all(map(self.done, job.wanted)):
                 self.waiting.remove(job)
@@ -148,6 +148,14 @@ class Local:
                     return
                 self.waiting.remove(job)
                 self._start(job, lease)
+                room -= 1
+
+    def _room(self) -> int:
+        """How many more jobs may be alive. `launch.jobs` bounds those of other records of the sweep, too; devices have leases."""
+        room = self.most - len(self.running)
+        if room > 0 and self.settings.jobs:
+            room = min(room, self.settings.jobs - len(self.running) - len(marks.beside(self.folder)))
+        return room
 
     def _ready(self, job: Frozen) -> bool:
         """All its needs are in the store, or failed in a way that need not repeat: it then builds them itself."""

@@ -135,3 +135,10 @@ def test_a_silent_slurm_is_not_taken_for_an_empty_one(store: Store, monkeypatch:
     assert cancel_sweep(store, "x", Console()) == 1
     tell(folder, "ended", 0, "5_0")
     assert cancel_sweep(store, "x", Console()) == 0, "nothing is known to be there"
+
+
+def test_what_slurm_took_without_saying_so_is_cancelled(store: Store, queue: dict[str, tuple[str, str]]) -> None:
+    folder = recorded(store, 1, [0])
+    (folder.parent / "slurm").mkdir()
+    queue["5_0"] = ("PENDING", "")
+    assert cancel_sweep(store, "x", Console()) == 0 and not queue
