@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check learned bench study faults slurm-up slurm-down slurm-test clean
+.PHONY: help demo test check learned bench same-loss study faults slurm-up slurm-down slurm-test clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -31,8 +31,11 @@ learned: $(STAMP) ## run the demo if need be, and check what it has learnt
 	$(BIN)/ctt sweep demo launch=local > /dev/null
 	$(BIN)/python -m tests.learned
 
-bench: $(STAMP) ## measure the speed ratios, beside the literal versions (ONLY=name: those alone) → bench.json
+bench: $(STAMP) ## measure the speed ratios beside the literal versions (ONLY=name: those alone) → bench.json
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+same-loss: $(STAMP) ## what `bench` leaves out: whether cheap dropout and bfloat16 train as well, over three seeds (minutes)
+	$(BIN)/python -m tests.benchmarks.same_loss
 
 study: $(STAMP) ## what ALOE learns on synthetic scenes and what was tried to lift it (45 minutes; again: goes on)
 	$(BIN)/python -m tests.benchmarks.aloe_study

@@ -64,6 +64,14 @@ def test_graph_has_every_source_and_refuses_what_the_data_cannot_know() -> None:
     assert len(silent.points) == 1  # no loss reads the graph
     with pytest.raises(SweepError, match=r"graph.projections must be at most 128.*got 129"):
         compile_sweep("graph", ["world_model.graph.source=jacobian", "world_model.graph.projections=129"])
+    one_frame = ["world_model.history_size=1", "ctt_suf_weight=0.1"]
+    with pytest.raises(
+        SweepError, match="need world_model.history_size to be at least 2: a masked slot keeps its frame 0"
+    ):
+        compile_sweep("demo", one_frame)
+    compile_sweep(
+        None, ["data=mini", "world_model.history_size=1"]
+    )  # prediction alone hides nothing either, and needs not
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,15 @@ class PredictorSettings(Settings):
     history_size: int = setting(3, "given frames of a window (H)", minimum=1)
     num_preds: int = setting(1, "predicted frames of a window (P)", minimum=1)
     frameskip: int = setting(5, "video frames between two frames of a window", minimum=1)
-    depth: int = setting(6, "transformer layers", minimum=1)
-    heads: int = setting(16, "attention heads; the slot width (128) is divided among them", minimum=1)
-    mlp_width: int = setting(2048, "hidden width of each layer's feed-forward part", minimum=1)
+    depth: int = setting(
+        6, "transformer layers; attention of the last one is the slot graph of source=attention", minimum=1
+    )
+    heads: int = setting(
+        16, "attention heads; the slot width (128) is divided among them, and the graph is their mean", minimum=1
+    )
+    mlp_width: int = setting(
+        2048, "hidden width of each layer's feed-forward part, where three quarters of a step's time go", minimum=1
+    )
     dropout: float = setting(
         0.1, "dropout probability of attention weights and feed-forward parts", minimum=0, maximum=0.9
     )
@@ -68,13 +74,18 @@ MASKING_RULES = (
 class LearnedSettings(Settings):
     """The network of source=learned and its training."""
 
-    width: int = setting(64, "hidden width", minimum=1)
+    width: int = setting(64, "hidden width; a wider one tells finer and costs more in every step", minimum=1)
+    projected: int = setting(
+        16, "numbers of each slot, chosen by a linear map, that a pair of slots is judged by", minimum=1
+    )
     price: float = setting(
         0.05,
         "what others' parts cost: nats of a slot's likelihood for a part as large as the mean squared error",
         minimum=0,
     )
-    learning_rate: float = setting(0.004, "its AdamW's learning rate", above=0)
+    learning_rate: float = setting(
+        0.004, "its AdamW's learning rate: high, since it begins with the losses and they judge by it at once", above=0
+    )
     windows: int = setting(64, "windows it learns from in a step, drawn for it among all", minimum=1)
 
 
@@ -91,7 +102,7 @@ class GraphSettings(Settings):
         "attention: the last layer's attention; rollout_attention: attention composed over all layers with the "
         "residual path (Abnar and Zuidema, arXiv 2005.00928); jacobian: how strongly the predicted frames of a slot "
         "change with the given ones of another; learned: a small network beside the predictor, trained from the start "
-        "epoch on to tell which slots explain where another's own past fails to predict it; oracle: the slots whose "
+        "epoch on to tell, from slots alone, which explain where another's own past fails to predict it; oracle: the slots whose "
         "objects touch within the window (synthetic data alone knows them)",
         choices=(*READ, "jacobian", "learned", "oracle"),
     )
@@ -103,8 +114,8 @@ class GraphSettings(Settings):
     )
     scope: str = setting(
         "sample",
-        "batch (published): one graph for the batch, its mean, and one drawn slot for each loss; sample: each window "
-        "has its own graph and slots",
+        "batch (published): one graph for the batch, its mean, and one drawn slot for each loss, though slots stand in "
+        "another order in every scene, so that a mean tells little apart; sample: each window has its own graph and slots",
         choices=("batch", "sample"),
     )
     dropout: str = setting(

@@ -50,7 +50,9 @@ class WorldModelSettings(PredictorSettings):
         "adamw; muon: orthogonalised momentum (torch.optim.Muon) for the layers' matrices, adamw for the rest",
         choices=("adamw", "muon"),
     )
-    learning_rate: float = setting(5e-4, "AdamW's learning rate", above=0)
+    learning_rate: float = setting(
+        5e-4, "AdamW's learning rate; constant, as published, unless decay_steps says else", above=0
+    )
     muon_rate: float = setting(
         0.02, "Muon's learning rate: the spectral norm of a step, about; adamw does not read it", above=0
     )
@@ -60,7 +62,9 @@ class WorldModelSettings(PredictorSettings):
         "never on how many are to come, so that longer trainings share their beginnings",
         minimum=1,
     )
-    weight_decay: float = setting(0.01, "decoupled weight decay", minimum=0)
+    weight_decay: float = setting(
+        0.01, "decoupled weight decay, which keeps small what training does not need; Muon's too", minimum=0
+    )
     average: float | None = setting(
         None,
         "decay per step of an exponential moving average of the weights, which rollout and validation then use; null "
@@ -70,12 +74,15 @@ class WorldModelSettings(PredictorSettings):
         old=None,
     )
     precision: str = setting(
-        "fp32", "fp32, or bf16: matrix products in bfloat16, weights and sums in float32", choices=("fp32", "bf16")
+        "fp32",
+        "fp32 (published), or bf16: matrix products in bfloat16, weights and sums in float32, for speed",
+        choices=("fp32", "bf16"),
     )
     compile: bool = setting(False, "torch.compile the predictor: minutes to start, then perhaps faster")
     loss_on: str = setting(
         "all",
-        "all: every cell counts in the losses; visible: only cells whose object is in view (data that knows it)",
+        "all: every cell counts in the prediction and sufficiency losses; visible: only cells whose object is in view "
+        "(data that knows it). The invariance loss, which compares two predictions and no truth, counts every slot",
         choices=("all", "visible"),
     )
     threads: int = setting(
@@ -131,7 +138,12 @@ class TrainingSettings(Settings):
         0.15, "slot j is a neighbour of i where the graph's A[i, j] reaches this", minimum=0, maximum=1
     )
     ctt_start_epoch: int = setting(10, "completed epochs before the two losses act", minimum=0)
-    num_masked_slots: int = setting(2, "slots hidden from the world model in training (M)", minimum=0, maximum=7)
+    num_masked_slots: int = setting(
+        2,
+        "slots hidden from the world model in training (M); frame 0 of each stays, so history_size=1 hides nothing",
+        minimum=0,
+        maximum=7,
+    )
     seed: int = setting(0, "everything random in a run is derived from it", minimum=0)
     data: DataSettings = setting(DataSettings, "the data set")
     world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
@@ -155,6 +167,11 @@ class TrainingSettings(Settings):
             raise SettingError(
                 "world_model.graph.source=oracle is the true interactions, and only synthetic data knows them "
                 "(data=synthetic, data=mini); with data=clevrer choose another source"
+            )
+        if self.world_model.history_size == 1:
+            raise SettingError(
+                "ctt_inv_weight and ctt_suf_weight need world_model.history_size to be at least 2: a masked slot keeps its "
+                "frame 0, so with one given frame both losses hide nothing; set both weights to 0 or give more frames"
             )
         numbers = self.world_model.num_preds * WIDTH
         if graph.source == "jacobian" and graph.projections > numbers:

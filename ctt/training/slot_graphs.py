@@ -24,19 +24,21 @@ def make_influence(
     """The network of source=learned as it begins, the same for a seed whatever else has been drawn."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "influence network"))
-        model = Influence(settings.history_size, settings.num_preds, width, graph.learned.width).to(device)
-    return Side(model, torch.optim.AdamW(model.parameters(), lr=graph.learned.learning_rate, weight_decay=0.0))
+        learned = graph.learned
+        shape = (settings.history_size, settings.num_preds, width, learned.width, learned.projected)
+        model = Influence(*shape).to(device)
+    return Side(model, torch.optim.AdamW(model.parameters(), lr=learned.learning_rate, weight_decay=0.0))
 
 
-def learn_influence(side: Side, price: float, window: Tensor, visible: Tensor) -> dict[str, Tensor]:
-    """One optimiser step of the network on windows (B,T,S,D), whose cells in view are `visible` bool (B,T,S).
+def learn_influence(side: Side, price: float, window: Tensor) -> dict[str, Tensor]:
+    """One optimiser step of the network on windows (B,T,S,D).
 
     Returns what is logged: its error over that of slots that stay as they are, and a slot's mean part owed to others.
     """
     model = side.model
     assert isinstance(model, Influence)
     with torch.autocast(window.device.type, enabled=False):
-        terms = model.terms(window.detach().float(), visible[:, -model.future :])
+        terms = model.terms(window.detach().float())
         side.optimizer.zero_grad(set_to_none=True)
         (terms["error"] + terms["surprise"] + price * terms["others"]).backward()
     side.optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,8 @@ from ctt.world import World
 
 __all__ = ["load", "roll_out", "train"]
 VALIDATION_BATCH = 256
+MASKED_WINDOWS = 256
+"""Validation windows whose masked slots are predicted too: one more pass over all of them would be a sixth of an epoch."""
 EXPLODED = 1000
 """An error so many times that of repeating the last frame stops training, though it is a number still."""
 
@@ -72,7 +75,7 @@ class WorldModelLearner(Learner):
         self.oracle = None
         if settings.graph.source == "oracle" and method.active(settings.epochs - 1):
             self.oracle = Oracle(train, self.windows)
-        self.validation = Validation(settings, dataset.split("validation"))
+        self.validation = Validation(settings, dataset.split("validation"), num_masked_slots)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def join(self, world: World) -> None:
@@ -150,8 +153,7 @@ class WorldModelLearner(Learner):
         drawn = torch.randint(
             self.windows.count, (learned.windows,), generator=self._rng("influence windows", epoch, step)
         ).numpy()
-        visible = torch.from_numpy(self.windows.visible(drawn)).to(self.device)
-        found = learn_influence(side, learned.price, self.windows.tensor(drawn).to(self.device), visible)
+        found = learn_influence(side, learned.price, self.windows.tensor(drawn).to(self.device))
         self.world.spread(list(side.model.state_dict().values()))
         return {name: value / self.world.size for name, value in found.items()}
 
@@ -174,7 +176,8 @@ class WorldModelLearner(Learner):
                 f"validation_error became {errors['error']:.3g} after epoch {epoch}, over {EXPLODED} times what repeating the "
                 f"last frame gives ({copying:.3g})"
             )
-        return {"validation_error": errors["error"], "validation_error_visible": errors["error_visible"]}
+        logged = {"validation_error": errors["error"], "validation_error_visible": errors["error_visible"]}
+        return logged | self.validation.masked(self.predictor, self.device)
 
     def _rng(self, purpose: str, epoch: int, step: int) -> torch.Generator:
         return generator(self.seed, purpose, epoch, step)
@@ -190,8 +193,8 @@ class WorldModelLearner(Learner):
 class Validation:
     """The windows the world model is measured on, and what trivial predictions reach there."""
 
-    def __init__(self, settings: WorldModelSettings, split: Split) -> None:
-        self.history = settings.history_size
+    def __init__(self, settings: WorldModelSettings, split: Split, num_masked_slots: int = 0) -> None:
+        self.history, self.num_masked_slots, self.masking = settings.history_size, num_masked_slots, settings.masking
         self.windows = windows_of(settings, split)
         count = min(settings.windows.validation or self.windows.count, self.windows.count)
         chosen = torch.randperm(self.windows.count, generator=generator(0, "validation windows"))[:count]
@@ -200,6 +203,27 @@ class Validation:
     def errors(self, predictor: Predictor, device: torch.device) -> dict[str, float]:
         """Mean squared error of the P predicted frames over all windows, overall and where the object is in view."""
         return self._mean("error", lambda history, _: predictor.predict(history.to(device)).cpu())
+
+    def masked(self, predictor: Predictor, device: torch.device) -> dict[str, float]:
+        """The other prediction loss, {"validation_masked"}, as training takes it of all cells: the error of slots that are
+        hidden, frame 0 included, under masks that are the same for all epochs and runs. Evenly spread windows; {} if
+        training hides none. Logged only: what readers of a state rely on is predicted with nothing hidden."""
+        if not self.num_masked_slots:
+            return {}
+        index = self.index[:: -(-len(self.index) // MASKED_WINDOWS)]
+        history = torch.from_numpy(self.windows.gather(index))[:, : self.history].to(device)
+        slots = history.shape[2]
+        # a choice for each window rather than one for all, unless training hides the same slots in every step
+        each = self.masking if self.masking.draw == "fixed" else dataclasses.replace(self.masking, draw="sample")
+        hidden = draw_masked(each, self.num_masked_slots, len(index), slots, generator(0, "validation masks")).to(
+            device
+        )
+        with torch.no_grad():
+            predicted = predictor.forward(
+                history, hidden, rows=slice(0, self.history * slots)
+            )  # too few to compile for
+        errors = (predicted.view_as(history) - history).double().square().mean((1, 3))  # (B,S)
+        return {"validation_masked": float(errors[hidden].mean())}
 
     @cached_property
     def trivial(self) -> dict[str, float]:

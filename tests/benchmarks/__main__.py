@@ -60,6 +60,8 @@ def main() -> int:
         parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
     how = {"threads": arguments.threads, "clock": arguments.clock}
     console.print(table(found, how))
+    if not arguments.only:
+        console.print("whether the cheaper ways train as well: make same-loss", highlight=False)
     if not arguments.toy:
         write(found, how)
     return 0

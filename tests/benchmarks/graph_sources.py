@@ -51,7 +51,7 @@ def graph_step(
     masked = torch.zeros(x.shape[0], x.shape[2], dtype=torch.bool)
     masked[:, :2] = True
     draws = Draws(masked, torch.full((len(x),), 4), torch.full((len(x),), 3))
-    history, visible = x[:, : model.history], torch.ones(x.shape[:3], dtype=torch.bool)
+    history = x[:, : model.history]
     count = iter(range(10**9))
 
     def given(number: int) -> Tensor | None:
@@ -59,7 +59,7 @@ def graph_step(
             return jacobian_of(model, graph, history, masked, torch.Generator().manual_seed(number), 32)
         if source == "learned":
             found = learned_graph(side, history)
-            learn_influence(side, graph.learned.price, x[: graph.learned.windows], visible)
+            learn_influence(side, graph.learned.price, x[: graph.learned.windows])
             return found
         return touching(contact) if source == "oracle" else None
 

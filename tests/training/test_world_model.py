@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from ctt import job as job_module
 from ctt.errors import DataError, Diverged, Interrupted, SettingError, StoreError
 from ctt.job import Job, read_metrics
+from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.settings import GraphSettings, LearnedSettings, MaskingSettings, RolloutSettings
 from ctt.training import trainer, world_model
+from ctt.training.seeds import generator
 from ctt.training.settings import WindowSettings, WorldModelSettings
 from ctt.training.state import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
 from tests.models.literal_world_model import LiteralPredictor, literal_rollout
@@ -117,6 +119,19 @@ def test_a_learned_graph_never_alters_the_predictor(tmp_path, threshold):
     assert all(
         line["influence_error"] > 0 and line["influence_others"] > 0 for line in losses_of(tmp_path / "learned")[1:]
     )
+
+
+def test_a_learned_graph_is_told_nothing_of_what_is_in_view(tmp_path):
+    """CLEVRER's files don't say it: where the simulator does, the same network is learnt."""
+    known, other = StandIn(), StandIn()
+    other.split("train").visible = None
+    found = []
+    for name, data in (("known", known), ("unknown", other)):
+        run(
+            tmp_path / name, 1, method=Method(start_epoch=0, **LOSSES), graph=GraphSettings(source="learned"), data=data
+        )
+        found.append(bytes_of(tmp_path / name))
+    assert found[0][SIDE] == found[1][SIDE] and found[0] == found[1]
 
 
 def test_a_learned_graph_is_made_at_the_start_epoch_and_counts_from_there(tmp_path):
@@ -288,6 +303,28 @@ def test_it_learns_and_says_so_beside_trivial_predictions(tmp_path, optimizer):
     ]
     visible = sum((e * v).sum() for e, v in seen) / sum(v.sum() for _, v in seen)
     assert validation["copy_last_visible"] == pytest.approx(visible, rel=1e-5)
+
+
+@pytest.mark.parametrize("draw", ["batch", "fixed"])
+def test_validation_tells_of_hidden_slots_too(tmp_path, monkeypatch, draw):
+    """Under masks that stay: against the literal predictor, slot by slot. What is kept of a state knows nothing of it."""
+    monkeypatch.setattr(world_model, "MASKED_WINDOWS", 10)
+    made, data = settings(masking=MaskingSettings(draw=draw)), StandIn()
+    kept = run(tmp_path / "job", 2, data=data, masking=made.masking)
+    validation = world_model.Validation(made, data.split("validation"))
+    window = torch.from_numpy(validation.windows.gather(validation.index[::2]))
+    each = made.masking if draw == "fixed" else MaskingSettings(draw="sample")
+    masked = draw_masked(each, 2, 10, 7, generator(0, "validation masks"))
+    theirs = LiteralPredictor(3, 2, 2, 2, 24, WIDTH)
+    theirs.load_state_dict(world_model.load(tmp_path / "job", made).state_dict())
+    grid, _ = theirs(window, [row.nonzero().flatten().tolist() for row in masked])
+    errors = [(grid[b, :3, s] - window[b, :3, s]).square().mean() for b, s in masked.nonzero().tolist()]
+    assert len(errors) == 20
+    logged = losses_of(tmp_path / "job")[-1]["validation_masked"]
+    assert logged == pytest.approx(float(torch.stack(errors).mean().detach()), rel=1e-4)
+    assert kept["validation"].keys() == validation.trivial.keys() | {"error", "error_visible"}
+    run(tmp_path / "none", 1, masked=0)
+    assert "validation_masked" not in losses_of(tmp_path / "none")[0]
 
 
 def test_muon_moves_the_layers_matrices_and_adamw_the_rest():
