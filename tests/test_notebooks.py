@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import html
 import json
 import os
 import re
@@ -19,7 +20,8 @@ import pytest
 from ctt.recorded.notebook import as_page, execute, notebooks
 from tests.tiny import TINY, ctt
 
-SWEEPS = {"screening": "screened"}
+SWEEPS = {"screening": "screened", "graphs": "graph"}
+LEARNED = ["world_model.graph.source=learned", "ctt_start_epoch=1", "aloe.protocol=shared", "seed=0", "tracking=off"]
 GRID = ["ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "ctt_start_epoch=1", "seed=0,1,2"]
 CPUS = str(len(os.sched_getaffinity(0)))
 
@@ -50,6 +52,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
         said.append(ctt(store, *step).stdout)
         facts = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
         trained.append(sum(made["kind"] == "vqa" and not made["facts"]["screened"] for made in facts))
+    ctt(store, "sweep", "graph", *TINY, *LEARNED, *here)
     return Promoted(store, said, trained)
 
 
@@ -116,9 +119,26 @@ def test_a_notebook_runs_over_a_real_sweep(name: str, swept: Path, tmp_path: Pat
     assert any("image/png" in out.get("data", {}) for out in outputs), "no picture"
     assert any("<table>" in str(out.get("data", {}).get("text/html", "")) for out in outputs), "no table"
     assert not [out for out in outputs if out.output_type == "stream" and out.name == "stderr"]
+    if name == "graphs":
+        assert_graphs_are_shown(outputs)
     page = as_page(done, name)
     assert "<script" not in page and not re.search(r"""(src|href)=["']https?:""", page), "needs the network"
     assert len(page) > 20_000
+
+
+def assert_graphs_are_shown(outputs: list) -> None:
+    """The three sheets, the learned graph's row in those by source, and every picture of both points."""
+    tables = [str(out["data"]["text/html"]) for out in outputs if "text/html" in out.get("data", {})]
+    for title, times in (
+        ("Slot graphs at threshold", 2),
+        ("True interactions found", 2),
+        ("Loss terms, unweighted", 1),
+    ):
+        told = [table for table in tables if title in table]
+        assert len(told) == times, title
+        assert times == 1 or sum("learned (this run's)" in html.unescape(table) for table in told) == 1, title
+    pictures = [out for out in outputs if "image/png" in out.get("data", {})]
+    assert len(pictures) == 3, "graphs, their means, what the losses measure"
 
 
 def kernels() -> list[str]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ctt.errors import UsageError
 from ctt.plan import Plan
 from ctt.recorded import show
-from ctt.report import graphs, plots
+from ctt.report import graphs, loss_parts, plots
 from ctt.report.pivot import pivot, swept_settings
 from ctt.report.rollouts import rollout_errors
 from ctt.report.table import Table
@@ -35,6 +35,7 @@ def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], F
     }
     if found := show.diagnoses(plan, store):
         drawn["graphs.png"] = partial(graphs.diagnosis_picture, found)
+        drawn["losses.png"] = partial(loss_parts.loss_picture, found)
     if show.rollout_levels(plan, store):
         drawn["rollout_errors.png"] = lambda: rollout_errors(
             show.rollout_curves(plan, store), show.rollout_levels(plan, store)

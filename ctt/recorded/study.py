@@ -35,6 +35,22 @@ class Study:
         """The sweep that CTT_SWEEP names (`ctt report NAME --notebook` sets it), else `default`."""
         return cls(os.environ.get("CTT_SWEEP", default))
 
+    @classmethod
+    def together(cls, *names: str, otherwise: str) -> list[Study]:
+        """Those of the sweeps `names` that the store has, else `otherwise`. If CTT_SWEEP names another one, that alone; one
+        that was not asked for by name is left out where its record can't be read any more."""
+        asked = os.environ.get("CTT_SWEEP")
+        if asked is not None and asked not in names:
+            return [cls(asked)]
+        found = []
+        for name in names:
+            try:
+                found.append(cls(name))
+            except UsageError:
+                if name == asked:
+                    raise
+        return found or [cls(otherwise)]
+
     @cached_property
     def results(self) -> Results:
         """What the runs that are there have measured."""

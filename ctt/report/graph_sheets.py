@@ -17,6 +17,7 @@ from ctt.report.sheet import Sheet
 Diagnosis = Mapping[str, Any]
 TRUTH = "oracle"
 RECOVERY = ("auroc", "average_precision", "auroc_seen", "average_precision_seen")
+TERMS = ("masked", "future", "invariance", "sufficiency")
 NORMS = ("prediction", "invariance", "sufficiency")
 
 
@@ -75,8 +76,8 @@ def losses_sheet(found: Mapping[str, Sequence[Diagnosis]]) -> Sheet:
                     label,
                     f"{all_of[0]['dropout']:g}, {'shared' if all_of[0]['share_dropout'] else 'drawn anew'}",
                     *(
-                        _spread([one["terms"][name] for one in all_of], digits)
-                        for name, digits in (("invariance", 6), ("sufficiency", 4), ("future", 4))
+                        _spread([one["terms"].get(name) for one in all_of], 6 if name == "invariance" else 4)
+                        for name in TERMS
                     ),
                     left,
                     *(_spread([one["gradient_norms"][name] for one in all_of], 3) for name in NORMS),
@@ -86,9 +87,7 @@ def losses_sheet(found: Mapping[str, Sequence[Diagnosis]]) -> Sheet:
         "point",
         "graph and masks",
         "dropout",
-        "invariance",
-        "sufficiency",
-        "prediction",
+        *TERMS,
         "left with equal masks, %",
     )
     return Sheet("Loss terms, unweighted", (*header, *(f"|∇ {name}|" for name in NORMS)), (tuple(lines),), words=3)

@@ -9,6 +9,7 @@ import pytest
 
 from ctt.report.graph_sheets import chance_of, density_sheet, losses_sheet, recovery_sheet
 from ctt.report.graphs import chosen_point, diagnosis_picture, mean_picture
+from ctt.report.loss_parts import loss_picture
 from ctt.training.graph_measures import measures
 
 SLOTS = 7
@@ -68,7 +69,8 @@ def test_sheets_show_means_over_seeds(found) -> None:
         ("ctt", "as trained", "0.1, shared"),
         ("ctt", "as published", "0.1, drawn anew"),
     ]
-    assert lines[3][3].startswith("0.0810") and lines[2][6] == "–" and lines[3][6].startswith("75.0")
+    assert lines[3][5].startswith("0.0810") and lines[2][7] == "–" and lines[3][7].startswith("75.0")
+    assert lines[2][3:7] == ("0.0100 ±0.0000", "0.0200 ±0.0000", "0.081000 ±0.002484", "0.0600 ±0.0000")
 
 
 def test_no_truth_no_recovery(found) -> None:
@@ -106,3 +108,28 @@ def test_a_source_has_one_colour_in_all_panels(found) -> None:
         flat = [line for line in axis.lines if len(set(line.get_ydata())) == 1 and line.get_color() != "black"]
         drawn = {names[int(line.get_ydata()[0])]: line.get_color() for line in flat}
         assert set(drawn) == set(names) and drawn.items() <= named.items()
+
+
+def test_what_the_losses_are_made_of_is_drawn_seed_by_seed(found, tmp_path: Path) -> None:
+    """Every number of the diagnoses is a dot in its panel; what is unknown is a dash."""
+    figure = loss_picture(found, tmp_path / "losses.png")
+    zero, left, terms, norms = figure.axes
+
+    def drawn(axis) -> list[float]:
+        return sorted(float(x) for line in axis.lines if line.get_linestyle() == "None" for x in line.get_xdata())
+
+    def numbers(value_of) -> list[float]:
+        return pytest.approx(sorted(value_of(run) for runs in found.values() for run in runs))
+
+    kinds = ("invariance", "sufficiency")
+    shares = [100 * r["zero"][kind] for run in found["ctt"] for r in run["readings"].values() for kind in kinds]
+    assert drawn(zero) == pytest.approx(sorted(shares)) and len(shares) == 18
+    assert drawn(left) == numbers(lambda run: 100 * run["published_losses"]["remaining"])
+    assert [text.get_text() for text in left.texts] == ["–", "–"], "shared masks leave nothing to tell of here"
+    for axis, group in ((terms, "terms"), (norms, "gradient_norms")):
+        names = found["ctt"][0]["losses"][group]
+        every = [run["losses"][group][name] for runs in found.values() for run in runs for name in names]
+        assert drawn(axis) == pytest.approx(sorted(every))
+        assert {text.get_text() for text in axis.get_legend().get_texts()} == set(names)
+    loss_picture({f"point {n}": found["ctt"] for n in range(12)}, tmp_path / "many.png")
+    loss_picture({}, tmp_path / "none.png")
