@@ -62,6 +62,9 @@ class Day:
     def node(self, label: str) -> str:
         return str(self.cluster.run("squeue", "-h", "-j", self.task(label), "-o", "%N"))
 
+    def state(self, label: str) -> str:
+        return str(self.cluster.run("squeue", "-h", "-j", self.task(label), "-o", "%T"))
+
     def log(self, label: str) -> str:
         path = self.job(label).log
         return path.read_text() if path.exists() else ""
@@ -118,10 +121,25 @@ class Day:
 
 
 def awaits(process: int, number: int) -> bool:
-    """Whether a held process has a signal waiting for it."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    """Whether a held process has a signal waiting for it, or is gone: SLURM may make it go on when it sends one."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
     masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
     return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def age(process: int) -> float:
+    """Seconds since a process began. Raises FileNotFoundError if it is gone."""
+    began = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    return float(Path("/proc/uptime").read_text().split()[0]) - int(began) / os.sysconf("SC_CLK_TCK")
+
+
+def go_on(process: int) -> None:
+    """Lets a held process run again, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGCONT)
 
 
 @contextlib.contextmanager

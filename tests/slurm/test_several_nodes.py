@@ -17,7 +17,7 @@ from ctt.launch.frozen import freeze
 from ctt.plan import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
-from tests.slurm.day import SLURM, WORDS, Day, awaits, launched
+from tests.slurm.day import SLURM, WORDS, Day, awaits, go_on, launched
 from tests.tiny import TINY, artifacts
 from tests.waiting import until
 
@@ -70,7 +70,7 @@ def swept(store: Path, file: Path, cluster: Any, ask: bool) -> Day:
             writer = day.hold("baseline")["baseline"]  # the other one waits for it in the middle of a step
             cluster.run("scancel", "--signal=USR2", day.task("baseline"))
             until(lambda: awaits(writer, signal.SIGUSR2), "the signal")
-            os.kill(writer, signal.SIGCONT)
+            go_on(writer)
             until(lambda: "back into the queue" in day.log("baseline"), "a job that requeues itself")
             assert day.checkpoints("baseline")
         assert process.wait(300) == 0, out.read_text() + day.log("baseline")

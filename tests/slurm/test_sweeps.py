@@ -11,14 +11,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ctt.launch import events, marks
-from tests.slurm.day import DIVERGING, RAISING, SLURM, SWEEP, WORDS, Day, awaits, launched
+from tests.slurm.day import DIVERGING, RAISING, SLURM, SWEEP, WORDS, Day, age, awaits, go_on, launched
 from tests.tiny import artifacts, ctt, environment
 from tests.waiting import until
 
@@ -58,9 +57,10 @@ def disturb(day: Day, cluster: Any) -> None:
     cluster.run("scancel", day.task(cancelled))
     cluster.run("scontrol", "update", f"jobid={day.task(timed_out)}", "timelimit=2")  # less than signal_delay_s
     until(lambda: awaits(held[timed_out], signal.SIGUSR2), "SLURM's signal before the time limit")
-    os.kill(held[timed_out], signal.SIGCONT)
+    go_on(held[timed_out])
     until(lambda: "back into the queue" in day.log(timed_out), "a job that requeues itself")
     assert day.checkpoints(timed_out)
+    until(lambda: marks.started(held[timed_out]) == "gone" and day.state(timed_out) != "COMPLETING", "the next attempt")
     cluster.run("scontrol", "update", f"jobid={day.task(timed_out)}", "timelimit=5")
     urgent = cluster.run("sbatch", "--parsable", "-pdebug", "-N2", "--exclusive", "-o/dev/null", "--wrap", "true")
     until(lambda: "back into the queue" in day.log(preempted), "a job that makes room")
@@ -105,10 +105,13 @@ def test_a_disturbed_sweep_ends_with_the_bytes_of_an_undisturbed_one(
 def test_a_training_finishes_across_ten_time_slots(
     cluster: Any, sweep: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """Ten times SLURM ends the trunk's minute in the middle of its training; each slot begins where the last one stopped."""
+    """Ten times SLURM ends a training's time before it is through; each slot begins where the last one stopped.
+
+    SLURM looks at the time of its jobs every 30 s, so its signal comes when a slot is 15 to 45 s old.
+    """
     there, file = tmp_path / "store", tmp_path / "day.yaml"
     file.write_text(SWEEP.partition("points")[0])
-    words = ["sweep", str(file), *WORDS, "tracking=off", *SLURM, "launch.timeout_min=1", "launch.signal_delay_s=45"]
+    words = ["sweep", str(file), *WORDS, "tracking=off", *SLURM, "launch.timeout_min=2", "launch.signal_delay_s=105"]
     day, steps = Day(there, cluster), [0.0]
     with launched(there, *words) as (process, out):
         until((there / "sweeps/day/0001/jobs/events.jsonl").exists, "jobs")
@@ -120,13 +123,10 @@ def test_a_training_finishes_across_ten_time_slots(
 
         for slot in range(1, 11):
             held = until(further, f"training in slot {slot}")
-            with contextlib.suppress(
-                ProcessLookupError, FileNotFoundError
-            ):  # SLURM's signal may have come before this one
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # SLURM may have been faster
                 os.kill(held, signal.SIGSTOP)  # so that ten slots are not too many for it
-                late = time.monotonic() + 40  # SLURM looks at the time of its jobs every 30 s
-                until(lambda held=held, late=late: awaits(held, signal.SIGUSR2) or time.monotonic() > late, every=0.1)
-                os.kill(held, signal.SIGCONT)
+                until(lambda held=held: awaits(held, signal.SIGUSR2) or age(held) > 50, every=0.1)
+            go_on(held)
             until(lambda held=held: marks.started(held) == "gone", f"the end of slot {slot}")
             steps.append(day.done("baseline"))
         assert day.log("baseline").count("back into the queue") >= 10
