@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +126,21 @@ def test_a_task_that_is_gone_without_a_word_has_not_said_what_an_earlier_attempt
     with pytest.raises(SystemError):
         builder.run(job.path)
     assert job.outcome() is None
+
+
+def test_a_signal_after_the_end_does_not_make_a_success_a_failure(tmp_path: Path) -> None:
+    """SLURM's clock may strike when the target is in the store and only the interpreter is left to end."""
+    code = f"""
+import os, signal, sys
+from ctt.launch import task
+
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGUSR2):
+        kill(process, number)
+
+task.builder.run = lambda path, told: {{"failure": None}}
+sys.kept = Late()  # goes when Python's handlers have gone
+sys.exit(task.main([{str(tmp_path)!r}, "0"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"})
+    assert done.returncode == 0
