@@ -15,6 +15,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -206,6 +207,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     store = Store.open(config_of(TRIALS[0], 0, overrides).store)
     if not arguments.report:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the pool ends its trainings
         for trial in (TRIALS[0], TRIALS[-1]):
             scenes = dataset_of(target_of(config_of(trial, 0, overrides)), store)
             console.print(f"{scenes.split('train').videos} scenes", scenes.folder, highlight=False)

@@ -1,7 +1,7 @@
 """The tables of `make study`: accuracies above the blind levels, and what the frames of the future are worth.
 
 Intervals are 95 %, over videos (every seed answers the same ones) and, where there are several seeds, over these. What is above a
-blind level, or between two trials, is taken video by video.
+blind level or what the words alone tell (`ctt.data.words_only`), or between two trials, is taken video by video.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import pandas as pd
 from ctt.data.blind import blind_predictions
 from ctt.data.dataset import Dataset
 from ctt.data.vocab import CATEGORIES
+from ctt.data.words_only import words_only_predictions
 from ctt.training.vqa import PREDICTIONS
 
 PAID = "paid.json"
 ARMS = ("predicted frames", "given frames alone", "true future")
+WORDS = "the words alone"
 DEMANDS = {"descriptive": 20.0, "explanatory": 2.0}
 
 
@@ -42,15 +44,18 @@ def report(found: list[Finished]) -> str:
     """Markdown. The first table holds the trials that differ in the future's frames alone, the last what was tried."""
     by_trial: dict[str, dict[int, Rights]] = {}
     blind: dict[str, Rights] = {}
-    levels: dict[str, Rights] = {}
+    told: dict[str, Rights] = {}
+    levels: dict[str, tuple[Rights, Rights]] = {}
     for one in found:
         table = pd.read_parquet(one.folder / PREDICTIONS, columns=["video", "category", "correct"])
         by_trial.setdefault(one.trial, {})[one.seed] = rights_of(table)
         data = str(one.dataset.folder)
         if data not in levels:
             train, validation = (one.dataset.split(name).questions for name in ("train", "validation"))
-            levels[data] = rights_of(blind_predictions(train, validation).assign(video=table["video"]))
-        blind[one.trial] = levels[data]
+            answers = blind_predictions(train, validation), words_only_predictions(train, validation)
+            without, words = (rights_of(answer.assign(video=table["video"])) for answer in answers)
+            levels[data] = without, words
+        blind[one.trial], told[one.trial] = levels[data]
     seconds = {trial: np.mean([_paid(one) for one in found if one.trial == trial]) for trial in by_trial}
     arms = [name for name in ARMS if name in by_trial]
     lines = []
@@ -59,9 +64,13 @@ def report(found: list[Finished]) -> str:
         lines += _head("points above the blind level of the question's form", level)
         percent = " | ".join(f"{_percent(level[name]):.1f} %" for name in level)
         lines.append(f"| the blind levels themselves | – | – | {percent} |")
+        lines.append(_line(f"{WORDS}, a linear model", None, {0: told[arms[0]]}, {0: level}))
         lines += [_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], level)) for name in arms]
         lines += ["", *(f"- {line}" for line in _demands(by_trial, blind)), ""]
         lines += _head("difference in points", level)
+        for name in arms:
+            base = dict.fromkeys(by_trial[name], told[name])
+            lines.append(_line(f"{name} − {WORDS}", None, by_trial[name], base))
     for one, other in ((0, 1), (2, 1), (0, 2)):
         if ARMS[one] in by_trial and ARMS[other] in by_trial:
             lines.append(_line(f"{ARMS[one]} − {ARMS[other]}", None, by_trial[ARMS[one]], by_trial[ARMS[other]]))
