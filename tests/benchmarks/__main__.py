@@ -1,6 +1,7 @@
 """`make bench`: measures all ratios, or those named, prints them beside their targets and writes them to bench.json.
 
-NAME is a ratio or a benchmark. A later call keeps what bench.json says of ratios it does not measure.
+NAME is a ratio or a benchmark. A later call keeps what bench.json says of ratios it does not measure. Memory is kept as jobs keep
+it (`ctt.launch.queues.KEPT_MEMORY`), for both sides of a ratio.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ctt.launch.queues import KEPT_MEMORY
 from tests.benchmarks.harness import CLOCKS, ROUNDS, Measured, find, measure
 
 BENCH = Path(__file__).resolve().parents[2] / "bench.json"
@@ -36,6 +38,8 @@ def main() -> int:
         parser.error(f"--rounds must be at least 5, got {arguments.rounds}")
     if arguments.clock == "cpu" and arguments.threads != 1:
         parser.error("--clock cpu adds up the seconds of all threads: it says nothing without --threads 1")
+    if not arguments.toy and (missing := {key: value for key, value in KEPT_MEMORY.items() if key not in os.environ}):
+        os.execve(sys.executable, [sys.executable, "-m", "tests.benchmarks", *sys.argv[1:]], {**os.environ, **missing})
     torch.set_num_threads(arguments.threads)
     console = Console()
     found: list[Measured] = []
@@ -58,7 +62,7 @@ def main() -> int:
                     status.update(f"{name}, {said}")
     if unknown:
         parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
-    how = {"threads": arguments.threads, "clock": arguments.clock}
+    how = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
     console.print(table(found, how))
     if not arguments.only:
         console.print("whether the cheaper ways train as well: make same-loss", highlight=False)
