@@ -101,6 +101,17 @@ class Config(TrainingSettings):
         ),
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        aloe, frames = self.aloe, self.rollout.frames
+        if frames < aloe.frames_ahead:
+            fewer = frames // aloe.stride
+            remedy = f", or aloe.predicted_frames to at most {fewer} (they lie {aloe.stride} apart)" if fewer else ""
+            raise SettingError(
+                f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {aloe.frames_ahead}; "
+                f"set rollout.frames to at least {aloe.frames_ahead}{remedy}"
+            )
+
 
 def register() -> None:
     """Makes the typed schema known to Hydra (`defaults: [ctt_schema, …]`) and the resolvers conf/config.yaml uses."""

@@ -16,6 +16,7 @@ from ctt.config import (
     identity,
     known_keys,
     with_value,
+    with_values,
 )
 from ctt.errors import SettingError
 
@@ -58,11 +59,29 @@ def test_the_paper_recipe_masks_four_slots_and_the_reference_two() -> None:
         (["world_model=minni"], "minni"),
         (["ctt_inv_weight=-1"], "ctt_inv_weight must be at least 0"),
         (["ctt_start_epoch=1.5"], "ctt_start_epoch"),
+        (
+            ["rollout.frames=31"],
+            "rollout.frames=31 is too few: ALOE reads .* at least 32, or aloe.predicted_frames .* 6",
+        ),
+        (["aloe=mini", "rollout.frames=7"], "rollout.frames=7 .* set rollout.frames to at least 32$"),
+        (["aloe=mini", "rollout.frames=23", "aloe.predicted_frames=3"], "rollout.frames to at least 24, or .* most 2"),
     ],
 )
 def test_mistakes_are_named(overrides, words) -> None:
     with pytest.raises(SettingError, match=words):
         compose(overrides)
+
+
+def test_fewer_frames_are_rolled_out_where_no_more_are_read() -> None:
+    for overrides in (
+        ["rollout.frames=32"],
+        ["aloe=mini", "rollout.frames=24", "aloe.predicted_frames=3"],
+        ["aloe=mini", "rollout.frames=29", "aloe.shares=[1,0.2,0,0.1]"],  # first frame 4, not every one up to 7
+    ):
+        assert compose(overrides).rollout.frames == int(next(o for o in overrides if "rollout" in o)[-2:])
+    short = with_values(compose(["aloe=mini"]), {"aloe.predicted_frames": 1, "rollout.frames": 8})
+    with pytest.raises(SettingError, match="rollout.frames=8"):
+        with_value(short, "aloe.predicted_frames", 4)
 
 
 def test_a_typo_is_answered_with_the_right_name() -> None:

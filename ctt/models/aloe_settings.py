@@ -176,3 +176,18 @@ class AloeSettings(Settings):
         if self.predicted_frames is not None:
             return self.predicted_frames
         return PREDICTED_FRAMES // self.stride if self.rollout_frames == "all" else 0
+
+    @property
+    def trained_on_predicted(self) -> bool:
+        """Whether training draws questions that see predicted frames; else ALOE's weights know nothing of a world model."""
+        _, _, predictive, _ = self.shares
+        return self.rollout_frames == "all" or predictive > 0
+
+    @property
+    def frames_ahead(self) -> int:
+        """How many frames have to be rolled out: the last that any question reads in training or evaluation, counted from 1."""
+        if self.trained_on_predicted or self.eval_start is None:  # from any first frame
+            return self.stride * self.added_frames or PREDICTED_FRAMES
+        if self.added_frames:
+            return (self.eval_start - GIVEN_FRAMES) % self.stride + self.stride * (self.added_frames - 1) + 1
+        return max(self.eval_start + self.stride * (self.frames - 1) + 1 + PREDICTED_FRAMES - GIVEN_FRAMES, 0)

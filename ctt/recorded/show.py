@@ -41,7 +41,7 @@ def results(plan: Plan, store: Store) -> Results:
             p.values,
             p.baseline,
             ("screened",) if id(p) in screened else (),
-            _unreached(p.config, baseline, id(p) in screened),
+            () if p.baseline else _unreached(p.config, baseline, id(p) in screened),
         )
         for p in plan.sweep.points
     ]
@@ -118,8 +118,9 @@ def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
 
 
 def _unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:
-    """Categories that a point cannot reach: with a shared ALOE only those that read predicted frames can differ."""
-    if screened and config.aloe.rollout_frames == "predictive" and not _direct(config, baseline):
+    """Categories that a point cannot reach: with the baseline's ALOE only those that read predicted frames can differ."""
+    same = screened or not (config.aloe.trained_on_predicted or config.aloe.may_stop)
+    if same and config.aloe.rollout_frames == "predictive" and not _direct(config, baseline):
         return ("descriptive", "explanatory", "counterfactual")
     return ()
 
@@ -144,8 +145,13 @@ def _way(config: Config, baseline: Config) -> str:
     only = "only predictive questions read predicted frames, so a world model reaches them directly"
     if aloe.protocol == "shared":
         return f"{only}, and with one ALOE for all runs nothing else (aloe.rollout_frames=predictive, aloe.protocol=shared)"
-    others = "descriptive, explanatory and counterfactual ones through ALOE's shared weights alone"
-    return f"{only}, {others} (aloe.rollout_frames=predictive)"
+    others = "descriptive, explanatory and counterfactual ones"
+    if aloe.trained_on_predicted:
+        return f"{only}, {others} through ALOE's shared weights alone (aloe.rollout_frames=predictive)"
+    blind = f"{only}, in evaluation alone, as ALOE is trained without them"
+    if aloe.may_stop:
+        return f"{blind}, {others} through the epoch at which ALOE stops (aloe.shares, aloe.patience)"
+    return f"{blind}, and nothing else (aloe.rollout_frames=predictive, aloe.shares)"
 
 
 def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:

@@ -91,15 +91,24 @@ def _epochs(value: Mapping[str, float]) -> list[str]:
     number = {name.removeprefix(CURVE): value[name] for name in value if name.startswith(CURVE)}
     if not number:
         return []
+    on = f"On {number['videos']:.0f} of {number['of']:.0f} videos"
+    if "best/epoch" not in number:
+        lines = ["", f"{on}: no question, so no best epoch is known"]
+    else:
+        lines = ["", f"{on}:", "", *_compared(number)]
+    if number["epochs"] < number["planned_epochs"]:
+        lines += ["", f"ALOE stopped after {number['epochs']:.0f} of {number['planned_epochs']:.0f} epochs"]
+    return lines
+
+
+def _compared(number: Mapping[str, float]) -> list[str]:
+    """The lines of the table of the last epoch and the best one."""
     columns = [
         (f"epoch {number['last/epoch']:.0f}, the last", "last/", "{:.1f}"),
         (f"epoch {number['best/epoch']:.0f}, the best by validation", "best/", "{:.1f}"),
     ]
     names = [name for name in ACCURACIES if f"last/{name}" in number]
-    lines = ["", f"On {number['videos']:.0f} of {number['of']:.0f} videos:", "", *_grid(names, columns, number)]
-    if number["epochs"] < number["planned_epochs"]:
-        lines += ["", f"ALOE stopped after {number['epochs']:.0f} of {number['planned_epochs']:.0f} epochs"]
-    return lines
+    return _grid(names, columns, number)
 
 
 def _grid(names: Sequence[str], columns: Sequence[tuple[str, str, str]], value: Mapping[str, float]) -> list[str]:

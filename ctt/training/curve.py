@@ -14,18 +14,18 @@ def curve(lines: Sequence[dict[str, Any]], *, videos: int, of: int, planned: int
     """The last and the best epoch of a training, both measured on the same `videos` of all `of`, and where training ended.
 
     "best" is chosen on validation: it says how much choosing would have gained, and is no result. planned: the epochs
-    after which training ends if it is not stopped early.
+    after which training ends if it is not stopped early. None instead of both epochs where nothing is asked of these videos.
     """
     measured = [line for line in lines if "average" in line]
-    best = max(measured, key=lambda line: line["average"])
+    best = max(measured, key=lambda line: line["average"], default=None)
 
     def epoch(line: dict[str, Any]) -> dict[str, Any]:
         return {"epoch": line["step"], **{name: line[name] for name in ACCURACIES if name in line}}
 
     done = lines[-1]["step"]
     return {
-        "last": epoch(measured[-1]),
-        "best": epoch(best),
+        "last": epoch(measured[-1]) if measured else None,
+        "best": epoch(best) if best else None,
         "videos": videos,
         "of": of,
         "epochs": done,

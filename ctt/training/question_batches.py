@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ctt.data.dataset import Split
 from ctt.data.frames import frame_rows
+from ctt.errors import DataError
 from ctt.models.aloe import QUESTION_LENGTH, AloeInput
 from ctt.models.aloe_settings import GIVEN_FRAMES, PREDICTED_FRAMES, AloeSettings
 
@@ -81,6 +82,15 @@ class QuestionBatches:
         ends = np.cumsum(count)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
         return np.repeat(self.first[questions], count) + within
+
+    def predicted_rows(self, video: np.ndarray, ahead: np.ndarray) -> Tensor:
+        """Where the predicted frames `ahead` (from 0) of these videos lie. Raises DataError if so many were not rolled out."""
+        if ahead.size and ahead.max() >= self.ahead:
+            raise DataError(
+                f"ALOE asks for predicted frame {ahead.max() + 1}, but {self.ahead} are rolled out; "
+                f"set rollout.frames to at least {self.settings.frames_ahead}"
+            )
+        return torch.from_numpy(video * self.ahead + ahead)
 
     def pieces(self, questions: np.ndarray, starts: np.ndarray, count: int, by_layout: bool = False) -> Iterator[Piece]:
         """The sequences of `questions` in about `count` pieces; see `Arranged`. starts (Q,): each question's first frame."""
@@ -169,7 +179,8 @@ def _sizes(adds: np.ndarray, batch: np.ndarray, batches: int, count: int) -> tup
 
 class Windows:
     """The slots that `questions` of `batches` see from their first frames `starts` on (both (Q,)): which frames these are is
-    found for all of them at once, their slots are gathered for a part of them at a time."""
+    found for all of them at once, their slots are gathered for a part of them at a time. Raises DataError if a predicted
+    frame was not rolled out."""
 
     def __init__(self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray) -> None:
         self.batches, self.starts = batches, starts
@@ -180,7 +191,7 @@ class Windows:
         self.frames = torch.from_numpy(self.video[:, None] * GIVEN_FRAMES + np.minimum(frames, GIVEN_FRAMES - 1))
         self.late = np.flatnonzero(frames >= GIVEN_FRAMES) if later.any() else np.empty(0, np.int64)
         ahead = frames.reshape(-1)[self.late] - GIVEN_FRAMES
-        self.predicted = torch.from_numpy(self.video[self.late // settings.frames] * batches.ahead + ahead)
+        self.predicted = batches.predicted_rows(self.video[self.late // settings.frames], ahead)
 
     def given(self, part: slice) -> Tensor:
         """The sampled frames (Q,F,S,D), predicted ones where they lie past the given."""
@@ -199,5 +210,5 @@ class Windows:
         assert batches.predicted is not None
         frames = ((self.starts[part] - GIVEN_FRAMES) % stride)[:, None]
         frames = frames + stride * np.arange(batches.settings.added_frames)
-        there = torch.from_numpy(self.video[part][:, None] * batches.ahead + frames)
+        there = batches.predicted_rows(self.video[part][:, None], frames)
         return F.embedding(there, batches.predicted).view(*frames.shape, *batches.shape[2:])

@@ -13,6 +13,9 @@ from ctt.sweep import compile_sweep
 
 WORLD_MODEL = "directly, descriptive, explanatory and counterfactual ones through ALOE's shared weights alone"
 
+UNTAUGHT = "aloe.shares=[1,0.2,0,0.1]"
+PATIENT = ["aloe.epochs=6", "aloe.patience=1"]
+
 
 @pytest.mark.parametrize(
     ("sweep", "overrides", "said"),
@@ -37,6 +40,9 @@ WORLD_MODEL = "directly, descriptive, explanatory and counterfactual ones throug
         ),
         ("demo", ["aloe.protocol=train,shared"], [WORLD_MODEL, "with one ALOE for all runs nothing else"]),
         ("demo", ["aloe.threads=1,2"], [WORLD_MODEL]),
+        ("demo", [UNTAUGHT], ["directly, in evaluation alone, as ALOE is trained without them, and nothing else"]),
+        ("demo", [UNTAUGHT, "aloe.rollout_frames=all"], ["reaches all four directly"]),
+        ("demo", [UNTAUGHT, *PATIENT], ["counterfactual ones through the epoch at which ALOE stops"]),
     ],
 )
 def test_the_table_names_what_can_be_reached(tmp_path, sweep, overrides, said) -> None:
@@ -52,3 +58,21 @@ def test_a_shared_aloe_leaves_nothing_unreached_where_the_data_differ(tmp_path) 
     plan = compile_plan(compile_sweep("demo", ["seed=0", "aloe.protocol=shared", "data.noise=0.05,0.1"]))
     points = results(plan, Store.open(tmp_path)).points
     assert [point.unreached for point in points[1:]] == [("descriptive", "explanatory", "counterfactual"), ()]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "unreached"),
+    [
+        ([], ()),
+        ([UNTAUGHT], ("descriptive", "explanatory", "counterfactual")),
+        ([UNTAUGHT, *PATIENT], ()),
+        ([UNTAUGHT, "aloe.rollout_frames=all"], ()),
+    ],
+)
+def test_an_aloe_trained_without_predicted_frames_reaches_as_little_as_a_shared_one(
+    tmp_path, overrides, unreached
+) -> None:
+    plan = compile_plan(compile_sweep("demo", ["seed=0", *overrides]))
+    baseline, *others = results(plan, Store.open(tmp_path)).points
+    assert baseline.baseline and baseline.unreached == ()
+    assert others and all(point.unreached == unreached for point in others)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from ctt.data.dataset import Dataset
 from ctt.errors import Interrupted
 from ctt.job import Job, read_metrics
 from ctt.models.aloe_settings import AloeSettings
@@ -104,3 +106,17 @@ def test_early_stopping_interrupted_and_continued_leaves_the_same_bytes(tmp_path
     assert (tmp_path / "cut" / "state.json").read_bytes() == (tmp_path / "whole" / "state.json").read_bytes()
     assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole") and cut["curve"] == whole["curve"]
     assert cut["curve"]["stopped"] and cut["curve"]["epochs"] == 4
+
+
+def test_validations_without_a_question_know_no_best_epoch(tmp_path) -> None:
+    """The answers that count are there all the same."""
+    dataset, rollouts = make(tmp_path / "toy", train=24, validation=6)
+    path = dataset.split("validation").questions_file
+    first, *others = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps([first | {"questions": []}, *others]), encoding="utf-8")
+    metrics = run(tmp_path / "a", (Dataset.open(dataset.folder), rollouts), eval_videos=1, epochs=3, patience=1)
+    none = {"last": None, "best": None, "videos": 1, "of": 6}
+    assert metrics["curve"] == {**none, "epochs": 3, "planned_epochs": 3, "stopped": False}
+    assert metrics["questions"]["descriptive"] == 15 and metrics["average"] is not None
+    page = page_of(tmp_path / "a")
+    assert "| average |" in page and page.endswith("On 1 of 6 videos: no question, so no best epoch is known")

@@ -15,7 +15,7 @@ from ctt.data.vocab import ANSWERS
 from ctt.job import Job, read_metrics
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import evaluate, write_predictions
-from tests.training.small_aloe import SMALL, run
+from tests.training.small_aloe import SMALL, bytes_of, run
 from tests.training.toy_questions import make
 
 
@@ -106,6 +106,23 @@ def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
         assert changed["predictive"] > 0.9
         for category in ("descriptive", "explanatory"):
             assert (changed[category] > 0.9) if reached else (changed[category] == 0)
+
+
+def test_an_aloe_trained_without_predictive_questions_knows_no_world_model(tmp_path, toy) -> None:
+    """Trained on other rollouts it has the same weights, so only predictive questions are answered otherwise; where
+    training draws some of these, it has not."""
+    dataset, rollouts = toy
+    others = {split: frames[:, :, ::-1].copy() for split, frames in rollouts.items()}
+    for share in (0.0, 0.2):
+        shares, one, two = [0.2, 0.2, share, 0.2], tmp_path / f"one {share}", tmp_path / f"two {share}"
+        assert AloeSettings(shares=shares).trained_on_predicted == (share > 0)
+        for folder, shown in ((one, rollouts), (two, others)):
+            run(folder, (dataset, shown), epochs=1, shares=shares)
+        same = bytes_of(one)["model.safetensors"] == bytes_of(two)["model.safetensors"]
+        assert same == (not share)
+    a, b = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one 0.0", "two 0.0"))
+    changed = (a["logit"] != b["logit"]).groupby(a["category"]).mean()
+    assert changed["predictive"] > 0.9 and changed["descriptive"] == changed["explanatory"] == 0
 
 
 def test_a_test_split_gets_an_evalai_file(tmp_path, toy) -> None:

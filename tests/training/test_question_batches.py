@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ctt.data.vocab import tokenise
+from ctt.errors import DataError
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.question_batches import Arranged, QuestionBatches
 from tests.training.toy_questions import make
@@ -100,6 +101,41 @@ def test_batches_arranged_together_are_the_ones_arranged_alone(toy, predicted_fr
                 assert value is None or torch.equal(value, getattr(b.input, name)), name
         kinds = batches.category[np.concatenate([piece.rows for piece in pieces])]
         assert together.sequences(n) == (int((kinds == 0).sum()), int((kinds != 0).sum()))
+
+
+@pytest.mark.parametrize("shares", [[1.0, 1.0, 1.0, 1.0], [1.0, 0.5, 0.0, 0.1]])
+@pytest.mark.parametrize("eval_start", [None, 0, 4])
+@pytest.mark.parametrize(
+    ("frames", "added", "which"),
+    [
+        (25, None, "predictive"), (25, None, "all"), (25, 3, "predictive"), (16, 4, "all"), (10, 2, "predictive"),
+        (4, None, "all"), (2, None, "predictive"),
+    ],
+)  # fmt: skip
+def test_as_many_frames_are_rolled_out_as_are_read(toy, frames, added, which, eval_start, shares) -> None:
+    """Told by the loader that builds one by one; of one fewer, the frame that is missing is not another video's."""
+    settings = AloeSettings(
+        frames=frames, predicted_frames=added, rollout_frames=which, eval_start=eval_start, shares=shares
+    )
+    every, kinds = range(settings.starts), ("descriptive", "explanatory", "predictive", "counterfactual")
+    read = [(kind, start) for kind, share in zip(kinds, shares, strict=True) if share for start in every]
+    read += [(kind, start) for kind in kinds for start in (every if eval_start is None else [eval_start])]
+    last = {start: max(frames_of(settings, "predictive", start, True)) - 127 for start in every}
+    seen = [last[start] for kind, start in read if which == "all" or kind == "predictive"]
+    assert settings.frames_ahead == max(0, *seen)
+
+    split, predicted = toy
+    asked = np.flatnonzero(np.isin(split.questions.category, 2))
+    start = max((s for s in every if last[s] <= settings.frames_ahead), key=lambda s: last[s])
+    for rolled_out in {max(1, settings.frames_ahead - 1), max(1, settings.frames_ahead)}:
+        batches = QuestionBatches(settings, split, predicted[:, :rolled_out])
+        questions = np.unique(batches.question[asked])
+        starts = np.full(len(questions), start)
+        if last[start] <= rolled_out:
+            assert sum(len(piece.rows) for piece in batches.pieces(questions, starts, 2)) == len(asked)
+        else:
+            with pytest.raises(DataError, match=f"{rolled_out} are rolled out; set rollout.frames to at least"):
+                list(batches.pieces(questions, starts, 2))
 
 
 def test_pieces_by_layout_hold_less_padding(toy) -> None:
