@@ -56,7 +56,7 @@ def report(found: list[Finished]) -> str:
             without, words = (rights_of(answer.assign(video=table["video"])) for answer in answers)
             levels[data] = without, words
         blind[one.trial], told[one.trial] = levels[data]
-    seconds = {trial: np.mean([_paid(one) for one in found if one.trial == trial]) for trial in by_trial}
+    seconds = {trial: np.mean([paid(one.folder) for one in found if one.trial == trial]) for trial in by_trial}
     arms = [name for name in ARMS if name in by_trial]
     lines = []
     if arms:
@@ -109,8 +109,10 @@ def _percent(rights: np.ndarray) -> float:
     return float(100 * rights[:, 0].sum() / rights[:, 1].sum())
 
 
-def _paid(one: Finished) -> float:
-    return float(json.loads((one.folder / PAID).read_text(encoding="utf-8"))["cpu_seconds"])
+def paid(folder: Path) -> float:
+    """CPU seconds that a training has taken so far, over all its attempts."""
+    path = folder / PAID
+    return float(json.loads(path.read_text(encoding="utf-8"))["cpu_seconds"]) if path.exists() else 0.0
 
 
 def _head(title: str, names: Iterable[str]) -> list[str]:
@@ -131,6 +133,6 @@ def _demands(by_trial: dict[str, dict[int, Rights]], blind: dict[str, Rights]) -
     for category, points in DEMANDS.items():
         held = []
         for name, runs in by_trial.items():
-            level, _ = difference([run[category] for run in runs.values()], [blind[name][category]] * len(runs))
-            held += [f"{name} ({level:+.1f})"] if level >= points else []
+            level, half = difference([run[category] for run in runs.values()], [blind[name][category]] * len(runs))
+            held += [f"{name} ({level:+.1f} ±{half:.1f})"] if level >= points else []
         yield f"{category} at least {points:g} points above the blind level: {', '.join(held) or 'none'}"
