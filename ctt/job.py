@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from ctt.errors import Interrupted
+from ctt.memory import peak_mib
 from ctt.world import ALONE, World
 
 METRICS = "metrics.jsonl"
 PROGRESS = "progress.json"
 CHECKPOINT = "checkpoint"  # a folder; the names in it sort by how far they are
+STATE = "state.json"  # beside model.safetensors: the training is over
 
 
 class Job:
@@ -49,11 +51,15 @@ class Job:
         self.workers = workers
         self.world = world
         self._beat = beat
-        self._last = 0.0
         self._started = time.time()
-        self._before = float(self._told().get("seconds", 0.0))  # what earlier attempts took
-        self._first: float | None = None
-        self.rate: tuple[float, str] | None = None  # what `progress` last found: units a second, and the unit
+        told = self._told()
+        self._before = float(told.get("seconds", 0.0))  # what earlier attempts took
+        self._peak = float(told.get("peak_mib", 0.0))
+        self.rates: dict[str, float] = dict(told.get("rates", {}))
+        """What `progress` found, units a second by unit; of a unit that this attempt did not come to, in the attempt before."""
+        self._last = 0.0
+        self._record: dict[str, Any] = {}
+        self._unit, self._first, self._began = "", 0.0, 0.0
 
     def log(self, step: int, **values: float) -> None:
         """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count)."""
@@ -74,25 +80,41 @@ class Job:
         os.replace(temporary, path)
 
     def progress(self, done: float, total: float, unit: str, **extra: Any) -> None:
-        """Says how far the stage is; cheap enough for every step (written at most once a second, and at the end)."""
+        """Says how far the stage is, or that part of it which counts in `unit`; cheap enough for every step (written at most
+        once a second, and at the end). The rate is that since the unit's first report, whatever came between."""
         if not self.world.writer:
             return
         now = time.time()
-        if self._first is None:
-            self._first = done
+        if unit != self._unit:
+            self._unit, self._first, self._began = unit, done, now
         if now - self._last < 1.0 and done < total:
             return
         self._last = now
         self._beat()
-        rate = (done - self._first) / max(now - self._started, 1e-9)
-        self.rate = (rate, unit)
-        self._tell(dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra))
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        if rate > 0:
+            self.rates[unit] = rate
+        self._record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
+        self._tell(self._record)
+
+    def alive(self) -> None:
+        """Says that work goes on which its last progress report does not count; as cheap as `progress`."""
+        now = time.time()
+        if self._record and now - self._last >= 1.0:
+            self._last = now
+            self._beat()
+            self._tell(self._record | {"updated": now})
 
     @property
     def seconds(self) -> float:
         """What the work has taken so far: this attempt and those before it. Of one that was killed it is known up to its
         last progress report."""
         return self._before + max(time.time() - self._started, 0.0)
+
+    @property
+    def peak(self) -> float:
+        """The most MiB (`peak_mib`) that this attempt or one before it has held; of those before, up to their last report."""
+        return max(self._peak, peak_mib(self.device))
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
@@ -110,7 +132,8 @@ class Job:
     def _tell(self, record: dict[str, Any]) -> None:
         path = self.folder / PROGRESS
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({**record, "seconds": self.seconds}), encoding="utf-8")
+        all_attempts = {"seconds": self.seconds, "peak_mib": self.peak, "rates": self.rates}
+        temporary.write_text(json.dumps(record | all_attempts), encoding="utf-8")
         os.replace(temporary, path)
 
     def _told(self) -> dict[str, Any]:

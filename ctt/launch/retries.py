@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ctt.job import CHECKPOINT, PROGRESS
+from ctt.job import CHECKPOINT, PROGRESS, STATE
 from ctt.launch.failures import Failure
 from ctt.launch.frozen import Frozen
 from ctt.launch.marks import stage_of
@@ -82,7 +82,8 @@ class Attempts:
 
 
 def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:
-    """How far the work on the stages `keys` is: those that are finished, and the newest checkpoint of the others.
+    """How far the work on the stages `keys` is: those that are finished, and the newest checkpoint of the others, or that their
+    training is over and what it is for has begun.
 
     Grows with the work. What a killed job did after its last checkpoint is lost, so it does not count.
     """
@@ -92,7 +93,8 @@ def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:
             finished += 1
         elif folder := store.unfinished(key):
             names = [p.name for p in (folder / CHECKPOINT).glob("*") if p.suffix != ".tmp"]
-            checkpoint = max([checkpoint, *names])
+            trained = ["trained"] if (folder / STATE).exists() else []  # sorts after all numbers
+            checkpoint = max([checkpoint, *names, *trained])
     return finished, checkpoint
 
 

@@ -201,7 +201,8 @@ def _cost(own: Sequence[Stage], trunk: Sequence[Stage], store: Store) -> dict[st
             out[name] += hours
             if stages is own:
                 out[f"{stage.kind}_hours"] = hours
-                out |= {f"{stage.kind}_rate": rate for rate in provenance.get("rate", {}).values()}
+                if rates := provenance.get("rate", {}):
+                    out[f"{stage.kind}_rate"] = rates.get("step", next(iter(rates.values())))
                 if "peak_memory_mib" in provenance:
                     out[f"{stage.kind}_memory_mib"] = provenance["peak_memory_mib"]
     return out

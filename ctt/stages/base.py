@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from ctt.errors import CttError, Interrupted, LeaseLost, StageFailed
 from ctt.job import PROGRESS, Job, stopping
-from ctt.memory import forget_peak, peak_mib
+from ctt.memory import forget_peak
 from ctt.settings import canonical, digest, digest_of_form
 from ctt.stages.origin import origin
 from ctt.store import Artifact, Holder, Store
@@ -214,7 +214,8 @@ def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
     """Who made an artifact: git commit and diff, package versions, host, device, numerics, times, rate, memory.
 
     began, ended: the attempt that finished (Unix seconds); seconds: what all attempts took together.
-    rate: {"step": 16.2}, units of progress a second in the attempt that finished; empty where none was reported.
+    rate: {"step": 16.2}, units of progress a second in the last attempt that counted in them; empty where none was reported.
+    peak_memory_mib: of all attempts.
     """
     packages = ("torch", "lightning", "numpy", "pymunk", "pandas")
     return {
@@ -227,8 +228,8 @@ def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
         "began": began,
         "ended": time.time(),
         "seconds": round(job.seconds, 3),
-        "rate": {} if job.rate is None else {job.rate[1]: round(job.rate[0], 3)},
-        "peak_memory_mib": round(peak_mib(job.device), 1),
+        "rate": {unit: round(rate, 3) for unit, rate in job.rates.items()},
+        "peak_memory_mib": round(job.peak, 1),
     }
 
 

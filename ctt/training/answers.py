@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +44,20 @@ def evaluate(
 
     Columns: scene, video, question_id, choice_id (−1 descriptive), category, form, truth (−1 unknown), prediction, correct, logit
     (of the chosen class, or the option's), logits (a list: all 22 of a descriptive question, or the option's one).
-    `seed` matters only where `settings.eval_start` is null.
+    `seed` matters only where `settings.eval_start` is null. Raises Interrupted: nothing of it is kept.
     """
+
+    def tick(done: int, total: int) -> None:
+        job.progress(done, total, "sequence", split=split)
+        if job.stopping:
+            job.stop()
+
     part = dataset.split(split)
     model = load(model_folder, settings, part).to(job.device)
     batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split))
-    return predictions_table(part, answer(model, settings, batches, np.arange(batches.questions), seed, job.device))
+    return predictions_table(
+        part, answer(model, settings, batches, np.arange(batches.questions), seed, job.device, tick)
+    )
 
 
 def load(folder: Path, settings: AloeSettings, split: Split) -> Aloe:
@@ -69,11 +77,17 @@ def autocast(settings: AloeSettings, device: str) -> torch.autocast:
 
 @torch.no_grad()
 def answer(
-    model: Aloe, settings: AloeSettings, batches: QuestionBatches, questions: np.ndarray, seed: int, device: str
+    model: Aloe,
+    settings: AloeSettings,
+    batches: QuestionBatches,
+    questions: np.ndarray,
+    seed: int,
+    device: str,
+    tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """All logits the heads give, (R,22) float32 for the rows of the split: a descriptive row's 22, an option's one and NaN.
 
-    Rows of other questions hold NaN alone.
+    Rows of other questions hold NaN alone. tick(done, total) is told how many sequences are answered.
     """
     logits = np.full((len(batches.video), CLASSES), np.nan, np.float32)
     random = np.random.default_rng(derive(seed, "first frame in evaluation"))
@@ -86,12 +100,15 @@ def answer(
         at_a_time = min(at_a_time, max(1, EVALUATION_TOKENS // model.longest))
     count, by_layout = math.ceil(sequences / at_a_time), settings.words == "tokens"
     pieces = batches.pieces(questions, starts[questions], count, by_layout)
+    done = 0
     with autocast(settings, device):  # around all of them: the weights are rounded once
         for piece in pieces:
             answers, choices = model(piece.input.to(device))
             n = piece.descriptive
             logits[piece.rows[:n]] = answers[:n].float().cpu().numpy()
             logits[piece.rows[n:], 0] = choices[n:].float().cpu().numpy()
+            done += len(piece.rows)
+            tick(done, sequences)
     return logits
 
 

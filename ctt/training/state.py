@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ctt.errors import StoreError
-from ctt.job import CHECKPOINT
+from ctt.job import CHECKPOINT, STATE
 from ctt.training.learner import Learner
 
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 WEIGHTS, SIDE = "weights.safetensors", "side.safetensors"
 
 

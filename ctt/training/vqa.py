@@ -7,10 +7,10 @@ frame for all, fixed batches.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from ctt.data.dataset import Dataset
 from ctt.data.submission import submission
 from ctt.data.vocab import CATEGORIES
 from ctt.job import METRICS, Job, read_metrics
-from ctt.memory import peak_mib
 from ctt.models.aloe import Aloe, load_published
 from ctt.models.aloe_settings import AloeSettings
 from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
@@ -59,24 +58,25 @@ def train(
     predictions.parquet and metrics.json; of a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
     """
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
-    learner = VqaLearner(settings, seed, dataset, rollouts, job)
-    if start is not None:
-        load_published(learner.model, load_weights(start / MODEL))
     if not _finished(job.folder, settings):
+        learner = VqaLearner(settings, seed, dataset, rollouts, job)
+        if start is not None:
+            load_published(learner.model, load_weights(start / MODEL))
         train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, job=job)
+        del learner
+        gc.collect()  # Lightning's objects know each other, and through them the slots it held
     seconds = job.seconds
     metrics = _answered(settings, job.folder, dataset, rollouts, seed, job)
     metrics["curve"] = curve(
         read_metrics(job.folder / METRICS),
-        videos=learner.validation_videos,
-        of=len(learner.validation_split.slots),
+        videos=validation_videos(settings, dataset),
+        of=len(dataset.split("validation").slots),
         planned=settings.epochs,
     )
-    steps = learner.steps_done
     metrics["cost"] = {
         "seconds": seconds,
-        "steps_per_second": steps / learner.step_seconds if steps else None,
-        "peak_memory_mib": peak_mib(job.device),
+        "steps_per_second": job.rates.get("step"),  # what comes between them included; of one step alone it is unknown
+        "peak_memory_mib": job.peak,
     }
     _write_json(job.folder / METRICS_JSON, metrics)
     return metrics
@@ -104,7 +104,7 @@ def screen(
     """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     metrics = _answered(settings, model_folder, dataset, rollouts, seed, job)
-    metrics["cost"] = {"seconds": job.seconds, "peak_memory_mib": peak_mib(job.device)}
+    metrics["cost"] = {"seconds": job.seconds, "peak_memory_mib": job.peak}
     _write_json(job.folder / METRICS_JSON, metrics)
     return metrics
 
@@ -119,13 +119,11 @@ class VqaLearner(Learner):
         self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, job: Job
     ) -> None:
         given = {name: None if rollouts is None else rollouts.get(name) for name in ("train", "validation")}
-        self.settings, self.seed, self.device = settings, seed, job.device
+        self.settings, self.seed, self.device, self.job = settings, seed, job.device, job
         self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"])
         self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"])
         self.validation_split = dataset.split("validation")
-        videos = len(self.validation_split.slots)
-        fewer = settings.eval_videos if settings.eval_every < settings.epochs else None
-        self.validation_videos = min(fewer or videos, videos)
+        self.validation_videos = validation_videos(settings, dataset)
         shape = dataset.split("train").slots.shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "aloe weights"))
@@ -139,7 +137,6 @@ class VqaLearner(Learner):
         self.drawn = np.round(np.bincount(self.kinds, minlength=4) * np.array(settings.shares)).astype(np.int64)
         self.batch = min(settings.batch_size, int(self.drawn.sum()))
         self.steps = int(self.drawn.sum()) // self.batch
-        self.steps_done, self.step_seconds = 0, 0.0
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._arranged: tuple[tuple[int, int], Arranged] | None = None
 
@@ -157,12 +154,8 @@ class VqaLearner(Learner):
         return self._order[1][step * self.batch : (step + 1) * self.batch]
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
-        began = time.monotonic()
         first = step - step % ARRANGED
-        values = batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
-        self.steps_done += 1
-        self.step_seconds += time.monotonic() - began
-        return values
+        return batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
 
     def arranged(self, epoch: int, first: int) -> Arranged:
         """The batches of ARRANGED steps from `first` on."""
@@ -192,7 +185,10 @@ class VqaLearner(Learner):
         if epoch + 1 < settings.epochs and (epoch + 1) % settings.eval_every:
             return {}
         questions = np.flatnonzero(self.validation.video[self.validation.first] < self.validation_videos)
-        logits = answer(self.model, settings, self.validation, questions, self.seed, self.device)
+        alive = self.job.alive
+        logits = answer(
+            self.model, settings, self.validation, questions, self.seed, self.device, lambda done, total: alive()
+        )
         rows = self.validation.rows_of(questions)
         table = predictions_table(self.validation_split, logits).iloc[rows]
         metrics = metrics_of(table)
@@ -203,6 +199,13 @@ class VqaLearner(Learner):
         }
         values |= {f"{name}_per_option": metrics["per_option"][name] for name in CATEGORIES[1:]}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def validation_videos(settings: AloeSettings, dataset: Dataset) -> int:
+    """Of how many videos, from the first on, the validations during training ask."""
+    videos = len(dataset.split("validation").slots)
+    fewer = settings.eval_videos if settings.eval_every < settings.epochs else None
+    return min(fewer or videos, videos)
 
 
 def batch_gradients(

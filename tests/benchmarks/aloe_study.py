@@ -101,8 +101,8 @@ TRIALS = (
         changes={"tokens": "frames", **A_FIFTH},
     ),
 )
-"""The first three differ in the future's frames alone. The others each change one thing in `2,000 videos, words added`, or, the last
-one, in the trial before it."""
+"""The first three differ in the future's frames alone. The others each change one thing in `2,000 videos, words added`; the last
+one in the trial before it."""
 
 
 class PausingJob(Job):

@@ -43,6 +43,8 @@ def test_progress_is_finished_stages_and_checkpoints_on_disk(tmp_path: Path) -> 
         for name in checkpoints:
             (store.work_folder(stage.key) / "checkpoint" / name).mkdir(parents=True)
             look()
+        (store.work_folder(stage.key) / "state.json").touch()  # trained: what comes after it counts as further
+        look()
         (store.work_folder(stage.key) / "checkpoint" / "999999-000000000.tmp").mkdir()
         assert reached(store, keys) == seen[-1], "a checkpoint cut off in the middle is none"
         with store.lease(stage.key) as lease:
