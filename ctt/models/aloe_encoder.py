@@ -61,15 +61,23 @@ class Layer(nn.Module):
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap: bool) -> Tensor:
     """softmax(q kᵀ / √d + bias) v with dropout on the weights: q (B,H,M,d), k and v (B,H,N,d), bias (B,1,N) → (B,H,M,d)."""
+    if fused_is_faster(q, k.shape[2], p, cheap):
+        return fused(q, k, v, bias, p, multiple=8 if q.is_cuda else 1)  # what fused CUDA kernels want
+    return unfused(q, k, v, bias, p, cheap)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, multiple: int) -> Tensor:
+    """`attend` by PyTorch's kernel, heads padded with zeros to a `multiple` in width, which add nothing."""
     b, heads, m, d = q.shape
-    n = k.shape[2]
-    if fused_is_faster(q, n, p, cheap):
-        pad = -d % 8 if q.is_cuda else 0  # zeros add nothing, and fused CUDA kernels want multiples of 8
-        if pad:
-            q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
-        mask = None if bias is None else bias.to(q.dtype)[:, None].expand(b, heads, m, n)
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, scale=d**-0.5)[..., :d]
-    scores = (q * d**-0.5) @ k.transpose(-1, -2)
+    if pad := -d % multiple:
+        q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
+    mask = None if bias is None else bias.to(q.dtype)[:, None].expand(b, heads, m, k.shape[2])
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, scale=d**-0.5)[..., :d]
+
+
+def unfused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap: bool) -> Tensor:
+    """`attend` by a softmax between two batched products."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if bias is not None:
         scores = scores + bias[:, None].to(scores.dtype)
     weights = scores.softmax(-1)
@@ -81,9 +89,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap
 def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
     """Whether scaled_dot_product_attention beats softmax and two batched products.
 
-    CUDA: always, unless our own dropout masks are asked for. CPU (measured, one thread): its fused kernel knows no
-    dropout, its bf16 backward is 2–6 times slower, its forward alone pays from about 100 keys on; else it is
-    1.2 (30 keys) to 2.5 (190 keys) times faster.
+    CUDA: always, unless our own dropout masks are asked for. CPU: its kernel knows no dropout; else `make bench ONLY=attend`
+    tells (unfused over fused, one thread with AVX-512, 8, 30 and 190 keys): forward alone 1.3, 0.6, 1.3 in float32; with gradients
+    1.2, 0.6, 1.1 in float32 and 0.6, 0.2, 0.3 in bf16. So float32 with gradients loses between, where no shipped recipe lies
+    (words=vector and film: 8 keys; the published tokens: about 190), and 8 keys without gradients would gain. Results depend on the
+    choice in their last bits: another one is another version of the stage `vqa`.
     """
     if q.is_cuda:
         return not (p and cheap)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from ctt.models.aloe_encoder import dropout
 from ctt.models.aloe_settings import AloeSettings
 from tests.models.literal_aloe import LiteralAloe
 
+KERNEL = F.scaled_dot_product_attention
 SMALL = dict(layers=3, heads=4, width=24, ffn=40, frames=5, dropout=0.0, equal_layers=False)
 
 
@@ -89,6 +93,23 @@ def test_evaluation_without_padding_equals_the_literal_version() -> None:
     assert ours.embed(batch)[1] is None and ours.train().embed(batch)[1] is not None
     ours.eval()
     for a, e in zip(ours(batch), literal(slots[owner], question, choice, descriptive), strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_evaluation_by_the_fused_kernel_equals_the_literal_version(padded: bool) -> None:
+    """From 100 tokens on; a mask is given to the kernel where words are padded."""
+    ours, literal = (model.eval() for model in both(3, frames=40, layers=2))
+    slots, owner, question, choice, descriptive = questions(3, 3, frames=40)
+    if not padded:
+        question[:], choice[:], descriptive[:] = question[:1].clamp(min=1), choice[:1].clamp(min=1), False
+    batch = as_input(slots, owner, question, choice, descriptive)
+    assert 1 + 40 * 3 + len(batch.columns) > 120
+    with torch.no_grad(), mock.patch.object(F, "scaled_dot_product_attention", wraps=KERNEL) as kernel:
+        actual = ours(batch)
+    assert kernel.call_count == 2 and all((call.args[3] is not None) == padded for call in kernel.call_args_list)
+    for a, e in zip(actual, literal(slots[owner], question, choice, descriptive), strict=True):
+        assert e.abs().mean() > 0.01
         torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10)
 
 

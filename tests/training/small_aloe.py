@@ -10,6 +10,7 @@ import numpy as np
 from ctt.data.dataset import Dataset
 from ctt.job import METRICS, Job, read_metrics
 from ctt.models.aloe_settings import AloeSettings
+from ctt.training.state import WEIGHTS
 from ctt.training.vqa import train
 
 SMALL: dict[str, Any] = dict(
@@ -39,7 +40,9 @@ def run(folder: Path, toy: Toy, seed: int = 0, rollouts: bool = True, **changes:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in FILES}
+    """The files of a finished training; `weights.safetensors` where the model's are averages."""
+    there = [*FILES, *([WEIGHTS] if (folder / WEIGHTS).exists() else [])]
+    return {name: (folder / name).read_bytes() for name in there}
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:

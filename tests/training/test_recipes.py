@@ -3,17 +3,24 @@ sound values."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ctt.config import Config, compose
+from ctt.job import Job
 from ctt.models.draws import Draws
 from ctt.training import world_model
+from ctt.training.vqa import VqaLearner
 from tests.models import literal_world_model as literal
+from tests.models.literal_aloe import LiteralAloe
+from tests.training import toy_questions
+from tests.training.numbered import first_frames, numbered
 
 VIDEOS, FRAMES, SLOTS, WIDTH, BATCH = 3, 40, 7, 16, 4
 SMALL = [
@@ -103,3 +110,74 @@ def test_a_step_of_a_recipe_is_the_literal_one(recipe: str) -> None:
         assert float(terms[name]) == pytest.approx(float(expected.detach()), rel=1e-5), name
     for (name, ours), theirs in zip(learner.model.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+PUBLISHED_ALOE = {
+    # nn.TransformerEncoder over 144 = 8 heads of 18, pre-LN, its layers copies of one; heads of 128; a word is 14 numbers
+    "layers": 12, "heads": 8, "width": 144, "ffn": 512, "head_hidden": 128, "word_width": 14, "equal_layers": True,
+    "dropout": 0.1, "dropout_kind": "exact",
+    # a token per slot and sampled frame and per word: 25 frames, stride 5, first one random in evaluation too;
+    # predictive questions see a window 32 frames later, others given frames alone
+    "tokens": "frames", "words": "tokens", "frames": 25, "eval_start": None, "rollout_frames": "predictive",
+    "predicted_frames": None,
+    # the reported numbers: 80 epochs into a schedule of 400, the last weights, validated every 20
+    "epochs": 80, "schedule_epochs": 400, "average": None, "patience": None, "eval_every": 20, "eval_videos": None,
+    # C-JEPA's file with rollouts: 96 questions on one GPU, all of them every epoch, both losses weigh 1
+    "batch_size": 96, "shares": [1.0, 1.0, 1.0, 1.0], "option_weight": 1.0,
+    "optimizer": "adam", "learning_rate": 1e-3, "warmup": 0.1,
+    "aloe_seed": None, "protocol": "train",
+}  # fmt: skip
+"""SlotFormer's and C-JEPA's aloe.py, transformer.py and parameters (arXiv 2210.05861, 2602.11389), and the published logs."""
+COMPUTED_OTHERWISE = {"precision": "bf16", "buckets": 4, "compile": False, "threads": 1}
+"""What is ours about `aloe=reference`: fp16 with scaled losses and whole batches were published."""
+UNREAD = {"frame_width", "muon_learning_rate"}
+"""Only tokens=trajectory and optimizer=muon read them."""
+SOUND = {"eval_start": 4, "schedule_epochs": None, "eval_every": 5}
+"""Where `aloe=default` differs: one model has one score, and its schedule ends where training ends."""
+
+
+def test_aloe_reference_is_the_published_one_and_default_has_the_sound_values() -> None:
+    reference, default = (vars(compose([f"aloe={name}"]).aloe) for name in ("reference", "default"))
+    assert {name: reference[name] for name in reference if name not in UNREAD} == PUBLISHED_ALOE | COMPUTED_OTHERWISE
+    assert {name: value for name, value in default.items() if value != reference[name]} == SOUND
+
+
+NARROW = ["aloe.layers=2", "aloe.heads=2", "aloe.width=8", "aloe.ffn=12", "aloe.batch_size=12", "aloe.dropout=0"]
+
+
+def test_a_step_of_aloe_reference_is_the_literal_one(tmp_path: Path) -> None:
+    """At epoch 79, where the reported numbers were taken: from the frames that each question sees to the gradients."""
+    dataset, rollouts = numbered(*toy_questions.make(tmp_path, train=8, validation=2))
+    settings = compose(["aloe=reference", *NARROW, "aloe.precision=fp32"]).aloe
+    learner = VqaLearner(settings, 3, dataset, rollouts, Job(tmp_path))
+    made = learner.train_split
+    made.frames, made.predicted = made.frames.double(), made.predicted.double()
+    model = LiteralAloe(2, 2, 8, 12, 0.0, 25 * 7).double()
+    model.load_state_dict(learner.model.double().state_dict())
+    learner.schedule(79, 1)
+    terms = learner.gradients(79, 1)
+
+    (optimizer,) = learner.optimizers
+    rate = optimizer.param_groups[0]["lr"]
+    assert type(optimizer) is torch.optim.Adam and rate == pytest.approx(9.7e-4, abs=5e-6)
+    assert optimizer.defaults | {"lr": rate} == torch.optim.Adam([torch.zeros(1)], lr=rate).defaults
+    rows = made.rows_of(learner.questions_of(79, 1))
+    table = dataset.split("train").questions.rows(rows)
+    assert learner.steps == 8 * 5 // 12 and {*table.category.tolist()} == {0, 1, 2}
+    first = np.array([first_frames(learner, 79, 1)[int(question)] for question in made.question[rows]])
+    assert ((first >= 32 * (table.category == 2)) & (first < 8 + 32 * (table.category == 2))).all()
+    videos = np.concatenate([dataset.split("train").slots, rollouts["train"]], 1)
+    windows = videos[table.video[:, None], first[:, None] + 5 * np.arange(25)]
+    descriptive, truth = torch.from_numpy(table.category == 0), torch.from_numpy(table.answer).long()
+    words = (torch.from_numpy(tokens).long() for tokens in (table.question_tokens, table.choice_tokens))
+    answers, options = model(torch.from_numpy(windows).double(), *words, descriptive)
+    answer_loss = F.cross_entropy(answers[descriptive], truth[descriptive])
+    option_loss = F.binary_cross_entropy_with_logits(options[~descriptive], truth[~descriptive].double())
+    (answer_loss + option_loss).backward()
+    assert float(terms["train_descriptive_loss"]) == pytest.approx(float(answer_loss.detach()), rel=1e-5)
+    assert float(terms["train_option_loss"]) == pytest.approx(float(option_loss.detach()), rel=1e-5)
+    theirs = dict(model.named_parameters())
+    for name, ours in learner.model.named_parameters():
+        torch.testing.assert_close(
+            ours.grad, theirs[name].grad, rtol=1e-4, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}"
+        )

@@ -15,6 +15,7 @@ from ctt.data.accuracy import metrics_of
 from ctt.errors import Interrupted
 from ctt.job import Job, read_metrics
 from ctt.models.aloe_settings import AloeSettings
+from ctt.training import vqa
 from ctt.training.vqa import VqaLearner, rate
 from tests.training.small_aloe import SMALL, bytes_of, lines_of, run
 from tests.training.toy_questions import make
@@ -23,6 +24,11 @@ from tests.training.toy_questions import make
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     return make(tmp_path_factory.mktemp("toy"), train=200, validation=60)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("few"), train=24, validation=6)
 
 
 def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
@@ -51,10 +57,19 @@ def test_a_category_that_training_never_asks_about_is_measured_and_has_no_blind_
     assert metrics["blind"]["per_question"]["descriptive"] is not None
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypatch, optimizer) -> None:
-    changes = dict(optimizer=optimizer, dropout=0.1, dropout_kind="cheap")
-    run(tmp_path / "whole", toy, **changes)
+INTERRUPTED = {
+    "the published tokens": dict(tokens="frames", predicted_frames=None, dropout=0.1, precision="bf16", frames=4),
+    "cheap dropout": dict(dropout=0.1, dropout_kind="cheap"),
+    "film, muon, averaged weights": dict(words="film", optimizer="muon", average=0.9),
+}
+
+
+@pytest.mark.parametrize("changes", INTERRUPTED.values(), ids=list(INTERRUPTED))
+def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, few, monkeypatch, changes) -> None:
+    """Once in the first epoch, and once in the second, past the first of the batches that are laid out together."""
+    monkeypatch.setattr(vqa, "ARRANGED", 4)
+    changes = changes | dict(batch_size=8)
+    run(tmp_path / "whole", few, **changes)
     calls, gradients = [], VqaLearner.gradients
 
     def counted(self, epoch, step):
@@ -62,17 +77,19 @@ def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypa
         return gradients(self, epoch, step)
 
     monkeypatch.setattr(VqaLearner, "gradients", counted)
-    monkeypatch.setattr(Job, "stopping", property(lambda job: len(calls) == 3 or len(calls) == 41))
+    monkeypatch.setattr(Job, "stopping", property(lambda job: len(calls) in (3, 21)))
     for _ in range(2):
         with pytest.raises(Interrupted):
-            run(tmp_path / "cut", toy, **changes)
+            run(tmp_path / "cut", few, **changes)
+    assert calls[2] == (0, 2) and calls[-1] == (1, 5)
     monkeypatch.setattr(Job, "stopping", False)
     progress = tmp_path / "cut" / "progress.json"
     told = json.loads(progress.read_text())
     progress.write_text(json.dumps(told | {"seconds": told["seconds"] + 1000}))
-    assert 1000 < run(tmp_path / "cut", toy, **changes)["cost"]["seconds"] < 1600
-    assert len(calls) == len(set(calls)) == 2 * (200 * 5 // 32)
+    assert 1000 < run(tmp_path / "cut", few, **changes)["cost"]["seconds"] < 1600
+    assert len(calls) == len(set(calls)) == 2 * (24 * 5 // 8)
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
+    assert ((tmp_path / "whole" / "weights.safetensors").exists()) == ("average" in changes)
     lines = [lines_of(tmp_path / name) for name in ("cut", "whole")]
     assert lines[0] == lines[1] and len(lines[0]) == 2
 
