@@ -37,7 +37,7 @@ bench: $(STAMP) ## measure the speed ratios beside the literal versions (ONLY=na
 same-loss: $(STAMP) ## what `bench` leaves out: whether cheap dropout and bfloat16 train as well, over three seeds (minutes)
 	$(BIN)/python -m tests.benchmarks.same_loss
 
-study: $(STAMP) ## what ALOE learns on synthetic scenes and what was tried to lift it (45 minutes; again: goes on)
+study: $(STAMP) ## what ALOE learns on synthetic scenes and what was tried to lift it (under an hour; again: goes on)
 	$(BIN)/python -m tests.benchmarks.aloe_study
 
 faults: $(STAMP) ## the long fault-injection runs of store and jobs

@@ -142,6 +142,11 @@ class AloeSettings(Settings):
             raise SettingError(
                 f"aloe.eval_start must be under {self.starts} with aloe.frames={self.frames}; got {self.eval_start}"
             )
+        if self.rollout_frames == "all" and self.predicted_frames is None and self.stride > PREDICTED_FRAMES:
+            raise SettingError(
+                f"aloe.rollout_frames=all adds predicted frames, and at stride {self.stride} (aloe.frames={self.frames}) "
+                f"none fits; set aloe.frames to at least {GIVEN_FRAMES // PREDICTED_FRAMES}"
+            )
         if self.predicted_frames is not None and self.predicted_frames > PREDICTED_FRAMES // self.stride:
             most = PREDICTED_FRAMES // self.stride
             raise SettingError(

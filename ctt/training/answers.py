@@ -42,8 +42,9 @@ def evaluate(
 ) -> pd.DataFrame:
     """The predictions table of `split` by the ALOE in `model_folder`: one row per sequence, in the question table's order.
 
-    Columns: scene, video, question_id, choice_id (−1 descriptive), category, form, truth (−1 unknown), prediction, correct, logit
-    (of the chosen class, or the option's), logits (a list: all 22 of a descriptive question, or the option's one).
+    Columns: scene, video, question_id, choice_id (−1 descriptive), category, form, truth (−1 unknown), prediction (a class, 0 being
+    the padding, which is never right; 0 or 1 of an option), correct (False where truth is unknown), logit (of the chosen
+    class, or the option's), logits (a list: all 22 of a descriptive question, or the option's one).
     `seed` matters only where `settings.eval_start` is null. Raises Interrupted: nothing of it is kept.
     """
 

@@ -1,4 +1,4 @@
-"""`make study`: what ALOE learns on synthetic scenes in about 45 minutes on two cores, and what was tried to lift it.
+"""`make study`: what ALOE learns on synthetic scenes in 40 minutes on two cores, and what was tried to lift it (12 more).
 
 Trainings of one thread each, two at a time: with the world model's predicted frames, with given frames alone, and with the true
 future in their place; then what was tried with fewer videos. Every training is a folder of the store's `study/`, continued

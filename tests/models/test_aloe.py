@@ -264,6 +264,7 @@ def test_layers_start_equal_only_if_asked() -> None:
         ({"width": 145}, "aloe.width must be a multiple of aloe.heads"),
         ({"eval_start": 8}, "aloe.eval_start must be under 8"),
         ({"predicted_frames": 7}, "aloe.predicted_frames can be at most 6"),
+        ({"rollout_frames": "all", "frames": 3}, "none fits; set aloe.frames to at least 4"),
         ({"epochs": 10, "schedule_epochs": 9}, "aloe.schedule_epochs must be at least"),
         ({"tokens": "patches"}, "tokens must be one of"),
     ],
