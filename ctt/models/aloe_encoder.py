@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from ctt.models.aloe_settings import AloeSettings
 
+FEW_KEYS = 16
+"""With fewer (a token a slot, words=vector or film: 8) the fused kernel pays in float32."""
+
 
 class Layer(nn.Module):
     """One encoder layer, x + attention(LN(x)) then x + feed-forward(LN(x)); parameters named as in nn.TransformerEncoderLayer."""
@@ -91,17 +94,16 @@ def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
 
     CUDA: always, unless our own dropout masks are asked for. CPU: its kernel knows no dropout; else `make bench ONLY=attend`
     tells (unfused over fused, one thread with AVX-512, 8, 30 and 190 keys): forward alone 1.3, 0.6, 1.3 in float32; with gradients
-    1.2, 0.6, 1.1 in float32 and 0.6, 0.2, 0.3 in bf16. So float32 with gradients loses between, where no shipped recipe lies
-    (words=vector and film: 8 keys; the published tokens: about 190), and 8 keys without gradients would gain. Results depend on the
-    choice in their last bits: another one is another version of the stage `vqa`.
+    1.2, 0.6, 1.1 in float32 and 0.6, 0.2, 0.3 in bf16. The products win between. Results depend on the choice in
+    their last bits: another one is another version of the stage `vqa`.
     """
     if q.is_cuda:
         return not (p and cheap)
     if p:
         return False
     if torch.is_grad_enabled() and q.requires_grad:
-        return q.dtype == torch.float32
-    return keys >= 100
+        return q.dtype == torch.float32 and not FEW_KEYS <= keys < 150
+    return keys >= 100 or (keys < FEW_KEYS and q.dtype == torch.float32)
 
 
 def dropout(x: Tensor, p: float, cheap: bool) -> Tensor:

@@ -24,7 +24,7 @@ class Vqa(Stage):
     """Every validation question's prediction, by an ALOE trained here or, for screening, by the one of `taught_by`."""
 
     kind = "vqa"
-    version = 3
+    version = 4
     rollout: Rollout
     aloe: AloeSettings
     seed: int

@@ -14,7 +14,8 @@ NAMES = {
     "step_both_exact", "step_both_fast", "step_both_bf16", "step_both_over_plain", "windows", "windows_bf16",
     "rollout_reference", "rollout_paper", "aloe_train_exact", "aloe_train_fast", "aloe_train_bf16", "aloe_eval",
     "aloe_eval_bf16", "aloe_data", "launch_overhead_local", "report_scale", "graph_jacobian_over_attention",
-    "graph_learned_over_attention", "graph_rollout_attention_over_attention", "graph_oracle_over_attention",
+    "attend_forward_8", "attend_train_190", "graph_learned_over_attention",
+    "graph_rollout_attention_over_attention", "graph_oracle_over_attention",
 }  # fmt: skip
 
 

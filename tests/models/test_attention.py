@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctt.models.aloe_encoder import attend, fused, unfused
+from ctt.models.aloe_encoder import attend, fused, fused_is_faster, unfused
 
 KERNEL = F.scaled_dot_product_attention
 B, H, M, N = 2, 2, 5, 7
@@ -68,3 +68,21 @@ def test_outputs_and_gradients_are_those_of_attention_written_out(way: str, widt
     for a, e in zip(found, torch.autograd.grad((expected * weight).sum(), heads), strict=True):
         assert e.abs().max() > 1e-3
         torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("keys", "dtype", "trained", "faster"),
+    [
+        (8, torch.float32, True, True),
+        (30, torch.float32, True, False),
+        (190, torch.float32, True, True),
+        (190, torch.bfloat16, True, False),
+        (8, torch.float32, False, True),
+        (30, torch.float32, False, False),
+        (190, torch.float32, False, True),
+    ],
+)
+def test_the_kernel_is_taken_where_the_benchmark_found_it_faster(keys, dtype, trained, faster) -> None:
+    q = torch.zeros(2, 2, keys, 4, dtype=dtype, requires_grad=trained)
+    assert fused_is_faster(q, keys, 0.0, False) is faster
+    assert not fused_is_faster(q, keys, 0.1, False), "on a CPU it knows no dropout"
