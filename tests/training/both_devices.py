@@ -57,7 +57,7 @@ ALOES: dict[str, dict[str, Any]] = {
 }
 OWN_DRAWS = {
     **{f"world model, {kind} dropout": {"dropout": 0.1, "dropout_kind": kind} for kind in ("exact", "cheap")},
-    "ALOE, fused attention": {"epochs": 1, "fused": True},
+    "ALOE, fused attention": {"epochs": 1, "fused": True, "words": "vector"},
 }
 """What each device may compute in its own way: other masks, another kernel."""
 Case = Callable[[Path, str], Any]

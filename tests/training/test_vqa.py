@@ -33,15 +33,16 @@ def few(tmp_path_factory):
 
 def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
     """And without rollouts predictive questions stay at their blind level while the others are learnt."""
-    with_rollouts = run(tmp_path / "a", toy, optimizer="muon", epochs=8)
+    quick = dict(optimizer="muon", words="vector", epochs=8)
+    with_rollouts = run(tmp_path / "a", toy, **quick)
     assert (
         with_rollouts["per_question"]["descriptive"] > 90 > with_rollouts["blind"]["per_question"]["descriptive"] + 15
     )
     assert with_rollouts["per_option"]["explanatory"] > 85
-    assert with_rollouts["per_option"]["predictive"] > 85
-    without = run(tmp_path / "b", toy, rollouts=False, optimizer="muon", epochs=8)
+    assert with_rollouts["per_option"]["predictive"] > with_rollouts["blind"]["per_option"]["predictive"] + 12
+    without = run(tmp_path / "b", toy, rollouts=False, **quick)
     assert without["per_question"]["descriptive"] > 90
-    assert without["per_option"]["predictive"] < without["blind"]["per_option"]["predictive"] + 8
+    assert without["per_option"]["predictive"] < without["blind"]["per_option"]["predictive"] + 6
 
 
 def test_a_category_that_training_never_asks_about_is_measured_and_has_no_blind_level(tmp_path) -> None:
