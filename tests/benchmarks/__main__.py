@@ -1,7 +1,6 @@
 """`make bench`: measures all ratios, or those named, prints them beside their targets and writes them to bench.json.
 
-NAME is a ratio or a benchmark. A later call keeps what bench.json says of ratios it does not measure. Memory is kept as jobs keep
-it (`ctt.launch.queues.KEPT_MEMORY`), for both sides of a ratio.
+NAME is a ratio or a benchmark. A later call keeps what bench.json says of ratios it does not measure.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from rich.table import Table
 from ctt.launch.queues import KEPT_MEMORY
 from tests.benchmarks.harness import CLOCKS, ROUNDS, Measured, find, measure
 
+KEPT = {"aloe_data"}
+"""What is all memory runs in a process of its own that keeps it as jobs do, for both sides."""
 BENCH = Path(__file__).resolve().parents[2] / "bench.json"
 
 
@@ -38,8 +40,6 @@ def main() -> int:
         parser.error(f"--rounds must be at least 5, got {arguments.rounds}")
     if arguments.clock == "cpu" and arguments.threads != 1:
         parser.error("--clock cpu adds up the seconds of all threads: it says nothing without --threads 1")
-    if not arguments.toy and (missing := {key: value for key, value in KEPT_MEMORY.items() if key not in os.environ}):
-        os.execve(sys.executable, [sys.executable, "-m", "tests.benchmarks", *sys.argv[1:]], {**os.environ, **missing})
     torch.set_num_threads(arguments.threads)
     console = Console()
     found: list[Measured] = []
@@ -53,6 +53,18 @@ def main() -> int:
         else:
             only = None
         unknown -= {name, *(only or ())}
+        if name in KEPT and not arguments.toy and not KEPT_MEMORY.items() <= os.environ.items():
+            how_often = [
+                "--rounds",
+                str(arguments.rounds),
+                "--threads",
+                str(arguments.threads),
+                "--clock",
+                arguments.clock,
+            ]
+            command = [sys.executable, "-m", "tests.benchmarks", *(only or [name]), *how_often]
+            subprocess.run(command, env={**os.environ, **KEPT_MEMORY}, check=True)
+            continue
         with console.status(f"{name}: preparing") as status:
             for said in measure(make(arguments.toy), only, arguments.rounds, CLOCKS[arguments.clock]):
                 if isinstance(said, Measured):
@@ -63,7 +75,8 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
     how = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
-    console.print(table(found, how))
+    if found:
+        console.print(table(found, how))
     if not arguments.only:
         console.print("whether the cheaper ways train as well: make same-loss", highlight=False)
     if not arguments.toy:
