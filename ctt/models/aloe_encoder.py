@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ctt.models.aloe_settings import AloeSettings
 
 FEW_KEYS = 16
-"""With fewer (a token a slot, words=vector or film: 8) the fused kernel pays in float32."""
+"""With fewer (a token a slot, words=vector or film: 8) the fused kernel pays in float32, from here on in bf16."""
 
 
 class Layer(nn.Module):
@@ -93,9 +93,9 @@ def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
     """Whether scaled_dot_product_attention beats softmax and two batched products.
 
     CUDA: always, unless our own dropout masks are asked for. CPU: its kernel knows no dropout; else `make bench ONLY=attend`
-    tells (unfused over fused, one thread with AVX-512, 8, 30 and 190 keys): forward alone 1.3, 0.6, 1.3 in float32; with gradients
-    1.2, 0.6, 1.1 in float32 and 0.6, 0.2, 0.3 in bf16. The products win between. Results depend on the choice in
-    their last bits: another one is another version of the stage `vqa`.
+    tells (unfused over fused, one thread with AVX-512, 8, 30 and 190 keys): forward alone 1.1, 0.7, 2.9 in float32 and 1.0, 1.4,
+    1.6 in bf16; with gradients 1.1, 0.7, 2.1 in float32 and 0.5, 0.2, 0.3 in bf16. Results depend on the choice in their last
+    bits: another one is another version of the stage `vqa`.
     """
     if q.is_cuda:
         return not (p and cheap)
@@ -103,7 +103,9 @@ def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
         return False
     if torch.is_grad_enabled() and q.requires_grad:
         return q.dtype == torch.float32 and not FEW_KEYS <= keys < 150
-    return keys >= 100 or (keys < FEW_KEYS and q.dtype == torch.float32)
+    if q.dtype == torch.float32:
+        return not FEW_KEYS <= keys < 100
+    return keys >= FEW_KEYS
 
 
 def dropout(x: Tensor, p: float, cheap: bool) -> Tensor:

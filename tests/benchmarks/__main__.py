@@ -54,15 +54,8 @@ def main() -> int:
             only = None
         unknown -= {name, *(only or ())}
         if name in KEPT and not arguments.toy and not KEPT_MEMORY.items() <= os.environ.items():
-            how_often = [
-                "--rounds",
-                str(arguments.rounds),
-                "--threads",
-                str(arguments.threads),
-                "--clock",
-                arguments.clock,
-            ]
-            command = [sys.executable, "-m", "tests.benchmarks", *(only or [name]), *how_often]
+            how = f"--rounds {arguments.rounds} --threads {arguments.threads} --clock {arguments.clock}"
+            command = [sys.executable, "-m", "tests.benchmarks", *(only or [name]), *how.split()]
             subprocess.run(command, env={**os.environ, **KEPT_MEMORY}, check=True)
             continue
         with console.status(f"{name}: preparing") as status:
@@ -74,13 +67,13 @@ def main() -> int:
                     status.update(f"{name}, {said}")
     if unknown:
         parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
-    how = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
+    told = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
     if found:
-        console.print(table(found, how))
+        console.print(table(found, told))
     if not arguments.only:
         console.print("whether the cheaper ways train as well: make same-loss", highlight=False)
     if not arguments.toy:
-        write(found, how)
+        write(found, told)
     return 0
 
 

@@ -101,8 +101,8 @@ TRIALS = (
         changes={"tokens": "frames", **A_FIFTH},
     ),
 )
-"""The first three differ in the future's frames alone. The others each change one thing in `2,000 videos, words added`; the last
-one in the trial before it."""
+"""The first three differ in the future's frames alone, the last two in their tokens alone; each between changes one thing in
+`2,000 videos, words added, given frames alone`."""
 
 
 class PausingJob(Job):

@@ -15,6 +15,7 @@ KEYS = (8, 30, 190)
 """CLS and a token a slot (words=vector); the same and words; the published tokens without unused words."""
 CASES = {
     **{f"attend_forward_{keys}": (keys, torch.float32, False) for keys in KEYS},
+    **{f"attend_forward_{keys}_bf16": (keys, torch.bfloat16, False) for keys in KEYS},
     **{f"attend_train_{keys}": (keys, torch.float32, True) for keys in KEYS},
     **{f"attend_train_{keys}_bf16": (keys, torch.bfloat16, True) for keys in KEYS},
 }

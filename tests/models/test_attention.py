@@ -18,7 +18,7 @@ B, H, M, N = 2, 2, 5, 7
 class OnCuda(torch.Tensor):
     """A CPU tensor that says it is on a CUDA device."""
 
-    is_cuda = True  # type: ignore[assignment]
+    is_cuda = True  # type: ignore[assignment]  # a property of torch's, which only reads the device
 
 
 def random_heads(width: int) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -80,6 +80,8 @@ def test_outputs_and_gradients_are_those_of_attention_written_out(way: str, widt
         (8, torch.float32, False, True),
         (30, torch.float32, False, False),
         (190, torch.float32, False, True),
+        (8, torch.bfloat16, False, False),
+        (30, torch.bfloat16, False, True),
     ],
 )
 def test_the_kernel_is_taken_where_the_benchmark_found_it_faster(keys, dtype, trained, faster) -> None:
