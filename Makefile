@@ -41,7 +41,7 @@ study: $(STAMP) ## what ALOE learns on synthetic scenes and what was tried to li
 	$(BIN)/python -m tests.benchmarks.aloe_study
 
 faults: $(STAMP) ## the long fault-injection runs of store and jobs
-	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults tests/slurm
+	CTT_FAULTS=full $(BIN)/python -m pytest tests/faults tests/execution/cluster
 
 slurm-up: ## a private SLURM cluster of two virtual nodes
 	launch/devcluster/up
@@ -50,7 +50,7 @@ slurm-down: ## stop it
 	launch/devcluster/down
 
 slurm-test: $(STAMP) ## the tests that need SLURM
-	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest tests/execution/cluster
 
 clean: ## forget .venv (the store stays)
 	rm -rf $(VENV)

@@ -18,15 +18,15 @@ from typing import Any, ClassVar, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ctt.data.probe import ReaderSettings, positions_known
-from ctt.errors import SettingError
-from ctt.models.aloe_settings import AloeSettings
-from ctt.models.settings import RolloutSettings
-from ctt.resources import LaunchSettings
-from ctt.settings import Rule, Settings, canonical, check_value, digest_of_form, older, setting
-from ctt.tracking.settings import TrackingSettings
+from ctt.core.errors import SettingError
+from ctt.core.resources import LaunchSettings
+from ctt.core.settings import Rule, Settings, canonical, check_value, digest_of_form, older, setting
+from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.model_settings import RolloutSettings
+from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
-from ctt.training.settings import TrainingSettings
+from ctt.training.training_settings import TrainingSettings
 
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
 RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that say what a run computes
@@ -65,8 +65,8 @@ class Config(TrainingSettings):
     diagnostics: DiagnosticsSettings = setting(
         DiagnosticsSettings, "what is measured of the slot graphs, beside the answers"
     )
-    reader: ReaderSettings = setting(
-        ReaderSettings, "the position reader, beside the question answering model's answers"
+    reader: PositionReaderSettings = setting(
+        PositionReaderSettings, "the position reader, beside the question answering model's answers"
     )
     device: str = setting(
         "auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False

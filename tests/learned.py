@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ctt.config import Config
-from ctt.data.vocab import CATEGORIES
-from ctt.recorded import record
-from ctt.recorded.show import error_of
+from ctt.data.questions.vocab import CATEGORIES
 from ctt.store import Store
+from ctt.study import record
+from ctt.study.loading import error_of
 
 
 def main() -> int:

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ctt.core.build_context import METRICS, read_metrics
 from ctt.data.accuracy import metrics_of
-from ctt.job import METRICS, read_metrics
 from ctt.plan import Plan, compile_plan
-from ctt.recorded import record
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
+from ctt.study import record
 from ctt.sweep import compile_sweep
 from ctt.training.curve import curve
-from tests.report import made_up
+from tests.report import made_up_answers
 
 MINI = ("data=mini", "world_model=mini", "aloe=mini", "world_model.epochs=6", "aloe.epochs=5", "ctt_start_epoch=2")
 Answers = Callable[[Vqa, int], Path | pd.DataFrame]  # of a run's stage and its number: a frame, or a file to link
@@ -41,11 +41,11 @@ def made_store(root: Path, name: str, *overrides: str, answers: Answers | None =
 
 def plausible(plan: Plan) -> Answers:
     """Answers that the losses make a little worse, in 40 videos."""
-    asked = made_up.questions(40)
+    asked = made_up_answers.questions(40)
     weights = {t.key: run.config.ctt_inv_weight for run, t in zip(plan.sweep.runs, plan.targets, strict=True)}
 
     def answers(target: Vqa, number: int) -> pd.DataFrame:
-        return made_up.predictions(asked, number, {"counterfactual": -2.5 * weights[target.key]})
+        return made_up_answers.predictions(asked, number, {"counterfactual": -2.5 * weights[target.key]})
 
     return answers
 

@@ -18,7 +18,7 @@ from ctt.config import (
     with_value,
     with_values,
 )
-from ctt.errors import SettingError
+from ctt.core.errors import SettingError
 
 CHOICES = {
     group: sorted(p.stem for p in (config_root() / "conf" / group).glob("*.yaml"))

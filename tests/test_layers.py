@@ -1,46 +1,53 @@
-"""The rooms: each imports only rooms above it, and the heavy libraries live in one room each."""
+"""The packages: each imports only packages above it, no module imports itself by way of others, the heavy libraries live in one
+package each, and a name stands for one thing."""
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = (
-    ("errors",),
-    ("units",),
-    ("settings",),
-    ("resources",),
-    ("memory",),
-    ("world",),
-    ("job",),
-    ("data",),
-    ("models",),
-    ("training",),
-    ("store",),
-    ("stages",),
-    ("tracking",),
-    ("config",),
-    ("costs",),
-    ("sweep",),
-    ("plan",),
-    ("report",),
-    ("recorded",),
-    ("launch",),
-    ("cli",),
-    ("__main__",),
+PACKAGES = (
+    "core",
+    "safeload",
+    "store",
+    "data",
+    "models",
+    "training",
+    "stages",
+    "tracking",
+    "config",
+    "sweep",
+    "plan",
+    "report",
+    "study",
+    "execution",
+    "app",
+    "cli",
+    "__main__",
 )
-LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
+LEVEL = {name: level for level, name in enumerate(PACKAGES)}
 ONLY_IN = {
     "huggingface_hub": "data",
     "lightning": "training",
     "mlflow": "tracking",
+    "psutil": "core",
     "pymunk": "data",
-    "submitit": "launch",
+    "submitit": "execution",
 }
+MOST_MODULES = 20  # of a folder, its __init__ aside
+ONE_MEANING = {
+    "a stage: its settings and cost, its computation, its model": ("stages", "training", "models"),
+    "a command: its body, its words on the command line": ("app", "cli"),
+}
+"""Packages in which a file name may stand twice, and what the files then have in common."""
+
 FILES = sorted((ROOT / "ctt").rglob("*.py"))
+SCRIPTS = sorted((ROOT / "launch").rglob("*.py"))
 
 
 def imports(path: Path) -> set[str]:
@@ -56,13 +63,26 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def room(path: Path) -> str:
+def imported_modules(path: Path, known: Collection[str]) -> set[str]:
+    """Those of the modules `known` that a file imports; `from package import module` imports the module alone."""
+    found = imports(path) & set(known)
+    return found - {name.rpartition(".")[0] for name in found if name.rpartition(".")[0] in known}
+
+
+def package(path: Path) -> str:
     return path.relative_to(ROOT / "ctt").parts[0].removesuffix(".py")
 
 
+def module(path: Path) -> str:
+    """The name under which others import a file; the scripts of launch/ import each other by their file's name."""
+    if path in SCRIPTS:
+        return path.stem
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
-    own = room(path)
+def test_a_package_imports_only_packages_above_it(path: Path) -> None:
+    own = package(path)
     if own == "__init__":
         assert not any(n.startswith("ctt") for n in imports(path))
         return
@@ -78,24 +98,87 @@ def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
             assert parts[0] not in ("hydra", "omegaconf"), f"{path} imports {name}"
 
 
+def cycles(graph: dict[str, set[str]]) -> list[str]:
+    """A cycle through each module that reaches itself, as "a -> b -> a"; the shortest one."""
+    found = []
+    for start in graph:
+        paths = [[start]]
+        seen = {start}
+        while paths:
+            path = paths.pop(0)
+            if start in graph[path[-1]]:
+                found.append(" -> ".join([*path, start]))
+                break
+            for other in graph[path[-1]] - seen:
+                seen.add(other)
+                paths.append([*path, other])
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = {module(path): path for path in [*FILES, *SCRIPTS]}
+    graph = {name: imported_modules(path, known) - {name} for name, path in known.items()}
+    assert cycles(graph) == []
+
+
+def test_cycles_are_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b -> c -> b", "c -> b -> c"]
+
+
 def test_no_command_waits_for_libraries_it_does_not_use() -> None:
     """What compiles sweeps, submits, follows and looks at them starts, and stays, without the libraries of jobs and reports."""
-    verbs = "ctt.cli, ctt.launch.run, ctt.launch.slurm, ctt.launch.status, ctt.launch.logs, ctt.launch.cancel, ctt.plan.tree"
+    commands = "ctt.cli, ctt.app.sweep, ctt.app.status, ctt.app.logs, ctt.app.cancel"
+    commands += ", ctt.execution.slurm.slurm_launcher, ctt.plan.tree"
     heavy = {"torch", "lightning", "mlflow", "pandas", "matplotlib"}
-    code = f"import sys, {verbs}; from ctt.plan import Budget, compile_plan; from ctt.sweep import compile_sweep;"
+    code = f"import sys, {commands}; from ctt.plan import Budget, compile_plan; from ctt.sweep import compile_sweep;"
     code += "plan = compile_plan(compile_sweep('demo', [])); plan.jobs; Budget(plan).makespan(2);"
     code += f"print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
 
 
-def test_every_room_has_a_level() -> None:
-    present = {room(p) for p in FILES} - {"__init__"}
+def test_every_package_has_a_level() -> None:
+    present = {package(p) for p in FILES} - {"__init__"}
     assert present == set(LEVEL)
 
 
+def test_no_folder_is_crowded() -> None:
+    counts = defaultdict(list)
+    for path in FILES:
+        if path.stem != "__init__":
+            counts[path.parent].append(path.name)
+    assert {str(folder): len(names) for folder, names in counts.items() if len(names) > MOST_MODULES} == {}
+
+
+def test_every_folder_says_what_is_in_it() -> None:
+    for folder in {path.parent for path in FILES}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder
+
+
+def test_a_public_class_name_stands_once() -> None:
+    where = defaultdict(list)
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
+
+
+def test_a_file_name_stands_for_one_thing() -> None:
+    where = defaultdict(list)
+    for path in FILES:
+        if path.stem not in ("__init__", "__main__"):
+            where[path.stem].append(path)
+    for name, paths in where.items():
+        packages = {package(path) for path in paths}
+        assert len(packages) == len(paths), f"{name}.py stands twice in one package: {paths}"
+        one = any(packages <= set(allowed) for allowed in ONE_MEANING.values())
+        assert len(paths) == 1 or one, f"{name}.py has several meanings: {paths}"
+
+
 def test_the_top_level_is_what_the_design_says() -> None:
-    allowed = {"ctt", "conf", "sweeps", "launch", "analysis", "tests", "hydra_plugins"}
+    allowed = {"ctt", "conf", "sweeps", "launch", "analysis", "docs", "tests", "hydra_plugins"}
     tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
     if tracked.returncode != 0:
         folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")} & allowed

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ctt import __version__
-from ctt.cli.checkpoint import import_checkpoint
-from ctt.cli.data import data
+from ctt.cli.data_commands import data
 from ctt.cli.hydra_app import hydra
-from ctt.cli.reading import gc, logs, show, status, sync, ui
-from ctt.cli.report import report
-from ctt.cli.sweeps import cancel, plan, promote, run, sweep
-from ctt.cli.words import OVERRIDES, report_errors
+from ctt.cli.import_command import import_checkpoint
+from ctt.cli.parsing import OVERRIDES, report_errors
+from ctt.cli.report_command import report
+from ctt.cli.store_commands import gc, logs, show, status, sync, ui
+from ctt.cli.sweep_commands import cancel, plan, promote, run, sweep
 
 __all__ = ["main", "report_errors"]
 

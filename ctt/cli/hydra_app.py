@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctt.cli.words import checked, report_errors
+from ctt.cli.parsing import checked, report_errors
 
 
 def hydra(words: Sequence[str]) -> int:
@@ -63,13 +63,13 @@ def hydra(words: Sequence[str]) -> int:
 
 def _job(config: Any, outcome: list[int]) -> Any:
     """Hydra's task function: a frozen job, or one run from its settings."""
+    from ctt.app.run import run_single
     from ctt.config import to_config
-    from ctt.job import stop_on_signals
-    from ctt.launch import builder
-    from ctt.launch.single import run_single
+    from ctt.core.build_context import stop_on_signals
+    from ctt.execution.jobs import job_process
 
     if config.spec:
         stop_on_signals()
-        return builder.run(Path(config.spec))
+        return job_process.run(Path(config.spec))
     outcome.append(report_errors(lambda: run_single(to_config(config))))
     return None

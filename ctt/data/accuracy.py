@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ctt.errors import DataError
+from ctt.core.errors import DataError
 
 DESCRIPTIVE = "descriptive"
 MULTIPLE_CHOICE = ("explanatory", "predictive", "counterfactual")

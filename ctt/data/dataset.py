@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctt.data.imported import sha256_of
+from ctt.core.errors import DataError
+from ctt.data.clevrer.imported_slots import sha256_of
+from ctt.data.data_settings import SPLITS
 from ctt.data.scene import GIVEN, TOTAL
-from ctt.data.settings import SPLITS
-from ctt.data.slots import SLOTS, WIDTH
-from ctt.data.truth import Truth, open_array
-from ctt.errors import DataError
+from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
+from ctt.data.synthetic.truth import Truth, open_array
 
 if TYPE_CHECKING:
-    from ctt.data.question_table import QuestionTable
+    from ctt.data.questions.question_table import QuestionTable
 
 MANIFEST = "dataset.json"
 
@@ -60,7 +60,7 @@ class Split:
     @cached_property
     def questions(self) -> QuestionTable:
         """All questions of the split as arrays; read at first use."""
-        from ctt.data.question_table import QuestionTable
+        from ctt.data.questions.question_table import QuestionTable
 
         return QuestionTable.read(self.questions_file, self.scene_index)
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctt.core.errors import SettingError
 from ctt.data.frames import frame_rows
-from ctt.errors import SettingError
 
 
 class Windows:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ctt.models.graph import draw_any, draw_unmasked
+from ctt.models.graphs.slot_graph import draw_any, draw_unmasked
 
 
 @dataclass(frozen=True)

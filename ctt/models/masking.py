@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctt.models.settings import MaskingSettings
+from ctt.models.model_settings import MaskingSettings
 
 
 def draw_masked(settings: MaskingSettings, count: int, batch: int, slots: int, generator: torch.Generator) -> Tensor:

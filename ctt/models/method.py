@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctt.settings import Rule, Settings, setting
+from ctt.core.settings import Rule, Settings, setting
 
 
 @dataclass

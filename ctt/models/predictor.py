@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctt.models.settings import PredictorSettings
+from ctt.models.model_settings import PredictorSettings
 
 Rows = Tensor | slice
 """Which of the N tokens: numbers, (R,) the same for all or (B,R); or a run of them."""

@@ -7,13 +7,11 @@ import heapq
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ctt.costs import Costs
-from ctt.plan.jobs import stages_of
-
-if TYPE_CHECKING:
-    from ctt.plan.plan import Plan
+from ctt.plan.costs import Costs
+from ctt.plan.plan import Plan
+from ctt.plan.planned_jobs import stages_of
 
 
 class Budget:

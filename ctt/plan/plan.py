@@ -10,19 +10,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 from ctt.config import Config, identity
-from ctt.costs import Costs
-from ctt.data.probe import positions_known
-from ctt.plan.budget import Budget
-from ctt.plan.forks import Trunks, forks_of
-from ctt.plan.jobs import Job, by_urgency
+from ctt.data.positions.linear_reader import positions_known
+from ctt.plan.branching import SharedPrefixes, forks_of
+from ctt.plan.planned_jobs import PlannedJob, by_urgency
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.diagnostics import Diagnostics
-from ctt.stages.probe import Probe
-from ctt.stages.reader import Reader
+from ctt.stages.position_reader import PositionReader
+from ctt.stages.reader_fit import ReaderFit
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
@@ -66,8 +63,8 @@ def sides_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
         sides.append(Diagnostics(target.rollout.state, config.diagnostics))
     if config.reader.enabled and positions_known(config.reader, config.data):
         data, frames = target.rollout.state.data, config.rollout.frames
-        probe = config.reader.remembered(("stage", data.key, frames), lambda: Probe(data, config.reader, frames))
-        sides.append(Reader(target.rollout, probe, config.reader))
+        probe = config.reader.remembered(("stage", data.key, frames), lambda: ReaderFit(data, config.reader, frames))
+        sides.append(PositionReader(target.rollout, probe, config.reader))
     return tuple(sides)
 
 
@@ -123,10 +120,10 @@ class Plan:
         return {k: s for k, s in self.stages.items() if isinstance(s, WorldModel) and k in forks}
 
     @cached_property
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[PlannedJob, ...]:
         """Every job after those it needs; what holds up the longest work comes first."""
-        trunks: dict[str, Job] = {}
-        runs: dict[str, Job] = {}
+        trunks: dict[str, PlannedJob] = {}
+        runs: dict[str, PlannedJob] = {}
         for run, target, sides in zip(self.sweep.runs, self.targets, self.sides, strict=True):
             state, taught_by = target.rollout.state, target.taught_by
             way = [fork for fork in chain(state) if fork.key in self.trunks]
@@ -136,14 +133,14 @@ class Plan:
                 needs.add(taught_by.key)
                 teacher = (self._teaching[run.seed], taught_by.rollout.state.fork_epochs)
             if target.key not in runs:
-                runs[target.key] = Job(
+                runs[target.key] = PlannedJob(
                     target, sides, run.config, state.fork_epochs, teacher, frozenset(needs), run.name
                 )
             for fork in way:
                 if fork.key not in trunks:
                     label = f"trunk {fork.epoch} epochs seed={fork.seed}"
                     below = frozenset(f.key for f in fork.forks())
-                    trunks[fork.key] = Job(fork, (), run.config, fork.fork_epochs, None, below, label)
+                    trunks[fork.key] = PlannedJob(fork, (), run.config, fork.fork_epochs, None, below, label)
         return by_urgency([*trunks.values(), *runs.values()])
 
     @cached_property
@@ -151,7 +148,9 @@ class Plan:
         """The config of each seed's baseline."""
         return {run.seed: run.config for run in self.sweep.runs if run.point.baseline}
 
-    def waves(self, jobs: Collection[Job], width: int | None, finished: Callable[[str], bool]) -> Iterator[list[Job]]:
+    def waves(
+        self, jobs: Collection[PlannedJob], width: int | None, finished: Callable[[str], bool]
+    ) -> Iterator[list[PlannedJob]]:
         """Waves of at most `width` ready jobs, trunks before runs, until none is left.
 
         For launchers that start a list of jobs and wait for all. `finished` tells whether a target is in the store; a
@@ -170,10 +169,6 @@ class Plan:
     def start_of(self, stage: Stage) -> Stage | None:
         """What `stage` continues from where nothing but this plan has been built."""
         return next(iter(stage.forks()), None)
-
-    def summary(self, cached: Collection[str], costs: Costs | None = None) -> dict[str, Any]:
-        """The numbers of `ctt plan --json`; `cached` holds the keys of stages that are in the store."""
-        return Budget(self, cached, costs).numbers()
 
     @property
     def world_model_epochs(self) -> int:
@@ -198,7 +193,7 @@ def compile_plan(sweep: Sweep) -> Plan:
     points, seeds = sorted(sweep.points, key=lambda point: not point.baseline), sweep.seeds
     states = [state_of(dataclasses.replace(point.config, seed=seeds[0])) for point in points]
     forks = {id(point): way for point, way in zip(points, forks_of(states), strict=True)}
-    trunks, teachers, found = Trunks(), dict[int, Vqa](), dict[int, tuple[Vqa, tuple[Stage, ...]]]()
+    trunks, teachers, found = SharedPrefixes(), dict[int, Vqa](), dict[int, tuple[Vqa, tuple[Stage, ...]]]()
     for run in sorted(sweep.runs, key=lambda run: not run.point.baseline):
         state = trunks.through(state_of(run.config), forks[id(run.point)])
         target = _answers(run.config, state, teachers.get(run.seed))

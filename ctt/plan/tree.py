@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from ctt.costs import Source
-from ctt.errors import DataError
+from ctt.core.errors import DataError
+from ctt.core.units import duration, size
 from ctt.plan import Budget, Plan, chain
+from ctt.plan.costs import Source
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
-from ctt.units import duration, size
 
 SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ctt.errors import UsageError
+from ctt.core.errors import UsageError
+from ctt.core.settings import in_force
 from ctt.plan import Plan, parts
-from ctt.settings import in_force
 from ctt.stages.base import Stage
 
 

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from ctt.data.vocab import CATEGORIES
-from ctt.errors import UsageError
+from ctt.core.errors import UsageError
+from ctt.data.questions.vocab import CATEGORIES
 
 __all__ = [
     "CATEGORIES",
@@ -17,10 +17,10 @@ __all__ = [
     "METRICS",
     "MULTIPLE_CHOICE",
     "Noise",
-    "Point",
+    "PointResults",
     "Predictions",
     "Results",
-    "Run",
+    "RunResults",
     "read",
 ]
 
@@ -35,7 +35,7 @@ Predictions: TypeAlias = pd.DataFrame | Callable[[], pd.DataFrame]
 
 
 @dataclass(frozen=True)
-class Point:
+class PointResults:
     """One point of a sweep. `values` are its swept settings; `marks` are remarks a table repeats.
 
     unreached: categories that the swept values cannot reach (they read nothing that differs from the baseline); a table
@@ -50,7 +50,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResults:
     """One run: point (its index in Results.points) × seed. `predictions` is None while the run is missing.
 
     errors: {"world_model": …, "rollout": …}, mean squared errors; reader: what the position reader answered;
@@ -86,8 +86,8 @@ class Results:
     """
 
     sweep: str
-    points: Sequence[Point]
-    runs: Sequence[Run]
+    points: Sequence[PointResults]
+    runs: Sequence[RunResults]
     quoted: Sequence[str] = ()
     noise: Sequence[Noise] = ()
     reach: Sequence[str] = ()

@@ -19,14 +19,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ctt.errors import CttError, Interrupted, LeaseLost, StageFailed
-from ctt.job import PROGRESS, Job, stopping
-from ctt.memory import forget_peak
-from ctt.settings import canonical, digest, digest_of_form
-from ctt.stages.origin import origin
+from ctt.core.build_context import PROGRESS, BuildContext, stopping
+from ctt.core.errors import CttError, Interrupted, LeaseLost, StageFailed
+from ctt.core.memory import forget_peak
+from ctt.core.process_group import ALONE, ProcessGroup
+from ctt.core.settings import canonical, digest, digest_of_form
+from ctt.stages.code_version import origin
 from ctt.store import Artifact, Holder, Store
 from ctt.training.threads import threads
-from ctt.world import ALONE, World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Stage:
 
     kind: ClassVar[str]
     version: ClassVar[int]
-    shared: ClassVar[bool] = False  # whether several processes can build it together (ctt.world)
+    shared: ClassVar[bool] = False  # whether several processes can build it together (ctt.core.process_group)
 
     def settings(self) -> Mapping[str, Any]:
         """What, besides the inputs, decides the result."""
@@ -53,7 +53,9 @@ class Stage:
         """Those of `continues` that other stages continue from too, and that are therefore built and kept."""
         return []
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+    def build(
+        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+    ) -> dict[str, Any]:
         """Writes the artifact's files into `job.folder`; returns facts for the manifest.
 
         start: the furthest of `continues` that is in the store.
@@ -109,7 +111,7 @@ def build(
     device: str = "cpu",
     on_event: Event = lambda *_: None,
     on_built: Built = lambda *_: None,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> Artifact:
     """The artifact of `target`, building whatever is missing. Raises StageFailed, with the failure recorded in the store.
 
@@ -136,7 +138,7 @@ def build(
         spread = target.execution()
         folder = store.work_folder(target.key)
         device = resolve_device(device, world)
-        job = Job(folder, device=device, beat=lease.check, world=world if target.shared else ALONE, **spread)
+        job = BuildContext(folder, device=device, beat=lease.check, world=world if target.shared else ALONE, **spread)
         on_event("building", target, f"from {start[0].key[:12]}" if start else "")
         began = time.time()
         forget_peak(device)
@@ -184,7 +186,7 @@ def class_of(error: Exception) -> str:
     return "killed" if gone or re.search("Connection (closed|reset) by peer", str(error)) else "code error"
 
 
-def assist(stages: Mapping[str, Stage], store: Store, world: World, *, device: str = "cpu") -> None:
+def assist(stages: Mapping[str, Stage], store: Store, world: ProcessGroup, *, device: str = "cpu") -> None:
     """What the other processes of a world do: take part in building those of `stages` that the first one builds, until it
     tells them None. Raises Parted if that one is gone. They take no lease and write nothing."""
     while (told := world.told()) is not None:
@@ -194,12 +196,12 @@ def assist(stages: Mapping[str, Stage], store: Store, world: World, *, device: s
             next((s, a) for s in stage.continues() if s.key == start and (a := store.get(s.key))) if start else None
         )
         spread: Any = stage.execution()
-        job = Job(Path(told["folder"]), device=resolve_device(device, world), world=world, **spread)
+        job = BuildContext(Path(told["folder"]), device=resolve_device(device, world), world=world, **spread)
         with contextlib.suppress(StageFailed), threads(spread["threads"]):  # the first one tells of it
             stage.build(job, {name: artifact for name, artifact in inputs.items() if artifact is not None}, before)
 
 
-def resolve_device(device: str, world: World = ALONE) -> str:
+def resolve_device(device: str, world: ProcessGroup = ALONE) -> str:
     """`auto` → cuda where there is one, else cpu. Processes of one host take its GPUs in turn."""
     if device == "cpu":
         return device
@@ -210,7 +212,7 @@ def resolve_device(device: str, world: World = ALONE) -> str:
     return f"cuda:{world.local % torch.cuda.device_count()}" if device == "cuda" and world.size > 1 else device
 
 
-def provenance(job: Job, began: float, store: Store) -> dict[str, Any]:
+def provenance(job: BuildContext, began: float, store: Store) -> dict[str, Any]:
     """Who made an artifact: git commit and diff, package versions, host, device, numerics, times, rate, memory.
 
     began, ended: the attempt that finished (Unix seconds); seconds: what all attempts took together.
@@ -238,7 +240,7 @@ def seconds_of(provenance: Mapping[str, Any]) -> float:
     return float(provenance.get("seconds", provenance["ended"] - provenance["began"]))
 
 
-def numerics(job: Job) -> str:
+def numerics(job: BuildContext) -> str:
     """What decides the last bits of a result besides its key: same key and numerics, same bits."""
     import torch
 

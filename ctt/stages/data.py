@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ctt.data.settings import PROVISIONAL, DataSettings
-from ctt.job import Job
-from ctt.settings import canonical
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import canonical
+from ctt.data.data_settings import PROVISIONAL, DataSettings
 from ctt.stages.base import Stage
 from ctt.store import Artifact
 
@@ -44,19 +44,21 @@ class Data(Stage):
     def check(self) -> None:
         """Raises DataError if what the stage reads from outside the store is not there."""
         if self.data.kind == "clevrer":
-            from ctt.data.clevrer import find
+            from ctt.data.clevrer.source_files import find
 
             find(self.data)
 
     def execution(self) -> dict[str, int]:
         return {"threads": 1, "workers": self.data.workers}
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+    def build(
+        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+    ) -> dict[str, Any]:
         if self.data.kind == "clevrer":
-            from ctt.data.clevrer import assemble
+            from ctt.data.clevrer.source_files import assemble
 
             return assemble(self.data, job)
-        from ctt.data.synthetic import generate
+        from ctt.data.synthetic.writing import generate
 
         generate(self.data, job)
         return {}

@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
-from ctt.job import Job
 from ctt.models.method import Method
-from ctt.models.settings import GraphSettings
-from ctt.settings import digest
+from ctt.models.model_settings import GraphSettings
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
 from ctt.training.diagnostics_settings import DiagnosticsSettings
-from ctt.training.settings import WorldModelSettings
+from ctt.training.training_settings import WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Diagnostics(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+    def build(
+        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+    ) -> dict[str, Any]:
         from ctt.training.diagnostics import diagnose
 
         world_model, method = self.read()

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
-from ctt.data.slots import SLOTS, WIDTH
-from ctt.job import Job
-from ctt.models.settings import RolloutSettings
-from ctt.settings import digest
+from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
+from ctt.models.model_settings import RolloutSettings
 from ctt.stages.base import Stage
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
@@ -47,7 +47,9 @@ class Rollout(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+    def build(
+        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+    ) -> dict[str, Any]:
         from ctt.training.rollout import roll_out
 
         roll_out(

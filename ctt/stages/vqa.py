@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import canonical, digest
 from ctt.data.dataset import Dataset
-from ctt.data.slots import SLOTS, WIDTH
-from ctt.job import Job
-from ctt.models.aloe_settings import AloeSettings
-from ctt.settings import canonical, digest
+from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.stages.base import Stage
 from ctt.stages.rollout import Rollout
 from ctt.stages.sizes import bytes_of_training, layers, shapes_of
@@ -62,7 +62,7 @@ class Vqa(Stage):
         predictions = 8e3 + 500.0 * self.rollout.state.data.data.validation
         if self.taught_by is not None:
             return predictions
-        from ctt.models.aloe import Aloe
+        from ctt.models.aloe.model import Aloe
 
         aloe = self.aloe
         shapes = aloe.remembered("shapes", lambda: shapes_of(lambda: Aloe(aloe, SLOTS, WIDTH)))
@@ -71,7 +71,9 @@ class Vqa(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": self.aloe.threads, "workers": 1}
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+    def build(
+        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+    ) -> dict[str, Any]:
         from ctt.training.vqa import screen, train
 
         dataset = Dataset.open(inputs["data"].path)

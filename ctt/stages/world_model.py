@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import canonical, canonical_json, digest
 from ctt.data.dataset import Dataset
-from ctt.data.slots import WIDTH
-from ctt.job import Job
+from ctt.data.synthetic.slot_encoder import WIDTH
 from ctt.models.method import Method
-from ctt.models.settings import READ
-from ctt.settings import canonical, canonical_json, digest
+from ctt.models.model_settings import READ
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.sizes import bytes_of_training, layers, shapes_of
 from ctt.store import Artifact
-from ctt.training.settings import TrainingSettings, WorldModelSettings
+from ctt.training.training_settings import TrainingSettings, WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,9 @@ class WorldModel(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": self.world_model.threads, "workers": 1}
 
-    def build(self, job: Job, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+    def build(
+        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+    ) -> dict[str, Any]:
         from ctt.training.world_model import train
 
         first, folder = (0, None)

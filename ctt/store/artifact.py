@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ctt.errors import StoreError
-from ctt.store import disk
-from ctt.store.disk import explained
+from ctt.core import atomic_files
+from ctt.core.atomic_files import explained
+from ctt.core.errors import StoreError
 
 MANIFEST = "manifest.json"
 SMALL = 1 << 20  # bytes; files up to this size are hashed at every read
@@ -62,7 +62,7 @@ class Artifact:
             if stat.st_size != expected["size"]:
                 return f"{name} has {stat.st_size} bytes instead of {expected['size']}"
             untouched = expected["size"] > SMALL and stat.st_mtime_ns == expected["mtime_ns"]
-            if (full or not untouched) and disk.sha256(self.path / name) != expected["sha256"]:
+            if (full or not untouched) and atomic_files.sha256(self.path / name) != expected["sha256"]:
                 return f"{name} has other bytes than were published (sha256 differs)"
         return ""
 

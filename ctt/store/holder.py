@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctt.errors import StoreError
+from ctt.core.errors import StoreError
 from ctt.store import heartbeat as heartbeat_process
 
 CLAIM = "claim."

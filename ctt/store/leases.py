@@ -32,9 +32,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from ctt.errors import LeaseHeld, LeaseLost, StoreError
+from ctt.core.atomic_files import explained
+from ctt.core.errors import LeaseHeld, LeaseLost, StoreError
 from ctt.store import heartbeat as heartbeat_process
-from ctt.store.disk import explained
 from ctt.store.holder import CLAIM, Holder, holder, kernel, now, numbers, path_of
 
 _LONGEST_WAIT = 1.0

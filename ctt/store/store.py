@@ -6,7 +6,7 @@
     failures/<key>/                           one file for each failed attempt; gone once it has succeeded
     quarantine/                               damaged artifacts, each with its reason
     sweeps/<name>/                            what a sweep submitted, its specs and logs
-    code/<digest>/                            the code it was submitted with (ctt.launch.snapshot)
+    code/<digest>/                            the code it was submitted with (ctt.execution.jobs.snapshot)
 
 An artifact is built in the work folder under a lease and moved into place by one rename, after every byte is on disk.
 manifest.json holds the size, sha256 and time of each file and a seal over itself. Files up to 1 MiB are hashed whenever
@@ -28,10 +28,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ctt.errors import StoreError
-from ctt.store import disk
+from ctt.core import atomic_files
+from ctt.core.atomic_files import explained
+from ctt.core.errors import StoreError
 from ctt.store.artifact import MANIFEST, Artifact, DamagedArtifact, listing, read_manifest, seal
-from ctt.store.disk import explained
 from ctt.store.holder import Holder, holder
 from ctt.store.leases import Lease
 from ctt.store.work import Work
@@ -155,7 +155,7 @@ class Store:
             if found is None:
                 last = holder(self.root / "leases" / key, clock=0)
                 found = work.folder / str(last.fence if last else 0)
-                disk.make_folder(found)
+                atomic_files.make_folder(found)
         return found
 
     def unfinished(self, key: str) -> Path | None:
@@ -185,19 +185,19 @@ class Store:
         with explained(f"publish {key}", folder):
             try:
                 self._seal_folder(key, folder, lease, manifest)
-                disk.make_folder(target.parent)
+                atomic_files.make_folder(target.parent)
                 lease.check()
-                while not disk.move_if_absent(folder, target):
+                while not atomic_files.move_if_absent(folder, target):
                     if self.get(key) is not None:
-                        disk.remove_tree(folder)
+                        atomic_files.remove_tree(folder)
                         break
             except FileNotFoundError:
                 lease.check()  # a takeover moves the folder away: then that is the reason
                 raise
-            disk.sync(target.parent)
-            disk.sync(folder.parent)
+            atomic_files.sync(target.parent)
+            atomic_files.sync(folder.parent)
             self._work(key).clear(lease.fence)
-            disk.remove_tree(self.root / "failures" / key)
+            atomic_files.remove_tree(self.root / "failures" / key)
         artifact = self.get(key)
         if artifact is None:
             raise StoreError(f"artifact {key} was removed or damaged right after it was published ({target})")
@@ -215,17 +215,17 @@ class Store:
             path = folder / name
             os.chmod(path, mode)
             stat = os.stat(path)
-            disk.sync(path)
-            files[name] = dict(size=stat.st_size, sha256=disk.sha256(path), mtime_ns=stat.st_mtime_ns)
+            atomic_files.sync(path)
+            files[name] = dict(size=stat.st_size, sha256=atomic_files.sha256(path), mtime_ns=stat.st_mtime_ns)
         for path in folders:
-            disk.sync(path)
+            atomic_files.sync(path)
         lease.check()
         try:
             added = dict(key=key, files=files, owner=lease.owner, published=round(time.time(), 3))
             whole = json.loads(json.dumps({**manifest, **added}, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise StoreError(f"the manifest of {key} cannot be written as JSON: {error}") from error
-        disk.write_json(folder / MANIFEST, {**whole, "seal": seal(whole)})
+        atomic_files.write_json(folder / MANIFEST, {**whole, "seal": seal(whole)})
 
     # Failures and damage
 
@@ -235,8 +235,8 @@ class Store:
         host = socket.gethostname()
         record = dict(failure=failure, message=message, log=log, time=time.time(), host=host, pid=os.getpid())
         try:
-            disk.make_folder(folder)
-            disk.write_json(folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json", record)
+            atomic_files.make_folder(folder)
+            atomic_files.write_json(folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json", record)
         except OSError as error:
             warnings.warn(f"the failure of {key} ({failure}) could not be recorded in {folder}: {error}", stacklevel=2)
 
@@ -258,7 +258,7 @@ class Store:
         path = self.path(key)
         away = self.root / "quarantine" / f"{key}-{time.time_ns()}-{uuid.uuid4().hex[:8]}"
         with explained(f"quarantine {key} ({reason})", path):
-            disk.make_folder(away.parent)
+            atomic_files.make_folder(away.parent)
             try:
                 if os.stat(path).st_ino != seen:
                     return
@@ -266,7 +266,7 @@ class Store:
             except FileNotFoundError:
                 return
             if os.stat(away).st_ino != seen:  # a new one came between the look and the move: give it back
-                disk.move_if_absent(away, path)
+                atomic_files.move_if_absent(away, path)
                 return
             (away.parent / f"{away.name}.txt").write_text(reason + "\n", encoding="utf-8")
         text = f"artifact {key} is damaged: {reason}. It was moved to {away} and will be built again."
@@ -281,16 +281,16 @@ class Store:
             return
         with self.lease(key, owner="gc", wait=False), explained(f"remove {key}", path):
             away = self.root / "work" / f".removed-{uuid.uuid4().hex}"
-            disk.make_folder(away.parent)
+            atomic_files.make_folder(away.parent)
             with suppress(FileNotFoundError):
                 os.rename(path, away)
-            disk.remove_tree(away)
+            atomic_files.remove_tree(away)
 
     def sweeps_folder(self, name: str) -> Path:
         """The folder of a sweep's records, made if it is missing."""
         folder = self.root / "sweeps" / self._plain(name)
         with explained(f"make the folder of sweep {name}", folder):
-            disk.make_folder(folder)
+            atomic_files.make_folder(folder)
         return folder
 
     @staticmethod

@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from ctt.store import disk
+from ctt.core import atomic_files
 from ctt.store.leases import Lease
 
 
@@ -42,7 +42,7 @@ class Work:
                 os.rename(self.folder / str(number), mine)
             return
         source, copy = self.folder / f"{lease.fence}.from", self.folder / f"{lease.fence}.copy"
-        disk.remove_tree(copy)
+        atomic_files.remove_tree(copy)
         try:
             os.rename(self.folder / (str(number) if complete else f"{number}.from"), source)
             shutil.copytree(source, copy)
@@ -53,7 +53,7 @@ class Work:
             if mine.is_dir() or not source.exists():  # the owner before us has just published or removed it
                 return
             raise
-        disk.sync(self.folder)
+        atomic_files.sync(self.folder)
 
     def clear(self, fence: int, keep: str = "") -> None:
         """Removes what this and earlier leases left of the work, but `keep`; a later lease's is not ours to touch."""
@@ -61,7 +61,7 @@ class Work:
             for name in os.listdir(self.folder):
                 number = name.partition(".")[0]
                 if name != keep and (not number.isdigit() or int(number) <= fence):
-                    disk.remove_tree(self.folder / name)
+                    atomic_files.remove_tree(self.folder / name)
             os.rmdir(self.folder)
 
     def _generations(self) -> list[tuple[int, bool]]:

@@ -5,10 +5,10 @@ beside them tell when) are reset to their defaults, and equal points are one.
 """
 
 from ctt.sweep.compiling import compile_sweep
-from ctt.sweep.file import SweepFile, find, read, shipped
 from ctt.sweep.merging import canonical
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Merged, Point, Run, Sweep
+from ctt.sweep.sweep_file import SweepFile, find, read, shipped
 
 __all__ = [
     "CommandLine",

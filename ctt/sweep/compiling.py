@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
-from ctt.errors import SettingError, SweepError
-from ctt.settings import canonical
-from ctt.sweep.file import SweepFile, read
+from ctt.core.errors import SettingError, SweepError
+from ctt.core.settings import canonical
 from ctt.sweep.merging import Merger
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Point, Sweep
+from ctt.sweep.sweep_file import SweepFile, read
 
 
 def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:

@@ -7,10 +7,10 @@ import functools
 from typing import Any, TypeVar
 
 from ctt.config import Config, differences, get_value, identity
-from ctt.data import probe
-from ctt.data.clevrer import resolved
-from ctt.data.settings import SPLITS, DataSettings
-from ctt.settings import Settings, in_force, rules_of
+from ctt.core.settings import Settings, in_force, rules_of
+from ctt.data.clevrer.source_files import resolved
+from ctt.data.data_settings import SPLITS, DataSettings
+from ctt.data.positions import linear_reader
 from ctt.sweep.points import Merged, Point
 
 S = TypeVar("S", bound=Settings)
@@ -32,7 +32,7 @@ def canonical(config: Config, found: dict[str, DataSettings] | None = None) -> C
             known = {name: getattr(seen, name) for name in ("content", *SPLITS)}
             found[marker] = dataclasses.replace(plain.data, **known)
         plain = dataclasses.replace(plain, data=found[marker])
-    if (reader := probe.resolved(config.reader, config.data)) != plain.reader:
+    if (reader := linear_reader.resolved(config.reader, config.data)) != plain.reader:
         plain = dataclasses.replace(plain, reader=reader)
     return plain
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctt.config import RUN_GROUPS
-from ctt.errors import SweepError
-from ctt.sweep.file import check_known
+from ctt.core.errors import SweepError
+from ctt.sweep.sweep_file import check_known
 
 
 @dataclasses.dataclass

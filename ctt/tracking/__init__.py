@@ -5,9 +5,9 @@
 """
 
 from ctt.tracking.database import database_path, prepare_database
-from ctt.tracking.runs import TrackedRun, TrackedStage
-from ctt.tracking.settings import TrackingSettings
 from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
+from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.tracking.ui import serve
 
 __all__ = ["Syncer", "TrackedRun", "TrackedStage", "TrackingSettings", "database_path", "prepare_database", "serve"]

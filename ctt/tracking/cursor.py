@@ -14,7 +14,7 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ctt.tracking.runs import TrackedRun
+from ctt.tracking.tracked_runs import TrackedRun
 
 
 @dataclass

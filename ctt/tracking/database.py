@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ctt.errors import StoreError
+from ctt.core.errors import StoreError
 from ctt.tracking.cursor import write_json
 from ctt.tracking.view import quiet
 

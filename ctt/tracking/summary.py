@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ctt.tracking.runs import TrackedRun
 from ctt.tracking.tail import Tail
-from ctt.tracking.view import Point
+from ctt.tracking.tracked_runs import TrackedRun
+from ctt.tracking.view import MetricPoint
 from ctt.training.curve import ACCURACIES
 
 # Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
@@ -28,7 +28,7 @@ CURVE = "vqa/curve/"  # where ctt.training.curve stands among the final numbers
 DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
 
 
-def final_points(tails: Sequence[Tail]) -> list[Point]:
+def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
     """The final numbers of the last stage of each kind, at step 0: accuracies and errors under their headline names."""
     last = {tail.stage.kind: tail for tail in tails}
     points = []
@@ -39,11 +39,11 @@ def final_points(tails: Sequence[Tail]) -> list[Point]:
         for path, value in tail.finals.items():
             name = headline(kind, path)
             if name not in curves and not name.startswith(DETAILS):  # else its last point says the same
-                points.append(Point(name, value, tail.finals_time, 0))
+                points.append(MetricPoint(name, value, tail.finals_time, 0))
         path = ERRORS.get(kind, "")
         error = tail.finals.get(f"{path}_visible", tail.finals.get(path))  # on all slots where visibility is unknown
         if error is not None:
-            points.append(Point(f"error/{kind}", error, tail.finals_time, 0))
+            points.append(MetricPoint(f"error/{kind}", error, tail.finals_time, 0))
     return points
 
 
@@ -55,17 +55,17 @@ def headline(kind: str, path: str) -> str:
     return f"{kind}/{path}"
 
 
-def differences(own: Sequence[Point], baseline: Sequence[Point]) -> list[Point]:
+def differences(own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> list[MetricPoint]:
     """The run's accuracies less the baseline's of the same seed, in percentage points, as difference/CATEGORY."""
     other = {point.name: point.value for point in baseline}
     return [
-        Point(point.name.replace("accuracy/", "difference/", 1), point.value - other[point.name], point.time, 0)
+        MetricPoint(point.name.replace("accuracy/", "difference/", 1), point.value - other[point.name], point.time, 0)
         for point in own
         if point.name.startswith("accuracy/") and point.name in other
     ]
 
 
-def note(run: TrackedRun, finals: Sequence[Point]) -> str:
+def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
     """A finished run's tables, in Markdown: its accuracies with their differences, and ALOE's last epoch beside its best
     one; "" before.
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ctt.errors import LeaseLost, StoreError
+from ctt.core.errors import LeaseLost, StoreError
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import EXPERIMENT_LENGTH
-from ctt.tracking.mirror import Mirror, read_json
-from ctt.tracking.runs import TrackedRun
-from ctt.tracking.settings import TrackingSettings
+from ctt.tracking.sender import Sender, read_json
 from ctt.tracking.summary import differences, final_points, start_time
 from ctt.tracking.tail import Tail
+from ctt.tracking.tracked_runs import TrackedRun
+from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.tracking.view import Unreachable, View
 
 log = logging.getLogger("ctt.tracking")
@@ -49,7 +49,7 @@ class Syncer:
         self._lease = lease
         artifacts = artifacts_path(self.store_root) if tracking.kind == "sqlite" else None
         self._view = View(tracking.address(self.store_root), artifacts, tracking.timeout)
-        self._mirror = Mirror(self._view, self.store_root, tracking, rebuild)
+        self._mirror = Sender(self._view, self.store_root, tracking, rebuild)
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
         self._charted: dict[str, tuple[str, ...]] = {}

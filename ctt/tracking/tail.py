@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ctt.job import METRICS, PROGRESS
-from ctt.tracking.runs import TrackedStage
+from ctt.core.build_context import METRICS, PROGRESS
+from ctt.tracking.tracked_runs import TrackedStage
 
 FINALS = "metrics.json"
 log = logging.getLogger("ctt.tracking")
 
 
-class Line(NamedTuple):
+class MetricLine(NamedTuple):
     """One line of a metrics file: time in ms since 1970, step, and its numbers by name."""
 
     time: int
@@ -33,7 +33,7 @@ class Tail:
 
     def __init__(self, stage: TrackedStage) -> None:
         self.stage = stage
-        self.lines: list[Line] = []
+        self.lines: list[MetricLine] = []
         self.finals: dict[str, float] = {}
         self.finals_time = 0
         self.generation = 0
@@ -88,7 +88,7 @@ class Tail:
         try:
             record = json.loads(text)
             values = {k: float(v) for k, v in record.items() if k not in ("t", "step") and is_number(v)}
-            line = Line(round(float(record["t"]) * 1000), int(record["step"]), values)
+            line = MetricLine(round(float(record["t"]) * 1000), int(record["step"]), values)
             if not (0 <= line.time < 2**52 and 0 <= line.step < 2**52):
                 raise ValueError("no time or step of this world")
             self.lines.append(line)

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from ctt.errors import CttError, LeaseHeld, UsageError
+from ctt.core.errors import CttError, LeaseHeld, UsageError
 from ctt.tracking.database import artifacts_path, database_path, prepare_database
 from ctt.tracking.page import address_of
 from ctt.tracking.syncer import Syncer

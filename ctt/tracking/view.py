@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ctt.errors import CttError
+from ctt.core.errors import CttError
 from ctt.tracking.limits import (
     EXPERIMENT_LENGTH,
     METRICS_AT_ONCE,
@@ -48,7 +48,7 @@ class Refused(CttError):
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricPoint:
     """One value of a metric: `time` in ms since 1970."""
 
     name: str
@@ -170,7 +170,7 @@ class View:
         labels = [RunTag(safe_name(k), cut(str(v), TAG_LENGTH)) for k, v in tags.items()]
         self._batches(run_id, "tags", labels, OTHERS_AT_ONCE)
 
-    def send(self, run_id: str, points: Sequence[Point]) -> None:
+    def send(self, run_id: str, points: Sequence[MetricPoint]) -> None:
         """Adds points to a run, in batches of at most 1000."""
         from mlflow.entities import Metric
 

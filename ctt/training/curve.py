@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ctt.data.vocab import CATEGORIES
+from ctt.data.questions.vocab import CATEGORIES
 
 ACCURACIES = (*CATEGORIES, "multiple_choice", "average")
 

@@ -16,28 +16,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import canonical
 from ctt.data.dataset import Dataset, Split
-from ctt.data.interactions import Interactions
+from ctt.data.synthetic.interactions import Interactions
 from ctt.data.windows import Windows
-from ctt.job import Job
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.graph import Reader, scoped, touching
-from ctt.models.losses import terms_apart
+from ctt.models.graphs.slot_graph import AttentionReader, scoped, touching
+from ctt.models.losses.terms import terms_apart
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
+from ctt.models.model_settings import READ, GraphSettings
 from ctt.models.predictor import Predictor
-from ctt.models.settings import READ, GraphSettings
-from ctt.settings import canonical
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.graph_measures import measures
-from ctt.training.learner import Side
+from ctt.training.learner import SideNetwork
 from ctt.training.rollout import load
 from ctt.training.seeds import derive, generator
-from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import jacobian_of, learned_graph, make_influence
 from ctt.training.state import SIDE, load_weights
 from ctt.training.threads import threads
+from ctt.training.training_settings import WorldModelSettings
 from ctt.training.world_model import windows_of
 
 METRICS = "metrics.json"
@@ -77,7 +77,7 @@ def diagnose(
     state_folder: Path,
     dataset: Dataset,
     *,
-    job: Job,
+    job: BuildContext,
 ) -> dict[str, Any]:
     """Writes metrics.json and returns it: {"windows", "batch", "threshold", "acting", "own", "touching", "readings":
     {name: `graph_measures.measures`}, "losses": `_losses` of the run's own graph, "published_losses": of the published
@@ -85,7 +85,7 @@ def diagnose(
     is warned of in the log. Raises StoreError if the state isn't of these settings.
     """
     with threads(job.threads):
-        made = _Measured(settings, num_masked_slots, seed, asked, state_folder, dataset, job.device)
+        made = _Measurements(settings, num_masked_slots, seed, asked, state_folder, dataset, job.device)
         graphs = made.graphs()
         out = made.describe(graphs, method.adj_threshold)
         out["acting"] = method.active(settings.epochs - 1)
@@ -109,7 +109,7 @@ def _curve(out: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-class _Measured:
+class _Measurements:
     """A state, the windows it is measured on, and its graphs there."""
 
     def __init__(
@@ -144,7 +144,7 @@ class _Measured:
         self.side = self._side(state_folder)
         self.found = readings(settings.graph, self.side is not None, self.contact is not None)
 
-    def _side(self, folder: Path) -> Side | None:
+    def _side(self, folder: Path) -> SideNetwork | None:
         if not (folder / SIDE).exists():
             return None
         side = make_influence(self.settings, self.settings.graph, self.slots.shape[-1], self.seed, self.device)
@@ -172,9 +172,9 @@ class _Measured:
                 parts[name].append(scoped(own, graph.scope).cpu())
         return {name: torch.cat(values) for name, values in parts.items()}
 
-    def _reader(self, graph: GraphSettings) -> Reader:
+    def _reader(self, graph: GraphSettings) -> AttentionReader:
         slots = self.slots.shape[2]
-        return Reader(graph, self.settings.depth, self.settings.history_size * slots, slots, 0)
+        return AttentionReader(graph, self.settings.depth, self.settings.history_size * slots, slots, 0)
 
     def _drop(self, number: int) -> Pass | None:
         p = self.settings.dropout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ctt.settings import Rule, Settings, setting
+from ctt.core.settings import Rule, Settings, setting
 
 
 @dataclass

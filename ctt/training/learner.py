@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ctt.world import ALONE, World
+from ctt.core.process_group import ALONE, ProcessGroup
 
 
 @dataclasses.dataclass
-class Side:
+class SideNetwork:
     """A network beside the model, with an optimizer of its own. Training carries it along; the model never meets it."""
 
     model: nn.Module
@@ -27,17 +27,17 @@ class Learner:
     model: nn.Module
     optimizers: list[torch.optim.Optimizer]
     steps: int
-    world: World = ALONE
+    world: ProcessGroup = ALONE
     """The processes that share its batches: `gradients` then leaves this one's part of sums over all."""
     precision: str = "fp32"
     average: float | None = None
     """Decay per step of an exponential moving average of the weights, which validation and readers then use."""
     averaged: dict[str, Tensor] | None = None
     """That average, by parameter name; the trainer keeps it."""
-    side: Side | None = None
+    side: SideNetwork | None = None
     """A side network, from when the learner has made it; the learner trains it, the trainer saves and loads it."""
 
-    def make_side(self) -> Side:
+    def make_side(self) -> SideNetwork:
         """The side network as it begins."""
         raise NotImplementedError
 

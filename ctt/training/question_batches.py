@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctt.core.errors import DataError
 from ctt.data.dataset import Split
 from ctt.data.frames import frame_rows
-from ctt.errors import DataError
-from ctt.models.aloe import QUESTION_LENGTH, AloeInput
-from ctt.models.aloe_settings import GIVEN_FRAMES, PREDICTED_FRAMES, AloeSettings
+from ctt.models.aloe.aloe_settings import GIVEN_FRAMES, PREDICTED_FRAMES, AloeSettings
+from ctt.models.aloe.model import QUESTION_LENGTH, AloeInput
 
 DESCRIPTIVE, PREDICTIVE = 0, 2
 GATHERED = 128
@@ -123,7 +123,7 @@ class Arranged:
         key = piece * batches.questions + batches.question[rows]
         asked, first, owner = np.unique(key, return_index=True, return_inverse=True)
         owned = np.searchsorted(asked, np.arange(len(sizes) + 1) * batches.questions)
-        self._windows = Windows(batches, asked % batches.questions, starts.reshape(-1)[drawn[first]])
+        self._windows = QuestionWindows(batches, asked % batches.questions, starts.reshape(-1)[drawn[first]])
         self._owned = owned.tolist()
         text, descriptive = batches.text[rows], batches.category[rows] == DESCRIPTIVE
         cuts = np.append(0, np.cumsum(sizes))
@@ -177,7 +177,7 @@ def _sizes(adds: np.ndarray, batch: np.ndarray, batches: int, count: int) -> tup
     return rows // flat + (within < rows % flat), np.append(0, np.cumsum(parts.sum(1))).tolist()
 
 
-class Windows:
+class QuestionWindows:
     """The slots that `questions` of `batches` see from their first frames `starts` on (both (Q,)): which frames these are is
     found for all of them at once, their slots are gathered for a part of them at a time. Raises DataError if a predicted
     frame was not rolled out."""

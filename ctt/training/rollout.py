@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
+from ctt.core.build_context import BuildContext
+from ctt.core.errors import StoreError
 from ctt.data.dataset import Dataset, Split
-from ctt.errors import StoreError
-from ctt.job import Job
+from ctt.models.model_settings import PredictorSettings, RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
-from ctt.models.settings import PredictorSettings, RolloutSettings
 from ctt.training.state import MODEL, load_weights
 from ctt.training.threads import threads
 
@@ -35,7 +35,12 @@ def load(folder: Path, settings: PredictorSettings) -> Predictor:
 
 
 def roll_out(
-    settings: PredictorSettings, rollout_settings: RolloutSettings, state_folder: Path, dataset: Dataset, *, job: Job
+    settings: PredictorSettings,
+    rollout_settings: RolloutSettings,
+    state_folder: Path,
+    dataset: Dataset,
+    *,
+    job: BuildContext,
 ) -> dict[str, Any]:
     """Writes rollout_{split}.npy (V,frames,S,D) for every split, and metrics.json, which it returns.
 

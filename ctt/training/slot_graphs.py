@@ -7,30 +7,30 @@ import torch
 from torch import Tensor
 
 from ctt.data.dataset import Split
-from ctt.data.interactions import Interactions
+from ctt.data.synthetic.interactions import Interactions
 from ctt.data.windows import Windows
-from ctt.models.graph import row_shares, touching
-from ctt.models.influence import Influence
-from ctt.models.jacobian import directions, jacobian_graph
+from ctt.models.graphs.jacobian import directions, jacobian_graph
+from ctt.models.graphs.learned import Influence
+from ctt.models.graphs.slot_graph import row_shares, touching
+from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
-from ctt.models.settings import GraphSettings, PredictorSettings
-from ctt.training.learner import Side
+from ctt.training.learner import SideNetwork
 from ctt.training.seeds import derive
 
 
 def make_influence(
     settings: PredictorSettings, graph: GraphSettings, width: int, seed: int, device: torch.device
-) -> Side:
+) -> SideNetwork:
     """The network of source=learned as it begins, the same for a seed whatever else has been drawn."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "influence network"))
         learned = graph.learned
         shape = (settings.history_size, settings.num_preds, width, learned.width, learned.projected)
         model = Influence(*shape).to(device)
-    return Side(model, torch.optim.AdamW(model.parameters(), lr=learned.learning_rate, weight_decay=0.0))
+    return SideNetwork(model, torch.optim.AdamW(model.parameters(), lr=learned.learning_rate, weight_decay=0.0))
 
 
-def learn_influence(side: Side, price: float, window: Tensor) -> dict[str, Tensor]:
+def learn_influence(side: SideNetwork, price: float, window: Tensor) -> dict[str, Tensor]:
     """One optimiser step of the network on windows (B,T,S,D).
 
     Returns what is logged: its error over that of slots that stay as they are, and a slot's mean part owed to others.
@@ -45,7 +45,7 @@ def learn_influence(side: Side, price: float, window: Tensor) -> dict[str, Tenso
     return {"influence_error": terms["error"].detach(), "influence_others": terms["others"].detach()}
 
 
-def learned_graph(side: Side, history: Tensor) -> Tensor:
+def learned_graph(side: SideNetwork, history: Tensor) -> Tensor:
     """A (B,S,S) of history (B,H,S,D): each slot's share of what explains how far another's own past fails to predict it."""
     model = side.model
     assert isinstance(model, Influence)

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ctt.errors import StoreError
-from ctt.job import CHECKPOINT, STATE
+from ctt.core.build_context import CHECKPOINT, STATE
+from ctt.core.errors import StoreError
 from ctt.training.learner import Learner
 
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"

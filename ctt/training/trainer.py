@@ -33,21 +33,21 @@ import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
-from ctt.errors import Diverged, StoreError
-from ctt.job import CHECKPOINT, Job
+from ctt.core.build_context import CHECKPOINT, BuildContext
+from ctt.core.errors import Diverged, StoreError
+from ctt.core.process_group import ProcessGroup
+from ctt.training.ddp import GroupStrategy
 from ctt.training.learner import Learner
 from ctt.training.seeds import derive
 from ctt.training.state import load_state, newest_checkpoint, save_state, write_checkpoint
 from ctt.training.threads import threads
-from ctt.training.together import Together
-from ctt.world import World
 
 CHECKPOINT_SECONDS = 30.0
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 def train_segment(
-    learner: Learner, *, seed: int, start: Path | None, epoch_start: int, epoch_end: int, job: Job
+    learner: Learner, *, seed: int, start: Path | None, epoch_start: int, epoch_end: int, job: BuildContext
 ) -> dict[str, float]:
     """Trains the epochs [epoch_start, epoch_end) and writes the state into `job.folder`.
 
@@ -88,7 +88,9 @@ class _Segment(lightning.LightningModule):
     The learner's model is no module of this one: Lightning would take it from its device at the end, where it is still read.
     """
 
-    def __init__(self, learner: Learner, seed: int, first: int, end: int, at: dict[str, Any], job: Job) -> None:
+    def __init__(
+        self, learner: Learner, seed: int, first: int, end: int, at: dict[str, Any], job: BuildContext
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.learner, self.job, self.seed = learner, job, seed
@@ -191,12 +193,12 @@ class _Steps:
         yield from range(first, self.segment.learner.steps)
 
 
-def _trainer(device: str, precision: str, epochs: int, world: World) -> lightning.Trainer:
+def _trainer(device: str, precision: str, epochs: int, world: ProcessGroup) -> lightning.Trainer:
     """A Lightning trainer that only loops: no logger, checkpoints, bars, summary or cluster detection."""
     kind, _, index = device.partition(":")
     together: dict[str, Any] = {"plugins": [LightningEnvironment()]}
     if world.size > 1:
-        together = {"strategy": Together(world, torch.device(device)), "num_nodes": world.size}
+        together = {"strategy": GroupStrategy(world, torch.device(device)), "num_nodes": world.size}
     return lightning.Trainer(
         accelerator="gpu" if kind == "cuda" else kind,
         devices=[int(index or 0)] if kind == "cuda" else 1,

@@ -19,16 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ctt.core.build_context import METRICS, BuildContext, read_metrics
 from ctt.data.accuracy import metrics_of
-from ctt.data.asked import levels_where_asked
-from ctt.data.blind import blind_levels
+from ctt.data.baselines.blind import blind_levels
+from ctt.data.baselines.questions_asked import levels_where_asked
+from ctt.data.clevrer.submission import submission
 from ctt.data.dataset import Dataset
-from ctt.data.submission import submission
-from ctt.data.vocab import CATEGORIES
-from ctt.job import METRICS, Job, read_metrics
-from ctt.models.aloe import Aloe, load_published
-from ctt.models.aloe_settings import AloeSettings
-from ctt.training.answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
+from ctt.data.questions.vocab import CATEGORIES
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.model import Aloe, load_published
+from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
 from ctt.training.curve import curve
 from ctt.training.learner import Learner
 from ctt.training.question_batches import Arranged, Piece, QuestionBatches
@@ -49,7 +49,7 @@ def train(
     rollouts: Rollouts | None,
     *,
     start: Path | None = None,
-    job: Job,
+    job: BuildContext,
 ) -> dict[str, Any]:
     """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns what metrics.json holds.
 
@@ -83,7 +83,12 @@ def train(
 
 
 def _answered(
-    settings: AloeSettings, model_folder: Path, dataset: Dataset, rollouts: Rollouts | None, seed: int, job: Job
+    settings: AloeSettings,
+    model_folder: Path,
+    dataset: Dataset,
+    rollouts: Rollouts | None,
+    seed: int,
+    job: BuildContext,
 ) -> dict[str, Any]:
     """Writes the predictions of all splits but the training one, and the test split's as EvalAI takes them; the accuracies."""
     predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, job=job)
@@ -99,7 +104,13 @@ def _answered(
 
 
 def screen(
-    settings: AloeSettings, seed: int, model_folder: Path, dataset: Dataset, rollouts: Rollouts | None, *, job: Job
+    settings: AloeSettings,
+    seed: int,
+    model_folder: Path,
+    dataset: Dataset,
+    rollouts: Rollouts | None,
+    *,
+    job: BuildContext,
 ) -> dict[str, Any]:
     """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
@@ -116,7 +127,7 @@ class VqaLearner(Learner):
     precision = "fp32"  # bf16 is autocast here, around the forward passes alone
 
     def __init__(
-        self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, job: Job
+        self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, job: BuildContext
     ) -> None:
         given = {name: None if rollouts is None else rollouts.get(name) for name in ("train", "validation")}
         self.settings, self.seed, self.device, self.job = settings, seed, job.device, job

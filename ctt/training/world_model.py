@@ -12,24 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ctt.core.build_context import BuildContext
+from ctt.core.errors import Diverged, SettingError, StoreError
+from ctt.core.process_group import ProcessGroup
 from ctt.data.dataset import Dataset, Split
 from ctt.data.windows import Windows
-from ctt.errors import Diverged, SettingError, StoreError
-from ctt.job import Job
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout
-from ctt.models.losses import step_gradients
+from ctt.models.losses.terms import step_gradients
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.predictor import Predictor
-from ctt.training.learner import Learner, Side
+from ctt.training.learner import Learner, SideNetwork
 from ctt.training.rollout import METRICS, load, roll_out
 from ctt.training.seeds import derive, generator
-from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import Oracle, jacobian_of, learn_influence, learned_graph, make_influence
 from ctt.training.threads import threads
 from ctt.training.trainer import train_segment
-from ctt.world import World
+from ctt.training.training_settings import WorldModelSettings
 
 __all__ = ["load", "roll_out", "train"]
 VALIDATION_BATCH = 256
@@ -78,7 +78,7 @@ class WorldModelLearner(Learner):
         self.validation = Validation(settings, dataset.split("validation"), num_masked_slots)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
-    def join(self, world: World) -> None:
+    def join(self, world: ProcessGroup) -> None:
         """Shares the batches with the processes of `world`. Raises SettingError where that can't be."""
         if world.size > self.settings.batch_size:
             raise SettingError(
@@ -147,7 +147,7 @@ class WorldModelLearner(Learner):
             return given, self._learn_influence(self.side, epoch, step)
         return (None if self.oracle is None else self.oracle.graph(index)), {}
 
-    def _learn_influence(self, side: Side, epoch: int, step: int) -> dict[str, Tensor]:
+    def _learn_influence(self, side: SideNetwork, epoch: int, step: int) -> dict[str, Tensor]:
         """Every process trains the network on the same windows; the first one's weights count."""
         learned = self.settings.graph.learned
         drawn = torch.randint(
@@ -157,7 +157,7 @@ class WorldModelLearner(Learner):
         self.world.spread(list(side.model.state_dict().values()))
         return {name: value / self.world.size for name, value in found.items()}
 
-    def make_side(self) -> Side:
+    def make_side(self) -> SideNetwork:
         return make_influence(self.settings, self.settings.graph, self.width, self.seed, self.device)
 
     def schedule(self, epoch: int, step: int) -> None:
@@ -289,7 +289,7 @@ def train(
     start: Path | None = None,
     epoch_start: int = 0,
     epoch_end: int,
-    job: Job,
+    job: BuildContext,
 ) -> dict[str, Any]:
     """Trains the epochs [epoch_start, epoch_end) from the state in `start` (None: initial weights) into `job.folder`.
 

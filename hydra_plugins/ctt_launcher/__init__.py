@@ -1,4 +1,4 @@
-"""ctt's launchers for Hydra, `ctt_local` and `ctt_slurm`: the sweeper gives them all jobs of a plan; the work is in ctt.launch."""
+"""ctt's launchers for Hydra, `ctt_local` and `ctt_slurm`: the sweeper gives them all jobs of a plan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class PlanLauncher(Launcher):
         raise NotImplementedError("ctt_local and ctt_slurm take plans; use them with hydra/sweeper=ctt")
 
     def queue(self, *arguments: Any) -> Any:
-        """What runs frozen jobs: a `ctt.launch.queues.MakeQueue`."""
+        """What runs frozen jobs: a `ctt.execution.launchers.MakeQueue`."""
         raise NotImplementedError
 
 
@@ -48,8 +48,8 @@ class CttLocal(PlanLauncher):
     """Jobs as processes of this host, each as soon as its needs are met, on leased devices."""
 
     def queue(self, *arguments: Any) -> Any:
-        """What runs frozen jobs: a `ctt.launch.queues.MakeQueue`."""
-        from ctt.launch.queues import local
+        """What runs frozen jobs: a `ctt.execution.launchers.MakeQueue`."""
+        from ctt.execution.launchers import local
 
         return local(*arguments)
 
@@ -58,7 +58,7 @@ class CttSlurm(PlanLauncher):
     """All jobs in SLURM's queue at once, as arrays that wait for what they need."""
 
     def queue(self, *arguments: Any) -> Any:
-        """What runs frozen jobs: a `ctt.launch.queues.MakeQueue`."""
-        from ctt.launch.queues import slurm
+        """What runs frozen jobs: a `ctt.execution.launchers.MakeQueue`."""
+        from ctt.execution.launchers import slurm
 
         return slurm(*arguments)

@@ -1,4 +1,4 @@
-"""ctt's seam to Hydra's multirun: the sweeper hands the command line to ctt.launch.run and the launcher to it as well."""
+"""ctt's seam to Hydra's multirun: the sweeper hands the command line to ctt.app.sweep and the launcher to it as well."""
 
 import sys
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ class CttSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep; ends the process with ctt's exit code."""
+        from ctt.app.sweep import run_sweep
         from ctt.cli import report_errors
         from ctt.config import to_config
-        from ctt.launch.queues import Waves
-        from ctt.launch.run import run_sweep
+        from ctt.execution.launchers import Waves
 
         values = self.config.copy()
         with open_dict(values):

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ctt.core.build_context import BuildContext
+from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
-from ctt.data.settings import DataSettings
-from ctt.data.synthetic import generate
-from ctt.data.vocab import ANSWERS, QUESTION_WORDS
-from ctt.job import Job
-from ctt.models.aloe import Aloe
-from ctt.models.aloe_settings import AloeSettings
-from ctt.training.answers import answer
+from ctt.data.questions.vocab import ANSWERS, QUESTION_WORDS
+from ctt.data.synthetic.writing import generate
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.model import Aloe
+from ctt.training.aloe_answers import answer
 from ctt.training.question_batches import Arranged, Piece, QuestionBatches
 from ctt.training.vqa import ARRANGED, batch_gradients, make_optimizers
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
@@ -36,7 +36,7 @@ class Material:
         self.size = 12 if toy else 96
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            generate(DataSettings(train=4 if toy else 40, validation=1, workers=1), Job(folder))
+            generate(DataSettings(train=4 if toy else 40, validation=1, workers=1), BuildContext(folder))
             self.split = Dataset.open(folder).split("train")
             self.split.slots = np.array(self.split.slots)
             self.table = self.split.questions

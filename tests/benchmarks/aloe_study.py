@@ -26,11 +26,11 @@ import numpy as np
 from rich.console import Console
 
 from ctt.config import Config, compose
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
-from ctt.job import Job
-from ctt.models.aloe_settings import PREDICTED_FRAMES, AloeSettings
+from ctt.models.aloe.aloe_settings import PREDICTED_FRAMES, AloeSettings
 from ctt.plan import target_of
-from ctt.settings import digest
 from ctt.stages.base import build
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
@@ -105,7 +105,7 @@ TRIALS = (
 `2,000 videos, words added, given frames alone`."""
 
 
-class PausingJob(Job):
+class PausingJob(BuildContext):
     """A job that holds still while a file exists, and tells its progress meanwhile."""
 
     pause: Path | None = None

@@ -1,7 +1,7 @@
 """The tables of `make study`: accuracies above the blind levels, and what the frames of the future are worth.
 
 Intervals are 95 %, over videos (every seed answers the same ones) and, where there are several seeds, over these. What is above a
-blind level or what the words alone tell (`ctt.data.words_only`), or between two trials, is taken video by video.
+blind level or what the words alone tell (`ctt.data.baselines.words_only`), or between two trials, is taken video by video.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ctt.data.blind import blind_predictions
+from ctt.data.baselines.blind import blind_predictions
+from ctt.data.baselines.words_only import words_only_predictions
 from ctt.data.dataset import Dataset
-from ctt.data.vocab import CATEGORIES
-from ctt.data.words_only import words_only_predictions
+from ctt.data.questions.vocab import CATEGORIES
 from ctt.training.vqa import PREDICTIONS
 
 PAID = "paid.json"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 
+from ctt.models.model_settings import PredictorSettings
 from ctt.models.predictor import Predictor
-from ctt.models.settings import PredictorSettings
 from tests.benchmarks.harness import CLOCKS, Comparison, Measured, Ratio, measure
 from tests.benchmarks.step import MICRO_BATCH, our_step
 

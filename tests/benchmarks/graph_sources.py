@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
-from ctt.models.graph import touching
-from ctt.models.losses import step_gradients
+from ctt.models.graphs.slot_graph import touching
+from ctt.models.losses.terms import step_gradients
+from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
-from ctt.models.settings import GraphSettings, PredictorSettings
-from ctt.training.settings import WorldModelSettings
 from ctt.training.slot_graphs import jacobian_of, learn_influence, learned_graph, make_influence
+from ctt.training.training_settings import WorldModelSettings
 from ctt.training.world_model import optimizers_for
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 

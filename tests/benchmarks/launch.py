@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
-from tests.slurm.conftest import load_devcluster
+from tests.execution.cluster.conftest import load_devcluster
 
 PLAIN = """
 import hydra

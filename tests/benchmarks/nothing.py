@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ctt.launch import builder
+from ctt.execution.jobs import job_process
 from ctt.store import Store
 
 
@@ -27,19 +27,23 @@ def build(frozen: dict[str, Any], path: Path, store: Store, *_: Any) -> dict[str
 
 def main(words: list[str]) -> None:
     if "SLURM_ARRAY_TASK_ID" in os.environ:
-        from ctt.launch import task
+        from ctt.execution.slurm import task_process
 
-        builder._build = build
-        builder.leave(task.main(words))
+        job_process._build = build
+        job_process.leave(task_process.main(words))
     if words[0].endswith(".json"):
-        builder._build = build
-        builder.leave(builder.main(words))
+        job_process._build = build
+        job_process.leave(job_process.main(words))
     from ctt import cli
-    from ctt.launch import local, queues, slurm
+    from ctt.execution import launchers
+    from ctt.execution.local import local_launcher
+    from ctt.execution.slurm import slurm_launcher
 
-    queues.Local = partial(local.Local, command=lambda job: [sys.executable, __file__, str(job.path)])  # type: ignore[misc,assignment]
-    slurm.Slurm = partial(slurm.Slurm, program=[__file__])  # type: ignore[misc,assignment]
-    sys.modules["ctt.recorded.report"] = types.SimpleNamespace(show_report=lambda *_: [])  # type: ignore[assignment]
+    launchers.LocalLauncher = partial(
+        local_launcher.LocalLauncher, command=lambda job: [sys.executable, __file__, str(job.path)]
+    )  # type: ignore[misc,assignment]
+    slurm_launcher.SlurmLauncher = partial(slurm_launcher.SlurmLauncher, program=[__file__])  # type: ignore[misc,assignment]
+    sys.modules["ctt.study.report_files"] = types.SimpleNamespace(show_report=lambda *_: [])  # type: ignore[assignment]
     cli.main(words)
 
 

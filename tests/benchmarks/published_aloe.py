@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from tests.models.literal_aloe import LiteralTensors
+from tests.models.aloe.literal_aloe import LiteralTensors
 
 DESCRIPTIVE, PREDICTIVE = 0, 2
 QUESTION, CHOICE = 20, 12

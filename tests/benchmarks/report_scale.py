@@ -18,21 +18,21 @@ import numpy as np
 import pandas as pd
 
 from ctt.plan import Plan
-from ctt.recorded import show
-from ctt.report.render import render
 from ctt.report.results import CATEGORIES
-from ctt.report.table import build
+from ctt.report.tables.table import build
+from ctt.report.writers.render import render
 from ctt.store import Store
+from ctt.study import loading
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 from tests.made_store import made_store
-from tests.report import made_up
+from tests.report import made_up_answers
 
 ROWS, SEEDS = 76_368, 10
 
 
 def store_of(folder: Path, runs: int, rows: int = ROWS) -> tuple[Store, Plan]:
     """A finished sweep of `runs` runs; they share a few prediction files by hard links, which readers cannot know."""
-    asked = made_up.questions(rows // 16)
+    asked = made_up_answers.questions(rows // 16)
     asked = pd.concat([asked, asked.assign(scene=asked.scene + 50_000)], ignore_index=True)[:rows]
     rng = np.random.default_rng(0)
     files = []
@@ -56,7 +56,7 @@ def report_scale(toy: bool) -> Comparison:
     store, plan = store_of(Path(folder.name), runs, 600 if toy else ROWS)
 
     def ours() -> str:
-        return render(build(show.results(plan, store)), "json")
+        return render(build(loading.results(plan, store)), "json")
 
     def plain() -> list[dict[str, float]]:
         out = []
@@ -69,7 +69,7 @@ def report_scale(toy: bool) -> Comparison:
         return out
 
     def check() -> None:
-        cells = build(show.results(plan, store)).rows[0].cells
+        cells = build(loading.results(plan, store)).rows[0].cells
         theirs = plain()[:SEEDS]
         for category in CATEGORIES:
             mean = cells[category].mean

@@ -10,9 +10,9 @@ import copy
 
 import torch
 
+from ctt.models.model_settings import PredictorSettings, RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
-from ctt.models.settings import PredictorSettings, RolloutSettings
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 from tests.benchmarks.published_world_model import published_rollout
 from tests.benchmarks.step import published_twin

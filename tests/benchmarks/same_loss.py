@@ -24,9 +24,9 @@ from scipy import stats
 
 from ctt.config import compose
 from ctt.plan import target_of
-from ctt.recorded.show import error_of
 from ctt.stages.base import build
 from ctt.store import Store
+from ctt.study.loading import error_of
 
 SEEDS = (0, 1, 2)
 COMMON = (

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ctt.data.vocab import CATEGORIES
-from ctt.data.words_only import words_only_levels
+from ctt.data.baselines.words_only import words_only_levels
+from ctt.data.questions.vocab import CATEGORIES
 from tests.benchmarks.aloe_study import TRIALS, calls, config_of, settings_of
 from tests.benchmarks.aloe_study_report import PAID, Finished, difference, report, rights_of
 from tests.training.toy_questions import make

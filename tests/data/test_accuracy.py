@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from ctt.core.errors import DataError
 from ctt.data.accuracy import metrics_of
-from ctt.errors import DataError
 
 CATEGORIES = ["descriptive", "explanatory", "predictive", "counterfactual"]
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from ctt.core.errors import DataError
 from ctt.data.dataset import Dataset, write_manifest
-from ctt.errors import DataError
 
 
 def a_dataset(folder, visible=False):

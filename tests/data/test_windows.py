@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctt.core.errors import SettingError
 from ctt.data.windows import Windows
-from ctt.errors import SettingError
 
 
 @settings(max_examples=60, deadline=None)

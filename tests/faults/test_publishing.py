@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctt.errors import LeaseLost, StoreError
+from ctt.core.errors import LeaseLost, StoreError
 from ctt.store import Artifact, DamagedArtifact, Store
 from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, wait
 from tests.waiting import until
@@ -157,12 +157,12 @@ def test_a_damaged_winner_does_not_win(tmp_path: Path) -> None:
 
 def stopping(store: Store, before: str, report: Path) -> None:
     """A slow owner: stops itself before the named step of publishing, and tells how it went on."""
-    from ctt.store import disk
+    from ctt.core import atomic_files
 
-    step = getattr(disk, before)
+    step = getattr(atomic_files, before)
 
     def stop_first(*arguments: object) -> object:
-        setattr(disk, before, step)
+        setattr(atomic_files, before, step)
         os.kill(os.getpid(), signal.SIGSTOP)
         return step(*arguments)
 
@@ -172,7 +172,7 @@ def stopping(store: Store, before: str, report: Path) -> None:
         log = open(folder / "log", "a")  # noqa: SIM115  # kept open over the takeover on purpose
         log.write("slow\n")
         log.flush()
-        setattr(disk, before, stop_first)
+        setattr(atomic_files, before, stop_first)
         try:
             store.publish(KEY, folder, lease, {})
             report.write_text("published")

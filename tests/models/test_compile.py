@@ -9,9 +9,9 @@ import torch
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout, Pass
-from ctt.models.losses import step_gradients
+from ctt.models.losses.terms import step_gradients
+from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
-from ctt.models.settings import GraphSettings, PredictorSettings
 
 SLOTS, WIDTH, BATCH = 7, 16, 6
 SHAPE = PredictorSettings(history_size=3, num_preds=2, depth=2, heads=2, mlp_width=24)

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from ctt.errors import SettingError
+from ctt.core.errors import SettingError
 from ctt.models.masking import draw_masked
-from ctt.models.settings import MaskingSettings
+from ctt.models.model_settings import MaskingSettings
 
 
 def rng(seed: int = 0) -> torch.Generator:

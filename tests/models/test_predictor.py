@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from ctt.errors import SettingError
+from ctt.core.errors import SettingError
 from ctt.models.dropout import Dropout, Pass
+from ctt.models.model_settings import PredictorSettings
 from ctt.models.predictor import Predictor
-from ctt.models.settings import PredictorSettings
 from tests.models.literal_world_model import LiteralPredictor
 
 WIDTH = 16

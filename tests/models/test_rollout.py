@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from ctt.models.model_settings import PredictorSettings, RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
-from ctt.models.settings import PredictorSettings, RolloutSettings
 from tests.models.literal_world_model import LiteralPredictor, literal_rollout
 
 WIDTH = 16

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ctt.report.render import render
-from ctt.report.results import COLUMNS, Point, Results, Run
-from ctt.report.table import build
-from tests.report import made_up
+from ctt.report.results import COLUMNS, PointResults, Results, RunResults
+from ctt.report.tables.table import build
+from ctt.report.writers.render import render
+from tests.report import made_up_answers
 
 RUNS, ALL_RUNS, BYTES = 12, 1000, 4e9
 
 
 def test_a_thousand_runs_fit_in_four_gigabytes(tmp_path: Path) -> None:
-    videos = made_up.questions(3000)
+    videos = made_up_answers.questions(3000)
     asked = pd.concat([videos, videos.assign(scene=videos.scene + 3000)], ignore_index=True)[:76_368]
     asked = asked.astype({"category": "category", "form": "category"})
     assert len(asked) == 76_368
@@ -30,8 +30,8 @@ def test_a_thousand_runs_fit_in_four_gigabytes(tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.parquet" for i in range(3)]
     for path in paths:
         asked.assign(correct=rng.random(len(asked)) < 0.8, truth=1, prediction=1, logit=0.5).to_parquet(path)
-    points = [Point(f"p{i}", {"w": i}, baseline=i == 0) for i in range(RUNS // 3)]
-    runs = [Run(i // 3, i % 3, partial(pd.read_parquet, paths[i % 3], columns=COLUMNS)) for i in range(RUNS)]
+    points = [PointResults(f"p{i}", {"w": i}, baseline=i == 0) for i in range(RUNS // 3)]
+    runs = [RunResults(i // 3, i % 3, partial(pd.read_parquet, paths[i % 3], columns=COLUMNS)) for i in range(RUNS)]
     results = Results("large", points, runs)
 
     text = render(build(results), "json")

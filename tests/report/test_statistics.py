@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from ctt.report import statistics
-from ctt.report.words import signed
+from ctt.report.tables.row_text import signed
 
 
 def by_hand(counts: list[list[int]], asked: list[int]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ctt.errors import LeaseHeld, LeaseLost, StoreError
+from ctt.core.errors import LeaseHeld, LeaseLost, StoreError
 from ctt.store import Store
 from ctt.store.heartbeat import process_state
 from ctt.store.holder import holder

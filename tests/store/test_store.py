@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ctt.errors import LeaseHeld, StoreError
+from ctt.core.errors import LeaseHeld, StoreError
 from ctt.store import Artifact, DamagedArtifact, Store
 from ctt.store.artifact import SMALL
 
@@ -154,7 +154,7 @@ def test_large_files_go_by_size_and_time(store: Store, monkeypatch: pytest.Monke
     artifact = publish(store, files={"slots.npy": b"s" * (SMALL + 1)})
     path = artifact.path / "slots.npy"
     with monkeypatch.context() as patch:
-        patch.setattr("ctt.store.disk.sha256", lambda path: pytest.fail(f"{path} was hashed"))
+        patch.setattr("ctt.core.atomic_files.sha256", lambda path: pytest.fail(f"{path} was hashed"))
         assert store.get(KEY) is not None
     os.utime(path, (1, 1))
     assert store.get(KEY) is not None

@@ -9,12 +9,7 @@ import pytest
 
 from ctt.tracking import Syncer, database_path, prepare_database
 from ctt.tracking.database import revision
-from tests.tracking.made_up import (
-    SQLITE,
-    rows,
-    run,
-    work,
-)
+from tests.tracking.made_up_runs import SQLITE, rows, run, work
 
 
 def test_an_older_database_is_upgraded_and_kept_beside(tmp_path: Path) -> None:

@@ -12,18 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ctt.job import Job
+from ctt.core.build_context import BuildContext
 from ctt.store import Store
 from ctt.tracking import Syncer, database_path
-from tests.tracking.made_up import (
-    ROOT,
-    SQLITE,
-    curve,
-    metrics,
-    rows,
-    run,
-    work,
-)
+from tests.tracking.made_up_runs import ROOT, SQLITE, curve, metrics, rows, run, work
 from tests.waiting import until
 
 
@@ -56,7 +48,7 @@ import os, signal, sys
 from pathlib import Path
 from mlflow.tracking import MlflowClient
 from ctt.tracking import Syncer
-from tests.tracking.made_up import SQLITE, run
+from tests.tracking.made_up_runs import SQLITE, run
 send = MlflowClient.log_batch
 def send_and_die(self, run_id, metrics=(), **others):
     send(self, run_id, metrics=metrics, **others)
@@ -75,7 +67,7 @@ def test_a_killed_syncer_is_continued_without_a_point_twice(store: Path) -> None
     child = subprocess.run([sys.executable, "-c", KILLED, str(store)], cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGKILL
     assert len(metrics(store)) == 1000
-    Job(one.stages[0].working).rewind(500)
+    BuildContext(one.stages[0].working).rewind(500)
     time.sleep(0.002)
     work(one.stages[0], range(501, 2501))
     assert Syncer(SQLITE, store, [one]).sync_once() == 1500
@@ -109,7 +101,7 @@ def test_work_that_went_back_to_its_checkpoint_gives_one_value_a_step(store: Pat
     work(model, range(1, 6))
     syncer = Syncer(SQLITE, store, [one])
     syncer.sync_once()
-    Job(model.working).rewind(3)
+    BuildContext(model.working).rewind(3)
     time.sleep(0.01)
     work(model, range(4, 8))
     assert syncer.sync_once() == 2
@@ -120,7 +112,7 @@ ANOTHER = """
 import sys
 from pathlib import Path
 from ctt.tracking import Syncer
-from tests.tracking.made_up import SQLITE, run
+from tests.tracking.made_up_runs import SQLITE, run
 store = Path(sys.argv[1])
 print(Syncer(SQLITE, store, [run(store)]).sync_once())
 """

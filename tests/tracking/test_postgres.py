@@ -13,7 +13,7 @@ import pytest
 
 from ctt.tracking import Syncer, TrackingSettings
 from ctt.tracking.ui import await_answer, end_group, free_port, start_server
-from tests.tracking.made_up import CATEGORIES, finish, run, stage, work
+from tests.tracking.made_up_runs import CATEGORIES, finish, run, stage, work
 from tests.tracking.postgres import Postgres, postgres
 
 STORES = 16

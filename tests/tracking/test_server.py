@@ -17,20 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from ctt.errors import UsageError
+from ctt.core.errors import UsageError
 from ctt.tracking import Syncer, TrackingSettings, database_path, prepare_database, serve
 from ctt.tracking.ui import await_answer, end_group, free_port, start_server
-from tests.tracking.made_up import (
-    CATEGORIES,
-    ROOT,
-    SQLITE,
-    finish,
-    metrics,
-    read_bytes,
-    rows,
-    run,
-    work,
-)
+from tests.tracking.made_up_runs import CATEGORIES, ROOT, SQLITE, finish, metrics, read_bytes, rows, run, work
 from tests.waiting import until
 
 
@@ -93,7 +83,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from ctt.tracking import Syncer, serve
-from tests.tracking.made_up import SQLITE, run
+from tests.tracking.made_up_runs import SQLITE, run
 store = Path(sys.argv[1])
 serve(store, port=0, syncer=Syncer(SQLITE, store, [run(store)]), say=lambda text: print(text, flush=True))
 """

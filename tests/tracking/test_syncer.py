@@ -9,20 +9,10 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from ctt.errors import SettingError
+from ctt.core.errors import SettingError
 from ctt.tracking import Syncer, TrackedRun, TrackingSettings, database_path
 from ctt.training.curve import curve as training_curve
-from tests.tracking.made_up import (
-    CATEGORIES,
-    SQLITE,
-    curve,
-    finish,
-    metrics,
-    rows,
-    run,
-    stage,
-    work,
-)
+from tests.tracking.made_up_runs import CATEGORIES, SQLITE, curve, finish, metrics, rows, run, stage, work
 
 
 def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path) -> None:
@@ -326,7 +316,7 @@ def test_an_experiment_charts_its_accuracies_over_what_was_swept(store: Path) ->
 
 def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stores that hold the same run have each made it before either could see the other's; the other is gone since."""
-    monkeypatch.setattr("ctt.tracking.mirror.SILENT_SECONDS", 0.0)
+    monkeypatch.setattr("ctt.tracking.sender.SILENT_SECONDS", 0.0)
     one = run(store)
     work(one.stages[0], range(1, 4))
     Syncer(SQLITE, store, [one]).sync_once()
@@ -375,13 +365,13 @@ def test_a_run_whose_store_fell_silent_is_fed_by_another(shared: Path, monkeypat
     work(other.stages[0], range(1, 7))
     second = Syncer(SQLITE, theirs, [other])
     assert second.sync_once() == 0
-    monkeypatch.setattr("ctt.tracking.mirror.SILENT_SECONDS", 0.0)
+    monkeypatch.setattr("ctt.tracking.sender.SILENT_SECONDS", 0.0)
     assert second.sync_once() == 3
 
 
 def test_a_sweeps_syncer_mirrors_what_other_sweeps_send_there_too(tmp_path: Path) -> None:
     """One process at a time syncs a store with a server; the curves of the others are live all the same."""
-    from ctt.launch.track import AllRuns, store_syncer
+    from ctt.study.tracked_sweep import AllRuns, store_syncer
     from tests.made_store import made_store
 
     made, plan = made_store(tmp_path / "store", "demo", "seed=0")
@@ -400,8 +390,8 @@ def test_a_sweeps_syncer_mirrors_what_other_sweeps_send_there_too(tmp_path: Path
 
 
 def test_a_record_that_cannot_be_read_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from ctt.launch.track import AllRuns
-    from ctt.recorded import record
+    from ctt.study import record
+    from ctt.study.tracked_sweep import AllRuns
     from tests.made_store import made_store
 
     made, _ = made_store(tmp_path / "store", "demo", "seed=0")

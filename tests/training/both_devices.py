@@ -16,20 +16,20 @@ from unittest import mock
 
 import numpy as np
 
-from ctt.data import levels
+from ctt.core.build_context import BuildContext
+from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
-from ctt.data.probe import ReaderSettings
-from ctt.data.settings import DataSettings
-from ctt.data.synthetic import generate
-from ctt.job import Job
-from ctt.models import aloe_encoder
-from ctt.models.aloe_settings import AloeSettings
+from ctt.data.positions import reference_levels
+from ctt.data.positions.linear_reader import PositionReaderSettings
+from ctt.data.synthetic.writing import generate
+from ctt.models.aloe import encoder
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.method import Method
-from ctt.models.settings import GraphSettings, RolloutSettings
-from ctt.training import reader, vqa, world_model
+from ctt.models.model_settings import GraphSettings, RolloutSettings
+from ctt.training import position_reader, vqa, world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
-from ctt.training.settings import WindowSettings, WorldModelSettings
+from ctt.training.training_settings import WindowSettings, WorldModelSettings
 from tests.other_device import other_device
 from tests.training import toy_questions
 from tests.training.small_aloe import SMALL
@@ -73,7 +73,7 @@ def trained(folder: Path, device: str, **changes: Any) -> None:
     for epoch in range(2):
         state = folder / str(epoch)
         state.mkdir(parents=True)
-        told = dict(start=start, epoch_start=epoch, epoch_end=epoch + 1, job=Job(state, device=device))
+        told = dict(start=start, epoch_start=epoch, epoch_end=epoch + 1, job=BuildContext(state, device=device))
         world_model.train(world_settings(**changes), BOTH, 2, 3, knowing(StandIn()), **told)  # type: ignore[arg-type]
         start = state
 
@@ -81,8 +81,8 @@ def trained(folder: Path, device: str, **changes: Any) -> None:
 def answered(folder: Path, device: str, fused: bool = False, **changes: Any) -> None:
     dataset, rollouts = toy_questions.make(folder.parent.parent / "toy", 12, 6)
     folder.mkdir()
-    with contextlib.nullcontext() if fused else mock.patch.object(aloe_encoder, "fused_is_faster", lambda *_: False):
-        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, job=Job(folder, device=device))
+    with contextlib.nullcontext() if fused else mock.patch.object(encoder, "fused_is_faster", lambda *_: False):
+        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, job=BuildContext(folder, device=device))
 
 
 def read(folder: Path, device: str) -> None:
@@ -91,10 +91,12 @@ def read(folder: Path, device: str) -> None:
     if not (shared / "set").exists():
         for name in ("set", "probe"):
             (shared / name).mkdir()
-        generate(DataSettings(train=16, validation=6, seed=3, workers=1), Job(shared / "set"))
-        levels.make(ReaderSettings(videos=16), Dataset.open(shared / "set"), None, 32, Job(shared / "probe"))
+        generate(DataSettings(train=16, validation=6, seed=3, workers=1), BuildContext(shared / "set"))
+        reference_levels.make(
+            PositionReaderSettings(videos=16), Dataset.open(shared / "set"), None, 32, BuildContext(shared / "probe")
+        )
     dataset, settings = Dataset.open(shared / "set"), world_settings(epochs=1, graph=GraphSettings(source="learned"))
-    jobs = {name: Job(folder / name, device=device) for name in ("state", "rollout", "diagnostics", "reader")}
+    jobs = {name: BuildContext(folder / name, device=device) for name in ("state", "rollout", "diagnostics", "reader")}
     for job in jobs.values():
         job.folder.mkdir(parents=True)
     method = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=0)
@@ -103,8 +105,8 @@ def read(folder: Path, device: str) -> None:
     world_model.roll_out(settings, RolloutSettings(), state, dataset, job=jobs["rollout"])
     diagnose(settings, method, 2, 3, DiagnosticsSettings(windows=40), state, dataset, job=jobs["diagnostics"])
     predicted = np.load(folder / "rollout" / "rollout_validation.npy")
-    reader.read(
-        ReaderSettings(videos=16),
+    position_reader.read(
+        PositionReaderSettings(videos=16),
         settings,
         RolloutSettings(),
         shared / "probe",

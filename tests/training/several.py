@@ -11,14 +11,14 @@ from unittest import mock
 
 import torch
 
-from ctt import job as job_module
-from ctt.errors import Diverged, Interrupted
-from ctt.job import Job
+from ctt.core import build_context as job_module
+from ctt.core.build_context import BuildContext
+from ctt.core.errors import Diverged, Interrupted
+from ctt.core.process_group import ProcessGroup, of_environment
 from ctt.models.method import Method
-from ctt.models.settings import GraphSettings, MaskingSettings
+from ctt.models.model_settings import GraphSettings, MaskingSettings
 from ctt.training import world_model
-from ctt.training.settings import WindowSettings, WorldModelSettings
-from ctt.world import World, of_environment
+from ctt.training.training_settings import WindowSettings, WorldModelSettings
 from tests.training.standin import StandIn
 
 SMALL = dict(depth=1, heads=2, mlp_width=16, frameskip=2, batch_size=15, micro_batch=4, num_preds=2, dropout=0.0)
@@ -32,7 +32,7 @@ SCENARIOS = {
 }
 
 
-def train(folder: Path, name: str, world: World, stop_at: tuple[int, int] | None = None) -> None:
+def train(folder: Path, name: str, world: ProcessGroup, stop_at: tuple[int, int] | None = None) -> None:
     """Three epochs; `stop_at`: one process (not the writer) is asked to stop after that step."""
     settings = WorldModelSettings(
         **{**SMALL, "windows": WindowSettings(per_epoch=60, validation=20), **SCENARIOS[name]}
@@ -48,7 +48,7 @@ def train(folder: Path, name: str, world: World, stop_at: tuple[int, int] | None
 
     folder.mkdir(exist_ok=True)
     with mock.patch.object(world_model.WorldModelLearner, "gradients", gradients):
-        world_model.train(settings, METHOD, 2, 3, StandIn(), epoch_end=3, job=Job(folder, world=world))
+        world_model.train(settings, METHOD, 2, 3, StandIn(), epoch_end=3, job=BuildContext(folder, world=world))
     torch.save(learners[0].model.state_dict(), folder.with_suffix(f".{world.rank}.pt"))
 
 
@@ -63,7 +63,7 @@ def main(root: Path, *names: str) -> None:
     world.close()
 
 
-def stop_together(root: Path, world: World) -> None:
+def stop_together(root: Path, world: ProcessGroup) -> None:
     try:
         train(root / "stopped", "dropout", world, stop_at=(1, 2))
         raise AssertionError("it was asked to stop")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ctt.core.build_context import METRICS, BuildContext, read_metrics
 from ctt.data.dataset import Dataset
-from ctt.job import METRICS, Job, read_metrics
-from ctt.models.aloe_settings import AloeSettings
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training.state import WEIGHTS
 from ctt.training.vqa import train
 
@@ -36,7 +36,9 @@ def run(folder: Path, toy: Toy, seed: int = 0, rollouts: bool = True, **changes:
     """Trains into `folder`; returns the metrics."""
     dataset, predicted = toy
     folder.mkdir(exist_ok=True)
-    return train(AloeSettings(**(SMALL | changes)), seed, dataset, predicted if rollouts else None, job=Job(folder))
+    return train(
+        AloeSettings(**(SMALL | changes)), seed, dataset, predicted if rollouts else None, job=BuildContext(folder)
+    )
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

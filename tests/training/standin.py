@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ctt.errors import DataError
+from ctt.core.errors import DataError
 
 WIDTH, SLOTS, GIVEN, TOTAL = 16, 7, 30, 62
 

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ctt.config import Config, get_value, with_value
-from ctt.errors import Interrupted, SettingError
-from ctt.job import Job, read_metrics
-from ctt.models.aloe_settings import AloeSettings
-from ctt.settings import canonical, in_force
+from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.errors import Interrupted, SettingError
+from ctt.core.settings import canonical, in_force
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training import trainer, vqa, world_model
 from ctt.training.state import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
 from tests.faults.processes import fork, wait
@@ -77,7 +77,7 @@ def composed(values: dict[str, Any]) -> Config:
 configs = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(composed)
 
 
-class Interrupting(Job):
+class Interrupting(BuildContext):
     """Asks to stop at its `step`-th report of progress, by the flag a signal sets or, `killed`, by SIGKILL."""
 
     def __init__(self, folder: Path, step: int, killed: bool = False) -> None:
@@ -95,7 +95,9 @@ class Interrupting(Job):
         return self.left < 0 and not self.killed
 
 
-def train(config: Config, folder: Path, end: int, begin: int = 0, start: Path | None = None, job: Job | None = None):
+def train(
+    config: Config, folder: Path, end: int, begin: int = 0, start: Path | None = None, job: BuildContext | None = None
+):
     folder.mkdir(exist_ok=True)
     world_model.train(
         config.world_model,
@@ -106,7 +108,7 @@ def train(config: Config, folder: Path, end: int, begin: int = 0, start: Path | 
         start=start,
         epoch_start=begin,
         epoch_end=end,
-        job=job or Job(folder),
+        job=job or BuildContext(folder),
     )
 
 
@@ -211,7 +213,7 @@ def test_one_canonical_form_of_aloe_is_one_answer(tmp_path: Path) -> None:
     dataset, rollouts = make(tmp_path / "toy")
     for folder, aloe in ((tmp_path / "one", one), (tmp_path / "two", two)):
         folder.mkdir()
-        vqa.train(aloe, 0, dataset, rollouts, job=Job(folder))
+        vqa.train(aloe, 0, dataset, rollouts, job=BuildContext(folder))
     for name in (MODEL, OPTIMIZER, vqa.PREDICTIONS):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert lines_of(tmp_path / "one") == lines_of(tmp_path / "two")

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ctt.job import Job, read_metrics
+from ctt.core.build_context import BuildContext, read_metrics
 from ctt.models.method import Method
-from ctt.models.settings import GraphSettings
+from ctt.models.model_settings import GraphSettings
 from ctt.training import world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
-from ctt.training.settings import WindowSettings, WorldModelSettings
+from ctt.training.training_settings import WindowSettings, WorldModelSettings
 from tests.training.standin import StandIn
 
 LOSSES = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=0)
@@ -43,11 +43,11 @@ def diagnosed(tmp_path, method=LOSSES, data=None, masked=2, name="out", **change
     state = tmp_path / "state"
     if not state.exists():
         state.mkdir()
-        world_model.train(made, method, masked, 3, data, epoch_start=0, epoch_end=1, job=Job(state))
+        world_model.train(made, method, masked, 3, data, epoch_start=0, epoch_end=1, job=BuildContext(state))
     folder = tmp_path / name
     folder.mkdir()
     asked = DiagnosticsSettings(windows=40)
-    return diagnose(made, method, masked, 3, asked, state, data, job=Job(folder))
+    return diagnose(made, method, masked, 3, asked, state, data, job=BuildContext(folder))
 
 
 def test_every_source_is_read_and_the_same_again(tmp_path):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.errors import Interrupted
 from ctt.data.dataset import Dataset
-from ctt.errors import Interrupted
-from ctt.job import Job, read_metrics
-from ctt.models.aloe_settings import AloeSettings
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.tracking import TrackedRun, TrackedStage
 from ctt.tracking.summary import final_points, note
 from ctt.tracking.tail import Tail
@@ -88,12 +88,12 @@ def test_early_stopping_interrupted_and_continued_leaves_the_same_bytes(tmp_path
 
     steps = 200 * 5 // 32
     monkeypatch.setattr(VqaLearner, "gradients", counted)
-    monkeypatch.setattr(Job, "stopping", property(lambda job: len(calls) in (7, 2 * steps, 3 * steps + 5)))
+    monkeypatch.setattr(BuildContext, "stopping", property(lambda job: len(calls) in (7, 2 * steps, 3 * steps + 5)))
     for done in (7, 2 * steps, 3 * steps + 5):
         with pytest.raises(Interrupted):
             run(tmp_path / "cut", toy, **changes)
         assert len(calls) == done
-    monkeypatch.setattr(Job, "stopping", False)
+    monkeypatch.setattr(BuildContext, "stopping", False)
     monkeypatch.setattr(VqaLearner, "enough", killed)
     with pytest.raises(Killed):
         run(tmp_path / "cut", toy, **changes)

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-import ctt.training.answers
+import ctt.training.aloe_answers
 import ctt.training.vqa
-from ctt.errors import Interrupted
-from ctt.job import Job
+from ctt.core.build_context import BuildContext
+from ctt.core.errors import Interrupted
 from ctt.training.vqa import VqaLearner
 from tests.training.small_aloe import bytes_of, lines_of, run
 from tests.training.toy_questions import make
@@ -28,18 +28,18 @@ def told_of(folder):
 
 
 def test_it_tells_how_far_it_is_and_stops_when_asked(tmp_path, toy, monkeypatch) -> None:
-    monkeypatch.setattr(ctt.training.answers, "EVALUATION_ROWS", 16)
+    monkeypatch.setattr(ctt.training.aloe_answers, "EVALUATION_ROWS", 16)
     run(tmp_path / "whole", toy)
     told: list[tuple[float, float]] = []
-    progress = Job.progress
+    progress = BuildContext.progress
 
     def noted(self, done, total, unit, **extra):
         progress(self, done, total, unit, **extra)
         if unit == "sequence":
             told.append((done, total))
 
-    monkeypatch.setattr(Job, "progress", noted)
-    monkeypatch.setattr(Job, "stopping", property(lambda job: len(told) == 2))
+    monkeypatch.setattr(BuildContext, "progress", noted)
+    monkeypatch.setattr(BuildContext, "stopping", property(lambda job: len(told) == 2))
     with pytest.raises(Interrupted):
         run(tmp_path / "cut", toy)
     assert not (tmp_path / "cut" / "predictions.parquet").exists()
@@ -58,8 +58,8 @@ def test_it_tells_how_far_it_is_and_stops_when_asked(tmp_path, toy, monkeypatch)
 
 def test_validations_during_training_keep_the_job_from_looking_hung(tmp_path, toy, monkeypatch) -> None:
     alive: list[int] = []
-    monkeypatch.setattr(Job, "alive", lambda job: alive.append(1))
-    monkeypatch.setattr(ctt.training.answers, "EVALUATION_ROWS", 16)
+    monkeypatch.setattr(BuildContext, "alive", lambda job: alive.append(1))
+    monkeypatch.setattr(ctt.training.aloe_answers, "EVALUATION_ROWS", 16)
     run(tmp_path / "a", toy)
     assert len(alive) > 10
 

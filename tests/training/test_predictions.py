@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ctt.core.build_context import BuildContext, read_metrics
 from ctt.data.accuracy import metrics_of
 from ctt.data.dataset import Dataset
-from ctt.data.vocab import ANSWERS
-from ctt.job import Job, read_metrics
-from ctt.models.aloe_settings import AloeSettings
-from ctt.training.answers import evaluate, write_predictions
+from ctt.data.questions.vocab import ANSWERS
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.training.aloe_answers import evaluate, write_predictions
 from tests.training.small_aloe import SMALL, bytes_of, run
 from tests.training.toy_questions import make
 
@@ -57,7 +57,7 @@ def test_files_agree_with_each_other(tmp_path, toy, trained) -> None:
     assert curve["last"]["multiple_choice"] == recounted["multiple_choice"]
     assert (curve["videos"], curve["of"], curve["stopped"], curve["epochs"]) == (60, 60, False, 2)
     assert written["cost"]["steps_per_second"] > 0 and written["cost"]["peak_memory_mib"] > 10
-    again = evaluate(AloeSettings(**SMALL), folder, dataset, rollouts, "validation", job=Job(tmp_path))
+    again = evaluate(AloeSettings(**SMALL), folder, dataset, rollouts, "validation", job=BuildContext(tmp_path))
     pd.testing.assert_frame_equal(again, table)
 
 
@@ -101,7 +101,9 @@ def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
         folder = tmp_path / which
         run(folder, toy, epochs=1, rollout_frames=which)
         settings = AloeSettings(**(SMALL | {"epochs": 1, "rollout_frames": which}))
-        a, b = (evaluate(settings, folder, dataset, r, "validation", job=Job(tmp_path)) for r in (rollouts, others))
+        a, b = (
+            evaluate(settings, folder, dataset, r, "validation", job=BuildContext(tmp_path)) for r in (rollouts, others)
+        )
         changed = (a["logit"] != b["logit"]).groupby(a["category"]).mean()
         assert changed["predictive"] > 0.9
         for category in ("descriptive", "explanatory"):
@@ -176,7 +178,7 @@ def test_random_first_frames_in_evaluation_depend_on_the_seed_alone(tmp_path, to
             rollouts,
             "validation",
             seed=s,
-            job=Job(tmp_path),
+            job=BuildContext(tmp_path),
         )["logit"]
         for start, s in ((None, 0), (None, 0), (None, 1), (4, 0), (4, 1))
     ]

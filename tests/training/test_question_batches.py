@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ctt.data.vocab import tokenise
-from ctt.errors import DataError
-from ctt.models.aloe_settings import AloeSettings
+from ctt.core.errors import DataError
+from ctt.data.questions.vocab import tokenise
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training.question_batches import Arranged, QuestionBatches
 from tests.training.toy_questions import make
 

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 
 from ctt.config import Config, compose
-from ctt.job import Job
+from ctt.core.build_context import BuildContext
 from ctt.models.draws import Draws
 from ctt.training import world_model
 from ctt.training.vqa import VqaLearner
 from tests.models import literal_world_model as literal
-from tests.models.literal_aloe import LiteralAloe
+from tests.models.aloe.literal_aloe import LiteralAloe
 from tests.training import toy_questions
 from tests.training.numbered import first_frames, numbered
 
@@ -149,7 +149,7 @@ def test_a_step_of_aloe_reference_is_the_literal_one(tmp_path: Path) -> None:
     """At epoch 79, where the reported numbers were taken: from the frames that each question sees to the gradients."""
     dataset, rollouts = numbered(*toy_questions.make(tmp_path, train=8, validation=2))
     settings = compose(["aloe=reference", *NARROW, "aloe.precision=fp32"]).aloe
-    learner = VqaLearner(settings, 3, dataset, rollouts, Job(tmp_path))
+    learner = VqaLearner(settings, 3, dataset, rollouts, BuildContext(tmp_path))
     made = learner.train_split
     made.frames, made.predicted = made.frames.double(), made.predicted.double()
     model = LiteralAloe(2, 2, 8, 12, 0.0, 25 * 7).double()

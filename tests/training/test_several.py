@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ctt.errors import SettingError
-from ctt.job import read_metrics
-from ctt.training.settings import WorldModelSettings
+from ctt.core.build_context import read_metrics
+from ctt.core.errors import SettingError
+from ctt.core.process_group import ALONE, ProcessGroup, of_environment
 from ctt.training.state import MODEL, OPTIMIZER, WEIGHTS
+from ctt.training.training_settings import WorldModelSettings
 from ctt.training.world_model import WorldModelLearner
-from ctt.world import ALONE, World, of_environment
 from tests.training import several
 from tests.training.standin import StandIn
 
@@ -98,10 +98,10 @@ def test_who_is_who_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SLURM_STEP_NODELIST", "no-such-node-[7-9],x")
     monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.9")
     monkeypatch.setenv("SLURM_JOB_ID", "41234")
-    assert of_environment() == World(2, 3, 1, "127.0.0.9", 21234)
+    assert of_environment() == ProcessGroup(2, 3, 1, "127.0.0.9", 21234)
     monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
     assert of_environment().address == "127.0.0.1"
-    shares = [World(rank, 3).share(10) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).share(10) for rank in range(3)]
     assert [i for share in shares for i in range(10)[share]] == list(range(10))
 
 
@@ -109,12 +109,13 @@ def test_what_cannot_be_shared_is_refused() -> None:
     small = {**several.SMALL, "batch_size": 2}
     learner = WorldModelLearner(WorldModelSettings(**small), several.METHOD, 2, 3, StandIn(), "cpu")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="batch_size 2 can't be shared by 3"):
-        learner.join(World(0, 3))
+        learner.join(ProcessGroup(0, 3))
 
 
 def test_a_process_alone_does_not_wait_for_torch() -> None:
     """A job with nothing to do costs little."""
-    program = "import sys; from ctt.world import ALONE; ALONE.connect(); ALONE.told(); ALONE.close(); print('torch' in sys.modules)"
+    program = "import sys; from ctt.core.process_group import ALONE;"
+    program += "ALONE.connect(); ALONE.told(); ALONE.close(); print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
     )

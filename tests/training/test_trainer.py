@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ctt import job as job_module
-from ctt.errors import Diverged, Interrupted, StoreError
-from ctt.job import Job, read_metrics
+from ctt.core import build_context as job_module
+from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.errors import Diverged, Interrupted, StoreError
 from ctt.training import trainer
 from ctt.training.learner import Learner
 from ctt.training.seeds import derive, generator
@@ -47,7 +47,7 @@ class Toy(Learner):
 
 def run(folder: Path, end: int, *, begin: int = 0, start: Path | None = None, seed: int = 1, **toy) -> dict[str, float]:
     folder.mkdir(exist_ok=True)
-    return train_segment(Toy(**toy), seed=seed, start=start, epoch_start=begin, epoch_end=end, job=Job(folder))
+    return train_segment(Toy(**toy), seed=seed, start=start, epoch_start=begin, epoch_end=end, job=BuildContext(folder))
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -94,7 +94,7 @@ def test_the_average_is_the_one_computed_by_hand_and_what_readers_and_validation
 
     (tmp_path / "a").mkdir()
     learner = Watching(average=0.9)
-    last = train_segment(learner, seed=1, start=None, epoch_start=0, epoch_end=3, job=Job(tmp_path / "a"))
+    last = train_segment(learner, seed=1, start=None, epoch_start=0, epoch_end=3, job=BuildContext(tmp_path / "a"))
     expected = dict(seen[0])
     for done, weights in enumerate(seen):
         decay = min(0.9, (1 + done) / (10 + done))
@@ -182,7 +182,7 @@ def test_weights_broken_by_the_last_step_are_no_state(tmp_path):
             return {"validation_error": float("nan") if epoch == 1 else 0.1}
 
     with pytest.raises(Diverged, match="validation_error became nan after epoch 1"):
-        train_segment(Broken(), seed=1, start=None, epoch_start=0, epoch_end=2, job=Job(tmp_path))
+        train_segment(Broken(), seed=1, start=None, epoch_start=0, epoch_end=2, job=BuildContext(tmp_path))
     assert not (tmp_path / MODEL).exists()
 
 
@@ -200,7 +200,7 @@ def test_it_prints_nothing_and_leaves_the_process_as_it_was(tmp_path, capfd):
         warnings.simplefilter("always")
         toy = Toy()
         torch.set_rng_state(state)
-        train_segment(toy, seed=1, start=None, epoch_start=0, epoch_end=1, job=Job(tmp_path))
+        train_segment(toy, seed=1, start=None, epoch_start=0, epoch_end=1, job=BuildContext(tmp_path))
     assert capfd.readouterr() == ("", "") and not caught
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(

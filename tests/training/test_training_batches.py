@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctt.job import Job
-from ctt.models.aloe_settings import AloeSettings
+from ctt.core.build_context import BuildContext
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training.vqa import VqaLearner
 from tests.training.numbered import first_frames, numbered
 from tests.training.small_aloe import SMALL
@@ -23,7 +23,7 @@ def toy(tmp_path_factory):
 def learner(toy: tuple[Any, Any], seed: int = 0, rollouts: bool = True, **changes: Any) -> VqaLearner:
     dataset, predicted = toy
     settings = AloeSettings(**(SMALL | changes))
-    return VqaLearner(settings, seed, dataset, predicted if rollouts else None, Job(dataset.folder))
+    return VqaLearner(settings, seed, dataset, predicted if rollouts else None, BuildContext(dataset.folder))
 
 
 def starts(learner: VqaLearner, epochs: int = 2) -> np.ndarray:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
+from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.errors import Interrupted
 from ctt.data.accuracy import metrics_of
-from ctt.errors import Interrupted
-from ctt.job import Job, read_metrics
-from ctt.models.aloe_settings import AloeSettings
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training import vqa
 from ctt.training.vqa import VqaLearner, rate
 from tests.training.small_aloe import SMALL, bytes_of, lines_of, run
@@ -78,12 +78,12 @@ def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, few, monkeypa
         return gradients(self, epoch, step)
 
     monkeypatch.setattr(VqaLearner, "gradients", counted)
-    monkeypatch.setattr(Job, "stopping", property(lambda job: len(calls) in (3, 21)))
+    monkeypatch.setattr(BuildContext, "stopping", property(lambda job: len(calls) in (3, 21)))
     for _ in range(2):
         with pytest.raises(Interrupted):
             run(tmp_path / "cut", few, **changes)
     assert calls[2] == (0, 2) and calls[-1] == (1, 5)
-    monkeypatch.setattr(Job, "stopping", False)
+    monkeypatch.setattr(BuildContext, "stopping", False)
     progress = tmp_path / "cut" / "progress.json"
     told = json.loads(progress.read_text())
     progress.write_text(json.dumps(told | {"seconds": told["seconds"] + 1000}))
@@ -133,7 +133,9 @@ def test_pieces_change_how_a_batch_is_computed_and_not_what_it_teaches(tmp_path,
     dataset, rollouts = toy
     gradients = []
     for buckets in (1, 4, 16):
-        learner = VqaLearner(AloeSettings(**(SMALL | {"buckets": buckets})), 3, dataset, rollouts, Job(tmp_path))
+        learner = VqaLearner(
+            AloeSettings(**(SMALL | {"buckets": buckets})), 3, dataset, rollouts, BuildContext(tmp_path)
+        )
         learner.model.double()
         cast(learner)
         values = learner.gradients(1, 2)
@@ -151,7 +153,7 @@ def cast(learner: VqaLearner) -> None:
 
 def test_every_epoch_asks_every_question_once_in_its_own_order(tmp_path, toy) -> None:
     dataset, rollouts = toy
-    learner = VqaLearner(AloeSettings(**(SMALL | {"batch_size": 100})), 0, dataset, rollouts, Job(tmp_path))
+    learner = VqaLearner(AloeSettings(**(SMALL | {"batch_size": 100})), 0, dataset, rollouts, BuildContext(tmp_path))
     orders = [
         np.concatenate([learner.questions_of(epoch, step) for step in range(learner.steps)]) for epoch in (0, 1, 0)
     ]
@@ -162,7 +164,7 @@ def test_every_epoch_asks_every_question_once_in_its_own_order(tmp_path, toy) ->
 def test_shares_leave_out_other_questions_each_epoch_and_mix_the_rest(tmp_path, toy) -> None:
     dataset, rollouts = toy
     settings = AloeSettings(**(SMALL | {"batch_size": 20, "shares": [1.0, 0.5, 0.25, 0.0]}))
-    learner = VqaLearner(settings, 0, dataset, rollouts, Job(tmp_path))
+    learner = VqaLearner(settings, 0, dataset, rollouts, BuildContext(tmp_path))
     steps = [[learner.questions_of(epoch, step) for step in range(learner.steps)] for epoch in (0, 1)]
     drawn = [np.concatenate(epoch) for epoch in steps]
     for one in drawn:
@@ -186,7 +188,7 @@ def test_the_schedule_is_the_published_one() -> None:
 
 def test_the_schedule_may_be_longer_than_training(tmp_path, toy) -> None:
     dataset, rollouts = toy
-    learner = VqaLearner(AloeSettings(**(SMALL | {"schedule_epochs": 8})), 0, dataset, rollouts, Job(tmp_path))
+    learner = VqaLearner(AloeSettings(**(SMALL | {"schedule_epochs": 8})), 0, dataset, rollouts, BuildContext(tmp_path))
     learner.schedule(1, learner.steps - 1)
     steps = 8 * learner.steps
     assert learner.optimizers[0].param_groups[0]["lr"] == pytest.approx(3e-3 * rate(2 * learner.steps - 1, steps, 0.1))

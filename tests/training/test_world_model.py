@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ctt import job as job_module
-from ctt.errors import DataError, Diverged, Interrupted, SettingError, StoreError
-from ctt.job import Job, read_metrics
+from ctt.core import build_context as job_module
+from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.errors import DataError, Diverged, Interrupted, SettingError, StoreError
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
-from ctt.models.settings import GraphSettings, LearnedSettings, MaskingSettings, RolloutSettings
+from ctt.models.model_settings import GraphSettings, LearnedSettings, MaskingSettings, RolloutSettings
 from ctt.training import trainer, world_model
 from ctt.training.seeds import generator
-from ctt.training.settings import WindowSettings, WorldModelSettings
 from ctt.training.state import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
+from ctt.training.training_settings import WindowSettings, WorldModelSettings
 from tests.models.literal_world_model import LiteralPredictor, literal_rollout
 from tests.training.standin import GIVEN, WIDTH, StandIn
 
@@ -45,7 +45,7 @@ def run(folder, end, *, begin=0, start=None, method=None, data=None, seed=3, mas
         start=start,
         epoch_start=begin,
         epoch_end=end,
-        job=job or Job(folder),
+        job=job or BuildContext(folder),
     )
 
 
@@ -385,7 +385,7 @@ def test_roll_out_writes_frames_and_their_errors(tmp_path, dtype, tolerance):
     data = StandIn()
     run(tmp_path / "state", 1)
     (tmp_path / "out").mkdir()
-    job = Job(tmp_path / "out")
+    job = BuildContext(tmp_path / "out")
     metrics = world_model.roll_out(settings(), RolloutSettings(batch=2, dtype=dtype), tmp_path / "state", data, job=job)
     theirs = LiteralPredictor(3, 2, 2, 2, 24, WIDTH)
     theirs.load_state_dict(world_model.load(tmp_path / "state", settings()).state_dict())
@@ -411,7 +411,7 @@ def test_roll_out_without_a_known_future_measures_nothing(tmp_path):
     run(tmp_path / "state", 0)
     (tmp_path / "out").mkdir()
     data = StandIn(truth=False)
-    job = Job(tmp_path / "out")
+    job = BuildContext(tmp_path / "out")
     assert world_model.roll_out(settings(), RolloutSettings(), tmp_path / "state", data, job=job) == {}
 
 

@@ -1,0 +1,94 @@
+"""`ctt data show`: a scene's picture, animation and questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from ctt.app.data_check import data_set, plain
+from ctt.config import Config
+from ctt.core.errors import DataError
+from ctt.data.clevrer.annotations import Annotations
+from ctt.data.clevrer.source_files import find, question_files
+from ctt.data.dataset import Dataset
+from ctt.data.questions.question_table import QuestionTable, read_scenes
+from ctt.store import Store
+
+
+def show_scene(config: Config, scene: int, to: Path) -> int:
+    """Writes a scene's picture and animation and prints its questions with their answers."""
+    console = Console(markup=False)
+    made, missing = (_show_real if config.data.kind == "clevrer" else _show_synthetic)(config, scene, to, console)
+    for path in made:
+        console.print(str(path), highlight=False, soft_wrap=True)
+    if missing:
+        console.print(missing, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _show_synthetic(config: Config, scene: int, to: Path, console: Console) -> tuple[list[Path], str]:
+    from ctt.data.figures.animation import film_of, save_gif
+    from ctt.data.figures.scene_figure import draw_scene
+
+    dataset = Dataset.open(data_set(config, None, Store.open(config.store), console).path)
+    for name in dataset.splits:
+        split = dataset.split(name)
+        video = scene - int(split.scene_index[0])
+        if 0 <= video < split.videos:
+            _print_questions(split.questions_file, scene, console)
+            picture, animation = _paths(to, scene)
+            draw_scene(split, video, picture)
+            save_gif(film_of(split.truth.scene(video)), animation)
+            return [picture, animation], ""
+    spans = ", ".join(
+        f"{name} {s.scene_index[0]} to {s.scene_index[-1]}" for name in dataset.splits for s in (dataset.split(name),)
+    )
+    raise DataError(f"there is no scene {scene}; the data set has {spans}")
+
+
+def _show_real(config: Config, scene: int, to: Path, console: Console) -> tuple[list[Path], str]:
+    from ctt.data.figures.animation import film_of_annotation, save_gif, save_trails
+
+    settings = config.data
+    if not settings.questions:
+        find(settings)  # says what is missing
+    files = question_files(Path(str(settings.questions)).expanduser())
+    for path in files.values():
+        if _print_questions(path, scene, console):
+            break
+    else:
+        raise DataError(f"{settings.questions} asks nothing of scene {scene}; it has {', '.join(files) or 'no files'}")
+    if not settings.annotation_files:
+        return [], (
+            "no picture: data.annotation_files (the folder of the annotations) is missing; `ctt data fetch annotations` "
+            "gets them. Videos are not read"
+        )
+    film = film_of_annotation(Annotations(Path(settings.annotation_files).expanduser()).read(scene))
+    picture, animation = _paths(to, scene)
+    save_trails(film, picture)
+    save_gif(film, animation)
+    return [picture, animation], ""
+
+
+def _paths(to: Path, scene: int) -> tuple[Path, Path]:
+    to.mkdir(parents=True, exist_ok=True)
+    return to / f"scene_{scene:05d}.png", to / f"scene_{scene:05d}.gif"
+
+
+def _print_questions(path: Path, scene: int, console: Console) -> bool:
+    """Prints the scene's questions, right options marked; False if there is no such scene."""
+    found = next((s for s in read_scenes(path) if isinstance(s, dict) and s.get("scene_index") == scene), None)
+    if found is None:
+        return False
+    QuestionTable.build([found], np.array([scene]), str(path))  # says what is malformed
+    for question in found["questions"]:
+        answer = question.get("answer", "") if question["question_type"] == "descriptive" else ""
+        asked = f"{question['question_type']:14} {plain(question['question'])}  "
+        console.print(Text.assemble(asked, (answer, "bold")), soft_wrap=True)
+        for choice in question.get("choices", ()):
+            mark = {"correct": ("✓", "green"), "wrong": ("✗", "red")}.get(choice.get("answer", ""), ("?", ""))
+            console.print(Text.assemble(f"{'':14} ", mark, f" {plain(choice['choice'])}"), soft_wrap=True)
+    return True

@@ -1,0 +1,108 @@
+"""Bars with the time to go: for stages that are built in this process, and for files that are read."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from ctt.app.progress import read_progress
+from ctt.core.units import duration, size
+from ctt.stages.base import Stage
+from ctt.store import Store
+
+
+class Bars:
+    """Bars for the stages as they are built, read from their progress files; lines where there is no terminal."""
+
+    def __init__(self, store: Store, console: Console) -> None:
+        self.store, self.console = store, console
+        columns = (
+            TextColumn("{task.description:14}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.stop = threading.Event()
+        self.now: tuple[Stage, TaskID] | None = None
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+        self.progress.stop()
+
+    def event(self, what: str, stage: Stage, detail: str) -> None:
+        if what == "building":
+            self.now = (stage, self.progress.add_task(stage.kind, total=1.0, rate=""))
+        elif what == "built" and self.now is not None:
+            self.progress.update(self.now[1], completed=1.0)
+            self.now = None
+        if what in ("waiting", "built") or not self.console.is_terminal:
+            self.console.print(f"{what} {stage.kind} {stage.key[:12]} {detail}".rstrip(), highlight=False)
+
+    def _watch(self) -> None:
+        last_line = time.time()
+        while not self.stop.wait(0.5):
+            if (now := self.now) is None:
+                continue
+            try:
+                seen = read_progress(self.store, now[0].key)
+            except (OSError, ValueError):
+                continue
+            rate = f"{seen['rate']:.1f} {seen['unit']}/s"
+            self.progress.update(now[1], completed=seen["done"] / max(seen["total"], 1), rate=rate)
+            if not self.console.is_terminal and time.time() - last_line > 15:
+                last_line = time.time()
+                left = duration((seen["total"] - seen["done"]) / max(seen["rate"], 1e-9))
+                count = f"{seen['done']:.0f}/{seen['total']:.0f}"
+                self.console.print(f"{now[0].kind} {count} {rate}, {left} to go", highlight=False)
+
+
+@contextlib.contextmanager
+def bar(what: str, console: Console, counted: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes, or of things that are counted, with the time to go; a line every ten seconds where there is no
+    terminal."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *([MofNCompleteColumn()] if counted else [DownloadColumn(), TransferSpeedColumn()]),
+        TimeRemainingColumn(),
+    )
+    said = str if counted else size
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        began = last = time.monotonic()
+        first: int | None = None
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last, first
+            first = done if first is None else first
+            progress.update(task, completed=done, total=total or None)
+            now = time.monotonic()
+            if not console.is_terminal and now - last > 10:
+                last = now
+                left = (total - done) * (now - began) / max(done - first, 1)
+                rest = f" of {said(total)}, {duration(left)} to go" if total else ""
+                console.print(f"{what}: {said(done)}{rest}", highlight=False)
+
+        yield tell

@@ -1,0 +1,38 @@
+"""Successor: goes on with a record of local jobs whose launcher has left: looks after those that run, starts those that follow.
+
+    python -m ctt.app.relauncher RECORD_FOLDER/jobs
+
+It knows the sweep by its record alone and runs the code that was submitted, whatever was edited since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ctt.app.sweep import carry_out
+from ctt.execution import launchers
+from ctt.execution.jobs import spec
+from ctt.execution.site_defaults import with_site
+from ctt.store import Store
+from ctt.study import record
+
+
+def main(words: list[str]) -> int:
+    """0, or 1 if a run of the sweep is missing."""
+    jobs = Path(words[0])
+    plan = record.load(jobs.parent)
+    store = Store.open(jobs.parents[3])
+    config = with_site(plan.sweep.baseline.config, plan.sweep.overrides)
+    queue = launchers.local(config, plan, store, spec.read(jobs))
+    queue.adopt()
+    with contextlib.suppress(KeyboardInterrupt):  # SIGTERM: it has ended its jobs and told so
+        return carry_out(config, plan, store, jobs.parent, queue, Console())
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""File-system steps the store is made of: each is whole or absent after a crash, and says what to do when it fails."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ctt.core.errors import StoreError
+
+_REMEDIES = {
+    errno.ENOSPC: "The disk is full: free space (ctt gc) or choose another store with CTT_STORE, then run again",
+    errno.EDQUOT: "Your quota is used up: free space (ctt gc) or choose another store with CTT_STORE, then run again",
+    errno.EROFS: "The file system is read-only: choose a store that can be written with CTT_STORE",
+    errno.EACCES: "You may not write there: fix the permissions or choose another store with CTT_STORE",
+    errno.EPERM: "The file system refuses it (the store needs hard links and renames): choose another with CTT_STORE",
+    errno.ENOTDIR: "A file is where a folder is needed: move it away or choose another store with CTT_STORE",
+    errno.EXDEV: "It lies on another file system than the store: build in the store's work folder",
+    errno.EIO: "The disk or file server failed: check it, then run again",
+    errno.ESTALE: "The file server lost the file: check the mount, then run again",
+}
+
+
+@contextmanager
+def explained(doing: str, path: Path) -> Iterator[None]:
+    """Turns an OSError inside into a StoreError that names the path, the reason and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, (str, Path)) else path
+        remedy = _REMEDIES.get(error.errno or 0, "Run again; if it stays, look at that path")
+        raise StoreError(f"cannot {doing}: {where}: {error.strerror or error}. {remedy}.") from error
+
+
+def sync(path: Path) -> None:
+    """Forces a file's bytes, or a folder's names, to the disk. File systems that cannot sync a folder are forgiven."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Makes `path` and its parents, each name on disk before the next."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with suppress(FileExistsError):
+        os.mkdir(path)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    sync(path.parent)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data`: readers, and a machine that loses power, see the old bytes or the new, never part."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write` of JSON text that people can read."""
+    write(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def move_if_absent(source: Path, target: Path) -> bool:
+    """Renames the folder `source` to `target`; False if a folder with anything in it is already there.
+
+    `source` must not be empty: a rename onto a non-empty folder fails on every file system, and that is what decides
+    who is first. Raises FileNotFoundError if `source` is gone.
+    """
+    identity = os.stat(source).st_ino
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        # A file server that repeats a request whose answer was lost reports a failure for a rename that happened.
+        with suppress(OSError):
+            if os.stat(target).st_ino == identity:
+                return True
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def remove_tree(path: Path) -> None:
+    """Deletes a folder as far as it can be; what is left is only litter, and nothing depends on it."""
+    shutil.rmtree(path, ignore_errors=True)

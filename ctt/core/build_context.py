@@ -1,0 +1,179 @@
+"""Job: what a stage's code is given to work with: a private folder, a device, and ways to tell how far it is.
+
+The folder survives interruption: whoever continues the work finds the checkpoints and metrics of the one before, and the
+time that it took. Metrics are lines appended to `metrics.jsonl`; progress is `progress.json`, rewritten at most once a
+second. Nothing here knows MLflow: the syncer reads these files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ctt.core.errors import Interrupted
+from ctt.core.memory import peak_mib
+from ctt.core.process_group import ALONE, ProcessGroup
+
+METRICS = "metrics.jsonl"
+PROGRESS = "progress.json"
+CHECKPOINT = "checkpoint"  # a folder; the names in it sort by how far they are
+STATE = "state.json"  # beside model.safetensors: the training is over
+
+
+class BuildContext:
+    """One stage being built in `folder`.
+
+    device: a torch device string; threads: intra-op threads; workers: processes a CPU-bound stage may use.
+    world: the processes that build it together; only its writer writes here.
+    `beat` is called with every progress report (the store's lease uses it to notice that it was lost).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        workers: int = 1,
+        world: ProcessGroup = ALONE,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.device = device
+        self.threads = threads
+        self.workers = workers
+        self.world = world
+        self._beat = beat
+        self._started = time.time()
+        told = self._told()
+        self._before = float(told.get("seconds", 0.0))  # what earlier attempts took
+        self._peak = float(told.get("peak_mib", 0.0))
+        self.rates: dict[str, float] = dict(told.get("rates", {}))
+        """What `progress` found, units a second by unit; of a unit that this attempt did not come to, in the attempt before."""
+        self._last = 0.0
+        self._record: dict[str, Any] = {}
+        self._unit, self._first, self._began = "", 0.0, 0.0
+
+    def log(self, step: int, **values: float) -> None:
+        """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count)."""
+        if not self.world.writer:
+            return
+        line = json.dumps({"t": round(time.time(), 3), "step": step, **values})
+        with open(self.folder / METRICS, "a", encoding="utf-8") as f:
+            f.write(line + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drops the metric lines past `step`: called when work continues from a checkpoint taken at `step`."""
+        path = self.folder / METRICS
+        if not self.world.writer or not path.exists():
+            return
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def progress(self, done: float, total: float, unit: str, **extra: Any) -> None:
+        """Says how far the stage is, or that part of it which counts in `unit`; cheap enough for every step (written at most
+        once a second, and at the end). The rate is that since the unit's first report, whatever came between."""
+        if not self.world.writer:
+            return
+        now = time.time()
+        if unit != self._unit:
+            self._unit, self._first, self._began = unit, done, now
+        if now - self._last < 1.0 and done < total:
+            return
+        self._last = now
+        self._beat()
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        if rate > 0:
+            self.rates[unit] = rate
+        self._record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
+        self._tell(self._record)
+
+    def alive(self) -> None:
+        """Says that work goes on which its last progress report does not count; as cheap as `progress`."""
+        now = time.time()
+        if self._record and now - self._last >= 1.0:
+            self._last = now
+            self._beat()
+            self._tell(self._record | {"updated": now})
+
+    @property
+    def seconds(self) -> float:
+        """What the work has taken so far: this attempt and those before it. Of one that was killed it is known up to its
+        last progress report."""
+        return self._before + max(time.time() - self._started, 0.0)
+
+    @property
+    def peak(self) -> float:
+        """The most MiB (`peak_mib`) that this attempt or one before it has held; of those before, up to their last report."""
+        return max(self._peak, peak_mib(self.device))
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Keeps what the attempt took for the next one if it ends in this block, unfinished. What it said of its progress
+        stays as it is."""
+        try:
+            yield
+        except BaseException:
+            begun = dict(done=0.0, total=1.0, unit="stage", rate=0.0, started=self._started, updated=self._started)
+            with contextlib.suppress(OSError):  # whoever took the work over has moved the folder
+                if self.world.writer:
+                    self._tell(begun | self._told())
+            raise
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        path = self.folder / PROGRESS
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        all_attempts = {"seconds": self.seconds, "peak_mib": self.peak, "rates": self.rates}
+        temporary.write_text(json.dumps(record | all_attempts), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def _told(self) -> dict[str, Any]:
+        """The last progress report in the folder, whoever wrote it; {} where there is none."""
+        try:
+            told: dict[str, Any] = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
+            return told
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def stopping(self) -> bool:
+        """True once a signal has asked this process to stop: write a checkpoint and call `stop`."""
+        return stopping()
+
+    def stop(self) -> None:
+        """Raises Interrupted; call after the checkpoint is on disk."""
+        raise Interrupted(f"stopped by a signal; its checkpoint is in {self.folder}")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The metric lines of a file; a last line cut off by a crash is left out."""
+    lines = []
+    with open(path, encoding="utf-8") as f:
+        for text in f:
+            if not text.endswith("\n"):
+                break
+            lines.append(json.loads(text))
+    return lines
+
+
+_stop = threading.Event()
+
+
+def stopping() -> bool:
+    """True once a signal has asked this process to stop."""
+    return _stop.is_set()
+
+
+def stop_on_signals(*numbers: int) -> None:
+    """From now on the given signals (default SIGTERM and SIGINT) ask running stages to checkpoint and stop."""
+    for number in numbers or (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop.set())

@@ -1,0 +1,170 @@
+"""World: the processes that train one model together; only one, unless srun or torchrun started the job as several.
+
+Process 0 is the writer: it alone takes leases, builds and writes; the others take part in training and write nothing.
+Sums over processes have the same bits on each of them, so their parameters stay equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PATIENCE = timedelta(days=30)  # the others wait while process 0 builds what is not trained
+
+
+class Parted(ConnectionError):
+    """Another process of this world is gone; why, it may have said itself."""
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
+    """torch raises a RuntimeError with many texts."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Parted(f"another process of this job is gone: {error}") from error
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process is `rank` of `size`, number `local` on its host; process 0 listens at address:port."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    address: str = "127.0.0.1"
+    port: int = 29400
+
+    @property
+    def writer(self) -> bool:
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """The part of `count` things that is this process's."""
+        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def connect(self) -> None:
+        """Waits until all processes are there."""
+        if self.size == 1:
+            return
+        import torch
+        import torch.distributed as distributed
+
+        if distributed.is_initialized():
+            return
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            init_method=f"tcp://{self.address}:{self.port}",
+            rank=self.rank,
+            world_size=self.size,
+            timeout=PATIENCE,
+        )
+
+    def close(self) -> None:
+        """Ends the connection; all processes do."""
+        if self.size == 1:
+            return
+        import torch.distributed as distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    def told(self, message: Any = None) -> Any:
+        """Process 0's message (any pickleable object), on every process."""
+        if self.size == 1:
+            return message
+        import torch.distributed as distributed
+
+        messages = [message]
+        with _exchange():
+            distributed.broadcast_object_list(messages, src=0)
+        return messages[0]
+
+    def spread(self, tensors: Sequence[Tensor]) -> None:
+        """Gives process 0's values to the tensors of all."""
+        import torch.distributed as distributed
+
+        with _exchange():
+            for tensor in tensors if self.size > 1 else ():
+                distributed.broadcast(tensor, src=0)
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.size == 1:
+            return tensor
+        import torch.distributed as distributed
+
+        summed = tensor.detach().clone()
+        with _exchange():
+            distributed.all_reduce(summed)
+        return summed
+
+    def any(self, value: bool) -> bool:
+        """Whether it is true in any process."""
+        if self.size == 1:
+            return value
+        import torch
+
+        return bool(self.total(torch.tensor(float(value))) > 0)
+
+    def total_gradients(self, parameters: Sequence[Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Sums the parameters' `.grad`, in place, and the values, in one exchange. A gradient that is None everywhere stays
+        None; one that is None here counts as 0."""
+        if self.size == 1:
+            return dict(values)
+        import torch
+
+        names = sorted(values)
+        device = parameters[0].device
+        there = torch.tensor([float(p.grad is not None) for p in parameters], device=device)
+        gradients = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in parameters]
+        numbers = [values[name].detach().float().reshape(1).to(device) for name in names]
+        summed = self.total(torch.cat([*gradients, there, *numbers]))
+        *parts, there, numbers_summed = summed.split([*(p.numel() for p in parameters), len(parameters), len(names)])
+        for parameter, part, count in zip(parameters, parts, there.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype).clone() if count else None
+        return dict(zip(names, numbers_summed, strict=True))
+
+
+ALONE = ProcessGroup()
+
+
+def of_environment() -> ProcessGroup:
+    """The world of this process, as srun or torchrun describe it in the environment; ALONE where neither does."""
+    get = os.environ.get
+    if int(get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return ProcessGroup(
+            rank=int(get("SLURM_PROCID", "0")),
+            size=int(get("SLURM_STEP_NUM_TASKS", "1")),
+            local=int(get("SLURM_LOCALID", "0")),
+            address=get("MASTER_ADDR") or _first_node(get("SLURM_STEP_NODELIST", "")),
+            port=int(get("MASTER_PORT") or 20000 + int(get("SLURM_JOB_ID", "0")) % 10000),
+        )
+    if int(get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+        return ProcessGroup(
+            rank=int(get("RANK", "0")),
+            size=int(get("WORLD_SIZE", "1")),
+            local=int(get("LOCAL_RANK", "0")),
+            address=get("MASTER_ADDR") or "127.0.0.1",
+            port=int(get("MASTER_PORT") or ProcessGroup.port),
+        )
+    return ALONE
+
+
+def _first_node(nodes: str) -> str:
+    """The address of the first of SLURM's nodes: "gpu[3-5],x" → that of gpu3; where its name means nothing, as on a
+    private cluster, the address from which srun was called, which is that node in a batch job."""
+    prefix, bracket, rest = nodes.partition(",")[0].partition("[")
+    name = prefix + (rest.partition("-")[0].rstrip("]") if bracket else "")
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        return os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")

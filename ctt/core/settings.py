@@ -1,0 +1,187 @@
+"""Settings: dataclass fields that carry their bounds, their help and their place in a stage's key.
+
+A settings dataclass lists its fields with `setting(...)` and derives from `Settings`, which checks every
+bound when it is made. `canonical` turns it into the JSON that is hashed into keys. Left out of it are fields with
+`key=False` (device, threads, paths: what must not change a result); a field that holds its declared `old` value (the
+value that means what ctt did before the field existed), so old keys stay valid; and what one of the class's `rules`
+says is never read (the idea of ConfigSpace's inactive parameters, arXiv 1908.06756).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from ctt.core.errors import SettingError
+
+T = TypeVar("T")
+_ABSENT = object()
+_KEPT = "_kept"  # where settings keep what was made of them: a sweep asks for the same forms thousands of times
+_NOTHING: frozenset[str] = frozenset()
+_PLAIN = (str, int, bool, type(None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Where `applies(settings)`, the settings in `silences` (dotted names below these) say nothing, for `reason`.
+
+    A rule that names a setting names all that only this one makes matter, and still applies where they have defaults.
+    """
+
+    silences: tuple[str, ...]
+    reason: str
+    applies: Callable[[Any], bool]
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    key: bool = True,
+    old: Any = _ABSENT,
+) -> Any:
+    """A dataclass field with its help, bounds (`minimum` and `maximum` inclusive, `above` exclusive) and key rules."""
+    metadata = dict(help=help, minimum=minimum, above=above, maximum=maximum, choices=choices, key=key, old=old)
+    if isinstance(default, type) or (callable(default) and not isinstance(default, (int, float, str))):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Settings:
+    """Base of all settings dataclasses: making one checks its values; `SettingError` names field and bound.
+
+    `rules` of a class hold beside those of its bases. Once a canonical form was taken nothing can be assigned any more.
+    """
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if _KEPT in self.__dict__:
+            raise AttributeError(f"settings are values: make others with dataclasses.replace(…, {name}=…)")
+        super().__setattr__(name, value)
+
+    def remembered(self, marker: Hashable, make: Callable[[], T]) -> T:
+        """make(), kept with these settings: what is made of values stays the same."""
+        kept: dict[Hashable, Any] = self.__dict__.setdefault(_KEPT, {})
+        if marker not in kept:
+            kept[marker] = make()
+        made: T = kept[marker]
+        return made
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            check_value(field.name, getattr(self, field.name), field.metadata)
+
+
+def older(kind: type) -> dict[str, Any]:
+    """What ctt did before some settings existed: their declared `old` values, nested as in the settings class `kind`."""
+    out: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        below = field.default_factory
+        if field.metadata.get("old", _ABSENT) is not _ABSENT:
+            out[field.name] = field.metadata["old"]
+        elif isinstance(below, type) and dataclasses.is_dataclass(below) and (values := older(below)):
+            out[field.name] = values
+    return out
+
+
+def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    """Raises SettingError if `value` breaks the bounds in `metadata` (as written by `setting`)."""
+    if value is None or isinstance(value, Settings):
+        return
+    choices = metadata.get("choices")
+    if choices and value not in choices:
+        raise SettingError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise SettingError(f"{name} must be a finite number, got {value}")
+        for bound, broken, word in (
+            ("minimum", lambda b: value < b, "at least"),
+            ("above", lambda b: value <= b, "more than"),
+            ("maximum", lambda b: value > b, "at most"),
+        ):
+            limit = metadata.get(bound)
+            if limit is not None and broken(limit):
+                raise SettingError(f"{name} must be {word} {limit}, got {value}")
+
+
+def canonical(value: Any, silenced: frozenset[str] = _NOTHING) -> Any:
+    """JSON-ready canonical form of settings: what decides a result, and nothing else; floats are kept as floats.
+
+    silenced: dotted names below `value` that say nothing. Forms of settings are shared: do not change what is returned.
+    """
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, Settings):
+        return value.remembered(silenced, lambda: _form(value, silenced))
+    if isinstance(value, float):
+        return 0.0 if value == 0 else value
+    if isinstance(value, (list, tuple)):
+        return [canonical(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): canonical(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _form(value, silenced)
+    return value
+
+
+def _form(value: Any, silenced: frozenset[str]) -> dict[str, Any]:
+    silent = silenced.union(*(r.silences for r in rules_of(type(value)) if r.applies(value)))
+    out = {}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if not field.metadata.get("key", True) or field.name in silent:
+            continue
+        if field.metadata.get("old", _ABSENT) is not _ABSENT and item == field.metadata["old"]:
+            continue
+        below = f"{field.name}."
+        deeper = frozenset(name.removeprefix(below) for name in silent if name.startswith(below)) if silent else silent
+        out[field.name] = canonical(item, deeper)
+    return out
+
+
+def rules_of(kind: type) -> tuple[Rule, ...]:
+    """The rules of a settings class and of its bases."""
+    return tuple(rule for base in reversed(kind.__mro__) for rule in vars(base).get("rules", ()))
+
+
+def in_force(settings: Settings, prefix: str = "") -> tuple[Rule, ...]:
+    """The rules that apply to `settings` and to those below, naming what they silence from the top."""
+
+    def found() -> Iterator[Rule]:
+        for rule in rules_of(type(settings)):
+            if rule.applies(settings):
+                yield dataclasses.replace(rule, silences=tuple(prefix + name for name in rule.silences))
+        for field in dataclasses.fields(settings):  # type: ignore[arg-type]  # subclasses are dataclasses
+            item = getattr(settings, field.name)
+            if isinstance(item, Settings) and field.metadata.get("key", True):
+                yield from in_force(item, f"{prefix}{field.name}.")
+
+    return settings.remembered(("in force", prefix), lambda: tuple(found()))
+
+
+def canonical_json(value: Any) -> str:
+    """One text per meaning: sorted keys, no blanks, ASCII, no NaN."""
+    return _text(canonical(value))
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return digest_of_form(canonical(value))
+
+
+def digest_of_form(form: Any) -> str:
+    """`digest` of what `canonical` has returned."""
+    return hashlib.sha256(_text(form).encode()).hexdigest()
+
+
+def _text(form: Any) -> str:
+    return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

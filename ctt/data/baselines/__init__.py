@@ -1,0 +1,1 @@
+"""Answers without the video: by question form, and from the words alone."""

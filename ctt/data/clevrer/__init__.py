@@ -1,0 +1,1 @@
+"""CLEVRER's official files: fetching, importing and checking them."""

@@ -1,0 +1,171 @@
+"""Annotations: the official annotation_%05d.json, in a folder as they were unpacked, or in the archives themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ctt.core.errors import DataError
+from ctt.core.settings import digest
+from ctt.data.clevrer.checksums import checksums
+from ctt.data.scene import COLORS, GIVEN, MATERIALS, SHAPES
+from ctt.safeload.rebuild import shown
+
+LARGEST = 64 << 20
+"""Bytes of one annotation; the official ones have about a third of a megabyte."""
+FURTHEST = 1e6
+"""No place or angle is as large."""
+_NAME = re.compile(r"(?:.*/)?annotation_(\d{1,12})\.json")
+_KINDS = {"color": COLORS, "material": MATERIALS, "shape": SHAPES}
+_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, OverflowError)
+"""What damaged archives raise; RuntimeError is of encrypted ones and of unknown methods."""
+
+
+class Annotations:
+    """The annotations below `folder` by scene. Raises DataError if the folder is missing or an archive is damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DataError(f"the annotations' folder {self.folder} is missing; `ctt data fetch annotations` gets them")
+        self._files: dict[int, Path] = {}
+        self._members: dict[int, tuple[Path, zipfile.ZipInfo]] = {}
+        self._open: dict[Path, zipfile.ZipFile] = {}
+        for path in sorted(self.folder.rglob("annotation_*.json")):
+            if match := _NAME.fullmatch(path.name):
+                self._files[int(match[1])] = path
+        for path in sorted(self.folder.rglob("*.zip")):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    members = archive.infolist()
+            except _ERRORS as error:
+                raise DataError(f"{path} is not a whole zip file ({error})") from None
+            for member in members:
+                if (match := _NAME.fullmatch(member.filename)) and int(match[1]) not in self._files:
+                    self._members[int(match[1])] = (path, member)
+
+    def __contains__(self, scene: int) -> bool:
+        return scene in self._files or scene in self._members
+
+    @property
+    def scenes(self) -> list[int]:
+        return sorted({*self._files, *self._members})
+
+    @property
+    def digest(self) -> str:
+        """Of which scenes there are annotations, and of the CRC-32 of each. Archives state it; files are read for it once,
+        and again when their size or time has changed, so that unpacking an archive leaves the digest as it was."""
+        name = f"annotations-{digest(str(self.folder.resolve()))[:16]}.json"
+        read = checksums(self._files.values(), name, lambda path: zlib.crc32(path.read_bytes()))
+        marks = {scene: member.CRC for scene, (_, member) in self._members.items()}
+        return digest(sorted((marks | {scene: read[path] for scene, path in self._files.items()}).items()))
+
+    def missing(self, scenes: range) -> list[int]:
+        """Those of `scenes` that have none."""
+        return [scene for scene in scenes if scene not in self]
+
+    def read(self, scene: int) -> dict[str, Any]:
+        """The annotation of a scene. Raises DataError, naming the file and what is wrong, if there is none or it is malformed."""
+        if scene not in self:
+            raise DataError(f"{self.folder} has no annotation of scene {scene} (CLEVRER's test split has none at all)")
+        if scene in self._files:
+            where = str(self._files[scene])
+        else:
+            path, member = self._members[scene]
+            where = f"{path}:{member.filename}"
+        try:
+            text = self._bytes(scene)
+        except _ERRORS as error:
+            raise DataError(f"{where} cannot be read ({error})") from None
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} is not valid JSON ({error})") from None
+        try:
+            _check(found)
+        except DataError as error:
+            raise DataError(f"{where} is not an annotation: {error}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            missing = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise DataError(f"{where} is not an annotation: {missing}") from None
+        return dict(found)
+
+    def damage(self, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+        """What is wrong with any of them, every one read, one at a time; empty if nothing is.
+        progress: called with how many are read and how many there are."""
+        wrong = []
+        scenes = self.scenes
+        for done, scene in enumerate(scenes, start=1):
+            try:
+                self.read(scene)
+            except DataError as error:
+                wrong.append(str(error))
+            progress(done, len(scenes))
+        return wrong
+
+    def _bytes(self, scene: int) -> bytes:
+        if scene in self._files:
+            path = self._files[scene]
+            size = path.stat().st_size
+        else:
+            path, member = self._members[scene]
+            size = member.file_size
+        if size > LARGEST:
+            raise ValueError(f"it has {size} bytes, more than {LARGEST >> 20} MiB")
+        if scene in self._files:
+            return path.read_bytes()
+        if path not in self._open:  # kept open: the list of an archive's members takes longer to read than a member
+            self._open[path] = zipfile.ZipFile(path)
+        return self._open[path].read(member)
+
+
+def _check(found: dict[str, Any]) -> None:
+    """Raises DataError, KeyError or TypeError with what is wrong with an annotation."""
+    _whole(found["scene_index"], "scene_index")
+    things = [_whole(thing["object_id"], "object_id") for thing in found["object_property"]]
+    if not things or len(set(things)) != len(things):
+        raise DataError("an object_id is there twice" if things else "it has no objects")
+    for thing in found["object_property"]:
+        for kind, known in _KINDS.items():
+            if thing[kind] not in known:
+                raise DataError(
+                    f"object {thing['object_id']}: {kind} must be one of {', '.join(known)}, got {shown(thing[kind])}"
+                )
+    frames = found["motion_trajectory"]
+    if len(frames) != GIVEN:
+        raise DataError(f"it needs {GIVEN} frames, got {len(frames)}")
+    for number, frame in enumerate(frames):
+        if frame.get("frame_id", number) != number:
+            raise DataError(f"frame {number} has the frame_id {shown(frame['frame_id'])}")
+        if sorted(entry["object_id"] for entry in frame["objects"]) != sorted(things):
+            raise DataError(f"it needs {GIVEN} frames with every object in each, once; frame {number} has others")
+        for entry in frame["objects"]:
+            at = f"frame {number}, object {entry['object_id']}"
+            _numbers(entry["location"], f"{at}: location")
+            if entry.get("orientation") is not None:
+                _numbers(entry["orientation"], f"{at}: orientation")
+            if type(entry["inside_camera_view"]) is not bool:
+                raise DataError(f"{at}: inside_camera_view must be true or false")
+    for hit in found["collision"]:
+        pair, number = hit["object_ids"], _whole(hit["frame_id"], "a collision's frame_id")
+        if len(pair) != 2 or pair[0] == pair[1] or any(one not in things for one in pair):
+            raise DataError(f"a collision in frame {number} is not one of two of its objects")
+        if not 0 <= number < GIVEN:
+            raise DataError(f"a collision has the frame_id {number}, outside of the video's {GIVEN} frames")
+
+
+def _whole(value: Any, what: str) -> int:
+    if type(value) is not int:
+        raise DataError(f"{what} must be a whole number")
+    return value
+
+
+def _numbers(values: Any, what: str) -> None:
+    right = isinstance(values, list) and len(values) == 3
+    if not right or not all(type(x) in (int, float) and -FURTHEST < x < FURTHEST for x in values):
+        raise DataError(f"{what} must be three numbers")

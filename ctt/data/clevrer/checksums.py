@@ -1,0 +1,44 @@
+"""Checksums of files, remembered between processes by place, size and time, in the user's cache folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ctt.core.errors import DataError
+from ctt.data.clevrer.imported_slots import write_json
+
+Checksum = str | int
+
+
+def checksums(paths: Iterable[Path], cache: str, of: Callable[[Path], Checksum]) -> dict[Path, Checksum]:
+    """`of` each file; only those that are new or changed since are read. `cache` names the file that remembers them.
+
+    Raises DataError if a file cannot be read. Without a cache folder it is only slower.
+    """
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctt" / cache
+    known: Any = {}
+    with suppress(OSError, ValueError):
+        known = json.loads(place.read_text(encoding="utf-8"))
+    known = known if isinstance(known, dict) else {}
+    found: dict[Path, Checksum] = {}
+    new: dict[str, list[Checksum]] = {}
+    for path in paths:
+        try:
+            stat = path.stat()
+            name, state = os.path.realpath(path), [stat.st_size, stat.st_mtime_ns]
+            entry = known.get(name)
+            if not (isinstance(entry, list) and len(entry) == 3 and entry[:2] == state):
+                entry = new[name] = [*state, of(path)]
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+        found[path] = entry[2]
+    if new:
+        with suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(place, {**known, **new})
+    return found

@@ -1,0 +1,180 @@
+"""An official question file by itself: reading its entries, and all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctt.core.errors import DataError
+from ctt.data.clevrer.official_figures import SUBTYPES
+from ctt.data.questions.programs import known_token, type_check
+from ctt.data.questions.question_table import QuestionTable, read_scenes
+from ctt.data.questions.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, tokenise, unknown_words
+
+LISTS = ("errors", "unknown_words", "unknown_program_tokens", "ill_typed_programs")
+_GIVES = {"count": "number", "exist": "yes or no", "color": "color", "material": "material", "shape": "shape"}
+
+
+def check_file(path: Path) -> dict[str, Any]:
+    """What `ctt data check --questions` says of one official question file: scenes, questions {category: count},
+    without_program, and the lists unknown_words, unknown_program_tokens (each word and token once), ill_typed_programs
+    and errors (a sentence each). What is malformed is listed and not counted; the rest of its scene is.
+    Raises DataError if the file cannot be read as a list."""
+    found: dict[str, Any] = {
+        "scenes": 0,
+        "questions": dict.fromkeys(CATEGORIES, 0),
+        "without_program": 0,
+        "unknown_words": [],
+        "unknown_program_tokens": [],
+        "ill_typed_programs": [],
+        "errors": [],
+    }
+    seen: set[int] = set()
+    scenes = read_scenes(Path(path))
+    sound = not _refused(scenes)  # the whole at once is fast, and most files are sound
+    for place, scene in enumerate(scenes):
+        index = scene.get("scene_index") if isinstance(scene, dict) else None
+        where = f"scene {index}" if type(index) is int else f"entry {place}"
+        twice = type(index) is int and index in seen
+        wrong = "the scene is there twice" if twice else "" if sound else _bare(scene)
+        if wrong:
+            found["errors"].append(f"{where}: {wrong}")
+            continue
+        seen.add(scene["scene_index"])
+        found["scenes"] += 1
+        malformed = {} if sound else _malformed(scene)
+        found["errors"] += [f"{where}{text}" for text in malformed.values()]
+        for number, question in enumerate(scene["questions"]):
+            if number not in malformed:
+                _check_question(question, f"{where}, question {question['question_id']}", found)
+    for name in ("unknown_words", "unknown_program_tokens"):
+        found[name] = list(dict.fromkeys(found[name]))
+    return found
+
+
+def troubles(found: dict[str, Any]) -> int:
+    """How many things of a checked file are wrong."""
+    return sum(len(found[name]) for name in LISTS)
+
+
+def _refused(scenes: list[Any]) -> str:
+    """What the reader of question files says of the scenes, or nothing."""
+    told = [scene.get("scene_index") for scene in scenes if isinstance(scene, dict)]
+    known = {index for index in told if type(index) is int and 0 <= index < 2**31}
+    try:
+        QuestionTable.build(scenes, np.array(sorted(known)), "")
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _bare(scene: Any) -> str:
+    """What is wrong with a scene apart from its questions, or nothing."""
+    empty = isinstance(scene, dict) and isinstance(scene.get("questions"), list)
+    return _refused([{**scene, "questions": []} if empty else scene]).partition(": ")[2]
+
+
+def _malformed(scene: dict[str, Any]) -> dict[int, str]:
+    """The questions that cannot be read, by their place, with a sentence each; unknown words alone do not matter."""
+    wrong: dict[int, str] = {}
+    if not _refused([scene]):
+        return wrong
+    seen = set()
+    for number, question in enumerate(scene["questions"]):
+        text = _refused([{**scene, "questions": [_worded(question)]}])
+        identity = question.get("question_id") if isinstance(question, dict) else None
+        if not text and identity in seen:
+            text = f", question {identity}: the question_id is there twice"
+        if text:
+            text = text.removeprefix(f", scene {scene['scene_index']}")
+            wrong[number] = text if type(identity) is int else text.replace("question 0", f"question {number}", 1)
+        else:
+            seen.add(identity)
+    return wrong
+
+
+def _worded(question: Any) -> Any:
+    """The question with texts that can be read, so that its form alone is looked at (unknown words are listed apart)."""
+    if not isinstance(question, dict):
+        return question
+    plain = {**question}
+    if isinstance(plain.get("question"), str) and unknown_words(plain["question"]):
+        plain["question"] = "what"
+    if isinstance(plain.get("choices"), list):
+        plain["choices"] = [
+            {**c, "choice": "the"} if isinstance(c, dict) and isinstance(c.get("choice"), str) else c
+            for c in plain["choices"]
+        ]
+    return plain
+
+
+def _check_question(question: dict[str, Any], where: str, found: dict[str, Any]) -> None:
+    category = question["question_type"]
+    found["questions"][category] += 1
+    choices = question["choices"] if category != "descriptive" else []
+    parts = [(where, question["question"], QUESTION_LENGTH)]
+    parts += [(f"{where}, choice {c['choice_id']}", c["choice"], CHOICE_LENGTH) for c in choices]
+    for at, text, most in parts:
+        unknown = unknown_words(text)
+        found["unknown_words"] += unknown
+        if not unknown and not 0 < len(tokenise(text)) <= most:
+            count = f"more than the {most} words that there is room for" if tokenise(text) else "no words"
+            found["errors"].append(f"{at}: has {count}")
+    subtype = question.get("question_subtype")
+    if category == "descriptive" and subtype is not None and subtype not in list(SUBTYPES):
+        found["errors"].append(f"{where}: question_subtype must be one of {', '.join(SUBTYPES)}, got {subtype!r}")
+    if question.get("program") is None:
+        found["without_program"] += 1
+    for at, program, given, option in _programs(question, where, choices):
+        if not isinstance(program, list):
+            found["errors"].append(f"{at}: program must be a list of tokens")
+            continue
+        strange = [token for token in program if not known_token(token)]
+        found["unknown_program_tokens"] += [str(token) for token in strange]
+        if not strange and (wrong := _ill_typed(program, given, question) or _no_option(option, category)):
+            found["ill_typed_programs"].append(f"{at}: {wrong}")
+
+
+def _programs(
+    question: dict[str, Any], where: str, choices: list[dict[str, Any]]
+) -> Iterator[tuple[str, Any, tuple[str, ...], Any]]:
+    """(where, program, types on the stack before it, the choice's own program or None): a choice's program gives what the
+    question's takes, so the two are looked at as one where both are there."""
+    program = question.get("program")
+    told = [choice for choice in choices if choice.get("program") is not None]
+    if program is not None and (not told or not isinstance(program, list)):
+        yield where, program, () if question["question_type"] == "descriptive" else ("event",), None
+        return
+    for choice in told:
+        own = choice["program"]
+        whole = own + (program or []) if isinstance(own, list) else own
+        yield f"{where}, choice {choice['choice_id']}", whole, (), own
+
+
+def _ill_typed(program: list[str], given: tuple[str, ...], question: dict[str, Any]) -> str:
+    try:
+        gives = type_check(program, given)
+    except DataError as error:
+        return str(error)
+    if question["question_type"] != "descriptive":
+        return "" if gives == "yes or no" or question.get("program") is None else f"gives {gives}"
+    subtype = question.get("question_subtype")
+    if wanted := _GIVES.get(str(subtype).removeprefix("query_"), ""):
+        return "" if gives == wanted else f"a {subtype} question's program gives {gives}, not {wanted}"
+    return "" if gives in _GIVES.values() else f"a descriptive question's program gives {gives}, which is no answer"
+
+
+def _no_option(program: list[str] | None, category: str) -> str:
+    """What is wrong with a choice's own program: it must give an event, or of explanatory questions an event or an object."""
+    if program is None:
+        return ""
+    try:
+        gives = type_check(program)
+    except DataError as error:
+        return str(error)
+    if gives == "event" or (gives == "object" and category == "explanatory"):
+        return ""
+    return f"an option of a {category} question gives {gives}, not event"

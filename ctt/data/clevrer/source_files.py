@@ -1,0 +1,233 @@
+"""CLEVRER's own files: which of them a run needs, what they are known by, and the data set made of them.
+
+A run needs imported slots and official question files for train and validation; test is taken if both have it. What
+was made from them is known by a digest of the slots and of the question files, so moving or renaming them changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctt.core.build_context import BuildContext
+from ctt.core.errors import DataError
+from ctt.core.settings import digest
+from ctt.data.clevrer.checksums import checksums
+from ctt.data.clevrer.imported_slots import ImportedSlots, Part, sha256_of
+from ctt.data.data_settings import PROVISIONAL, SPLITS, DataSettings
+from ctt.data.dataset import write_manifest
+from ctt.data.questions.question_table import UNKNOWN, QuestionTable, read_scenes
+
+NEEDED = ("train", "validation")
+QUESTION_NAMES = {"train": ("train.json",), "validation": ("validation.json", "val.json"), "test": ("test.json",)}
+HELP = "`ctt data fetch` and `ctt data import` get them; data=mini and data=synthetic need no files"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """The files of a run: per split, where its slots and its questions are."""
+
+    slots: ImportedSlots
+    questions: dict[str, Path]
+    left_out: str = ""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.questions)
+
+    @property
+    def content(self) -> str:
+        """Digest of all that is in the files, whatever they are called."""
+        parts = {split: self.slots.parts[split] for split in self.splits}
+        slots = {split: [part.videos, part.first, part.sha256] for split, part in parts.items()}
+        return digest(
+            {"slots": slots, "questions": {split: known_hash(path) for split, path in self.questions.items()}}
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {split: self.slots.parts[split].videos for split in self.splits}
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What there is of the files that the settings name, and a sentence for each that is missing."""
+
+    slots: ImportedSlots | None
+    questions: dict[str, Path]
+    missing: list[str]
+
+    @property
+    def splits(self) -> list[str]:
+        """Those that have slots and questions."""
+        return [split for split in SPLITS if self.slots and split in self.slots.parts and split in self.questions]
+
+    @property
+    def left_out(self) -> str:
+        given = self.slots.parts if self.slots else {}
+        if "test" in self.splits or not ("test" in given or "test" in self.questions):
+            return ""
+        return f"test is left out: there are no {'questions' if 'test' in given else 'slots'} of it"
+
+
+def look(settings: DataSettings) -> Found:
+    """What there is of the files; of slots, the manifest alone is read."""
+    missing: list[str] = []
+    named = {"slots_file (imported slots)": settings.slots_file}
+    named["questions (the folder of the official question files)"] = settings.questions
+    if unset := [f"data.{name}" for name, value in named.items() if not value]:
+        missing.append(f"data=clevrer needs {' and '.join(unset)}; {HELP}")
+    slots, questions = None, {}
+    if settings.slots_file:
+        try:
+            slots = ImportedSlots.described(Path(settings.slots_file).expanduser())
+            have = ", ".join(slots.parts)
+            missing += [
+                f"{slots.folder} has no slots of split {s}; it has {have}" for s in NEEDED if s not in slots.parts
+            ]
+        except DataError as error:
+            missing.append(str(error))
+    if settings.questions:
+        try:
+            questions = question_files(Path(settings.questions).expanduser())
+            names = {split: " or ".join(QUESTION_NAMES[split]) for split in NEEDED if split not in questions}
+            missing += [f"{settings.questions} has no {name}; {HELP}" for name in names.values()]
+        except DataError as error:
+            missing.append(str(error))
+    return Found(slots, questions, missing)
+
+
+def find(settings: DataSettings) -> Sources:
+    """The files that the settings name. Raises DataError, naming what is missing, before anything large is read."""
+    found = look(settings)
+    if found.missing or found.slots is None:
+        raise DataError(found.missing[0])
+    for part in found.slots.parts.values():
+        found.slots.check(part)
+    return Sources(found.slots, {split: found.questions[split] for split in found.splits}, found.left_out)
+
+
+def question_files(folder: Path) -> dict[str, Path]:
+    """The official question files of a folder by split, by either name. Raises DataError for both names at once."""
+    if not folder.is_dir():
+        raise DataError(f"the questions' folder {folder} is missing; {HELP}")
+    found = {}
+    for split, names in QUESTION_NAMES.items():
+        paths = [folder / name for name in names if (folder / name).is_file()]
+        if len(paths) > 1 and known_hash(paths[0]) != known_hash(paths[1]):
+            raise DataError(f"{paths[0]} and {paths[1]} are both there and differ; keep one")
+        if paths:
+            found[split] = paths[0]
+    return found
+
+
+def resolved(settings: DataSettings) -> DataSettings:
+    """The settings with `content` and the counts of the files; while these are not there, with a provisional content
+    (made of the places, so that settings with different ones stay different) and the counts as they are."""
+    if settings.kind != "clevrer":
+        return settings
+    try:
+        sources = find(settings)
+    except DataError:
+        places = digest([settings.slots_file, settings.questions])[:12]
+        return dataclasses.replace(settings, content=f"{PROVISIONAL} {places}")
+    train, validation, test = (sources.counts.get(split, 0) for split in SPLITS)
+    return dataclasses.replace(settings, content=sources.content, train=train, validation=validation, test=test)
+
+
+def assemble(settings: DataSettings, job: BuildContext) -> dict[str, Any]:
+    """Makes the data set in job.folder from the files; returns facts: what they were. Slots are linked, not copied.
+
+    Raises DataError if the questions are malformed, or ask about a scene of which there is no video (or a video is there
+    of which nothing is asked).
+    """
+    sources = find(settings)
+    if settings.content is not None and sources.content != settings.content:
+        raise DataError("the slots or question files changed since this run was planned; start it again")
+    away: dict[str, dict[str, Any]] = {}
+    first: dict[str, int] = {}
+    facts: dict[str, Any] = {"source": sources.slots.source, "frames_in_source": sources.slots.frames}
+    if sources.left_out:
+        facts["left_out"] = sources.left_out
+    total = 2 * len(sources.splits)
+    for number, (split, path) in enumerate(sources.questions.items()):
+        part = sources.slots.parts[split]
+        first[split], note = check_questions(path, split, part)
+        if note:
+            facts.setdefault("notes", []).append(note)
+        job.progress(2 * number + 1, total, "file")
+        shutil.copyfile(path, job.folder / f"questions_{split}.json")
+        name = f"slots_{split}.npy"
+        if not link(sources.slots.path(part), job.folder / name):
+            place = sources.slots.path(part).resolve()
+            away[name] = dict(path=str(place), size=part.size, mtime_ns=place.stat().st_mtime_ns, sha256=part.sha256)
+        job.progress(2 * number + 2, total, "file")
+        if job.stopping:
+            job.stop()
+    write_manifest(job.folder, settings.kind, sources.counts, first, away)
+    return facts
+
+
+def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
+    """The scene_index of the split's first video, as the questions number scenes, and a note if that is not the number in
+    the video's name. Raises DataError if questions and videos are not about the same scenes, a question is malformed, or
+    one that is trained on or measured with has no answer."""
+    scenes = read_scenes(path)
+    asked = sorted({scene["scene_index"] for scene in scenes if _indexed(scene)})
+    first, note = part.first, ""
+    within = asked and part.first == 0 and asked[0] == {"validation": 10_000, "test": 15_000}.get(split)
+    if within:  # the names count within the split
+        first = asked[0]
+        note = f"{split}: video 0 is scene {first}, as the questions number them"
+    table = QuestionTable.build(scenes, np.arange(first, first + part.videos), str(path))
+    if split in NEEDED and not table.answered:
+        raise DataError(_unanswered(table, path, split))
+    have = set(asked)
+    silent = [scene for scene in range(first, first + part.videos) if scene not in have]
+    if silent:
+        some = ", ".join(map(str, silent[:5])) + (" …" if len(silent) > 5 else "")
+        raise DataError(f"{path} has no questions for {len(silent)} videos of split {split}: scenes {some}")
+    return first, note
+
+
+def _unanswered(table: QuestionTable, path: Path, split: str) -> str:
+    rows = np.flatnonzero(table.answer == UNKNOWN)
+    row = rows[0]
+    choice = f", choice {table.choice_id[row]}" if table.choice_id[row] >= 0 else ""
+    where = f"{path}, scene {table.scene[row]}, question {table.question_id[row]}{choice}"
+    more = f" (and {len(rows) - 1} more have none)" if len(rows) > 1 else ""
+    return f"{where}: answer is missing{more}; {split} needs answers, only test may be without"
+
+
+def _indexed(scene: Any) -> bool:
+    return isinstance(scene, dict) and type(scene.get("scene_index")) is int
+
+
+def link(source: Path, target: Path) -> bool:
+    """A second name for the file, so that nothing is copied and jobs share its pages; False where that cannot be."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
+def known_hash(path: Path) -> str:
+    """sha256 of a file, remembered between processes by its place, size and time (in the user's cache folder)."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    return _known_hash(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _known_hash(path: str, size: int, mtime_ns: int) -> str:
+    return str(checksums([Path(path)], "sha256.json", sha256_of)[Path(path)])

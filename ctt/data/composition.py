@@ -1,0 +1,119 @@
+"""What is in a data set, beside what is in CLEVRER, and what of it can be answered without the video."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ctt.core.errors import DataError
+from ctt.data.baselines.blind import blind_levels
+from ctt.data.baselines.questions_asked import levels_where_asked
+from ctt.data.baselines.words_only import words_only_levels
+from ctt.data.clevrer import official_figures
+from ctt.data.dataset import Dataset
+from ctt.data.questions.language import parse_choice, parse_question
+from ctt.data.questions.vocab import CATEGORIES
+
+
+def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Counts of official scenes: videos, questions {category}, subtypes, answers, options (questions by their number of
+    options), verdicts, correct {category: {number of right options: questions}}; of explanatory ones outcomes (the event
+    that is asked about), negated, causes (the options)."""
+    names = ("questions", "subtypes", "answers", "options", "verdicts", "outcomes", "negated", "causes")
+    counts = {name: Counter[str]() for name in names}
+    correct = {category: Counter[str]() for category in CATEGORIES[1:]}
+    videos = 0
+    for scene in scenes:
+        videos += 1
+        for question in scene["questions"]:
+            category = question["question_type"]
+            counts["questions"][category] += 1
+            if category == "descriptive":
+                counts["subtypes"][str(question.get("question_subtype"))] += 1
+                counts["answers"].update([question["answer"]] if "answer" in question else [])
+                continue
+            said = [choice["answer"] for choice in question["choices"] if "answer" in choice]
+            counts["options"][str(len(question["choices"]))] += 1
+            counts["verdicts"].update(said)
+            if category == "explanatory":
+                asked, _, outcome = _wording(question["question"], choice=False).partition("responsible for ")
+                counts["outcomes"][outcome.removesuffix("?") or "other"] += 1
+                counts["negated"]["not responsible" if " not " in asked else "responsible"] += 1
+                counts["causes"].update(_wording(choice["choice"], choice=True) for choice in question["choices"])
+            if said:
+                correct[category][str(said.count("correct"))] += 1
+    return {
+        "videos": videos,
+        **{k: dict(v) for k, v in counts.items()},
+        "correct": {k: dict(v) for k, v in correct.items()},
+    }
+
+
+def _wording(text: str, choice: bool) -> str:
+    """The words of an explanatory question or choice, X and Y for what is described."""
+    try:
+        parsed = (parse_choice if choice else parse_question)(text, "explanatory")
+    except DataError:
+        return "other"
+    return parsed.form.template.replace("{", "").replace("}", "")
+
+
+@dataclass(frozen=True)
+class ShareLine:
+    """One figure of a split beside CLEVRER's: shares in percent of their group, None where there is nothing to share."""
+
+    group: str
+    name: str
+    count: int
+    share: float | None
+    official: float | None
+
+    @property
+    def apart(self) -> float | None:
+        return None if self.share is None or self.official is None else self.share - self.official
+
+
+def lines(found: dict[str, Any], split: str) -> list[ShareLine]:
+    """A split's counts beside the official figures. Questions are a video's mean times 100, the rest are shares."""
+    out = []
+    for category in CATEGORIES:
+        count = found["questions"].get(category, 0)
+        per_video = 100 * count / max(found["videos"], 1)
+        out.append(ShareLine("questions a 100 videos", category, count, per_video, _per_video(split, category)))
+    groups: list[tuple[str, dict[str, int], dict[str, int]]] = [
+        ("descriptive questions", found["subtypes"], official_figures.SUBTYPES),
+        ("answers", found["answers"], official_figures.ANSWERS),
+        ("options a question", found["options"], official_figures.OPTIONS),
+        ("options", found["verdicts"], official_figures.VERDICTS),
+    ]
+    groups += [
+        (f"right options, {c}", found["correct"].get(c, {}), official_figures.CORRECT[c]) for c in CATEGORIES[1:]
+    ]
+    groups += [
+        ("explained events", found["outcomes"], official_figures.OUTCOMES),
+        ("explanatory questions", found["negated"], official_figures.NEGATED),
+        ("explanatory options", found["causes"], official_figures.CAUSES),
+    ]
+    for group, counts, facts in groups:
+        total = sum(counts.values())
+        for name in [*facts, *(name for name in counts if name not in facts)]:
+            share = 100 * counts.get(name, 0) / total if total else None
+            expected = 100 * facts.get(name, 0) / sum(facts.values())
+            out.append(ShareLine(group, name, counts.get(name, 0), share, expected))
+    return out
+
+
+def _per_video(split: str, category: str) -> float:
+    return 100 * official_figures.QUESTIONS[split][category] / official_figures.VIDEOS[split]
+
+
+def blind(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """The accuracies of answering without the video, learnt in train and measured in validation: "form", the most frequent
+    answer of the question's form, and "words", a model that reads the words. Empty without both splits."""
+    if not {"train", "validation"} <= set(dataset.splits):
+        return {}
+    tables = dataset.split("train").questions, dataset.split("validation").questions
+    levels = {"form": blind_levels, "words": words_only_levels}
+    return {name: levels_where_asked(level, *tables) for name, level in levels.items()}

@@ -1,0 +1,151 @@
+"""Placed: the objects of some videos' given frames: what they are, where, and which slot holds each.
+
+Of synthetic data everything is known. CLEVRER's annotations tell what and where, but not which slot: see matching.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ctt.core.errors import DataError
+from ctt.data.clevrer.annotations import Annotations
+from ctt.data.dataset import Split
+from ctt.data.scene import COLORS, GIVEN, MATERIALS, MOST_OBJECTS, SHAPES, Thing
+
+_N = MOST_OBJECTS
+OBJECTS = "objects.npz"
+
+
+@dataclass(frozen=True)
+class ObjectTracks:
+    """V videos of up to six objects, padded with NaN, False and -1."""
+
+    things: list[list[Thing]]
+    position: np.ndarray  # (V, 128, 6, 2) float32, in the annotations' units
+    inside: np.ndarray  # (V, 128, 6) bool, in the camera's view
+    met: np.ndarray  # (V, 6, 6) bool: the pair collides in the given frames
+    slot: np.ndarray | None  # (V, 128, 6) int8: the slot that holds the object; None: not known
+
+    def __len__(self) -> int:
+        return len(self.things)
+
+    @property
+    def shape(self) -> np.ndarray:
+        """(V, 6): the objects' numbers in SHAPES, -1 for none."""
+        return kinds_of(self.things)[..., 2]
+
+    @property
+    def slots(self) -> np.ndarray:
+        """(V, 128, 6) int8. Raises DataError where slots are not matched to objects."""
+        if self.slot is None:
+            raise DataError("no slot is matched to an object")
+        return self.slot
+
+
+@dataclass(frozen=True)
+class SlotObjects:
+    """The objects of V videos as a reader of later frames needs them: kinds (V, 6, 3) int8, numbers in COLORS, MATERIALS and
+    SHAPES; first, last (V, 6) int8: the slots that hold them in the first and in the last given frame. -1: none."""
+
+    kinds: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def of(cls, placed: ObjectTracks) -> SlotObjects:
+        return cls(kinds_of(placed.things), placed.slots[:, 0], placed.slots[:, -1])
+
+    @property
+    def shape(self) -> np.ndarray:
+        return np.asarray(self.kinds[..., 2])
+
+    def things(self, video: int) -> list[Thing]:
+        return [Thing(COLORS[c], MATERIALS[m], SHAPES[s]) for c, m, s in self.kinds[video] if c >= 0]
+
+    def save(self, folder: Path) -> None:
+        np.savez(folder / OBJECTS, kinds=self.kinds, first=self.first, last=self.last)
+
+    @classmethod
+    def load(cls, folder: Path) -> SlotObjects:
+        """Raises DataError if there are none."""
+        try:
+            with np.load(folder / OBJECTS, allow_pickle=False) as stored:
+                return cls(stored["kinds"], stored["first"], stored["last"])
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise DataError(f"{folder / OBJECTS} does not hold objects ({error})") from None
+
+
+def kinds_of(things: list[list[Thing]]) -> np.ndarray:
+    """(V, 6, 3) int8: colours, materials and shapes as numbers; -1 for no object."""
+    out = np.full((len(things), _N, 3), -1, np.int8)
+    for row, mine in zip(out, things, strict=True):
+        for k, t in enumerate(mine):
+            row[k] = COLORS.index(t.color), MATERIALS.index(t.material), SHAPES.index(t.shape)
+    return out
+
+
+def from_truth(split: Split, videos: int) -> ObjectTracks:
+    """The first `videos` of a synthetic split. Raises DataError if the split has no truth."""
+    truth = split.truth
+    meets = truth.meets[:videos]
+    count = np.asarray(truth.objects[:videos])
+    kinds = zip(truth.color[:videos], truth.material[:videos], truth.shape[:videos], count, strict=True)
+    return ObjectTracks(
+        [
+            [Thing(COLORS[c], MATERIALS[m], SHAPES[s]) for c, m, s in zip(*row[:3], strict=True) if c >= 0]
+            for row in kinds
+        ],
+        np.array(truth.position[:videos, :GIVEN]),
+        np.array(truth.inside[:videos, :GIVEN]),
+        np.asarray((meets >= 0) & (meets < GIVEN)),
+        np.array(truth.slot_of[:videos, :GIVEN]),
+    )
+
+
+def from_annotations(
+    annotations: Annotations, scenes: Sequence[int], step: Callable[[], None] = lambda: None
+) -> ObjectTracks:
+    """The videos of `scenes`, from official annotations; `step` is called after each. Raises DataError for one that is missing,
+    malformed, or has more than six objects."""
+    videos = len(scenes)
+    things: list[list[Thing]] = []
+    position = np.full((videos, GIVEN, _N, 2), np.nan, np.float32)
+    inside = np.zeros((videos, GIVEN, _N), bool)
+    met = np.zeros((videos, _N, _N), bool)
+    for v, scene in enumerate(scenes):
+        found = annotations.read(int(scene))
+        ids = [entry["object_id"] for entry in found["object_property"]]
+        if len(ids) > _N:
+            raise DataError(f"the annotation of scene {scene} has {len(ids)} objects, at most {_N} are expected")
+        things.append([Thing(p["color"], p["material"], p["shape"]) for p in found["object_property"]])
+        place = {identity: k for k, identity in enumerate(ids)}
+        for f, frame in enumerate(found["motion_trajectory"]):
+            for entry in frame["objects"]:
+                k = place[entry["object_id"]]
+                position[v, f, k] = entry["location"][:2]
+                inside[v, f, k] = entry["inside_camera_view"]
+        for hit in found["collision"]:
+            a, b = (place[identity] for identity in hit["object_ids"])
+            met[v, a, b] = met[v, b, a] = True
+        step()
+    return ObjectTracks(things, position, inside, met, None)
+
+
+def digest_of(folder: str) -> str | None:
+    """What the annotations below `folder` are known by; None if there is no such folder, or a damaged archive in it."""
+    path = Path(folder).expanduser()
+    return _digest(str(path), path.stat().st_mtime_ns) if path.is_dir() else None
+
+
+@lru_cache(maxsize=16)
+def _digest(folder: str, changed: int) -> str | None:
+    try:
+        return Annotations(Path(folder)).digest
+    except DataError:
+        return None

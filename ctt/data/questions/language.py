@@ -1,0 +1,105 @@
+"""Reading CLEVRER's questions: from a text to its form and what fills its places, and coarse names of forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+from ctt.core.errors import DataError
+from ctt.data.questions.forms import FORMS, Description, Form
+from ctt.data.scene import COLORS, MATERIALS, SHAPES
+
+
+class Parsed(NamedTuple):
+    """What a text says: its form and what fills its places."""
+
+    form: Form
+    places: dict[str, Description]
+
+
+_PHRASE = re.compile(
+    rf"(?<![\w])((?:(?:{'|'.join(COLORS)}) )?(?:(?:{'|'.join(MATERIALS)}) )?)(object|{'|'.join(SHAPES)})(s?)(?![\w])"
+)
+
+
+def _skeleton(text: str) -> tuple[str, list[tuple[Description, bool]]]:
+    """The text with every noun phrase replaced by a mark, and the phrases: (description, plural)."""
+    phrases: list[tuple[Description, bool]] = []
+
+    def mark(match: re.Match[str]) -> str:
+        words, noun, plural = match.group(1).split(), match.group(2), bool(match.group(3))
+        color = next((w for w in words if w in COLORS), None)
+        material = next((w for w in words if w in MATERIALS), None)
+        phrases.append((Description(color, material, None if noun == "object" else noun), plural))
+        return "@@" if plural else "@"
+
+    return _PHRASE.sub(mark, text), phrases
+
+
+def _example(form: Form) -> str:
+    return re.sub(r"{(\w)}", lambda place: "objects" if place.group(1) == "Z" else "object", form.template)
+
+
+def _places_in_order(form: Form) -> tuple[str, ...]:
+    """The place of every noun phrase of the form, "" for the word "object" of the form itself."""
+    marked = re.sub(r"{(\w)}", r"<\1>", form.template)
+    return tuple(match.group(1) or "" for match in re.finditer(r"<(\w)>|(?<![\w])objects?(?![\w])", marked))
+
+
+@cache
+def _forms_by_skeleton() -> dict[tuple[str, bool], list[tuple[Form, tuple[str, ...]]]]:
+    table: dict[tuple[str, bool], list[tuple[Form, tuple[str, ...]]]] = {}
+    for made in FORMS:
+        table.setdefault((_skeleton(_example(made))[0], made.choice), []).append((made, _places_in_order(made)))
+    return table
+
+
+@lru_cache(maxsize=1 << 16)
+def _parse(text: str, choice: bool, category: str | None) -> Parsed | None:
+    skeleton, phrases = _skeleton(text)
+    for form, places in _forms_by_skeleton().get((skeleton, choice), ()):
+        if category not in (None, form.category):
+            continue
+        filled: dict[str, Description] = {}
+        for place, (description, _) in zip(places, phrases, strict=True):
+            if filled.setdefault(place, description) != description or (not place and any(description)):
+                break
+        else:
+            filled.pop("", None)
+            return Parsed(form, filled)
+    return None
+
+
+def parse_question(text: str, category: str | None = None) -> Parsed:
+    """The form of a question's text and what fills its places. Raises DataError if it is of none of the forms."""
+    return _parsed(text, False, category)
+
+
+def parse_choice(text: str, category: str | None = None) -> Parsed:
+    """The same for the text of a choice; predictive and counterfactual choices look alike."""
+    return _parsed(text, True, category)
+
+
+def _parsed(text: str, choice: bool, category: str | None) -> Parsed:
+    parsed = _parse(text, choice, category)
+    if parsed is None:
+        of = f"{category} " if category else ""
+        raise DataError(f"{text!r} is none of the known forms of a {of}{'choice' if choice else 'question'}")
+    return parsed
+
+
+def form(question: Mapping[str, Any], choice: Mapping[str, Any] | None = None) -> str:
+    """A coarse name for breakdowns and blind baselines: "descriptive:count:moving", "explanatory:not:presence",
+    "predictive:next", "counterfactual:is". A text of no known form gets its category (and subtype) and "other"."""
+    category = question["question_type"]
+    asked = _parse(question["question"], False, category)
+    if category == "descriptive":
+        return f"descriptive:{asked.form.name}" if asked else f"descriptive:{question.get('question_subtype')}:other"
+    if asked is None:
+        return f"{category}:other"
+    if category != "explanatory" or choice is None:
+        return f"{category}:{asked.form.name}"
+    said = _parse(choice["choice"], True, category)
+    return f"{category}:{asked.form.name.split(':')[0]}:{said.form.name if said else 'other'}"

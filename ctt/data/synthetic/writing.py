@@ -1,0 +1,206 @@
+"""Writes a synthetic data set: scenes, their slots, questions and truth, in parallel and the same for any parallelism.
+
+Every scene has random streams of its own, derived from (seed, split, number in the split, purpose), so neither the
+number of workers nor the size of the set changes it, and other noise leaves the same scenes. Workers write their rows
+into memory-mapped files; only questions and annotations pass through the main process, a chunk of videos at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import zipfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctt.core.build_context import BuildContext
+from ctt.data.data_settings import SPLITS, DataSettings
+from ctt.data.dataset import write_manifest
+from ctt.data.questions.sampling import Balancer, Candidates, enumerate_questions, strip_answers
+from ctt.data.scene import GIVEN, TOTAL
+from ctt.data.synthetic.annotation_writer import annotation
+from ctt.data.synthetic.generator import make_scene
+from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH, encoder_of, render
+from ctt.data.synthetic.truth import ARRAYS, path_of, rows
+
+CHUNK = 10
+"""Videos a worker makes at a time."""
+AHEAD = 4
+"""Chunks handed out a worker before the first of them is needed."""
+PURPOSES = ("scene", "slots", "questions")
+
+
+class Call(NamedTuple):
+    """A chunk to be made: the videos `numbers` of a split whose first scene_index is `first_scene`."""
+
+    settings: DataSettings
+    folder: Path
+    split: str
+    numbers: range
+    first_scene: int
+
+
+class Made(NamedTuple):
+    """What of a chunk goes through the main process: one entry a video; annotations only if they are asked for."""
+
+    candidates: list[Candidates]
+    annotations: list[str]
+
+
+def stream(seed: int, split: str, number: int, purpose: str) -> np.random.Generator:
+    """The random stream of one purpose in one scene (number = its place in the split)."""
+    return np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), number, PURPOSES.index(purpose)]))
+
+
+def generate(settings: DataSettings, job: BuildContext) -> None:
+    """Writes the data set into job.folder with job.workers processes. Raises Interrupted when asked to stop."""
+    counts, first = settings.counts(), settings.first_scene()
+    done, total = 0, sum(counts.values())
+    job.progress(0, total, "video")
+    with ExitStack() as stack:
+        pool: Executor | None = None
+        if job.workers > 1:
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(job.workers, context, _start_worker))
+        for split, videos in counts.items():
+            _allocate(job.folder, split, videos)
+            calls = [
+                Call(settings, job.folder, split, range(start, min(start + CHUNK, videos)), first[split])
+                for start in range(0, videos, CHUNK)
+            ]
+            with _Writer(settings, job.folder, split, first[split]) as writer:
+                for made in _in_order(calls, pool, job):
+                    writer.add(made)
+                    done += len(made.candidates)
+                    job.progress(done, total, "video")
+    write_manifest(job.folder, settings.kind, counts, first)
+
+
+def _start_worker() -> None:
+    """A worker leaves signals to the process that started it, and does not outlive that one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _in_order(calls: list[Call], pool: Executor | None, job: BuildContext) -> Iterator[Made]:
+    """The chunks, in the order of the videos; few enough are under way that they never fill the memory."""
+    if pool is None:
+        for call in calls:
+            if job.stopping:
+                job.stop()
+            yield make_chunk(call)
+        return
+    waiting: deque[Future[Made]] = deque()
+    left = iter(calls)
+    try:
+        while True:
+            for call in islice(left, AHEAD * job.workers - len(waiting)):
+                waiting.append(pool.submit(make_chunk, call))
+            if not waiting:
+                return
+            while not _ready(waiting[0]):
+                if job.stopping:
+                    job.stop()
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _ready(future: Future[Made]) -> bool:
+    try:
+        future.exception(timeout=0.5)
+    except TimeoutError:
+        return False
+    return True
+
+
+def make_chunk(call: Call) -> Made:
+    """Makes the videos of a chunk: writes their rows into the arrays, returns the rest."""
+    settings, split = call.settings, call.split
+    encoder = encoder_of(settings.encoder_seed)
+    arrays = {name: np.load(path, mmap_mode="r+") for name, path in _paths(call.folder, split).items()}
+    made = Made([], [])
+    for number in call.numbers:
+        scene = make_scene(call.first_scene + number, stream(settings.seed, split, number, "scene"))
+        slots, visible, slot_of = render(scene, encoder, settings, stream(settings.seed, split, number, "slots"))
+        row = {"slots": slots[:GIVEN], "future": slots[GIVEN:], "visible": visible, **rows(scene, slot_of)}
+        for name, array in arrays.items():
+            array[number] = row[name]
+        made.candidates.append(enumerate_questions(scene, stream(settings.seed, split, number, "questions")))
+        if settings.annotations and split != "test":
+            made.annotations.append(json.dumps(annotation(scene)))
+    return made
+
+
+def _paths(folder: Path, split: str) -> dict[str, Path]:
+    own = {name: folder / f"{name}_{split}.npy" for name in ("slots", "future", "visible")}
+    return own | {name: path_of(folder, split, name) for name in ARRAYS}
+
+
+def _allocate(folder: Path, split: str, videos: int) -> None:
+    """Makes the files of all arrays at their full size; workers fill in the rows."""
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        "slots": ((GIVEN, SLOTS, WIDTH), "float32"),
+        "future": ((TOTAL - GIVEN, SLOTS, WIDTH), "float32"),
+        "visible": ((TOTAL, SLOTS), "bool"),
+        **ARRAYS,
+    }
+    for name, path in _paths(folder, split).items():
+        shape, dtype = shapes[name]
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(videos, *shape)).flush()
+
+
+class _Writer:
+    """Chooses a split's questions and writes them, and the annotations, as they come: video after video."""
+
+    def __init__(self, settings: DataSettings, folder: Path, split: str, first_scene: int) -> None:
+        density = settings.density if split == "train" else 1
+        self._balancer = Balancer(settings.seed, density)
+        self._split, self._next = split, first_scene
+        self._questions = open(folder / f"questions_{split}.json", "w", encoding="utf-8")  # noqa: SIM115
+        self._lead = "["
+        self._archive = None
+        if settings.annotations and split != "test":
+            self._archive = zipfile.ZipFile(folder / f"annotations_{split}.zip", "w")
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def add(self, made: Made) -> None:
+        for candidates in made.candidates:
+            official: dict[str, Any] = self._balancer.add(candidates)
+            if self._split == "test":
+                official = strip_answers([official])[0]
+            self._questions.write(self._lead + "\n" + json.dumps(official))
+            self._lead = ","
+        for text in made.annotations:
+            assert self._archive is not None
+            member = zipfile.ZipInfo(f"annotation_{self._next:05d}.json")  # dated 1980 always: same set, same bytes
+            member.compress_type = zipfile.ZIP_DEFLATED
+            self._archive.writestr(member, text)
+            self._next += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._questions.write("\n]\n")
+        self._questions.close()
+        if self._archive is not None:
+            self._archive.close()

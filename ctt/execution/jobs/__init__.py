@@ -1,0 +1,1 @@
+"""Jobs as files and processes: specs, snapshots, failures, retries, states."""

@@ -1,0 +1,157 @@
+"""How the jobs of a record stand: read from its events and marks, the store, and one question to SLURM if it has any."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from ctt.core.units import duration
+from ctt.execution.jobs import event_log, pid_files, spec
+from ctt.execution.jobs.failures import Failure, last_lines, log_tail
+from ctt.execution.jobs.session import LAUNCHER
+from ctt.execution.jobs.spec import JobSpec
+from ctt.execution.launchers import slurm_name
+from ctt.execution.slurm import commands
+from ctt.store import Store
+
+SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class JobStatus:
+    """`state`: done, running, queued (SLURM has it), failed (with its class), waiting, lost (nobody looks after it), or
+    unknown (SLURM has or had it, and does not answer)."""
+
+    number: int
+    label: str
+    state: str
+    job_id: str | None = None
+    host: str | None = None
+    failure: str | None = None
+    message: str = ""
+    log: str | None = None
+    rate: float | None = None  # of the stage it is at, in `unit`s a second
+    unit: str = ""
+    left: float | None = None  # seconds to the end of that stage
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json: `class` is its failure's."""
+        values = dataclasses.asdict(self)
+        values["class"] = values.pop("failure")
+        return values
+
+
+def standings(store: Store, jobs: Path) -> list[JobStatus]:
+    """The jobs of the record whose `jobs` folder this is, by number."""
+    told = event_log.last(jobs)
+    followed = pid_files.running(jobs / LAUNCHER) is not None
+    queue: dict[str, tuple[str, str]] | None = {}
+    if any(event["event"] != "ended" and "_" in (event["job_id"] or "") for event in told.values()):
+        queue = commands.queued(slurm_name(jobs, store))
+    all_jobs = spec.read(jobs)
+    found = [_standing(store, job, told.get(job.number, {}), queue, followed) for job in all_jobs]
+    beside = {job.target: job for mark in pid_files.beside(jobs) for job in [spec.read_one(mark.with_suffix(".json"))]}
+    for index, job in enumerate(all_jobs):
+        if found[index].state in ("waiting", "lost", "not started") and (other := beside.get(job.target)):
+            event = event_log.last(other.path.parent).get(other.number, {})
+            found[index] = dataclasses.replace(_standing(store, other, event, {}, True), number=job.number)
+    failed = {job.target for job, one in zip(all_jobs, found, strict=True) if one.state == "failed"}
+    for index, job in enumerate(all_jobs):
+        if found[index].state == "lost" and failed & job.needs:  # SLURM has dropped it, and nobody was there to say so
+            found[index] = dataclasses.replace(
+                found[index], state="failed", failure=Failure.BLOCKED, message="what it needs has failed"
+            )
+    return found
+
+
+def _standing(
+    store: Store, job: JobSpec, event: dict[str, Any], queue: dict[str, tuple[str, str]] | None, followed: bool
+) -> JobStatus:
+    task = event.get("job_id")
+    known: dict[str, Any] = dict(number=job.number, label=job.label, job_id=task)
+    known |= dict(host=event.get("host"), log=event.get("log"))
+    if all(map(store.has, job.wanted)):
+        return JobStatus(state="done", **known)
+    if queue is None and task and event["event"] != "ended":
+        return JobStatus(state="unknown", **known)
+    queue = queue or {}
+    if task in queue and queue[task][0] != "RUNNING":
+        return JobStatus(state="queued", message=queue[task][0].lower(), **known)
+    if task in queue or pid_files.running(job.mark) is not None:
+        known["host"] = (queue[task][1] if task in queue else None) or pid_files.host_of(job.mark) or known["host"]
+        return JobStatus(state="running", **known, **_progress(store, job))
+    if event.get("event") == "ended" and event["class"]:
+        return JobStatus(state="failed", failure=event["class"], message=event["message"], **known)
+    if event.get("event") == "ended":
+        return JobStatus(state="done", **known)
+    said = job.outcome()
+    if not followed and task and said and said["failure"]:
+        return JobStatus(state="failed", failure=said["failure"], message=said["message"], **known)
+    return JobStatus(state="waiting" if followed else "lost" if task else "not started", **known)
+
+
+def _progress(store: Store, job: JobSpec) -> dict[str, Any]:
+    """rate, unit, left and a message of the stage that a running job is at."""
+    key = pid_files.stage_of(job.mark)
+    folder = store.unfinished(key) if key else None
+    if folder is None:
+        return {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        seen = spec.progress(folder)
+        left = (seen["total"] - seen["done"]) / seen["rate"] if seen["rate"] > 0 else None
+        message = f"{seen['done']:.0f}/{seen['total']:.0f} {seen['unit']}"
+        return dict(rate=round(seen["rate"], 3), unit=seen["unit"], left=left, message=message)
+    return {}
+
+
+def eta(found: list[JobStatus], jobs: Path) -> float | None:
+    """Seconds until the last job ends, if those to come take as long as those that ended; None if none has."""
+    began, took = {}, []
+    for event in event_log.read(jobs):
+        if event["event"] == "started":
+            began[event["number"]] = event["time"]
+        elif event["event"] == "ended" and event["class"] is None and event["number"] in began:
+            took.append(event["time"] - began[event["number"]])
+    running = [job for job in found if job.state == "running"]
+    if not took or not running:
+        return None
+    mean = sum(took) / len(took)
+    spent = sum(min(mean, time.time() - began.get(job.number, time.time())) for job in running)
+    to_come = sum(job.state in ("waiting", "queued") for job in found)
+    return ((len(running) + to_come) * mean - spent) / len(running)
+
+
+def print_jobs(found: list[JobStatus], console: Console) -> None:
+    """The jobs that run, and those that failed with their class and the end of their log."""
+    running = [job for job in found if job.state == "running"]
+    for job in running[:SHOWN]:
+        rate = f", {job.rate:.1f} {job.unit}/s" if job.rate else ""
+        left = f", {duration(job.left)} to go" if job.left is not None else ""
+        where = f"job {job.job_id} on {job.host}"
+        console.print(f"{job.label}: {where}: {job.message}{rate}{left}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
+    if len(running) > SHOWN:
+        console.print(f"and {len(running) - SHOWN} more that run", highlight=False)
+    states = ("queued", "waiting", "lost", "unknown", "not started")
+    counts = {state: sum(job.state == state for job in found) for state in states}
+    if any(counts.values()):
+        console.print(", ".join(f"{n} jobs {state}" for state, n in counts.items() if n), highlight=False)
+    if counts["lost"]:
+        console.print("nobody looks after the lost ones any more; the same sweep runs them", highlight=False)
+    if counts["unknown"]:
+        console.print("SLURM does not answer here: these wait, run, or have ended", highlight=False)
+    for job in (job for job in found if job.state == "failed"):
+        host = f" on {job.host}" if job.host else ""
+        where = f"job {job.job_id}{host}" if job.job_id else "never started"
+        why = ": ".join(filter(None, (job.failure, job.message)))
+        console.print(f"[red]{escape(job.label)}[/]: {escape(why)} ({where})", highlight=False, soft_wrap=True)
+        if job.log and job.failure not in ("blocked", "cancelled"):
+            console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
+            for line in last_lines(log_tail(Path(job.log)), 3):
+                console.print(f"  | {line}", highlight=False, soft_wrap=True, style="dim", markup=False)

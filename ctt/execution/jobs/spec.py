@@ -1,0 +1,143 @@
+"""Frozen jobs: what a process (`ctt.execution.jobs.job_process`) is asked for, written down when the sweep is submitted.
+
+jobs/0007.json          the job: nothing edited later can change it
+jobs/0007.log           what it printed
+jobs/0007.pid           "PID STARTED HOST STAGE" while it runs
+jobs/0007.outcome.json  how its last attempt ended; of several processes that help in it 0007.outcome.1.json tells why one failed
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctt.core.build_context import PROGRESS
+from ctt.store import Store
+
+if TYPE_CHECKING:
+    from ctt.plan import PlannedJob
+    from ctt.stages.base import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class JobSpec:
+    """A frozen job as launchers see it. `path` is its specification; `stages` the keys it may have to build, in order;
+    `wanted` those of them it is for: its target and what is beside it."""
+
+    number: int
+    path: Path
+    label: str
+    target: str
+    needs: frozenset[str]
+    stages: tuple[str, ...]
+    wanted: tuple[str, ...]
+    trunk: bool = False
+
+    @property
+    def log(self) -> Path:
+        return self.path.with_suffix(".log")
+
+    @property
+    def mark(self) -> Path:
+        return self.path.with_suffix(".pid")
+
+    @property
+    def outcome_file(self) -> Path:
+        return self.path.with_suffix(".outcome.json")
+
+    def outcome(self) -> dict[str, Any] | None:
+        """What the last attempt said of itself at its end: {failure, message, time, host}; None if it could not.
+
+        Of several processes it is the first one's word, unless it lost another: then that one's, with its "rank".
+        """
+        said = _json(self.outcome_file)
+        if said is None or said["failure"] == "killed":
+            return next(filter(None, map(_json, self._others())), said)
+        return said
+
+    def forget_outcome(self) -> None:
+        for file in (self.outcome_file, *self._others()):
+            file.unlink(missing_ok=True)
+
+    def _others(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.stem}.outcome.*.json"))
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value
+
+
+def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
+    """Writes the job as number `number` of the folder."""
+    path = folder / f"{number:04d}.json"
+    stages, wanted = list(stages_of(job.target, *job.sides)), [stage.key for stage in (job.target, *job.sides)]
+    content = {
+        "store": str(Path(store.root).resolve()),
+        "label": job.label,
+        "target": job.target.key,
+        "kind": job.target.kind,
+        "epoch": getattr(job.target, "epoch", None),
+        "fork_epochs": list(job.fork_epochs),
+        "config": dataclasses.asdict(job.config),
+        "teacher": job.teacher and {"config": dataclasses.asdict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
+        "needs": sorted(job.needs),
+        "stages": stages,
+        "wanted": wanted,
+    }
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
+    return JobSpec(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.trunk)
+
+
+def stages_of(*targets: Stage) -> dict[str, Stage]:
+    """The targets and all they are made of, by key, in the order they are built."""
+    found: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        for other in (*stage.forks(), *stage.inputs().values()):
+            visit(other)
+        found[stage.key] = stage
+
+    for target in targets:
+        visit(target)
+    return found
+
+
+def read(folder: Path) -> list[JobSpec]:
+    """The jobs of a record, by number."""
+    return [read_one(path) for path in sorted(folder.glob("[0-9]*.json")) if path.stem.isdigit()]
+
+
+def read_one(path: Path) -> JobSpec:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
+    return JobSpec(int(path.stem), path, content["label"], content["target"], *keys, content["kind"] == "world_model")
+
+
+def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
+    """The target a frozen job describes, and its sides."""
+    from ctt.config import from_dict
+    from ctt.plan import sides_of, target_of
+
+    teacher = frozen["teacher"] and target_of(
+        from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"])
+    )
+    config = from_dict(frozen["config"])
+    target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
+    if frozen["kind"] == "world_model":
+        return target.rollout.state.at(frozen["epoch"]), ()
+    return target, sides_of(config, target)
+
+
+def progress(folder: Path) -> dict[str, Any]:
+    """The last progress report of the work in `folder`. Raises OSError or ValueError where there is none."""
+    value: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    return value

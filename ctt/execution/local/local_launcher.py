@@ -1,0 +1,293 @@
+"""Local: the jobs of a sweep as processes of this host, each started as soon as its needs are met and a device is free.
+
+submitit's local executor is not used: it starts all jobs at once behind a controller process each, gives every one the
+same devices, and ends a job a second after asking it to, too soon for a checkpoint.
+
+A job has one lease for each of its devices (`ctt.execution.local.devices`): GPUs, or CPU cores where there are none. It gets
+SIGTERM if this process is gone, so that a killed sweep leaves nothing behind but checkpoints. One that the user leaves is
+followed by `ctt.app.relauncher`, which adopts its jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ctt.core.resources import LaunchSettings
+from ctt.execution.jobs import event_log, job_process, pid_files
+from ctt.execution.jobs.failures import Ending, Failure, classify, log_tail
+from ctt.execution.jobs.retries import FINAL, Attempts, idle
+from ctt.execution.jobs.session import in_background
+from ctt.execution.jobs.spec import JobSpec
+from ctt.execution.local import devices
+from ctt.execution.local.adopted_process import AdoptedProcess
+from ctt.store import Store
+
+PATIENCE = 30.0  # seconds a job has for its checkpoint
+CPU_JOB_GB = 2.0  # what a job without a GPU is taken to need, for how many fit, where launch.mem_gb does not say
+LOOK_EVERY = 0.5  # seconds between looks at what may have become ready by others' doing
+
+
+@dataclasses.dataclass
+class Running:
+    """A job's process. `moved` is when it was last seen to get on, `asked` when it was asked to end, and why."""
+
+    job: JobSpec
+    process: subprocess.Popen[bytes] | AdoptedProcess
+    began: float
+    moved: float
+    asked: float | None = None
+    reason: Failure | None = None
+    handle: int | None = None  # a descriptor that becomes readable when the process ends
+
+
+def command(job: JobSpec) -> list[str]:
+    """The command of a job's process."""
+    return [sys.executable, "-m", "ctt.execution.jobs.job_process", str(job.path)]
+
+
+class LocalLauncher:
+    """Runs `jobs`, in their order of importance. `threads` is how many cores a job uses where there are no GPUs."""
+
+    independent = False
+
+    def __init__(
+        self,
+        jobs: Sequence[JobSpec],
+        store: Store,
+        settings: LaunchSettings,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        environment: Mapping[str, str] | None = None,
+        command: Callable[[JobSpec], list[str]] = command,
+        done: Callable[[str], bool] | None = None,
+        successor: Sequence[str] = ("-m", "ctt.app.relauncher"),
+    ) -> None:
+        self.jobs, self.store, self.settings = list(jobs), store, settings
+        self.folder = self.jobs[0].path.parent if self.jobs else Path()
+        self.command, self.done, self.successor = command, done or store.has, successor
+        self.environment = {**os.environ, **(environment or {})}
+        self.gpus = devices.gpus(settings.devices) if device != "cpu" else []
+        self.locks = devices.locks_of(self.gpus) if self.gpus else []
+        self.threads = max(1, threads)
+        room = min(devices.cores() // self.threads, devices.memory_gb() / (settings.mem_gb or CPU_JOB_GB))
+        most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, int(room))
+        self.most = max(1, min(most, settings.jobs or most) if self.gpus else settings.jobs or most)
+        self.waiting = list(self.jobs)
+        self.running: list[Running] = []
+        self.failed: dict[str, Failure] = {}  # target → class of the failure after which it was not tried again
+        self.attempts = Attempts(store)
+
+    def run(self) -> None:
+        """Returns when no job is left that can run. KeyboardInterrupt passes through, with the jobs still alive."""
+        while self.waiting or self.running:
+            if (self.folder / event_log.CANCELLED).exists():
+                self.cancel()
+                return
+            self._start_what_is_ready()
+            if not self.running and self.waiting and self._nothing_can_start():
+                return
+            self._wait(LOOK_EVERY)
+            self._reap()
+            self._watch()
+
+    def submit(self) -> None:
+        raise NotImplementedError("jobs of this host need this process")
+
+    def cancel(self, reason: Failure = Failure.CANCELLED) -> None:
+        """Asks every job to write its checkpoint and end, waits until they have, and kills those that take too long."""
+        self.waiting = []
+        for one in self.running:
+            self._ask(one, reason)
+        while self.running:
+            self._wait(0.2)
+            self._reap()
+            self._watch()
+            self.waiting = []
+
+    def leave(self) -> str:
+        """The jobs go on; a process in a session of its own looks after them and starts those that follow."""
+        (self.folder / job_process.LEFT).write_text(str(os.getpid()), encoding="utf-8")
+        log = self.folder.parent.parent / "detached.log"
+        process = in_background([*self.successor, str(self.folder)], log, self.environment)
+        return f"process {process.pid} ({log})"
+
+    def adopt(self) -> None:
+        """Takes on what an earlier launcher of this record has left: its jobs that run; and gives up what it had given up."""
+        last = event_log.last(self.folder)
+        for job in self.jobs:
+            pid, event = pid_files.running(job.mark), last.get(job.number, {})
+            if pid is not None:
+                self._look_after(job, AdoptedProcess(job, pid))
+            elif event.get("event") == "ended" and event["class"]:
+                self.failed[job.target] = Failure(event["class"])
+            else:
+                continue
+            self.waiting.remove(job)
+
+    # Starting
+
+    def _start_what_is_ready(self) -> None:
+        room = self._room() if self.waiting else 0
+        for job in list(self.waiting):
+            if room <= 0:
+                return
+            if all(map(self.done, job.wanted)):
+                self.waiting.remove(job)
+            elif self._ready(job) and not self._built_elsewhere(job):
+                lease = self._lease()
+                if lease is None:
+                    return
+                self.waiting.remove(job)
+                self._start(job, lease)
+                room -= 1
+
+    def _room(self) -> int:
+        """How many more jobs may be alive. `launch.jobs` bounds those of other records of the sweep, too; devices have leases."""
+        room = self.most - len(self.running)
+        if room > 0 and self.settings.jobs:
+            room = min(room, self.settings.jobs - len(self.running) - len(pid_files.beside(self.folder)))
+        return room
+
+    def _ready(self, job: JobSpec) -> bool:
+        """All its needs are in the store, or failed in a way that need not repeat: it then builds them itself."""
+        under_way = {one.job.target for one in self.running} | {other.target for other in self.waiting}
+        for need in job.needs:
+            if self.done(need):
+                continue
+            if need in under_way or self.failed.get(need) in FINAL:
+                return False
+        return True
+
+    def _built_elsewhere(self, job: JobSpec) -> bool:
+        """Somebody builds a stage of it, a job of ours or another sweep's: a device would only wait with it."""
+        missing = (key for key in job.stages if not self.done(key))
+        return any((found := self.store.holder(key)) is not None and found.state == "held" for key in missing)
+
+    def _nothing_can_start(self) -> bool:
+        """No waiting job can ever start: what it needs has failed for good. Names that as its reason."""
+        stuck = [job for job in self.waiting if not self._ready(job)]
+        if len(stuck) < len(self.waiting):
+            return False
+        for job in stuck:
+            need = next(n for n in job.needs if not self.done(n))
+            self._tell(job, "ended", failure=Failure.BLOCKED, message=f"what it needs has failed: {need[:12]}")
+        self.waiting = []
+        return True
+
+    def _lease(self) -> devices.DeviceLease | None:
+        folder = Path(self.settings.leases)
+        if self.gpus:
+            return devices.take(folder, "gpu", self.gpus, self.settings.gpus_per_job, self.locks)
+        slots = max(devices.cores(), self.most * self.threads)
+        return devices.take(folder, "cpu", [str(i) for i in range(slots)], self.threads)
+
+    def _start(self, job: JobSpec, lease: devices.DeviceLease) -> None:
+        job.forget_outcome()
+        job.mark.unlink(missing_ok=True)
+        environment = {
+            **self.environment,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi numbers them
+            "CUDA_VISIBLE_DEVICES": ",".join(lease.names) if self.gpus else "",
+            "CTT_LEASED_FILES": ",".join(map(str, lease.files)),
+            job_process.PARENT: str(os.getpid()),
+        }
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the job ignores it
+        try:
+            with open(job.log, "ab") as log:
+                process = subprocess.Popen(
+                    self.command(job),
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=lease.files,
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            lease.close()
+        pid_files.mark_child(job.mark, process.pid)
+        self._look_after(job, process)
+        self._tell(job, "started", job_id=str(process.pid))
+
+    def _look_after(self, job: JobSpec, process: subprocess.Popen[bytes] | AdoptedProcess) -> None:
+        now = time.monotonic()
+        one = Running(job, process, now, now)
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                one.handle = os.pidfd_open(process.pid)
+        self.running.append(one)
+        self.attempts.begin(job)
+
+    # Ending
+
+    def _wait(self, seconds: float) -> None:
+        """Sleeps, but no longer than until a job ends."""
+        handles = [one.handle for one in self.running if one.handle is not None]
+        if len(handles) < len(self.running):
+            seconds = min(seconds, 0.05)
+        select.select(handles, [], [], seconds)
+
+    def _reap(self) -> None:
+        for one in list(self.running):
+            code = one.process.poll()
+            if code is None:
+                continue
+            self.running.remove(one)
+            if one.handle is not None:
+                os.close(one.handle)
+            self._ended(one, code)
+
+    def _ended(self, one: Running, code: int) -> None:
+        job, pid = one.job, str(one.process.pid)
+        outcome, stage = job.outcome(), pid_files.stage_of(job.mark) or job.target
+        job.mark.unlink(missing_ok=True)
+        if self.done(job.target) and (code == 0 or all(map(self.done, job.wanted))):
+            self.failed.pop(job.target, None)
+            self._tell(job, "ended", job_id=pid)
+            return
+        failed = classify(Ending(outcome, code=code, log=log_tail(job.log), hung=one.reason == Failure.HANG))
+        failure = Failure(one.reason) if one.reason else failed.failure if failed else Failure.KILLED
+        message = failed.message if failed else "the job ended well, but what it made is not in the store"
+        if outcome is None and failure != Failure.CANCELLED:  # it could not say so itself
+            self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
+        if self.attempts.again(job, failure) and one.reason != Failure.CANCELLED:
+            self._tell(job, "retried", job_id=pid, failure=failure, message=message)
+            self.waiting.insert(0, job)
+        else:
+            self.failed[job.target] = failure
+            self._tell(job, "ended", job_id=pid, failure=failure, message=message)
+
+    # Watching
+
+    def _watch(self) -> None:
+        """Ends jobs that are over their time limit or get nowhere; kills those that were asked to end and do not."""
+        now = time.monotonic()
+        for one in self.running:
+            if one.asked is not None:
+                if now - one.asked > PATIENCE:
+                    one.process.kill()
+            elif self.settings.timeout_min is not None and now - one.began > 60 * self.settings.timeout_min:
+                self._ask(one, Failure.TIMEOUT)
+            elif self.settings.hang_min is not None and now - one.moved > 60 * self.settings.hang_min:
+                one.moved = max(one.began, now - idle(self.store, one.job))
+                if now - one.moved > 60 * self.settings.hang_min:
+                    self._ask(one, Failure.HANG)
+
+    def _ask(self, one: Running, reason: Failure) -> None:
+        one.asked, one.reason = time.monotonic(), one.reason or reason
+        one.process.terminate()
+
+    def _tell(self, job: JobSpec, event: str, **more: str | None) -> None:
+        event_log.append(
+            self.folder, job.number, job.label, job.target, event, host=os.uname().nodename, log=str(job.log), **more
+        )

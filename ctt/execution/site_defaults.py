@@ -1,0 +1,60 @@
+"""Site: the values a user's cluster or machine needs, in one file of his: $XDG_CONFIG_HOME/ctt/launch.yaml (~/.config/…).
+
+    slurm:
+      partition: gpu
+      account: lab
+      setup: [module load cuda]
+      trunk: {timeout_min: 240}
+    local:
+      jobs: 4
+
+They come after the presets of launch/ and before the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ctt.config import Config, with_value
+from ctt.core.errors import SettingError
+
+
+def site_file() -> Path:
+    """Where the file is, if there is one."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ctt" / "launch.yaml"
+
+
+def with_site(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with the site's values for its kind of launching, but those that `overrides` give. Raises SettingError."""
+    path = site_file()
+    if not path.is_file():
+        return config
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is not readable YAML: {error}") from error
+    kinds = ("inproc", "local", "slurm")
+    if not isinstance(content, dict) or not all(k in kinds and isinstance(v, dict) for k, v in content.items()):
+        raise SettingError(f"{path} must hold the settings of local and slurm under these two keys")
+    given = {word.partition("=")[0].lstrip("+") for word in overrides} - {"launch"}  # that one names a preset
+    for key, value in _flat(content.get(config.launch.kind, {}), "launch."):
+        if any(key == name or key.startswith(f"{name}.") for name in given):
+            continue
+        try:
+            config = with_value(config, key, value)
+        except SettingError as error:
+            raise SettingError(f"{error} ({path}: {config.launch.kind})") from error
+    return config
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,1 @@
+"""ALOE: the transformer that answers questions from slots."""

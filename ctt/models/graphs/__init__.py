@@ -1,0 +1,1 @@
+"""Sources of the slot graph, and how a graph makes neighbours."""

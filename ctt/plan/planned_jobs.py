@@ -1,0 +1,66 @@
+"""Jobs: what processes are asked for, and in which order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from ctt.config import Config
+from ctt.plan.costs import Costs
+from ctt.stages.base import Stage
+from ctt.stages.vqa import Vqa
+from ctt.stages.world_model import WorldModel
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedJob:
+    """What one process is asked for: `target`, after the jobs whose targets are in `needs`, and then its `sides`."""
+
+    target: Stage
+    sides: tuple[Stage, ...]
+    config: Config
+    fork_epochs: tuple[int, ...]
+    teacher: tuple[Config, tuple[int, ...]] | None  # the screened run's baseline: its config and forks
+    needs: frozenset[str]
+    label: str
+
+    @property
+    def trunk(self) -> bool:
+        return isinstance(self.target, WorldModel)
+
+    def finished(self, has: Callable[[str], bool]) -> bool:
+        """Whether nothing is left to do; `has` tells whether a key is in the store."""
+        return all(has(stage.key) for stage in (self.target, *self.sides))
+
+
+def stages_of(job: PlannedJob) -> list[Stage]:
+    """What a job builds once its needs are met and the data is there."""
+    if not isinstance(job.target, Vqa):
+        return [job.target]
+    read = [stage for side in job.sides for stage in side.inputs().values() if stage.kind != "data"]
+    own = [job.target.rollout.state, job.target.rollout, job.target, *read, *job.sides]
+    return list({stage.key: stage for stage in own}.values())
+
+
+def by_urgency(jobs: Sequence[PlannedJob]) -> tuple[PlannedJob, ...]:
+    """Jobs by the longest way from their beginning to the end of all that waits for them, at published costs.
+
+    A job comes after those it needs: its way is a part of theirs (list scheduling by critical path; Graham 1969).
+    """
+    costs = Costs()
+    waiting = defaultdict[str, list[PlannedJob]](list)
+    for job in jobs:
+        for need in job.needs:
+            waiting[need].append(job)
+    ways: dict[str, float] = {}
+
+    def way(job: PlannedJob) -> float:
+        key = job.target.key
+        if key not in ways:
+            after = max((way(other) for other in waiting[key]), default=0.0)
+            own = sum(costs.of(stage, next(iter(stage.forks()), None)).seconds for stage in stages_of(job))
+            ways[key] = own + after
+        return ways[key]
+
+    return tuple(sorted(jobs, key=lambda job: -way(job)))

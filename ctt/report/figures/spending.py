@@ -1,0 +1,51 @@
+"""Spending: where a sweep's device-hours go, and what merging, sharing and screening save of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from ctt.report.figures.style import GREY, OKABE_ITO, STYLE, save
+from ctt.report.tables import row_text
+from ctt.report.tables.layout import Grid
+
+SAVED = {"merged": "equal points merged", "shared": "training shared", "screened": "ALOE screened"}
+HATCHES = ("", "///", "xxx", "..")
+
+
+def spending_sheet(summary: Mapping[str, Any]) -> Grid:
+    """The device-hours of a plan's summary (`ctt plan --json`): run by run, what is saved of that, what is left."""
+    naive = summary["device_seconds_naive"]
+    lines = [("run by run, as written", *_hours(naive, naive))]
+    lines += [(f"− {text}", *_hours(summary["saving"][name], naive)) for name, text in SAVED.items()]
+    left = [("on an empty store", *_hours(summary["device_seconds"], naive))]
+    left.append(("already in the store", *_hours(summary["saving"]["cached"], naive)))
+    title = f"Device-hours of {summary['runs']} runs ({summary['unique_runs']} after merging)"
+    return Grid(title, ("", "device-hours", "% of run by run"), (tuple(lines), tuple(left)))
+
+
+def spending_picture(summary: Mapping[str, Any], path: Path | None = None) -> Figure:
+    """One bar: what is computed, and what each way of saving takes off."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 1.9), layout="constrained")
+        axis = figure.subplots()
+        parts = [("computed", summary["device_seconds"]), *((SAVED[name], summary["saving"][name]) for name in SAVED)]
+        left = 0.0
+        for (text, seconds), colour, hatch in zip(parts, OKABE_ITO, HATCHES, strict=False):
+            hours = seconds / 3600
+            label = f"{text} {row_text.number(hours)} h"
+            axis.barh(0, hours, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
+            left += hours
+        axis.set(xlabel="device-hours", yticks=[], xlim=(0, max(left, 1e-9)))
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(colors=GREY)
+        figure.legend(loc="outside lower center", ncols=2)
+        return save(figure, path)
+
+
+def _hours(seconds: float, naive: float) -> tuple[str, str]:
+    return row_text.number(seconds / 3600, 2), row_text.number(100 * seconds / naive if naive else None)

@@ -1,0 +1,113 @@
+"""Cells: a table's numbers, each with its interval and its difference to the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ctt.report import statistics
+from ctt.report.results import MULTIPLE_CHOICE
+from ctt.report.statistics import Estimate
+from ctt.report.tallies import QuestionLayout, Tally
+
+OPTION_METRICS = (*MULTIPLE_CHOICE, "multiple_choice")
+
+
+@dataclass(frozen=True)
+class MetricEstimate:
+    """One number of a row, in percent (differences in points) or, for errors, in the error's own unit.
+
+    None: not known (no runs, under three seeds, no pair with the baseline). `reached` is False where the swept values
+    cannot reach the category; then every field of the difference is None.
+    """
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    delta: float | None = None
+    delta_low: float | None = None
+    delta_high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    sign_flip: float | None = None
+    smallest: float | None = None
+    reached: bool = True
+
+
+Pairs = Sequence[tuple[Tally, Tally]]  # a run's answers and the baseline's of the same seed
+
+
+def question_cells(
+    metrics: tuple[str, ...], tallies: Sequence[Tally], pairs: Pairs, unreached: Collection[str] = ()
+) -> dict[str, MetricEstimate]:
+    """Cells of metrics that pool forms, per question: level over all seeds, difference over the paired ones. The tallies share
+    one layout, and there is one at least."""
+    layout = tallies[0].layout
+    difference = [mine.right.astype(np.int32) - theirs.right for mine, theirs in pairs]
+    return _cells(metrics, layout, layout.asked, np.stack([t.right for t in tallies]), _stack(difference), unreached)
+
+
+def option_cells(
+    metrics: tuple[str, ...], tallies: Sequence[Tally], pairs: Pairs, unreached: Collection[str] = ()
+) -> dict[str, MetricEstimate]:
+    """The same per option."""
+    layout = tallies[0].layout
+    difference = [mine.right_options.astype(np.int32) - theirs.right_options for mine, theirs in pairs]
+    chosen = np.stack([t.right_options for t in tallies])
+    return _cells(metrics, layout, layout.options, chosen, _stack(difference), unreached)
+
+
+def _stack(counts: Sequence[np.ndarray]) -> np.ndarray | None:
+    return np.stack(counts) if counts else None
+
+
+def _cells(
+    metrics: tuple[str, ...],
+    layout: QuestionLayout,
+    asked_fv: np.ndarray,
+    right_nfv: np.ndarray,
+    difference_nfv: np.ndarray | None,
+    unreached: Collection[str],
+) -> dict[str, MetricEstimate]:
+    member_mf = layout.membership(metrics)
+    asked_mv = member_mf @ asked_fv
+    level = statistics.estimate(_pool(member_mf, right_nfv), asked_mv)
+    cells = []
+    for m in range(len(metrics)):
+        cells.append(MetricEstimate(mean=known(level.value[m]), low=known(level.low[m]), high=known(level.high[m])))
+    if difference_nfv is not None:
+        pooled_mnv = _pool(member_mf, difference_nfv)
+        difference = statistics.estimate(pooled_mnv, asked_mv)
+        seeds = difference_nfv.shape[0]
+        flip = statistics.sign_flip(pooled_mnv.sum(-1)) if seeds >= statistics.LEAST_SEEDS else None
+        cells = [with_difference(cell, difference, flip, m) for m, cell in enumerate(cells)]
+    for m, metric in enumerate(metrics):
+        if metric.split("/")[0] in unreached:
+            cells[m] = MetricEstimate(mean=cells[m].mean, low=cells[m].low, high=cells[m].high, reached=False)
+    return dict(zip(metrics, cells, strict=True))
+
+
+def _pool(member_mf: np.ndarray, counts_nfv: np.ndarray) -> np.ndarray:
+    """Counts (n,F,V) summed over each metric's forms: (M,n,V)."""
+    if (member_mf.sum(1) == 1).all():  # every metric is one form: nothing to sum
+        return counts_nfv[:, member_mf.argmax(1)].swapaxes(0, 1)
+    return np.stack([member_mf @ counts_fv for counts_fv in counts_nfv], axis=1)
+
+
+def with_difference(cell: MetricEstimate, difference: Estimate, flip: np.ndarray | None, m: int) -> MetricEstimate:
+    return replace(
+        cell,
+        delta=known(difference.value[m]),
+        delta_low=known(difference.low[m]),
+        delta_high=known(difference.high[m]),
+        p=known(difference.p[m]),
+        smallest=known(difference.smallest[m]),
+        sign_flip=None if flip is None or not np.isfinite(difference.value[m]) else float(flip[m]),
+    )
+
+
+def known(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,122 @@
+"""Sheets of graph diagnoses: how full each source's slot graph is, what it finds, what the losses measure.
+
+A diagnosis is what the stage `diagnostics` measured of one run (ctt/training/diagnostics.py); those of a point come as a
+list over its seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctt.report import statistics
+from ctt.report.tables import row_text
+from ctt.report.tables.layout import Grid
+
+Diagnosis = Mapping[str, Any]
+TRUTH = "oracle"
+RECOVERY = ("auroc", "average_precision", "auroc_seen", "average_precision_seen")
+TERMS = ("masked", "future", "invariance", "sufficiency")
+NORMS = ("prediction", "invariance", "sufficiency")
+
+
+def density_sheet(runs: Sequence[Diagnosis]) -> Grid:
+    """By source: density at the threshold, neighbours, samples without a loss, and where a threshold would tell slots apart."""
+    lines = []
+    for name in runs[0]["readings"]:
+        readings = [run["readings"][name] for run in runs if name in run["readings"]]
+        low, high = (np.mean([r["between"][k] for r in readings]) for k in (0, 1))
+        lines.append(
+            (
+                _label(name, runs[0]),
+                row_text.number(100 * _mean(readings, "density")),
+                row_text.number(_mean(readings, "neighbours"), 2),
+                row_text.number(100 * float(np.mean([r["zero"]["invariance"] for r in readings]))),
+                row_text.number(100 * float(np.mean([r["zero"]["sufficiency"] for r in readings]))),
+                "none" if low == high else f"{row_text.number(float(low), 3)} to {row_text.number(float(high), 3)}",
+            )
+        )
+    header = (
+        "slot graph",
+        "density, %",
+        "neighbours",
+        "no invariance, %",
+        "no sufficiency, %",
+        "thresholds that tell apart",
+    )
+    at = runs[0]["threshold"]
+    return Grid(f"Slot graphs at threshold {at:g}, {row_text.count(len(runs), 'seed')}", header, (tuple(lines),))
+
+
+def recovery_sheet(runs: Sequence[Diagnosis]) -> Grid:
+    """By source: AUROC and average precision against the true interactions, with their spread over seeds."""
+    lines = []
+    for name in runs[0]["readings"]:
+        if name == TRUTH:
+            continue
+        cells = [_spread([r["readings"].get(name, {}).get(key) for r in runs]) for key in RECOVERY]
+        lines.append((_label(name, runs[0]), *cells))
+    chance = chance_of(runs)
+    lines.append(("by chance", "0.500", row_text.number(chance, 3), "0.500", row_text.DASH))
+    header = ("slot graph", "AUROC", "average precision", "AUROC, in view", "average precision, in view")
+    return Grid(f"True interactions found, {row_text.count(len(runs), 'seed')}", header, (tuple(lines),))
+
+
+def losses_sheet(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:
+    """By point: what the invariance loss is and what is left of it with equal slot masks, as trained and as published."""
+    lines = []
+    for point, runs in found.items():
+        for key, label in (("losses", "as trained"), ("published_losses", "as published")):
+            all_of = [run[key] for run in runs]
+            left = _spread([None if one["remaining"] is None else 100 * one["remaining"] for one in all_of], 1)
+            lines.append(
+                (
+                    point,
+                    label,
+                    f"{all_of[0]['dropout']:g}, {'shared' if all_of[0]['share_dropout'] else 'drawn anew'}",
+                    *(
+                        _spread([one["terms"].get(name) for one in all_of], 6 if name == "invariance" else 4)
+                        for name in TERMS
+                    ),
+                    left,
+                    *(_spread([one["gradient_norms"][name] for one in all_of], 3) for name in NORMS),
+                )
+            )
+    header = (
+        "point",
+        "graph and masks",
+        "dropout",
+        *TERMS,
+        "left with equal masks, %",
+    )
+    return Grid("Loss terms, unweighted", (*header, *(f"|∇ {name}|" for name in NORMS)), (tuple(lines),), words=3)
+
+
+def chance_of(runs: Sequence[Diagnosis]) -> float | None:
+    """Share of pairs of slots that touch: the average precision of a graph that knows nothing."""
+    touching = [run["touching"] for run in runs if run["touching"] is not None]
+    if not touching:
+        return None
+    slots = len(next(iter(runs[0]["readings"].values()))["mean"])
+    return float(np.mean(touching)) / (slots * (slots - 1) / 2)
+
+
+def _mean(readings: Sequence[Mapping[str, Any]], key: str) -> float:
+    return float(np.mean([reading[key] for reading in readings]))
+
+
+def _spread(values: Sequence[float | None], digits: int = 3) -> str:
+    """Mean, and the 95 % half-width over seeds where there are three; a dash if nothing is known."""
+    known = np.array([value for value in values if value is not None], dtype=float)
+    if not known.size:
+        return row_text.DASH
+    estimate = statistics.paired(known[None])
+    half = float(np.ravel(estimate.value - estimate.low)[0])
+    text = row_text.number(float(known.mean()), digits)
+    return f"{text} ±{row_text.number(half, digits)}" if np.isfinite(half) else text
+
+
+def _label(name: str, run: Diagnosis) -> str:
+    return f"{name} (this run's)" if name == run["own"] and run["acting"] else name

@@ -1,0 +1,235 @@
+"""Sheets: a table as titled grids of text, the one thing that Markdown, LaTeX, HTML and the terminal all draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctt.report import statistics
+from ctt.report.results import CATEGORIES, METRICS
+from ctt.report.tables import row_text
+from ctt.report.tables.estimates import MetricEstimate
+from ctt.report.tables.reader_rows import PER_OPTION, READ
+from ctt.report.tables.row_text import DASH, ERROR_NAMES, METRIC_NAMES, STAGE_NAMES, number, p_value, signed
+from ctt.report.tables.table import Row, Table
+
+PLUS_MINUS = "±"
+STAR = "*"
+ERROR_DIGITS = 4
+GAP_DIGITS = 5
+MOST_TESTED = {False: 12, True: 3}
+"""Points up to which the tests are listed (by `narrow`); beyond, CSV and JSON have them."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A titled grid. `blocks` are groups of lines with a rule between them; the first `words` columns hold text."""
+
+    title: str
+    header: tuple[str, ...]
+    blocks: tuple[tuple[tuple[str, ...], ...], ...]
+    words: int = 1
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a form draws: a title, grids, and lines below them."""
+
+    title: str
+    sheets: tuple[Grid, ...]
+    notes: tuple[str, ...] = ()
+
+
+def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: bool = False) -> Page:
+    """The page of a table. by_form: also every category's question forms."""
+    drawn = sheets(table, cost=cost, narrow=narrow)
+    if by_form:
+        drawn += [one for one in (forms(table, category) for category in CATEGORIES) if any(one.blocks)]
+    return Page(table.sweep, tuple(drawn), tuple(notes(table)))
+
+
+def sheets(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Grid]:
+    """The sheets of a table; those that would hold nothing are left out.
+
+    cost: adds device-hours, rates and memory; narrow, for terminals and papers: keeps the errors out of the accuracy sheet.
+    """
+    tested = [tests(row) for row in table.rows]
+    tested = [one for one in tested if one.blocks]
+    tested = tested if len(tested) <= MOST_TESTED[narrow] else []
+    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table), reader(table)]
+    if cost:
+        candidates.append(costs(table))
+    return [sheet for sheet in candidates if any(sheet.blocks)]
+
+
+def accuracy(table: Table, beside: bool = True) -> Grid:
+    """Levels: percent of questions, the 95 % interval as a half-width; quoted rows below a rule."""
+    names = [name for name in ERROR_NAMES if beside and any(name in row.errors for row in table.rows)]
+    ours = []
+    for row in table.rows:
+        levels = [_half(row.cells[m].mean, row.cells[m].low) for m in METRICS]
+        means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
+        ours.append((row_text.named(row), _seeds(row), *levels, *means))
+    theirs = []
+    for quote in table.quoted:
+        levels = [number(quote.metrics.get(m)) for m in METRICS]
+        means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
+        theirs.append((f"{quote.label} (quoted)", "1", *levels, *means))
+    header = ("point", "seeds", *METRIC_NAMES.values(), *(f"{ERROR_NAMES[n]} error" for n in names))
+    return Grid("Accuracy (% of questions, mean ± 95 % interval)", header, _blocks(ours, theirs))
+
+
+def differences(table: Table) -> Grid:
+    """Differences to the baseline in points, paired by seed and question; then quoted ones and noise alone."""
+    ours = []
+    for row in table.rows:
+        if not row.baseline:
+            ours.append((row_text.named(row), str(row.paired), *(_difference(row.cells[m]) for m in METRICS)))
+    theirs = []
+    for quote in table.quoted:
+        if quote.deltas:
+            theirs.append((f"{quote.label} (quoted)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
+    noise = []
+    for aa in table.noise:
+        cells = [_half(aa.delta[m], aa.low[m], sign=True) for m in METRICS]
+        noise.append((f"A/A: {aa.label}", str(aa.pairs), *cells))
+        noise.append((f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in METRICS)))
+    title = f"Difference to the baseline (points, ± 95 % interval; {STAR} Holm p < 0.05)"
+    return Grid(title, ("point", "pairs", *METRIC_NAMES.values()), _blocks(ours, theirs, noise) if ours else ())
+
+
+def tests(row: Row) -> Grid:
+    """The tests of a point's differences, a line a metric; empty if there is none (the baseline, under three seeds)."""
+    floor = p_value(statistics.sign_flip_floor(row.paired))
+    header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", "could have shown")
+    lines = []
+    for m in METRICS:
+        cell = row.cells[m]
+        interval = DASH if cell.delta_low is None else f"{signed(cell.delta_low)} to {signed(cell.delta_high)}"
+        difference = signed(cell.delta) if cell.reached else row_text.UNREACHED
+        p_values = (p_value(cell.p), p_value(cell.p_holm), p_value(cell.sign_flip))
+        lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(cell.smallest)))
+    tested = any(cell.p is not None for cell in row.cells.values())
+    return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines) if tested else ())
+
+
+def errors(table: Table) -> Grid:
+    """World-model errors, with their differences to the baseline."""
+    names = _names(table, "errors")
+    header = ["point", "seeds"]
+    for name in names:
+        header += [f"{ERROR_NAMES.get(name, name)} error", "difference"]
+    lines = []
+    for row in table.rows:
+        line = [row.label, _seeds(row)]
+        for name in names:
+            cell = row.errors.get(name, MetricEstimate())
+            line += [_half(cell.mean, cell.low, ERROR_DIGITS), _half(cell.delta, cell.delta_low, GAP_DIGITS, sign=True)]
+        lines.append(tuple(line))
+    blocks = (tuple(lines),) if names else ()
+    return Grid("World model (mean squared error, lower is better)", tuple(header), blocks)
+
+
+def reader(table: Table) -> Grid:
+    """The position reader's accuracies with their differences to the baseline, and those of what no run made below a rule."""
+    names = [name for name in (*READ, f"{READ[1]}{PER_OPTION}") if any(name in row.reader for row in table.rows)]
+    header = ["point", "seeds"]
+    for name in names:
+        header += [name.replace(PER_OPTION, " per option").replace("_", " "), "difference"]
+    ours, theirs = [], []
+    for row in table.rows:
+        line = [row.label, _seeds(row)]
+        for name in names:
+            cell = row.reader.get(name, MetricEstimate())
+            line += [_half(cell.mean, cell.low), _half(cell.delta, cell.delta_low, sign=True)]
+        ours.append(tuple(line))
+    for level in table.levels:
+        means = [number(level.cells[name].mean) if name in level.cells else DASH for name in names]
+        theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
+    blocks = _blocks(ours, theirs) if names else ()
+    return Grid("Position reader (% of questions, read from rollouts; not ALOE's answers)", tuple(header), blocks)
+
+
+def costs(table: Table) -> Grid:
+    """What a run cost, mean over seeds: in all, the trunk that it shares, and each of its own stages."""
+    blocks = []
+    for row in table.rows:
+        cost = row.cost
+        lines = [("in all", number(cost.get("device_hours"), 3), DASH, DASH)]
+        lines.append(("shared trunk", number(cost.get("trunk_hours"), 3), DASH, DASH))
+        for kind, name in STAGE_NAMES.items():
+            cells = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
+            if any(cell is not None for cell in cells):
+                lines.append((name, number(cells[0], 3), number(cells[1], 1), number(cells[2], 0)))
+        blocks.append(tuple((row.label if n == 0 else "", *line) for n, line in enumerate(lines)))
+    title = (
+        "Cost (mean of a run; it: a training step, or a video; memory: peak of the device, or of the process on a CPU)"
+    )
+    paid = any(row.cost for row in table.rows)
+    return Grid(
+        title, ("point", "stage", "device-hours", "it/s", "memory, MiB"), tuple(blocks) if paid else (), words=2
+    )
+
+
+def forms(table: Table, category: str) -> Grid:
+    """A category's question forms: level and difference of every point."""
+    names = sorted({name for row in table.rows for name in row.forms if name.split("/")[0] == category})
+    blocks = []
+    for row in table.rows:
+        lines = []
+        for name in names:
+            cell = row.forms.get(name, MetricEstimate())
+            line = (_half(cell.mean, cell.low), _difference(cell), number(cell.smallest))
+            lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
+        blocks.append(tuple(lines))
+    header = ("point", "form", "accuracy", "difference", "could have shown")
+    return Grid(f"{METRIC_NAMES[category].capitalize()} questions by form", header, tuple(blocks), words=2)
+
+
+def notes(table: Table) -> list[str]:
+    """The lines under the grids: a sentence a row, marks, warnings, sources, and whether noise has been measured."""
+    lines = [f"{row.label}: {row.sentence}" for row in table.rows]
+    marks = dict.fromkeys(mark for row in table.rows for mark in row.marks)
+    lines += [f"{mark}: {row_text.MARKS[mark]}" for mark in marks if mark in row_text.MARKS]
+    lines += [f"warning: {warning}" for warning in table.warnings]
+    lines += table.reach
+    sources: dict[str, list[str]] = {}
+    for quote in table.quoted:
+        sources.setdefault(quote.source, []).append(quote.label)
+    lines += [f"quoted, {', '.join(labels)}: {source}" for source, labels in sources.items()]
+    lines += [row_text.noise_sentence(row) for row in table.noise]
+    if not table.noise:
+        lines.append("A/A: not run, ctt sweep noise")
+    return lines
+
+
+def cell_text(cell: MetricEstimate, value: str) -> str:
+    """A cell's level (`value` mean) or difference (delta) with its half-width, as the sheets write it."""
+    return _difference(cell) if value == "delta" else _half(cell.mean, cell.low)
+
+
+def _half(value: float | None, low: float | None, digits: int = 1, sign: bool = False) -> str:
+    text = signed(value, digits) if sign else number(value, digits)
+    return text if value is None or low is None else f"{text} {PLUS_MINUS}{number(value - low, digits)}"
+
+
+def _difference(cell: MetricEstimate) -> str:
+    if not cell.reached:
+        return row_text.UNREACHED
+    found = cell.p_holm is not None and cell.p_holm < row_text.LEAST_P
+    return _half(cell.delta, cell.delta_low, sign=True) + (STAR if found else "")
+
+
+def _seeds(row: Row) -> str:
+    expected = len(row.seeds) + len(row.missing)
+    return str(len(row.seeds)) if not row.missing else f"{len(row.seeds)} of {expected}"
+
+
+def _names(table: Table, kind: str) -> list[str]:
+    """Names in use, the known errors first."""
+    names = {name for row in table.rows for name in getattr(row, kind)}
+    return [n for n in ERROR_NAMES if n in names] + sorted(names - set(ERROR_NAMES))
+
+
+def _blocks(*groups: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    return tuple(tuple(group) for group in groups if group)

@@ -1,0 +1,68 @@
+"""The A/A row: what ALOE's seed alone does to an answer, from runs that differ in nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctt.core.errors import DataError
+from ctt.report import statistics
+from ctt.report.results import METRICS, Noise, read
+from ctt.report.tallies import Tallies
+
+
+@dataclass(frozen=True)
+class NoiseRow:
+    """Percent, by metric. deviation: SD of one run's accuracy over ALOE seeds (freedom: its degrees of freedom);
+
+    delta, low, high: the difference between disjoint pairs of such runs, which should hold 0; None under three pairs.
+    """
+
+    label: str
+    runs: int
+    pairs: int
+    freedom: int
+    deviation: dict[str, float | None]
+    delta: dict[str, float | None]
+    low: dict[str, float | None]
+    high: dict[str, float | None]
+
+
+def noise_row(noise: Noise, tallies: Tallies) -> NoiseRow:
+    """The row of one set of A/A runs. Raises DataError if the runs of a group were asked different questions."""
+    groups = []
+    layout = None
+    for g, group in enumerate(noise.groups):
+        counted = [tallies.count(read(frame), f"{noise.label}, group {g}, run {k}") for k, frame in enumerate(group)]
+        for tally in counted:
+            layout = layout or tally.layout
+            if tally.layout is not layout:
+                raise DataError(f"{noise.label}: its runs were not all asked the same questions")
+        groups.append([tally.pooled() for tally in counted])
+    runs = sum(len(group) for group in groups)
+    nothing: dict[str, float | None] = dict.fromkeys(METRICS)
+    if layout is None:
+        return NoiseRow(noise.label, 0, 0, 0, nothing, nothing, nothing, nothing)
+    asked_mv = layout.membership(METRICS) @ layout.asked
+    with np.errstate(divide="ignore", invalid="ignore"):
+        accuracy = [np.array([100 * right.sum(-1) / asked_mv.sum(-1) for right in group]) for group in groups]
+    deviation, freedom = statistics.spread(accuracy)
+    gaps = [group[i] - group[i + 1] for group in groups for i in range(0, len(group) - 1, 2)]
+    if not gaps:
+        return NoiseRow(noise.label, runs, 0, freedom, nothing, nothing, nothing, nothing)
+    estimate = statistics.estimate(np.stack(gaps, axis=1), asked_mv)
+    return NoiseRow(
+        noise.label,
+        runs,
+        len(gaps),
+        freedom,
+        _by_metric(deviation),
+        _by_metric(estimate.value),
+        _by_metric(estimate.low),
+        _by_metric(estimate.high),
+    )
+
+
+def _by_metric(values: np.ndarray) -> dict[str, float | None]:
+    return {m: float(v) if np.isfinite(v) else None for m, v in zip(METRICS, values, strict=True)}

@@ -1,0 +1,112 @@
+"""Pivot: a table's rows laid out over two swept settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ctt.core.errors import UsageError
+from ctt.report.results import METRICS
+from ctt.report.tables import row_text
+from ctt.report.tables.estimates import MetricEstimate
+from ctt.report.tables.layout import Grid, Page, cell_text
+from ctt.report.tables.table import Row, Table
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """Rows over settings `x` (columns) and `y` (lines); `rows[j][i]` is the row at ys[j], xs[i], None where none is."""
+
+    x: str
+    y: str
+    metric: str
+    xs: tuple[Any, ...]
+    ys: tuple[Any, ...]
+    rows: tuple[tuple[Row | None, ...], ...]
+
+    def cell(self, j: int, i: int) -> MetricEstimate | None:
+        """The metric's cell at ys[j], xs[i]."""
+        row = self.rows[j][i]
+        return None if row is None else row.cells.get(self.metric) or row.forms.get(self.metric)
+
+
+def pivot(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] | None = None) -> Pivot:
+    """Lays out the rows whose other settings are `at`. `metric`: a category, a pooled one, or "category/form".
+
+    Raises UsageError if a setting was not swept, the metric does not exist, or two rows fall on one place (then it
+    names the settings that `at` should fix). The baseline stands at its own values and never displaces another row.
+    """
+    swept = swept_settings(table)
+    for name in (x, y, *(at or {})):
+        if name not in swept:
+            raise UsageError(f"{name} was not swept in {table.sweep}; swept: {', '.join(swept) or 'nothing'}")
+    if x == y:
+        raise UsageError(f"a pivot needs two settings, got {x} twice")
+    if metric not in METRICS and not any(metric in row.forms for row in table.rows):
+        raise UsageError(f"no metric is called {metric!r}; there are {', '.join(METRICS)} and the question forms")
+    placed: dict[tuple[Any, Any], Row] = {}
+    for row in sorted(table.rows, key=lambda row: row.baseline):
+        values = row.values
+        if x not in values or y not in values:
+            continue
+        if not row.baseline and any(values.get(name, wanted) != wanted for name, wanted in (at or {}).items()):
+            continue
+        place = (_hashable(values[x]), _hashable(values[y]))
+        other = placed.setdefault(place, row)
+        if other is not row and not row.baseline:
+            names = [n for n in swept if n not in (x, y) and other.values.get(n) != row.values.get(n)]
+            raise UsageError(
+                f"{other.label} and {row.label} both have {x}={place[0]}, {y}={place[1]}; fix {', '.join(names)} too"
+            )
+    xs = ordered({place[0] for place in placed})
+    ys = ordered({place[1] for place in placed})
+    return Pivot(x, y, metric, xs, ys, tuple(tuple(placed.get((a, b)) for a in xs) for b in ys))
+
+
+def swept_settings(table: Table) -> list[str]:
+    """Names of settings that take more than one value over the rows, in the order the rows name them."""
+    seen: dict[str, set[str]] = {}
+    for row in table.rows:
+        for name, value in row.values.items():
+            seen.setdefault(name, set()).add(repr(value))
+    return [name for name, values in seen.items() if len(values) > 1]
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def ordered(values: set[Any]) -> tuple[Any, ...]:
+    """Numbers by size, then everything else by its text."""
+    number = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return (*sorted(number), *sorted((v for v in values if v not in number), key=str))
+
+
+def pivot_page(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] | None = None) -> Page:
+    """Differences and levels of a metric over two swept settings, to be drawn like any page."""
+    grid = pivot(table, x, y, metric, at)
+    fixed = "".join(f", {name}={value}" for name, value in (at or {}).items())
+    notes = [f"warning: {warning}" for warning in table.warnings]
+    return Page(f"{table.sweep}{fixed}", (pivot_sheet(grid), pivot_sheet(grid, "mean")), tuple(notes))
+
+
+def pivot_sheet(pivot: Pivot, value: str = "delta") -> Grid:
+    """The pivot as a sheet of text, to be rendered like any other. `value` is delta or mean."""
+    lines = []
+    for j, b in enumerate(pivot.ys):
+        cells = [pivot.cell(j, i) for i in range(len(pivot.xs))]
+        drawn = []
+        for i, cell in enumerate(cells):
+            row = pivot.rows[j][i]
+            if cell is None or row is None:
+                drawn.append("")
+            elif row.baseline and value == "delta":
+                drawn.append(f"baseline {row_text.number(cell.mean)}")
+            else:
+                drawn.append(cell_text(cell, value))
+        lines.append((f"{pivot.y}={b}", *drawn))
+    what = "difference to the baseline, points" if value == "delta" else "% of questions"
+    title = f"{row_text.METRIC_NAMES.get(pivot.metric, pivot.metric)}: {what}, ± 95 % interval"
+    header = (f"{pivot.y} \\ {pivot.x}", *(str(a) for a in pivot.xs))
+    return Grid(title, header, (tuple(lines),))

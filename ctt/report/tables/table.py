@@ -1,0 +1,202 @@
+"""Table: the rows of a comparison, one a point, each metric with its interval and its difference to the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ctt.report import statistics
+from ctt.report.published import Quoted, quoted
+from ctt.report.results import CATEGORIES, METRICS, PointResults, Results, RunResults, read
+from ctt.report.tables import row_text
+from ctt.report.tables.estimates import (
+    OPTION_METRICS,
+    MetricEstimate,
+    known,
+    option_cells,
+    question_cells,
+    with_difference,
+)
+from ctt.report.tables.noise_row import NoiseRow, noise_row
+from ctt.report.tables.reader_rows import Level, levels, reader_cells, reading_of
+from ctt.report.tables.row import Row
+from ctt.report.tallies import QuestionLayout, Tallies, Tally
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sweep's comparison. `warnings` concern its rows, named in each; `noise` is empty if no A/A runs were there.
+
+    levels: what the position reader gives without a world model.
+    """
+
+    sweep: str
+    rows: tuple[Row, ...]
+    levels: tuple[Level, ...] = ()
+    quoted: tuple[Quoted, ...] = ()
+    noise: tuple[NoiseRow, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+    reach: tuple[str, ...] = ()
+
+    @property
+    def baseline(self) -> Row | None:
+        """The baseline's row, if the sweep has one."""
+        return next((row for row in self.rows if row.baseline), None)
+
+
+@dataclass
+class _Measured:
+    """The runs of one point that have predictions over one layout, in the order of their seeds."""
+
+    point: PointResults
+    runs: list[RunResults]
+    tallies: list[Tally]
+    missing: list[int]
+    other_questions: list[int]
+    reading: dict[int, Tally]
+
+    @property
+    def layout(self) -> QuestionLayout | None:
+        return self.tallies[0].layout if self.tallies else None
+
+
+def build(results: Results) -> Table:
+    """The table of a sweep's results; the same results in any order give the same table.
+
+    Raises DataError for predictions that cannot be read as such, UsageError for a quoted name that does not exist.
+    """
+    tallies, reading = Tallies(), Tallies()
+    measured = [_measure(results, index, tallies, reading) for index in range(len(results.points))]
+    base = next((m for m in measured if m.point.baseline), None)
+    rows = [_row(m, base) for m in measured]
+    rows = _with_holm(rows)
+    rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
+    warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]
+    return Table(
+        sweep=results.sweep,
+        rows=tuple(rows[i] for i in order),
+        levels=levels(results.levels, reading),
+        quoted=tuple(quoted(results.quoted)),
+        noise=tuple(noise_row(noise, tallies) for noise in results.noise),
+        warnings=tuple(warnings),
+        reach=tuple(results.reach),
+    )
+
+
+def _measure(results: Results, index: int, tallies: Tallies, reading: Tallies) -> _Measured:
+    """Reads and reduces one point's predictions, frame by frame; keeps the runs that share the commonest layout."""
+    runs = sorted((run for run in results.runs if run.point == index), key=lambda run: run.seed)
+    point = results.points[index]
+    found: dict[int, tuple[QuestionLayout, list[tuple[RunResults, Tally]]]] = {}
+    for run in runs:
+        if run.predictions is not None:
+            tally = tallies.count(read(run.predictions), f"{point.label}, seed {run.seed}")
+            found.setdefault(id(tally.layout), (tally.layout, []))[1].append((run, tally))
+    kept = max((members for _, members in found.values()), key=len, default=[])
+    others = [run.seed for _, members in found.values() if members is not kept for run, _ in members]
+    missing = [run.seed for run in runs if run.predictions is None]
+    answered = [run for run, _ in kept]
+    read_by = reading_of(answered, reading, point.label)
+    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), read_by)
+
+
+def _row(measured: _Measured, base: _Measured | None) -> Row:
+    point, layout = measured.point, measured.layout
+    pairs = _pairs(measured, base)
+    warnings = _warnings(measured, base, pairs)
+    if layout is None:
+        cells = {metric: MetricEstimate() for metric in METRICS}
+        options: dict[str, MetricEstimate] = {metric: MetricEstimate() for metric in OPTION_METRICS}
+        forms: dict[str, MetricEstimate] = {}
+    else:
+        answers, both = measured.tallies, [(measured.tallies[i], base.tallies[j]) for i, j in pairs] if base else []
+        cells = question_cells(METRICS, answers, both, point.unreached)
+        options = option_cells(OPTION_METRICS, answers, both, point.unreached)
+        forms = question_cells(layout.form_names, answers, both, point.unreached)
+    return Row(
+        label=point.label,
+        values=dict(point.values),
+        baseline=point.baseline,
+        marks=tuple(point.marks),
+        seeds=tuple(run.seed for run in measured.runs),
+        paired=len(pairs),
+        missing=tuple(measured.missing),
+        cells=cells,
+        options=options,
+        forms=forms,
+        errors=_errors(measured.runs, base),
+        reader=reader_cells(measured.reading, None if base is measured or base is None else base.reading),
+        cost=_means([run.cost for run in measured.runs]),
+        warnings=tuple(warnings),
+    )
+
+
+def _pairs(measured: _Measured, base: _Measured | None) -> list[tuple[int, int]]:
+    """Positions (in the point's runs, in the baseline's runs) of the seeds that both have, over the same questions."""
+    if base is None or measured is base or measured.layout is not base.layout or measured.layout is None:
+        return []
+    there = {run.seed: j for j, run in enumerate(base.runs)}
+    return [(i, there[run.seed]) for i, run in enumerate(measured.runs) if run.seed in there]
+
+
+def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int, int]]) -> list[str]:
+    warnings = []
+    if measured.missing:
+        runs = len(measured.runs) + len(measured.missing) + len(measured.other_questions)
+        warnings.append(f"{len(measured.missing)} of {runs} runs missing ({row_text.seeds(measured.missing)})")
+    if measured.other_questions:
+        warnings.append(f"left out, other questions than the rest: {row_text.seeds(measured.other_questions)}")
+    for text in dict.fromkeys(text for run in measured.runs for text in run.warnings):
+        warnings.append(f"{text} ({row_text.seeds([run.seed for run in measured.runs if text in run.warnings])})")
+    if base is None or measured is base or not measured.runs:
+        return warnings
+    if measured.layout is not base.layout:
+        asked = "there is no baseline run" if base.layout is None else "its questions are not the baseline's"
+        return [*warnings, f"no differences: {asked}"]
+    if len(pairs) < len(measured.runs):
+        alone = sorted({run.seed for run in measured.runs} - {measured.runs[i].seed for i, _ in pairs})
+        warnings.append(f"no baseline run to pair with: {row_text.seeds(alone)}")
+    unlike = [measured.runs[i].seed for i, j in pairs if measured.runs[i].numerics != base.runs[j].numerics]
+    if unlike:
+        warnings.append(f"numerics differ from the baseline's ({row_text.seeds(unlike)}): not comparable bit for bit")
+    return warnings
+
+
+def _errors(runs: list[RunResults], base: _Measured | None) -> dict[str, MetricEstimate]:
+    """Cells of the errors, which come one a run, with plain t intervals over the seeds."""
+    cells = {}
+    for key in sorted({key for run in runs for key in run.errors}):
+        mine = {run.seed: run.errors[key] for run in runs if key in run.errors}
+        level = statistics.paired(np.array(list(mine.values())))
+        cell = MetricEstimate(mean=known(level.value), low=known(level.low), high=known(level.high))
+        if base is not None and runs is not base.runs:
+            theirs = {run.seed: run.errors[key] for run in base.runs if key in run.errors}
+            both = [seed for seed in mine if seed in theirs]
+            if both:
+                gaps = np.array([mine[seed] - theirs[seed] for seed in both])
+                flip = statistics.sign_flip(gaps)[None] if gaps.size >= statistics.LEAST_SEEDS else None
+                estimate = statistics.paired(gaps[None])
+                cell = with_difference(cell, estimate, flip, 0)
+        cells[key] = cell
+    return cells
+
+
+def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = sorted({name for record in records for name in record})
+    return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
+
+
+def _with_holm(rows: list[Row]) -> list[Row]:
+    """Adds Holm's p over points × the four categories; the pooled metrics stay outside the family."""
+    p = [[row.cells[c].p for c in CATEGORIES] for row in rows]
+    adjusted = statistics.holm(np.array([[np.nan if v is None else v for v in line] for line in p], dtype=np.float64))
+    out = []
+    for row, line in zip(rows, adjusted.reshape(len(rows), len(CATEGORIES)), strict=True):
+        cells = dict(row.cells)
+        for category, value in zip(CATEGORIES, line, strict=True):
+            cells[category] = replace(cells[category], p_holm=known(value))
+        out.append(replace(row, cells=cells))
+    return out

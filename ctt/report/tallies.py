@@ -1,0 +1,144 @@
+"""Tallies: predictions reduced to right answers per question form and video.
+
+A question of several choices is right if all its choices are. Frames that ask the same questions share one Layout,
+found by comparing ids, so that a run costs two bincounts; 1,000 runs of the validation split fit in a few hundred MB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ctt.core.errors import DataError
+from ctt.report.results import CATEGORIES, COLUMNS, METRICS, MULTIPLE_CHOICE
+
+
+@dataclass(frozen=True, eq=False)
+class QuestionLayout:
+    """Which questions were asked: F forms over V videos.
+
+    forms: (category, form) names, F of them, in category order; videos: scene ids (V,), growing;
+    asked: questions (F,V); options: choices (F,V) (a descriptive question counts as one).
+    """
+
+    forms: tuple[tuple[str, str], ...]
+    videos: np.ndarray
+    asked: np.ndarray
+    options: np.ndarray
+    ids: np.ndarray
+    form_of: np.ndarray
+
+    def members(self, metric: str) -> np.ndarray:
+        """The forms (F,) bool that a metric pools: a category, multiple_choice, average, or one "category/form"."""
+        categories = {"multiple_choice": MULTIPLE_CHOICE, "average": CATEGORIES}.get(metric, (metric,))
+        return np.array([c in categories or f"{c}/{form}" == metric for c, form in self.forms], dtype=bool)
+
+    def membership(self, metrics: tuple[str, ...]) -> np.ndarray:
+        """(len(metrics), F) float64 of 0 and 1: multiplied with a tally it pools the forms of each metric."""
+        return np.stack([self.members(metric) for metric in metrics]).astype(np.float64)
+
+    @property
+    def form_names(self) -> tuple[str, ...]:
+        """ "category/form" of every form, without a category that the form already starts with."""
+        return tuple(f"{category}/{form}" for category, form in self.forms)
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """One run's right answers over a layout: questions (F,V) and options (F,V), small unsigned integers."""
+
+    layout: QuestionLayout
+    right: np.ndarray
+    right_options: np.ndarray
+
+    def pooled(self, metrics: tuple[str, ...] = METRICS) -> np.ndarray:
+        """Right questions per metric and video (len(metrics), V), float64."""
+        return self.layout.membership(metrics) @ self.right
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrangement:
+    """One order in which a file lists the rows of a layout: ids (3,R) as found, question and cell of every row."""
+
+    ids: np.ndarray
+    layout: QuestionLayout
+    question_of_row: np.ndarray
+    cell_of_row: np.ndarray
+    cell_of_question: np.ndarray
+
+
+class Tallies:
+    """Turns prediction frames into tallies and remembers the layouts it has met."""
+
+    def __init__(self) -> None:
+        self._arrangements: list[_Arrangement] = []
+
+    def count(self, frame: pd.DataFrame, owner: str) -> Tally:
+        """The tally of one run's predictions. Raises DataError naming `owner` for missing columns or repeated rows."""
+        missing = [column for column in COLUMNS if column not in frame]
+        if missing:
+            raise DataError(f"predictions of {owner} lack the columns {', '.join(missing)}")
+        ids = np.stack([frame[column].to_numpy(np.int64) for column in ("scene", "question_id", "choice_id")])
+        for arrangement in self._arrangements:
+            if arrangement.ids.shape == ids.shape and np.array_equal(arrangement.ids, ids):
+                break
+        else:
+            arrangement = self._arrange(ids, frame, owner)
+            self._arrangements.insert(0, arrangement)
+        layout = arrangement.layout
+        correct = frame["correct"].to_numpy(bool)
+        cells = layout.asked.size
+        wrong = np.bincount(arrangement.question_of_row, ~correct, minlength=arrangement.cell_of_question.size)
+        right = np.bincount(arrangement.cell_of_question[wrong == 0], minlength=cells)
+        options = np.bincount(arrangement.cell_of_row[correct], minlength=cells)
+        small = np.min_scalar_type(int(layout.options.max(initial=0)))
+        shape = layout.asked.shape
+        return Tally(layout, right.reshape(shape).astype(small), options.reshape(shape).astype(small))
+
+    def _arrange(self, ids: np.ndarray, frame: pd.DataFrame, owner: str) -> _Arrangement:
+        """Sorts a frame's questions into forms and videos, and finds the known layout that asks the same ones."""
+        order = np.lexsort(ids[::-1])
+        ids_sorted = ids[:, order]
+        if ids.shape[1] == 0:
+            raise DataError(f"predictions of {owner} are empty")
+        if (np.diff(ids_sorted, axis=1) == 0).all(axis=0).any():
+            raise DataError(f"predictions of {owner} hold a row twice (same scene, question_id and choice_id)")
+        first = np.r_[True, (np.diff(ids_sorted[:2], axis=1) != 0).any(axis=0)]
+        question_of_row = np.empty(ids.shape[1], dtype=np.int64)
+        question_of_row[order] = np.cumsum(first) - 1
+        videos, video_of_question = np.unique(ids_sorted[0, first], return_inverse=True)
+
+        pairs = frame[["category", "form"]].iloc[order[first]].astype(str)
+        codes, names = pd.factorize(pd.MultiIndex.from_frame(pairs))
+        unknown = sorted({category for category, _ in names} - set(CATEGORIES))
+        if unknown:
+            raise DataError(f"predictions of {owner} name unknown categories: {', '.join(unknown)}")
+        by_category = sorted(range(len(names)), key=lambda i: (CATEGORIES.index(names[i][0]), names[i][1]))
+        rank = np.empty(len(names), dtype=np.int64)
+        rank[by_category] = np.arange(len(names))
+        form_of_question = rank[codes]
+
+        layout = self._known(ids_sorted, form_of_question)
+        cell_of_question = form_of_question * videos.size + video_of_question
+        cell_of_row = cell_of_question[question_of_row]
+        if layout is None:
+            shape = (len(names), videos.size)
+            cells = shape[0] * shape[1]
+            layout = QuestionLayout(
+                forms=tuple((names[i][0], names[i][1].removeprefix(names[i][0] + ":")) for i in by_category),
+                videos=videos,
+                asked=np.bincount(cell_of_question, minlength=cells).reshape(shape),
+                options=np.bincount(cell_of_row, minlength=cells).reshape(shape),
+                ids=ids_sorted,
+                form_of=form_of_question,
+            )
+        return _Arrangement(ids, layout, question_of_row, cell_of_row, cell_of_question)
+
+    def _known(self, ids_sorted: np.ndarray, form_of_question: np.ndarray) -> QuestionLayout | None:
+        for arrangement in self._arrangements:
+            layout = arrangement.layout
+            if np.array_equal(layout.ids, ids_sorted) and np.array_equal(layout.form_of, form_of_question):
+                return layout
+        return None

@@ -1,0 +1,38 @@
+"""Notebook: tables and sheets as a notebook shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctt.report.tables import layout
+from ctt.report.tables.layout import Grid, Page
+from ctt.report.tables.table import Table
+from ctt.report.writers.render import html_body
+
+_STYLE = """<style>
+.ctt table { border-collapse: collapse; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums }
+.ctt caption { text-align: left; font-weight: 600; caption-side: top }
+.ctt th, .ctt td { padding: .2rem .6rem; text-align: right; white-space: nowrap }
+.ctt th.word, .ctt td.word { text-align: left }
+.ctt thead th { border-top: 2px solid; border-bottom: 1px solid }
+.ctt tbody { border-bottom: 1px solid }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What Jupyter draws as HTML."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return f'{_STYLE}<div class="ctt">{self.html}</div>'
+
+
+def shown(what: Table | Page | Grid, *, cost: bool = False, by_form: bool = False) -> Shown:
+    """A table with its notes, a page, or one sheet; of a table `cost` and `by_form` ask for more sheets."""
+    if isinstance(what, Table):
+        what = layout.page(what, cost=cost, by_form=by_form)
+    if isinstance(what, Grid):
+        what = Page(what.title, (what,))
+    return Shown(html_body(what))

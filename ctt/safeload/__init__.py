@@ -1,0 +1,1 @@
+"""A pickle reader that executes nothing."""

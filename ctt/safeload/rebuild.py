@@ -1,0 +1,275 @@
+"""What a pickle may build: arrays of numbers, described and not read. Every other function or class is refused by name.
+
+An Array knows where in the file its numbers lie; `Array.read` fetches them when they are wanted, so a description of
+20,000 videos takes a few megabytes however large the file is. Nothing of numpy's or torch's own unpickling code runs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ctt.core.errors import DataError
+
+MOST_DIMENSIONS = 8
+LONGEST_LETTER = 6
+"""Bytes of the file that a text spends on one letter at most: \\u0000."""
+
+
+def brief(text: str, most: int = 100) -> str:
+    """A text of a file on one line of a message, cut if it is long."""
+    line = repr(text[: most + 1])[1:-1]
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def shown(value: Any) -> str:
+    """A value of a file in a message: a text or a number, in brief; of all else the kind, for a container that holds
+    another twice, and that one another twice, has no end."""
+    if type(value) is int:
+        return brief(str(value), 20)
+    if isinstance(value, str):
+        return f"'{brief(value)}'"
+    return str(value) if isinstance(value, Name) else type(value).__name__
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of the file, `encoding` saying how it holds its bytes: bytes, or text whose letters are the bytes."""
+
+    offset: int
+    size: int
+    encoding: str = "bytes"
+
+    def read(self, file: BinaryIO) -> bytes:
+        """The bytes. Raises DataError if the file is shorter or its text is not one of bytes."""
+        file.seek(self.offset)
+        raw = file.read(self.size)
+        if len(raw) != self.size:
+            raise DataError(f"the file ends at byte {self.offset + len(raw)}, in the middle of an array")
+        return as_bytes(raw.decode(self.encoding)) if self.encoding != "bytes" else raw
+
+
+def as_bytes(text: str) -> bytes:
+    """Bytes that old protocols write as text, one letter each."""
+    try:
+        return text.encode("latin1")
+    except UnicodeEncodeError as error:
+        raise DataError(f"text that should hold bytes has a letter above 255 ({error})") from None
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array somewhere in the file: `dtype` (numpy's, with byte order), `shape`, its bytes from `start` in `span`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    span: Span | bytes
+    start: int = 0
+    order: str = "C"
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def read(self, file: BinaryIO) -> np.ndarray:
+        """The array itself. Raises DataError if its numbers are not all there."""
+        if isinstance(self.span, bytes):
+            raw = self.span[self.start : self.start + self.size]
+        elif self.span.encoding == "bytes":
+            raw = Span(self.span.offset + self.start, self.size).read(file)
+        else:
+            raw = self.span.read(file)[self.start :]
+        if len(raw) != self.size:
+            raise DataError(f"an array of {self.size} bytes is given {len(raw)}")
+        try:
+            return np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
+        except ValueError as error:  # of no number, but along axes without end
+            raise DataError(f"an array of shape {self.shape} cannot be made ({error})") from None
+
+
+@dataclass(frozen=True)
+class Name:
+    """A function or class that the file names; nothing is imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass
+class Kind:
+    """A dtype as it is being described."""
+
+    code: str
+    order: str = "|"
+
+
+@dataclass
+class Blank:
+    """An array before its shape and numbers are set."""
+
+    array: Array | None = None
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The numbers of torch tensors: `dtype`, and the bytes, known only at the end of torch's own format."""
+
+    dtype: str
+    count: int
+    key: str
+    place: dict[str, Span]
+
+
+_NUMBERS = re.compile(r"([fiu][1248]|b1)")
+_STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "|i1",
+    "ByteStorage": "|u1",
+    "BoolStorage": "|b1",
+}
+
+
+def _numbers(value: Any, what: str) -> tuple[int, ...]:
+    """A tuple of sizes from a file that may say anything."""
+    if not isinstance(value, tuple) or len(value) > MOST_DIMENSIONS:
+        raise DataError(f"{what} must be a tuple of at most {MOST_DIMENSIONS} numbers")
+    if any(type(n) is not int or not 0 <= n < 2**48 for n in value):
+        parts = ", ".join(map(shown, value))
+        raise DataError(f"{what} ({parts}) must be whole numbers that are not negative")
+    return value
+
+
+def _described(dtype: Any, shape: Any, data: Any, order: str) -> Array:
+    if not isinstance(dtype, Kind):
+        raise DataError("an array's dtype must be a numpy dtype")
+    sizes = _numbers(shape, "an array's shape")
+    if isinstance(data, str):
+        data = as_bytes(data)
+    if not isinstance(data, (bytes, Span)):
+        raise DataError(f"an array's numbers must be bytes, not {type(data).__name__}")
+    array = Array(np.dtype(dtype.order + dtype.code).str, sizes, data, 0, order)
+    encoded = isinstance(data, Span) and data.encoding != "bytes"
+    given = data.size if isinstance(data, Span) else len(data)
+    if not array.size <= given <= array.size * (LONGEST_LETTER if encoded else 1):
+        raise DataError(f"an array of shape {sizes} has {array.size} bytes, but the file gives it {given}")
+    return array
+
+
+def _reconstruct(cls: Any, shape: Any, code: Any) -> Blank:
+    if cls != Name("numpy", "ndarray"):
+        raise DataError(f"an array of the class {shown(cls)}: only numpy.ndarray is admitted")
+    return Blank()
+
+
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
+    if order not in ("C", "F"):
+        raise DataError(f"an array's order must be C or F, got {shown(order)}")
+    return _described(dtype, shape, data, order)
+
+
+def _dtype(code: Any, align: Any = False, copy: Any = True) -> Kind:
+    if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
+        raise DataError(
+            f"the dtype {shown(code)} is refused: an array may hold numbers only (an object could be anything)"
+        )
+    return Kind(code)
+
+
+def _encode(text: Any, encoding: Any) -> bytes | Span:
+    if encoding not in ("latin1", "latin-1") or not isinstance(text, (str, Span)):
+        raise DataError("_codecs.encode is admitted for text in latin1 only")
+    if isinstance(text, Span) and text.encoding == "bytes":
+        raise DataError("_codecs.encode takes text, not bytes")
+    return text if isinstance(text, Span) else as_bytes(text)
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = False, *hooks: Any) -> Array:
+    """A torch tensor whose numbers lie in one piece."""
+    if not isinstance(storage, Storage):
+        raise DataError("a tensor's storage must be a torch storage")
+    if any(hook not in ({}, None) for hook in hooks):
+        raise DataError("a tensor with hooks or metadata is refused")
+    sizes, steps = _numbers(shape, "a tensor's shape"), _numbers(strides, "a tensor's strides")
+    wanted = tuple(math.prod(sizes[axis + 1 :]) for axis in range(len(sizes)))
+    if len(steps) != len(sizes) or any(
+        step != want for step, want, n in zip(steps, wanted, sizes, strict=True) if n > 1
+    ):
+        raise DataError(f"a tensor of shape {sizes} with strides {steps} is not in one piece; save it contiguous")
+    (first,) = _numbers((offset,), "a tensor's offset")
+    item = np.dtype(storage.dtype).itemsize
+    if first + math.prod(sizes) > storage.count:
+        raise DataError(f"a tensor of shape {sizes} reaches past the end of its storage")
+    if storage.key not in storage.place:
+        raise DataError("a tensor's storage has no numbers")
+    span = storage.place[storage.key]
+    if span.size != storage.count * item:
+        raise DataError("a torch storage has other bytes than it announces")
+    return Array(storage.dtype, sizes, span, first * item)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.numeric._frombuffer": _frombuffer,
+    "numpy._core.numeric._frombuffer": _frombuffer,
+    "numpy.dtype": _dtype,
+    "_codecs.encode": _encode,
+    "collections.OrderedDict": lambda: {},
+    "torch._utils._rebuild_tensor_v2": _tensor,
+}
+LOAD_STORAGE = "torch.storage._load_from_bytes"
+ADMITTED = {*FUNCTIONS, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for name in _STORAGES)}
+
+
+def set_state(target: Any, state: Any) -> None:
+    """What follows the making of a dtype or an array: its byte order, or its shape and numbers."""
+    if isinstance(target, Kind):
+        if not isinstance(state, tuple) or len(state) != 8 or state[0] not in (3, 4) or state[1] not in ("<", ">", "|"):
+            raise DataError("a dtype is described in an unknown way")
+        if any(part is not None for part in state[2:5]):
+            raise DataError("a dtype with fields or inner arrays is refused: an array may hold numbers only")
+        target.order = state[1]
+    elif isinstance(target, Blank):
+        if target.array is not None:
+            raise DataError("an array is filled twice")
+        if not isinstance(state, tuple) or len(state) != 5 or state[0] != 1 or not isinstance(state[3], bool):
+            raise DataError("an array is described in an unknown way")
+        target.array = _described(state[2], state[1], state[4], "F" if state[3] else "C")
+    else:
+        raise DataError(f"a state is given to a {type(target).__name__}, which takes none")
+
+
+def storage_of(mark: Any, place: dict[str, Span]) -> Storage:
+    """The storage that a persistent id of torch's format stands for: ("storage", class, key, device, count, …)."""
+    if not isinstance(mark, tuple) or len(mark) not in (5, 6) or mark[0] != "storage":
+        raise DataError("a persistent id is not a torch storage")
+    kind, key, count = mark[1], mark[2], mark[4]
+    if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in _STORAGES or not isinstance(key, str):
+        raise DataError(f"a storage of the class {shown(kind)} is refused")
+    if len(mark) == 6 and mark[5] is not None:
+        raise DataError("a view of a torch storage is refused")
+    (size,) = _numbers((count,), "a storage's size")
+    return Storage(_STORAGES[kind.name], size, key, place)
+
+
+def finished(value: Any) -> Any:
+    """An array that was made and then filled is the array."""
+    if isinstance(value, Blank):
+        if value.array is None:
+            raise DataError("an array was made and never filled")
+        return value.array
+    return value

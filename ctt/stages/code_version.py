@@ -1,0 +1,71 @@
+"""Origin: the commit and the uncommitted changes of the code that runs, as manifests and records tell them.
+
+A snapshot (ctt.execution.jobs.snapshot) holds an origin.json: there, the origin is that of the checkout it was taken of.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from ctt.core import atomic_files
+from ctt.store import Store
+
+ORIGIN = "origin.json"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def origin(store: Store) -> dict[str, str | None]:
+    """{"git": the commit, "diff": the file of the store's diffs/ that holds what was changed since}, each None if there
+    is none. Told once for a process, which runs what it has imported."""
+    if recorded := _recorded():
+        return dict(recorded)
+    if (diff := _diff()) is None:
+        return {"git": git_commit(), "diff": None}
+    name = f"{hashlib.sha256(diff.encode()).hexdigest()[:16]}.patch"
+    path = store.root / "diffs" / name
+    if not path.exists():
+        atomic_files.make_folder(path.parent)
+        atomic_files.write(path, (diff + "\n").encode())
+    return {"git": git_commit(), "diff": name}
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """Commit of the code, with + where its checkout has changes; None outside of one."""
+    if recorded := _recorded():
+        return recorded["git"]
+    commit = _git("rev-parse", "HEAD")
+    return commit and commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+@functools.cache
+def _recorded() -> dict[str, str | None]:
+    try:
+        recorded: dict[str, str | None] = json.loads((ROOT / ORIGIN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return recorded
+
+
+@functools.cache
+def _diff() -> str | None:
+    return _git("diff", "HEAD") or None
+
+
+def _git(*words: str) -> str | None:
+    """What git says in the checkout the code runs from; None outside of one or without git."""
+    if not (ROOT / ".git").exists():
+        return None
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, env=environment, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

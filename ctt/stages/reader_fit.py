@@ -1,0 +1,63 @@
+"""Stage `probe`: how positions are read from the slots of a data set, and what reading gives without a world model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ctt.core.build_context import BuildContext
+from ctt.core.errors import DataError
+from ctt.core.settings import canonical, digest
+from ctt.data.dataset import Dataset
+from ctt.data.positions.linear_reader import PositionReaderSettings, resolved
+from ctt.stages.base import Stage
+from ctt.stages.data import Data
+from ctt.store import Artifact
+
+READ = ("videos", "stride", "annotations")
+"""The reader's settings that the probe is made by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReaderFit(Stage):
+    """Made once for a data set; every run's reader reads with it."""
+
+    kind = "probe"
+    version = 1
+    data: Data
+    reader: PositionReaderSettings
+    frames: int
+
+    def settings(self) -> Mapping[str, Any]:
+        reader = {name: value for name, value in canonical(self.reader).items() if name in READ}
+        if self.data.data.kind == "synthetic":
+            reader.pop("annotations", None)
+        return {"reader": reader, "frames": self.frames}
+
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"data": self.data}
+
+    def effort(self, start: Stage | None) -> dict[str, float]:
+        return {"videos": float(self.reader.videos + self.data.data.validation)}
+
+    def alike(self) -> str:
+        return digest([self.kind, self.version, self.data.data.kind])
+
+    def check(self) -> None:
+        """Raises DataError if the folder of the annotations is missing, or an archive in it is damaged."""
+        if self.data.data.kind == "clevrer" and self.data.data.annotation_files:
+            from ctt.data.clevrer.annotations import Annotations
+
+            Annotations(Path(self.data.data.annotation_files).expanduser())
+
+    def build(
+        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+    ) -> dict[str, Any]:
+        from ctt.data.positions.reference_levels import make
+
+        if resolved(self.reader, self.data.data) != self.reader:
+            raise DataError("the annotations changed since this run was planned; start it again")
+        make(self.reader, Dataset.open(inputs["data"].path), self.data.data.annotation_files, self.frames, job)
+        return {}

@@ -1,0 +1,77 @@
+"""Noise: the A/A runs of a sweep's baseline that the store holds, whichever sweep made them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from ctt.core.errors import StoreError, UsageError
+from ctt.plan import Plan
+from ctt.report.results import COLUMNS, Noise
+from ctt.stages.vqa import Vqa
+from ctt.store import Artifact, Store
+from ctt.study import record
+
+
+def noise(plan: Plan, store: Store) -> list[Noise]:
+    """Runs that answer from the baseline's rollouts and differ from it, and from each other, in ALOE's seed alone.
+
+    They are found in the newest records of all sweeps; [] where no rollout has been answered twice.
+    """
+    wanted = {_but_for_its_seed(t): t for t in _baseline(plan)}
+    groups: dict[str, dict[str, Vqa]] = defaultdict(dict)
+    for other in (plan, *_others(plan, store)):
+        for target in other.targets:
+            marker = _but_for_its_seed(target)
+            if marker in wanted and target.taught_by is None:
+                groups[marker][target.key] = target
+    found = []
+    for group in groups.values():
+        artifacts = [a for target in sorted(group.values(), key=_order) if (a := store.get(target.key)) is not None]
+        if len(artifacts) > 1:
+            found.append([predictions_of(artifact) for artifact in artifacts])
+    return [Noise("other ALOE seeds", found)] if found else []
+
+
+def predictions_of(artifact: Artifact, name: str = "predictions.parquet") -> Callable[[], pd.DataFrame]:
+    """Reads the columns of an artifact's answers that tables need."""
+    return partial(pd.read_parquet, artifact.file(name), columns=COLUMNS)
+
+
+def _baseline(plan: Plan) -> list[Vqa]:
+    return [t for run, t in zip(plan.sweep.runs, plan.targets, strict=True) if run.point.baseline]
+
+
+def _but_for_its_seed(target: Vqa) -> str:
+    settings = {**target.settings(), "seed": None}
+    return json.dumps([target.rollout.key, settings], sort_keys=True)
+
+
+def _order(target: Vqa) -> tuple[int, str]:
+    return int(target.settings()["seed"]), target.key
+
+
+def _others(plan: Plan, store: Store) -> list[Plan]:
+    """The other recorded sweeps that set ALOE's seed: only these are compiled."""
+    plans = []
+    for name in record.names(store):
+        folder = record.newest(store, name)
+        if name != plan.sweep.name and _sets_aloes_seed(folder):
+            with contextlib.suppress(StoreError, UsageError):
+                plans.append(record.load(folder))
+    return plans
+
+
+def _sets_aloes_seed(folder: Path) -> bool:
+    try:
+        written = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        changes = [point["changes"].get("aloe.aloe_seed") for point in written["points"]]
+        return any(seed is not None for seed in (written["baseline"]["aloe"]["aloe_seed"], *changes))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

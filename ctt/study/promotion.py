@@ -1,0 +1,121 @@
+"""`ctt promote`: the best points of a screened sweep, with an ALOE of their own, and how well screening had ranked them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from ctt.config import Config, identity, with_value
+from ctt.core.errors import UsageError
+from ctt.plan import Plan
+from ctt.report.tables import row_text
+from ctt.report.tables.ranking import ranking
+from ctt.report.tables.table import Table as Comparison
+from ctt.report.tables.table import build
+from ctt.store import Store
+from ctt.study import loading, record
+
+
+def screened(store: Store, name: str) -> tuple[Plan, Comparison]:
+    """The newest record of a screened sweep and its table. Raises UsageError if it was not screened."""
+    plan = record.load(record.newest(store, name))
+    if plan.sweep.baseline.config.aloe.protocol != "shared":
+        raise UsageError(f"{name} was not screened: run it with aloe.protocol=shared, then promote its best points")
+    return plan, build(loading.results(plan, store))
+
+
+def best(plan: Plan, table: Comparison, top: int, metric: str) -> list[str]:
+    """Labels of the `top` points with the highest screened `metric`. Raises UsageError where too few were measured."""
+    values = {
+        row.label: mean
+        for row in table.rows
+        if not row.baseline and row.cells and (mean := row.cells[metric].mean) is not None
+    }
+    if not values:
+        raise UsageError(f"no point of {plan.sweep.name} has been measured yet; run the sweep first")
+    return sorted(values, key=lambda label: -values[label])[:top]
+
+
+def write_sweep(store: Store, plan: Plan, labels: list[str]) -> str:
+    """Writes the promoted sweep's file beside the record; returns its path. Every setting is stated: no default matters."""
+
+    chosen = [p for p in plan.sweep.points if p.label in labels]
+    content = {
+        "name": f"{plan.sweep.name}-promoted",
+        "baseline": _stated(plan.sweep.baseline.config),
+        "points": [_stated(point.config) for point in chosen],
+        "seeds": list(plan.sweep.seeds),
+    }
+    path = store.sweeps_folder(plan.sweep.name) / "promoted.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def _stated(config: Config) -> dict[str, Any]:
+    """Every setting of a run but its seed, with an ALOE of its own; places and threads too, which are in no key."""
+
+    def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    own = {field.name for field in dataclasses.fields(config) if field.metadata.get("key", True)} - {"seed"}
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name in own}
+    return {**dict(walk(values, "")), "aloe.protocol": "train"}
+
+
+def compare(store: Store, name: str, metric: str, console: Console) -> None:
+    """Prints how screening had ranked the promoted points beside what retraining found. Raises UsageError where no point
+    has been retrained."""
+    plan, before = screened(store, name)
+    promoted = record.load(record.newest(store, f"{name}-promoted"))
+    after = named_alike(plan, promoted, build(loading.results(promoted, store)))
+    found = ranking(before, after, metric, top=len(after.rows) - 1)
+    grid = Table(title=f"{metric}, difference to the baseline in points")
+    for column in ("point", "screened", "rank", "retrained", "rank"):
+        grid.add_column(column, justify="left" if column == "point" else "right")
+    ranks = [_ranks(found.first), _ranks(found.second)]
+    lines = zip(found.labels, found.first, ranks[0], found.second, ranks[1], strict=True)
+    for label, first, before_rank, second, after_rank in sorted(lines, key=lambda line: line[2]):
+        grid.add_row(label, row_text.signed(first, 2), str(before_rank), row_text.signed(second, 2), str(after_rank))
+    console.print(grid)
+    best_now = ranks[1].index(1)
+    console.print(
+        f"the best after retraining, {found.labels[best_now]}, was number {ranks[0][best_now]} of {len(found.labels)} "
+        "by screening",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if found.spearman is not None:
+        console.print(f"rank correlation (Spearman) {found.spearman:+.2f}, p = {found.p:.3f}", highlight=False)
+    else:
+        console.print("too few points, or no difference among them, for a rank correlation")
+
+
+def _ranks(values: Sequence[float]) -> list[int]:
+    """1 for the largest; equal ones in the order given."""
+    order = sorted(range(len(values)), key=lambda place: -values[place])
+    return [order.index(place) + 1 for place in range(len(values))]
+
+
+def named_alike(plan: Plan, promoted: Plan, table: Comparison) -> Comparison:
+    """`table` with the screened sweep's labels and values: among fewer points fewer settings vary and make a name."""
+    screened_points = {_retrained(point.config): point for point in plan.sweep.points}
+    by_label = {point.label: screened_points[_retrained(point.config)] for point in promoted.sweep.points}
+    rows = (
+        dataclasses.replace(row, label=by_label[row.label].label, values=by_label[row.label].values)
+        for row in table.rows
+    )
+    return dataclasses.replace(table, rows=tuple(rows))
+
+
+def _retrained(config: Config) -> str:
+    """What a point computes, whoever trained its ALOE."""
+    return identity(with_value(config, "aloe.protocol", "train"), but=("seed",))

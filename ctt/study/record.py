@@ -1,0 +1,116 @@
+"""Record: what `ctt sweep` resolved and submitted, kept in the store's sweeps/NAME; status and report read the newest.
+
+sweeps/NAME/0001/record.json   the baseline in full, what the other points change, seeds, overrides
+sweeps/NAME/0001/jobs/         frozen jobs, their logs and what happened to them (ctt/execution/jobs)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ctt.config import changed, differences, from_dict
+from ctt.core.errors import StoreError, SweepError, UsageError
+from ctt.plan import Plan, compile_plan
+from ctt.stages.code_version import git_commit
+from ctt.store import Store
+from ctt.sweep import Point, Sweep
+
+
+def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
+    """Writes the next record of the sweep; returns its folder. code: the snapshot that its jobs run."""
+    parent = store.sweeps_folder(plan.sweep.name)
+    number = max((int(p.name) for p in parent.glob("[0-9]*") if p.name.isdigit()), default=0) + 1
+    while True:
+        folder = parent / f"{number:04d}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:  # another sweep of this name starts at the same moment
+            number += 1
+    (folder / "jobs").mkdir()
+    sweep = plan.sweep
+    record = {
+        "name": sweep.name,
+        "source": sweep.source,
+        "overrides": list(sweep.overrides),
+        "seeds": list(sweep.seeds),
+        "written": sweep.written,
+        "baseline": dataclasses.asdict(sweep.baseline.config),
+        "points": [
+            {
+                "label": p.label,
+                "values": p.values,
+                "baseline": p.baseline,
+                "changes": differences(sweep.baseline.config, p.config),
+            }
+            for p in sweep.points
+        ],
+        "git": git_commit(),
+        "code": code and code.name,
+    }
+    _write_json(folder / "record.json", record)
+    return folder
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def newest(store: Store, name: str) -> Path:
+    """Folder of the newest record of sweep `name`. Raises UsageError naming the sweeps that are there."""
+    parent = Path(store.root) / "sweeps" / name
+    records = [] if "/" in name else sorted(p for p in parent.glob("[0-9]*") if (p / "record.json").is_file())
+    if not records:
+        there = names(store)
+        near = difflib.get_close_matches(Path(name).stem, there, 1)
+        known = f"recorded there: {', '.join(there)}" if there else "none is recorded there yet"
+        remedy = f"did you mean {near[0]}?" if near else f"start it with `ctt sweep {name}`"
+        raise UsageError(f"no sweep {name} in the store {store.root} ({known}); {remedy}")
+    return records[-1]
+
+
+def names(store: Store) -> list[str]:
+    """Names of the sweeps that have a record in the store."""
+    root = Path(store.root) / "sweeps"
+    return sorted(p.name for p in root.glob("*") if any(p.glob("[0-9]*/record.json")))
+
+
+def code_of(folder: Path) -> str | None:
+    """Name of the snapshot that a record's jobs run; None if they run the code as it is."""
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record.get("code")
+
+
+def load(folder: Path) -> Plan:
+    """The plan of a record, compiled anew from its resolved points. Raises StoreError where the file is damaged."""
+    path = folder / "record.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        baseline = from_dict(record["baseline"])
+        points = tuple(
+            Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"]
+        )
+        sweep = Sweep(
+            name=record["name"],
+            points=points,
+            seeds=tuple(record["seeds"]),
+            merged=(),
+            written=record["written"],
+            overrides=tuple(record["overrides"]),
+            source=record["source"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
+    except UsageError as error:
+        raise SweepError(f"{path} was written by another version of ctt: {error}; start the sweep again") from error
+    return compile_plan(sweep)

@@ -1,0 +1,54 @@
+"""The report of a sweep in the store's sweeps/NAME/report: its table in every form, and its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ctt.plan import Plan
+from ctt.report.figures import comparison
+from ctt.report.tables.table import Table, build
+from ctt.report.writers.render import render
+from ctt.store import Store
+from ctt.study.loading import results
+from ctt.study.pictures import pictures
+
+FILES = {"table.md": "md", "table.json": "json", "table.csv": "csv", "table.tex": "tex", "table.html": "html"}
+
+
+def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
+    """Writes the table in every form and the pictures; returns the table, the folder and the files."""
+    table = build(results(plan, store))
+    folder = store.sweeps_folder(plan.sweep.name) / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {name: render(table, form) for name, form in FILES.items()}
+    drawn = pictures(table, plan, store)
+    files = [folder / name for name in (*texts, *drawn)]
+    if (
+        all(path.is_file() for path in files)
+        and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]
+    ):
+        return table, folder, files  # the same numbers: the pictures are the same too
+    for path in files:
+        if path.name in drawn:
+            comparison.save(drawn[path.name](), path)
+        else:
+            path.write_text(texts[path.name], encoding="utf-8")
+    return table, folder, files
+
+
+def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
+    """Writes the report's files and prints the table and where everything is."""
+    table, folder, files = write_report(plan, store)
+    console.print()
+    print(render_terminal(table, console), end="")
+    console.print(f"table and plots: {folder}", soft_wrap=True)
+    return files
+
+
+def render_terminal(table: Table, console: Console) -> str:
+    """The table as wide as the terminal, at least 100 columns."""
+    from ctt.report.writers.render import terminal
+
+    return terminal(table, width=max(100, console.width), colour=console.is_terminal)

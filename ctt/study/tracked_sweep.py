@@ -1,0 +1,105 @@
+"""From a plan to what the syncer mirrors: one TrackedRun a run, its trunk's stages first."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from functools import partial
+from pathlib import Path
+
+from ctt.config import flat_params
+from ctt.core.errors import StoreError, UsageError
+from ctt.core.settings import digest
+from ctt.plan import Plan, parts
+from ctt.stages.code_version import git_commit
+from ctt.store import Store
+from ctt.study import record
+from ctt.study.loading import lineage
+from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
+
+log = logging.getLogger("ctt.tracking")
+
+
+def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
+    """Every run of the plan as the syncer sees it."""
+    commit = git_commit() or "unknown"
+    varied = {name: None for point in plan.sweep.points for name in point.values}
+    runs = []
+    for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
+        states = lineage(target)
+        own = {s.key for s in parts(target)}
+        tags, params = {"ctt.git_commit": commit}, flat_params(run.config)
+        if len(states) > 1:
+            tags["ctt.fork_parent"] = states[-2].key
+        runs.append(
+            TrackedRun(
+                sweep=plan.sweep.name,
+                name=run.name,
+                point=run.point.label,
+                seed=run.seed,
+                tags=tags,
+                params=params,
+                stages=tuple(
+                    TrackedStage(
+                        kind=s.kind,
+                        key=s.key,
+                        finished=store.path(s.key),
+                        working=partial(store.unfinished, s.key),
+                        failure=store.root / "failures" / s.key,
+                        beside=s.key not in own,
+                    )
+                    for s in parts(target, sides)
+                ),
+                baseline=run.point.baseline,
+                experiment=run.config.tracking.experiment_name(plan.sweep.name),
+                swept=tuple(name for name in varied if name in params),
+            )
+        )
+    return runs
+
+
+class AllRuns:
+    """The runs of the newest record of every sweep in the store; a record is compiled once, when it appears. One that can't
+    be read is warned of, once.
+
+    only: the settings of a sweep's own syncer, which mirrors what other sweeps send to the same address too: one
+    process at a time talks to a server for a store, and the others' curves have to be live meanwhile.
+    """
+
+    def __init__(self, store: Store, plan: Plan | None = None, only: TrackingSettings | None = None) -> None:
+        self.store, self.only = store, only
+        self._known: dict[Path, list[TrackedRun]] = {}
+        if plan is not None:
+            self._known[record.newest(store, plan.sweep.name)] = tracked_runs(plan, store)
+
+    def __call__(self) -> list[TrackedRun]:
+        runs = []
+        for name in record.names(self.store):
+            with contextlib.suppress(UsageError):  # removed since its name was read
+                folder = record.newest(self.store, name)
+                if folder not in self._known:
+                    self._known[folder] = self._tracked(folder)
+                runs += self._known[folder]
+        return runs
+
+    def _tracked(self, folder: Path) -> list[TrackedRun]:
+        try:
+            plan = record.load(folder)
+        except (StoreError, UsageError) as error:
+            log.warning("tracking: %s; its runs are not shown", error)
+            return []
+        theirs = plan.sweep.baseline.config.tracking
+        root = self.store.root
+        if self.only and (theirs.kind == "off" or theirs.address(root) != self.only.address(root)):
+            return []
+        return tracked_runs(plan, self.store)
+
+
+def store_syncer(tracking: TrackingSettings, store: Store, plan: Plan | None = None, rebuild: bool = False) -> Syncer:
+    """A syncer of everything in the store, or, for a sweep that runs (`plan`), of what goes to the same address.
+
+    One process at a time syncs a store with an address: a lease of that name says which.
+    """
+    runs = AllRuns(store) if plan is None else AllRuns(store, plan, tracking)
+    lease = f"tracking-{digest(tracking.address(store.root))[:16]}"
+    return Syncer(tracking, store.root, runs, lease=lambda: store.lease(lease, wait=False), rebuild=rebuild)

@@ -1,0 +1,112 @@
+"""Sweep file: `name`, `baseline` (values), any of `grid` (cross product) and `points` (a list of values), `seeds`, and the
+groups that say what a run computes (`world_model: mini`). It is data: nothing in it is evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ctt.config import RUN_GROUPS, check_key, config_root
+from ctt.core.errors import SettingError, SweepError
+
+FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
+DEFAULT_BASELINE = {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.0}
+
+
+@dataclasses.dataclass
+class SweepFile:
+    """What a sweep file says, checked for form but not yet for the settings' values."""
+
+    source: str
+    name: str
+    baseline: dict[str, Any]
+    grid: dict[str, list[Any]]
+    points: list[dict[str, Any]]
+    seeds: list[int] | None
+    groups: dict[str, str]
+
+
+def shipped() -> list[str]:
+    """Names of the sweeps that come with ctt."""
+    return sorted(p.stem for p in (config_root() / "sweeps").glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of a sweep given as a name of sweeps/ or as a path. Raises SweepError."""
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise SweepError(f"no sweep file {name}{' (it is a folder)' if path.is_dir() else ''}")
+        return path
+    candidate = config_root() / "sweeps" / f"{name}.yaml"
+    if not candidate.is_file():
+        near = difflib.get_close_matches(name, shipped(), 1)
+        hint = f"did you mean {near[0]}? there" if near else "there"
+        raise SweepError(f"no sweep named {name}; {hint} are {', '.join(shipped())}, or give the path of a YAML file")
+    return candidate
+
+
+def read(name: str | None) -> SweepFile:
+    """The sweep file `name` (see `find`); None: an empty one, for a plain multirun. Raises SweepError naming file and key."""
+    if name is None:
+        return SweepFile("the command line", "multirun", dict(DEFAULT_BASELINE), {}, [], None, {})
+    path = find(name)
+    source = f"sweeps/{path.name}" if path.parent == config_root() / "sweeps" else str(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SweepError(f"{source} is not readable YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SweepError(f"{source} must hold keys and values ({', '.join(FILE_KEYS)})")
+    for key in content:
+        if key not in FILE_KEYS:
+            hint = "; it belongs on the command line" if key in ("launch", "tracking", "store") else ""
+            raise SweepError(f"{key} is not a key of a sweep file ({', '.join(FILE_KEYS)}){hint} ({source})")
+    baseline, grid = content.get("baseline", DEFAULT_BASELINE) or {}, content.get("grid") or {}
+    points, seeds = content.get("points") or [], content.get("seeds")
+    _want(isinstance(baseline, dict), "baseline must be a mapping of settings to values", source)
+    _want(isinstance(grid, dict), "grid must be a mapping of settings to lists", source)
+    for key, values in grid.items():
+        _want(isinstance(values, list) and bool(values), f"grid.{key} must be a list with at least one value", source)
+    _want(
+        isinstance(points, list) and all(isinstance(p, dict) for p in points),
+        "points must be a list of mappings",
+        source,
+    )
+    if seeds is not None:
+        _want(isinstance(seeds, list) and bool(seeds), "seeds must be a list of whole numbers", source)
+        _want(all(isinstance(s, int) and not isinstance(s, bool) for s in seeds), "seeds must be whole numbers", source)
+    for place, mapping in [
+        ("baseline", baseline),
+        ("grid", grid),
+        *((f"points[{i}]", p) for i, p in enumerate(points)),
+    ]:
+        for key in mapping:
+            _want(isinstance(key, str), f"{place}: {key!r} is not the name of a setting", source)
+            _want(key != "seed", f"{place}.seed: list seeds under `seeds`", source)
+            check_known(key, f"{source}: {place}")
+    groups = {g: content[g] for g in RUN_GROUPS if g in content}
+    for group, choice in groups.items():
+        _want(
+            isinstance(choice, str),
+            f"{group} must name one of conf/{group}/*.yaml; set single values in points",
+            source,
+        )
+    return SweepFile(source, str(content.get("name", path.stem)), baseline, grid, points, seeds, groups)
+
+
+def _want(condition: bool, message: str, source: str) -> None:
+    if not condition:
+        raise SweepError(f"{message} ({source})")
+
+
+def check_known(key: str, place: str) -> None:
+    """Raises SweepError, naming `place` and the nearest known names, if `key` is no setting."""
+    try:
+        check_key(key)
+    except SettingError as error:
+        raise SweepError(f"{error} ({place})") from error

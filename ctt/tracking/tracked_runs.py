@@ -1,0 +1,77 @@
+"""TrackedRun: what the syncer has to know of a run, told without plans or stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctt.core.settings import digest
+
+
+@dataclass(frozen=True)
+class TrackedStage:
+    """A stage of a run: `working` becomes `finished` by a rename; each may hold metrics.jsonl and metrics.json.
+
+    kind is the prefix of its metrics ("world_model", "vqa"). working is a folder, or a function that finds it (a store
+    moves unfinished work when another owner takes it over). failure is the file or folder in which failed attempts
+    are recorded, newer than the work's own files while nobody has gone on with it. beside: the run's answers do not
+    depend on it, so it is no part of what the run is known by, and its failure is not the run's.
+    """
+
+    kind: str
+    key: str
+    finished: Path
+    working: Path | Callable[[], Path | None]
+    failure: Path | None = None
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One run of a sweep, which becomes one MLflow run.
+
+    stages lists what the run is made of in the order of training: the states of its trunk come first, and their
+    curves are shown as its own. params is the full flat configuration. tags are shown as given, beside those that
+    ctt makes. Runs of the point that the others are compared with say baseline=True.
+    experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
+    swept: those of its params that vary in its sweep.
+    """
+
+    sweep: str
+    name: str
+    point: str
+    seed: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[TrackedStage, ...] = ()
+    baseline: bool = False
+    experiment: str = ""
+    swept: tuple[str, ...] = ()
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 that finds the run again: sweep, point, seed and the keys of what it computes, never a run number."""
+        return digest([self.sweep, self.point, self.seed, [[s.kind, s.key] for s in self.stages if not s.beside]])
+
+    def all_tags(self) -> dict[str, str]:
+        """The tags given, beside ctt.run, ctt.sweep, ctt.point, ctt.seed, ctt.key.KIND and ctt.fork_parent."""
+        tags = {
+            "ctt.kind": "run",
+            "ctt.run": self.identity,
+            "ctt.sweep": self.sweep,
+            "ctt.point": self.point,
+            "ctt.seed": str(self.seed),
+            "ctt.baseline": str(self.baseline).lower(),
+            "mlflow.source.name": "ctt",
+        }
+        states = [stage.key for stage in self.stages if stage.kind == "world_model"]
+        if len(states) > 1:
+            tags["ctt.fork_parent"] = states[-2]
+        tags.update({f"ctt.key.{stage.kind}": stage.key for stage in self.stages})
+        tags.update({str(name): str(value) for name, value in self.tags.items()})
+        if commit := tags.get("ctt.git_commit", tags.get("git_commit")):
+            tags.setdefault("mlflow.source.git.commit", commit)
+        return tags

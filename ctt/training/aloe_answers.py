@@ -1,0 +1,145 @@
+"""ALOE's answers: a trained model asked all questions of a split, as a table of predictions."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from ctt.core.build_context import BuildContext
+from ctt.core.errors import StoreError
+from ctt.data.dataset import Dataset, Split
+from ctt.data.questions.vocab import CATEGORIES
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.model import CLASSES, Aloe, load_published
+from ctt.training.question_batches import DESCRIPTIVE, QuestionBatches
+from ctt.training.seeds import derive
+from ctt.training.state import MODEL
+
+EVALUATION_ROWS = 256
+"""Sequences computed at a time, at most."""
+EVALUATION_TOKENS = 2048
+"""Tokens computed at a time on a CPU, about: more would leave its cache."""
+Rollouts = Mapping[str, np.ndarray]
+"""{split: predicted frames (V,32,S,D)}."""
+
+
+def evaluate(
+    settings: AloeSettings,
+    model_folder: Path,
+    dataset: Dataset,
+    rollouts: Rollouts | None,
+    split: str,
+    *,
+    seed: int = 0,
+    job: BuildContext,
+) -> pd.DataFrame:
+    """The predictions table of `split` by the ALOE in `model_folder`: one row per sequence, in the question table's order.
+
+    Columns: scene, video, question_id, choice_id (−1 descriptive), category, form, truth (−1 unknown), prediction (a class, 0 being
+    the padding, which is never right; 0 or 1 of an option), correct (False where truth is unknown), logit (of the chosen
+    class, or the option's), logits (a list: all 22 of a descriptive question, or the option's one).
+    `seed` matters only where `settings.eval_start` is null. Raises Interrupted: nothing of it is kept.
+    """
+
+    def tick(done: int, total: int) -> None:
+        job.progress(done, total, "sequence", split=split)
+        if job.stopping:
+            job.stop()
+
+    part = dataset.split(split)
+    model = load(model_folder, settings, part).to(job.device)
+    batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split))
+    return predictions_table(
+        part, answer(model, settings, batches, np.arange(batches.questions), seed, job.device, tick)
+    )
+
+
+def load(folder: Path, settings: AloeSettings, split: Split) -> Aloe:
+    """The ALOE of a training state's folder, in eval mode. Raises StoreError if it is missing, DataError if it does not fit."""
+    model = Aloe(settings, split.slots.shape[2], split.slots.shape[3])
+    try:
+        state = load_file(folder / MODEL)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder} holds no {MODEL}: {error}") from error
+    load_published(model, state)
+    return model.eval()
+
+
+def autocast(settings: AloeSettings, device: str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+
+@torch.no_grad()
+def answer(
+    model: Aloe,
+    settings: AloeSettings,
+    batches: QuestionBatches,
+    questions: np.ndarray,
+    seed: int,
+    device: str,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """All logits the heads give, (R,22) float32 for the rows of the split: a descriptive row's 22, an option's one and NaN.
+
+    Rows of other questions hold NaN alone. tick(done, total) is told how many sequences are answered.
+    """
+    logits = np.full((len(batches.video), CLASSES), np.nan, np.float32)
+    random = np.random.default_rng(derive(seed, "first frame in evaluation"))
+    starts = random.integers(0, settings.starts, batches.questions)
+    if settings.eval_start is not None:
+        starts[:] = settings.eval_start
+    sequences = int(batches.options[questions].sum())
+    at_a_time = EVALUATION_ROWS
+    if torch.device(device).type == "cpu":
+        at_a_time = min(at_a_time, max(1, EVALUATION_TOKENS // model.longest))
+    count, by_layout = math.ceil(sequences / at_a_time), settings.words == "tokens"
+    pieces = batches.pieces(questions, starts[questions], count, by_layout)
+    done = 0
+    with autocast(settings, device):  # around all of them: the weights are rounded once
+        for piece in pieces:
+            answers, choices = model(piece.input.to(device))
+            n = piece.descriptive
+            logits[piece.rows[:n]] = answers[:n].float().cpu().numpy()
+            logits[piece.rows[n:], 0] = choices[n:].float().cpu().numpy()
+            done += len(piece.rows)
+            tick(done, sequences)
+    return logits
+
+
+def predictions_table(split: Split, logits: np.ndarray) -> pd.DataFrame:
+    """The predictions that these logits (R,22) mean, beside what was asked; rows without logits have the prediction −1."""
+    table = split.questions
+    truth = np.asarray(table.answer, np.int32)
+    descriptive = np.asarray(table.category) == DESCRIPTIVE
+    logit = np.where(descriptive, logits.max(1), logits[:, 0])
+    prediction = np.where(descriptive, logits.argmax(1), logits[:, 0] > 0).astype(np.int32)
+    prediction[np.isnan(logit)] = -1
+    return pd.DataFrame(
+        {
+            "scene": np.asarray(table.scene, np.int64),
+            "video": np.asarray(table.video, np.int32),
+            "question_id": np.asarray(table.question_id, np.int32),
+            "choice_id": np.asarray(table.choice_id, np.int32),
+            "category": np.array(CATEGORIES)[table.category],
+            "form": np.array(table.forms)[table.form],
+            "truth": truth,
+            "prediction": prediction,
+            "correct": prediction == truth,
+            "logit": logit,
+            "logits": [row if full else row[:1] for row, full in zip(logits, descriptive, strict=True)],
+        }
+    )
+
+
+def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    """Writes parquet whose bytes depend on the table alone (and pyarrow's version), atomically."""
+    temporary = path.with_suffix(".tmp")
+    predictions.to_parquet(temporary, engine="pyarrow", index=False, compression="zstd")
+    os.replace(temporary, path)

@@ -1,0 +1,131 @@
+"""gc keeps what recorded sweeps reach, show finds artifacts by key and by name; on a store of made-up artifacts."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ctt.app.gc import collect, find, garbage, show, survey
+from ctt.app.status import print_status
+from ctt.core.errors import StoreError, UsageError
+from ctt.plan import Plan, compile_plan
+from ctt.stages.base import Stage
+from ctt.store import Store
+from ctt.study import record
+from ctt.sweep import compile_sweep
+
+PROVENANCE = {
+    "began": 0.0,
+    "ended": 1.0,
+    "seconds": 41.0,
+    "host": "h",
+    "numerics": "n",
+    "git": "g",
+    "python": "3",
+    "packages": {"torch": "2"},
+}
+
+
+def put(store: Store, stage: Stage) -> None:
+    """Publishes a made-up artifact under the stage's key."""
+    with store.lease(stage.key) as lease:
+        folder = store.work_folder(stage.key)
+        (folder / "metrics.json").write_text(json.dumps({"number": 1}))
+        store.publish(stage.key, folder, lease, {**stage.describe(), "provenance": PROVENANCE})
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> tuple[Store, Plan]:
+    store = Store.open(tmp_path / "store")
+    plan = compile_plan(compile_sweep("demo", ["seed=0"]))
+    for stage in plan.stages.values():
+        put(store, stage)
+    return store, plan
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def test_what_a_recorded_sweep_reaches_stays(filled) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    other = compile_plan(compile_sweep("demo", ["seed=1"]))
+    for stage in other.stages.values():
+        if not store.has(stage.key):
+            put(store, stage)
+    gone = {item.key for item in garbage(store, survey(store), rollouts=False)}
+    assert gone == set(other.stages) - set(plan.stages)
+    assert collect(store, rollouts=False, yes=True, console=quiet()) == 0
+    assert set(store.keys()) == set(plan.stages)
+
+
+def test_rollouts_of_finished_runs_go_first_and_only_if_asked(filled) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    assert garbage(store, survey(store), rollouts=False) == []
+    store.remove(plan.targets[0].key)
+    going = garbage(store, survey(store), rollouts=True)
+    assert [item.key for item in going] == [plan.targets[1].rollout.key], "the unfinished run still needs its rollout"
+
+
+def test_nothing_goes_without_a_yes(filled) -> None:
+    store, plan = filled
+    assert collect(store, rollouts=False, yes=False, console=quiet()) == 1
+    assert set(store.keys()) == set(plan.stages)
+
+
+def test_a_leased_key_is_never_touched(filled) -> None:
+    store, plan = filled
+    busy = plan.targets[0].key
+    with store.lease(busy):
+        collect(store, rollouts=False, yes=True, console=quiet())
+    assert set(store.keys()) == {busy}
+
+
+def test_artifacts_are_found_by_key_prefix_and_run(filled) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    key = plan.targets[0].key
+    assert (
+        find(store, key)
+        == find(store, key[:10])
+        == find(store, "demo/baseline seed=0")
+        == find(store, "baseline seed=0")
+        == key
+    )
+    for wrong in ("ffffffffff", "nothing seed=0"):
+        with pytest.raises(UsageError, match="artifacts of|names no runs"):
+            find(store, wrong)
+    console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
+    assert show(store, key[:10], console) == 0
+    text = console.export_text()
+    assert plan.targets[0].rollout.key in text and "trajectory" in text and "torch 2" in text
+    assert "in 1 s, after 40 s of interrupted work, on h" in text
+
+
+def test_a_sweep_whose_record_is_damaged_hides_no_other(filled, capsys: pytest.CaptureFixture[str]) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    damaged = record.write(compile_plan(compile_sweep("weights", ["seed=0"])), store) / "record.json"
+    damaged.write_text("{")
+    assert find(store, "demo/baseline seed=0") == plan.targets[0].key
+    with pytest.raises(UsageError, match="weights/0001/record.json is not a sweep's record"):
+        find(store, "weights/baseline seed=0")
+    assert print_status(store, None, as_json=False) == 1
+    seen = capsys.readouterr()
+    assert "demo" in seen.out and "2/2 runs done" in seen.out and str(damaged) in seen.err
+    with pytest.raises(StoreError, match="record.json"):
+        survey(store)  # what it reaches is not known, so nothing may go
+
+
+def test_asking_for_a_sweep_that_is_not_there_names_the_nearest_and_leaves_no_trace(filled) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    for name in ("demmo", "demmo.yaml", "./demmo.yaml"):
+        with pytest.raises(UsageError, match="did you mean demo"):
+            record.newest(store, name)
+    with pytest.raises(UsageError, match="recorded there: demo.*start it with `ctt sweep weights`"):
+        record.newest(store, "weights")
+    assert [path.name for path in (store.root / "sweeps").iterdir()] == ["demo"]

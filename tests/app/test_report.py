@@ -1,0 +1,162 @@
+"""`ctt report` over a made-up store: pivots, pictures, noise, cost, and mistakes that are said."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctt.cli import VERBS, report_errors
+from ctt.report.tables.table import build
+from ctt.store import Store
+from ctt.study import loading
+from ctt.study.noise_runs import noise
+from ctt.study.pictures import pictures
+from ctt.study.study import Study
+from ctt.training.graph_measures import warning
+from tests.made_store import made_store
+
+GRID = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1,2")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two sweeps: both weights, and one of a third setting too."""
+    root = tmp_path_factory.mktemp("made") / "store"
+    made_store(root, "weights", *GRID)
+    return made_store(root, "weights", *GRID, "num_masked_slots=1,2", "seed=0", "name=three")[0]
+
+
+def report(store: Store, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = report_errors(lambda: VERBS["report"]([*words, f"store={store.root}"]))
+    return code, *capsys.readouterr()
+
+
+def test_a_pivot_holds_the_tables_numbers(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(report(store, capsys, "weights", "--format", "json")[1])["rows"]
+    words = ("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--metric", "counterfactual", "--format", "md")
+    code, text, _ = report(store, capsys, "weights", *words)
+    assert code == 0
+    first, last = rows[0]["metrics"]["counterfactual"], rows[-1]["metrics"]["counterfactual"]
+    assert rows[-1]["values"] == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.1}
+    lines = [line for line in text.splitlines() if line.startswith("| ctt_suf_weight=")]
+    assert re.search(rf"baseline {first['mean']:.1f}\b", lines[0])
+    assert f"{abs(last['delta']):.1f} ±" in lines[1].split("|")[3], lines
+    assert f"{last['mean']:.1f} ±" in lines[3].split("|")[3]
+
+
+def test_a_third_setting_is_fixed_by_at(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("three", "--pivot", "ctt_inv_weight", "ctt_suf_weight")
+    code, _, error = report(store, capsys, *words)
+    assert code == 2 and "fix num_masked_slots too" in error
+    code, text, _ = report(store, capsys, *words, "--at", "num_masked_slots=1")
+    assert code == 0 and "ctt_suf_weight=0.1" in text
+
+
+@pytest.mark.parametrize(
+    "words", [("--pivot", "ctt_inv_weight", "ctt_suf_weight"), ("--against", "ctt_inv_weight"), ()], ids=str
+)
+def test_pictures_are_drawn_where_asked(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    path = tmp_path / "picture.png"
+    code, text, _ = report(store, capsys, "weights", *words, "--picture", str(path))
+    assert code == 0 and text.strip() == str(path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_swept_setting_and_every_clear_pair_has_a_picture(store: Store) -> None:
+    two, three = (Study(name, store.root) for name in ("weights", "three"))
+    names = set(pictures(two.table, two.plan, store))
+    assert names == {
+        "table.png", "learning_curves.png", "against_ctt_inv_weight.png", "against_ctt_suf_weight.png",
+        "heat_map_ctt_inv_weight_ctt_suf_weight.png",
+    }  # fmt: skip
+    assert not any(name.startswith("heat_map") for name in pictures(three.table, three.plan, store)), "which masks?"
+
+
+def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, costly = (report(store, capsys, "weights", "--format", "json", *more)[1] for more in ((), ("--cost",)))
+    assert "device_hours" not in plain
+    for row in json.loads(costly)["rows"]:
+        assert row["cost"]["vqa_rate"] == row["cost"]["world_model_rate"] == 12.5
+        assert row["cost"]["device_hours"] == pytest.approx(3 * 90 / 3600, rel=1e-3)
+        assert row["cost"]["trunk_hours"] == pytest.approx(90 / 3600, rel=1e-3)
+        assert row["cost"]["vqa_hours"] == pytest.approx(90 / 3600, rel=1e-3)
+        assert row["cost"]["world_model_memory_mib"] == row["cost"]["rollout_memory_mib"] == 512
+    drawn = report(store, capsys, "weights", "--format", "md", "--cost")[1]
+    assert re.search(r"\| ALOE +\| +0.025 \| +12.5 \| +512 \|", drawn)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--against", "ctt_inv_weight"), "--against draws a picture; say where"),
+        (("--at", "seed=1"), "--at fixes a setting of a pivot"),
+        (("--picture", "a.jpeg"), "--picture must end in .png, .svg or .pdf"),
+        (("--pivot", "ctt_inv_weight", "depth"), "depth was not swept in weights"),
+        (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--format", "csv"), "holds every row anyway"),
+    ],
+)
+def test_mistakes_are_said(
+    store: Store, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    code, _, error = report(store, capsys, "weights", *words)
+    assert code == 2 and message in error
+
+
+def test_a_graph_that_tells_nothing_apart_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the diagnostics of a run have found stands under the table, with the point and the seed."""
+    store, plan = made_store(tmp_path / "store", "weights", "ctt_inv_weight=0,0.2", "ctt_suf_weight=0", "seed=0,1")
+    place = next(i for i, run in enumerate(plan.sweep.runs) if not run.point.baseline and run.seed == 1)
+    run, (side,) = plan.sweep.runs[place], [s for s in plan.sides[place] if s.kind == "diagnostics"]
+    found = warning("soft", 0.15, density=1.0, low=0.2, high=0.4)
+    with store.lease(side.key) as lease:
+        folder = store.work_folder(side.key)
+        (folder / "metrics.json").write_text("{}")
+        made = {"numerics": "made up", "began": 0.0, "ended": 1.0}
+        store.publish(side.key, folder, lease, {**side.describe(), "facts": {"warning": found}, "provenance": made})
+    rows = json.loads(report(store, capsys, "weights", "--format", "json")[1])["rows"]
+    text = f"{found} (seed 1)"
+    assert "(soft) is full at ctt_adj_threshold 0.15: 100.0 % of pairs" in text
+    assert [row["warnings"] for row in rows] == [[], [text]] and rows[1]["point"] == run.point.label
+    drawn = report(store, capsys, "weights", "--format", "md")[1]
+    assert f"- warning: {run.point.label}: {text}" in " ".join(drawn.replace("\\", "").split())
+
+
+def test_the_table_says_where_early_stopping_ended_aloe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, _ = made_store(tmp_path / "store", "weights", *GRID, "aloe.patience=1")
+    drawn = report(store, capsys, "weights", "--format", "md")[1]
+    assert drawn.count("ALOE stopped after 4 of 5 epochs (seeds 0, 1, 2)") == 4
+    # where ALOE is shared the others are only evaluated, by one that is the baseline's
+    store, _ = made_store(tmp_path / "shared", "weights", *GRID, "aloe.patience=1", "aloe.protocol=shared")
+    drawn = report(store, capsys, "weights", "--format", "md")[1]
+    assert drawn.count("ALOE stopped") == 1
+
+
+def test_noise_is_found_in_the_runs_of_another_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The A/A row comes from ALOE's other seeds on the baseline's own rollouts, and from nothing else in the store."""
+    store, plan = made_store(tmp_path / "store", "weights", *GRID)
+    assert noise(plan, store) == []
+    assert "A/A: not run, ctt sweep noise" in report(store, capsys, "weights")[1]
+    made_store(tmp_path / "store", "noise", "num_masked_slots=1", "name=elsewhere")  # another baseline's noise
+    assert noise(plan, store) == []
+    _, aa = made_store(tmp_path / "store", "noise")
+    (found,) = noise(plan, store)
+    assert [len(group) for group in found.groups] == [7], "six seeds of ALOE, and the baseline's own of seed 0"
+
+    accuracies = []
+    for target in aa.targets:
+        answers = pd.read_parquet(store.path(target.key) / "predictions.parquet")
+        accuracies.append(100 * answers[answers.category == "descriptive"].correct.mean())
+    row = build(loading.results(plan, store)).noise[0]
+    assert row.deviation["descriptive"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert (row.runs, row.pairs, row.freedom) == (7, 3, 6)
+    code, text, _ = report(store, capsys, "weights", "--format", "md")
+    # two runs differ by t(.975, 6) √2 SD at most, 19 times in 20
+    apart = 2.446912 * np.sqrt(2) * np.std(accuracies, ddof=1)
+    assert code == 0 and f"two single runs differ by up to descriptive {apart:.1f}" in text

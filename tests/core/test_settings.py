@@ -1,0 +1,139 @@
+"""Settings: bounds, and canonical forms that are one text per meaning."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctt.core.errors import SettingError
+from ctt.core.settings import Rule, Settings, canonical, canonical_json, digest, in_force, older, setting
+
+
+@dataclasses.dataclass
+class Inner(Settings):
+    share: float = setting(0.5, "a share", minimum=0, maximum=1)
+    where: str = setting("here", "a path", key=False)
+
+
+@dataclasses.dataclass
+class Outer(Settings):
+    kind: str = setting("a", "which", choices=("a", "b"))
+    count: int = setting(3, "how many", above=0)
+    inner: Inner = setting(Inner, "nested")
+
+
+@dataclasses.dataclass
+class Later(Outer):
+    added: bool = setting(False, "came later; false is what was done before", old=False)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Outer(kind="c"), "kind must be one of a, b"),
+        (lambda: Outer(count=0), "count must be more than 0, got 0"),
+        (lambda: Inner(share=1.5), "share must be at most 1, got 1.5"),
+        (lambda: Inner(share=-0.1), "share must be at least 0"),
+        (lambda: Inner(share=math.nan), "share must be a finite number"),
+    ],
+)
+def test_bounds_name_the_setting(make, words) -> None:
+    with pytest.raises(SettingError, match=words):
+        make()
+
+
+def test_what_must_not_change_a_result_is_not_in_the_key() -> None:
+    assert digest(Outer(inner=Inner(where="elsewhere"))) == digest(Outer())
+    assert digest(Outer(inner=Inner(share=0.25))) != digest(Outer())
+
+
+def test_a_setting_added_later_keeps_old_keys_at_its_old_value() -> None:
+    assert digest(Later()) == digest(Outer())
+    assert digest(Later(added=True)) != digest(Outer())
+
+
+def test_a_changed_default_never_finds_what_the_old_one_made() -> None:
+    @dataclasses.dataclass
+    class Changed(Outer):
+        count: int = setting(4, "how many", above=0)
+
+    @dataclasses.dataclass
+    class ChangedLater(Later):
+        added: bool = setting(True, "came later; false is what was done before", old=False)
+
+    @dataclasses.dataclass
+    class Above(Settings):
+        below: ChangedLater = setting(ChangedLater, "nested")
+        beside: Outer = setting(Outer, "all of it was always there")
+
+    assert older(Above) == {"below": {"added": False}}, "what a record without it means"
+    assert digest(Changed()) != digest(Outer())
+    assert digest(ChangedLater()) != digest(Later()) and digest(ChangedLater(added=False)) == digest(Later())
+
+
+@dataclasses.dataclass
+class Ruled(Settings):
+    optimizer: str = setting("sgd", "which", choices=("sgd", "muon"))
+    muon_rate: float = setting(0.02, "Muon's")
+    inner: Inner = setting(Inner, "nested")
+
+    rules = (
+        Rule(("muon_rate",), "only muon has that rate", lambda s: s.optimizer != "muon"),
+        Rule(("inner.share",), "the rate is 0", lambda s: s.muon_rate == 0),
+    )
+
+
+@dataclasses.dataclass
+class Heir(Ruled):
+    more: int = setting(0, "more")
+    rules = (Rule(("more",), "never read", lambda s: True),)
+
+
+def test_rules_leave_out_what_is_silent_by_name_and_below() -> None:
+    assert canonical(Ruled()) == {"optimizer": "sgd", "inner": {"share": 0.5}}
+    assert digest(Ruled(muon_rate=0.5)) == digest(Ruled())
+    live = Ruled(optimizer="muon", muon_rate=0.0)
+    assert canonical(live) == {"optimizer": "muon", "muon_rate": 0.0, "inner": {}}
+    assert [rule.reason for rule in in_force(live)] == ["the rate is 0"]
+
+
+def test_a_class_has_its_bases_rules_too() -> None:
+    assert canonical(Heir(more=3)) == canonical(Ruled())
+
+
+def test_settings_are_values() -> None:
+    made = Ruled()
+    digest(made)
+    with pytest.raises(AttributeError, match="dataclasses.replace"):
+        made.muon_rate = 1.0
+    assert dataclasses.replace(made, optimizer="muon", muon_rate=1.0).muon_rate == 1.0
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(values)
+def test_canonical_is_idempotent_and_survives_json(value) -> None:
+    once = canonical(value)
+    assert canonical(once) == once
+    assert digest(json.loads(canonical_json(value))) == digest(value)
+
+
+@given(st.dictionaries(st.text(max_size=4), st.integers(), min_size=2, max_size=5))
+def test_order_of_keys_says_nothing(mapping) -> None:
+    assert digest(dict(reversed(list(mapping.items())))) == digest(mapping)
+
+
+def test_zero_has_one_sign() -> None:
+    assert digest({"w": -0.0}) == digest({"w": 0.0})

@@ -1,0 +1,157 @@
+"""A small sweep on the private cluster, looked at and held from outside: its virtual nodes are this host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctt.core.build_context import PROGRESS
+from ctt.execution.jobs import event_log, pid_files, spec
+from ctt.execution.launchers import slurm_name
+from ctt.store import Store
+from ctt.study import record
+from tests.tiny import TINY, environment
+from tests.waiting import until
+
+SWEEP = """\
+name: day
+data: mini
+world_model: mini
+aloe: mini
+baseline: {}
+points:
+  - {ctt_inv_weight: 0.2}
+  - {ctt_suf_weight: 0.2}
+"""
+DIVERGING = "  - {world_model.learning_rate: 1.0e+30}\n"
+RAISING = "  - {world_model.history_size: 30}\n"  # windows longer than a video, as only the job can know
+WORDS = [word for word in TINY if not word.startswith("world_model.windows.per_epoch")] + [
+    "world_model.windows.per_epoch=512", "ctt_start_epoch=1", "seed=0", "diagnostics.enabled=false", "reader.enabled=false",
+]  # fmt: skip
+SLURM = ["launch=slurm", "launch.partition=low", "launch.poll_s=1", "launch.timeout_min=5"]
+
+
+class Day:
+    """The jobs of the newest record of the sweep, by a part of their label: "trunk", "inv_weight=0.2"."""
+
+    def __init__(self, store: Path, cluster: Any) -> None:
+        self.store, self.cluster = Store.open(store), cluster
+
+    @property
+    def folder(self) -> Path:
+        return record.newest(self.store, "day") / "jobs"
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        return {key: stage.kind for key, stage in record.load(self.folder.parent).stages.items()}
+
+    def job(self, label: str) -> spec.JobSpec:
+        return next(job for job in spec.read(self.folder) if label in job.label)
+
+    def task(self, label: str) -> str:
+        """SLURM's id of the job."""
+        return str(event_log.last(self.folder)[self.job(label).number]["job_id"])
+
+    def node(self, label: str) -> str:
+        return str(self.cluster.run("squeue", "-h", "-j", self.task(label), "-o", "%N"))
+
+    def state(self, label: str) -> str:
+        return str(self.cluster.run("squeue", "-h", "-j", self.task(label), "-o", "%T"))
+
+    def log(self, label: str) -> str:
+        path = self.job(label).log
+        return path.read_text() if path.exists() else ""
+
+    def training(self, label: str) -> int | None:
+        """The job's process, if its world model is being trained."""
+        job = self.job(label)
+        key = pid_files.stage_of(job.mark)
+        if key is None or self.kinds[key] != "world_model":
+            return None
+        folder = self.store.unfinished(key)
+        return pid_files.running(job.mark) if folder is not None and (folder / PROGRESS).exists() else None
+
+    def checkpoints(self, label: str) -> list[Path]:
+        """What an interrupted training of the job left."""
+        found = (self.store.unfinished(key) for key in self.job(label).stages if not self.store.has(key))
+        return [path for folder in found if folder is not None for path in folder.glob("checkpoint/*")]
+
+    def done(self, label: str) -> float:
+        """How far the training of the job is, or was when its last process stopped, in its own units."""
+        trained = (
+            key for key in self.job(label).stages if self.kinds[key] == "world_model" and not self.store.has(key)
+        )
+        folder = self.store.unfinished(next(trained))
+        return float(spec.progress(folder)["done"]) if folder is not None else 0.0
+
+    def hold(self, *labels: str) -> dict[str, int]:
+        """Stops the processes of these jobs, each when its training has begun: nothing can be over too soon then."""
+        held: dict[str, int] = {}
+
+        def all_held() -> bool:
+            for label in labels:
+                if label not in held and (process := self.training(label)) is not None:
+                    os.kill(process, signal.SIGSTOP)
+                    held[label] = process
+            return len(held) == len(labels)
+
+        until(all_held, f"trainings of {', '.join(labels)}")
+        return held
+
+    def queue(self) -> list[str]:
+        """The states of the sweep's jobs in SLURM's queue."""
+        name = slurm_name(self.folder, self.store)
+        return list(self.cluster.run("squeue", "-h", "-r", "-n", name, "-o", "%T").split())
+
+    def states(self, label: str) -> list[str]:
+        """What the accounting says of every attempt of a job."""
+        number = self.job(label).number
+        tasks = {event["job_id"] for event in event_log.read(self.folder) if event["number"] == number}
+        arrays = sorted({task.partition("_")[0] for task in tasks if task})
+        said = self.cluster.run("sacct", "-n", "-P", "-X", "-D", "-o", "JobID,State", "-j", ",".join(arrays))
+        pairs = (line.split("|") for line in said.splitlines())
+        return [state.split()[0] for task, state in pairs if task in tasks]
+
+
+def awaits(process: int, number: int) -> bool:
+    """Whether a held process has a signal waiting for it, or is gone: SLURM may make it go on when it sends one."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def age(process: int) -> float:
+    """Seconds since a process began. Raises FileNotFoundError if it is gone."""
+    began = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    return float(Path("/proc/uptime").read_text().split()[0]) - int(began) / os.sysconf("SC_CLK_TCK")
+
+
+def go_on(process: int) -> None:
+    """Lets a held process run again, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def launched(store: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """`ctt` with these words beside the test, and the file it prints to; ended, with its jobs, if the test fails."""
+    said = store.parent / f"{store.name}.said"
+    with open(said, "wb") as out:
+        command = [sys.executable, "-m", "ctt", *words]
+        process = subprocess.Popen(command, env=environment(store), stdout=out, stderr=out)
+    try:
+        yield process, said
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(150)

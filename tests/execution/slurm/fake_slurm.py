@@ -1,0 +1,126 @@
+"""A SLURM in memory: what its commands say and do, so that a launcher's decisions can be looked at without a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ctt.core.errors import UsageError
+from ctt.core.resources import LaunchSettings
+from ctt.execution.jobs import event_log
+from ctt.execution.jobs.spec import JobSpec, read
+from ctt.execution.slurm import arrays, commands
+from ctt.execution.slurm.slurm_launcher import SlurmLauncher
+from ctt.store import Store
+
+
+@dataclasses.dataclass
+class Queued:
+    """A task in the queue; `script` is its batch file."""
+
+    state: str = "PENDING"
+    reason: str = "None"
+    node: str = ""
+    script: str = ""
+
+
+class FakeSlurm:
+    """`queue` is squeue's, `accounts` sacct's answer ("7_0" → "CANCELLED|Dependency|None assigned"); what is in `silent`
+    does not answer. Arrays get the numbers 100, 101, ...; those that sbatch submits depend on `dependencies[number]`.
+    `refusals` are what sbatch says instead, one for each call; None: it takes the jobs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.queue: dict[str, Queued] = {}
+        self.accounts: dict[str, str] = {}
+        self.silent: set[str] = set()
+        self.asked: list[list[str]] = []
+        self.refusals: list[UsageError | None] = []
+        self.dependencies: dict[int, str] = {}
+        self.longest = 1001
+        monkeypatch.setattr(commands, "ask", self.ask)
+        monkeypatch.setattr(commands, "PAUSES", (0.0, 0.0))
+        monkeypatch.setattr(arrays.Arrays, "affinity", classmethod(lambda cls: 2))
+        monkeypatch.setattr(arrays.Arrays, "submit_words", lambda executor, words, count: self.sbatch(executor, count))
+
+    def ask(self, words: Sequence[str]) -> str | None:
+        self.asked.append(list(words))
+        if words[0] in self.silent:
+            return None
+        if words[0] == "squeue":
+            return "".join(self._row(task, words[-1]) + "\n" for task in self.queue)
+        if words[0] == "sacct":
+            lines = (f"{task}|{account}\n" for task, account in self.accounts.items())
+            return "JobID|State|Reason|NodeList\n" + "".join(lines)
+        if words[0] == "scancel":
+            gone = [task for task in self.queue if {task, task.partition("_")[0]} & set(words[1:])]
+            for task in gone:
+                del self.queue[task]
+            return ""
+        assert words[0] == "scontrol"
+        return f"MaxArraySize            = {self.longest}\n"
+
+    def _row(self, task: str, columns: str) -> str:
+        one = self.queue[task]
+        for column, value in {"%i": task, "%T": one.state, "%r": one.reason, "%N": one.node, "%o": one.script}.items():
+            columns = columns.replace(column, value)
+        return columns
+
+    def sbatch(self, executor: arrays.Arrays, count: int) -> str:
+        if self.refusals and (refusal := self.refusals.pop(0)):
+            raise refusal
+        number = 100 + len(self.dependencies)
+        self.dependencies[number] = executor.parameters.get("dependency", "")
+        for index in range(count):
+            self.queue[f"{number}_{index}"] = Queued(script=str(Path(executor.folder) / f"{number}.sh"))
+        return str(number)
+
+    def cancelled(self) -> list[str]:
+        """What was cancelled."""
+        return [task for words in self.asked if words[0] == "scancel" for task in words[1:]]
+
+
+def record(folder: Path, number: int, needs: dict[int, list[int]], wanted: Sequence[str] = ()) -> list[JobSpec]:
+    """A record of jobs, job → those it needs; each makes `wanted` besides its target."""
+    jobs = folder / "sweeps" / "x" / f"{number:04d}" / "jobs"
+    jobs.mkdir(parents=True)
+    for job, others in needs.items():
+        content = dict(label=f"job {job}", target=key(job), kind="vqa", needs=list(map(key, others)))
+        content |= dict(stages=[key(job)], wanted=[key(job), *wanted])
+        (jobs / f"{job:04d}.json").write_text(json.dumps(content))
+    return read(jobs)
+
+
+def key(job: int) -> str:
+    return f"{job:064x}"
+
+
+def launcher(folder: Path, jobs: Sequence[JobSpec]) -> SlurmLauncher:
+    return SlurmLauncher(jobs, Store(folder / "store"), LaunchSettings(kind="slurm", jobs=None, poll_s=0.001), "x", {})
+
+
+def publish(slurm: SlurmLauncher, job: int) -> None:
+    """Its target comes into the store."""
+    with slurm.store.lease(key(job)) as lease:
+        folder = slurm.store.work_folder(key(job))
+        slurm.store.publish(key(job), folder, lease, dict(kind="x", settings={}, inputs={}))
+
+
+def says(slurm: SlurmLauncher, job: int, failure: str | None, **more: object) -> None:
+    """The job's own word."""
+    content = {"failure": failure, "message": "it says", **more}
+    slurm.by_number[job].outcome_file.write_text(json.dumps(content))
+
+
+def look(slurm: SlurmLauncher) -> None:
+    """What a launcher does now and then; twice, so that what is gone is gone for sure."""
+    for _ in range(2):
+        slurm.look()
+    slurm._submit()
+
+
+def story(slurm: SlurmLauncher) -> list[tuple[int, str, str | None]]:
+    return [(e["number"], e["event"], e["class"]) for e in event_log.read(slurm.folder) if e["event"] != "submitted"]

@@ -1,0 +1,150 @@
+"""What sbatch gets: the batch file that stands for all settings, and an environment without another job's."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ctt.core.errors import UsageError
+from ctt.core.resources import LaunchSettings, Resources
+from ctt.execution.slurm import arrays
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program of that name in this folder: it keeps the batch file and its environment, or says what `refusal` holds."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = f"""#!/bin/sh
+test -e {tmp_path}/refusal && cat {tmp_path}/refusal >&2 && exit 1
+cp "$1" {tmp_path}/file
+env > {tmp_path}/environment
+echo Submitted batch job 77
+"""
+    for name, text in {"sbatch": script, "srun": "#!/bin/sh\n"}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "logs").mkdir()
+    return tmp_path
+
+
+def submitted(
+    folder: Path,
+    settings: LaunchSettings,
+    *,
+    trunk: bool = False,
+    dependencies: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+) -> list[str]:
+    """The lines of the batch file of an array of three tasks."""
+    executor = arrays.Arrays(folder / "logs")
+    given = arrays.parameters("name", settings, settings.of(trunk), environment or {}, dependencies)
+    executor.update_parameters(**given)
+    assert executor.submit_words(["python", "-m", "x", "a b"], 3) == "77"
+    return (folder / "file").read_text().splitlines()
+
+
+def options(lines: list[str]) -> dict[str, str | bool]:
+    """The options of a batch file."""
+    words = [shlex.split(line)[1].removeprefix("--") for line in lines if line.startswith("#SBATCH ")]
+    return {key: value or True for key, _, value in (word.partition("=") for word in words)}
+
+
+EVERYTHING = LaunchSettings(
+    kind="slurm",
+    partition="gpu",
+    account="lab",
+    qos="long",
+    constraint="a100|h100",
+    exclude="node7",
+    gres="gpu:a100:1",
+    gpus_per_node=2,
+    cpus_per_task=8,
+    mem_gb=2.5,
+    nodes=2,
+    tasks_per_node=4,
+    timeout_min=90.5,
+    jobs=None,
+    array_parallelism=2,
+    signal_delay_s=77,
+    setup=["module load cuda"],
+    options=["--mail-type=END", "--exclusive"],
+)
+
+
+def test_every_setting_reaches_slurm(sbatch: Path) -> None:
+    lines = submitted(sbatch, EVERYTHING, dependencies=("5_0", "6_1"), environment={"PYTHONPATH": "/a b"})
+    found = options(lines)
+    assert found == found | {
+        "job-name": "name",
+        "partition": "gpu",
+        "account": "lab",
+        "qos": "long",
+        "constraint": "a100|h100",
+        "exclude": "node7",
+        "gres": "gpu:a100:1",
+        "gpus-per-node": "2",
+        "cpus-per-task": "8",
+        "mem": "2560M",
+        "nodes": "2",
+        "ntasks-per-node": "4",
+        "time": "90:30",
+        "array": "0-2%2",
+        "signal": "USR2@77",
+        "mail-type": "END",
+        "exclusive": True,
+        "dependency": "afterok:5_0:6_1",
+        "kill-on-invalid-dep": "yes",
+        "requeue": True,
+        "open-mode": "append",
+    }
+    command = shlex.split(lines[-1] or lines[-2])
+    assert command[-4:] == ["python", "-m", "x", "a b"] and command[0] == "srun"
+    assert {"--cpus-per-task=8", "--kill-on-bad-exit=1"} <= set(command)
+    before = lines[: lines.index(next(line for line in lines if line.startswith("srun")))]
+    assert "module load cuda" in before and "export PYTHONPATH='/a b'" in before
+
+
+def test_what_is_null_is_left_to_the_cluster(sbatch: Path) -> None:
+    found = options(submitted(sbatch, LaunchSettings(kind="slurm", jobs=None)))
+    left = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus-per-node", "cpus-per-task", "mem")
+    assert not found.keys() & {*left, "time", "dependency"}
+    assert found["array"] == "0-2%3"
+
+
+def test_trunk_jobs_have_their_own(sbatch: Path) -> None:
+    settings = LaunchSettings(kind="slurm", timeout_min=10, trunk=Resources(timeout_min=240, partition="long"), jobs=1)
+    found = [options(submitted(sbatch, settings, trunk=trunk)) for trunk in (False, True)]
+    assert [(one.get("partition"), one["time"]) for one in found] == [(None, "10:00"), ("long", "240:00")]
+    assert found[0]["array"] == "0-2%1"
+
+
+def test_sbatch_knows_nothing_of_the_job_that_it_is_called_in(sbatch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SLURM_CPU_BIND", "SBATCH_EXCLUSIVE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/here")
+    monkeypatch.setenv("HOME_OF_MINE", "kept")
+    submitted(sbatch, LaunchSettings(kind="slurm"))
+    seen = dict(line.partition("=")[::2] for line in (sbatch / "environment").read_text().splitlines())
+    assert {name for name in seen if name.startswith(("SLURM_", "SBATCH_"))} == {"SLURM_CONF"}
+    assert seen["HOME_OF_MINE"] == "kept" and os.environ["SLURM_JOB_ID"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", arrays.NoRoom),
+        ("sbatch: error: AssocGrpSubmitJobsLimit", arrays.NoRoom),
+        ("sbatch: error: invalid partition specified: nowhere", UsageError),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", UsageError),
+    ],
+)
+def test_a_limit_on_jobs_is_told_from_other_refusals(sbatch: Path, said: str, kind: type[UsageError]) -> None:
+    (sbatch / "refusal").write_text(said)
+    with pytest.raises(UsageError, match=said.rpartition(": ")[2]) as caught:
+        submitted(sbatch, LaunchSettings(kind="slurm"))
+    assert type(caught.value) is kind

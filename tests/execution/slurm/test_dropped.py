@@ -1,0 +1,84 @@
+"""Jobs that SLURM drops from its queue unbegun, because what they wait for has failed, whatever the accounting tells of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ctt.core.resources import LaunchSettings
+from ctt.execution.jobs import event_log
+from ctt.execution.jobs.spec import read
+from ctt.execution.slurm import commands
+from ctt.execution.slurm.accounting import Account
+from ctt.execution.slurm.queue_tasks import Task
+from ctt.execution.slurm.slurm_launcher import SlurmLauncher
+from ctt.store import Store
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmLauncher:
+    """Job 0, which job 1 needs; SLURM has both, then neither."""
+    folder = tmp_path / "0001" / "jobs"
+    folder.mkdir(parents=True)
+    for number, needs in enumerate(([], [f"{0:064x}"])):
+        key = f"{number:064x}"
+        content = dict(label=f"job {number}", target=key, kind="vqa", needs=needs, stages=[key], wanted=[key])
+        (folder / f"{number:04d}.json").write_text(json.dumps(content))
+    made = SlurmLauncher(read(folder), Store(tmp_path / "store"), LaunchSettings(kind="slurm"), "x", {})
+    for job in made.jobs:
+        made.attempts.begin(job)
+        made.alive[job.number] = Task(f"{7 + job.number}_0", waits=job.number == 1)
+    made.waiting = []
+    monkeypatch.setattr(commands, "queued", lambda name: {})
+    return made
+
+
+def story(slurm: SlurmLauncher) -> list[tuple[int, str, str | None]]:
+    return [(e["number"], e["event"], e["class"]) for e in event_log.read(slurm.folder)]
+
+
+def raised(slurm: SlurmLauncher) -> None:
+    slurm.alive[0].moved = 0.0
+    slurm.jobs[0].outcome_file.write_text(json.dumps({"failure": "code error", "message": "RuntimeError: x"}))
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        None,  # the accounting lags behind, or there is none
+        Account("8_0", "CANCELLED", reason="Dependency"),
+        Account("8_0", "CANCELLED"),
+        Account("8_0", "CANCELLED", reason="None"),
+    ],
+)
+def test_it_is_blocked_and_not_tried_again(
+    slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch, account: Account | None
+) -> None:
+    monkeypatch.setattr(commands, "accounted", lambda tasks: {"8_0": account} if account else {})
+    raised(slurm)
+    slurm.look()
+    slurm.look()
+    slurm._submit()
+    assert story(slurm) == [(0, "ended", "code error"), (1, "ended", "blocked")]
+    assert not slurm.alive and not slurm.waiting
+
+
+def test_one_that_has_printed_something_had_begun(slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "accounted", lambda tasks: {})
+    raised(slurm)
+    slurm.jobs[1].log.write_text("from step 3\n")
+    slurm.look()
+    slurm.look()
+    assert story(slurm) == [(0, "ended", "code error"), (1, "retried", "killed")]
+
+
+def test_one_that_somebody_cancels_while_what_it_needs_runs_is_tried_again(
+    slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "queued", lambda name: {"7_0": ("RUNNING", "node1")})
+    monkeypatch.setattr(commands, "accounted", lambda tasks: {"8_0": Account("8_0", "CANCELLED")})
+    slurm.look()
+    slurm.look()
+    assert story(slurm) == [(0, "started", None), (1, "retried", "cancelled")]

@@ -1,0 +1,173 @@
+"""Costs: what was measured is preferred, by kind, settings and device; else the published figures, marked as such."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ctt.plan import Budget, compile_plan
+from ctt.plan.costs import DEMO, Costs, Source, record
+from ctt.stages.vqa import Vqa
+from ctt.store import Store
+from ctt.sweep import compile_sweep
+
+ALONE = ("diagnostics.enabled=false", "reader.enabled=false")  # what stands beside a run is counted elsewhere
+
+
+def plan_of(name: str | None, *overrides: str):
+    return compile_plan(compile_sweep(name, (*ALONE, *overrides)))
+
+
+def test_published_costs_by_hand() -> None:
+    """The README's two points, 6 seeds: world models from state 10, rollouts, ALOE for 80 epochs, each on one H100."""
+    plan = plan_of("reported", "aloe=reference")
+    summary = Budget(plan, ()).numbers()
+    (data,) = [s for s in plan.stages.values() if s.kind == "data"]
+    video_seconds = Costs().of(data, None).seconds
+    run = 58 + 80 * 110 + 24
+    shared = 6 * (10 * 42 + 20 * 42 + 20 * 124 + 2 * run)
+    naive = 6 * (30 * 42 + (10 * 42 + 20 * 124) + 2 * run)
+    assert summary["device_seconds"] == pytest.approx(shared + video_seconds)
+    assert summary["device_seconds_naive"] == pytest.approx(naive + video_seconds)
+    assert summary["saving"]["shared"] == pytest.approx(naive - shared)
+    assert {Costs().of(s, None).source for s in plan.stages.values()} == {Source.PUBLISHED}
+
+
+def test_the_parts_of_the_saving_add_up() -> None:
+    for overrides in ([], ["aloe.protocol=shared"], ["world_model.epochs=12"]):
+        summary = Budget(plan_of("ablation", *overrides), ()).numbers()
+        saving = summary["saving"]
+        whole = summary["device_seconds"] + saving["merged"] + saving["shared"] + saving["screened"]
+        assert whole == pytest.approx(summary["device_seconds_naive"], abs=1)
+        assert all(v >= 0 for v in saving.values())
+
+
+def test_screening_trains_aloe_once_a_seed() -> None:
+    plan = plan_of("weights", "aloe.protocol=shared", "data=mini", "world_model=mini", "aloe=mini")
+    trained = [t for t in plan.targets if t.taught_by is None]
+    assert len(trained) == 3 and len(plan.targets) == 48
+    by_key = {t.key: t for t in plan.targets}
+    for target in plan.targets:
+        if target.taught_by is not None:
+            assert by_key[target.taught_by.key].rollout.state.seed == target.rollout.state.seed
+            assert by_key[target.taught_by.key] in trained
+    retrained = plan_of("weights", "data=mini", "world_model=mini", "aloe=mini")
+    assert {t.key for t in trained} <= {t.key for t in retrained.targets}, "the baseline's own ALOE is the same one"
+
+
+def test_measured_medians_win_where_settings_and_device_agree(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    tmp_path.mkdir(exist_ok=True)
+    plan = plan_of("demo")
+    vqa = next(s for s in plan.stages.values() if isinstance(s, Vqa))
+    for seconds in (80.0, 90.0, 400.0):
+        record(store, vqa, None, "cpu", seconds * 1.0)
+    estimate = Costs(tmp_path, "cpu").of(vqa, None)
+    assert estimate.source is Source.MEASURED and estimate.seconds == pytest.approx(90, rel=0.01)
+    assert Costs(tmp_path, "cuda").of(vqa, None).source is Source.DEMO
+    other = dataclasses.replace(vqa, aloe=dataclasses.replace(vqa.aloe, layers=5))
+    assert Costs(tmp_path, "cpu").of(other, None).source is Source.DEMO
+    (line, *_) = (json.loads(text) for text in (tmp_path / "timings.jsonl").read_text().splitlines())
+    assert line["key"] == vqa.key
+
+
+def test_small_models_on_synthetic_data_are_not_taken_to_run_on_an_h100() -> None:
+    """The demo's own costs stand in for them; a published recipe, or CLEVRER, has the published ones."""
+    demo = plan_of("demo", "reader.enabled=true", "diagnostics.enabled=true")
+    assert {Costs().of(s, None).source for s in demo.stages.values()} == {Source.DEMO}
+    assert {s.kind for s in demo.stages.values()} == set(DEMO), "every kind has a cost"
+    vqa = next(t for t in demo.targets)
+    assert Costs().of(vqa, None).seconds == 2 * DEMO["vqa"]["epochs"] + DEMO["vqa"]["evaluations"]
+    large = plan_of("demo", "world_model=reference", "aloe=mini", "seed=0")
+    sources = {kind: Costs().of(s, None).source for s in large.stages.values() if (kind := s.kind)}
+    assert sources.pop("data") is Source.DEMO and set(sources.values()) == {Source.PUBLISHED}
+    assert Costs().of(plan_of("reported", "aloe=mini", "world_model=mini").targets[0], None).source is Source.PUBLISHED
+
+
+def test_json_has_the_keys_that_readers_rely_on() -> None:
+    numbers = Budget(plan_of("demo"), ()).numbers()
+    assert list(numbers) == [
+        "points", "runs", "unique_points", "unique_runs", "merged", "forks", "stages", "stages_naive",
+        "world_model_epochs", "world_model_epochs_naive", "device_seconds", "device_seconds_naive", "saving",
+    ]  # fmt: skip
+    assert all(set(stage) == {"key", "kind", "status"} for stage in numbers.pop("stages"))
+    assert set(numbers.pop("saving")) == {"merged", "shared", "screened", "cached"}
+    assert all(type(number) in (int, float) for number in numbers.values())
+
+
+def test_epochs_without_and_with_losses_are_told_apart(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    plan = plan_of("demo")
+    trunk = next(iter(plan.trunks.values()))
+    final = next(t.rollout.state for t in plan.targets if t.rollout.state.lossy)
+    record(store, trunk, None, "cpu", 4 * 5.0)
+    record(store, final, trunk, "cpu", 8 * 12.0)
+    costs = Costs(tmp_path, "cpu")
+    assert costs.of(final, trunk).seconds == pytest.approx(96)
+    assert costs.of(final, None).seconds == pytest.approx(20 + 96)
+
+
+def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "timings.jsonl").write_text('{"kind": "vqa", "al\n' + json.dumps({"kind": "x"}) + "\n")
+    assert not Costs(tmp_path).rates
+
+
+def test_more_devices_never_take_longer() -> None:
+    plan = plan_of("demo")
+    budget = Budget(plan)
+    spans = [budget.makespan(n) for n in (1, 2, 3, 6, 12)]
+    assert spans == sorted(spans, reverse=True)
+    assert spans[0] == pytest.approx(budget.total) and spans[-1] == budget.critical_path
+    assert Budget(plan, plan.stages).makespan(2) == 0
+    shares = [dict.fromkeys(plan.stages, share) for share in (0.0, 0.25, 1.0)]
+    assert [budget.makespan(2, done) for done in shares] == pytest.approx([spans[1], 0.75 * spans[1], 0])
+
+
+def test_the_critical_path_by_hand() -> None:
+    """One seed of the demo: data, trunk, then the point with both losses, its rollout and its ALOE."""
+    plan = plan_of("demo", "seed=0")
+    budget = Budget(plan)
+    target = next(t for t in plan.targets if t.rollout.state.lossy)
+    (data,) = [s for s in plan.stages.values() if s.kind == "data"]
+    state = target.rollout.state
+    way = (data, *state.forks(), state, target.rollout, target)
+    assert budget.critical_path == pytest.approx(sum(budget.seconds[s.key] for s in way))
+
+
+def test_jobs_come_after_their_needs_and_the_longest_way_first() -> None:
+    plan = plan_of("ablation", "aloe.protocol=shared", "seed=0,1")
+    place = {job.target.key: i for i, job in enumerate(plan.jobs)}
+    assert all(place[need] < place[job.target.key] for job in plan.jobs for need in job.needs)
+    first = plan.jobs[0]
+    assert first.trunk and first.target.epoch == 5, "everything of a seed waits for it"
+    lossy = [j for j in plan.jobs if not j.trunk and j.target.taught_by is not None]
+    ends = [Budget(plan).seconds[j.target.rollout.state.key] for j in lossy]
+    assert ends == sorted(ends, reverse=True)
+
+
+def test_disk_is_told_from_shapes_or_from_what_is_there(tmp_path: Path) -> None:
+    """Shapes against a model that is really made; then a measured size wins, for what is alike."""
+    from safetensors.torch import save
+
+    from ctt.models.aloe.model import Aloe
+
+    plan = plan_of("demo", "seed=0")
+    vqa = plan.targets[0]
+    assert vqa.aloe.average is not None
+    weights = len(save(Aloe(vqa.aloe, 7, 128).state_dict()))
+    assert 3 * weights < Costs().size_of(vqa) < 4.2 * weights + 2e5, "weights, their average, one or two moments"
+    rollout = vqa.rollout
+    assert Costs().size_of(rollout) == 1500 * 32 * 7 * 128 * 4
+    (tmp_path / "timings.jsonl").write_text(
+        json.dumps(
+            {"kind": "rollout", "alike": rollout.alike(), "device": "cpu", "effort": {"stage": 1.0}, "seconds": 1.0}
+            | {"bytes": 77}
+        )
+        + "\n"
+    )
+    costs = Costs(tmp_path)
+    assert costs.size_of(rollout) == 77 and costs.size_of(vqa) == Costs().size_of(vqa)
+    budget = Budget(plan, (), costs)
+    assert budget.disk == sum(costs.size_of(s) for s in plan.stages.values())
+    assert Budget(plan, {rollout.key}, costs).disk == budget.disk - 77

@@ -1,0 +1,85 @@
+"""The position reader in tables: the statistics of all other accuracies, in a place of its own."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctt.report.results import Results
+from ctt.report.tables.table import build
+from ctt.report.writers.machine import as_csv
+from ctt.report.writers.render import render
+from tests.report import made_up_answers
+
+READ = ["predictive", "counterfactual"]
+
+
+def with_reader(results: Results) -> Results:
+    """The reader answers as ALOE does, but only what it is asked; a level answers everything right."""
+
+    def asked(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["category"].isin(READ)].reset_index(drop=True)
+
+    runs = [dataclasses.replace(run, reader=asked(run.predictions)) for run in results.runs]
+    level = asked(runs[0].predictions).assign(correct=True)
+    return dataclasses.replace(results, runs=runs, levels={"true future": level})
+
+
+def test_the_same_answers_get_the_same_figures() -> None:
+    table = build(with_reader(made_up_answers.results()))
+    for row in table.rows:
+        for category in READ:
+            expected = dataclasses.replace(row.cells[category], p_holm=None)
+            for field in dataclasses.fields(expected):
+                mine, other = getattr(row.reader[category], field.name), getattr(expected, field.name)
+                assert mine == (other if other is None else pytest.approx(other)), (row.label, category, field.name)
+            assert row.reader[f"{category}_per_option"].mean == pytest.approx(row.options[category].mean)
+    assert table.rows[1].reader["predictive"].delta_low is not None
+
+
+def test_accuracies_are_those_of_plain_counting() -> None:
+    results = with_reader(made_up_answers.results(seeds=2))
+    per_seed = [
+        100 * np.mean([group["correct"].all() for _, group in frame.groupby(["scene", "question_id"])])
+        for run in results.runs
+        if run.point == 3
+        for frame in [run.reader[run.reader["category"] == "counterfactual"]]
+    ]
+    row = next(r for r in build(results).rows if r.label == results.points[3].label)
+    assert row.reader["counterfactual"].mean == pytest.approx(np.mean(per_seed))
+    assert row.reader["counterfactual"].low is None, "two seeds: no interval"
+
+
+def test_json_has_them_beside_the_metrics_and_levels_apart() -> None:
+    out = json.loads(render(build(with_reader(made_up_answers.results())), "json"))
+    assert len(out["rows"]) == 9
+    for row in out["rows"]:
+        assert set(row["reader"]) == {*READ, *(f"{c}_per_option" for c in READ)}
+        assert set(row["metrics"]) >= set(READ)
+    assert out["levels"] == [
+        {"point": "true future", "reader": dict.fromkeys([*READ, *(f"{c}_per_option" for c in READ)], 100.0)}
+    ]
+    bare = json.loads(render(build(made_up_answers.results()), "json"))
+    assert bare["levels"] == [] and all(row["reader"] == {} for row in bare["rows"])
+
+
+def test_they_never_stand_under_aloes_columns() -> None:
+    one, two = (build(r) for r in (made_up_answers.results(), with_reader(made_up_answers.results())))
+    assert [row.cells for row in one.rows] == [row.cells for row in two.rows]
+    text = render(two, "md")
+    accuracy, _, reader = text.partition("Position reader")
+    assert reader and "true future" in reader and "true future" not in accuracy
+    assert "Position reader" not in render(one, "md")
+    lines = as_csv(two).splitlines()
+    assert sum(",level,predictive," in line for line in lines) == 1
+    assert sum(",reader,predictive," in line for line in lines) == 9
+
+
+def test_a_run_that_was_not_read_is_left_out() -> None:
+    results = with_reader(made_up_answers.results())
+    runs = [dataclasses.replace(run, reader=None) if run.point == 2 and run.seed else run for run in results.runs]
+    rows = build(dataclasses.replace(results, runs=runs)).rows
+    assert rows[2].reader["predictive"].delta is not None and rows[2].reader["predictive"].low is None
+    assert rows[2].cells["predictive"].low is not None

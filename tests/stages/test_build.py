@@ -1,0 +1,232 @@
+"""`build`: makes what is missing, inputs first, once; continues from the furthest state; records failures."""
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.errors import DataError, Diverged, Interrupted, StageFailed
+from ctt.data.data_settings import DataSettings
+from ctt.data.positions import objects
+from ctt.data.positions.linear_reader import PositionReaderSettings, resolved
+from ctt.stages.base import Stage, build, seconds_of
+from ctt.stages.data import Data
+from ctt.stages.reader_fit import ReaderFit
+from ctt.store import Store
+
+CALLS: list[str] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Count(Stage):
+    """Counts to `upto`; every smaller count is a step on the way."""
+
+    kind = "count"
+    version = 1
+    upto: int
+    source: "Count | None" = None
+    keep: tuple[int, ...] = ()
+    fails: str = ""
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"upto": self.upto}
+
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"source": self.source} if self.source else {}
+
+    def continues(self) -> list[Stage]:
+        return [dataclasses.replace(self, upto=n) for n in range(self.upto - 1, 0, -1)]
+
+    def forks(self) -> list[Stage]:
+        return [dataclasses.replace(self, upto=n) for n in self.keep if n < self.upto][-1:]
+
+    def build(self, job: BuildContext, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
+        first = start[0].upto if start else 0
+        CALLS.append(f"{first}-{self.upto}")
+        if self.fails == "diverged":
+            raise Diverged("the loss is NaN in epoch 3")
+        if self.fails:
+            raise ZeroDivisionError("one over nothing")
+        text = "".join(str(n) for n in range(first, self.upto))
+        before = (start[1].path / "text").read_text() if start else ""
+        (job.folder / "text").write_text(before + text)
+        job.progress(self.upto, self.upto, "number")
+        return {"first": first}
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    CALLS.clear()
+
+
+def test_inputs_are_built_first_and_nothing_twice(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    target = Count(5, source=Count(2))
+    assert build(target, store).path == build(target, store).path
+    assert CALLS == ["0-2", "0-5"]
+
+
+def test_the_furthest_state_is_continued(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    build(Count(2), store)
+    build(Count(4), store)
+    artifact = build(Count(7), store)
+    assert CALLS == ["0-2", "2-4", "4-7"]
+    assert artifact.file("text").read_text() == "0123456"
+    assert artifact.manifest["started_from"] == Count(4).key
+
+
+def test_forks_are_built_and_kept(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    build(Count(7, keep=(3,)), store)
+    assert CALLS == ["0-3", "3-7"] and store.has(Count(3).key)
+
+
+def test_the_key_says_what_not_how(tmp_path: Path) -> None:
+    assert Count(7).key == Count(7, keep=(3,)).key
+    assert Count(7).key != Count(8).key
+    assert Count(7, source=Count(1)).key != Count(7, source=Count(2)).key
+
+
+def test_a_higher_version_is_another_key() -> None:
+    class Newer(Count):
+        version = 2
+
+    assert Newer(7).key != Count(7).key
+
+
+@pytest.mark.parametrize(
+    "fails, failure, words",
+    [
+        ("diverged", "diverged", "the loss is NaN"),
+        ("bug", "code error", "ZeroDivisionError: one over nothing"),
+    ],
+)
+def test_a_failure_is_recorded_with_its_class_and_cleared_by_success(tmp_path: Path, fails, failure, words) -> None:
+    store = Store.open(tmp_path / "s")
+    with pytest.raises(StageFailed, match=words):
+        build(Count(3, fails=fails), store)
+    (record,) = store.failures(Count(3).key)
+    assert record["failure"] == failure and words in record["message"]
+    assert not store.has(Count(3).key)
+    build(Count(3), store)
+    assert store.failures(Count(3).key) == []
+
+
+def test_two_builders_build_once(tmp_path: Path) -> None:
+    paths = []
+    threads = [
+        threading.Thread(target=lambda: paths.append(build(Count(6), Store.open(tmp_path / "s")).path))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(CALLS) == 1 and len(set(paths)) == 1
+
+
+def test_the_manifest_names_settings_inputs_and_provenance(tmp_path: Path) -> None:
+    artifact = build(Count(5, source=Count(2)), Store.open(tmp_path / "s"))
+    manifest = artifact.manifest
+    assert manifest["settings"] == {"upto": 5} and manifest["inputs"] == {"source": Count(2).key}
+    provenance = manifest["provenance"]
+    assert provenance["ended"] >= provenance["began"] > 0
+    assert {"git", "packages", "host", "device", "numerics", "python"} <= set(provenance)
+    json.dumps(manifest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried(Stage):
+    """Built by `attempt`, which is no part of its key."""
+
+    kind = "tried"
+    version = 1
+    attempt: Callable[[BuildContext], None]
+
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def build(self, job: BuildContext, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
+        self.attempt(job)
+        return {}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL, after which nothing is written any more."""
+
+
+def test_what_work_took_is_the_sum_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an attempt that was killed, up to its last progress report; an artifact holds nothing of it but the sum."""
+    store, clock = Store.open(tmp_path / "s"), SimpleNamespace(now=1e9)
+    for module in ("ctt.core.build_context", "ctt.stages.base"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=lambda: clock.now))
+    told: list[float] = []
+
+    def attempt(report: float | None, end: float, error: BaseException | None) -> None:
+        """One that reports its progress after `report` seconds and ends after `end`, an hour after the one before."""
+
+        def work(job: BuildContext) -> None:
+            if report is not None:
+                clock.now += report
+                job.progress(1, 2, "step")
+            clock.now += end - (report or 0.0)
+            if error is not None:
+                raise error
+
+        clock.now += 3600.0
+        build(Tried(work), store, on_built=lambda stage, start, device, seconds: told.append(seconds))
+
+    with pytest.raises(Interrupted):
+        attempt(report=None, end=7.0, error=Interrupted("before it could tell of any progress"))
+    with pytest.raises(Interrupted):
+        attempt(report=60.0, end=100.0, error=Interrupted("by a signal"))
+    with monkeypatch.context() as killed, pytest.raises(Killed):
+        killed.setattr(BuildContext, "timed", lambda job: contextlib.nullcontext())
+        attempt(report=40.0, end=50.0, error=Killed())
+    with pytest.raises(StageFailed):
+        attempt(report=None, end=3.0, error=ZeroDivisionError())
+    with monkeypatch.context() as full, pytest.raises(OSError, match="no space"):
+        full.setattr(Store, "publish", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        attempt(report=1.0, end=5.0, error=None)
+    attempt(report=10.0, end=20.0, error=None)
+    artifact = store.get(Tried(lambda job: None).key)
+    assert artifact is not None and list(artifact.manifest["files"]) == []
+    provenance = artifact.manifest["provenance"]
+    assert provenance["seconds"] == seconds_of(provenance) == 7 + 100 + 40 + 3 + 5 + 20
+    assert provenance["ended"] - provenance["began"] == 20 and told == [175]
+    del provenance["seconds"]
+    assert seconds_of(provenance) == 20, "all that is known of older artifacts"
+
+
+def test_metrics_survive_a_torn_line_and_are_rewound(tmp_path: Path) -> None:
+    job = BuildContext(tmp_path)
+    for step in (1, 2, 3):
+        job.log(step, loss=1.0 / step)
+    with open(tmp_path / "metrics.jsonl", "a") as f:
+        f.write('{"t": 1, "step": 4, "lo')
+    job.rewind(2)
+    job.log(3, loss=0.5)
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [
+        (1, 1.0),
+        (2, 0.5),
+        (3, 0.5),
+    ]
+
+
+def test_a_probe_of_annotations_that_changed_since_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "annotation_00000.json").write_text("{}")
+    data = DataSettings(kind="clevrer", annotation_files=str(tmp_path))
+    planned = ReaderFit(Data(data), resolved(PositionReaderSettings(), data), 32)
+    objects._digest.cache_clear()  # a job is another process
+    (tmp_path / "annotation_00000.json").write_text("[]")
+    with pytest.raises(DataError, match="the annotations changed since this run was planned"):
+        planned.build(BuildContext(tmp_path / "job"), {}, None)

@@ -1,0 +1,117 @@
+"""Real runs, tiny: sharing changes no number, and two sweeps at once build nothing twice and damage nothing."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ctt.plan import Plan, compile_plan
+from ctt.plan.costs import TIMINGS
+from ctt.report.tables.table import build as table_of
+from ctt.report.writers.render import FORMATS, render
+from ctt.stages.base import build
+from ctt.store import Store
+from ctt.study import loading, record
+from ctt.sweep import compile_sweep
+from tests.tiny import TINY, ctt, environment
+
+POINTS = {"one": "[{ctt_inv_weight: 0.2}]", "two": "[{ctt_inv_weight: 0.2}, {ctt_inv_weight: 0.4}]"}
+LESS = [
+    "world_model.windows.per_epoch=128", "world_model.windows.validation=64", "aloe.shares=[0.3,0.1,0.1,0.1]",
+    "reader.enabled=false", "ctt_start_epoch=2", "seed=0",
+]  # fmt: skip
+SETTINGS = [*TINY, *LESS]
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two sweep files that overlap in the baseline, its trunk and one point."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    for name, points in POINTS.items():
+        (folder / f"{name}.yaml").write_text(f"name: {name}\npoints: {points}\n")
+    return folder
+
+
+def plan_of(sweeps: Path, name: str, *more: str) -> Plan:
+    return compile_plan(compile_sweep(str(sweeps / f"{name}.yaml"), [*SETTINGS, *more]))
+
+
+def run(plan: Plan, store: Store) -> None:
+    """Records a sweep and builds it here, job by job, and what is beside its runs."""
+    record.write(plan, store)
+    for job in plan.jobs:
+        for stage in (job.target, *job.sides):
+            build(stage, store)
+
+
+def table(store: Store, name: str, form: str = "json") -> str:
+    return render(table_of(loading.results(record.load(record.newest(store, name)), store)), form)
+
+
+@pytest.fixture(scope="module")
+def alone(sweeps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+    """Each sweep in a store of its own; the data set is copied."""
+    root, stores = tmp_path_factory.mktemp("alone"), {}
+    for name in POINTS:
+        stores[name] = Store.open(root / name) if not stores else with_data(stores["one"], sweeps, root / name)
+        run(plan_of(sweeps, name), stores[name])
+    return stores
+
+
+def with_data(store: Store, sweeps: Path, root: Path) -> Store:
+    """Another store that has the data set alone."""
+    (data,) = [s for s in plan_of(sweeps, "one").stages.values() if s.kind == "data"]
+    other = Store.open(root)
+    shutil.copytree(store.path(data.key), other.path(data.key))
+    return other
+
+
+def test_sharing_off_gives_the_same_table(alone: dict[str, Store], sweeps: Path, tmp_path: Path) -> None:
+    unshared = plan_of(sweeps, "one", "sharing=off")
+    assert not unshared.trunks and len(plan_of(sweeps, "one").trunks) == 1
+    own = {key for key, stage in unshared.stages.items() if stage.kind != "data"}
+    assert not own & set(plan_of(sweeps, "one").stages), "every run has keys of its own"
+    store = with_data(alone["one"], sweeps, tmp_path / "unshared")
+    run(unshared, store)
+    for form in FORMATS:
+        assert table(store, "one", form) == table(alone["one"], "one", form)
+    rows = json.loads(table(store, "one"))["rows"]
+    assert len(rows) == 2 and rows[0]["errors"] != rows[1]["errors"], "the losses did something"
+
+
+def test_two_whole_sweeps_at_once_build_nothing_twice_and_damage_nothing(
+    alone: dict[str, Store], sweeps: Path, tmp_path: Path
+) -> None:
+    """Two commands, started together on an empty store: the data set, too, is one's to make and the other's to wait for."""
+    store = Store.open(tmp_path / "store")
+    commands = [
+        [sys.executable, "-m", "ctt", "sweep", str(sweeps / f"{name}.yaml"), *SETTINGS, "launch=local", "launch.jobs=2"]
+        for name in POINTS
+    ]
+    processes = [
+        subprocess.Popen(
+            command, env=environment(store.root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for command in commands
+    ]
+    for process in processes:
+        text, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, text
+    wanted = {key for name in POINTS for key in plan_of(sweeps, name).stages}
+    built = [json.loads(line)["key"] for line in (store.root / TIMINGS).read_text().splitlines()]
+    assert Counter(built) == dict.fromkeys(wanted, 1), "each stage once, by one of the two"
+    assert set(store.keys()) == wanted and all(store.verify(key) == [] for key in wanted)
+    assert not list(store.root.glob("quarantine/*")) and not list(store.root.glob("failures/*/*"))
+    for name in POINTS:
+        printed = (store.root / "sweeps" / name / "report" / "table.json").read_text(encoding="utf-8")
+        assert printed == table(alone[name], name) == table(store, name)
+    ctt(store.root, "sync")
+    with sqlite3.connect(store.root / "mlflow.db") as database:
+        tags = "select t.value from tags t join runs r using (run_uuid) where t.key = 'ctt.sweep' and r.name like '%seed=0'"
+        shown = Counter(name for (name,) in database.execute(tags))
+    assert shown == {"one": 2, "two": 3}, "MLflow has every run, and each once"

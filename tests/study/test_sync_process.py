@@ -1,0 +1,81 @@
+"""The syncer in a process of its own: live while a sweep runs, up to date at its end, gone with whoever started it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ctt.core.build_context import BuildContext
+from ctt.plan import Plan, compile_plan
+from ctt.store import Store
+from ctt.study import record
+from ctt.study.sync_process import mirroring
+from ctt.sweep import compile_sweep
+from ctt.tracking import database_path
+from tests.tracking.made_up_runs import ROOT, SQLITE, curve, rows
+from tests.waiting import until
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from ctt.study.sync_process import mirroring
+from tests.tracking.made_up_runs import SQLITE
+with mirroring(Path(sys.argv[1]), SQLITE):
+    time.sleep(300)
+"""
+
+
+def recorded(store: Path) -> tuple[Plan, Path, BuildContext]:
+    """The demo with one seed, its record, and the work on its trunk."""
+    plan = compile_plan(compile_sweep("demo", ["seed=0"]))
+    keeper = Store.open(store)
+    folder = record.write(plan, keeper)
+    [trunk] = plan.trunks.values()
+    with keeper.lease(trunk.key):
+        return plan, folder, BuildContext(keeper.work_folder(trunk.key))
+
+
+def mirrors(folder: Path) -> list[str]:
+    """The processes that mirror a record."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"ctt.study.sync_process" in words and str(folder).encode() in words:
+            found.append(path.parent.name)
+    return found
+
+
+def test_curves_are_live_and_files_are_given_at_the_end(store: Path) -> None:
+    plan, folder, job = recorded(store)
+    name, table = plan.sweep.runs[0].name, store / "table.md"
+    table.write_text("| a table |\n")
+    job.log(1, train_loss=0.5)
+    with mirroring(folder, SQLITE) as publish:
+        until(lambda: curve(store, name, "world_model/train_loss") == [(1, 0.5)])
+        job.log(2, train_loss=0.25)
+        until(lambda: len(curve(store, name, "world_model/train_loss")) == 2)
+        job.log(3, train_loss=0.125)
+        publish([table])
+        assert mirrors(folder)
+    assert curve(store, name, "world_model/train_loss") == [(1, 0.5), (2, 0.25), (3, 0.125)]
+    assert len(rows(database_path(store), "SELECT 1 FROM runs")) == 1 + len(plan.targets), (
+        "the sweep's own, and each run"
+    )
+    assert [path.read_text() for path in store.rglob("artifacts/table.md")] == ["| a table |\n"]
+    assert not mirrors(folder)
+
+
+def test_it_ends_with_whoever_started_it(store: Path) -> None:
+    plan, folder, job = recorded(store)
+    job.log(1, train_loss=0.5)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(folder)], cwd=ROOT)
+    try:
+        until(lambda: curve(store, plan.sweep.runs[0].name, "world_model/train_loss") == [(1, 0.5)])
+    finally:
+        parent.kill()
+        parent.wait()
+    until(lambda: not mirrors(folder))
