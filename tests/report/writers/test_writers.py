@@ -78,7 +78,8 @@ def test_same_input_same_bytes(format: str) -> None:
 def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     """Another process, hash seed, locale, terminal and clock print the same."""
     code = (
-        "from tests.report import made_up_answers as made_up; from ctt.report.tables.table import build; from ctt.report.writers.render import *;"
+        "from tests.report import made_up_answers as made_up; from ctt.report.tables.table import build;"
+        "from ctt.report.writers.render import *;"
         "import sys; t = build(made_up.results(videos=10, quoted=['paper']));"
         "sys.stdout.buffer.write(''.join(render(t, f) for f in FORMATS).encode())"
     )
