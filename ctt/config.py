@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ctt.core.errors import SettingError
 from ctt.core.resources import LaunchSettings
-from ctt.core.settings import Rule, Settings, canonical, check_value, digest_of_form, older, setting
+from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, older, setting
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.model_settings import RolloutSettings
@@ -32,6 +32,9 @@ GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
 RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that say what a run computes
 
 # The published trainer's keys, and what they are called here.
+FORMER = {"launch.trunk": "launch.prefix"}
+"""Settings of ctt that have another name now; stored ones are read by either."""
+
 RENAMED = {
     "embedding_dir": "data.slots_file (see `ctt data import`)",
     "batch_size": "world_model.batch_size or aloe.batch_size",
@@ -164,11 +167,20 @@ def to_config(composed: Any) -> Config:
     return config
 
 
+def with_present_names(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as a record or a user's file holds them, those of an earlier name under the present one."""
+    named = {}
+    for name, value in values.items():
+        key = FORMER.get(prefix + name, prefix + name)
+        named[key.removeprefix(prefix)] = with_present_names(value, f"{key}.") if isinstance(value, Mapping) else value
+    return named
+
+
 def from_dict(values: dict[str, Any]) -> Config:
     """The Config whose `dataclasses.asdict` is `values`, types checked; a setting that was not there when they were written
     has the value that means what ctt did then. Raises SettingError."""
     try:
-        return to_config(OmegaConf.merge(OmegaConf.structured(Config), older(Config), values))
+        return to_config(OmegaConf.merge(OmegaConf.structured(Config), older(Config), with_present_names(values)))
     except OmegaConfBaseException as error:
         raise SettingError(str(error).strip()) from error
 
@@ -192,6 +204,9 @@ def check_key(key: str) -> None:
     """Raises SettingError, with the nearest known names, if `key` is no setting."""
     if key in known_keys():
         return
+    for former, present in FORMER.items():
+        if key == former or key.startswith(f"{former}."):
+            raise SettingError(f"{key} is now called {present}{key.removeprefix(former)}")
     if key in RENAMED:
         raise SettingError(f"{key} is the published trainer's name; here it is {RENAMED[key]}")
     leaves = {k.rsplit(".", 1)[-1]: k for k in reversed(known_keys())}
@@ -311,4 +326,4 @@ def get_value(config: Config, key: str) -> Any:
 
 def identity(config: Config, but: Collection[str] = ()) -> str:
     """What a run computes, as a digest: equal for configs that differ only in where and how they run; or in `but` too."""
-    return digest_of_form({name: value for name, value in canonical(config).items() if name not in but})
+    return digest_of_form({name: value for name, value in canonical_form(config).items() if name not in but})

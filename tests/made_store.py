@@ -87,7 +87,7 @@ def _curve(folder: Path, steps: Sequence[int], **values: Callable[[int], float])
 
 
 def _world_model(stage: Any, folder: Path, number: int) -> None:
-    first = stage.forks()[0].epoch if stage.forks() else 0
+    first = stage.branch_points()[0].epoch if stage.branch_points() else 0
     shift = 1 + 0.02 * np.sin(number)
     _curve(
         folder,

@@ -146,3 +146,11 @@ def test_every_setting_explains_itself() -> None:
 
     for name, text in walk(Config):
         assert len(text) > 5, f"{name} has no help"
+
+
+def test_settings_of_a_former_name_are_read_and_refused_by_the_present_one() -> None:
+    stored = dataclasses.asdict(compose([]))
+    stored["launch"]["trunk"] = stored["launch"].pop("prefix") | {"timeout_min": 240.0}
+    assert from_dict(stored).launch.prefix.timeout_min == 240
+    with pytest.raises(SettingError, match=r"launch\.trunk\.timeout_min is now called launch\.prefix\.timeout_min"):
+        with_value(compose([]), "launch.trunk.timeout_min", 10)

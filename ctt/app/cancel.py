@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ctt.core.processes import this_host
 from ctt.execution.jobs import event_log, pid_files, spec
 from ctt.execution.jobs.failures import Failure
-from ctt.execution.jobs.session import LAUNCHER, end_marked
+from ctt.execution.jobs.session import LAUNCHER, end_processes
 from ctt.execution.launchers import slurm_name
 from ctt.execution.slurm import commands
 from ctt.store import Store
@@ -29,12 +30,12 @@ def cancel_sweep(store: Store, name: str, console: Console, patience: float = 15
     while any(map(pid_files.running, launchers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     in_queue = _end_in_queue(store, records, console)
-    marked = [mark for jobs in records for mark in jobs.glob("[0-9]*.pid")]
-    ended = end_marked(marked)
-    left = {pid for mark in marked if (pid := pid_files.running(mark))}
+    marked = [pid_file for jobs in records for pid_file in jobs.glob("[0-9]*.pid")]
+    ended = end_processes(marked)
+    left = {pid for pid_file in marked if (pid := pid_files.running(pid_file))}
     if left:
         console.print(f"[red]{len(left)} jobs still run on this host[/]")
-    if elsewhere := _hosts(records) - {pid_files.this_host()}:
+    if elsewhere := _hosts(records) - {this_host()}:
         hosts = ", ".join(sorted(elsewhere))
         console.print(f"jobs were last seen on {hosts}: their launcher there ends them", highlight=False)
     if left or in_queue:
@@ -48,8 +49,8 @@ def _hosts(records: Sequence[Path]) -> set[str]:
     found = set()
     for jobs in records:
         told = event_log.last(jobs)
-        for mark in jobs.glob("[0-9]*.pid"):
-            if told.get(int(mark.stem), {}).get("event") != "ended" and (host := pid_files.host_of(mark)):
+        for pid_file in jobs.glob("[0-9]*.pid"):
+            if told.get(int(pid_file.stem), {}).get("event") != "ended" and (host := pid_files.host_of(pid_file)):
                 found.add(host)
     return found
 
@@ -73,13 +74,13 @@ def _end_in_queue(store: Store, records: Sequence[Path], console: Console) -> bo
         )
     gone = commands.end_all(name, queue)
     for jobs, last in zip(records, told, strict=True):
-        _tell_ends(store, jobs, {n: e["job_id"] for n, e in last.items() if e["event"] != "ended"}, set(queue))
+        _record_ends(store, jobs, {n: e["job_id"] for n, e in last.items() if e["event"] != "ended"}, set(queue))
     if not gone:
         console.print(f"[red]SLURM has not ended them yet; see squeue --name {name}[/]")
     return not gone
 
 
-def _tell_ends(store: Store, jobs: Path, tasks: dict[int, str | None], cancelled: set[str]) -> None:
+def _record_ends(store: Store, jobs: Path, tasks: dict[int, str | None], cancelled: set[str]) -> None:
     """Writes down why the unfinished `tasks` (SLURM's id by number) of a record have ended: those in the queue are `cancelled`,
     others as they said themselves; of the rest nobody knows."""
     for job in spec.read(jobs) if tasks else ():

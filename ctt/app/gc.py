@@ -58,8 +58,8 @@ def garbage(store: Store, items: list[Item], rollouts: bool) -> list[Item]:
         have = {item.key for item in items}
         waiting = set()
         for plan in plans(store):
-            for target, sides in zip(plan.targets, plan.sides, strict=True):
-                readers = [s for s in (target, *sides) if s.key not in have]
+            for target, auxiliaries in zip(plan.targets, plan.auxiliaries, strict=True):
+                readers = [s for s in (target, *auxiliaries) if s.key not in have]
                 waiting |= {stage.key for reader in readers for stage in reader.inputs().values()}
         gone += [i for i in items if i.reached and i.kind == "rollout" and i.key not in waiting]
     return sorted(gone, key=lambda item: (item.kind != "rollout", item.kind, item.key))

@@ -10,14 +10,14 @@ from rich.console import Console
 
 from ctt.config import Config
 from ctt.core.errors import UsageError
-from ctt.plan import sides_of
+from ctt.plan import auxiliaries_of
 from ctt.stages.base import Stage, build
 from ctt.stages.data import Data
 from ctt.stages.imported_weights import ImportedAloe, ImportedModel
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
-from ctt.sweep import canonical
+from ctt.sweep import without_inactive
 from ctt.training.published_checkpoint import Checkpoint, aloe_of, predictor_of, read
 
 
@@ -26,22 +26,22 @@ def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Con
 
     Raises DataError if a file is refused or does not fit the settings, UsageError if it is of the other kind.
     """
-    config = canonical(config)
+    config = without_inactive(config)
     store = Store.open(config.store)
     state = imported_model(_of_kind(read(path), "world_model"), config)
     target: Stage = state
-    sides: tuple[Stage, ...] = ()
+    auxiliaries: tuple[Stage, ...] = ()
     if evaluate or aloe is not None:
         rollout = Rollout(state, config.rollout)
         teacher = None if aloe is None else imported_aloe(_of_kind(read(aloe), "aloe"), rollout, config)
         answers = Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, taught_by=teacher)
-        sides = sides_of(config, answers)
+        auxiliaries = auxiliaries_of(config, answers)
         target = rollout if teacher is None else answers
 
     def say(what: str, stage: Stage, detail: str) -> None:
         console.print(f"{what} {stage.kind} {stage.key[:12]} {detail}".rstrip(), highlight=False, soft_wrap=True)
 
-    for stage in (state, target, *sides) if target is not state else (state,):
+    for stage in (state, target, *auxiliaries) if target is not state else (state,):
         artifact = build(stage, store, device=config.device, on_event=say)
         found = artifact.path / "metrics.json"
         if found.is_file():

@@ -1,4 +1,4 @@
-"""`ctt logs RUN [-f]`: what the job of a run, of a trunk or of a key has printed, and prints."""
+"""`ctt logs RUN [-f]`: what the job of a run, of a shared prefix or of a key has printed, and prints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def print_log(store: Store, what: str, *, follow: bool, out: TextIO | None = Non
 
 
 def find(store: Store, what: str) -> tuple[str, JobSpec]:
-    """The sweep and the job meant by `what`: "demo/baseline seed=0", a trunk's label, or the start of a key; of several the
+    """The sweep and the job meant by `what`: "demo/baseline seed=0", a shared prefix's label, or the start of a key; of several the
     newest, but one of an earlier record that still runs here, which a later one may wait for.
 
     A key belongs to the job it is the target of, else to the one that builds it on its way. Raises UsageError.
@@ -50,7 +50,7 @@ def find(store: Store, what: str) -> tuple[str, JobSpec]:
     for sweep in record.names(store):
         for folder in sorted(store.sweeps_folder(sweep).glob("[0-9]*")):
             jobs = spec.read(folder / "jobs")
-            running = {job.target for job in jobs if pid_files.running(job.mark) is not None}
+            running = {job.target for job in jobs if pid_files.running(job.pid_file) is not None}
             jobs = [job for job in jobs if job.target in running or job.target not in alive]
             alive |= running
             for job in jobs:

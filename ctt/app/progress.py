@@ -137,11 +137,15 @@ class Follower:
             last = {stage.kind: stage for stage in stages}
             rows.append((name, [[last[kind] for kind in kinds if kind in last] for kinds in columns.values()]))
 
-        for state in self.plan.trunks.values():
-            row(f"trunk, {state.epoch} epochs seed={state.seed}", [state.data, state])
-        for run, target, sides in zip(self.plan.sweep.runs, self.plan.targets, self.plan.sides, strict=True):
-            read = (stage for side in sides for stage in side.inputs().values())
-            row(run.name, [*read, target.rollout.state.data, target.rollout.state, target.rollout, target, *sides])
+        for state in self.plan.prefixes.values():
+            row(f"shared prefix, {state.epoch} epochs seed={state.seed}", [state.data, state])
+        for run, target, auxiliaries in zip(
+            self.plan.sweep.runs, self.plan.targets, self.plan.auxiliaries, strict=True
+        ):
+            read = (stage for auxiliary in auxiliaries for stage in auxiliary.inputs().values())
+            row(
+                run.name, [*read, target.rollout.state.data, target.rollout.state, target.rollout, target, *auxiliaries]
+            )
         order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
         if len(rows) > 24:  # a long sweep: what moves comes first, the rest is counted
             rows.sort(key=lambda r: min(order[standings[s.key].state] for cell in r[1] for s in cell))

@@ -21,9 +21,9 @@ from ctt.store import Store
 from ctt.study import record
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """0, or 1 if a run of the sweep is missing."""
-    jobs = Path(words[0])
+    jobs = Path(arguments[0])
     plan = record.load(jobs.parent)
     store = Store.open(jobs.parents[3])
     config = with_site(plan.sweep.baseline.config, plan.sweep.overrides)

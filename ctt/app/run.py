@@ -9,24 +9,24 @@ from rich.console import Console
 
 from ctt.app.progress_bars import Bars
 from ctt.config import Config
-from ctt.execution.jobs.job_process import build_sides
-from ctt.plan import costs, sides_of, target_of
+from ctt.execution.jobs.job_process import build_auxiliaries
+from ctt.plan import auxiliaries_of, costs, target_of
 from ctt.stages.base import build
 from ctt.store import Store
-from ctt.sweep import canonical
+from ctt.sweep import without_inactive
 
 
 def run_single(config: Config) -> int:
     """Builds the run of `config`; prints its accuracies and key."""
     console = Console()
-    config = canonical(config)
+    config = without_inactive(config)
     config.check()
     target = target_of(config)
     store = Store.open(config.store)
     with Bars(store, console) as bars:
         more: Any = dict(device=config.device, on_event=bars.event, on_built=lambda *built: costs.record(store, *built))
         artifact = build(target, store, **more)
-        failed = build_sides(sides_of(config, target), store, **more)
+        failed = build_auxiliaries(auxiliaries_of(config, target), store, **more)
     metrics = json.loads(artifact.file("metrics.json").read_text(encoding="utf-8"))
     for category, value in metrics["per_question"].items():
         console.print(f"{category:16} {value:6.2f} %")

@@ -40,7 +40,7 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
         failed = failed or any(s.state == "failed" for s in standings.values())
         if as_json:
             runs = []
-            for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
+            for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
                 runs.append(
                     {
                         "run": run.name,
@@ -54,7 +54,7 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
                                 "rate": round(standings[s.key].rate, 3),
                                 "message": standings[s.key].message,
                             }
-                            for s in parts(target, sides)
+                            for s in parts(target, auxiliaries)
                         },
                     }
                 )

@@ -26,7 +26,7 @@ from ctt.plan.tree import merged
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.study import record
-from ctt.study.sync_process import mirroring
+from ctt.study.sync_process import syncing
 from ctt.sweep import compile_sweep
 
 DONE, INCOMPLETE = 0, 1
@@ -74,7 +74,7 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
 def carry_out(config: Config, plan: Plan, store: Store, folder: Path, queue: JobQueue | None, console: Console) -> int:
     """Runs the queue of the record in `folder` if there is one; mirrors it, prints its table; 0, or 1 if a run is missing."""
     began = time.time()
-    with mirroring(folder, config.tracking) as publish:
+    with syncing(folder, config.tracking) as publish:
         if queue:
             try:
                 with Follower(plan, store, console, queue.most).follow(), launcher_of(folder / "jobs"):
@@ -87,7 +87,7 @@ def carry_out(config: Config, plan: Plan, store: Store, folder: Path, queue: Job
             from ctt.study.report_files import show_report  # pandas and matplotlib: not while jobs are followed
 
             publish(show_report(plan, store, console))
-    return INCOMPLETE if tell_missing(plan, store, console) else DONE
+    return INCOMPLETE if print_missing(plan, store, console) else DONE
 
 
 def detach(store: Store, name: str, console: Console) -> int:
@@ -124,7 +124,7 @@ def continuing(config: Config, overrides: Sequence[str]) -> str:
     return shlex.join([*start, *words])
 
 
-def tell_missing(plan: Plan, store: Store, console: Console) -> bool:
+def print_missing(plan: Plan, store: Store, console: Console) -> bool:
     """Prints which runs, and stages beside them, are missing and why; whether any is."""
     missing = [(run, t) for run, t in zip(plan.sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
     if missing:
@@ -133,7 +133,7 @@ def tell_missing(plan: Plan, store: Store, console: Console) -> bool:
             console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True, markup=False)
         if len(missing) > SHOWN:
             console.print(f"  … and {len(missing) - SHOWN} more; `ctt status {plan.sweep.name}` tells of their jobs")
-    beside = missing_sides(plan, store)
+    beside = missing_auxiliaries(plan, store)
     if beside:
         console.print(f"[yellow]{len(beside)} stages beside the runs are missing, their accuracies are complete:[/]")
         for line in beside:
@@ -141,13 +141,13 @@ def tell_missing(plan: Plan, store: Store, console: Console) -> bool:
     return bool(missing or beside)
 
 
-def missing_sides(plan: Plan, store: Store) -> list[str]:
+def missing_auxiliaries(plan: Plan, store: Store) -> list[str]:
     """A line for each stage beside a finished run that is not in the store: which run's, which, and why."""
     lines = []
-    for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
-        for side in sides if store.has(target.key) else ():
-            if not store.has(side.key):
-                lines.append(f"{run.name}: {first_failure(store, [*side.inputs().values(), side])}")
+    for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
+        for auxiliary in auxiliaries if store.has(target.key) else ():
+            if not store.has(auxiliary.key):
+                lines.append(f"{run.name}: {first_failure(store, [*auxiliary.inputs().values(), auxiliary])}")
     return lines
 
 

@@ -36,25 +36,25 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `ctt` and `python -m ctt`. Exit codes: 0 done, 1 something is missing or failed, 2 bad input."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if words and words[0] in VERBS:
-        sys.exit(report_errors(lambda: VERBS[words[0]](words[1:])))
-    if not words or words[0] in ("-h", "--help"):
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in VERBS:
+        sys.exit(report_errors(lambda: VERBS[arguments[0]](arguments[1:])))
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(_parser().format_help(), end="")
         sys.exit(0)
-    if words[0] == "--version":
+    if arguments[0] == "--version":
         print(f"ctt {__version__}")
         sys.exit(0)
-    if not words[0].startswith("-") and "=" not in words[0]:
+    if not arguments[0].startswith("-") and "=" not in arguments[0]:
         import difflib
 
-        near = difflib.get_close_matches(words[0], VERBS, 1)
+        near = difflib.get_close_matches(arguments[0], VERBS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(VERBS)}"
-        print(f"ctt: {words[0]} is not a command; {hint}", file=sys.stderr)
+        print(f"ctt: {arguments[0]} is not a command; {hint}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(report_errors(lambda: hydra(words)))
+    sys.exit(report_errors(lambda: hydra(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from ctt.cli.parsing import checked, parse, verb_parser
 from ctt.core.errors import UsageError
 
 
-def data(words: Sequence[str]) -> int:
+def data(arguments: Sequence[str]) -> int:
     """bring CLEVRER's files in and look at data sets: ctt data import|fetch|check|show
 
     import FILE    slots of the reference (a pickle or torch file) to memory-mapped files; nothing in it is executed
@@ -18,14 +18,14 @@ def data(words: Sequence[str]) -> int:
     show SCENE     picture, animation and questions of a scene
     """
     verbs = {"import": _data_import, "fetch": _data_fetch, "check": _data_check, "show": _data_show}
-    if not words or words[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help"):
         verb_parser("data", data, named="import, fetch, check or show", overrides=False).parse_args(["--help"])
-    if words[0] not in verbs:
-        raise UsageError(f"ctt data {words[0]} is not a command; there are {', '.join(verbs)}")
-    return verbs[words[0]](words[1:])
+    if arguments[0] not in verbs:
+        raise UsageError(f"ctt data {arguments[0]} is not a command; there are {', '.join(verbs)}")
+    return verbs[arguments[0]](arguments[1:])
 
 
-def _data_import(words: Sequence[str]) -> int:
+def _data_import(arguments: Sequence[str]) -> int:
     """import a slots file to memory-mapped files: a folder beside it, of its name
 
     Arrays alone are admitted; anything else is refused by name and nothing is executed. An interrupted import continues:
@@ -33,13 +33,13 @@ def _data_import(words: Sequence[str]) -> int:
     """
     parser = verb_parser("data import", _data_import, named="a pickle or torch file", overrides=False)
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: the file without its ending)")
-    parsed = parser.parse_args(list(words))
+    parsed = parser.parse_args(list(arguments))
     from ctt.app.data_files import import_file
 
     return import_file(Path(parsed.name), parsed.to)
 
 
-def _data_fetch(words: Sequence[str]) -> int:
+def _data_fetch(arguments: Sequence[str]) -> int:
     """download CLEVRER's files: slots, questions, annotations (default: slots and questions)
 
     Addresses and the folder are settings: data.fetch.folder, data.fetch.questions … A question file with other counts than the
@@ -50,18 +50,18 @@ def _data_fetch(words: Sequence[str]) -> int:
     parser = verb_parser("data fetch", _data_fetch, named=None, overrides=False)
     parser.add_argument("words", nargs="*", metavar="KIND|KEY=VALUE", help=f"{', '.join(KINDS)}; Hydra overrides")
     parser.add_argument("--encoder", choices=ENCODERS, default=ENCODERS[0], help="whose slots (default: videosaur)")
-    parsed = parser.parse_intermixed_args(list(words))
-    kinds = [w for w in parsed.words if "=" not in w]
+    parsed = parser.parse_intermixed_args(list(arguments))
+    kinds = [w for w in parsed.arguments if "=" not in w]
     if unknown := [k for k in kinds if k not in KINDS]:
         raise UsageError(f"{unknown[0]} is nothing that can be fetched; there are {', '.join(KINDS)}")
     from ctt.app.data_files import fetch_files
     from ctt.config import compose
 
-    config = compose(checked([w for w in parsed.words if "=" in w]))
+    config = compose(checked([w for w in parsed.arguments if "=" in w]))
     return fetch_files(config.data.fetch, list(dict.fromkeys(kinds)) or ["slots", "questions"], parsed.encoder)
 
 
-def _data_check(words: Sequence[str]) -> int:
+def _data_check(arguments: Sequence[str]) -> int:
     """say what is in a data set beside CLEVRER's own figures, and what is missing or damaged
 
     NAME is the key of a data set in the store; without it, the one that the settings (data=…) mean, made if need be.
@@ -69,7 +69,7 @@ def _data_check(words: Sequence[str]) -> int:
     parser = verb_parser("data check", _data_check, named="?a data set's key, or its first letters")
     parser.add_argument("--questions", type=Path, metavar="FILE", help="check this official question file alone")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from ctt.app import data_check
 
     if parsed.questions is not None:
@@ -79,14 +79,14 @@ def _data_check(words: Sequence[str]) -> int:
     return data_check.check_data(compose(checked(parsed.overrides)), parsed.name, parsed.json)
 
 
-def _data_show(words: Sequence[str]) -> int:
+def _data_show(arguments: Sequence[str]) -> int:
     """write a picture and an animation (GIF) of a scene and print its questions
 
     NAME is the scene's number (scene_index). data=clevrer needs data.questions, and data.annotation_files for pictures.
     """
     parser = verb_parser("data show", _data_show, named="a scene's number")
     parser.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     if not parsed.name.isdecimal():
         raise UsageError(f"{parsed.name} is not a scene's number")
     from ctt.app.data_show import show_scene

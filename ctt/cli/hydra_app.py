@@ -10,7 +10,7 @@ from typing import Any
 from ctt.cli.parsing import checked, report_errors
 
 
-def hydra(words: Sequence[str]) -> int:
+def hydra(arguments: Sequence[str]) -> int:
     """Hands the words to Hydra: one run, or with -m a multirun by ctt's sweeper."""
     import hydra as hydra_core
 
@@ -31,20 +31,20 @@ def hydra(words: Sequence[str]) -> int:
         "-i",
     )
     overrides, skip = [], False
-    for word in words:
+    for word in arguments:
         if not skip and not word.startswith("-"):
             overrides.append(word)
         skip = word in flags_with_value
     checked(overrides)
-    if "-h" in words or "--help" in words:
-        words = [word for word in words if word not in overrides]  # Hydra's help can't read values of a sweep
-    if "-m" in words or "--multirun" in words:
+    if "-h" in arguments or "--help" in arguments:
+        arguments = [word for word in arguments if word not in overrides]  # Hydra's help can't read values of a sweep
+    if "-m" in arguments or "--multirun" in arguments:
         from ctt.sweep import read_overrides
 
         read_overrides(overrides)
     register()
     before = sys.argv
-    sys.argv = ["ctt", *words]
+    sys.argv = ["ctt", *arguments]
     outcome: list[int] = []
 
     def job(config: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ctt.cli.parsing import checked, parse, verb_parser
 
 
-def import_checkpoint(words: Sequence[str]) -> int:
+def import_checkpoint(arguments: Sequence[str]) -> int:
     """put a published checkpoint into the store, and measure it on a data set
 
     NAME is a world model's file, with the published tensor names. It becomes an artifact like a training state of our own:
@@ -20,7 +20,7 @@ def import_checkpoint(words: Sequence[str]) -> int:
     parser = verb_parser("import-checkpoint", import_checkpoint, named="a checkpoint of a world model")
     parser.add_argument("--evaluate", action="store_true", help="roll it out over the data, measure and read that")
     parser.add_argument("--aloe", type=Path, metavar="FILE", help="a checkpoint of ALOE that answers from its rollouts")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from rich.console import Console
 
     from ctt.app.import_checkpoint import import_checkpoint as run

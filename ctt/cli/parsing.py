@@ -62,9 +62,9 @@ def verb_parser(
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Like parse_args, but a NAME that is left out is not taken from the overrides."""
-    parsed = parser.parse_intermixed_args(list(words))
+    parsed = parser.parse_intermixed_args(list(arguments))
     name = getattr(parsed, "name", None)
     if name is not None and "=" in name:
         parsed.overrides = [name, *parsed.overrides]
@@ -74,11 +74,11 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     return parsed
 
 
-def with_run(words: Sequence[str]) -> list[str]:
+def with_run(arguments: Sequence[str]) -> list[str]:
     """The words with a run's name (demo/baseline seed=0, quoted or not) as one word that holds no "="; undo it by
     replace("\\0", "=")."""
-    name = [w for w in words if not w.startswith(("-", "store=", "tracking."))]
-    rest = [w for w in words if w not in name]
+    name = [w for w in arguments if not w.startswith(("-", "store=", "tracking."))]
+    rest = [w for w in arguments if w not in name]
     return [" ".join(name).replace("=", "\0"), *rest] if name else rest
 
 

@@ -11,12 +11,12 @@ from ctt.cli.parsing import open_store, parse, verb_parser
 from ctt.core.errors import UsageError
 
 
-def report(words: Sequence[str]) -> int:
+def report(arguments: Sequence[str]) -> int:
     """print a sweep's comparison table from the artifacts in the store
 
     The same artifacts give the same bytes.
     """
-    parsed = parse(_parser(), words)
+    parsed = parse(_parser(), arguments)
     _check(parsed)
     store = open_store(parsed.overrides)
     if parsed.notebook is not None:

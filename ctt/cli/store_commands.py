@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from ctt.cli.parsing import open_store, parse, tracking_of, verb_parser, with_run
 
 
-def status(words: Sequence[str]) -> int:
+def status(arguments: Sequence[str]) -> int:
     """show how far the stages of a sweep are, from the store
 
     Without NAME: every sweep of the store in a line.
     """
     parser = verb_parser("status", status, named="?a recorded sweep")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from ctt.app.status import print_status
 
     return print_status(open_store(parsed.overrides), parsed.name, parsed.json)
 
 
-def show(words: Sequence[str]) -> int:
+def show(arguments: Sequence[str]) -> int:
     """print what an artifact is and where it came from: its settings, inputs, code, host and numbers
 
     NAME is a key, its first letters, or a run like "demo/baseline seed=0".
     """
     parser = verb_parser("show", show, named="a key or a run")
-    words = with_run(words)
-    parsed = parse(parser, words)
+    arguments = with_run(arguments)
+    parsed = parse(parser, arguments)
     from rich.console import Console
 
     from ctt.app.gc import show as show_artifact
@@ -35,20 +35,21 @@ def show(words: Sequence[str]) -> int:
     return show_artifact(open_store(parsed.overrides), parsed.name.replace("\0", "="), Console())
 
 
-def logs(words: Sequence[str]) -> int:
+def logs(arguments: Sequence[str]) -> int:
     """print the log of a run's job; -f goes on until the job ends
 
-    NAME is a run like "demo/baseline seed=0", a trunk like "demo/trunk 10 epochs seed=0", or the first letters of a key.
+    NAME is a run like "demo/baseline seed=0", a shared prefix like "demo/shared prefix 10 epochs seed=0", or the first
+    letters of a key.
     """
-    parser = verb_parser("logs", logs, named="a run, a trunk or a key")
+    parser = verb_parser("logs", logs, named="a run, a shared prefix or a key")
     parser.add_argument("-f", "--follow", action="store_true", help="until the job ends, through its retries")
-    parsed = parse(parser, with_run(words))
+    parsed = parse(parser, with_run(arguments))
     from ctt.app.logs import print_log
 
     return print_log(open_store(parsed.overrides), parsed.name.replace("\0", "="), follow=parsed.follow)
 
 
-def gc(words: Sequence[str]) -> int:
+def gc(arguments: Sequence[str]) -> int:
     """remove artifacts that no recorded sweep reaches; shows sizes and asks first
 
     --rollouts also removes the rollouts of finished runs: they are rebuilt in seconds when needed.
@@ -56,7 +57,7 @@ def gc(words: Sequence[str]) -> int:
     parser = verb_parser("gc", gc, named=None)
     parser.add_argument("--rollouts", action="store_true", help="also the rollouts of finished runs")
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from rich.console import Console
 
     from ctt.app.gc import collect
@@ -64,12 +65,12 @@ def gc(words: Sequence[str]) -> int:
     return collect(open_store(parsed.overrides), rollouts=parsed.rollouts, yes=parsed.yes, console=Console())
 
 
-def ui(words: Sequence[str]) -> int:
+def ui(arguments: Sequence[str]) -> int:
     """serve the store's runs with MLflow's web interface, kept up to date"""
     parser = verb_parser("ui", ui, named=None)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=5000, help="port (default 5000; 0: a free one)")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from ctt.study.tracked_sweep import store_syncer
     from ctt.tracking import serve
 
@@ -79,7 +80,7 @@ def ui(words: Sequence[str]) -> int:
     return 0
 
 
-def sync(words: Sequence[str]) -> int:
+def sync(arguments: Sequence[str]) -> int:
     """bring MLflow up to date with the store; --follow keeps on
 
     tracking=server (or tracking.uri=http://HOST:PORT) mirrors to a server instead of the store's SQLite file.
@@ -87,7 +88,7 @@ def sync(words: Sequence[str]) -> int:
     parser = verb_parser("sync", sync, named=None)
     parser.add_argument("--follow", action="store_true", help="until Ctrl-C")
     parser.add_argument("--rebuild", action="store_true", help="trust no cursor, ask MLflow about every run")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     import threading
 
     from ctt.study.tracked_sweep import store_syncer

@@ -10,29 +10,29 @@ from ctt.cli.parsing import checked, open_store, parse, verb_parser
 from ctt.core.errors import UsageError
 
 
-def sweep(words: Sequence[str]) -> int:
+def sweep(arguments: Sequence[str]) -> int:
     """run a sweep: compile it, run what is missing, print the table
 
     NAME is a file of sweeps/ or the path of one. launch=inproc|local|slurm says where jobs run.
     Running it again runs what is missing, and only that. --detach: submit it (slurm), or start it in a session of its
     own (local), and return.
     """
-    flags = [w for w in words if w in ("--help", "-h")]
-    if flags or not words:
+    flags = [w for w in arguments if w in ("--help", "-h")]
+    if flags or not arguments:
         verb_parser("sweep", sweep, named="a sweep of sweeps/ or a YAML file").parse_args(["--help"])
-    if "=" in words[0] or words[0].startswith("-"):
+    if "=" in arguments[0] or arguments[0].startswith("-"):
         raise UsageError("ctt sweep needs the sweep's NAME first; a plain multirun is `ctt -m KEY=VALUES …`")
     from ctt.sweep import read
 
-    read(words[0])
-    more = ["launch.detach=true" if word == "--detach" else word for word in words[1:]]
-    return hydra(["-m", f"sweep='{words[0]}'", *more])
+    read(arguments[0])
+    more = ["launch.detach=true" if word == "--detach" else word for word in arguments[1:]]
+    return hydra(["-m", f"sweep='{arguments[0]}'", *more])
 
 
-def cancel(words: Sequence[str]) -> int:
+def cancel(arguments: Sequence[str]) -> int:
     """end the jobs of a sweep, wherever they run; their checkpoints stay and the same sweep continues"""
     parser = verb_parser("cancel", cancel, named="a recorded sweep")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from rich.console import Console
 
     from ctt.app.cancel import cancel_sweep
@@ -40,7 +40,7 @@ def cancel(words: Sequence[str]) -> int:
     return cancel_sweep(open_store(parsed.overrides), parsed.name, Console())
 
 
-def plan(words: Sequence[str]) -> int:
+def plan(arguments: Sequence[str]) -> int:
     """say what a sweep would run, share and find in the store, before it costs anything
 
     --json prints points, runs, stages with their status, and epochs beside the naive sum.
@@ -49,7 +49,7 @@ def plan(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--why", metavar="RUN", help="explain one run: its stages, keys, and with whom it shares them")
     parser.add_argument("--devices", type=int, default=2, help="how many jobs run at once, for the time to the end")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from ctt.config import compose
     from ctt.plan import Budget, compile_plan
     from ctt.plan.costs import Costs
@@ -72,15 +72,15 @@ def plan(words: Sequence[str]) -> int:
     return 0
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """run one point with one seed in this process: `ctt run data=mini world_model=mini aloe=mini seed=3`
 
     Hydra's flags work: --cfg job shows the settings, --help lists the groups.
     """
-    return hydra(words)
+    return hydra(arguments)
 
 
-def promote(words: Sequence[str]) -> int:
+def promote(arguments: Sequence[str]) -> int:
     """retrain ALOE for the best points of a screened sweep, and say how screening had ranked them
 
     NAME is a sweep that ran with aloe.protocol=shared; launch=… and other overrides go to the new sweep NAME-promoted.
@@ -88,7 +88,7 @@ def promote(words: Sequence[str]) -> int:
     parser = verb_parser("promote", promote, named="a screened sweep")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="how many points (default 3)")
     parser.add_argument("--metric", default="average", help="what ranks them (default: average)")
-    parsed = parse(parser, words)
+    parsed = parse(parser, arguments)
     from rich.console import Console
 
     from ctt.report.results import METRICS

@@ -1,4 +1,5 @@
-"""File-system steps the store is made of: each is whole or absent after a crash, and says what to do when it fails."""
+"""Writing files so that a reader, and a machine that loses power, finds the old one or the new one, never a part; and the other
+steps that a store is made of, each with an error that says what to do."""
 
 from __future__ import annotations
 
@@ -63,25 +64,50 @@ def make_folder(path: Path) -> None:
     sync(path.parent)
 
 
-def write(path: Path, data: bytes) -> None:
-    """Replaces `path` by `data`: readers, and a machine that loses power, see the old bytes or the new, never part."""
+LEFTOVERS = ".*.tmp"
+"""What a process that was killed may leave of the files it was writing, as a pattern."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the body a name to write to, and `path` that file when the body ends without an error."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    sync(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """`write` of JSON text that people can read."""
-    write(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+def write(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replaces `path` by `data`: readers see the old bytes or the new, never a part. durable: so does a machine that loses
+    power, and the new ones are on the disk on return."""
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        file.write(data)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    if durable:
+        sync(path.parent)
+
+
+def write_json(
+    path: Path, value: Any, *, durable: bool = True, indent: int | None = 1, sort_keys: bool = True, end: str = "\n"
+) -> None:
+    """`write` of JSON text. Raises ValueError for numbers that JSON does not have."""
+    text = json.dumps(value, indent=indent, sort_keys=sort_keys, allow_nan=False)
+    write(path, (text + end).encode(), durable=durable)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object that a file holds; None if there is no such file, or no whole one."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value
 
 
 def sha256(path: Path) -> str:

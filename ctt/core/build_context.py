@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ctt.core.atomic_files import read_json, write, write_json
 from ctt.core.errors import Interrupted
 from ctt.core.memory import peak_mib
 from ctt.core.process_group import ALONE, ProcessGroup
@@ -52,7 +52,7 @@ class BuildContext:
         self.world = world
         self._beat = beat
         self._started = time.time()
-        told = self._told()
+        told = self._last_report()
         self._before = float(told.get("seconds", 0.0))  # what earlier attempts took
         self._peak = float(told.get("peak_mib", 0.0))
         self.rates: dict[str, float] = dict(told.get("rates", {}))
@@ -75,9 +75,7 @@ class BuildContext:
         if not self.world.writer or not path.exists():
             return
         kept = [line for line in read_metrics(path) if line["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        write(path, "".join(json.dumps(line) + "\n" for line in kept).encode(), durable=False)
 
     def progress(self, done: float, total: float, unit: str, **extra: Any) -> None:
         """Says how far the stage is, or that part of it which counts in `unit`; cheap enough for every step (written at most
@@ -95,7 +93,7 @@ class BuildContext:
         if rate > 0:
             self.rates[unit] = rate
         self._record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
-        self._tell(self._record)
+        self._write_report(self._record)
 
     def alive(self) -> None:
         """Says that work goes on which its last progress report does not count; as cheap as `progress`."""
@@ -103,7 +101,7 @@ class BuildContext:
         if self._record and now - self._last >= 1.0:
             self._last = now
             self._beat()
-            self._tell(self._record | {"updated": now})
+            self._write_report(self._record | {"updated": now})
 
     @property
     def seconds(self) -> float:
@@ -126,23 +124,16 @@ class BuildContext:
             begun = dict(done=0.0, total=1.0, unit="stage", rate=0.0, started=self._started, updated=self._started)
             with contextlib.suppress(OSError):  # whoever took the work over has moved the folder
                 if self.world.writer:
-                    self._tell(begun | self._told())
+                    self._write_report(begun | self._last_report())
             raise
 
-    def _tell(self, record: dict[str, Any]) -> None:
-        path = self.folder / PROGRESS
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    def _write_report(self, record: dict[str, Any]) -> None:
         all_attempts = {"seconds": self.seconds, "peak_mib": self.peak, "rates": self.rates}
-        temporary.write_text(json.dumps(record | all_attempts), encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(self.folder / PROGRESS, record | all_attempts, durable=False, indent=None)
 
-    def _told(self) -> dict[str, Any]:
+    def _last_report(self) -> dict[str, Any]:
         """The last progress report in the folder, whoever wrote it; {} where there is none."""
-        try:
-            told: dict[str, Any] = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
-            return told
-        except (OSError, ValueError):
-            return {}
+        return read_json(self.folder / PROGRESS) or {}
 
     @property
     def stopping(self) -> bool:

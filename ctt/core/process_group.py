@@ -77,7 +77,7 @@ class ProcessGroup:
         if distributed.is_initialized():
             distributed.destroy_process_group()
 
-    def told(self, message: Any = None) -> Any:
+    def broadcast(self, message: Any = None) -> Any:
         """Process 0's message (any pickleable object), on every process."""
         if self.size == 1:
             return message

@@ -49,16 +49,16 @@ class LaunchSettings(Resources):
     )
     hang_min: float | None = setting(60.0, "minutes without any progress after which a job is ended", above=0)
     detach: bool = setting(False, "submit, or start in a session of its own, and return at once")
-    trunk: Resources = setting(Resources, "what of SLURM's resources differs for trunk jobs")
+    prefix: Resources = setting(Resources, "what of SLURM's resources differs for the jobs of shared prefixes")
     array_parallelism: int = setting(256, "most tasks of one SLURM array that run at once", minimum=1)
     signal_delay_s: int = setting(120, "seconds before its time limit at which SLURM asks a job to stop", minimum=1)
     poll_s: float = setting(5.0, "seconds between questions to SLURM, one for all jobs", above=0)
     setup: list[str] = setting(list, "shell lines before each SLURM job, like `module load cuda`")
     options: list[str] = setting(list, "further options of sbatch, like --mail-type=END")
 
-    def of(self, trunk: bool) -> Resources:
-        """The resources of a trunk job, or of a run's job."""
+    def of(self, prefix: bool) -> Resources:
+        """The resources of the job of a shared prefix, or of a run's job."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(Resources)}
-        if trunk:
-            own |= {f.name: v for f in dataclasses.fields(Resources) if (v := getattr(self.trunk, f.name)) is not None}
+        if prefix:
+            own |= {f.name: v for f in dataclasses.fields(Resources) if (v := getattr(self.prefix, f.name)) is not None}
         return Resources(**own)

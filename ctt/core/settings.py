@@ -113,7 +113,7 @@ def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
                 raise SettingError(f"{name} must be {word} {limit}, got {value}")
 
 
-def canonical(value: Any, silenced: frozenset[str] = _NOTHING) -> Any:
+def canonical_form(value: Any, silenced: frozenset[str] = _NOTHING) -> Any:
     """JSON-ready canonical form of settings: what decides a result, and nothing else; floats are kept as floats.
 
     silenced: dotted names below `value` that say nothing. Forms of settings are shared: do not change what is returned.
@@ -125,9 +125,9 @@ def canonical(value: Any, silenced: frozenset[str] = _NOTHING) -> Any:
     if isinstance(value, float):
         return 0.0 if value == 0 else value
     if isinstance(value, (list, tuple)):
-        return [canonical(v) for v in value]
+        return [canonical_form(v) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): canonical(v) for k, v in value.items()}
+        return {str(k): canonical_form(v) for k, v in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _form(value, silenced)
     return value
@@ -144,7 +144,7 @@ def _form(value: Any, silenced: frozenset[str]) -> dict[str, Any]:
             continue
         below = f"{field.name}."
         deeper = frozenset(name.removeprefix(below) for name in silent if name.startswith(below)) if silent else silent
-        out[field.name] = canonical(item, deeper)
+        out[field.name] = canonical_form(item, deeper)
     return out
 
 
@@ -170,12 +170,12 @@ def in_force(settings: Settings, prefix: str = "") -> tuple[Rule, ...]:
 
 def canonical_json(value: Any) -> str:
     """One text per meaning: sorted keys, no blanks, ASCII, no NaN."""
-    return _text(canonical(value))
+    return _text(canonical_form(value))
 
 
 def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of `value`."""
-    return digest_of_form(canonical(value))
+    return digest_of_form(canonical_form(value))
 
 
 def digest_of_form(form: Any) -> str:

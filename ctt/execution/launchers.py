@@ -13,7 +13,7 @@ from typing import Any
 from ctt.config import Config
 from ctt.core.build_context import stopping
 from ctt.execution.jobs import event_log
-from ctt.execution.jobs.session import JobQueue, end_marked
+from ctt.execution.jobs.session import JobQueue, end_processes
 from ctt.execution.jobs.snapshot import CODE, environment
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.local.local_launcher import LocalLauncher
@@ -91,7 +91,7 @@ class Waves:
 
     def cancel(self) -> None:
         """Jobs in this process have ended; those of submitit on this host are asked to."""
-        end_marked([job.mark for job in self.jobs.values()])
+        end_processes([job.pid_file for job in self.jobs.values()])
 
     def leave(self) -> str:
         return "its jobs"

@@ -4,7 +4,7 @@
       partition: gpu
       account: lab
       setup: [module load cuda]
-      trunk: {timeout_min: 240}
+      prefix: {timeout_min: 240}
     local:
       jobs: 4
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from ctt.config import Config, with_value
+from ctt.config import Config, with_present_names, with_value
 from ctt.core.errors import SettingError
 
 
@@ -42,7 +42,8 @@ def with_site(config: Config, overrides: Sequence[str]) -> Config:
     if not isinstance(content, dict) or not all(k in kinds and isinstance(v, dict) for k, v in content.items()):
         raise SettingError(f"{path} must hold the settings of local and slurm under these two keys")
     given = {word.partition("=")[0].lstrip("+") for word in overrides} - {"launch"}  # that one names a preset
-    for key, value in _flat(content.get(config.launch.kind, {}), "launch."):
+    own = with_present_names(content.get(config.launch.kind, {}), "launch.")
+    for key, value in _flat(own, "launch."):
         if any(key == name or key.startswith(f"{name}.") for name in given):
             continue
         try:

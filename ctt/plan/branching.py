@@ -1,4 +1,4 @@
-"""Forks: where trainings that begin alike part. Sharing prefixes of runs is Hippo's idea (Shin et al., PVLDB 15(5), 2022).
+"""Branch points: where trainings that begin alike part. Sharing prefixes of runs is Hippo's idea (Shin et al., PVLDB 15(5), 2022).
 
 Two trainings of a seed are the same up to the first epoch in which a loss acts that the other has not, or up to the end
 of the shorter one. Each such state is kept; everything that passes through it is trained once.
@@ -23,9 +23,9 @@ class BranchPoint:
     line: Hashable
 
 
-def forks_of(states: Sequence[WorldModel]) -> list[tuple[BranchPoint, ...]]:
-    """For each training, given by its last state, the forks on its way, in order. One pass over (start, length) pairs."""
-    families = [dataclasses.replace(s, method=Method(), epoch=1, trunk=None).course for s in states]
+def branch_points_of(states: Sequence[WorldModel]) -> list[tuple[BranchPoint, ...]]:
+    """For each training, given by its last state, the branch points on its way, in order. One pass over (start, length) pairs."""
+    families = [dataclasses.replace(s, method=Method(), epoch=1, prefix=None).course for s in states]
     ends: dict[Hashable, dict[tuple[int, float], set[Hashable]]] = defaultdict(lambda: defaultdict(set))
     for state, family in zip(states, families, strict=True):
         ends[family][state.epoch, _plain_until(state)].add(state.course)
@@ -54,12 +54,12 @@ class SharedPrefixes:
     def __init__(self) -> None:
         self._known: dict[tuple[BranchPoint, int, str], WorldModel] = {}
 
-    def through(self, state: WorldModel, forks: Sequence[BranchPoint]) -> WorldModel:
-        """`state`, trained by way of `forks`."""
-        trunk = None
-        for fork in forks:
-            marker = (fork, state.seed, state.alone)
+    def through(self, state: WorldModel, branch_points: Sequence[BranchPoint]) -> WorldModel:
+        """`state`, trained by way of `branch_points`."""
+        prefix = None
+        for branch_point in branch_points:
+            marker = (branch_point, state.seed, state.alone)
             if marker not in self._known:
-                self._known[marker] = dataclasses.replace(state, epoch=fork.epoch, trunk=trunk)
-            trunk = self._known[marker]
-        return dataclasses.replace(state, trunk=trunk)
+                self._known[marker] = dataclasses.replace(state, epoch=branch_point.epoch, prefix=prefix)
+            prefix = self._known[marker]
+        return dataclasses.replace(state, prefix=prefix)

@@ -22,7 +22,7 @@ class Budget:
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """What each stage takes, continued from its trunk."""
+        """What each stage takes, continued from its shared prefix."""
         return {key: self.costs.of(s, self.plan.start_of(s)).seconds for key, s in self.plan.stages.items()}
 
     @cached_property
@@ -34,9 +34,9 @@ class Budget:
     def _alone(self) -> dict[str, tuple[float, float]]:
         """Seconds of each distinct run's own stages if its world model began at epoch 0; and if it had its own ALOE too."""
         found = {}
-        for target, sides in zip(self.plan.targets, self.plan.sides, strict=True):
+        for target, auxiliaries in zip(self.plan.targets, self.plan.auxiliaries, strict=True):
             if target.key not in found:
-                own = [target.rollout.state, target.rollout, target, *sides]
+                own = [target.rollout.state, target.rollout, target, *auxiliaries]
                 screened = sum(self.costs.of(stage, None).seconds for stage in own)
                 trained = screened
                 if target.taught_by is not None:
@@ -64,10 +64,10 @@ class Budget:
         plan = self.plan
         own = {
             stage.key
-            for target, sides in zip(plan.targets, plan.sides, strict=True)
-            for stage in (target.rollout.state, target.rollout, target, *sides)
+            for target, auxiliaries in zip(plan.targets, plan.auxiliaries, strict=True)
+            for stage in (target.rollout.state, target.rollout, target, *auxiliaries)
         }
-        once = sum(seconds for key, seconds in self.seconds.items() if key not in own and key not in plan.trunks)
+        once = sum(seconds for key, seconds in self.seconds.items() if key not in own and key not in plan.prefixes)
         screened = sum(screened for screened, _ in self._alone.values())
         return {
             "merged": self._merged[0],
@@ -138,7 +138,7 @@ class Budget:
             "unique_points": len(sweep.points),
             "unique_runs": len(self._alone),
             "merged": len(sweep.merged),
-            "forks": len(plan.trunks),
+            "branch_points": len(plan.prefixes),
             "stages": [
                 {"key": key, "kind": stage.kind, "status": "cached" if key in self.cached else "run"}
                 for key, stage in plan.stages.items()

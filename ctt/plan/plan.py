@@ -1,8 +1,9 @@
 """Plan: runs → unique stages → jobs. No disk, no Hydra: what a store already holds is asked by whoever reads the plan.
 
-Runs of a seed whose world models are the same up to an epoch share the training up to there: that state is a fork. A trunk
-job makes a fork and no more; a run's job then continues from it. A run's answers are its target; its sides are stages
-beside them, wanted for what they tell of its world model, and built by the same job once the target is there.
+Runs of a seed whose world models are the same up to an epoch share the training up to there, their shared prefix: its end is
+a branch point. The job of a shared prefix makes that state and no more; a run's job then continues from it. A run's answers
+are its target; its auxiliary stages are wanted for what they show of its world model, and built by the same job once the
+target is there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cached_property
 
 from ctt.config import Config, identity
 from ctt.data.positions.linear_reader import positions_known
-from ctt.plan.branching import SharedPrefixes, forks_of
+from ctt.plan.branching import SharedPrefixes, branch_points_of
 from ctt.plan.planned_jobs import PlannedJob, by_urgency
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
@@ -28,12 +29,12 @@ from ctt.sweep import Sweep
 KINDS = ("data", "world_model", "rollout", "vqa")
 
 
-def target_of(config: Config, fork_epochs: tuple[int, ...] = (), teacher: Vqa | None = None) -> Vqa:
+def target_of(config: Config, branch_epochs: tuple[int, ...] = (), teacher: Vqa | None = None) -> Vqa:
     """The last stage of the run `config`, with everything it needs hanging from it.
 
     teacher: the baseline's run of the same seed, whose ALOE a screened run (aloe.protocol=shared) is evaluated with.
     """
-    return _answers(config, state_of(config).through(fork_epochs), teacher)
+    return _answers(config, state_of(config).through(branch_epochs), teacher)
 
 
 def state_of(config: Config) -> WorldModel:
@@ -56,26 +57,26 @@ def _answers(config: Config, state: WorldModel, teacher: Vqa | None) -> Vqa:
     return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, taught_by=teacher)
 
 
-def sides_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
+def auxiliaries_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
     """The stages beside `target` that `config` asks for and that can be made from its data."""
-    sides: list[Stage] = []
+    auxiliaries: list[Stage] = []
     if config.diagnostics.enabled:
-        sides.append(Diagnostics(target.rollout.state, config.diagnostics))
+        auxiliaries.append(Diagnostics(target.rollout.state, config.diagnostics))
     if config.reader.enabled and positions_known(config.reader, config.data):
         data, frames = target.rollout.state.data, config.rollout.frames
         probe = config.reader.remembered(("stage", data.key, frames), lambda: ReaderFit(data, config.reader, frames))
-        sides.append(PositionReader(target.rollout, probe, config.reader))
-    return tuple(sides)
+        auxiliaries.append(PositionReader(target.rollout, probe, config.reader))
+    return tuple(auxiliaries)
 
 
-def parts(target: Vqa, sides: Sequence[Stage] = ()) -> list[Stage]:
-    """Every stage of a run in the order they are built: data, the states of its trunk first, rollout, answers, sides."""
+def parts(target: Vqa, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
+    """Every stage of a run in the order they are built: data, the states of its shared prefix first, rollout, answers, sides."""
     state = target.rollout.state
     found: dict[str, Stage] = {s.key: s for s in (state.data, *reversed(list(chain(state))), state)}
     found |= {s.key: s for s in (target.rollout, target)}
-    for side in sides:
-        found |= {s.key: s for s in side.inputs().values() if s.key not in found}
-        found[side.key] = side
+    for auxiliary in auxiliaries:
+        found |= {s.key: s for s in auxiliary.inputs().values() if s.key not in found}
+        found[auxiliary.key] = auxiliary
     return list(found.values())
 
 
@@ -85,7 +86,7 @@ class Plan:
 
     sweep: Sweep
     targets: tuple[Vqa, ...]
-    sides: tuple[tuple[Stage, ...], ...]
+    auxiliaries: tuple[tuple[Stage, ...], ...]
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -95,16 +96,16 @@ class Plan:
         def visit(stage: Stage) -> None:
             if stage.key in found:
                 return
-            for fork in stage.forks():
-                visit(fork)
+            for branch_point in stage.branch_points():
+                visit(branch_point)
             for other in stage.inputs().values():
                 visit(other)
             found[stage.key] = stage
 
         for target in self.targets:
             visit(target)
-        for side in (side for sides in self.sides for side in sides):
-            visit(side)
+        for auxiliary in (auxiliary for auxiliaries in self.auxiliaries for auxiliary in auxiliaries):
+            visit(auxiliary)
         return found
 
     @cached_property
@@ -113,35 +114,37 @@ class Plan:
         return (*KINDS, *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS))
 
     @cached_property
-    def trunks(self) -> dict[str, WorldModel]:
+    def prefixes(self) -> dict[str, WorldModel]:
         """The states that several runs continue from."""
         finals = {t.rollout.state.key: t.rollout.state for t in self.targets}
-        forks = {fork.key for state in finals.values() for fork in chain(state)} - set(finals)
-        return {k: s for k, s in self.stages.items() if isinstance(s, WorldModel) and k in forks}
+        branch_points = {branch_point.key for state in finals.values() for branch_point in chain(state)} - set(finals)
+        return {k: s for k, s in self.stages.items() if isinstance(s, WorldModel) and k in branch_points}
 
     @cached_property
     def jobs(self) -> tuple[PlannedJob, ...]:
         """Every job after those it needs; what holds up the longest work comes first."""
-        trunks: dict[str, PlannedJob] = {}
+        prefixes: dict[str, PlannedJob] = {}
         runs: dict[str, PlannedJob] = {}
-        for run, target, sides in zip(self.sweep.runs, self.targets, self.sides, strict=True):
+        for run, target, auxiliaries in zip(self.sweep.runs, self.targets, self.auxiliaries, strict=True):
             state, taught_by = target.rollout.state, target.taught_by
-            way = [fork for fork in chain(state) if fork.key in self.trunks]
-            needs = {fork.key for fork in way}
+            way = [branch_point for branch_point in chain(state) if branch_point.key in self.prefixes]
+            needs = {branch_point.key for branch_point in way}
             teacher = None
             if taught_by is not None:
                 needs.add(taught_by.key)
-                teacher = (self._teaching[run.seed], taught_by.rollout.state.fork_epochs)
+                teacher = (self._teaching[run.seed], taught_by.rollout.state.branch_epochs)
             if target.key not in runs:
                 runs[target.key] = PlannedJob(
-                    target, sides, run.config, state.fork_epochs, teacher, frozenset(needs), run.name
+                    target, auxiliaries, run.config, state.branch_epochs, teacher, frozenset(needs), run.name
                 )
-            for fork in way:
-                if fork.key not in trunks:
-                    label = f"trunk {fork.epoch} epochs seed={fork.seed}"
-                    below = frozenset(f.key for f in fork.forks())
-                    trunks[fork.key] = PlannedJob(fork, (), run.config, fork.fork_epochs, None, below, label)
-        return by_urgency([*trunks.values(), *runs.values()])
+            for branch_point in way:
+                if branch_point.key not in prefixes:
+                    label = f"shared prefix {branch_point.epoch} epochs seed={branch_point.seed}"
+                    below = frozenset(f.key for f in branch_point.branch_points())
+                    prefixes[branch_point.key] = PlannedJob(
+                        branch_point, (), run.config, branch_point.branch_epochs, None, below, label
+                    )
+        return by_urgency([*prefixes.values(), *runs.values()])
 
     @cached_property
     def _teaching(self) -> dict[int, Config]:
@@ -151,7 +154,7 @@ class Plan:
     def waves(
         self, jobs: Collection[PlannedJob], width: int | None, finished: Callable[[str], bool]
     ) -> Iterator[list[PlannedJob]]:
-        """Waves of at most `width` ready jobs, trunks before runs, until none is left.
+        """Waves of at most `width` ready jobs, shared prefixes before runs, until none is left.
 
         For launchers that start a list of jobs and wait for all. `finished` tells whether a target is in the store; a
         job whose needs failed is still handed out: it builds what is missing itself.
@@ -159,8 +162,8 @@ class Plan:
         waiting, done = list(jobs), set[str]()
         while waiting:
             ready = [j for j in waiting if all(n in done or finished(n) for n in j.needs)] or waiting
-            if any(j.trunk for j in ready):
-                ready = [j for j in ready if j.trunk]
+            if any(j.prefix for j in ready):
+                ready = [j for j in ready if j.prefix]
             wave = ready[:width]
             yield wave
             done.update(j.target.key for j in wave)
@@ -168,7 +171,7 @@ class Plan:
 
     def start_of(self, stage: Stage) -> Stage | None:
         """What `stage` continues from where nothing but this plan has been built."""
-        return next(iter(stage.forks()), None)
+        return next(iter(stage.branch_points()), None)
 
     @property
     def world_model_epochs(self) -> int:
@@ -176,28 +179,28 @@ class Plan:
         total = 0
         for stage in self.stages.values():
             if isinstance(stage, WorldModel):
-                total += stage.epoch - (stage.trunk.epoch if stage.trunk is not None else 0)
+                total += stage.epoch - (stage.prefix.epoch if stage.prefix is not None else 0)
         return total
 
 
 def chain(state: WorldModel) -> Iterator[WorldModel]:
-    """The forks a state goes through, the last first."""
-    trunk = state.trunk
-    while trunk is not None:
-        yield trunk
-        trunk = trunk.trunk
+    """The branch points a state goes through, the last first."""
+    prefix = state.prefix
+    while prefix is not None:
+        yield prefix
+        prefix = prefix.prefix
 
 
 def compile_plan(sweep: Sweep) -> Plan:
-    """The plan of a sweep: a fork wherever two trainings of a seed part; forks are the same for every seed."""
+    """The plan of a sweep: a branch point wherever two trainings of a seed part; they are the same for every seed."""
     points, seeds = sorted(sweep.points, key=lambda point: not point.baseline), sweep.seeds
     states = [state_of(dataclasses.replace(point.config, seed=seeds[0])) for point in points]
-    forks = {id(point): way for point, way in zip(points, forks_of(states), strict=True)}
-    trunks, teachers, found = SharedPrefixes(), dict[int, Vqa](), dict[int, tuple[Vqa, tuple[Stage, ...]]]()
+    branch_points = {id(point): way for point, way in zip(points, branch_points_of(states), strict=True)}
+    prefixes, teachers, found = SharedPrefixes(), dict[int, Vqa](), dict[int, tuple[Vqa, tuple[Stage, ...]]]()
     for run in sorted(sweep.runs, key=lambda run: not run.point.baseline):
-        state = trunks.through(state_of(run.config), forks[id(run.point)])
+        state = prefixes.through(state_of(run.config), branch_points[id(run.point)])
         target = _answers(run.config, state, teachers.get(run.seed))
         if run.point.baseline:
             teachers[run.seed] = target
-        found[id(run)] = (target, sides_of(run.config, target))
+        found[id(run)] = (target, auxiliaries_of(run.config, target))
     return Plan(sweep, tuple(found[id(r)][0] for r in sweep.runs), tuple(found[id(r)][1] for r in sweep.runs))

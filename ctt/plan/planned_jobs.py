@@ -18,28 +18,28 @@ class PlannedJob:
     """What one process is asked for: `target`, after the jobs whose targets are in `needs`, and then its `sides`."""
 
     target: Stage
-    sides: tuple[Stage, ...]
+    auxiliaries: tuple[Stage, ...]
     config: Config
-    fork_epochs: tuple[int, ...]
-    teacher: tuple[Config, tuple[int, ...]] | None  # the screened run's baseline: its config and forks
+    branch_epochs: tuple[int, ...]
+    teacher: tuple[Config, tuple[int, ...]] | None  # the screened run's baseline: its config and branch points
     needs: frozenset[str]
     label: str
 
     @property
-    def trunk(self) -> bool:
+    def prefix(self) -> bool:
         return isinstance(self.target, WorldModel)
 
     def finished(self, has: Callable[[str], bool]) -> bool:
         """Whether nothing is left to do; `has` tells whether a key is in the store."""
-        return all(has(stage.key) for stage in (self.target, *self.sides))
+        return all(has(stage.key) for stage in (self.target, *self.auxiliaries))
 
 
 def stages_of(job: PlannedJob) -> list[Stage]:
     """What a job builds once its needs are met and the data is there."""
     if not isinstance(job.target, Vqa):
         return [job.target]
-    read = [stage for side in job.sides for stage in side.inputs().values() if stage.kind != "data"]
-    own = [job.target.rollout.state, job.target.rollout, job.target, *read, *job.sides]
+    read = [stage for auxiliary in job.auxiliaries for stage in auxiliary.inputs().values() if stage.kind != "data"]
+    own = [job.target.rollout.state, job.target.rollout, job.target, *read, *job.auxiliaries]
     return list({stage.key: stage for stage in own}.values())
 
 
@@ -59,7 +59,7 @@ def by_urgency(jobs: Sequence[PlannedJob]) -> tuple[PlannedJob, ...]:
         key = job.target.key
         if key not in ways:
             after = max((way(other) for other in waiting[key]), default=0.0)
-            own = sum(costs.of(stage, next(iter(stage.forks()), None)).seconds for stage in stages_of(job))
+            own = sum(costs.of(stage, next(iter(stage.branch_points()), None)).seconds for stage in stages_of(job))
             ways[key] = own + after
         return ways[key]
 

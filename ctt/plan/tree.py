@@ -63,7 +63,7 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
         ways = [list(chain(target.rollout.state))[::-1] for target in own]
         for number, state in enumerate(ways[0]):
             if state.key not in branches:
-                text = f"trunk: epochs {begin} to {state.epoch}{mark([way[number] for way in ways])}"
+                text = f"shared prefix: epochs {begin} to {state.epoch}{mark([way[number] for way in ways])}"
                 branches[state.key] = branches[at].add(text, highlight=False)
             at, begin = state.key, state.epoch
         leaves[at] += 1
@@ -85,10 +85,10 @@ def _stages(budget: Budget) -> Table:
         table.add_column(column, justify="left" if column == "stage" else "right")
     kinds = defaultdict[str, list[str]](list)
     for key, stage in plan.stages.items():
-        kinds["trunk" if key in plan.trunks else stage.kind.replace("_", " ")].append(key)
+        kinds["shared prefix" if key in plan.prefixes else stage.kind.replace("_", " ")].append(key)
     for name, keys in kinds.items():
         todo = [key for key in keys if key not in budget.cached]
-        shared = "" if name == "trunk" else f"{written - len(keys):,}"
+        shared = "" if name == "shared prefix" else f"{written - len(keys):,}"
         time, disk = sum(budget.seconds[key] for key in todo), sum(budget.bytes[key] for key in todo)
         table.add_row(name, f"{len(todo):,}", f"{len(keys) - len(todo):,}", shared, hours(time), size(disk))
     return table

@@ -20,8 +20,8 @@ def print_why(plan: Plan, name: str, cached: set[str], console: Console | None =
     """Explains one run: each stage's key, what is hashed into it, what of that differs from the baseline's, and which
     other runs have the same. Raises UsageError."""
     console = console or Console()
-    every = zip(plan.sweep.runs, plan.targets, plan.sides, strict=True)
-    named = {run.name: (run, parts(target, sides)) for run, target, sides in every}
+    every = zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True)
+    named = {run.name: (run, parts(target, auxiliaries)) for run, target, auxiliaries in every}
     if name not in named:
         near = sorted(difflib.get_close_matches(name, named, 3, 0.3)) or list(named)[:3]
         raise UsageError(f"{plan.sweep.name} has no run {name!r}; runs are called like {', '.join(map(repr, near))}")

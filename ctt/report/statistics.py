@@ -73,13 +73,13 @@ def estimate(counts: np.ndarray, asked: np.ndarray) -> Estimate:
         rest_squares = np.maximum(0.0, squares - seed_squares - video_squares)
         ms_rest = np.where(several, rest_squares / ((seeds - 1) * (videos - 1)), 0.0)
 
-        cells = seeds * videos
-        from_seeds = ms_seed / cells
-        from_videos = np.maximum(0.0, ms_video - ms_rest) / cells
+        estimates = seeds * videos
+        from_seeds = ms_seed / estimates
+        from_videos = np.maximum(0.0, ms_video - ms_rest) / estimates
         variance = from_seeds + from_videos
         spread = from_seeds**2 / (seeds - 1)
-        video_spread = (ms_video / cells) ** 2 / (videos - 1)
-        video_spread += (ms_rest / cells) ** 2 / ((seeds - 1) * (videos - 1))
+        video_spread = (ms_video / estimates) ** 2 / (videos - 1)
+        video_spread += (ms_rest / estimates) ** 2 / ((seeds - 1) * (videos - 1))
         spread = spread + np.where(from_videos > 0, video_spread, 0.0)
         df = np.where(variance > 0, np.maximum(LEAST_FREEDOM, variance**2 / spread), seeds - 1.0)
     se = np.sqrt(variance)

@@ -65,8 +65,8 @@ class _Arrangement:
     ids: np.ndarray
     layout: QuestionLayout
     question_of_row: np.ndarray
-    cell_of_row: np.ndarray
-    cell_of_question: np.ndarray
+    column_of_row: np.ndarray
+    column_of_question: np.ndarray
 
 
 class Tallies:
@@ -89,10 +89,10 @@ class Tallies:
             self._arrangements.insert(0, arrangement)
         layout = arrangement.layout
         correct = frame["correct"].to_numpy(bool)
-        cells = layout.asked.size
-        wrong = np.bincount(arrangement.question_of_row, ~correct, minlength=arrangement.cell_of_question.size)
-        right = np.bincount(arrangement.cell_of_question[wrong == 0], minlength=cells)
-        options = np.bincount(arrangement.cell_of_row[correct], minlength=cells)
+        estimates = layout.asked.size
+        wrong = np.bincount(arrangement.question_of_row, ~correct, minlength=arrangement.column_of_question.size)
+        right = np.bincount(arrangement.column_of_question[wrong == 0], minlength=estimates)
+        options = np.bincount(arrangement.column_of_row[correct], minlength=estimates)
         small = np.min_scalar_type(int(layout.options.max(initial=0)))
         shape = layout.asked.shape
         return Tally(layout, right.reshape(shape).astype(small), options.reshape(shape).astype(small))
@@ -121,20 +121,20 @@ class Tallies:
         form_of_question = rank[codes]
 
         layout = self._known(ids_sorted, form_of_question)
-        cell_of_question = form_of_question * videos.size + video_of_question
-        cell_of_row = cell_of_question[question_of_row]
+        column_of_question = form_of_question * videos.size + video_of_question
+        column_of_row = column_of_question[question_of_row]
         if layout is None:
             shape = (len(names), videos.size)
-            cells = shape[0] * shape[1]
+            estimates = shape[0] * shape[1]
             layout = QuestionLayout(
                 forms=tuple((names[i][0], names[i][1].removeprefix(names[i][0] + ":")) for i in by_category),
                 videos=videos,
-                asked=np.bincount(cell_of_question, minlength=cells).reshape(shape),
-                options=np.bincount(cell_of_row, minlength=cells).reshape(shape),
+                asked=np.bincount(column_of_question, minlength=estimates).reshape(shape),
+                options=np.bincount(column_of_row, minlength=estimates).reshape(shape),
                 ids=ids_sorted,
                 form_of=form_of_question,
             )
-        return _Arrangement(ids, layout, question_of_row, cell_of_row, cell_of_question)
+        return _Arrangement(ids, layout, question_of_row, column_of_row, column_of_question)
 
     def _known(self, ids_sorted: np.ndarray, form_of_question: np.ndarray) -> QuestionLayout | None:
         for arrangement in self._arrangements:

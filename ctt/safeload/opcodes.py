@@ -91,7 +91,7 @@ def _push(value: Callable[[], Any]) -> Callable[[PickleMachine], None]:
 
 STEPS: dict[bytes, Callable[[PickleMachine], None]] = {
     pickle.PROTO: _protocol,
-    pickle.FRAME: lambda r: r.room(r.number("<Q")),
+    pickle.FRAME: lambda r: r.require(r.number("<Q")),
     pickle.NONE: _push(lambda: None),
     pickle.NEWTRUE: _push(lambda: True),
     pickle.NEWFALSE: _push(lambda: False),

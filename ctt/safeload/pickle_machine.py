@@ -45,7 +45,7 @@ class PickleMachine:
     # Bytes
 
     def take(self, size: int) -> bytes:
-        self.room(size)
+        self.require(size)
         data = self.file.read(size)
         if len(data) != size:
             raise DataError("the file is cut off")
@@ -58,7 +58,7 @@ class PickleMachine:
         if self.kept > MOST_KEPT:
             raise DataError(f"more than {MOST_KEPT >> 20} MiB of texts; a file of arrays has few")
 
-    def room(self, size: int) -> None:
+    def require(self, size: int) -> None:
         if size < 0 or size > self.end - self.position:
             raise DataError(f"the file is cut off: {size} bytes are announced, {self.end - self.position} are left")
 
@@ -81,7 +81,7 @@ class PickleMachine:
         self.stack.append(self.large(size, "utf-8") if size >= LARGE else self.take(size).decode("utf-8"))
 
     def large(self, size: int, encoding: str) -> Span:
-        self.room(size)
+        self.require(size)
         span = Span(self.position, size, encoding)
         self.position += size
         self.file.seek(self.position)

@@ -23,8 +23,8 @@ from ctt.core.build_context import PROGRESS, BuildContext, stopping
 from ctt.core.errors import CttError, Interrupted, LeaseLost, StageFailed
 from ctt.core.memory import forget_peak
 from ctt.core.process_group import ALONE, ProcessGroup
-from ctt.core.settings import canonical, digest, digest_of_form
-from ctt.stages.code_version import origin
+from ctt.core.settings import canonical_form, digest, digest_of_form
+from ctt.stages.code_version import code_version
 from ctt.store import Artifact, Holder, Store
 from ctt.training.threads import threads
 
@@ -49,12 +49,12 @@ class Stage:
         """Stages that are steps on the way to this one, the furthest first: any of them saves its work; not in the key."""
         return []
 
-    def forks(self) -> Sequence[Stage]:
+    def branch_points(self) -> Sequence[Stage]:
         """Those of `continues` that other stages continue from too, and that are therefore built and kept."""
         return []
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         """Writes the artifact's files into `job.folder`; returns facts for the manifest.
 
@@ -87,7 +87,7 @@ class Stage:
         return {
             "kind": self.kind,
             "version": self.version,
-            "settings": canonical(self.settings()),
+            "settings": canonical_form(self.settings()),
             "inputs": {name: stage.key for name, stage in sorted(self.inputs().items())},
         }
 
@@ -121,8 +121,8 @@ def build(
     if (found := store.get(target.key)) is not None:
         on_event("cached", target, "")
         return found
-    for fork in reversed(target.forks()):
-        build(fork, store, **more)
+    for branch_point in reversed(target.branch_points()):
+        build(branch_point, store, **more)
     inputs = {name: build(stage, store, **more) for name, stage in target.inputs().items()}
 
     def waiting(holder: Holder) -> None:
@@ -138,15 +138,17 @@ def build(
         spread = target.execution()
         folder = store.work_folder(target.key)
         device = resolve_device(device, world)
-        job = BuildContext(folder, device=device, beat=lease.check, world=world if target.shared else ALONE, **spread)
+        context = BuildContext(
+            folder, device=device, beat=lease.check, world=world if target.shared else ALONE, **spread
+        )
         on_event("building", target, f"from {start[0].key[:12]}" if start else "")
         began = time.time()
         forget_peak(device)
         try:
             if target.shared:
-                world.told({"key": target.key, "folder": str(folder), "start": start and start[0].key})
-            with job.timed(), threads(spread["threads"]):
-                facts = target.build(job, inputs, start)
+                world.broadcast({"key": target.key, "folder": str(folder), "start": start and start[0].key})
+            with context.timed(), threads(spread["threads"]):
+                facts = target.build(context, inputs, start)
             (folder / PROGRESS).unlink(missing_ok=True)
         except LeaseLost:
             raise
@@ -167,12 +169,12 @@ def build(
             **target.describe(),
             "started_from": start[0].key if start else None,
             "facts": facts,
-            "provenance": provenance(job, began, store),
+            "provenance": provenance(context, began, store),
         }
-        with job.timed():
+        with context.timed():
             artifact = store.publish(target.key, folder, lease, manifest)
         on_event("built", target, f"{time.time() - began:.0f} s")
-        on_built(target, start[0] if start else None, job.device, job.seconds)
+        on_built(target, start[0] if start else None, context.device, context.seconds)
         return artifact
 
 
@@ -189,16 +191,16 @@ def class_of(error: Exception) -> str:
 def assist(stages: Mapping[str, Stage], store: Store, world: ProcessGroup, *, device: str = "cpu") -> None:
     """What the other processes of a world do: take part in building those of `stages` that the first one builds, until it
     tells them None. Raises Parted if that one is gone. They take no lease and write nothing."""
-    while (told := world.told()) is not None:
-        stage, start = stages[told["key"]], told["start"]
+    while (message := world.broadcast()) is not None:
+        stage, start = stages[message["key"]], message["start"]
         inputs = {name: store.get(other.key) for name, other in stage.inputs().items()}
         before = (
             next((s, a) for s in stage.continues() if s.key == start and (a := store.get(s.key))) if start else None
         )
         spread: Any = stage.execution()
-        job = BuildContext(Path(told["folder"]), device=resolve_device(device, world), world=world, **spread)
+        context = BuildContext(Path(message["folder"]), device=resolve_device(device, world), world=world, **spread)
         with contextlib.suppress(StageFailed), threads(spread["threads"]):  # the first one tells of it
-            stage.build(job, {name: artifact for name, artifact in inputs.items() if artifact is not None}, before)
+            stage.build(context, {name: artifact for name, artifact in inputs.items() if artifact is not None}, before)
 
 
 def resolve_device(device: str, world: ProcessGroup = ALONE) -> str:
@@ -212,7 +214,7 @@ def resolve_device(device: str, world: ProcessGroup = ALONE) -> str:
     return f"cuda:{world.local % torch.cuda.device_count()}" if device == "cuda" and world.size > 1 else device
 
 
-def provenance(job: BuildContext, began: float, store: Store) -> dict[str, Any]:
+def provenance(context: BuildContext, began: float, store: Store) -> dict[str, Any]:
     """Who made an artifact: git commit and diff, package versions, host, device, numerics, times, rate, memory.
 
     began, ended: the attempt that finished (Unix seconds); seconds: what all attempts took together.
@@ -221,17 +223,17 @@ def provenance(job: BuildContext, began: float, store: Store) -> dict[str, Any]:
     """
     packages = ("torch", "lightning", "numpy", "pymunk", "pandas")
     return {
-        **origin(store),
+        **code_version(store),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
         "host": platform.node(),
-        "device": job.device,
-        "numerics": numerics(job),
+        "device": context.device,
+        "numerics": numerics(context),
         "began": began,
         "ended": time.time(),
-        "seconds": round(job.seconds, 3),
-        "rate": {unit: round(rate, 3) for unit, rate in job.rates.items()},
-        "peak_memory_mib": round(job.peak, 1),
+        "seconds": round(context.seconds, 3),
+        "rate": {unit: round(rate, 3) for unit, rate in context.rates.items()},
+        "peak_memory_mib": round(context.peak, 1),
     }
 
 
@@ -240,10 +242,12 @@ def seconds_of(provenance: Mapping[str, Any]) -> float:
     return float(provenance.get("seconds", provenance["ended"] - provenance["began"]))
 
 
-def numerics(job: BuildContext) -> str:
+def numerics(context: BuildContext) -> str:
     """What decides the last bits of a result besides its key: same key and numerics, same bits."""
     import torch
 
-    name = torch.cuda.get_device_name() if job.device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
-    together = f", {job.world.size} processes" if job.world.size > 1 else ""
-    return f"{name}, torch {torch.__version__}, {job.threads} threads, {platform.machine()}{together}"
+    name = (
+        torch.cuda.get_device_name() if context.device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
+    )
+    together = f", {context.world.size} processes" if context.world.size > 1 else ""
+    return f"{name}, torch {torch.__version__}, {context.threads} threads, {platform.machine()}{together}"

@@ -15,11 +15,11 @@ from pathlib import Path
 from ctt.core import atomic_files
 from ctt.store import Store
 
-ORIGIN = "origin.json"
+CODE_VERSION_FILE = "origin.json"
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def origin(store: Store) -> dict[str, str | None]:
+def code_version(store: Store) -> dict[str, str | None]:
     """{"git": the commit, "diff": the file of the store's diffs/ that holds what was changed since}, each None if there
     is none. Told once for a process, which runs what it has imported."""
     if recorded := _recorded():
@@ -46,7 +46,7 @@ def git_commit() -> str | None:
 @functools.cache
 def _recorded() -> dict[str, str | None]:
     try:
-        recorded: dict[str, str | None] = json.loads((ROOT / ORIGIN).read_text(encoding="utf-8"))
+        recorded: dict[str, str | None] = json.loads((ROOT / CODE_VERSION_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return recorded

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical
+from ctt.core.settings import canonical_form
 from ctt.data.data_settings import PROVISIONAL, DataSettings
 from ctt.stages.base import Stage
 from ctt.store import Artifact
@@ -24,7 +24,7 @@ class Data(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         if self.data.kind == "clevrer":
-            return {"data": {"content": PROVISIONAL} | canonical(self.data)}
+            return {"data": {"content": PROVISIONAL} | canonical_form(self.data)}
         return {"data": self.data}
 
     @property
@@ -52,13 +52,13 @@ class Data(Stage):
         return {"threads": 1, "workers": self.data.workers}
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         if self.data.kind == "clevrer":
             from ctt.data.clevrer.source_files import assemble
 
-            return assemble(self.data, job)
+            return assemble(self.data, context)
         from ctt.data.synthetic.writing import generate
 
-        generate(self.data, job)
+        generate(self.data, context)
         return {}

@@ -48,7 +48,7 @@ class Diagnostics(Stage):
         return {"threads": self.state.world_model.threads, "workers": 1}
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         from ctt.training.diagnostics import diagnose
 
@@ -61,7 +61,7 @@ class Diagnostics(Stage):
             self.diagnostics,
             inputs["world_model"].path,
             Dataset.open(inputs["data"].path),
-            job=job,
+            context=context,
         )
         own = found["readings"].get(found["own"], {})
         return {"warning": own.get("warning") if found["acting"] else None}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical
+from ctt.core.settings import canonical_form
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
@@ -37,11 +37,11 @@ class ImportedWeights(Stage):
         raise NotImplementedError
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         from ctt.training.published_checkpoint import read, save
 
-        save(self.model(read(Path(self.file))), job.folder)
+        save(self.model(read(Path(self.file))), context.folder)
         return {"file": Path(self.file).name}
 
 
@@ -66,7 +66,7 @@ class ImportedAloe(ImportedWeights, Vqa):
     """An ALOE: it teaches, as the baseline's does in screening, and has answered nothing itself."""
 
     def settings(self) -> Mapping[str, Any]:
-        return {"imported": self.tensors, "aloe": canonical(self.aloe)}
+        return {"imported": self.tensors, "aloe": canonical_form(self.aloe)}
 
     def model(self, checkpoint: Checkpoint) -> Any:
         from ctt.training.published_checkpoint import aloe_of

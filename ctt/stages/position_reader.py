@@ -49,7 +49,7 @@ class PositionReader(Stage):
         return {"threads": self.rollout.state.world_model.threads, "workers": 1}
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import SPLIT
         from ctt.training.position_reader import read
@@ -62,6 +62,6 @@ class PositionReader(Stage):
             inputs["world_model"].path,
             np.load(inputs["rollout"].path / f"rollout_{SPLIT}.npy", mmap_mode="r"),
             Dataset.open(inputs["data"].path),
-            job=job,
+            context=context,
         )
         return {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError
-from ctt.core.settings import canonical, digest
+from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
 from ctt.data.positions.linear_reader import PositionReaderSettings, resolved
 from ctt.stages.base import Stage
@@ -31,7 +31,7 @@ class ReaderFit(Stage):
     frames: int
 
     def settings(self) -> Mapping[str, Any]:
-        reader = {name: value for name, value in canonical(self.reader).items() if name in READ}
+        reader = {name: value for name, value in canonical_form(self.reader).items() if name in READ}
         if self.data.data.kind == "synthetic":
             reader.pop("annotations", None)
         return {"reader": reader, "frames": self.frames}
@@ -53,11 +53,11 @@ class ReaderFit(Stage):
             Annotations(Path(self.data.data.annotation_files).expanduser())
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import make
 
         if resolved(self.reader, self.data.data) != self.reader:
             raise DataError("the annotations changed since this run was planned; start it again")
-        make(self.reader, Dataset.open(inputs["data"].path), self.data.data.annotation_files, self.frames, job)
+        make(self.reader, Dataset.open(inputs["data"].path), self.data.data.annotation_files, self.frames, context)
         return {}

@@ -48,7 +48,7 @@ class Rollout(Stage):
         return {"threads": self.state.world_model.threads, "workers": 1}
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         from ctt.training.rollout import roll_out
 
@@ -57,6 +57,6 @@ class Rollout(Stage):
             self.rollout,
             inputs["world_model"].path,
             Dataset.open(inputs["data"].path),
-            job=job,
+            context=context,
         )
         return {}

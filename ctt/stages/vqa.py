@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical, digest
+from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
 from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
 from ctt.models.aloe.aloe_settings import AloeSettings
@@ -32,7 +32,7 @@ class Vqa(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         """`seed` is the one ALOE uses: aloe_seed where that is set, else the run's."""
-        aloe = {k: v for k, v in canonical(self.aloe).items() if k not in ("protocol", "aloe_seed")}
+        aloe = {k: v for k, v in canonical_form(self.aloe).items() if k not in ("protocol", "aloe_seed")}
         own = self.aloe.aloe_seed
         return {"aloe": aloe, "seed": self.seed if own is None else own}
 
@@ -49,7 +49,9 @@ class Vqa(Stage):
         counts = self.rollout.state.data.data.counts()
 
         def made() -> str:
-            settings = {k: v for k, v in canonical(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")}
+            settings = {
+                k: v for k, v in canonical_form(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")
+            }
             return digest([self.kind, self.version, settings, self.aloe.threads, counts])
 
         return self.aloe.remembered(("alike", *counts.items()), made)
@@ -72,7 +74,7 @@ class Vqa(Stage):
         return {"threads": self.aloe.threads, "workers": 1}
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         from ctt.training.vqa import screen, train
 
@@ -80,7 +82,7 @@ class Vqa(Stage):
         folder = inputs["rollout"].path
         rollouts = {s: np.load(folder / f"rollout_{s}.npy", mmap_mode="r") for s in dataset.splits}
         if self.taught_by is None:
-            train(self.aloe, self.seed, dataset, rollouts, job=job)
+            train(self.aloe, self.seed, dataset, rollouts, context=context)
         else:
-            screen(self.aloe, self.seed, inputs["model"].path, dataset, rollouts, job=job)
+            screen(self.aloe, self.seed, inputs["model"].path, dataset, rollouts, context=context)
         return {"screened": self.taught_by is not None}

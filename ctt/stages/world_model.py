@@ -1,7 +1,7 @@
 """Stage `world_model`: a training state, addressed by what it is and not by how it was reached.
 
 State e is the world model after e completed epochs. Losses with start s act in the epochs that follow state s, so up to
-there every run of a seed has the same states, whatever its losses; runs that differ fork at s.
+there every run of a seed has the same states, whatever its losses; runs that differ branch at s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical, canonical_json, digest
+from ctt.core.settings import canonical_form, canonical_json, digest
 from ctt.data.dataset import Dataset
 from ctt.data.synthetic.slot_encoder import WIDTH
 from ctt.models.method import Method
@@ -26,7 +26,7 @@ from ctt.training.training_settings import TrainingSettings, WorldModelSettings
 
 @dataclasses.dataclass(frozen=True)
 class WorldModel(Stage):
-    """State `epoch` of a world model trained with `method`; `trunk` is the state on the way that other runs need too."""
+    """State `epoch` of a world model trained with `method`; `shared prefix` is the state on the way that other runs need too."""
 
     kind = "world_model"
     shared = True
@@ -37,7 +37,7 @@ class WorldModel(Stage):
     num_masked_slots: int
     seed: int
     epoch: int
-    trunk: WorldModel | None = None
+    prefix: WorldModel | None = None
     alone: str = ""  # with sharing=off: the run's name, so that no other run finds this state
 
     def inputs(self) -> Mapping[str, Stage]:
@@ -60,7 +60,7 @@ class WorldModel(Stage):
         def made() -> tuple[dict[str, Any], str]:
             world_model = dataclasses.replace(self.world_model, epochs=self.epoch)
             training = TrainingSettings(*flags, num_masked_slots=masked, data=data, world_model=world_model)
-            form = {k: v for k, v in canonical(training).items() if k not in ("seed", "data")}  # data is an input
+            form = {k: v for k, v in canonical_form(training).items() if k not in ("seed", "data")}  # data is an input
             length = {k: v for k, v in form["world_model"].items() if k != "epochs"}
             return form, canonical_json({**form, "world_model": length})
 
@@ -80,29 +80,29 @@ class WorldModel(Stage):
         return self._form[1], self.seed, self.alone, self.data.key
 
     @property
-    def fork_epochs(self) -> tuple[int, ...]:
-        """The epochs of the trunk's states, in order."""
-        return (*self.trunk.fork_epochs, self.trunk.epoch) if self.trunk is not None else ()
+    def branch_epochs(self) -> tuple[int, ...]:
+        """The epochs of the shared prefix's states, in order."""
+        return (*self.prefix.branch_epochs, self.prefix.epoch) if self.prefix is not None else ()
 
     def at(self, epoch: int) -> WorldModel:
         """The state of the same training after `epoch` epochs."""
-        trunk = self.trunk
-        while trunk is not None and trunk.epoch >= epoch:
-            trunk = trunk.trunk
-        return dataclasses.replace(self, epoch=epoch, trunk=trunk)
+        prefix = self.prefix
+        while prefix is not None and prefix.epoch >= epoch:
+            prefix = prefix.prefix
+        return dataclasses.replace(self, epoch=epoch, prefix=prefix)
 
     def through(self, epochs: Sequence[int]) -> WorldModel:
         """The same state, trained by way of the states `epochs`, which are kept."""
-        trunk = None
+        prefix = None
         for epoch in sorted(e for e in epochs if 0 < e < self.epoch):
-            trunk = dataclasses.replace(self, epoch=epoch, trunk=trunk)
-        return dataclasses.replace(self, trunk=trunk)
+            prefix = dataclasses.replace(self, epoch=epoch, prefix=prefix)
+        return dataclasses.replace(self, prefix=prefix)
 
     def continues(self) -> Sequence[Stage]:
         return [self.at(e) for e in range(self.epoch - 1, 0, -1)]
 
-    def forks(self) -> Sequence[Stage]:
-        return [self.trunk] if self.trunk is not None else []
+    def branch_points(self) -> Sequence[Stage]:
+        return [self.prefix] if self.prefix is not None else []
 
     def effort(self, start: Stage | None) -> dict[str, float]:
         """Epochs by how many of the two losses act in them."""
@@ -121,7 +121,7 @@ class WorldModel(Stage):
         source = (model.graph.source, model.graph.projections) if self.lossy and model.graph.source not in READ else ()
 
         def made() -> str:
-            settings = {k: v for k, v in canonical(model).items() if k not in ("epochs", "graph", "masking")}
+            settings = {k: v for k, v in canonical_form(model).items() if k not in ("epochs", "graph", "masking")}
             return digest([self.kind, self.version, settings, model.threads, masked, size, *source])
 
         return model.remembered(("alike", masked, size, *source), made)
@@ -141,7 +141,7 @@ class WorldModel(Stage):
         return {"threads": self.world_model.threads, "workers": 1}
 
     def build(
-        self, job: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
+        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
     ) -> dict[str, Any]:
         from ctt.training.world_model import train
 
@@ -159,6 +159,6 @@ class WorldModel(Stage):
             start=folder,
             epoch_start=first,
             epoch_end=self.epoch,
-            job=job,
+            context=context,
         )
         return {"epochs": self.epoch - first}

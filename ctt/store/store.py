@@ -205,7 +205,7 @@ class Store:
 
     def _seal_folder(self, key: str, folder: Path, lease: Lease, manifest: dict[str, Any]) -> None:
         """Puts every byte of the folder on disk and writes its manifest."""
-        for leftover in (folder / MANIFEST, *folder.glob(f".{MANIFEST}.*.tmp")):
+        for leftover in (folder / MANIFEST, *folder.rglob(atomic_files.LEFTOVERS)):
             leftover.unlink(missing_ok=True)
         os.stat(folder)
         names, folders = listing(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctt.config import Config
 from ctt.core.build_context import METRICS, read_metrics
-from ctt.core.settings import canonical
+from ctt.core.settings import canonical_form
 from ctt.plan import Plan
 from ctt.report.figures import comparison
 from ctt.report.figures.rollout_errors import ERROR
@@ -47,7 +47,7 @@ def results(plan: Plan, store: Store) -> Results:
     ]
     runs = []
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
-    for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
+    for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
         place = index[id(run.point)]
         vqa = store.get(target.key)
         if vqa is None:
@@ -60,10 +60,10 @@ def results(plan: Plan, store: Store) -> Results:
                 run.seed,
                 predictions=predictions_of(vqa),
                 errors=errors(state, rollout),
-                reader=_answers(sides, store),
-                cost=_cost((target.rollout.state, target.rollout, target, *sides), lineage(target)[:-1], store),
+                reader=_answers(auxiliaries, store),
+                cost=_cost((target.rollout.state, target.rollout, target, *auxiliaries), lineage(target)[:-1], store),
                 numerics=vqa.manifest["provenance"]["numerics"],
-                warnings=_warnings(target, vqa, sides, store),
+                warnings=_warnings(target, vqa, auxiliaries, store),
             )
         )
     published = QUOTED[baseline.data.kind]
@@ -78,10 +78,10 @@ def results(plan: Plan, store: Store) -> Results:
     )
 
 
-def _answers(sides: Sequence[Stage], store: Store) -> Predictions | None:
+def _answers(auxiliaries: Sequence[Stage], store: Store) -> Predictions | None:
     """What the position reader beside a run answered, if it has."""
-    for side in sides:
-        artifact = store.get(side.key) if isinstance(side, PositionReader) else None
+    for auxiliary in auxiliaries:
+        artifact = store.get(auxiliary.key) if isinstance(auxiliary, PositionReader) else None
         if artifact is not None and (artifact.path / ANSWERS).is_file():
             return predictions_of(artifact, ANSWERS)
     return None
@@ -97,9 +97,11 @@ def levels_of_reading(plan: Plan, store: Store) -> dict[str, Predictions]:
     return {text: predictions_of(artifact, f) for text, f in there.items() if (artifact.path / f).is_file()}
 
 
-def _warnings(target: Vqa, vqa: Artifact, sides: Sequence[Stage], store: Store) -> list[str]:
+def _warnings(target: Vqa, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
     """What a reader has to know of a run: what its diagnostics warn of, and that its ALOE was trained for fewer epochs."""
-    told = [store.manifest(side.key)["facts"].get("warning") for side in sides if store.has(side.key)]
+    told = [
+        store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)
+    ]
     if target.aloe.patience is not None:
         curve = _json(vqa.file("metrics.json")).get("curve", {})  # none of an ALOE that was only evaluated
         if curve.get("stopped"):
@@ -110,9 +112,9 @@ def _warnings(target: Vqa, vqa: Artifact, sides: Sequence[Stage], store: Store) 
 def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
     """{point: what the diagnostics of each of its runs measured, see ctt/training/diagnostics.py}, as far as it is there."""
     out: dict[str, list[dict[str, Any]]] = {}
-    for run, sides in zip(plan.sweep.runs, plan.sides, strict=True):
-        for side in sides:
-            if side.kind == "diagnostics" and (artifact := store.get(side.key)) is not None:
+    for run, auxiliaries in zip(plan.sweep.runs, plan.auxiliaries, strict=True):
+        for auxiliary in auxiliaries:
+            if auxiliary.kind == "diagnostics" and (artifact := store.get(auxiliary.key)) is not None:
                 out.setdefault(run.point.label, []).append(_json(artifact.file("metrics.json")))
     return out
 
@@ -158,7 +160,7 @@ def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
     """What a point changes besides the world model: {"ALOE itself", "the data": settings that are not the baseline's}."""
     found = {}
     for name, text in (("aloe", "ALOE itself"), ("data", "the data")):
-        mine, theirs = canonical(getattr(config, name)), canonical(getattr(baseline, name))
+        mine, theirs = canonical_form(getattr(config, name)), canonical_form(getattr(baseline, name))
         differ = [key for key in {**theirs, **mine} if key != "protocol" and mine.get(key) != theirs.get(key)]
         if differ:
             found[text] = [f"{name}.{key}" for key in differ]
@@ -188,11 +190,11 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _cost(own: Sequence[Stage], trunk: Sequence[Stage], store: Store) -> dict[str, float]:
-    """Hours of the run's own stages and of the trunk it shares; of each of its stages hours, units of progress a second
+def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[str, float]:
+    """Hours of the run's own stages and of the shared prefix it shares; of each of its stages hours, units of progress a second
     (training: steps) and peak memory, as far as they were recorded."""
-    out = {"device_hours": 0.0, "trunk_hours": 0.0}
-    for name, stages in (("device_hours", own), ("trunk_hours", trunk)):
+    out = {"device_hours": 0.0, "shared_prefix_hours": 0.0}
+    for name, stages in (("device_hours", own), ("shared_prefix_hours", prefix)):
         for stage in stages:
             if not store.has(stage.key):
                 continue
@@ -209,7 +211,7 @@ def _cost(own: Sequence[Stage], trunk: Sequence[Stage], store: Store) -> dict[st
 
 
 def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
-    """Each run's metrics by epoch, a fork's trunk included; ALOE's training loss under vqa_loss."""
+    """Each run's metrics by epoch, a branch's shared prefix included; ALOE's training loss under vqa_loss."""
     out = []
     for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
         metrics: dict[str, list[tuple[float, float]]] = {}
@@ -270,8 +272,8 @@ def per_frame(rollout: Artifact | None, name: str) -> list[float]:
 
 
 def lineage(target: Vqa) -> list[Any]:
-    """The world-model states a run goes through, the first fork first."""
+    """The world-model states a run goes through, the first branch point first."""
     chain: list[Any] = [target.rollout.state]
-    while forks := chain[0].forks():
-        chain.insert(0, forks[0])
+    while branch_points := chain[0].branch_points():
+        chain.insert(0, branch_points[0])
     return chain

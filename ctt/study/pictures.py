@@ -9,7 +9,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from ctt.core.errors import UsageError
-from ctt.core.settings import canonical
+from ctt.core.settings import canonical_form
 from ctt.plan import Plan
 from ctt.report.figures import comparison, graph_figures, loss_parts
 from ctt.report.figures.rollout_errors import rollout_errors
@@ -24,9 +24,9 @@ MOST_AGAINST = 6
 
 def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], Figure]]:
     """{file name: what draws it}: the table, curves, rollout errors, each swept setting, each two that say which row is meant."""
-    if not any(row.cells for row in table.rows):
+    if not any(row.estimates for row in table.rows):
         return {}
-    videos = canonical(plan.targets[0].aloe).get("eval_videos")
+    videos = canonical_form(plan.targets[0].aloe).get("eval_videos")
     drawn: dict[str, Callable[[], Figure]] = {
         "table.png": lambda: comparison.table_picture(table),
         "learning_curves.png": lambda: comparison.learning_curves(

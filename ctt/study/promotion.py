@@ -34,7 +34,7 @@ def best(plan: Plan, table: Comparison, top: int, metric: str) -> list[str]:
     values = {
         row.label: mean
         for row in table.rows
-        if not row.baseline and row.cells and (mean := row.cells[metric].mean) is not None
+        if not row.baseline and row.estimates and (mean := row.estimates[metric].mean) is not None
     }
     if not values:
         raise UsageError(f"no point of {plan.sweep.name} has been measured yet; run the sweep first")

@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import os
 from pathlib import Path
-from typing import Any
 
 from ctt.config import changed, differences, from_dict
+from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
 from ctt.plan import Plan, compile_plan
 from ctt.stages.code_version import git_commit
@@ -53,14 +52,8 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "git": git_commit(),
         "code": code and code.name,
     }
-    _write_json(folder / "record.json", record)
+    write_json(folder / "record.json", record, durable=False, sort_keys=False, end="")
     return folder
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def newest(store: Store, name: str) -> Path:

@@ -23,7 +23,7 @@ from ctt.tracking.tracking_settings import TrackingSettings
 
 
 @contextlib.contextmanager
-def mirroring(
+def syncing(
     record: Path, tracking: TrackingSettings, patience: float = 60.0
 ) -> Iterator[Callable[[Sequence[Path]], None]]:
     """The syncer of a record runs beside the body, and once more at its end; yields what gives it files.
@@ -33,8 +33,8 @@ def mirroring(
     if tracking.kind == "off":
         yield lambda files: None
         return
-    words = [sys.executable, "-m", "ctt.study.sync_process", str(record), json.dumps(dataclasses.asdict(tracking))]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)  # Ctrl-C is not for it
+    arguments = [sys.executable, "-m", "ctt.study.sync_process", str(record), json.dumps(dataclasses.asdict(tracking))]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)  # Ctrl-C is not for it
     published: list[Path] = []
     try:
         yield published.extend
@@ -48,13 +48,13 @@ def mirroring(
             print("ctt: MLflow is not up to date with the sweep; `ctt sync` brings it there", file=sys.stderr)
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """The process: 0 if MLflow has everything, else 1."""
     from ctt.store import Store
     from ctt.study.record import load
     from ctt.study.tracked_sweep import store_syncer
 
-    record, tracking = Path(words[0]), TrackingSettings(**json.loads(words[1]))
+    record, tracking = Path(arguments[0]), TrackingSettings(**json.loads(arguments[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan = load(record)
     syncer = store_syncer(tracking, Store.open(record.parents[2]), plan)

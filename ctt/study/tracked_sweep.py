@@ -1,4 +1,4 @@
-"""From a plan to what the syncer mirrors: one TrackedRun a run, its trunk's stages first."""
+"""From a plan to what the syncer mirrors: one TrackedRun a run, its shared prefix's stages first."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     commit = git_commit() or "unknown"
     varied = {name: None for point in plan.sweep.points for name in point.values}
     runs = []
-    for run, target, sides in zip(plan.sweep.runs, plan.targets, plan.sides, strict=True):
+    for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
         states = lineage(target)
         own = {s.key for s in parts(target)}
         tags, params = {"ctt.git_commit": commit}, flat_params(run.config)
         if len(states) > 1:
-            tags["ctt.fork_parent"] = states[-2].key
+            tags["ctt.branch_parent"] = states[-2].key
         runs.append(
             TrackedRun(
                 sweep=plan.sweep.name,
@@ -48,7 +48,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         failure=store.root / "failures" / s.key,
                         beside=s.key not in own,
                     )
-                    for s in parts(target, sides)
+                    for s in parts(target, auxiliaries)
                 ),
                 baseline=run.point.baseline,
                 experiment=run.config.tracking.experiment_name(plan.sweep.name),

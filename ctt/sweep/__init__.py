@@ -5,7 +5,7 @@ beside them tell when) are reset to their defaults, and equal points are one.
 """
 
 from ctt.sweep.compiling import compile_sweep
-from ctt.sweep.merging import canonical
+from ctt.sweep.merging import without_inactive
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Merged, Point, Run, Sweep
 from ctt.sweep.sweep_file import SweepFile, find, read, shipped
@@ -17,7 +17,7 @@ __all__ = [
     "Run",
     "Sweep",
     "SweepFile",
-    "canonical",
+    "without_inactive",
     "compile_sweep",
     "find",
     "read",

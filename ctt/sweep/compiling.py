@@ -9,7 +9,7 @@ from typing import Any
 
 from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
 from ctt.core.errors import SettingError, SweepError
-from ctt.core.settings import canonical
+from ctt.core.settings import canonical_form
 from ctt.sweep.merging import Merger
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Point, Sweep
@@ -75,7 +75,7 @@ def _check_screening(config: Config, baseline: Config, place: str) -> None:
     """Raises SweepError where a point would be screened by an ALOE that is not its own."""
     if config.aloe.protocol != "shared" or config.aloe is baseline.aloe:
         return
-    mine, theirs = canonical(config.aloe), canonical(baseline.aloe)
+    mine, theirs = canonical_form(config.aloe), canonical_form(baseline.aloe)
     for key in {**mine, **theirs}:
         if key != "protocol" and mine.get(key) != theirs.get(key):
             raise SweepError(

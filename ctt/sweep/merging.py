@@ -17,7 +17,7 @@ S = TypeVar("S", bound=Settings)
 _DEFAULTS = Config()
 
 
-def canonical(config: Config, found: dict[str, DataSettings] | None = None) -> Config:
+def without_inactive(config: Config, found: dict[str, DataSettings] | None = None) -> Config:
     """`config` with every setting that says nothing reset to its default.
 
     Of real data it then says what is in the files: that, and not where they are, is what a run is known by. `found`
@@ -84,12 +84,12 @@ class Merger:
         self._where: dict[str, int] = {}
         self._merged: list[tuple[dict[str, Any], int, str]] = []
         self._found: dict[str, DataSettings] = {}
-        plain = canonical(baseline, self._found)
+        plain = without_inactive(baseline, self._found)
         self._add(baseline, plain, values, _computes(plain))
 
     def take(self, config: Config, values: dict[str, Any]) -> None:
         """Adds a point, or merges it into the one that computes the same."""
-        plain = canonical(config, self._found)
+        plain = without_inactive(config, self._found)
         computes = _computes(plain)
         place = self._where.get(computes)
         reasons = [] if place is None else _reasons(config, self._written[place])

@@ -14,6 +14,7 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ctt.core.atomic_files import write_json
 from ctt.tracking.tracked_runs import TrackedRun
 
 
@@ -52,7 +53,7 @@ class CursorFolder:
 
     def save(self, run: TrackedRun, cursor: Cursor) -> None:
         """Replaces the run's cursor file in one step."""
-        write_json(self.path(run.identity), asdict(cursor))
+        write_note(self.path(run.identity), asdict(cursor))
 
     def mark(self) -> str:
         """What tells this store from every other, wherever it is mounted; made when first asked for."""
@@ -72,9 +73,7 @@ class CursorFolder:
         return self.folder / f"{name}.json"
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never a part."""
+def write_note(path: Path, value: object) -> None:
+    """Writes JSON, with the folders above it; what is lost in it costs time alone, so no disk is waited for."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, value, durable=False, indent=None, sort_keys=False, end="")

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from ctt.core.errors import StoreError
-from ctt.tracking.cursor import write_json
+from ctt.tracking.cursor import write_note
 from ctt.tracking.view import quiet
 
 
@@ -46,7 +46,7 @@ def prepare_database(store_root: Path, *, upgrade: bool = True) -> Path:
             raise StoreError(f"{path} is to be upgraded, but another process is using it; end that one first")
         if not fresh:
             _upgrade(path)
-        write_json(note, {"mlflow": version, "revision": revision(path)})
+        write_note(note, {"mlflow": version, "revision": revision(path)})
     return path
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.settings import digest
-from ctt.tracking.cursor import Cursor, CursorFolder, write_json
+from ctt.tracking.cursor import Cursor, CursorFolder, write_note
 from ctt.tracking.limits import safe_name
 from ctt.tracking.summary import end_time, note, run_status, start_time
 from ctt.tracking.tail import Tail
@@ -193,7 +193,7 @@ class Sender:
         record = read_json(path) or {"sweep": sweep, "experiment": place, "run_id": "", "files": {}}
         for file in files:
             record["files"].setdefault(str(Path(file).resolve()), "")
-        write_json(path, record)
+        write_note(path, record)
         return path
 
     def send_files(self) -> None:
@@ -210,7 +210,7 @@ class Sender:
             for name in due:
                 self.view.artifact(run_id, Path(name))
             if due:
-                write_json(path, {**record, "files": {**record["files"], **due}})
+                write_note(path, {**record, "files": {**record["files"], **due}})
 
     def _sweep_run(self, sweep: str, place: str) -> str:
         identity = digest(["sweep", sweep])

@@ -49,7 +49,7 @@ class Syncer:
         self._lease = lease
         artifacts = artifacts_path(self.store_root) if tracking.kind == "sqlite" else None
         self._view = View(tracking.address(self.store_root), artifacts, tracking.timeout)
-        self._mirror = Sender(self._view, self.store_root, tracking, rebuild)
+        self._send = Sender(self._view, self.store_root, tracking, rebuild)
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
         self._charted: dict[str, tuple[str, ...]] = {}
@@ -130,7 +130,7 @@ class Syncer:
         """
         if self.settings.kind == "off":
             return False
-        note = self._mirror.register(sweep, files)
+        note = self._send.register(sweep, files)
         self.sync_once(patient=False)
         return all((read_json(note) or {"files": {"": ""}})["files"].values())
 
@@ -142,7 +142,7 @@ class Syncer:
             return
         with self._lease() as lease:
             self._check = getattr(lease, "check", lambda: None)
-            self._mirror.forget()
+            self._send.forget()
             self._seen.clear()
             self._leased, self._lost = True, False
             try:
@@ -168,7 +168,7 @@ class Syncer:
         for run in runs:
             yield self._sync_run(run, baselines.get((run.sweep, run.seed)))
         self._chart(runs)
-        self._mirror.send_files()
+        self._send.send_files()
 
     def _chart(self, runs: Sequence[TrackedRun]) -> None:
         """Tells the pages of the experiments whose runs have begun what was swept in them."""
@@ -195,7 +195,7 @@ class Syncer:
             return 0
         finals = final_points(tails)
         finals += differences(finals, final_points(other))
-        sent = self._mirror.sync(run, tails, finals)
+        sent = self._send.sync(run, tails, finals)
         if sent is not None:
             self._seen[run.identity] = looks
         return sent or 0
@@ -206,7 +206,7 @@ class Syncer:
     def _failed(self, error: Exception) -> None:
         self._wait = min(LONGEST_WAIT, max(self.settings.every, self._wait * 2))
         self._not_before = time.monotonic() + self._wait
-        self._mirror.forget()
+        self._send.forget()
         if not self._down:
             log.warning(
                 "tracking: %s can't be reached (%s). Work goes on; what is missing there is sent once it answers, "

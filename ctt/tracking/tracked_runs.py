@@ -33,7 +33,7 @@ class TrackedStage:
 class TrackedRun:
     """One run of a sweep, which becomes one MLflow run.
 
-    stages lists what the run is made of in the order of training: the states of its trunk come first, and their
+    stages lists what the run is made of in the order of training: the states of its shared prefix come first, and their
     curves are shown as its own. params is the full flat configuration. tags are shown as given, beside those that
     ctt makes. Runs of the point that the others are compared with say baseline=True.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
@@ -57,7 +57,7 @@ class TrackedRun:
         return digest([self.sweep, self.point, self.seed, [[s.kind, s.key] for s in self.stages if not s.beside]])
 
     def all_tags(self) -> dict[str, str]:
-        """The tags given, beside ctt.run, ctt.sweep, ctt.point, ctt.seed, ctt.key.KIND and ctt.fork_parent."""
+        """The tags given, beside ctt.run, ctt.sweep, ctt.point, ctt.seed, ctt.key.KIND and ctt.branch_parent."""
         tags = {
             "ctt.kind": "run",
             "ctt.run": self.identity,
@@ -69,7 +69,7 @@ class TrackedRun:
         }
         states = [stage.key for stage in self.stages if stage.kind == "world_model"]
         if len(states) > 1:
-            tags["ctt.fork_parent"] = states[-2]
+            tags["ctt.branch_parent"] = states[-2]
         tags.update({f"ctt.key.{stage.kind}": stage.key for stage in self.stages})
         tags.update({str(name): str(value) for name, value in self.tags.items()})
         if commit := tags.get("ctt.git_commit", tags.get("git_commit")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
+from ctt.core.atomic_files import replacing
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import StoreError
 from ctt.data.dataset import Dataset, Split
@@ -38,7 +38,7 @@ def evaluate(
     split: str,
     *,
     seed: int = 0,
-    job: BuildContext,
+    context: BuildContext,
 ) -> pd.DataFrame:
     """The predictions table of `split` by the ALOE in `model_folder`: one row per sequence, in the question table's order.
 
@@ -49,15 +49,15 @@ def evaluate(
     """
 
     def tick(done: int, total: int) -> None:
-        job.progress(done, total, "sequence", split=split)
-        if job.stopping:
-            job.stop()
+        context.progress(done, total, "sequence", split=split)
+        if context.stopping:
+            context.stop()
 
     part = dataset.split(split)
-    model = load(model_folder, settings, part).to(job.device)
+    model = load(model_folder, settings, part).to(context.device)
     batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split))
     return predictions_table(
-        part, answer(model, settings, batches, np.arange(batches.questions), seed, job.device, tick)
+        part, answer(model, settings, batches, np.arange(batches.questions), seed, context.device, tick)
     )
 
 
@@ -140,6 +140,5 @@ def predictions_table(split: Split, logits: np.ndarray) -> pd.DataFrame:
 
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
     """Writes parquet whose bytes depend on the table alone (and pyarrow's version), atomically."""
-    temporary = path.with_suffix(".tmp")
-    predictions.to_parquet(temporary, engine="pyarrow", index=False, compression="zstd")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        predictions.to_parquet(temporary, engine="pyarrow", index=False, compression="zstd")

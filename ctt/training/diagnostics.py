@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical
+from ctt.core.settings import canonical_form
 from ctt.data.dataset import Dataset, Split
 from ctt.data.synthetic.interactions import Interactions
 from ctt.data.windows import Windows
@@ -65,7 +65,7 @@ def readings(own: GraphSettings, learned: bool, truth: bool) -> dict[str, GraphS
 
 def own_reading(own: GraphSettings, found: dict[str, GraphSettings]) -> str | None:
     """Name of the run's own graph among those found; None where it isn't there."""
-    return next((name for name, graph in found.items() if canonical(graph) == canonical(own)), None)
+    return next((name for name, graph in found.items() if canonical_form(graph) == canonical_form(own)), None)
 
 
 def diagnose(
@@ -77,15 +77,15 @@ def diagnose(
     state_folder: Path,
     dataset: Dataset,
     *,
-    job: BuildContext,
+    context: BuildContext,
 ) -> dict[str, Any]:
     """Writes metrics.json and returns it: {"windows", "batch", "threshold", "acting", "own", "touching", "readings":
     {name: `graph_measures.measures`}, "losses": `_losses` of the run's own graph, "published_losses": of the published
     reading under dropout, with none of its masks shared}. A graph that leaves the acting losses nothing to tell apart
     is warned of in the log. Raises StoreError if the state isn't of these settings.
     """
-    with threads(job.threads):
-        made = _Measurements(settings, num_masked_slots, seed, asked, state_folder, dataset, job.device)
+    with threads(context.threads):
+        made = _Measurements(settings, num_masked_slots, seed, asked, state_folder, dataset, context.device)
         graphs = made.graphs()
         out = made.describe(graphs, method.adj_threshold)
         out["acting"] = method.active(settings.epochs - 1)
@@ -96,8 +96,8 @@ def diagnose(
         )
     if out["acting"] and out["own"] and (warning := out["readings"][out["own"]]["warning"]):
         log.warning("%s", warning)
-    (job.folder / METRICS).write_text(json.dumps(out, sort_keys=True) + "\n", encoding="utf-8")
-    job.log(settings.epochs, **_curve(out))
+    (context.folder / METRICS).write_text(json.dumps(out, sort_keys=True) + "\n", encoding="utf-8")
+    context.log(settings.epochs, **_curve(out))
     return out
 
 

@@ -35,7 +35,7 @@ def read(
     predicted: np.ndarray,
     dataset: Dataset,
     *,
-    job: BuildContext,
+    context: BuildContext,
 ) -> dict[str, Any]:
     """Writes answers.parquet and metrics.json, which it returns: percent per question by category, and per_option.
 
@@ -50,13 +50,13 @@ def read(
     if settings.interventions:
         asked_for = {(q.video, removed(q, objects.things(q.video))) for q in questions if q.category == COUNTERFACTUAL}
         pairs = sorted((video, k) for video, k in asked_for if k is not None)
-        with threads(job.threads):
-            predictor = load(state_folder, world_model).to(job.device)
-            gaps = intervene(predictor, world_model.frameskip, rollout_settings, probe, objects, split, pairs, job)
+        with threads(context.threads):
+            predictor = load(state_folder, world_model).to(context.device)
+            gaps = intervene(predictor, world_model.frameskip, rollout_settings, probe, objects, split, pairs, context)
         by_category[COUNTERFACTUAL] = imagining(objects, lambda video, k: gaps[video, k])
-    found = write(answers(questions, by_category), job.folder / ANSWERS)
+    found = write(answers(questions, by_category), context.folder / ANSWERS)
     metrics = {**found["per_question"], "per_option": found["per_option"]}
-    (job.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics
 
 
@@ -68,7 +68,7 @@ def intervene(
     objects: SlotObjects,
     split: Split,
     pairs: Sequence[tuple[int, int]],
-    job: BuildContext,
+    context: BuildContext,
 ) -> Mapping[tuple[int, int], np.ndarray]:
     """{(video, k): gaps (6, 6)} over all frames of a world without object k, as the world model imagines it.
 
@@ -86,13 +86,13 @@ def intervene(
         history = np.stack([split.slots[video, :reach:frameskip] for video in videos])
         for row, (_, k) in enumerate(chunk):
             history[row, :, held[row, k]] = probe.empty
-        given = torch.from_numpy(history).to(job.device)
+        given = torch.from_numpy(history).to(context.device)
         imagined = rollout(predictor, given, 1, steps).cpu().numpy()
         position = follow(probe.read(np.concatenate([history, imagined], 1)), held[:, None])
         for row, (_, k) in enumerate(chunk):
             position[row, :, k] = np.nan
         out |= zip(chunk, probe.gaps(position, objects.shape[videos]), strict=True)
-        job.progress(len(out), len(pairs), "intervention")
-        if job.stopping:
-            job.stop()
+        context.progress(len(out), len(pairs), "intervention")
+        if context.stopping:
+            context.stop()
     return out

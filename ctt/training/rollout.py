@@ -40,7 +40,7 @@ def roll_out(
     state_folder: Path,
     dataset: Dataset,
     *,
-    job: BuildContext,
+    context: BuildContext,
 ) -> dict[str, Any]:
     """Writes rollout_{split}.npy (V,frames,S,D) for every split, and metrics.json, which it returns.
 
@@ -52,24 +52,24 @@ def roll_out(
     metrics: dict[str, Any] = {}
     total = sum(len(dataset.split(name).slots) for name in dataset.splits)
     done = 0
-    with threads(job.threads):
-        predictor = load(state_folder, settings).to(job.device)
+    with threads(context.threads):
+        predictor = load(state_folder, settings).to(context.device)
         for name in dataset.splits:
             split = dataset.split(name)
             shape = (len(split.slots), rollout_settings.frames, *split.slots.shape[2:])
-            out = open_memmap(job.folder / f"rollout_{name}.npy", "w+", dtype=rollout_settings.dtype, shape=shape)
+            out = open_memmap(context.folder / f"rollout_{name}.npy", "w+", dtype=rollout_settings.dtype, shape=shape)
             for first in range(0, len(out), rollout_settings.batch):
                 chunk = slice(first, first + rollout_settings.batch)
-                slots = torch.from_numpy(np.array(split.slots[chunk], dtype=np.float32)).to(job.device)
+                slots = torch.from_numpy(np.array(split.slots[chunk], dtype=np.float32)).to(context.device)
                 out[chunk] = rollout(predictor, slots, settings.frameskip, rollout_settings.frames).cpu().numpy()
                 done += len(slots)
-                job.progress(done, total, "video")
-                if job.stopping:
-                    job.stop()
+                context.progress(done, total, "video")
+                if context.stopping:
+                    context.stop()
             out.flush()
             if name == MEASURED and split.future is not None:
                 metrics = rollout_errors(out, split, settings.frameskip)
-    (job.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics
 
 

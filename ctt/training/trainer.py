@@ -11,7 +11,7 @@ How to train something with it:
 
 The state is written into the job's folder as `ctt.training.state` describes. While it trains, checkpoints are written
 every `CHECKPOINT_SECONDS` and when the job is asked to stop; a later call with that folder continues there. Stopped and
-continued, forked at an epoch's end, or in one go: the same bytes (same numerics: device, threads, instruction set, torch
+continued, branched off at an epoch's end, or in one go: the same bytes (same numerics: device, threads, instruction set, torch
 build).
 """
 
@@ -47,7 +47,7 @@ _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 def train_segment(
-    learner: Learner, *, seed: int, start: Path | None, epoch_start: int, epoch_end: int, job: BuildContext
+    learner: Learner, *, seed: int, start: Path | None, epoch_start: int, epoch_end: int, context: BuildContext
 ) -> dict[str, float]:
     """Trains the epochs [epoch_start, epoch_end) and writes the state into `job.folder`.
 
@@ -58,7 +58,7 @@ def train_segment(
     if not 0 <= epoch_start <= epoch_end:
         raise ValueError(f"epochs must satisfy 0 <= start <= end, got {epoch_start} and {epoch_end}")
     world = learner.world
-    position = world.told(newest_checkpoint(job.folder))
+    position = world.broadcast(newest_checkpoint(context.folder))
     at: dict[str, Any] = {"epoch": epoch_start, "step": 0, "sums": {}, "count": 0}
     if position is not None:
         at = load_state(position, learner)
@@ -67,18 +67,20 @@ def train_segment(
         if (at["epoch"], at["step"]) != (epoch_start, 0):
             raise StoreError(f"{start} holds the state after {at['epoch']} epochs, not after {epoch_start}")
     if not epoch_start <= at["epoch"] <= epoch_end:
-        raise StoreError(f"{job.folder} holds a checkpoint of epoch {at['epoch']}, outside {epoch_start}..{epoch_end}")
-    job.rewind(at["epoch"])
+        raise StoreError(
+            f"{context.folder} holds a checkpoint of epoch {at['epoch']}, outside {epoch_start}..{epoch_end}"
+        )
+    context.rewind(at["epoch"])
     world.spread(list(learner.model.state_dict().values()))
-    segment = _Segment(learner, seed, epoch_start, epoch_end, at, job)
+    segment = _Segment(learner, seed, epoch_start, epoch_end, at, context)
     if at["epoch"] < epoch_end:
-        with _quiet(), torch.random.fork_rng(), threads(job.threads):
-            _trainer(job.device, learner.precision, epoch_end - at["epoch"], world).fit(segment, segment.batches())
+        with _quiet(), torch.random.fork_rng(), threads(context.threads):
+            _trainer(context.device, learner.precision, epoch_end - at["epoch"], world).fit(segment, segment.batches())
     if not world.writer:
         return segment.last
     stopped = {"stopped": True} if segment.end < epoch_end else {}
-    save_state(job.folder, learner, {"epoch": segment.end, "step": 0, "sums": {}, "count": 0, **stopped})
-    shutil.rmtree(job.folder / CHECKPOINT, ignore_errors=True)
+    save_state(context.folder, learner, {"epoch": segment.end, "step": 0, "sums": {}, "count": 0, **stopped})
+    shutil.rmtree(context.folder / CHECKPOINT, ignore_errors=True)
     return segment.last
 
 
@@ -89,11 +91,11 @@ class _Segment(lightning.LightningModule):
     """
 
     def __init__(
-        self, learner: Learner, seed: int, first: int, end: int, at: dict[str, Any], job: BuildContext
+        self, learner: Learner, seed: int, first: int, end: int, at: dict[str, Any], context: BuildContext
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.learner, self.job, self.seed = learner, job, seed
+        self.learner, self.context, self.seed = learner, context, seed
         self.first, self.end, self.epoch = first, end, int(at["epoch"])
         self.resume_at = int(at["step"])
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in at["sums"].items()}
@@ -135,7 +137,7 @@ class _Segment(lightning.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = int(batch) + 1
         done = (self.epoch - self.first) * self.learner.steps + step
-        self.job.progress(done, (self.end - self.first) * self.learner.steps, "step", epoch=self.epoch)
+        self.context.progress(done, (self.end - self.first) * self.learner.steps, "step", epoch=self.epoch)
         if step < self.learner.steps:  # the end of an epoch is handled below, after its metrics
             self._checkpoint_if_due(self.epoch, step)
 
@@ -151,9 +153,9 @@ class _Segment(lightning.LightningModule):
         self.last = {name: float(value) / self.count for name, value in self.sums.items()} | validation
         self.sums, self.count = {}, 0
         self.epoch += 1
-        self.job.log(self.epoch, **self.last)
+        self.context.log(self.epoch, **self.last)
         world = self.learner.world
-        if self.epoch < self.end and world.told(world.writer and self.learner.enough(self.job.folder)):
+        if self.epoch < self.end and world.broadcast(world.writer and self.learner.enough(self.context.folder)):
             self.end, self.trainer.should_stop = self.epoch, True
         if self.epoch < self.end:
             self._checkpoint_if_due(self.epoch, 0)
@@ -164,21 +166,21 @@ class _Segment(lightning.LightningModule):
                 raise Diverged(f"{name} became {float(value)} in step {step} of epoch {self.epoch}")
 
     def _checkpoint_if_due(self, epoch: int, step: int) -> None:
-        stopping = self.learner.world.any(self.job.stopping)
+        stopping = self.learner.world.any(self.context.stopping)
         if not self.learner.world.writer:
             if stopping:
-                self.job.stop()
+                self.context.stop()
             return
         if not stopping and time.monotonic() - self.saved < CHECKPOINT_SECONDS:
             return
         self._check(step)
         sums = {name: float(value) for name, value in self.sums.items()}
         write_checkpoint(
-            self.job.folder, self.learner, {"epoch": epoch, "step": step, "sums": sums, "count": self.count}
+            self.context.folder, self.learner, {"epoch": epoch, "step": step, "sums": sums, "count": self.count}
         )
         self.saved = time.monotonic()
         if stopping:
-            self.job.stop()
+            self.context.stop()
 
 
 class _Steps:

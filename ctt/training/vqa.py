@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ctt.core.atomic_files import write_json
 from ctt.core.build_context import METRICS, BuildContext, read_metrics
 from ctt.data.accuracy import metrics_of
 from ctt.data.baselines.blind import blind_levels
@@ -49,7 +49,7 @@ def train(
     rollouts: Rollouts | None,
     *,
     start: Path | None = None,
-    job: BuildContext,
+    context: BuildContext,
 ) -> dict[str, Any]:
     """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns what metrics.json holds.
 
@@ -58,27 +58,29 @@ def train(
     predictions.parquet and metrics.json; of a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
     """
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
-    if not _finished(job.folder, settings):
-        learner = VqaLearner(settings, seed, dataset, rollouts, job)
+    if not _finished(context.folder, settings):
+        learner = VqaLearner(settings, seed, dataset, rollouts, context)
         if start is not None:
             load_published(learner.model, load_weights(start / MODEL))
-        train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, job=job)
+        train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, context=context)
         del learner
         gc.collect()  # Lightning's objects know each other, and through them the slots it held
-    seconds = job.seconds
-    metrics = _answered(settings, job.folder, dataset, rollouts, seed, job)
+    seconds = context.seconds
+    metrics = _answered(settings, context.folder, dataset, rollouts, seed, context)
     metrics["curve"] = curve(
-        read_metrics(job.folder / METRICS),
+        read_metrics(context.folder / METRICS),
         videos=validation_videos(settings, dataset),
         of=len(dataset.split("validation").slots),
         planned=settings.epochs,
     )
     metrics["cost"] = {
         "seconds": seconds,
-        "steps_per_second": job.rates.get("step"),  # what comes between them included; of one step alone it is unknown
-        "peak_memory_mib": job.peak,
+        "steps_per_second": context.rates.get(
+            "step"
+        ),  # what comes between them included; of one step alone it is unknown
+        "peak_memory_mib": context.peak,
     }
-    _write_json(job.folder / METRICS_JSON, metrics)
+    write_json(context.folder / METRICS_JSON, metrics, durable=False, end="")
     return metrics
 
 
@@ -88,15 +90,15 @@ def _answered(
     dataset: Dataset,
     rollouts: Rollouts | None,
     seed: int,
-    job: BuildContext,
+    context: BuildContext,
 ) -> dict[str, Any]:
     """Writes the predictions of all splits but the training one, and the test split's as EvalAI takes them; the accuracies."""
-    predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, job=job)
-    write_predictions(predictions, job.folder / PREDICTIONS)
+    predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, context=context)
+    write_predictions(predictions, context.folder / PREDICTIONS)
     if "test" in dataset.splits:
-        test = evaluate(settings, model_folder, dataset, rollouts, "test", seed=seed, job=job)
-        write_predictions(test, job.folder / TEST_PREDICTIONS)
-        _write_json(job.folder / SUBMISSION, submission(test), indent=None)
+        test = evaluate(settings, model_folder, dataset, rollouts, "test", seed=seed, context=context)
+        write_predictions(test, context.folder / TEST_PREDICTIONS)
+        write_json(context.folder / SUBMISSION, submission(test), durable=False, indent=None, end="")
     metrics = metrics_of(predictions)
     asked = dataset.split("train").questions, dataset.split("validation").questions
     metrics["blind"] = levels_where_asked(blind_levels, *asked)
@@ -110,13 +112,13 @@ def screen(
     dataset: Dataset,
     rollouts: Rollouts | None,
     *,
-    job: BuildContext,
+    context: BuildContext,
 ) -> dict[str, Any]:
     """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
-    metrics = _answered(settings, model_folder, dataset, rollouts, seed, job)
-    metrics["cost"] = {"seconds": job.seconds, "peak_memory_mib": job.peak}
-    _write_json(job.folder / METRICS_JSON, metrics)
+    metrics = _answered(settings, model_folder, dataset, rollouts, seed, context)
+    metrics["cost"] = {"seconds": context.seconds, "peak_memory_mib": context.peak}
+    write_json(context.folder / METRICS_JSON, metrics, durable=False, end="")
     return metrics
 
 
@@ -127,10 +129,10 @@ class VqaLearner(Learner):
     precision = "fp32"  # bf16 is autocast here, around the forward passes alone
 
     def __init__(
-        self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, job: BuildContext
+        self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, context: BuildContext
     ) -> None:
         given = {name: None if rollouts is None else rollouts.get(name) for name in ("train", "validation")}
-        self.settings, self.seed, self.device, self.job = settings, seed, job.device, job
+        self.settings, self.seed, self.device, self.context = settings, seed, context.device, context
         self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"])
         self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"])
         self.validation_split = dataset.split("validation")
@@ -138,7 +140,7 @@ class VqaLearner(Learner):
         shape = dataset.split("train").slots.shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "aloe weights"))
-            self.model = Aloe(settings, shape[2], shape[3]).to(job.device)
+            self.model = Aloe(settings, shape[2], shape[3]).to(context.device)
         if settings.compile:
             self.model.transformer_model.transformer_encoder.compile(dynamic=True)
         self.optimizers = make_optimizers(self.model, settings)
@@ -196,7 +198,7 @@ class VqaLearner(Learner):
         if epoch + 1 < settings.epochs and (epoch + 1) % settings.eval_every:
             return {}
         questions = np.flatnonzero(self.validation.video[self.validation.first] < self.validation_videos)
-        alive = self.job.alive
+        alive = self.context.alive
         logits = answer(
             self.model, settings, self.validation, questions, self.seed, self.device, lambda done, total: alive()
         )
@@ -283,9 +285,3 @@ def _finished(folder: Path, settings: AloeSettings) -> bool:
         return False
     state = json.loads(path.read_text(encoding="utf-8"))
     return bool(state["epoch"] == settings.epochs or state.get("stopped"))
-
-
-def _write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=indent, sort_keys=True), encoding="utf-8")
-    os.replace(temporary, path)

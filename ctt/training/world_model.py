@@ -289,7 +289,7 @@ def train(
     start: Path | None = None,
     epoch_start: int = 0,
     epoch_end: int,
-    job: BuildContext,
+    context: BuildContext,
 ) -> dict[str, Any]:
     """Trains the epochs [epoch_start, epoch_end) from the state in `start` (None: initial weights) into `job.folder`.
 
@@ -297,15 +297,15 @@ def train(
     {"validation": {"error", "error_visible", "copy_last", "copy_last_visible", "linear", "linear_visible"}}, mean
     squared errors of the predicted frames. Raises SettingError before any work, Diverged, Interrupted.
     """
-    with threads(job.threads):
-        learner = WorldModelLearner(settings, method, num_masked_slots, seed, dataset, job.device)
-        learner.join(job.world)
-        train_segment(learner, seed=seed, start=start, epoch_start=epoch_start, epoch_end=epoch_end, job=job)
-        if not job.world.writer:
+    with threads(context.threads):
+        learner = WorldModelLearner(settings, method, num_masked_slots, seed, dataset, context.device)
+        learner.join(context.world)
+        train_segment(learner, seed=seed, start=start, epoch_start=epoch_start, epoch_end=epoch_end, context=context)
+        if not context.world.writer:
             return {}
         learner.model.eval()
         with learner.as_read():
             errors = learner.validation.errors(learner.predictor, learner.device)
         metrics = {"validation": errors | learner.validation.trivial}
-    (job.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics

@@ -1,4 +1,4 @@
-"""Which log is meant by a run, a trunk and a key; following it through a retry to its end."""
+"""Which log is meant by a run, a shared prefix and a key; following it through a retry to its end."""
 
 from __future__ import annotations
 

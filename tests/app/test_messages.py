@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ctt.app.status import print_status
-from ctt.app.sweep import tell_missing
+from ctt.app.sweep import print_missing
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import freeze
 from ctt.plan import compile_plan
@@ -26,7 +26,7 @@ def test_a_message_is_no_markup(tmp_path: Path, capsys) -> None:  # type: ignore
     for target in plan.targets:
         store.record_failure(target.key, "killed", STRANGE)
     said = io.StringIO()
-    assert tell_missing(plan, store, Console(file=said, width=80))
+    assert print_missing(plan, store, Console(file=said, width=80))
     assert said.getvalue().count(STRANGE) == len(plan.targets)
     folder = record.write(plan, store, None)
     assert print_status(store, "demo", as_json=False) == 1

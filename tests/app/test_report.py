@@ -85,7 +85,7 @@ def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFix
     for row in json.loads(costly)["rows"]:
         assert row["cost"]["vqa_rate"] == row["cost"]["world_model_rate"] == 12.5
         assert row["cost"]["device_hours"] == pytest.approx(3 * 90 / 3600, rel=1e-3)
-        assert row["cost"]["trunk_hours"] == pytest.approx(90 / 3600, rel=1e-3)
+        assert row["cost"]["shared_prefix_hours"] == pytest.approx(90 / 3600, rel=1e-3)
         assert row["cost"]["vqa_hours"] == pytest.approx(90 / 3600, rel=1e-3)
         assert row["cost"]["world_model_memory_mib"] == row["cost"]["rollout_memory_mib"] == 512
     drawn = report(store, capsys, "weights", "--format", "md", "--cost")[1]
@@ -113,7 +113,7 @@ def test_a_graph_that_tells_nothing_apart_is_warned_of(tmp_path: Path, capsys: p
     """What the diagnostics of a run have found stands under the table, with the point and the seed."""
     store, plan = made_store(tmp_path / "store", "weights", "ctt_inv_weight=0,0.2", "ctt_suf_weight=0", "seed=0,1")
     place = next(i for i, run in enumerate(plan.sweep.runs) if not run.point.baseline and run.seed == 1)
-    run, (side,) = plan.sweep.runs[place], [s for s in plan.sides[place] if s.kind == "diagnostics"]
+    run, (side,) = plan.sweep.runs[place], [s for s in plan.auxiliaries[place] if s.kind == "diagnostics"]
     found = warning("soft", 0.15, density=1.0, low=0.2, high=0.4)
     with store.lease(side.key) as lease:
         folder = store.work_folder(side.key)

@@ -59,8 +59,8 @@ def test_a_point_that_is_added_costs_only_its_own_stages(store: Store) -> None:
     assert [s.kind for s in missing(after, store)] == ["world_model", "rollout", "vqa"] * 2
     statuses = [s["status"] for s in Budget(after, [k for k in after.stages if store.has(k)]).numbers()["stages"]]
     assert statuses.count("run") == 6
-    (begin,) = {s.forks()[0].key for s in missing(after, store) if s.kind == "world_model" and s.seed == 0}
-    assert store.has(begin), "the new point's training continues from the trunk that is there"
+    (begin,) = {s.branch_points()[0].key for s in missing(after, store) if s.kind == "world_model" and s.seed == 0}
+    assert store.has(begin), "the new point's training continues from the shared prefix that is there"
     other_seed = plan_of("ctt_inv_weight=0.1", "seed=0,1,2")
     assert {getattr(s, "seed", 2) for s in missing(other_seed, store)} == {2}
 
@@ -72,7 +72,7 @@ def test_a_later_start_needs_only_what_lies_between(store: Store) -> None:
     after = plan_of("ctt_inv_weight=0.1", "ctt_start_epoch=4,6", "seed=0")
     new = missing(after, store)
     assert [(s.kind, getattr(s, "epoch", None)) for s in new][0] == ("world_model", 6)
-    assert len(new) == 4 and [f.epoch for f in new[0].forks()] == [4]
+    assert len(new) == 4 and [f.epoch for f in new[0].branch_points()] == [4]
 
 
 def test_a_point_that_is_removed_is_garbage_and_shared_stages_are_not(store: Store) -> None:

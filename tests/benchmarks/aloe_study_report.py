@@ -122,11 +122,11 @@ def _head(title: str, names: Iterable[str]) -> list[str]:
 
 def _line(name: str, seconds: float | None, runs: dict[int, Rights], base: dict[int, Rights]) -> str:
     seeds = sorted(set(runs) & set(base))
-    cells = []
+    estimates = []
     for category in base[seeds[0]]:
         level, half = difference([runs[seed][category] for seed in seeds], [base[seed][category] for seed in seeds])
-        cells.append(f"{level:+.1f} ±{half:.1f}".replace("-", "−"))
-    return f"| {name} | {len(seeds)} | {'–' if seconds is None else f'{seconds:.0f}'} | " + " | ".join(cells) + " |"
+        estimates.append(f"{level:+.1f} ±{half:.1f}".replace("-", "−"))
+    return f"| {name} | {len(seeds)} | {'–' if seconds is None else f'{seconds:.0f}'} | " + " | ".join(estimates) + " |"
 
 
 def _demands(by_trial: dict[str, dict[int, Rights]], blind: dict[str, Rights]) -> Iterator[str]:

@@ -69,10 +69,10 @@ def report_scale(toy: bool) -> Comparison:
         return out
 
     def check() -> None:
-        cells = build(loading.results(plan, store)).rows[0].cells
+        estimates = build(loading.results(plan, store)).rows[0].estimates
         theirs = plain()[:SEEDS]
         for category in CATEGORIES:
-            mean = cells[category].mean
+            mean = estimates[category].mean
             assert mean is not None and abs(mean - np.mean([one[category] for one in theirs])) < 1e-9
         assert folder  # kept as long as the ways are
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctt.core.errors import SettingError
-from ctt.core.settings import Rule, Settings, canonical, canonical_json, digest, in_force, older, setting
+from ctt.core.settings import Rule, Settings, canonical_form, canonical_json, digest, in_force, older, setting
 
 
 @dataclasses.dataclass
@@ -93,15 +93,15 @@ class Heir(Ruled):
 
 
 def test_rules_leave_out_what_is_silent_by_name_and_below() -> None:
-    assert canonical(Ruled()) == {"optimizer": "sgd", "inner": {"share": 0.5}}
+    assert canonical_form(Ruled()) == {"optimizer": "sgd", "inner": {"share": 0.5}}
     assert digest(Ruled(muon_rate=0.5)) == digest(Ruled())
     live = Ruled(optimizer="muon", muon_rate=0.0)
-    assert canonical(live) == {"optimizer": "muon", "muon_rate": 0.0, "inner": {}}
+    assert canonical_form(live) == {"optimizer": "muon", "muon_rate": 0.0, "inner": {}}
     assert [rule.reason for rule in in_force(live)] == ["the rate is 0"]
 
 
 def test_a_class_has_its_bases_rules_too() -> None:
-    assert canonical(Heir(more=3)) == canonical(Ruled())
+    assert canonical_form(Heir(more=3)) == canonical_form(Ruled())
 
 
 def test_settings_are_values() -> None:
@@ -125,8 +125,8 @@ values = st.recursive(
 
 @given(values)
 def test_canonical_is_idempotent_and_survives_json(value) -> None:
-    once = canonical(value)
-    assert canonical(once) == once
+    once = canonical_form(value)
+    assert canonical_form(once) == once
     assert digest(json.loads(canonical_json(value))) == digest(value)
 
 

@@ -28,18 +28,18 @@ def test_without_the_file_nothing_changes(site: Path) -> None:
 def test_the_sites_values_lose_to_the_command_line_alone(site: Path) -> None:
     site.write_text(
         "slurm:\n  partition: gpu\n  account: lab\n  cpus_per_task: 8\n  setup: [module load cuda]\n"
-        "  trunk: {timeout_min: 240}\nlocal: {jobs: 3}\n"
+        "  prefix: {timeout_min: 240}\nlocal: {jobs: 3}\n"
     )
     found = with_site(SLURM, ["launch.partition=debug", "seed=1"]).launch
     assert (found.partition, found.account, found.cpus_per_task) == (None, "lab", 8), (
         "the override is applied elsewhere"
     )
     assert found.setup == ["module load cuda"] and found.timeout_min == 1440 and found.jobs == 1
-    assert found.of(trunk=True) == Resources(account="lab", cpus_per_task=8, timeout_min=240)
-    assert found.of(trunk=False).timeout_min == 1440
-    mine = Config(launch=LaunchSettings(kind="slurm", trunk=Resources(timeout_min=10)))
-    own = with_site(mine, ["launch=slurm", "launch.trunk={timeout_min: 10}"]).launch
-    assert own.trunk.timeout_min == 10 and own.partition == "gpu"
+    assert found.of(prefix=True) == Resources(account="lab", cpus_per_task=8, timeout_min=240)
+    assert found.of(prefix=False).timeout_min == 1440
+    mine = Config(launch=LaunchSettings(kind="slurm", prefix=Resources(timeout_min=10)))
+    own = with_site(mine, ["launch=slurm", "launch.prefix={timeout_min: 10}"]).launch
+    assert own.prefix.timeout_min == 10 and own.partition == "gpu"
     local = with_site(Config(launch=LaunchSettings(kind="local")), [])
     assert local.launch.jobs == 3 and local.launch.partition is None
 

@@ -88,7 +88,7 @@ def test_small_models_on_synthetic_data_are_not_taken_to_run_on_an_h100() -> Non
 def test_json_has_the_keys_that_readers_rely_on() -> None:
     numbers = Budget(plan_of("demo"), ()).numbers()
     assert list(numbers) == [
-        "points", "runs", "unique_points", "unique_runs", "merged", "forks", "stages", "stages_naive",
+        "points", "runs", "unique_points", "unique_runs", "merged", "branch_points", "stages", "stages_naive",
         "world_model_epochs", "world_model_epochs_naive", "device_seconds", "device_seconds_naive", "saving",
     ]  # fmt: skip
     assert all(set(stage) == {"key", "kind", "status"} for stage in numbers.pop("stages"))
@@ -99,12 +99,12 @@ def test_json_has_the_keys_that_readers_rely_on() -> None:
 def test_epochs_without_and_with_losses_are_told_apart(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     plan = plan_of("demo")
-    trunk = next(iter(plan.trunks.values()))
+    prefix = next(iter(plan.prefixes.values()))
     final = next(t.rollout.state for t in plan.targets if t.rollout.state.lossy)
-    record(store, trunk, None, "cpu", 4 * 5.0)
-    record(store, final, trunk, "cpu", 8 * 12.0)
+    record(store, prefix, None, "cpu", 4 * 5.0)
+    record(store, final, prefix, "cpu", 8 * 12.0)
     costs = Costs(tmp_path, "cpu")
-    assert costs.of(final, trunk).seconds == pytest.approx(96)
+    assert costs.of(final, prefix).seconds == pytest.approx(96)
     assert costs.of(final, None).seconds == pytest.approx(20 + 96)
 
 
@@ -125,13 +125,13 @@ def test_more_devices_never_take_longer() -> None:
 
 
 def test_the_critical_path_by_hand() -> None:
-    """One seed of the demo: data, trunk, then the point with both losses, its rollout and its ALOE."""
+    """One seed of the demo: data, shared prefix, then the point with both losses, its rollout and its ALOE."""
     plan = plan_of("demo", "seed=0")
     budget = Budget(plan)
     target = next(t for t in plan.targets if t.rollout.state.lossy)
     (data,) = [s for s in plan.stages.values() if s.kind == "data"]
     state = target.rollout.state
-    way = (data, *state.forks(), state, target.rollout, target)
+    way = (data, *state.branch_points(), state, target.rollout, target)
     assert budget.critical_path == pytest.approx(sum(budget.seconds[s.key] for s in way))
 
 
@@ -140,8 +140,8 @@ def test_jobs_come_after_their_needs_and_the_longest_way_first() -> None:
     place = {job.target.key: i for i, job in enumerate(plan.jobs)}
     assert all(place[need] < place[job.target.key] for job in plan.jobs for need in job.needs)
     first = plan.jobs[0]
-    assert first.trunk and first.target.epoch == 5, "everything of a seed waits for it"
-    lossy = [j for j in plan.jobs if not j.trunk and j.target.taught_by is not None]
+    assert first.prefix and first.target.epoch == 5, "everything of a seed waits for it"
+    lossy = [j for j in plan.jobs if not j.prefix and j.target.taught_by is not None]
     ends = [Budget(plan).seconds[j.target.rollout.state.key] for j in lossy]
     assert ends == sorted(ends, reverse=True)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctt.config import with_value
 from ctt.plan import KINDS, Budget, compile_plan, target_of
-from ctt.plan.branching import forks_of
+from ctt.plan.branching import branch_points_of
 from ctt.stages import world_model
 from ctt.stages.world_model import WorldModel
 from ctt.sweep import compile_sweep
@@ -31,14 +31,14 @@ def test_the_demo_shares_training_up_to_the_start() -> None:
     assert {k: kinds.count(k) for k in KINDS} == {"data": 1, "world_model": 9, "rollout": 6, "vqa": 6}
     assert kinds.count("diagnostics") == 6
     assert (kinds.count("probe"), kinds.count("reader")) == (1, 6)
-    assert summary["stages_naive"] == 6 * len(set(kinds)) and summary["forks"] == 3
+    assert summary["stages_naive"] == 6 * len(set(kinds)) and summary["branch_points"] == 3
     assert len({s["key"] for s in summary["stages"]}) == len(kinds)
     assert all(s["status"] == "run" for s in summary["stages"])
 
 
 def test_diagnostics_are_beside_every_run_unless_switched_off() -> None:
     on, off = plan_of("ctt_inv_weight=0,0.2"), plan_of("ctt_inv_weight=0,0.2", "diagnostics.enabled=false")
-    assert [s.kind for sides in on.sides for s in sides].count("diagnostics") == 2
+    assert [s.kind for auxiliaries in on.auxiliaries for s in auxiliaries].count("diagnostics") == 2
     assert "diagnostics" not in {s.kind for s in off.stages.values()}
     assert [t.key for t in on.targets] == [t.key for t in off.targets]
 
@@ -79,14 +79,14 @@ def test_cached_stages_are_said_to_be() -> None:
 
 def test_forks_at_every_start_epoch_form_a_chain() -> None:
     plan = plan_of("ctt_inv_weight=0,0.2", "ctt_start_epoch=2,5,8", "seed=0")
-    assert sorted(s.epoch for s in plan.trunks.values()) == [2, 5, 8]
-    trunks = {s.epoch: s for s in plan.trunks.values()}
-    assert [f.key for f in trunks[8].forks()] == [trunks[5].key]
+    assert sorted(s.epoch for s in plan.prefixes.values()) == [2, 5, 8]
+    prefixes = {s.epoch: s for s in plan.prefixes.values()}
+    assert [f.key for f in prefixes[8].branch_points()] == [prefixes[5].key]
     assert plan.world_model_epochs == 12 + (12 - 2) + (12 - 5) + (12 - 8)
 
 
 def test_runs_of_one_point_share_nothing_over_seeds() -> None:
-    assert not plan_of("ctt_inv_weight=0", "seed=0,1").trunks
+    assert not plan_of("ctt_inv_weight=0", "seed=0,1").prefixes
 
 
 def test_a_longer_training_continues_the_shorter_one() -> None:
@@ -126,12 +126,14 @@ def test_forks_lie_where_keys_part(points) -> None:
         ]:
             config = with_value(config, key, value)
         states.append(target_of(config).rollout.state)
-    for state, forks in zip(states, forks_of(states), strict=True):
+    for state, branch_points in zip(states, branch_points_of(states), strict=True):
         others = {o.key: o for o in states if o.key != state.key}
         shared = {brute_force_shared(state, other) for other in others.values()}
-        assert [f.epoch for f in forks] == sorted(e for e in shared if 0 < e < state.epoch)
-        for fork in forks:
-            alike = {other.at(fork.epoch).key for other in states if fork in forks_of(states)[states.index(other)]}
+        assert [f.epoch for f in branch_points] == sorted(e for e in shared if 0 < e < state.epoch)
+        for fork in branch_points:
+            alike = {
+                other.at(fork.epoch).key for other in states if fork in branch_points_of(states)[states.index(other)]
+            }
             assert alike == {state.at(fork.epoch).key}, "what is called one fork is one state"
 
 
@@ -188,13 +190,13 @@ def test_waves_hand_out_trunks_first_and_never_more_than_asked() -> None:
         assert all(need in built for job in wave for need in job.needs)
         built |= {job.target.key for job in wave}
         waves.append(wave)
-    assert [j.trunk for w in waves for j in w] == [True] * 3 + [False] * 6
+    assert [j.prefix for w in waves for j in w] == [True] * 3 + [False] * 6
     assert len(list(plan.waves(plan.jobs, None, lambda _: False))) == 2
 
 
 def test_a_wave_whose_need_failed_is_handed_out_all_the_same() -> None:
     plan = compile_plan(compile_sweep("demo"))
-    runs = [j for j in plan.jobs if not j.trunk]
+    runs = [j for j in plan.jobs if not j.prefix]
     assert [j for w in plan.waves(runs, 2, lambda _: False) for j in w] == runs
 
 

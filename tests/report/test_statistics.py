@@ -28,12 +28,12 @@ def by_hand(counts: list[list[int]], asked: list[int]) -> dict[str, float]:
     ms_v = n * sum((x - grand) ** 2 for x in video) / (videos - 1)
     rest = [z[s][v] - seed[s] - video[v] + grand for s in range(n) for v in range(videos)]
     ms_e = sum(x**2 for x in rest) / ((n - 1) * (videos - 1))
-    cells = n * videos
+    estimates = n * videos
     positive = ms_v > ms_e
-    variance = ms_s / cells + max(0, ms_v - ms_e) / cells
-    below = (ms_s / cells) ** 2 / (n - 1)
+    variance = ms_s / estimates + max(0, ms_v - ms_e) / estimates
+    below = (ms_s / estimates) ** 2 / (n - 1)
     if positive:
-        below += (ms_v / cells) ** 2 / (videos - 1) + (ms_e / cells) ** 2 / ((n - 1) * (videos - 1))
+        below += (ms_v / estimates) ** 2 / (videos - 1) + (ms_e / estimates) ** 2 / ((n - 1) * (videos - 1))
     df = max(1, variance**2 / below)
     se = variance**0.5
     t = stats.t(df)

@@ -44,7 +44,7 @@ class Count(Stage):
     def continues(self) -> list[Stage]:
         return [dataclasses.replace(self, upto=n) for n in range(self.upto - 1, 0, -1)]
 
-    def forks(self) -> list[Stage]:
+    def branch_points(self) -> list[Stage]:
         return [dataclasses.replace(self, upto=n) for n in self.keep if n < self.upto][-1:]
 
     def build(self, job: BuildContext, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from ctt.config import Config, compose, get_value, identity, known_keys, with_value
 from ctt.core.errors import SettingError
 from ctt.core.settings import Settings, in_force
-from ctt.plan import sides_of, target_of
+from ctt.plan import auxiliaries_of, target_of
 from ctt.stages.base import Stage
-from ctt.sweep import canonical
+from ctt.sweep import canonical_form
 
 ALL_ON = [
     "data=mini", "world_model=mini", "aloe=mini", "ctt_inv_weight=0.2", "ctt_suf_weight=0.1",
@@ -95,7 +95,7 @@ def keys_of(config: Config) -> tuple[str, ...]:
     """The keys of a run, evaluated beside a baseline that could teach it."""
     baseline = target_of(with_value(with_value(config, "ctt_inv_weight", 0.0), "ctt_suf_weight", 0.07))
     target = target_of(config, (), baseline)
-    return (target.key, *(side.key for side in sides_of(config, target)))
+    return (target.key, *(side.key for side in auxiliaries_of(config, target)))
 
 
 def silenced(config: Config) -> set[str]:
@@ -162,8 +162,8 @@ def test_a_live_value_is_in_the_key_even_where_it_is_the_default(base: str) -> N
     """So a default that changes later never finds what was computed under the old one."""
     config = config_of(base)
     target = target_of(config)
-    sides = [stage for side in sides_of(config, target) for stage in (side, *side.inputs().values())]
-    stages = (target, target.rollout, target.rollout.state, *sides)
+    auxiliaries = [stage for side in auxiliaries_of(config, target) for stage in (side, *side.inputs().values())]
+    stages = (target, target.rollout, target.rollout.state, *auxiliaries)
     text = json.dumps([s.describe()["settings"] for s in stages])
     for key, (field, apart) in fields().items():
         if apart or covered(key, silenced(config)) or key.startswith("data."):
@@ -183,8 +183,8 @@ def test_canonical_is_idempotent_and_keeps_every_key(base: str, chosen: dict[str
     config = config_of(base)
     for key in chosen:
         config = changed(config, key) or config
-    plain = canonical(config)
-    assert canonical(plain) == plain
+    plain = canonical_form(config)
+    assert canonical_form(plain) == plain
     if config.data.kind == "synthetic":  # CLEVRER's content is looked for in its files
         assert identity(plain) == identity(config)
         if config.sharing == "on":

@@ -30,7 +30,7 @@ SETTINGS = [*TINY, *LESS]
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two sweep files that overlap in the baseline, its trunk and one point."""
+    """A folder with two sweep files that overlap in the baseline, its shared prefix and one point."""
     folder = tmp_path_factory.mktemp("sweeps")
     for name, points in POINTS.items():
         (folder / f"{name}.yaml").write_text(f"name: {name}\npoints: {points}\n")
@@ -45,7 +45,7 @@ def run(plan: Plan, store: Store) -> None:
     """Records a sweep and builds it here, job by job, and what is beside its runs."""
     record.write(plan, store)
     for job in plan.jobs:
-        for stage in (job.target, *job.sides):
+        for stage in (job.target, *job.auxiliaries):
             build(stage, store)
 
 
@@ -73,7 +73,7 @@ def with_data(store: Store, sweeps: Path, root: Path) -> Store:
 
 def test_sharing_off_gives_the_same_table(alone: dict[str, Store], sweeps: Path, tmp_path: Path) -> None:
     unshared = plan_of(sweeps, "one", "sharing=off")
-    assert not unshared.trunks and len(plan_of(sweeps, "one").trunks) == 1
+    assert not unshared.prefixes and len(plan_of(sweeps, "one").prefixes) == 1
     own = {key for key, stage in unshared.stages.items() if stage.kind != "data"}
     assert not own & set(plan_of(sweeps, "one").stages), "every run has keys of its own"
     store = with_data(alone["one"], sweeps, tmp_path / "unshared")

@@ -102,19 +102,19 @@ def test_screened_rows_are_marked_and_what_they_cannot_show_is_not_a_zero(promot
 
 @pytest.mark.parametrize("name", sorted(notebooks()))
 def test_a_notebook_is_thin_and_stored_without_outputs(name: str) -> None:
-    cells = json.loads(notebooks()[name].read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    estimates = json.loads(notebooks()[name].read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in estimates if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     lines = [line for cell in code for line in cell["source"] if line.strip()]
     assert len(lines) <= 60 and not any(re.match(r"\s*(def|class) ", line) for line in lines), "logic belongs in ctt"
-    assert cells[0]["cell_type"] == "markdown" and cells[0]["source"][0].startswith("# ")
+    assert estimates[0]["cell_type"] == "markdown" and estimates[0]["source"][0].startswith("# ")
 
 
 @pytest.mark.parametrize("name", sorted(notebooks()))
 def test_a_notebook_runs_over_a_real_sweep(name: str, swept: Path, tmp_path: Path) -> None:
     done = execute(notebooks()[name], swept, SWEEPS.get(name, "weights"))
     assert not kernels(), "no kernel is left"
-    outputs = [out for cell in done.cells if cell.cell_type == "code" for out in cell.outputs]
+    outputs = [out for cell in done.estimates if cell.cell_type == "code" for out in cell.outputs]
     assert any("image/png" in out.get("data", {}) for out in outputs), "no picture"
     assert any("<table>" in str(out.get("data", {}).get("text/html", "")) for out in outputs), "no table"
     assert not [out for out in outputs if out.output_type == "stream" and out.name == "stderr"]

@@ -10,7 +10,7 @@ from ctt.core.build_context import BuildContext
 from ctt.plan import Plan, compile_plan
 from ctt.store import Store
 from ctt.study import record
-from ctt.study.sync_process import mirroring
+from ctt.study.sync_process import syncing
 from ctt.sweep import compile_sweep
 from ctt.tracking import database_path
 from tests.tracking.made_up_runs import ROOT, SQLITE, curve, rows
@@ -27,13 +27,13 @@ with mirroring(Path(sys.argv[1]), SQLITE):
 
 
 def recorded(store: Path) -> tuple[Plan, Path, BuildContext]:
-    """The demo with one seed, its record, and the work on its trunk."""
+    """The demo with one seed, its record, and the work on its shared prefix."""
     plan = compile_plan(compile_sweep("demo", ["seed=0"]))
     keeper = Store.open(store)
     folder = record.write(plan, keeper)
-    [trunk] = plan.trunks.values()
-    with keeper.lease(trunk.key):
-        return plan, folder, BuildContext(keeper.work_folder(trunk.key))
+    [prefix] = plan.prefixes.values()
+    with keeper.lease(prefix.key):
+        return plan, folder, BuildContext(keeper.work_folder(prefix.key))
 
 
 def mirrors(folder: Path) -> list[str]:
@@ -54,7 +54,7 @@ def test_curves_are_live_and_files_are_given_at_the_end(store: Path) -> None:
     name, table = plan.sweep.runs[0].name, store / "table.md"
     table.write_text("| a table |\n")
     job.log(1, train_loss=0.5)
-    with mirroring(folder, SQLITE) as publish:
+    with syncing(folder, SQLITE) as publish:
         until(lambda: curve(store, name, "world_model/train_loss") == [(1, 0.5)])
         job.log(2, train_loss=0.25)
         until(lambda: len(curve(store, name, "world_model/train_loss")) == 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ctt.config import Config, compose, identity, with_value
 from ctt.core.errors import SettingError, SweepError, UsageError
 from ctt.models.model_settings import GraphSettings
-from ctt.sweep import canonical, compile_sweep, shipped
+from ctt.sweep import compile_sweep, shipped, without_inactive
 
 
 def write(tmp_path, text: str):
@@ -217,11 +217,11 @@ def test_canonical_is_idempotent_and_only_live_values_count(inv, suf, threshold,
         ("world_model.share_dropout", share),
     ]:
         config = with_value(config, key, value)
-    once = canonical(config)
-    assert canonical(once) == once and identity(once) == identity(config)
+    once = without_inactive(config)
+    assert without_inactive(once) == once and identity(once) == identity(config)
     live = inv + suf > 0 and start < config.world_model.epochs
     other = with_value(config, "ctt_adj_threshold", 0.7)
-    assert (identity(canonical(other)) == identity(once)) is not live
+    assert (identity(without_inactive(other)) == identity(once)) is not live
     other = with_value(config, "world_model.share_dropout", not share)
-    assert (identity(canonical(other)) == identity(once)) is not (live and inv > 0)
-    assert identity(canonical(with_value(config, "world_model.epochs", 41))) != identity(once)
+    assert (identity(without_inactive(other)) == identity(once)) is not (live and inv > 0)
+    assert identity(without_inactive(with_value(config, "world_model.epochs", 41))) != identity(once)

@@ -83,20 +83,20 @@ def test_two_numbers_of_a_step_written_apart_both_arrive_and_half_lines_wait(sto
 
 
 def test_a_forked_run_shows_its_trunk_as_its_own(store: Path) -> None:
-    trunk = stage(store, "world_model", "state-10")
-    forks = [
-        run(store, name, (trunk, stage(store, "world_model", f"state-30-{name}"))) for name in ("baseline-1", "ctt-1")
+    prefix = stage(store, "world_model", "state-10")
+    branch_points = [
+        run(store, name, (prefix, stage(store, "world_model", f"state-30-{name}"))) for name in ("baseline-1", "ctt-1")
     ]
-    work(trunk, range(1, 11))
-    finish(trunk, validation={"error": 0.9})
-    for fork in forks:
+    work(prefix, range(1, 11))
+    finish(prefix, validation={"error": 0.9})
+    for fork in branch_points:
         work(fork.stages[1], range(11, 31))
         finish(fork.stages[1], validation={"error": 0.1})
-    Syncer(SQLITE, store, forks).sync_once()
-    for fork in forks:
+    Syncer(SQLITE, store, branch_points).sync_once()
+    for fork in branch_points:
         assert curve(store, fork.name, "world_model/train_loss") == [(s, 1 / s) for s in range(1, 31)]
-        assert curve(store, fork.name, "error/world_model") == [(0, 0.1)], "the last state's, not the trunk's"
-    parents = rows(database_path(store), "SELECT value FROM tags WHERE key = 'ctt.fork_parent'")
+        assert curve(store, fork.name, "error/world_model") == [(0, 0.1)], "the last state's, not the shared prefix's"
+    parents = rows(database_path(store), "SELECT value FROM tags WHERE key = 'ctt.branch_parent'")
     assert parents == [("state-10",)] * 2
 
 

@@ -115,7 +115,7 @@ def test_what_cannot_be_shared_is_refused() -> None:
 def test_a_process_alone_does_not_wait_for_torch() -> None:
     """A job with nothing to do costs little."""
     program = "import sys; from ctt.core.process_group import ALONE;"
-    program += "ALONE.connect(); ALONE.told(); ALONE.close(); print('torch' in sys.modules)"
+    program += "ALONE.connect(); ALONE.broadcast(); ALONE.close(); print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
     )

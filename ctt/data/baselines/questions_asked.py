@@ -9,11 +9,11 @@ import numpy as np
 
 from ctt.data.questions.question_table import QuestionTable
 
-Levels = Callable[[QuestionTable, QuestionTable], dict[str, Any]]
+LevelsOf = Callable[[QuestionTable, QuestionTable], dict[str, Any]]
 """blind_levels or words_only_levels: (train, validation) to accuracies."""
 
 
-def levels_where_asked(levels: Levels, train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
+def levels_where_asked(levels: LevelsOf, train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
     """`levels` of the categories that `train` asks about. The others have None, and so have the pools with one of them."""
     known = np.isin(validation.category, train.category)
     found = levels(train, validation.rows(known))

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ctt.core.atomic_files import write_json
 from ctt.core.errors import DataError
-from ctt.data.clevrer.imported_slots import write_json
 
 Checksum = str | int
 

@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ctt.core.atomic_files import write_json
 from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
 from ctt.data.clevrer.hub import ask
-from ctt.data.clevrer.imported_slots import sha256_of, write_json
+from ctt.data.clevrer.imported_slots import sha256_of
 from ctt.data.data_settings import SPLITS, FetchSettings
 
 KINDS = ("slots", "questions", "annotations")

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ctt.core.atomic_files import write_json
 from ctt.core.errors import DataError
 from ctt.core.settings import digest
 
@@ -109,21 +110,7 @@ def write_manifest(folder: Path, parts: dict[str, Part], source: dict[str, Any],
     """Writes import.json, last of all files and in one step."""
     splits = {split: vars(part) for split, part in parts.items()}
     found = dict(format=FORMAT, digest=digest_of(parts), frames=frames, source=source, splits=splits)
-    write_json(folder / MANIFEST, found)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replaces `path`, on disk when this returns."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_json(folder / MANIFEST, found, sort_keys=False)
 
 
 @lru_cache(maxsize=256)

@@ -24,10 +24,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ctt.core.atomic_files import write_json
 from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
 from ctt.core.settings import digest
-from ctt.data.clevrer.imported_slots import MANIFEST, ImportedSlots, Part, sha256_of, write_json, write_manifest
+from ctt.data.clevrer.imported_slots import MANIFEST, ImportedSlots, Part, sha256_of, write_manifest
 from ctt.data.data_settings import SPLITS
 from ctt.data.scene import GIVEN
 from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH

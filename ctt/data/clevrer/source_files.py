@@ -141,7 +141,7 @@ def resolved(settings: DataSettings) -> DataSettings:
     return dataclasses.replace(settings, content=sources.content, train=train, validation=validation, test=test)
 
 
-def assemble(settings: DataSettings, job: BuildContext) -> dict[str, Any]:
+def assemble(settings: DataSettings, context: BuildContext) -> dict[str, Any]:
     """Makes the data set in job.folder from the files; returns facts: what they were. Slots are linked, not copied.
 
     Raises DataError if the questions are malformed, or ask about a scene of which there is no video (or a video is there
@@ -161,16 +161,16 @@ def assemble(settings: DataSettings, job: BuildContext) -> dict[str, Any]:
         first[split], note = check_questions(path, split, part)
         if note:
             facts.setdefault("notes", []).append(note)
-        job.progress(2 * number + 1, total, "file")
-        shutil.copyfile(path, job.folder / f"questions_{split}.json")
+        context.progress(2 * number + 1, total, "file")
+        shutil.copyfile(path, context.folder / f"questions_{split}.json")
         name = f"slots_{split}.npy"
-        if not link(sources.slots.path(part), job.folder / name):
+        if not link(sources.slots.path(part), context.folder / name):
             place = sources.slots.path(part).resolve()
             away[name] = dict(path=str(place), size=part.size, mtime_ns=place.stat().st_mtime_ns, sha256=part.sha256)
-        job.progress(2 * number + 2, total, "file")
-        if job.stopping:
-            job.stop()
-    write_manifest(job.folder, settings.kind, sources.counts, first, away)
+        context.progress(2 * number + 2, total, "file")
+        if context.stopping:
+            context.stop()
+    write_manifest(context.folder, settings.kind, sources.counts, first, away)
     return facts
 
 

@@ -100,23 +100,23 @@ class LinearPositionReader:
             raise DataError(f"{folder / FILE} is not a probe ({error})") from None
 
 
-def fit(slots: np.ndarray, placed: ObjectTracks, stride: int) -> LinearPositionReader:
+def fit(slots: np.ndarray, tracks: ObjectTracks, stride: int) -> LinearPositionReader:
     """The probe of videos whose slots (V, 128, S, D) are matched to objects. Raises DataError where nothing is in view."""
-    held = placed.slots
+    held = tracks.slots
     frames = slice(None, None, stride)
-    video, frame, k = np.nonzero(placed.inside[:, frames] & (held[:, frames] >= 0))
+    video, frame, k = np.nonzero(tracks.inside[:, frames] & (held[:, frames] >= 0))
     if not len(video):
         raise DataError("no object of the videos that the reader is fitted on is in view")
     seen, at = slots[:, frames], (video, frame, held[:, frames][video, frame, k])
-    weights = regress(seen[at], placed.position[:, frames][video, frame, k])
+    weights = regress(seen[at], tracks.position[:, frames][video, frame, k])
     nothing = np.ones(seen.shape[:3], bool)
     video, frame, k = np.nonzero(held[:, frames] >= 0)
     nothing[video, frame, held[:, frames][video, frame, k]] = False
     empty = np.asarray(seen[nothing] if nothing.any() else seen.reshape(-1, seen.shape[-1]), np.float32).mean(0)
     probe = LinearPositionReader(weights, np.zeros((len(SHAPES), len(SHAPES))), empty)
     where = follow(probe.read(slots), held)
-    where[~placed.inside] = np.nan
-    return LinearPositionReader(weights, reaches(where, placed), empty)
+    where[~tracks.inside] = np.nan
+    return LinearPositionReader(weights, reaches(where, tracks), empty)
 
 
 def regress(slots: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -164,15 +164,15 @@ def nearest(position: np.ndarray) -> np.ndarray:
     return out
 
 
-def reaches(position: np.ndarray, placed: ObjectTracks) -> np.ndarray:
+def reaches(position: np.ndarray, tracks: ObjectTracks) -> np.ndarray:
     """(3, 3): for each pair of shapes the distance that tells best which pairs met in the given frames."""
-    near, shape = nearest(position), placed.shape
+    near, shape = nearest(position), tracks.shape
     out = np.full((len(SHAPES), len(SHAPES)), np.nan)
     below = np.tril(np.ones(near.shape[1:], bool), -1) & np.isfinite(near)
     for a, b in combinations_with_replacement(range(len(SHAPES)), 2):
         one, two = shape[:, :, None], shape[:, None, :]
         chosen = below & (((one == a) & (two == b)) | ((one == b) & (two == a)))
-        out[a, b] = out[b, a] = cut(near[chosen], placed.met[chosen])
+        out[a, b] = out[b, a] = cut(near[chosen], tracks.met[chosen])
     known = out[np.isfinite(out)]
     return np.where(np.isfinite(out), out, known.mean() if known.size else 0.0)
 

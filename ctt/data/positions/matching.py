@@ -19,13 +19,13 @@ ROUNDS = 20
 FAR = 1e6
 
 
-def match(slots: np.ndarray, placed: ObjectTracks, stride: int) -> ObjectTracks:
+def match(slots: np.ndarray, tracks: ObjectTracks, stride: int) -> ObjectTracks:
     """`placed` with the slot that holds each object, the same in all frames; slots (V, 128, S, D), of which every `stride`-th
     frame is looked at."""
     shown = np.asarray(slots[:, ::stride], np.float32)
-    position, inside = placed.position[:, ::stride], placed.inside[:, ::stride]
+    position, inside = tracks.position[:, ::stride], tracks.inside[:, ::stride]
     weights = first_map(shown, position, inside)
-    held = np.full(placed.position.shape[:1] + placed.position.shape[2:3], -1, np.int8)
+    held = np.full(tracks.position.shape[:1] + tracks.position.shape[2:3], -1, np.int8)
     for _ in range(ROUNDS):
         before = held
         held = assign(read(weights, shown), position, inside)
@@ -33,17 +33,17 @@ def match(slots: np.ndarray, placed: ObjectTracks, stride: int) -> ObjectTracks:
             break
         video, frame, k = np.nonzero(inside & (held >= 0)[:, None])
         weights = regress(shown[video, frame, held[video, k]], position[video, frame, k])
-    return holding(placed, held)
+    return holding(tracks, held)
 
 
-def matched(placed: ObjectTracks, found: np.ndarray, stride: int) -> ObjectTracks:
+def matched(tracks: ObjectTracks, found: np.ndarray, stride: int) -> ObjectTracks:
     """`placed` with the slots whose positions (V, 128, S, 2), as they were read, are its objects'."""
-    return holding(placed, assign(found[:, ::stride], placed.position[:, ::stride], placed.inside[:, ::stride]))
+    return holding(tracks, assign(found[:, ::stride], tracks.position[:, ::stride], tracks.inside[:, ::stride]))
 
 
-def holding(placed: ObjectTracks, held: np.ndarray) -> ObjectTracks:
+def holding(tracks: ObjectTracks, held: np.ndarray) -> ObjectTracks:
     """`placed` with each object in one slot of held (V, 6) throughout."""
-    return dataclasses.replace(placed, slot=np.broadcast_to(held[:, None], placed.inside.shape))
+    return dataclasses.replace(tracks, slot=np.broadcast_to(held[:, None], tracks.inside.shape))
 
 
 def first_map(shown: np.ndarray, position: np.ndarray, inside: np.ndarray) -> np.ndarray:

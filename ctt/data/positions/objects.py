@@ -58,8 +58,8 @@ class SlotObjects:
     last: np.ndarray
 
     @classmethod
-    def of(cls, placed: ObjectTracks) -> SlotObjects:
-        return cls(kinds_of(placed.things), placed.slots[:, 0], placed.slots[:, -1])
+    def of(cls, tracks: ObjectTracks) -> SlotObjects:
+        return cls(kinds_of(tracks.things), tracks.slots[:, 0], tracks.slots[:, -1])
 
     @property
     def shape(self) -> np.ndarray:

@@ -44,7 +44,7 @@ STEPS = 10
 
 
 def make(
-    settings: PositionReaderSettings, dataset: Dataset, annotations: str | None, frames: int, job: BuildContext
+    settings: PositionReaderSettings, dataset: Dataset, annotations: str | None, frames: int, context: BuildContext
 ) -> None:
     """Writes probe.npz, objects.npz of the validation split, LEVEL.parquet each, and metrics.json.
 
@@ -52,26 +52,29 @@ def make(
     missing.
     """
     train, split = dataset.split("train"), dataset.split(SPLIT)
-    learnt, placed = placed_of(train, settings.videos, annotations, job), placed_of(split, None, annotations, job)
+    learnt, tracks = (
+        tracks_of(train, settings.videos, annotations, context),
+        tracks_of(split, None, annotations, context),
+    )
     slots = np.array(train.slots[: len(learnt)])
     if learnt.slot is None:
         learnt = match(slots, learnt, settings.stride)
     probe = fit(slots, learnt, settings.stride)
     seen = probe.read_all(split.slots)
-    if placed.slot is None:
-        placed = matched(placed, seen, settings.stride)
-    objects = SlotObjects.of(placed)
-    probe.save(job.folder)
-    objects.save(job.folder)
+    if tracks.slot is None:
+        tracks = matched(tracks, seen, settings.stride)
+    objects = SlotObjects.of(tracks)
+    probe.save(context.folder)
+    objects.save(context.folder)
     questions = asked(split.questions_file, split.scene_index, (PREDICTIVE, COUNTERFACTUAL))
     found = {}
-    for name, by_category in levels(probe, split, objects, follow(seen, placed.slots), frames).items():
-        found[name] = write(answers(questions, by_category), job.folder / f"{name}.parquet")
+    for name, by_category in levels(probe, split, objects, follow(seen, tracks.slots), frames).items():
+        found[name] = write(answers(questions, by_category), context.folder / f"{name}.parquet")
     text = json.dumps({"levels": found, "reach": probe.reach.tolist()}, indent=1, sort_keys=True)
-    (job.folder / METRICS).write_text(text + "\n", encoding="utf-8")
+    (context.folder / METRICS).write_text(text + "\n", encoding="utf-8")
 
 
-def placed_of(split: Split, videos: int | None, annotations: str | None, job: BuildContext) -> ObjectTracks:
+def tracks_of(split: Split, videos: int | None, annotations: str | None, context: BuildContext) -> ObjectTracks:
     """The first `videos` (None: all) of a split. Raises DataError where their positions are not known."""
     count = min(videos or split.videos, split.videos)
     if split.has_truth:
@@ -83,9 +86,9 @@ def placed_of(split: Split, videos: int | None, annotations: str | None, job: Bu
     def step() -> None:
         nonlocal done
         done += 1
-        job.progress(done, count, "video")
-        if job.stopping:
-            job.stop()
+        context.progress(done, count, "video")
+        if context.stopping:
+            context.stop()
 
     return from_annotations(Annotations(Path(annotations).expanduser()), split.scene_index[:count].tolist(), step)
 

@@ -62,28 +62,28 @@ def stream(seed: int, split: str, number: int, purpose: str) -> np.random.Genera
     return np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), number, PURPOSES.index(purpose)]))
 
 
-def generate(settings: DataSettings, job: BuildContext) -> None:
+def generate(settings: DataSettings, context: BuildContext) -> None:
     """Writes the data set into job.folder with job.workers processes. Raises Interrupted when asked to stop."""
     counts, first = settings.counts(), settings.first_scene()
     done, total = 0, sum(counts.values())
-    job.progress(0, total, "video")
+    context.progress(0, total, "video")
     with ExitStack() as stack:
         pool: Executor | None = None
-        if job.workers > 1:
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(job.workers, context, _start_worker))
+        if context.workers > 1:
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(context.workers, spawn, _start_worker))
         for split, videos in counts.items():
-            _allocate(job.folder, split, videos)
+            _allocate(context.folder, split, videos)
             calls = [
-                Call(settings, job.folder, split, range(start, min(start + CHUNK, videos)), first[split])
+                Call(settings, context.folder, split, range(start, min(start + CHUNK, videos)), first[split])
                 for start in range(0, videos, CHUNK)
             ]
-            with _Writer(settings, job.folder, split, first[split]) as writer:
-                for made in _in_order(calls, pool, job):
+            with _Writer(settings, context.folder, split, first[split]) as writer:
+                for made in _in_order(calls, pool, context):
                     writer.add(made)
                     done += len(made.candidates)
-                    job.progress(done, total, "video")
-    write_manifest(job.folder, settings.kind, counts, first)
+                    context.progress(done, total, "video")
+    write_manifest(context.folder, settings.kind, counts, first)
 
 
 def _start_worker() -> None:
@@ -100,25 +100,25 @@ def _start_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _in_order(calls: list[Call], pool: Executor | None, job: BuildContext) -> Iterator[Made]:
+def _in_order(calls: list[Call], pool: Executor | None, context: BuildContext) -> Iterator[Made]:
     """The chunks, in the order of the videos; few enough are under way that they never fill the memory."""
     if pool is None:
         for call in calls:
-            if job.stopping:
-                job.stop()
+            if context.stopping:
+                context.stop()
             yield make_chunk(call)
         return
     waiting: deque[Future[Made]] = deque()
     left = iter(calls)
     try:
         while True:
-            for call in islice(left, AHEAD * job.workers - len(waiting)):
+            for call in islice(left, AHEAD * context.workers - len(waiting)):
                 waiting.append(pool.submit(make_chunk, call))
             if not waiting:
                 return
             while not _ready(waiting[0]):
-                if job.stopping:
-                    job.stop()
+                if context.stopping:
+                    context.stop()
             yield waiting.popleft().result()
     finally:
         for future in waiting:

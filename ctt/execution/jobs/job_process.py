@@ -24,8 +24,9 @@ from ctt.core.atomic_files import write_json
 from ctt.core.build_context import stop_on_signals
 from ctt.core.errors import CttError, Interrupted, StageFailed, StoreError
 from ctt.core.process_group import ProcessGroup, of_environment
+from ctt.core.processes import this_host
 from ctt.execution.jobs.failures import BEGINS
-from ctt.execution.jobs.pid_files import this_host, write_mark
+from ctt.execution.jobs.pid_files import write_pid_file
 from ctt.execution.jobs.spec import stages_of, thaw
 from ctt.store import Store
 
@@ -37,7 +38,7 @@ LEFT = "left"  # name of the file beside the jobs that holds the id of the launc
 DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 
 
-def run(path: Path, told: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
     """Builds the target of a frozen job, then what is beside it; never raises CttError. `told` hears what happens to each
     stage: "waiting" again and again while somebody else builds it.
 
@@ -52,18 +53,18 @@ def run(path: Path, told: Callable[[str], None] = lambda what: None) -> dict[str
     world.connect()
     if not world.writer:
         return _assist(frozen, path, store, world, outcome)
-    mark = path.with_suffix(".pid")
+    pid_file = path.with_suffix(".pid")
     path.with_suffix(".outcome.json").unlink(missing_ok=True)  # of an attempt before this one
     try:
         if not all(store.has(key) for key in frozen["wanted"]):
-            outcome["beside"] = _build(frozen, path, store, mark, world, told)
-        world.told(None)
+            outcome["beside"] = _build(frozen, path, store, pid_file, world, on_event)
+        world.broadcast(None)
     except StageFailed as error:
         outcome |= {"failure": error.failure, "message": str(error)}
     except CttError as error:
         outcome |= {"failure": "code error", "message": str(error)}
     finally:
-        mark.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
         world.close()  # without a word if something failed: the others may wait for it in the middle of a step
     if outcome["failure"]:
         print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
@@ -82,9 +83,9 @@ def _assist(
 
     file = path.with_suffix(f".outcome.{world.rank}.json")
     file.unlink(missing_ok=True)
-    target, sides = thaw(frozen)
+    target, auxiliaries = thaw(frozen)
     try:
-        assist(stages_of(target, *sides), store, world, device=frozen["config"]["device"])
+        assist(stages_of(target, *auxiliaries), store, world, device=frozen["config"]["device"])
     except Exception as error:
         if (failure := class_of(error)) == "killed":
             print(f"ctt: the first process of the job has ended: {error}", flush=True)
@@ -98,40 +99,45 @@ def _assist(
 
 
 def _build(
-    frozen: dict[str, Any], path: Path, store: Store, mark: Path, world: ProcessGroup, told: Callable[[str], None]
+    frozen: dict[str, Any],
+    path: Path,
+    store: Store,
+    pid_file: Path,
+    world: ProcessGroup,
+    on_event: Callable[[str], None],
 ) -> dict[str, str]:
     from ctt.plan import costs
     from ctt.stages.base import build
 
-    write_mark(mark, "-")
-    target, sides = thaw(frozen)
+    write_pid_file(pid_file, "-")
+    target, auxiliaries = thaw(frozen)
     if target.key != frozen["target"]:
         raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
 
     def tell(what: str, stage: Stage, detail: str) -> None:
         if what == "building":
-            write_mark(mark, stage.key)
+            write_pid_file(pid_file, stage.key)
         _say(what, stage, detail)
-        told(what)
+        on_event(what)
 
     device = frozen["config"]["device"]
     more: Any = dict(device=device, world=world, on_event=tell, on_built=lambda *built: costs.record(store, *built))
     build(target, store, **more)
-    return build_sides(sides, store, **more)
+    return build_auxiliaries(auxiliaries, store, **more)
 
 
-def build_sides(sides: Sequence[Stage], store: Store, **more: Any) -> dict[str, str]:
+def build_auxiliaries(auxiliaries: Sequence[Stage], store: Store, **more: Any) -> dict[str, str]:
     """Builds stages beside a target; {kind: message} of those that failed. Raises Interrupted if a signal stopped one."""
     from ctt.stages.base import build
 
     failed = {}
-    for side in sides:
+    for auxiliary in auxiliaries:
         try:
-            build(side, store, **more)
+            build(auxiliary, store, **more)
         except Interrupted:
             raise
         except CttError as error:
-            failed[side.kind] = str(error)
+            failed[auxiliary.kind] = str(error)
     return failed
 
 

@@ -56,9 +56,13 @@ def standings(store: Store, jobs: Path) -> list[JobStatus]:
         queue = commands.queued(slurm_name(jobs, store))
     all_jobs = spec.read(jobs)
     found = [_standing(store, job, told.get(job.number, {}), queue, followed) for job in all_jobs]
-    beside = {job.target: job for mark in pid_files.beside(jobs) for job in [spec.read_one(mark.with_suffix(".json"))]}
+    elsewhere = {
+        job.target: job
+        for pid_file in pid_files.elsewhere(jobs)
+        for job in [spec.read_one(pid_file.with_suffix(".json"))]
+    }
     for index, job in enumerate(all_jobs):
-        if found[index].state in ("waiting", "lost", "not started") and (other := beside.get(job.target)):
+        if found[index].state in ("waiting", "lost", "not started") and (other := elsewhere.get(job.target)):
             event = event_log.last(other.path.parent).get(other.number, {})
             found[index] = dataclasses.replace(_standing(store, other, event, {}, True), number=job.number)
     failed = {job.target for job, one in zip(all_jobs, found, strict=True) if one.state == "failed"}
@@ -83,8 +87,8 @@ def _standing(
     queue = queue or {}
     if task in queue and queue[task][0] != "RUNNING":
         return JobStatus(state="queued", message=queue[task][0].lower(), **known)
-    if task in queue or pid_files.running(job.mark) is not None:
-        known["host"] = (queue[task][1] if task in queue else None) or pid_files.host_of(job.mark) or known["host"]
+    if task in queue or pid_files.running(job.pid_file) is not None:
+        known["host"] = (queue[task][1] if task in queue else None) or pid_files.host_of(job.pid_file) or known["host"]
         return JobStatus(state="running", **known, **_progress(store, job))
     if event.get("event") == "ended" and event["class"]:
         return JobStatus(state="failed", failure=event["class"], message=event["message"], **known)
@@ -98,7 +102,7 @@ def _standing(
 
 def _progress(store: Store, job: JobSpec) -> dict[str, Any]:
     """rate, unit, left and a message of the stage that a running job is at."""
-    key = pid_files.stage_of(job.mark)
+    key = pid_files.stage_of(job.pid_file)
     folder = store.unfinished(key) if key else None
     if folder is None:
         return {}

@@ -101,7 +101,7 @@ def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:
 def idle(store: Store, job: JobSpec) -> float:
     """Seconds since the job last printed something or told how far it is; infinite if it never did."""
     paths = [job.log]
-    key = stage_of(job.mark)
+    key = stage_of(job.pid_file)
     folder = store.unfinished(key) if key else None
     if folder is not None:
         paths.append(folder / PROGRESS)

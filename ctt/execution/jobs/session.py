@@ -53,7 +53,7 @@ def launcher_of(jobs: Path) -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise Terminated
 
-    pid_files.write_mark(jobs / LAUNCHER, "-")
+    pid_files.write_pid_file(jobs / LAUNCHER, "-")
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
@@ -78,14 +78,14 @@ def interrupted(queue: JobQueue, jobs: Path, error: KeyboardInterrupt) -> None:
     queue.cancel()
 
 
-def end_marked(marked: Sequence[Path], patience: float = 30.0) -> int:
+def end_processes(marked: Sequence[Path], patience: float = 30.0) -> int:
     """Asks the jobs on this host that wrote the marks `marked` to write their checkpoints and end; waits. How many there were."""
-    alive = {pid for mark in marked if (pid := pid_files.running(mark)) not in (None, os.getpid())}
+    alive = {pid for pid_file in marked if (pid := pid_files.running(pid_file)) not in (None, os.getpid())}
     for pid in alive:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + patience
-    while alive and time.monotonic() < deadline and any(pid_files.running(mark) in alive for mark in marked):
+    while alive and time.monotonic() < deadline and any(pid_files.running(pid_file) in alive for pid_file in marked):
         time.sleep(0.1)
     return len(alive)
 

@@ -24,7 +24,7 @@ from ctt.config import config_root
 from ctt.core import atomic_files
 from ctt.core.atomic_files import explained
 from ctt.core.errors import StoreError
-from ctt.stages.code_version import ORIGIN, origin
+from ctt.stages.code_version import CODE_VERSION_FILE, code_version
 from ctt.store import Store
 
 CODE = "code"
@@ -34,7 +34,7 @@ FRESH = 24 * 3600.0  # seconds for which a snapshot is kept without a record tha
 def snapshot(store: Store) -> Path:
     """The folder of the code this process runs, made if the store has none equal to it. Raises StoreError."""
     files = dict(sorted(_sources()))
-    files[ORIGIN] = (json.dumps(origin(store), sort_keys=True) + "\n").encode()
+    files[CODE_VERSION_FILE] = (json.dumps(code_version(store), sort_keys=True) + "\n").encode()
     path = store.root / CODE / _digest(files)
     with explained("keep a snapshot of the code", path):
         if not path.is_dir():

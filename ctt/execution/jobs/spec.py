@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import PROGRESS
 from ctt.store import Store
 
@@ -34,14 +34,14 @@ class JobSpec:
     needs: frozenset[str]
     stages: tuple[str, ...]
     wanted: tuple[str, ...]
-    trunk: bool = False
+    prefix: bool = False
 
     @property
     def log(self) -> Path:
         return self.path.with_suffix(".log")
 
     @property
-    def mark(self) -> Path:
+    def pid_file(self) -> Path:
         return self.path.with_suffix(".pid")
 
     @property
@@ -53,10 +53,10 @@ class JobSpec:
 
         Of several processes it is the first one's word, unless it lost another: then that one's, with its "rank".
         """
-        said = _json(self.outcome_file)
-        if said is None or said["failure"] == "killed":
-            return next(filter(None, map(_json, self._others())), said)
-        return said
+        own = read_json(self.outcome_file)
+        if own is None or own["failure"] == "killed":
+            return next(filter(None, map(read_json, self._others())), own)
+        return own
 
     def forget_outcome(self) -> None:
         for file in (self.outcome_file, *self._others()):
@@ -66,35 +66,28 @@ class JobSpec:
         return sorted(self.path.parent.glob(f"{self.path.stem}.outcome.*.json"))
 
 
-def _json(file: Path) -> dict[str, Any] | None:
-    try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value
-
-
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
     """Writes the job as number `number` of the folder."""
     path = folder / f"{number:04d}.json"
-    stages, wanted = list(stages_of(job.target, *job.sides)), [stage.key for stage in (job.target, *job.sides)]
+    stages, wanted = (
+        list(stages_of(job.target, *job.auxiliaries)),
+        [stage.key for stage in (job.target, *job.auxiliaries)],
+    )
     content = {
         "store": str(Path(store.root).resolve()),
         "label": job.label,
         "target": job.target.key,
         "kind": job.target.kind,
         "epoch": getattr(job.target, "epoch", None),
-        "fork_epochs": list(job.fork_epochs),
+        "fork_epochs": list(job.branch_epochs),
         "config": dataclasses.asdict(job.config),
         "teacher": job.teacher and {"config": dataclasses.asdict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
         "needs": sorted(job.needs),
         "stages": stages,
         "wanted": wanted,
     }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
-    return JobSpec(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.trunk)
+    write_json(path, content, durable=False, sort_keys=False, end="")
+    return JobSpec(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.prefix)
 
 
 def stages_of(*targets: Stage) -> dict[str, Stage]:
@@ -102,7 +95,7 @@ def stages_of(*targets: Stage) -> dict[str, Stage]:
     found: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
-        for other in (*stage.forks(), *stage.inputs().values()):
+        for other in (*stage.branch_points(), *stage.inputs().values()):
             visit(other)
         found[stage.key] = stage
 
@@ -125,7 +118,7 @@ def read_one(path: Path) -> JobSpec:
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     """The target a frozen job describes, and its sides."""
     from ctt.config import from_dict
-    from ctt.plan import sides_of, target_of
+    from ctt.plan import auxiliaries_of, target_of
 
     teacher = frozen["teacher"] and target_of(
         from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"])
@@ -134,7 +127,7 @@ def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
         return target.rollout.state.at(frozen["epoch"]), ()
-    return target, sides_of(config, target)
+    return target, auxiliaries_of(config, target)
 
 
 def progress(folder: Path) -> dict[str, Any]:

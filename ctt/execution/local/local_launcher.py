@@ -70,17 +70,17 @@ class LocalLauncher:
         environment: Mapping[str, str] | None = None,
         command: Callable[[JobSpec], list[str]] = command,
         done: Callable[[str], bool] | None = None,
-        successor: Sequence[str] = ("-m", "ctt.app.relauncher"),
+        relauncher: Sequence[str] = ("-m", "ctt.app.relauncher"),
     ) -> None:
         self.jobs, self.store, self.settings = list(jobs), store, settings
         self.folder = self.jobs[0].path.parent if self.jobs else Path()
-        self.command, self.done, self.successor = command, done or store.has, successor
+        self.command, self.done, self.relauncher = command, done or store.has, relauncher
         self.environment = {**os.environ, **(environment or {})}
         self.gpus = devices.gpus(settings.devices) if device != "cpu" else []
         self.locks = devices.locks_of(self.gpus) if self.gpus else []
         self.threads = max(1, threads)
-        room = min(devices.cores() // self.threads, devices.memory_gb() / (settings.mem_gb or CPU_JOB_GB))
-        most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, int(room))
+        free = min(devices.cores() // self.threads, devices.memory_gb() / (settings.mem_gb or CPU_JOB_GB))
+        most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, int(free))
         self.most = max(1, min(most, settings.jobs or most) if self.gpus else settings.jobs or most)
         self.waiting = list(self.jobs)
         self.running: list[Running] = []
@@ -118,14 +118,14 @@ class LocalLauncher:
         """The jobs go on; a process in a session of its own looks after them and starts those that follow."""
         (self.folder / job_process.LEFT).write_text(str(os.getpid()), encoding="utf-8")
         log = self.folder.parent.parent / "detached.log"
-        process = in_background([*self.successor, str(self.folder)], log, self.environment)
+        process = in_background([*self.relauncher, str(self.folder)], log, self.environment)
         return f"process {process.pid} ({log})"
 
     def adopt(self) -> None:
         """Takes on what an earlier launcher of this record has left: its jobs that run; and gives up what it had given up."""
         last = event_log.last(self.folder)
         for job in self.jobs:
-            pid, event = pid_files.running(job.mark), last.get(job.number, {})
+            pid, event = pid_files.running(job.pid_file), last.get(job.number, {})
             if pid is not None:
                 self._look_after(job, AdoptedProcess(job, pid))
             elif event.get("event") == "ended" and event["class"]:
@@ -137,9 +137,9 @@ class LocalLauncher:
     # Starting
 
     def _start_what_is_ready(self) -> None:
-        room = self._room() if self.waiting else 0
+        free = self._free_slots() if self.waiting else 0
         for job in list(self.waiting):
-            if room <= 0:
+            if free <= 0:
                 return
             if all(map(self.done, job.wanted)):
                 self.waiting.remove(job)
@@ -149,14 +149,14 @@ class LocalLauncher:
                     return
                 self.waiting.remove(job)
                 self._start(job, lease)
-                room -= 1
+                free -= 1
 
-    def _room(self) -> int:
+    def _free_slots(self) -> int:
         """How many more jobs may be alive. `launch.jobs` bounds those of other records of the sweep, too; devices have leases."""
-        room = self.most - len(self.running)
-        if room > 0 and self.settings.jobs:
-            room = min(room, self.settings.jobs - len(self.running) - len(pid_files.beside(self.folder)))
-        return room
+        free = self.most - len(self.running)
+        if free > 0 and self.settings.jobs:
+            free = min(free, self.settings.jobs - len(self.running) - len(pid_files.elsewhere(self.folder)))
+        return free
 
     def _ready(self, job: JobSpec) -> bool:
         """All its needs are in the store, or failed in a way that need not repeat: it then builds them itself."""
@@ -180,7 +180,7 @@ class LocalLauncher:
             return False
         for job in stuck:
             need = next(n for n in job.needs if not self.done(n))
-            self._tell(job, "ended", failure=Failure.BLOCKED, message=f"what it needs has failed: {need[:12]}")
+            self._record_event(job, "ended", failure=Failure.BLOCKED, message=f"what it needs has failed: {need[:12]}")
         self.waiting = []
         return True
 
@@ -193,7 +193,7 @@ class LocalLauncher:
 
     def _start(self, job: JobSpec, lease: devices.DeviceLease) -> None:
         job.forget_outcome()
-        job.mark.unlink(missing_ok=True)
+        job.pid_file.unlink(missing_ok=True)
         environment = {
             **self.environment,
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi numbers them
@@ -215,9 +215,9 @@ class LocalLauncher:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             lease.close()
-        pid_files.mark_child(job.mark, process.pid)
+        pid_files.write_pid_file_of(job.pid_file, process.pid)
         self._look_after(job, process)
-        self._tell(job, "started", job_id=str(process.pid))
+        self._record_event(job, "started", job_id=str(process.pid))
 
     def _look_after(self, job: JobSpec, process: subprocess.Popen[bytes] | AdoptedProcess) -> None:
         now = time.monotonic()
@@ -249,11 +249,11 @@ class LocalLauncher:
 
     def _ended(self, one: Running, code: int) -> None:
         job, pid = one.job, str(one.process.pid)
-        outcome, stage = job.outcome(), pid_files.stage_of(job.mark) or job.target
-        job.mark.unlink(missing_ok=True)
+        outcome, stage = job.outcome(), pid_files.stage_of(job.pid_file) or job.target
+        job.pid_file.unlink(missing_ok=True)
         if self.done(job.target) and (code == 0 or all(map(self.done, job.wanted))):
             self.failed.pop(job.target, None)
-            self._tell(job, "ended", job_id=pid)
+            self._record_event(job, "ended", job_id=pid)
             return
         failed = classify(Ending(outcome, code=code, log=log_tail(job.log), hung=one.reason == Failure.HANG))
         failure = Failure(one.reason) if one.reason else failed.failure if failed else Failure.KILLED
@@ -261,11 +261,11 @@ class LocalLauncher:
         if outcome is None and failure != Failure.CANCELLED:  # it could not say so itself
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
         if self.attempts.again(job, failure) and one.reason != Failure.CANCELLED:
-            self._tell(job, "retried", job_id=pid, failure=failure, message=message)
+            self._record_event(job, "retried", job_id=pid, failure=failure, message=message)
             self.waiting.insert(0, job)
         else:
             self.failed[job.target] = failure
-            self._tell(job, "ended", job_id=pid, failure=failure, message=message)
+            self._record_event(job, "ended", job_id=pid, failure=failure, message=message)
 
     # Watching
 
@@ -287,7 +287,7 @@ class LocalLauncher:
         one.asked, one.reason = time.monotonic(), one.reason or reason
         one.process.terminate()
 
-    def _tell(self, job: JobSpec, event: str, **more: str | None) -> None:
+    def _record_event(self, job: JobSpec, event: str, **more: str | None) -> None:
         event_log.append(
             self.folder, job.number, job.label, job.target, event, host=os.uname().nodename, log=str(job.log), **more
         )

@@ -32,7 +32,7 @@ class Arrays(SlurmExecutor):
         foreign = sorted(os.environ.keys() - plain_environment().keys())
         return ["env", *(f"--unset={name}" for name in foreign), "sbatch", str(submission_file_path)]
 
-    def submit_words(self, words: Sequence[str], count: int) -> str:
+    def submit_command(self, words: Sequence[str], count: int) -> str:
         """Submits an array of `count` tasks that run the command `words`; its number. Raises UsageError if SLURM refuses."""
         self.parameters["map_count"] = count
         try:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ctt.core.atomic_files import replacing
 from ctt.core.errors import UsageError
 from ctt.execution.jobs import event_log, spec
 from ctt.execution.jobs.spec import JobSpec
@@ -53,7 +54,5 @@ def end_strangers(record: Path, name: str) -> None:
 
 def link(path: Path, to: Path) -> None:
     """Makes `path` a link to `to`, in place of the one of an earlier attempt."""
-    temporary = path.with_suffix(".link")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(to, path.parent))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.symlink_to(os.path.relpath(to, path.parent))

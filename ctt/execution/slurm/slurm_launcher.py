@@ -100,10 +100,10 @@ class SlurmLauncher:
                 missing = self._missing(job)
                 if not targets.intersection(missing):
                     needed = (self.alive.get(self.by_target[need].number) for need in missing)
-                    groups[job.trunk, tuple(sorted(task.id for task in needed if task))].append(job)
-            for (trunk, after), members in groups.items():
+                    groups[job.prefix, tuple(sorted(task.id for task in needed if task))].append(job)
+            for (prefix, after), members in groups.items():
                 for first in range(0, len(members), self.largest):
-                    self._submit_array(members[first : first + self.largest], self.settings.of(trunk), after)
+                    self._submit_array(members[first : first + self.largest], self.settings.of(prefix), after)
             self.waiting = [job for job in self.waiting if job.number not in self.alive]
 
     def _adopt(self) -> None:
@@ -115,7 +115,7 @@ class SlurmLauncher:
                 for file in ("log", "mark", "outcome_file"):
                     link(getattr(job, file), getattr(other, file))
                 self.alive[job.number] = Task(task, waits=bool(self._missing(job)))
-                self._tell(job, "submitted")
+                self._record_event(job, "submitted")
 
     def _submit_array(self, jobs: Sequence[JobSpec], resources: Resources, dependencies: Sequence[str]) -> None:
         logs = self.record / "slurm"
@@ -127,7 +127,7 @@ class SlurmLauncher:
             job.forget_outcome()
         words = [sys.executable, "-u", *self.program, str(self.folder), compressed([job.number for job in jobs])]
         try:
-            number = executor.submit_words(words, len(jobs))
+            number = executor.submit_command(words, len(jobs))
         except arrays.NoRoom:
             self.largest = max(1, len(jobs) // 2)
             raise
@@ -137,7 +137,7 @@ class SlurmLauncher:
         for index, job in enumerate(jobs):
             self.alive[job.number] = task = Task(f"{number}_{index}", waits=bool(dependencies))
             link(job.log, arrays.log_of(logs, task.id))
-            self._tell(job, "submitted")
+            self._record_event(job, "submitted")
 
     def _done(self, job: JobSpec) -> bool:
         return all(map(self.store.has, job.wanted))
@@ -197,7 +197,7 @@ class SlurmLauncher:
     def _seen(self, job: JobSpec, task: Task, state: str, host: str) -> None:
         """SLURM has it still. One that runs, but gets nowhere, is ended."""
         if state == "RUNNING" and task.state != "RUNNING":
-            self._tell(job, "started", host=host)
+            self._record_event(job, "started", host=host)
         task.state, task.host, task.absent = state, host or task.host, 0
         if state == commands.HELD and not task.held:
             task.held = self._scancel(task)
@@ -220,7 +220,7 @@ class SlurmLauncher:
         completed = (account and account.state == "COMPLETED") or (outcome and not outcome["failure"])
         if self.store.has(job.target) and (completed or self._done(job)):
             self.failed.pop(job.target, None)
-            self._tell(job, "ended", host=host)
+            self._record_event(job, "ended", host=host)
             del self.alive[job.number]
             return
         log = telling(arrays.logs_beside(job.log), outcome)
@@ -232,10 +232,10 @@ class SlurmLauncher:
             self.waiting.append(job)
             return
         if outcome is None or outcome.get("rank") or outcome["failure"] == Failure.KILLED:  # it could not say so itself
-            stage = pid_files.stage_of(job.mark) or job.target
+            stage = pid_files.stage_of(job.pid_file) or job.target
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
         if self.attempts.again(job, failure):
-            self._tell(job, "retried", host=host, failure=failure, message=message, log=str(log))
+            self._record_event(job, "retried", host=host, failure=failure, message=message, log=str(log))
             del self.alive[job.number]
             self.waiting.append(job)
         else:
@@ -264,10 +264,10 @@ class SlurmLauncher:
         return "SLURM"
 
     def _end(self, job: JobSpec, failure: Failure | None, message: str, **more: Any) -> None:
-        self._tell(job, "ended", failure=failure, message=message, **more)
+        self._record_event(job, "ended", failure=failure, message=message, **more)
         self.alive.pop(job.number, None)
 
-    def _tell(self, job: JobSpec, event: str, **more: Any) -> None:
+    def _record_event(self, job: JobSpec, event: str, **more: Any) -> None:
         task = self.alive.get(job.number)
         more = {"job_id": task and task.id, "log": str(job.log), **more}
         event_log.append(self.folder, job.number, job.label, job.target, event, **more)

@@ -86,15 +86,15 @@ def _give_way(patience: float) -> Callable[[str], None]:
 def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
     """Requeues the task after its checkpoint, unless a whole time slot has brought it no further."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    mark = path.with_suffix(".reached.json")
+    pid_file = path.with_suffix(".reached.json")
     now = list(reached(Store.open(content["store"]), content["stages"]))
-    before = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else None
+    before = json.loads(pid_file.read_text(encoding="utf-8")) if pid_file.exists() else None
     if received[0] == signal.SIGUSR2 and before is not None and now <= before:
         message = f"a whole time slot brought it no further; raise launch.timeout_min ({outcome['message']})"
         print(f"ctt: {message}", flush=True)
         write_json(path.with_suffix(".outcome.json"), {**outcome, "failure": Failure.TIMEOUT, "message": message})
         return 1
-    write_json(mark, now)
+    write_json(pid_file, now)
     path.with_suffix(".outcome.json").unlink(missing_ok=True)
     print("ctt: the checkpoint is written; back into the queue", flush=True)
     received.clear()

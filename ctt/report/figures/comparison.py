@@ -51,9 +51,9 @@ def table_picture(
         for axis, metric in zip(axes, metrics, strict=True):
             axis.axvline(0, color=GREY, linewidth=1, zorder=1)
             for k, row in enumerate(rows):
-                _dot(axis, row.cells[metric], k)
+                _dot(axis, row.estimates[metric], k)
             base = table.baseline
-            level = "" if base is None else f"\nbaseline {row_text.number(base.cells[metric].mean)} %"
+            level = "" if base is None else f"\nbaseline {row_text.number(base.estimates[metric].mean)} %"
             axis.set_title(f"{row_text.METRIC_NAMES[metric]}{level}", fontsize=9)
             axis.tick_params(axis="y", length=0)
             axis.spines["left"].set_visible(False)
@@ -79,22 +79,22 @@ def _dot_legend() -> list[Any]:
     ]
 
 
-def _dot(axis: Axes, cell: MetricEstimate, k: int) -> None:
-    if not cell.reached:
+def _dot(axis: Axes, estimate: MetricEstimate, k: int) -> None:
+    if not estimate.reached:
         axis.annotate(
             row_text.UNREACHED, (0, k), ha="center", va="center", fontsize=7.5, color=GREY, backgroundcolor="w"
         )
         return
-    if cell.delta is None:
+    if estimate.delta is None:
         axis.annotate(row_text.DASH, (0, k), ha="center", va="center", fontsize=8, color=GREY, backgroundcolor="white")
         return
-    if cell.smallest is not None:
-        axis.barh(k, 2 * cell.smallest, left=-cell.smallest, height=0.62, color=PALE, zorder=0.5)
-    if cell.delta_low is not None and cell.delta_high is not None:
-        axis.plot([cell.delta_low, cell.delta_high], [k, k], color=OKABE_ITO[0], linewidth=1.8, zorder=2)
-    found = cell.p_holm is not None and cell.p_holm < row_text.LEAST_P
+    if estimate.smallest is not None:
+        axis.barh(k, 2 * estimate.smallest, left=-estimate.smallest, height=0.62, color=PALE, zorder=0.5)
+    if estimate.delta_low is not None and estimate.delta_high is not None:
+        axis.plot([estimate.delta_low, estimate.delta_high], [k, k], color=OKABE_ITO[0], linewidth=1.8, zorder=2)
+    found = estimate.p_holm is not None and estimate.p_holm < row_text.LEAST_P
     axis.plot(
-        cell.delta,
+        estimate.delta,
         k,
         "o",
         color=OKABE_ITO[0],
@@ -125,7 +125,7 @@ def accuracy_against(
         figure, axes = grid(len(metrics), wide=3.4, high=2.7)
         for axis, metric in zip(axes, metrics, strict=False):
             if table.baseline is not None:
-                _level(axis, table.baseline.cells[metric])
+                _level(axis, table.baseline.estimates[metric])
             for k, (rest, members) in enumerate(lines.items()):
                 label = ", ".join(f"{n}={v}" for n, v in rest if n in swept) or "points"
                 _intervals(axis, members, name, metric, places, label, k, len(lines))
@@ -142,27 +142,27 @@ def _by_size(value: Any) -> tuple[int, float, str]:
     return (0, float(value), "") if number else (1, 0.0, str(value))
 
 
-def _level(axis: Axes, cell: MetricEstimate) -> None:
-    if cell.mean is None:
+def _level(axis: Axes, estimate: MetricEstimate) -> None:
+    if estimate.mean is None:
         return
-    axis.axhline(cell.mean, color=GREY, linewidth=1.2, zorder=1, label="baseline")
-    if cell.low is not None and cell.high is not None:
-        axis.axhspan(cell.low, cell.high, color=PALE, zorder=0, linewidth=0)
+    axis.axhline(estimate.mean, color=GREY, linewidth=1.2, zorder=1, label="baseline")
+    if estimate.low is not None and estimate.high is not None:
+        axis.axhspan(estimate.low, estimate.high, color=PALE, zorder=0, linewidth=0)
 
 
 def _intervals(
     axis: Axes, rows: Sequence[Row], name: str, metric: str, places: Sequence[Any], label: str, k: int, of: int
 ) -> None:
     rows = sorted(
-        (row for row in rows if row.cells[metric].mean is not None), key=lambda r: places.index(r.values[name])
+        (row for row in rows if row.estimates[metric].mean is not None), key=lambda r: places.index(r.values[name])
     )
     if not rows:
         return
     shift = 0.0 if of == 1 else 0.24 * (k / (of - 1) - 0.5)
-    cells = [row.cells[metric] for row in rows]
+    estimates = [row.estimates[metric] for row in rows]
     x = [places.index(row.values[name]) + shift for row in rows]
-    means = [c.mean for c in cells if c.mean is not None]
-    half = [0.0 if c.mean is None or c.low is None else c.mean - c.low for c in cells]
+    means = [c.mean for c in estimates if c.mean is not None]
+    half = [0.0 if c.mean is None or c.low is None else c.mean - c.low for c in estimates]
     axis.errorbar(x, means, yerr=half, **line_style(k), markersize=4.5, linewidth=1.4, elinewidth=1.1, label=label)
 
 

@@ -59,16 +59,16 @@ def _map(axis: Axes, field: Pivot) -> AxesImage:
     shape = (len(field.ys), len(field.xs))
     delta = np.full(shape, np.nan)
     for j, i in np.ndindex(shape):
-        cell, row = field.cell(j, i), field.rows[j][i]
+        estimate, row = field.estimate(j, i), field.rows[j][i]
         if row is not None and row.baseline:
             delta[j, i] = 0.0
-        elif cell is not None and cell.delta is not None:
-            delta[j, i] = cell.delta
+        elif estimate is not None and estimate.delta is not None:
+            delta[j, i] = estimate.delta
     reach = float(np.nanmax(np.abs(delta), initial=0.0)) or 1.0
     axis.set_facecolor("white")
     image = axis.imshow(delta, cmap="PuOr", vmin=-1.25 * reach, vmax=1.25 * reach, origin="lower", aspect="auto")
     for j, i in np.ndindex(shape):
-        _field(axis, field.rows[j][i], field.cell(j, i), i, j, bool(abs(delta[j, i]) > 0.8 * reach))
+        _field(axis, field.rows[j][i], field.estimate(j, i), i, j, bool(abs(delta[j, i]) > 0.8 * reach))
     axis.set_xticks(range(len(field.xs)), [str(v) for v in field.xs])
     axis.set_yticks(range(len(field.ys)), [str(v) for v in field.ys])
     axis.set_xticks(np.arange(-0.5, len(field.xs)), minor=True)
@@ -82,19 +82,19 @@ def _map(axis: Axes, field: Pivot) -> AxesImage:
     return image
 
 
-def _field(axis: Axes, row: Row | None, cell: MetricEstimate | None, i: int, j: int, dark: bool) -> None:
+def _field(axis: Axes, row: Row | None, estimate: MetricEstimate | None, i: int, j: int, dark: bool) -> None:
     colour = "white" if dark else "black"
-    if row is None or cell is None:
+    if row is None or estimate is None:
         axis.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, hatch="///", fill=False, edgecolor=PALE, linewidth=0))
         return
     if row.baseline:
-        text, small = f"{row_text.number(cell.mean)} %", "baseline"
-    elif not cell.reached:
+        text, small = f"{row_text.number(estimate.mean)} %", "baseline"
+    elif not estimate.reached:
         text, small = row_text.DASH, row_text.UNREACHED
     else:
-        star = "*" if cell.p_holm is not None and cell.p_holm < row_text.LEAST_P else ""
-        text = row_text.signed(cell.delta) + star
-        half = None if cell.delta is None or cell.delta_low is None else cell.delta - cell.delta_low
+        star = "*" if estimate.p_holm is not None and estimate.p_holm < row_text.LEAST_P else ""
+        text = row_text.signed(estimate.delta) + star
+        half = None if estimate.delta is None or estimate.delta_low is None else estimate.delta - estimate.delta_low
         small = "" if half is None else f"±{row_text.number(half)}"
     axis.annotate(text, (i, j), ha="center", va="center", color=colour, fontsize=10, xytext=(0, 5 if small else 0),
                   textcoords="offset points")  # fmt: skip

@@ -17,7 +17,7 @@ SAVED = {"merged": "equal points merged", "shared": "training shared", "screened
 HATCHES = ("", "///", "xxx", "..")
 
 
-def spending_sheet(summary: Mapping[str, Any]) -> Grid:
+def spending_grid(summary: Mapping[str, Any]) -> Grid:
     """The device-hours of a plan's summary (`ctt plan --json`): run by run, what is saved of that, what is left."""
     naive = summary["device_seconds_naive"]
     lines = [("run by run, as written", *_hours(naive, naive))]

@@ -40,31 +40,33 @@ class MetricEstimate:
 Pairs = Sequence[tuple[Tally, Tally]]  # a run's answers and the baseline's of the same seed
 
 
-def question_cells(
+def question_estimates(
     metrics: tuple[str, ...], tallies: Sequence[Tally], pairs: Pairs, unreached: Collection[str] = ()
 ) -> dict[str, MetricEstimate]:
     """Cells of metrics that pool forms, per question: level over all seeds, difference over the paired ones. The tallies share
     one layout, and there is one at least."""
     layout = tallies[0].layout
     difference = [mine.right.astype(np.int32) - theirs.right for mine, theirs in pairs]
-    return _cells(metrics, layout, layout.asked, np.stack([t.right for t in tallies]), _stack(difference), unreached)
+    return _estimates(
+        metrics, layout, layout.asked, np.stack([t.right for t in tallies]), _stack(difference), unreached
+    )
 
 
-def option_cells(
+def option_estimates(
     metrics: tuple[str, ...], tallies: Sequence[Tally], pairs: Pairs, unreached: Collection[str] = ()
 ) -> dict[str, MetricEstimate]:
     """The same per option."""
     layout = tallies[0].layout
     difference = [mine.right_options.astype(np.int32) - theirs.right_options for mine, theirs in pairs]
     chosen = np.stack([t.right_options for t in tallies])
-    return _cells(metrics, layout, layout.options, chosen, _stack(difference), unreached)
+    return _estimates(metrics, layout, layout.options, chosen, _stack(difference), unreached)
 
 
 def _stack(counts: Sequence[np.ndarray]) -> np.ndarray | None:
     return np.stack(counts) if counts else None
 
 
-def _cells(
+def _estimates(
     metrics: tuple[str, ...],
     layout: QuestionLayout,
     asked_fv: np.ndarray,
@@ -75,19 +77,21 @@ def _cells(
     member_mf = layout.membership(metrics)
     asked_mv = member_mf @ asked_fv
     level = statistics.estimate(_pool(member_mf, right_nfv), asked_mv)
-    cells = []
+    estimates = []
     for m in range(len(metrics)):
-        cells.append(MetricEstimate(mean=known(level.value[m]), low=known(level.low[m]), high=known(level.high[m])))
+        estimates.append(MetricEstimate(mean=known(level.value[m]), low=known(level.low[m]), high=known(level.high[m])))
     if difference_nfv is not None:
         pooled_mnv = _pool(member_mf, difference_nfv)
         difference = statistics.estimate(pooled_mnv, asked_mv)
         seeds = difference_nfv.shape[0]
         flip = statistics.sign_flip(pooled_mnv.sum(-1)) if seeds >= statistics.LEAST_SEEDS else None
-        cells = [with_difference(cell, difference, flip, m) for m, cell in enumerate(cells)]
+        estimates = [with_difference(estimate, difference, flip, m) for m, estimate in enumerate(estimates)]
     for m, metric in enumerate(metrics):
         if metric.split("/")[0] in unreached:
-            cells[m] = MetricEstimate(mean=cells[m].mean, low=cells[m].low, high=cells[m].high, reached=False)
-    return dict(zip(metrics, cells, strict=True))
+            estimates[m] = MetricEstimate(
+                mean=estimates[m].mean, low=estimates[m].low, high=estimates[m].high, reached=False
+            )
+    return dict(zip(metrics, estimates, strict=True))
 
 
 def _pool(member_mf: np.ndarray, counts_nfv: np.ndarray) -> np.ndarray:
@@ -97,9 +101,9 @@ def _pool(member_mf: np.ndarray, counts_nfv: np.ndarray) -> np.ndarray:
     return np.stack([member_mf @ counts_fv for counts_fv in counts_nfv], axis=1)
 
 
-def with_difference(cell: MetricEstimate, difference: Estimate, flip: np.ndarray | None, m: int) -> MetricEstimate:
+def with_difference(estimate: MetricEstimate, difference: Estimate, flip: np.ndarray | None, m: int) -> MetricEstimate:
     return replace(
-        cell,
+        estimate,
         delta=known(difference.value[m]),
         delta_low=known(difference.low[m]),
         delta_high=known(difference.high[m]),

@@ -22,7 +22,7 @@ TERMS = ("masked", "future", "invariance", "sufficiency")
 NORMS = ("prediction", "invariance", "sufficiency")
 
 
-def density_sheet(runs: Sequence[Diagnosis]) -> Grid:
+def density_grid(runs: Sequence[Diagnosis]) -> Grid:
     """By source: density at the threshold, neighbours, samples without a loss, and where a threshold would tell slots apart."""
     lines = []
     for name in runs[0]["readings"]:
@@ -50,21 +50,21 @@ def density_sheet(runs: Sequence[Diagnosis]) -> Grid:
     return Grid(f"Slot graphs at threshold {at:g}, {row_text.count(len(runs), 'seed')}", header, (tuple(lines),))
 
 
-def recovery_sheet(runs: Sequence[Diagnosis]) -> Grid:
+def recovery_grid(runs: Sequence[Diagnosis]) -> Grid:
     """By source: AUROC and average precision against the true interactions, with their spread over seeds."""
     lines = []
     for name in runs[0]["readings"]:
         if name == TRUTH:
             continue
-        cells = [_spread([r["readings"].get(name, {}).get(key) for r in runs]) for key in RECOVERY]
-        lines.append((_label(name, runs[0]), *cells))
+        estimates = [_spread([r["readings"].get(name, {}).get(key) for r in runs]) for key in RECOVERY]
+        lines.append((_label(name, runs[0]), *estimates))
     chance = chance_of(runs)
     lines.append(("by chance", "0.500", row_text.number(chance, 3), "0.500", row_text.DASH))
     header = ("slot graph", "AUROC", "average precision", "AUROC, in view", "average precision, in view")
     return Grid(f"True interactions found, {row_text.count(len(runs), 'seed')}", header, (tuple(lines),))
 
 
-def losses_sheet(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:
+def losses_grid(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:
     """By point: what the invariance loss is and what is left of it with equal slot masks, as trained and as published."""
     lines = []
     for point, runs in found.items():

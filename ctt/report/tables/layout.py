@@ -36,19 +36,19 @@ class Page:
     """What a form draws: a title, grids, and lines below them."""
 
     title: str
-    sheets: tuple[Grid, ...]
+    grids: tuple[Grid, ...]
     notes: tuple[str, ...] = ()
 
 
 def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: bool = False) -> Page:
     """The page of a table. by_form: also every category's question forms."""
-    drawn = sheets(table, cost=cost, narrow=narrow)
+    drawn = grids(table, cost=cost, narrow=narrow)
     if by_form:
         drawn += [one for one in (forms(table, category) for category in CATEGORIES) if any(one.blocks)]
     return Page(table.sweep, tuple(drawn), tuple(notes(table)))
 
 
-def sheets(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Grid]:
+def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Grid]:
     """The sheets of a table; those that would hold nothing are left out.
 
     cost: adds device-hours, rates and memory; narrow, for terminals and papers: keeps the errors out of the accuracy sheet.
@@ -59,7 +59,7 @@ def sheets(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gr
     candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table), reader(table)]
     if cost:
         candidates.append(costs(table))
-    return [sheet for sheet in candidates if any(sheet.blocks)]
+    return [grid for grid in candidates if any(grid.blocks)]
 
 
 def accuracy(table: Table, beside: bool = True) -> Grid:
@@ -67,7 +67,7 @@ def accuracy(table: Table, beside: bool = True) -> Grid:
     names = [name for name in ERROR_NAMES if beside and any(name in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
-        levels = [_half(row.cells[m].mean, row.cells[m].low) for m in METRICS]
+        levels = [_half(row.estimates[m].mean, row.estimates[m].low) for m in METRICS]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
         ours.append((row_text.named(row), _seeds(row), *levels, *means))
     theirs = []
@@ -84,15 +84,15 @@ def differences(table: Table) -> Grid:
     ours = []
     for row in table.rows:
         if not row.baseline:
-            ours.append((row_text.named(row), str(row.paired), *(_difference(row.cells[m]) for m in METRICS)))
+            ours.append((row_text.named(row), str(row.paired), *(_difference(row.estimates[m]) for m in METRICS)))
     theirs = []
     for quote in table.quoted:
         if quote.deltas:
             theirs.append((f"{quote.label} (quoted)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
     noise = []
     for aa in table.noise:
-        cells = [_half(aa.delta[m], aa.low[m], sign=True) for m in METRICS]
-        noise.append((f"A/A: {aa.label}", str(aa.pairs), *cells))
+        estimates = [_half(aa.delta[m], aa.low[m], sign=True) for m in METRICS]
+        noise.append((f"A/A: {aa.label}", str(aa.pairs), *estimates))
         noise.append((f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in METRICS)))
     title = f"Difference to the baseline (points, ± 95 % interval; {STAR} Holm p < 0.05)"
     return Grid(title, ("point", "pairs", *METRIC_NAMES.values()), _blocks(ours, theirs, noise) if ours else ())
@@ -104,12 +104,14 @@ def tests(row: Row) -> Grid:
     header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", "could have shown")
     lines = []
     for m in METRICS:
-        cell = row.cells[m]
-        interval = DASH if cell.delta_low is None else f"{signed(cell.delta_low)} to {signed(cell.delta_high)}"
-        difference = signed(cell.delta) if cell.reached else row_text.UNREACHED
-        p_values = (p_value(cell.p), p_value(cell.p_holm), p_value(cell.sign_flip))
-        lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(cell.smallest)))
-    tested = any(cell.p is not None for cell in row.cells.values())
+        estimate = row.estimates[m]
+        interval = (
+            DASH if estimate.delta_low is None else f"{signed(estimate.delta_low)} to {signed(estimate.delta_high)}"
+        )
+        difference = signed(estimate.delta) if estimate.reached else row_text.UNREACHED
+        p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
+        lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(estimate.smallest)))
+    tested = any(estimate.p is not None for estimate in row.estimates.values())
     return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines) if tested else ())
 
 
@@ -123,8 +125,11 @@ def errors(table: Table) -> Grid:
     for row in table.rows:
         line = [row.label, _seeds(row)]
         for name in names:
-            cell = row.errors.get(name, MetricEstimate())
-            line += [_half(cell.mean, cell.low, ERROR_DIGITS), _half(cell.delta, cell.delta_low, GAP_DIGITS, sign=True)]
+            estimate = row.errors.get(name, MetricEstimate())
+            line += [
+                _half(estimate.mean, estimate.low, ERROR_DIGITS),
+                _half(estimate.delta, estimate.delta_low, GAP_DIGITS, sign=True),
+            ]
         lines.append(tuple(line))
     blocks = (tuple(lines),) if names else ()
     return Grid("World model (mean squared error, lower is better)", tuple(header), blocks)
@@ -140,27 +145,27 @@ def reader(table: Table) -> Grid:
     for row in table.rows:
         line = [row.label, _seeds(row)]
         for name in names:
-            cell = row.reader.get(name, MetricEstimate())
-            line += [_half(cell.mean, cell.low), _half(cell.delta, cell.delta_low, sign=True)]
+            estimate = row.reader.get(name, MetricEstimate())
+            line += [_half(estimate.mean, estimate.low), _half(estimate.delta, estimate.delta_low, sign=True)]
         ours.append(tuple(line))
     for level in table.levels:
-        means = [number(level.cells[name].mean) if name in level.cells else DASH for name in names]
+        means = [number(level.estimates[name].mean) if name in level.estimates else DASH for name in names]
         theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
     blocks = _blocks(ours, theirs) if names else ()
     return Grid("Position reader (% of questions, read from rollouts; not ALOE's answers)", tuple(header), blocks)
 
 
 def costs(table: Table) -> Grid:
-    """What a run cost, mean over seeds: in all, the trunk that it shares, and each of its own stages."""
+    """What a run cost, mean over seeds: in all, the shared prefix that it shares, and each of its own stages."""
     blocks = []
     for row in table.rows:
         cost = row.cost
         lines = [("in all", number(cost.get("device_hours"), 3), DASH, DASH)]
-        lines.append(("shared trunk", number(cost.get("trunk_hours"), 3), DASH, DASH))
+        lines.append(("shared prefix", number(cost.get("shared_prefix_hours"), 3), DASH, DASH))
         for kind, name in STAGE_NAMES.items():
-            cells = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
-            if any(cell is not None for cell in cells):
-                lines.append((name, number(cells[0], 3), number(cells[1], 1), number(cells[2], 0)))
+            estimates = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
+            if any(estimate is not None for estimate in estimates):
+                lines.append((name, number(estimates[0], 3), number(estimates[1], 1), number(estimates[2], 0)))
         blocks.append(tuple((row.label if n == 0 else "", *line) for n, line in enumerate(lines)))
     title = (
         "Cost (mean of a run; it: a training step, or a video; memory: peak of the device, or of the process on a CPU)"
@@ -178,8 +183,8 @@ def forms(table: Table, category: str) -> Grid:
     for row in table.rows:
         lines = []
         for name in names:
-            cell = row.forms.get(name, MetricEstimate())
-            line = (_half(cell.mean, cell.low), _difference(cell), number(cell.smallest))
+            estimate = row.forms.get(name, MetricEstimate())
+            line = (_half(estimate.mean, estimate.low), _difference(estimate), number(estimate.smallest))
             lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
     header = ("point", "form", "accuracy", "difference", "could have shown")
@@ -203,9 +208,9 @@ def notes(table: Table) -> list[str]:
     return lines
 
 
-def cell_text(cell: MetricEstimate, value: str) -> str:
+def estimate_text(estimate: MetricEstimate, value: str) -> str:
     """A cell's level (`value` mean) or difference (delta) with its half-width, as the sheets write it."""
-    return _difference(cell) if value == "delta" else _half(cell.mean, cell.low)
+    return _difference(estimate) if value == "delta" else _half(estimate.mean, estimate.low)
 
 
 def _half(value: float | None, low: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -213,11 +218,11 @@ def _half(value: float | None, low: float | None, digits: int = 1, sign: bool = 
     return text if value is None or low is None else f"{text} {PLUS_MINUS}{number(value - low, digits)}"
 
 
-def _difference(cell: MetricEstimate) -> str:
-    if not cell.reached:
+def _difference(estimate: MetricEstimate) -> str:
+    if not estimate.reached:
         return row_text.UNREACHED
-    found = cell.p_holm is not None and cell.p_holm < row_text.LEAST_P
-    return _half(cell.delta, cell.delta_low, sign=True) + (STAR if found else "")
+    found = estimate.p_holm is not None and estimate.p_holm < row_text.LEAST_P
+    return _half(estimate.delta, estimate.delta_low, sign=True) + (STAR if found else "")
 
 
 def _seeds(row: Row) -> str:

@@ -10,7 +10,7 @@ from ctt.core.errors import UsageError
 from ctt.report.results import METRICS
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
-from ctt.report.tables.layout import Grid, Page, cell_text
+from ctt.report.tables.layout import Grid, Page, estimate_text
 from ctt.report.tables.table import Row, Table
 
 
@@ -25,10 +25,10 @@ class Pivot:
     ys: tuple[Any, ...]
     rows: tuple[tuple[Row | None, ...], ...]
 
-    def cell(self, j: int, i: int) -> MetricEstimate | None:
+    def estimate(self, j: int, i: int) -> MetricEstimate | None:
         """The metric's cell at ys[j], xs[i]."""
         row = self.rows[j][i]
-        return None if row is None else row.cells.get(self.metric) or row.forms.get(self.metric)
+        return None if row is None else row.estimates.get(self.metric) or row.forms.get(self.metric)
 
 
 def pivot(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] | None = None) -> Pivot:
@@ -88,23 +88,23 @@ def pivot_page(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] 
     grid = pivot(table, x, y, metric, at)
     fixed = "".join(f", {name}={value}" for name, value in (at or {}).items())
     notes = [f"warning: {warning}" for warning in table.warnings]
-    return Page(f"{table.sweep}{fixed}", (pivot_sheet(grid), pivot_sheet(grid, "mean")), tuple(notes))
+    return Page(f"{table.sweep}{fixed}", (pivot_grid(grid), pivot_grid(grid, "mean")), tuple(notes))
 
 
-def pivot_sheet(pivot: Pivot, value: str = "delta") -> Grid:
+def pivot_grid(pivot: Pivot, value: str = "delta") -> Grid:
     """The pivot as a sheet of text, to be rendered like any other. `value` is delta or mean."""
     lines = []
     for j, b in enumerate(pivot.ys):
-        cells = [pivot.cell(j, i) for i in range(len(pivot.xs))]
+        estimates = [pivot.estimate(j, i) for i in range(len(pivot.xs))]
         drawn = []
-        for i, cell in enumerate(cells):
+        for i, estimate in enumerate(estimates):
             row = pivot.rows[j][i]
-            if cell is None or row is None:
+            if estimate is None or row is None:
                 drawn.append("")
             elif row.baseline and value == "delta":
-                drawn.append(f"baseline {row_text.number(cell.mean)}")
+                drawn.append(f"baseline {row_text.number(estimate.mean)}")
             else:
-                drawn.append(cell_text(cell, value))
+                drawn.append(estimate_text(estimate, value))
         lines.append((f"{pivot.y}={b}", *drawn))
     what = "difference to the baseline, points" if value == "delta" else "% of questions"
     title = f"{row_text.METRIC_NAMES.get(pivot.metric, pivot.metric)}: {what}, ± 95 % interval"

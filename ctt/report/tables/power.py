@@ -6,28 +6,28 @@ from ctt.report.published import Quoted
 from ctt.report.results import CATEGORIES
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
-from ctt.report.tables.layout import Grid, cell_text
+from ctt.report.tables.layout import Grid, estimate_text
 from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.table import Row
 
 
-def power_sheet(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
+def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
     """By category: the difference reported, ours, the smallest that these seeds could have shown, and noise alone.
 
     noise: how far two single runs lie apart by ALOE's seed alone, 19 times in 20: what was reported is such a pair.
     """
     lines = []
     for category in CATEGORIES:
-        cell, reported = row.cells[category], quote.deltas.get(category)
+        estimate, reported = row.estimates[category], quote.deltas.get(category)
         apart = None if noise is None else row_text.two_runs_apart(noise.deviation[category], noise.freedom)
         lines.append(
             (
                 row_text.METRIC_NAMES[category],
                 row_text.signed(reported),
-                cell_text(cell, "delta"),
-                row_text.number(cell.smallest),
+                estimate_text(estimate, "delta"),
+                row_text.number(estimate.smallest),
                 row_text.number(apart),
-                _verdict(cell, reported),
+                _verdict(estimate, reported),
             )
         )
     header = ("category", "reported", "ours", "could have shown", "two single runs by noise", "so")
@@ -35,15 +35,15 @@ def power_sheet(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
     return Grid(f"{row.label} against the baseline, {seeds} (points)", header, (tuple(lines),))
 
 
-def _verdict(cell: MetricEstimate, reported: float | None) -> str:
+def _verdict(estimate: MetricEstimate, reported: float | None) -> str:
     """What our interval says about a reported difference."""
-    if not cell.reached:
+    if not estimate.reached:
         return "this comparison cannot reach it"
-    if cell.delta_low is None or cell.delta_high is None or cell.smallest is None:
+    if estimate.delta_low is None or estimate.delta_high is None or estimate.smallest is None:
         return "too few seeds to say"
-    sign = "worse" if cell.delta_high < 0 else "better" if cell.delta_low > 0 else "no evidence of a difference"
+    sign = "worse" if estimate.delta_high < 0 else "better" if estimate.delta_low > 0 else "no evidence of a difference"
     if reported is None:
         return sign
-    if cell.delta_low <= reported <= cell.delta_high:
+    if estimate.delta_low <= reported <= estimate.delta_high:
         return f"{sign}; the reported one is possible too"
     return f"{sign}; the reported one is outside our interval"

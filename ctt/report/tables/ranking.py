@@ -56,7 +56,7 @@ def ranking(first: Table, second: Table, metric: str, top: int = 3) -> Ranking:
     return Ranking(metric, labels, tuple(x.tolist()), tuple(y.tolist()), spearman, p, top, kept)
 
 
-def ranking_sheet(first: Table, second: Table, top: int = 3) -> Grid:
+def ranking_grid(first: Table, second: Table, top: int = 3) -> Grid:
     """How well the first table ranks what the second found, by metric; metrics that share no difference are left out."""
     lines = []
     for metric in METRICS:
@@ -73,8 +73,8 @@ def _differences(table: Table, metric: str) -> dict[str, tuple[str, float]]:
     """{identity: (label, difference)}; the identity is the swept values, which mean the same in both sweeps."""
     out = {}
     for row in table.rows:
-        cell = row.cells.get(metric)
-        if cell is not None and cell.delta is not None and not row.baseline:
+        estimate = row.estimates.get(metric)
+        if estimate is not None and estimate.delta is not None and not row.baseline:
             identity = repr(sorted(row.values.items(), key=lambda item: item[0])) if row.values else row.label
-            out[identity] = (row.label, cell.delta)
+            out[identity] = (row.label, estimate.delta)
     return out

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctt.report.results import Predictions, RunResults, read
-from ctt.report.tables.estimates import MetricEstimate, option_cells, question_cells
+from ctt.report.tables.estimates import MetricEstimate, option_estimates, question_estimates
 from ctt.report.tallies import Tallies, Tally
 
 READ = ("predictive", "counterfactual")
@@ -15,11 +15,11 @@ PER_OPTION = "_per_option"
 
 
 @dataclass(frozen=True)
-class Level:
+class ReferenceLevel:
     """What the same reading gives of something that no run made, such as the true future."""
 
     label: str
-    cells: dict[str, MetricEstimate]
+    estimates: dict[str, MetricEstimate]
 
 
 def reading_of(runs: Sequence[RunResults], tallies: Tallies, owner: str) -> dict[int, Tally]:
@@ -33,7 +33,7 @@ def reading_of(runs: Sequence[RunResults], tallies: Tallies, owner: str) -> dict
     return found
 
 
-def reader_cells(mine: Mapping[int, Tally], base: Mapping[int, Tally] | None = None) -> dict[str, MetricEstimate]:
+def reader_estimates(mine: Mapping[int, Tally], base: Mapping[int, Tally] | None = None) -> dict[str, MetricEstimate]:
     """{"predictive", "counterfactual": per question; the same with _per_option}, as far as it was asked."""
     if not mine:
         return {}
@@ -42,13 +42,13 @@ def reader_cells(mine: Mapping[int, Tally], base: Mapping[int, Tally] | None = N
     pairs = [(one, other) for one, other in both if one.layout is other.layout]
     asked = tuple(c for c in READ if layout.members(c).any())
     answers = list(mine.values())
-    options = option_cells(asked, answers, pairs)
-    return question_cells(asked, answers, pairs) | {f"{c}{PER_OPTION}": cell for c, cell in options.items()}
+    options = option_estimates(asked, answers, pairs)
+    return question_estimates(asked, answers, pairs) | {f"{c}{PER_OPTION}": estimate for c, estimate in options.items()}
 
 
-def levels(found: Mapping[str, Predictions], tallies: Tallies) -> tuple[Level, ...]:
+def levels(found: Mapping[str, Predictions], tallies: Tallies) -> tuple[ReferenceLevel, ...]:
     """The levels of a data set, in the order given."""
     return tuple(
-        Level(label, reader_cells({0: tallies.count(read(answers), f"the reader of {label}")}))
+        ReferenceLevel(label, reader_estimates({0: tallies.count(read(answers), f"the reader of {label}")}))
         for label, answers in found.items()
     )

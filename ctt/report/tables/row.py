@@ -23,7 +23,7 @@ class Row:
     seeds: tuple[int, ...]
     paired: int
     missing: tuple[int, ...]
-    cells: dict[str, MetricEstimate]
+    estimates: dict[str, MetricEstimate]
     options: dict[str, MetricEstimate]
     forms: dict[str, MetricEstimate]
     errors: dict[str, MetricEstimate]

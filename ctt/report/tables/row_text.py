@@ -84,29 +84,31 @@ def sentence(row: Row) -> str:
         return "nothing measured yet"
     if not row.paired:
         return "no run pairs with the baseline: nothing can be said about a difference"
-    known = {c: row.cells[c] for c in CATEGORIES if row.cells[c].delta is not None}
-    if not any(cell.p is not None for cell in known.values()):
+    known = {c: row.estimates[c] for c in CATEGORIES if row.estimates[c].delta is not None}
+    if not any(estimate.p is not None for estimate in known.values()):
         return f"{count(row.paired, 'seed')}: too few to tell a difference from chance, at least 3 are needed"
     found: list[tuple[str, MetricEstimate]] = []
     rest: list[tuple[str, MetricEstimate]] = []
-    for category, cell in known.items():
-        (found if cell.p_holm is not None and cell.p_holm < LEAST_P else rest).append((category, cell))
+    for category, estimate in known.items():
+        (found if estimate.p_holm is not None and estimate.p_holm < LEAST_P else rest).append((category, estimate))
     parts = []
-    for category, cell in found:
-        assert cell.delta is not None and cell.delta_low is not None
-        way = "worse" if cell.delta < 0 else "better"
-        half = number(cell.delta - cell.delta_low)
-        parts.append(f"{category} is {number(abs(cell.delta))} ± {half} points {way} (Holm p {_equals(cell.p_holm)})")
-    could = sorted(cell.smallest for _, cell in rest if cell.smallest)
+    for category, estimate in found:
+        assert estimate.delta is not None and estimate.delta_low is not None
+        way = "worse" if estimate.delta < 0 else "better"
+        half = number(estimate.delta - estimate.delta_low)
+        parts.append(
+            f"{category} is {number(abs(estimate.delta))} ± {half} points {way} (Holm p {_equals(estimate.p_holm)})"
+        )
+    could = sorted(estimate.smallest for _, estimate in rest if estimate.smallest)
     if could:
         low, high = number(could[0]), number(could[-1])
         shown = low if low == high else f"{low} to {high}"
         where = " in the other categories" if found else ""
         parts.append(f"no evidence of a difference{where}: {count(row.paired, 'seed')} could have shown {shown} points")
-    same = [category for category, cell in rest if cell.smallest == 0]
+    same = [category for category, estimate in rest if estimate.smallest == 0]
     if same:
         parts.append(f"{', '.join(same)}: as many right answers as the baseline in every video")
-    unreached = [category for category in CATEGORIES if not row.cells[category].reached]
+    unreached = [category for category in CATEGORIES if not row.estimates[category].reached]
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by what was swept")
     return "; ".join(parts)

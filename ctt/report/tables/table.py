@@ -15,12 +15,12 @@ from ctt.report.tables.estimates import (
     OPTION_METRICS,
     MetricEstimate,
     known,
-    option_cells,
-    question_cells,
+    option_estimates,
+    question_estimates,
     with_difference,
 )
 from ctt.report.tables.noise_row import NoiseRow, noise_row
-from ctt.report.tables.reader_rows import Level, levels, reader_cells, reading_of
+from ctt.report.tables.reader_rows import ReferenceLevel, levels, reader_estimates, reading_of
 from ctt.report.tables.row import Row
 from ctt.report.tallies import QuestionLayout, Tallies, Tally
 
@@ -34,7 +34,7 @@ class Table:
 
     sweep: str
     rows: tuple[Row, ...]
-    levels: tuple[Level, ...] = ()
+    levels: tuple[ReferenceLevel, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
@@ -108,14 +108,14 @@ def _row(measured: _Measured, base: _Measured | None) -> Row:
     pairs = _pairs(measured, base)
     warnings = _warnings(measured, base, pairs)
     if layout is None:
-        cells = {metric: MetricEstimate() for metric in METRICS}
+        estimates = {metric: MetricEstimate() for metric in METRICS}
         options: dict[str, MetricEstimate] = {metric: MetricEstimate() for metric in OPTION_METRICS}
         forms: dict[str, MetricEstimate] = {}
     else:
         answers, both = measured.tallies, [(measured.tallies[i], base.tallies[j]) for i, j in pairs] if base else []
-        cells = question_cells(METRICS, answers, both, point.unreached)
-        options = option_cells(OPTION_METRICS, answers, both, point.unreached)
-        forms = question_cells(layout.form_names, answers, both, point.unreached)
+        estimates = question_estimates(METRICS, answers, both, point.unreached)
+        options = option_estimates(OPTION_METRICS, answers, both, point.unreached)
+        forms = question_estimates(layout.form_names, answers, both, point.unreached)
     return Row(
         label=point.label,
         values=dict(point.values),
@@ -124,11 +124,11 @@ def _row(measured: _Measured, base: _Measured | None) -> Row:
         seeds=tuple(run.seed for run in measured.runs),
         paired=len(pairs),
         missing=tuple(measured.missing),
-        cells=cells,
+        estimates=estimates,
         options=options,
         forms=forms,
         errors=_errors(measured.runs, base),
-        reader=reader_cells(measured.reading, None if base is measured or base is None else base.reading),
+        reader=reader_estimates(measured.reading, None if base is measured or base is None else base.reading),
         cost=_means([run.cost for run in measured.runs]),
         warnings=tuple(warnings),
     )
@@ -167,21 +167,21 @@ def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int
 
 def _errors(runs: list[RunResults], base: _Measured | None) -> dict[str, MetricEstimate]:
     """Cells of the errors, which come one a run, with plain t intervals over the seeds."""
-    cells = {}
+    estimates = {}
     for key in sorted({key for run in runs for key in run.errors}):
         mine = {run.seed: run.errors[key] for run in runs if key in run.errors}
         level = statistics.paired(np.array(list(mine.values())))
-        cell = MetricEstimate(mean=known(level.value), low=known(level.low), high=known(level.high))
+        estimate = MetricEstimate(mean=known(level.value), low=known(level.low), high=known(level.high))
         if base is not None and runs is not base.runs:
             theirs = {run.seed: run.errors[key] for run in base.runs if key in run.errors}
             both = [seed for seed in mine if seed in theirs]
             if both:
                 gaps = np.array([mine[seed] - theirs[seed] for seed in both])
                 flip = statistics.sign_flip(gaps)[None] if gaps.size >= statistics.LEAST_SEEDS else None
-                estimate = statistics.paired(gaps[None])
-                cell = with_difference(cell, estimate, flip, 0)
-        cells[key] = cell
-    return cells
+                difference = statistics.paired(gaps[None])
+                estimate = with_difference(estimate, difference, flip, 0)
+        estimates[key] = estimate
+    return estimates
 
 
 def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -191,12 +191,12 @@ def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _with_holm(rows: list[Row]) -> list[Row]:
     """Adds Holm's p over points × the four categories; the pooled metrics stay outside the family."""
-    p = [[row.cells[c].p for c in CATEGORIES] for row in rows]
+    p = [[row.estimates[c].p for c in CATEGORIES] for row in rows]
     adjusted = statistics.holm(np.array([[np.nan if v is None else v for v in line] for line in p], dtype=np.float64))
     out = []
     for row, line in zip(rows, adjusted.reshape(len(rows), len(CATEGORIES)), strict=True):
-        cells = dict(row.cells)
+        estimates = dict(row.estimates)
         for category, value in zip(CATEGORIES, line, strict=True):
-            cells[category] = replace(cells[category], p_holm=known(value))
-        out.append(replace(row, cells=cells))
+            estimates[category] = replace(estimates[category], p_holm=known(value))
+        out.append(replace(row, estimates=estimates))
     return out

@@ -30,7 +30,7 @@ def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
         "levels": [
             {
                 "point": level.label,
-                "reader": {n: _rounded(cell.mean, PERCENT_DIGITS) for n, cell in level.cells.items()},
+                "reader": {n: _rounded(estimate.mean, PERCENT_DIGITS) for n, estimate in level.estimates.items()},
             }
             for level in table.levels
         ],
@@ -68,14 +68,14 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
         start = [row.label, row.baseline, len(row.seeds), row.paired, len(row.missing), ", ".join(row.marks)]
         start += [row.values.get(name, "") for name in swept]
         start += [_rounded(row.cost.get(name, ""), PERCENT_DIGITS) for name in paid]
-        for kind, cells, digits in _kinds(row):
-            for metric, cell in cells.items():
-                numbers = [_rounded(getattr(cell, field), digits) for field in _CSV_FIELDS]
+        for kind, estimates, digits in _kinds(row):
+            for metric, estimate in estimates.items():
+                numbers = [_rounded(getattr(estimate, field), digits) for field in _CSV_FIELDS]
                 writer.writerow([*start, kind, metric, *("" if n is None else n for n in numbers)])
     for level in table.levels:
         start = [level.label, False, 0, 0, 0, "", *[""] * (len(swept) + len(paid))]
-        for metric, cell in level.cells.items():
-            line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": _rounded(cell.mean, PERCENT_DIGITS)}
+        for metric, estimate in level.estimates.items():
+            line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": _rounded(estimate.mean, PERCENT_DIGITS)}
             writer.writerow([*start, "level", metric, *line.values()])
     for quote in table.quoted:
         start = [quote.label, False, 1, 0, 0, "", *[""] * (len(swept) + len(paid))]
@@ -92,7 +92,7 @@ def as_frame(table: Table, *, cost: bool = True) -> pd.DataFrame:
 
 def _kinds(row: Row) -> list[tuple[str, dict[str, MetricEstimate], int]]:
     return [
-        ("metric", row.cells, PERCENT_DIGITS),
+        ("metric", row.estimates, PERCENT_DIGITS),
         ("option", row.options, PERCENT_DIGITS),
         ("form", row.forms, PERCENT_DIGITS),
         ("error", row.errors, ERROR_DIGITS),
@@ -106,19 +106,19 @@ def _row(row: Row, cost: bool) -> dict[str, Any]:
         "values": dict(row.values),
         "seeds": list(row.seeds),
         "baseline": row.baseline,
-        "metrics": {m: _rounded(asdict(cell), PERCENT_DIGITS) for m, cell in row.cells.items()},
-        "errors": {name: _rounded(cell.mean, ERROR_DIGITS) for name, cell in row.errors.items()},
-        "reader": {name: _rounded(cell.mean, PERCENT_DIGITS) for name, cell in row.reader.items()},
+        "metrics": {m: _rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.estimates.items()},
+        "errors": {name: _rounded(estimate.mean, ERROR_DIGITS) for name, estimate in row.errors.items()},
+        "reader": {name: _rounded(estimate.mean, PERCENT_DIGITS) for name, estimate in row.reader.items()},
         "paired": row.paired,
         "missing": list(row.missing),
         "sentence": row.sentence,
         "marks": list(row.marks),
         "warnings": list(row.warnings),
         "sign_flip_floor": statistics.sign_flip_floor(row.paired) if row.paired >= statistics.LEAST_SEEDS else None,
-        "options": {m: _rounded(asdict(cell), PERCENT_DIGITS) for m, cell in row.options.items()},
-        "forms": {m: _rounded(asdict(cell), PERCENT_DIGITS) for m, cell in row.forms.items()},
-        "error_intervals": {name: _rounded(asdict(cell), ERROR_DIGITS) for name, cell in row.errors.items()},
-        "reader_intervals": {name: _rounded(asdict(cell), PERCENT_DIGITS) for name, cell in row.reader.items()},
+        "options": {m: _rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.options.items()},
+        "forms": {m: _rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.forms.items()},
+        "error_intervals": {name: _rounded(asdict(estimate), ERROR_DIGITS) for name, estimate in row.errors.items()},
+        "reader_intervals": {name: _rounded(asdict(estimate), PERCENT_DIGITS) for name, estimate in row.reader.items()},
     }
     if cost:
         out["cost"] = _rounded(row.cost, PERCENT_DIGITS)

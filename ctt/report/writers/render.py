@@ -51,7 +51,7 @@ def terminal(table: Table, *, cost: bool = False, by_form: bool = False, width: 
 def markdown(page: Page) -> str:
     """Pipe tables with aligned columns; a block of quoted rows follows a rule as a table of its own."""
     parts = [f"# {_md(page.title)}"]
-    for one in page.sheets:
+    for one in page.grids:
         parts.append(f"## {_md(one.title)}")
         parts.append("\n\n---\n\n".join(_pipes(one, block) for block in one.blocks))
     if page.notes:
@@ -83,7 +83,7 @@ def _pad(text: str, width: int, left: bool) -> str:
 def latex(page: Page) -> str:
     """A booktabs table per sheet; needs \\usepackage{booktabs,graphicx} and compiles with any LaTeX."""
     parts = ["% needs \\usepackage{booktabs,graphicx}"]
-    for one in page.sheets:
+    for one in page.grids:
         columns = "l" * one.words + "r" * (len(one.header) - one.words)
         body = [_tex_line(one.header), "\\midrule"]
         for i, block in enumerate(one.blocks):
@@ -107,8 +107,8 @@ def latex(page: Page) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tex_line(cells: tuple[str, ...]) -> str:
-    return " & ".join(_tex(cell) for cell in cells) + " \\\\"
+def _tex_line(estimates: tuple[str, ...]) -> str:
+    return " & ".join(_tex(estimate) for estimate in estimates) + " \\\\"
 
 
 _TEX = {
@@ -145,7 +145,7 @@ def as_html(page: Page) -> str:
 def html_body(page: Page) -> str:
     """The grids and notes of a page without its head, to stand in another page."""
     parts = []
-    for one in page.sheets:
+    for one in page.grids:
         head = _html_line(one, one.header, "th")
         bodies = "\n".join(
             "<tbody>\n" + "\n".join(_html_line(one, line, "td") for line in block) + "\n</tbody>"
@@ -158,9 +158,9 @@ def html_body(page: Page) -> str:
     return "\n".join(parts)
 
 
-def _html_line(one: Grid, cells: tuple[str, ...], tag: str) -> str:
+def _html_line(one: Grid, estimates: tuple[str, ...], tag: str) -> str:
     drawn = []
-    for c, cell in enumerate(cells):
+    for c, estimate in enumerate(estimates):
         word = ' class="word"' if c < one.words else ""
-        drawn.append(f"<{tag}{word}>{html.escape(cell)}</{tag}>")
+        drawn.append(f"<{tag}{word}>{html.escape(estimate)}</{tag}>")
     return "<tr>" + "".join(drawn) + "</tr>"

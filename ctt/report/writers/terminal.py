@@ -34,7 +34,7 @@ def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
         legacy_windows=False,
         _environ={},
     )
-    for one in page.sheets:
+    for one in page.grids:
         console.print(_grid(one))
     for line in page.notes:
         style = "yellow" if line.startswith("warning:") else ""
@@ -54,6 +54,6 @@ def _grid(one: Grid) -> RichTable:
         grid.add_column(Text(header), justify="left" if text else "right", no_wrap=not text or c > 0, overflow="fold")
     for block in one.blocks:
         for line in block:
-            grid.add_row(*(Text(cell, style="bold" if cell.endswith(STAR) else "") for cell in line))
+            grid.add_row(*(Text(estimate, style="bold" if estimate.endswith(STAR) else "") for estimate in line))
         grid.add_section()
     return grid

@@ -39,7 +39,7 @@ SLURM = ["launch=slurm", "launch.partition=low", "launch.poll_s=1", "launch.time
 
 
 class Day:
-    """The jobs of the newest record of the sweep, by a part of their label: "trunk", "inv_weight=0.2"."""
+    """The jobs of the newest record of the sweep, by a part of their label: "shared prefix", "inv_weight=0.2"."""
 
     def __init__(self, store: Path, cluster: Any) -> None:
         self.store, self.cluster = Store.open(store), cluster
@@ -72,11 +72,11 @@ class Day:
     def training(self, label: str) -> int | None:
         """The job's process, if its world model is being trained."""
         job = self.job(label)
-        key = pid_files.stage_of(job.mark)
+        key = pid_files.stage_of(job.pid_file)
         if key is None or self.kinds[key] != "world_model":
             return None
         folder = self.store.unfinished(key)
-        return pid_files.running(job.mark) if folder is not None and (folder / PROGRESS).exists() else None
+        return pid_files.running(job.pid_file) if folder is not None and (folder / PROGRESS).exists() else None
 
     def checkpoints(self, label: str) -> list[Path]:
         """What an interrupted training of the job left."""

@@ -37,10 +37,10 @@ class Sweep:
         self.thread: threading.Thread | None = None
         self.name = f"ctt-{folder.name}"
 
-    def add(self, number: int, steps: int = 1, needs: Sequence[int] = (), trunk: bool = False, **bad: bool) -> None:
+    def add(self, number: int, steps: int = 1, needs: Sequence[int] = (), prefix: bool = False, **bad: bool) -> None:
         key = f"{number:064x}"
         content = dict(store=str(self.store.root), label=f"job {number}", target=key, stages=[key], wanted=[key])
-        content |= dict(kind="world_model" if trunk else "vqa", needs=[f"{n:064x}" for n in needs])
+        content |= dict(kind="world_model" if prefix else "vqa", needs=[f"{n:064x}" for n in needs])
         content |= {"steps": steps, "raises": False, **bad}
         (self.jobs / f"{number:04d}.json").write_text(json.dumps(content))
 
@@ -82,9 +82,9 @@ class Sweep:
 def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs_it(
     cluster: Any, tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path, cluster, trunk=Resources(cpus_per_task=2), cpus_per_task=1, hang_min=0.25)
-    sweep.add(0, trunk=True)
-    sweep.add(1, raises=True, trunk=True)
+    sweep = Sweep(tmp_path, cluster, prefix=Resources(cpus_per_task=2), cpus_per_task=1, hang_min=0.25)
+    sweep.add(0, prefix=True)
+    sweep.add(1, raises=True, prefix=True)
     for number, need in ((2, 0), (3, 0), (4, 1), (5, 0)):
         sweep.add(number, needs=[need])
     sweep.add(6, hangs=True)

@@ -30,8 +30,8 @@ def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path
     """The same parameters to the bit on both, and a frozen job whose artifacts are those of one builder."""
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", [*TINY, "ctt_start_epoch=1", "seed=0"]))
-    trunk = next(job for job in plan.jobs if job.trunk)
-    job = freeze(trunk, store, tmp_path, 0)
+    prefix = next(job for job in plan.jobs if job.prefix)
+    job = freeze(prefix, store, tmp_path, 0)
     python = f"srun --output {tmp_path}/%t.log --open-mode append {sys.executable} -m"
     script = f"""
         export PYTHONPATH={ROOT} OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo
@@ -49,7 +49,7 @@ def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path
 
     ours, theirs = (torch.load(tmp_path / f"dropout.{rank}.pt") for rank in (0, 1))
     assert ours.keys() == theirs.keys() and all(torch.equal(value, theirs[key]) for key, value in ours.items())
-    assert store.has(trunk.target.key)
+    assert store.has(prefix.target.key)
     assert "built world_model" in logs[0] and "buil" not in logs[1], "the second one only helps"
     for key in list(store.keys()):
         manifest = store.manifest(key)

@@ -8,7 +8,7 @@ from ctt.execution.jobs import event_log
 from tests.tiny import TINY, artifacts, ctt
 
 pytestmark = pytest.mark.slurm
-SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0"]  # a trunk and two runs
+SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0"]  # a shared prefix and two runs
 
 
 def test_a_sweep_on_slurm_gives_the_table_of_a_local_one(cluster: object, tmp_path: Path) -> None:

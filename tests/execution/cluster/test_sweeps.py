@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from ctt.execution.jobs import event_log, pid_files
+from ctt.core.processes import started
+from ctt.execution.jobs import event_log
 from tests.execution.cluster.day import DIVERGING, RAISING, SLURM, SWEEP, WORDS, Day, age, awaits, go_on, launched
 from tests.tiny import artifacts, ctt, environment
 from tests.waiting import until
@@ -31,7 +32,7 @@ BROKEN = {"learning_rate=1e+30": "diverged", "history_size=30": "code error"}
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep file: a trunk, three runs, one that diverges, and one that raises."""
+    """A sweep file: a shared prefix, three runs, one that diverges, and one that raises."""
     path = tmp_path_factory.mktemp("day") / "day.yaml"
     path.write_text(SWEEP + DIVERGING + RAISING)
     return path
@@ -47,9 +48,9 @@ def undisturbed(sweep: Path) -> Path:
 
 
 def disturb(day: Day, cluster: Any) -> None:
-    """Kills a node under the trunk; cancels a run, lets another's time run out, and preempts the third, all in training."""
-    until(lambda: day.folder.exists() and day.training("trunk"), "the trunk's training")
-    node = day.node("trunk")
+    """Kills a node under the shared prefix; cancels a run, lets another's time run out, and preempts the third, all in training."""
+    until(lambda: day.folder.exists() and day.training("shared prefix"), "the shared prefix's training")
+    node = day.node("shared prefix")
     cluster.crash(node)
     cluster.start(node)
     held = day.hold(*RUNS)
@@ -61,7 +62,7 @@ def disturb(day: Day, cluster: Any) -> None:
     until(lambda: "back into the queue" in day.log(timed_out), "a job that requeues itself")
     assert day.checkpoints(timed_out)
     until(
-        lambda: pid_files.started(held[timed_out]) == "gone" and day.state(timed_out) != "COMPLETING",
+        lambda: started(held[timed_out]) is None and day.state(timed_out) != "COMPLETING",
         "the next attempt",
     )
     cluster.run("scontrol", "update", f"jobid={day.task(timed_out)}", "timelimit=5")
@@ -94,11 +95,11 @@ def test_a_disturbed_sweep_ends_with_the_bytes_of_an_undisturbed_one(
     assert artifacts(there) == artifacts(undisturbed)
     tables = [ctt(store, "report", "day", "--format", "json", check=False).stdout for store in (undisturbed, there)]
     assert tables[0] == tables[1]
-    states = {label: day.states(label) for label in ("trunk", *RUNS, *BROKEN)}
+    states = {label: day.states(label) for label in ("shared prefix", *RUNS, *BROKEN)}
     print(states)
-    assert "NODE_FAIL" in states["trunk"] and "CANCELLED" in states[RUNS[0]], states
+    assert "NODE_FAIL" in states["shared prefix"] and "CANCELLED" in states[RUNS[0]], states
     assert all(states[label][-1] == "FAILED" for label in BROKEN), states
-    assert all(states[label][-1] == "COMPLETED" for label in ("trunk", *RUNS)), states
+    assert all(states[label][-1] == "COMPLETED" for label in ("shared prefix", *RUNS)), states
     assert all(day.log(label).count("building world_model") > 1 for label in RUNS[1:])
     assert day.queue() == []
     status = json.loads(ctt(there, "status", "day", "--json", check=False).stdout)
@@ -130,7 +131,7 @@ def test_a_training_finishes_across_ten_time_slots(
                 os.kill(held, signal.SIGSTOP)  # so that ten slots are not too many for it
                 until(lambda held=held: awaits(held, signal.SIGUSR2) or age(held) > 50, every=0.1)
             go_on(held)
-            until(lambda held=held: pid_files.started(held) == "gone", f"the end of slot {slot}")
+            until(lambda held=held: started(held) is None, f"the end of slot {slot}")
             steps.append(day.done("baseline"))
         assert day.log("baseline").count("back into the queue") >= 10
         assert process.wait(300) == 0, out.read_text()
@@ -148,15 +149,15 @@ def test_detached_cancelled_and_left_running(cluster: Any, undisturbed: Path, tm
     assert "day is submitted" in ctt(there, *words, "--detach").stdout
     day = Day(there, cluster)
     assert sorted(day.queue())[0] == "PENDING" and len(day.queue()) == 4
-    trunk = day.hold("trunk")["trunk"]
+    prefix = day.hold("shared prefix")["shared prefix"]
     status = {job["label"]: job for job in json.loads(ctt(there, "status", "day", "--json").stdout)["jobs"]}
-    label = day.job("trunk").label
-    assert status[label]["state"] == "running" and status[label]["job_id"] == day.task("trunk")
-    assert status[label]["host"] == day.node("trunk") and status[label]["rate"] >= 0
+    label = day.job("shared prefix").label
+    assert status[label]["state"] == "running" and status[label]["job_id"] == day.task("shared prefix")
+    assert status[label]["host"] == day.node("shared prefix") and status[label]["rate"] >= 0
     assert {job["state"] for job in status.values() if job["label"] != label} == {"queued"}
     follow = [sys.executable, "-m", "ctt", "logs", f"day/{label}", "-f"]
     logs = subprocess.Popen(follow, env=environment(there), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    os.kill(trunk, signal.SIGCONT)
+    os.kill(prefix, signal.SIGCONT)
     day.hold(*RUNS)
     said, _ = logs.communicate(timeout=60)
     assert logs.returncode == 0 and b"built world_model" in said, (

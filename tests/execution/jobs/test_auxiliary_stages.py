@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ctt.app.gc import garbage, survey
 from ctt.app.status import print_status
-from ctt.app.sweep import missing_sides
+from ctt.app.sweep import missing_auxiliaries
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError, Interrupted
 from ctt.execution.jobs.job_process import run
@@ -85,24 +85,24 @@ def test_plans_count_sides_as_stages(sided) -> None:
     assert kinds.count("look") == 2 and kinds.count("vqa") == 2
     assert plan.kinds == ("data", "world_model", "rollout", "vqa", "look")
     assert Budget(plan, ()).numbers()["stages_naive"] == 2 * 5
-    order = [s.kind for s in parts(plan.targets[1], plan.sides[1])]
+    order = [s.kind for s in parts(plan.targets[1], plan.auxiliaries[1])]
     assert order == ["data", "world_model", "world_model", "rollout", "vqa", "look"]
 
 
 def test_a_job_is_finished_with_its_sides_only(sided) -> None:
     store, plan = sided
-    runs = [j for j in plan.jobs if not j.trunk]
+    runs = [j for j in plan.jobs if not j.prefix]
     assert not any(j.finished(store.has) for j in runs)
-    assert all(j.finished(store.has) for j in plan.jobs if j.trunk)
-    put(store, plan.sides[0][0])
+    assert all(j.finished(store.has) for j in plan.jobs if j.prefix)
+    put(store, plan.auxiliaries[0][0])
     assert [j.finished(store.has) for j in runs] == [j.target.key == plan.targets[0].key for j in runs]
 
 
 def test_the_runs_job_builds_them_after_the_target(sided, tmp_path: Path) -> None:
     store, plan = sided
     outcome = frozen(store, plan, tmp_path)
-    assert [plan.sides[0][0].key] == BUILT and outcome["failure"] is None and outcome["beside"] == {}
-    assert store.has(plan.sides[0][0].key) and not store.has(plan.sides[1][0].key)
+    assert [plan.auxiliaries[0][0].key] == BUILT and outcome["failure"] is None and outcome["beside"] == {}
+    assert store.has(plan.auxiliaries[0][0].key) and not store.has(plan.auxiliaries[1][0].key)
 
 
 def test_one_that_fails_is_told_of_and_the_run_stands(sided, tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_one_that_fails_is_told_of_and_the_run_stands(sided, tmp_path: Path) -> 
     FAILS["look"] = DataError("nothing to be seen")
     outcome = frozen(store, plan, tmp_path)
     assert outcome["failure"] is None and "nothing to be seen" in outcome["beside"]["look"]
-    first, second = missing_sides(plan, store)
+    first, second = missing_auxiliaries(plan, store)
     assert "baseline seed=0: look code error: nothing to be seen" in first and "not run yet" in second
     store.remove(plan.targets[1].key)
-    assert len(missing_sides(plan, store)) == 1, "what is beside a missing run is not told of on its own"
+    assert len(missing_auxiliaries(plan, store)) == 1, "what is beside a missing run is not told of on its own"
     run = tracked_runs(plan, store)[0]
     tails = [Tail(stage) for stage in run.stages]
     for tail in tails:
@@ -130,10 +130,10 @@ def test_one_that_a_signal_stops_leaves_the_job_to_go_on(sided, tmp_path: Path) 
 def test_gc_keeps_the_rollout_that_one_still_needs(sided) -> None:
     store, plan = sided
     assert garbage(store, survey(store), rollouts=True) == []
-    put(store, plan.sides[0][0])
+    put(store, plan.auxiliaries[0][0])
     assert [i.key for i in garbage(store, survey(store), rollouts=True)] == [plan.targets[0].rollout.key]
     other = dataclasses.replace(
-        plan.sides[0][0], rollout=compile_plan(compile_sweep("demo", ["seed=1"])).targets[0].rollout
+        plan.auxiliaries[0][0], rollout=compile_plan(compile_sweep("demo", ["seed=1"])).targets[0].rollout
     )
     put(store, other)
     assert [i.key for i in garbage(store, survey(store), rollouts=False)] == [other.key]
@@ -141,7 +141,7 @@ def test_gc_keeps_the_rollout_that_one_still_needs(sided) -> None:
 
 def test_status_shows_them(sided, capsys: pytest.CaptureFixture[str]) -> None:
     store, plan = sided
-    put(store, plan.sides[0][0])
+    put(store, plan.auxiliaries[0][0])
     assert print_status(store, "demo", as_json=True) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
     assert [run["stages"]["look"]["state"] for run in runs] == ["done", "waiting"]
@@ -154,6 +154,6 @@ def test_status_shows_them(sided, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_run_is_known_by_its_answers(sided, monkeypatch: pytest.MonkeyPatch) -> None:
     store, plan = sided
-    bare = dataclasses.replace(plan, sides=tuple(() for _ in plan.targets))
+    bare = dataclasses.replace(plan, auxiliaries=tuple(() for _ in plan.targets))
     assert [r.identity for r in tracked_runs(plan, store)] == [r.identity for r in tracked_runs(bare, store)]
     assert len(tracked_runs(plan, store)[0].stages) == len(tracked_runs(bare, store)[0].stages) + 1

@@ -29,7 +29,7 @@ def job(tmp_path: Path) -> JobSpec:
     plan = compile_plan(compile_sweep("demo", [*TINY, "ctt_start_epoch=1", "seed=0"]))
     folder = tmp_path / "0001" / "jobs"
     folder.mkdir(parents=True)
-    freeze(next(job for job in plan.jobs if job.trunk), Store.open(tmp_path / "store"), folder, 7)
+    freeze(next(job for job in plan.jobs if job.prefix), Store.open(tmp_path / "store"), folder, 7)
     [job] = read(folder)
     for rank in (0, 1, 2, 10):
         (tmp_path / f"12_3_{rank}_log.out").write_text(f"process {rank}\n")

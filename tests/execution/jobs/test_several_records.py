@@ -49,10 +49,10 @@ def process(store: Store) -> Iterator[subprocess.Popen[bytes]]:
     """Job 1 of the first record runs; a launcher of the second one waits for it."""
     first, second = recorded(store, 1, [0, 1]), recorded(store, 2, [1])
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    pid_files.mark_child(first / "0001.pid", started.pid)
+    pid_files.write_pid_file_of(first / "0001.pid", started.pid)
     tell(first, "started", 1, str(started.pid))
     (first / "0001.log").write_text("at work")
-    pid_files.write_mark(second / LAUNCHER, "-")
+    pid_files.write_pid_file(second / LAUNCHER, "-")
     yield started
     started.kill()
     started.wait()

@@ -18,6 +18,7 @@ from rich.console import Console
 from ctt.app.gc import collect
 from ctt.config import Config
 from ctt.core.errors import StoreError
+from ctt.core.processes import started
 from ctt.core.resources import LaunchSettings
 from ctt.execution import launchers
 from ctt.execution.jobs import event_log, pid_files, snapshot, spec
@@ -108,7 +109,8 @@ JOB = """
 
 
 def test_a_local_sweep_goes_on_as_submitted_whatever_is_edited_between_its_jobs(checkout: Path, tmp_path: Path) -> None:
-    """Three trunks, one at a time; edited during the first, left during the second, the third is started by another process."""
+    """Three shared prefixes, one at a time; edited during the first, left during the second, the third started by another
+    process."""
     builder, store = checkout / "ctt/execution/jobs/job_process.py", tmp_path / "store"
     last = "\n    leave(main(sys.argv[1:]))\n"
     assert last in builder.read_text()
@@ -140,7 +142,7 @@ def test_a_local_sweep_goes_on_as_submitted_whatever_is_edited_between_its_jobs(
         until(lambda: "[C/l]" in (tmp_path / "said").read_text())
         os.write(ours, b"l\n")
         assert process.wait(60) == 130
-        successor = until(lambda: pid_files.running(jobs / LAUNCHER), seconds=60)
+        relauncher = until(lambda: pid_files.running(jobs / LAUNCHER), seconds=60)
         begun[1].with_suffix(".go").touch()
         next_has_begun()
     finally:
@@ -150,7 +152,7 @@ def test_a_local_sweep_goes_on_as_submitted_whatever_is_edited_between_its_jobs(
             job.path.with_suffix(".go").touch()
         os.close(ours)
         os.close(theirs)
-    until(lambda: pid_files.started(successor) == "gone")
+    until(lambda: started(relauncher) is None)
     told = [e for e in event_log.read(jobs) if e["event"] == "ended"]
     assert [(f"{e['number']:04d}", e["message"]) for e in told[:3]] == [(log.stem, "asked to fail") for log in begun]
     assert {e["class"] for e in told[3:]} == {"blocked"}

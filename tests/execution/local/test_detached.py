@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from ctt.core.processes import started
 from ctt.execution.jobs import pid_files, spec
 from ctt.execution.jobs.session import LAUNCHER
 from tests.tiny import TINY, ctt, environment
 from tests.waiting import until
 
 
-@pytest.mark.skipif(not hasattr(signal, "pidfd_send_signal"), reason="Linux alone tells of processes as this test asks")
+@pytest.mark.skipif(
+    not hasattr(signal, "pidfd_send_signal"), reason="Linux alone tells of processes as this test asks"
+)
 def test_a_detached_sweep_is_seen_followed_and_cancelled(tmp_path: Path) -> None:
     store = tmp_path / "store"
     words = [*TINY, "world_model.windows.per_epoch=1024", "ctt_start_epoch=1", "seed=0", "tracking=off"]
@@ -26,26 +29,26 @@ def test_a_detached_sweep_is_seen_followed_and_cancelled(tmp_path: Path) -> None
     until(lambda: pid_files.running(jobs / LAUNCHER))
     launcher = pid_files.running(jobs / LAUNCHER)
     assert f"runs as process {launcher}" in said and launcher is not None and os.getsid(launcher) == launcher
-    [trunk] = [job for job in spec.read(jobs) if job.trunk]
-    folder = store / "work" / trunk.target
+    [prefix] = [job for job in spec.read(jobs) if job.prefix]
+    folder = store / "work" / prefix.target
     until(lambda: list(folder.glob("*/progress.json")))
-    process = pid_files.running(trunk.mark)
+    process = pid_files.running(prefix.pid_file)
     assert process is not None
     os.kill(process, signal.SIGSTOP)
     status = json.loads(ctt(store, "status", "demo", "--json").stdout)
     states = {job["label"]: job for job in status["jobs"]}
-    assert states[trunk.label]["state"] == "running" and states[trunk.label]["job_id"] == str(process)
+    assert states[prefix.label]["state"] == "running" and states[prefix.label]["job_id"] == str(process)
     assert [job["state"] for job in states.values()].count("waiting") == 2
     shown = ctt(store, "status", "demo").stdout
-    assert f"job {process} on" in shown and str(trunk.log) in shown and "2 jobs waiting" in shown
-    follow = [sys.executable, "-m", "ctt", "logs", f"demo/{trunk.label}", "-f"]
+    assert f"job {process} on" in shown and str(prefix.log) in shown and "2 jobs waiting" in shown
+    follow = [sys.executable, "-m", "ctt", "logs", f"demo/{prefix.label}", "-f"]
     logs = subprocess.Popen(follow, env=environment(store), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     os.kill(process, signal.SIGCONT)
     out, _ = logs.communicate(timeout=60)
     assert logs.returncode == 0 and b"built world_model" in out
-    until(lambda: any(pid_files.running(job.mark) for job in spec.read(jobs)))
+    until(lambda: any(pid_files.running(job.pid_file) for job in spec.read(jobs)))
     assert f"process {launcher} ends the jobs" in ctt(store, "cancel", "demo").stdout
-    until(lambda: pid_files.started(launcher) == "gone")
+    until(lambda: started(launcher) is None)
     assert not list(jobs.glob("*.pid"))
     status = json.loads(ctt(store, "status", "demo", "--json", check=False).stdout)
     assert [job["state"] for job in status["jobs"]] == ["done", "failed", "not started"]

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from ctt.app.cancel import cancel_sweep
+from ctt.core.processes import started
 from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.failures import BEGINS
 from ctt.execution.jobs.job_status import standings
@@ -96,7 +97,7 @@ def test_jobs_that_are_left_go_on_and_another_process_starts_those_that_follow(l
     states = [job.state for job in standings(Store.open(tmp_path), jobs)]
     assert states == ["running", "running", "waiting"], "never more than before"
     (tmp_path / "go").touch()
-    until(lambda: pid_files.started(left) == "gone")
+    until(lambda: started(left) is None)
     assert names(tmp_path, "made") == {"made0", "made1", "made2"}
     assert classes(tmp_path) == dict.fromkeys(range(3))
     assert [e["number"] for e in event_log.read(jobs) if e["event"] == "started"] == [0, 1, 2]
@@ -121,7 +122,7 @@ def test_one_that_was_left_is_started_again_if_killed_and_then_ends_with_its_new
 def test_jobs_that_were_left_are_cancelled(left: int, tmp_path: Path, alone: bool) -> None:
     if alone:
         os.kill(left, signal.SIGKILL)
-        until(lambda: pid_files.started(left) == "gone")
+        until(lambda: started(left) is None)
     assert cancel_sweep(Store.open(tmp_path), "waits", Console()) == 0
     assert names(tmp_path, "checkpoint") == {"checkpoint0", "checkpoint1"}
     assert names(tmp_path, "begun") == {"begun0", "begun1"}

@@ -57,7 +57,7 @@ def launch(folder: Path, jobs: Path, adopt: bool) -> None:
         LaunchSettings(kind="local", jobs=2, devices=[], leases=str(folder / "locks")),
         command=lambda job: [sys.executable, __file__, str(job.path)],
         done=lambda key: (folder / f"made{int(key, 16)}").exists(),
-        successor=[__file__, "successor"],
+        relauncher=[__file__, "successor"],
     )
     if adopt:
         local.adopt()

@@ -36,15 +36,15 @@ def submitted(
     folder: Path,
     settings: LaunchSettings,
     *,
-    trunk: bool = False,
+    prefix: bool = False,
     dependencies: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
 ) -> list[str]:
     """The lines of the batch file of an array of three tasks."""
     executor = arrays.Arrays(folder / "logs")
-    given = arrays.parameters("name", settings, settings.of(trunk), environment or {}, dependencies)
+    given = arrays.parameters("name", settings, settings.of(prefix), environment or {}, dependencies)
     executor.update_parameters(**given)
-    assert executor.submit_words(["python", "-m", "x", "a b"], 3) == "77"
+    assert executor.submit_command(["python", "-m", "x", "a b"], 3) == "77"
     return (folder / "file").read_text().splitlines()
 
 
@@ -117,8 +117,8 @@ def test_what_is_null_is_left_to_the_cluster(sbatch: Path) -> None:
 
 
 def test_trunk_jobs_have_their_own(sbatch: Path) -> None:
-    settings = LaunchSettings(kind="slurm", timeout_min=10, trunk=Resources(timeout_min=240, partition="long"), jobs=1)
-    found = [options(submitted(sbatch, settings, trunk=trunk)) for trunk in (False, True)]
+    settings = LaunchSettings(kind="slurm", timeout_min=10, prefix=Resources(timeout_min=240, partition="long"), jobs=1)
+    found = [options(submitted(sbatch, settings, prefix=prefix)) for prefix in (False, True)]
     assert [(one.get("partition"), one["time"]) for one in found] == [(None, "10:00"), ("long", "240:00")]
     assert found[0]["array"] == "0-2%1"
 

@@ -187,7 +187,9 @@ def test_one_that_only_the_accounting_calls_running_ends_some_day(
     assert story(follower) == [(0, "retried", "killed")]
 
 
-@pytest.mark.parametrize("reason", ["launch failed requeued held", "launch_failed_requeued_held", "JobHoldMaxRequeue"])
+@pytest.mark.parametrize(
+    "reason", ["launch failed requeued held", "launch_failed_requeued_held", "JobHoldMaxRequeue"]
+)
 def test_one_that_slurm_holds_is_taken_from_it_and_tried_again(slurm: FakeSlurm, tmp_path: Path, reason: str) -> None:
     follower = launcher(tmp_path, record(tmp_path, 1, {0: []}))
     follower.submit()

@@ -88,7 +88,9 @@ class Controller:
         return subprocess.CompletedProcess(words, 0, f"{self.state}\n")
 
 
-@pytest.mark.parametrize(("deaf", "state", "requeued"), [(4, "RUNNING", 1), (4, "COMPLETING", 0), (0, "CANCELLED", 0)])
+@pytest.mark.parametrize(
+    ("deaf", "state", "requeued"), [(4, "RUNNING", 1), (4, "COMPLETING", 0), (0, "CANCELLED", 0)]
+)
 def test_a_controller_that_is_away_when_a_slot_ends_is_asked_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

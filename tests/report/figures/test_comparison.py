@@ -26,16 +26,16 @@ def test_table_picture_draws_differences_and_intervals(table: Table) -> None:
     assert axis.get_title().startswith("counterfactual")
     rows = [row for row in table.rows if not row.baseline]
     dots = [line for line in axis.lines if line.get_marker() == "o"]
-    assert [line.get_xdata()[0] for line in dots] == [row.cells["counterfactual"].delta for row in rows]
+    assert [line.get_xdata()[0] for line in dots] == [row.estimates["counterfactual"].delta for row in rows]
     spans = [list(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 1.5]
-    assert spans == [[r.cells["counterfactual"].delta_low, r.cells["counterfactual"].delta_high] for r in rows]
+    assert spans == [[r.estimates["counterfactual"].delta_low, r.estimates["counterfactual"].delta_high] for r in rows]
 
 
 def test_heat_map_writes_the_numbers(table: Table) -> None:
     figure = comparison.heat_map(table, "ctt_inv_weight", "ctt_suf_weight", "counterfactual")
     texts = {text.get_text() for text in figure.axes[0].texts}
     for row in table.rows[1:]:
-        assert any(text.strip("*").endswith(f"{abs(row.cells['counterfactual'].delta):.1f}") for text in texts)
+        assert any(text.strip("*").endswith(f"{abs(row.estimates['counterfactual'].delta):.1f}") for text in texts)
     assert "baseline" in texts
 
 
@@ -44,7 +44,7 @@ def test_accuracy_against_joins_the_baseline_to_its_line(table: Table) -> None:
     lines = figure.axes[0].containers
     assert len(lines) == 3
     means = lines[0].lines[0].get_ydata()
-    wanted = [row.cells["counterfactual"].mean for row in table.rows if row.values["ctt_suf_weight"] == 0.0]
+    wanted = [row.estimates["counterfactual"].mean for row in table.rows if row.values["ctt_suf_weight"] == 0.0]
     assert list(means) == wanted and len(means) == 3
 
 

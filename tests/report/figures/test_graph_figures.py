@@ -9,7 +9,7 @@ import pytest
 
 from ctt.report.figures.graph_figures import chosen_point, diagnosis_picture, mean_picture
 from ctt.report.figures.loss_parts import loss_picture
-from ctt.report.tables.graph_tables import chance_of, density_sheet, losses_sheet, recovery_sheet
+from ctt.report.tables.graph_tables import chance_of, density_grid, losses_grid, recovery_grid
 from ctt.training.graph_measures import measures
 
 SLOTS = 7
@@ -50,21 +50,21 @@ def found() -> dict:
 
 
 def test_sheets_show_means_over_seeds(found) -> None:
-    (lines,) = density_sheet(found["ctt"]).blocks
+    (lines,) = density_grid(found["ctt"]).blocks
     by_name = {line[0]: line for line in lines}
     assert by_name["published attention"][1:3] == ("0.0", "0.00")
     own = by_name["attention (this run's)"]
     density = np.mean([run["readings"]["attention"]["density"] for run in found["ctt"]])
     assert float(own[1]) == pytest.approx(100 * density, abs=0.051)
-    assert "attention" in {line[0] for line in density_sheet(found["baseline"]).blocks[0]}  # nothing acts there
-    (lines,) = recovery_sheet(found["ctt"]).blocks
+    assert "attention" in {line[0] for line in density_grid(found["baseline"]).blocks[0]}  # nothing acts there
+    (lines,) = recovery_grid(found["ctt"]).blocks
     by_name = {line[0]: line for line in lines}
     assert "oracle" not in by_name and by_name["published attention"][1].startswith("0.500")
     auroc = np.mean([run["readings"]["attention"]["auroc"] for run in found["ctt"]])
     text = by_name["attention (this run's)"][1]
     assert float(text.split(" ±")[0]) == pytest.approx(auroc, abs=0.0006) and " ±" in text
     assert float(by_name["by chance"][2]) == pytest.approx(chance_of(found["ctt"]), abs=0.0006)
-    (lines,) = losses_sheet(found).blocks
+    (lines,) = losses_grid(found).blocks
     assert [line[:3] for line in lines][2:] == [
         ("ctt", "as trained", "0.1, shared"),
         ("ctt", "as published", "0.1, drawn anew"),
@@ -75,7 +75,7 @@ def test_sheets_show_means_over_seeds(found) -> None:
 
 def test_no_truth_no_recovery(found) -> None:
     runs = [diagnosis(0, truth=False)]
-    (lines,) = recovery_sheet(runs).blocks
+    (lines,) = recovery_grid(runs).blocks
     assert all(set(line[1:]) == {"–"} for line in lines[:-1]) and chance_of(runs) is None
     diagnosis_picture({"ctt": runs})
 

@@ -8,7 +8,7 @@ import pytest
 
 from ctt.core.errors import UsageError
 from ctt.report.results import PointResults
-from ctt.report.tables.pivot import pivot, pivot_page, pivot_sheet, swept_settings
+from ctt.report.tables.pivot import pivot, pivot_grid, pivot_page, swept_settings
 from ctt.report.tables.table import build
 from ctt.report.writers.render import draw
 from tests.report import made_up_answers
@@ -21,7 +21,7 @@ def test_rows_stand_at_their_values() -> None:
     for j, suf in enumerate(grid.ys):
         for i, inv in enumerate(grid.xs):
             assert grid.rows[j][i].values == {"ctt_inv_weight": inv, "ctt_suf_weight": suf}
-    lines = pivot_sheet(grid).blocks[0]
+    lines = pivot_grid(grid).blocks[0]
     assert lines[0][0] == "ctt_suf_weight=0.0" and lines[0][1].startswith("baseline ")
     form = pivot(table, "ctt_inv_weight", "ctt_suf_weight", "counterfactual/not")
     assert form.cell(1, 2) == grid.rows[1][2].forms["counterfactual/not"]
@@ -46,8 +46,8 @@ def test_a_pivot_is_drawn_in_every_form(format: str) -> None:
     table = build(made_up_answers.results())
     text = draw(pivot_page(table, "ctt_inv_weight", "ctt_suf_weight", "counterfactual"), format)
     row = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.05})
-    assert f"{abs(row.cells['counterfactual'].delta):.1f}" in text
-    assert f"{row.cells['counterfactual'].mean:.1f}" in text
+    assert f"{abs(row.estimates['counterfactual'].delta):.1f}" in text
+    assert f"{row.estimates['counterfactual'].mean:.1f}" in text
 
 
 @pytest.mark.parametrize(

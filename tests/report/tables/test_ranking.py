@@ -17,9 +17,9 @@ from tests.report import made_up_answers
 def table_of(deltas: dict[float, float | None], name: str = "one") -> Table:
     """A table whose points, known by their value of w, differ from the baseline by `deltas`."""
     row = build(made_up_answers.results(videos=5, seeds=1)).rows[1]
-    cell = row.cells["average"]
+    cell = row.estimates["average"]
     rows = [
-        replace(row, label=f"{name} {w}", values={"w": w}, cells={"average": replace(cell, delta=delta)})
+        replace(row, label=f"{name} {w}", values={"w": w}, estimates={"average": replace(cell, delta=delta)})
         for w, delta in deltas.items()
     ]
     return Table(name, tuple(rows))

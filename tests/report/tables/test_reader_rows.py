@@ -31,7 +31,7 @@ def test_the_same_answers_get_the_same_figures() -> None:
     table = build(with_reader(made_up_answers.results()))
     for row in table.rows:
         for category in READ:
-            expected = dataclasses.replace(row.cells[category], p_holm=None)
+            expected = dataclasses.replace(row.estimates[category], p_holm=None)
             for field in dataclasses.fields(expected):
                 mine, other = getattr(row.reader[category], field.name), getattr(expected, field.name)
                 assert mine == (other if other is None else pytest.approx(other)), (row.label, category, field.name)
@@ -67,7 +67,7 @@ def test_json_has_them_beside_the_metrics_and_levels_apart() -> None:
 
 def test_they_never_stand_under_aloes_columns() -> None:
     one, two = (build(r) for r in (made_up_answers.results(), with_reader(made_up_answers.results())))
-    assert [row.cells for row in one.rows] == [row.cells for row in two.rows]
+    assert [row.estimates for row in one.rows] == [row.estimates for row in two.rows]
     text = render(two, "md")
     accuracy, _, reader = text.partition("Position reader")
     assert reader and "true future" in reader and "true future" not in accuracy
@@ -82,4 +82,4 @@ def test_a_run_that_was_not_read_is_left_out() -> None:
     runs = [dataclasses.replace(run, reader=None) if run.point == 2 and run.seed else run for run in results.runs]
     rows = build(dataclasses.replace(results, runs=runs)).rows
     assert rows[2].reader["predictive"].delta is not None and rows[2].reader["predictive"].low is None
-    assert rows[2].cells["predictive"].low is not None
+    assert rows[2].estimates["predictive"].low is not None

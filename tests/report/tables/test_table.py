@@ -44,27 +44,27 @@ def test_levels_and_differences_by_hand() -> None:
     table = build(Results("hand", TWO, runs))
     base, row = table.rows
     # descriptive right of 3: baseline 2, 3, 2; other 1, 2, 2 (seed by seed −1, −1, 0)
-    assert base.cells["descriptive"].mean == pytest.approx(100 * 7 / 9)
-    assert row.cells["descriptive"].mean == pytest.approx(100 * 5 / 9)
-    assert row.cells["descriptive"].delta == pytest.approx(-100 * 2 / 9)
+    assert base.estimates["descriptive"].mean == pytest.approx(100 * 7 / 9)
+    assert row.estimates["descriptive"].mean == pytest.approx(100 * 5 / 9)
+    assert row.estimates["descriptive"].delta == pytest.approx(-100 * 2 / 9)
     # explanatory questions right of 2 (both choices): baseline 1, 1, 0; other 1, 2, 2
-    assert base.cells["explanatory"].mean == pytest.approx(100 * 2 / 6)
-    assert row.cells["explanatory"].delta == pytest.approx(100 * 3 / 6)
+    assert base.estimates["explanatory"].mean == pytest.approx(100 * 2 / 6)
+    assert row.estimates["explanatory"].delta == pytest.approx(100 * 3 / 6)
     # options right of 4: baseline 3, 3, 2; other 3, 4, 4
     assert base.options["explanatory"].mean == pytest.approx(100 * 8 / 12)
     assert row.options["explanatory"].delta == pytest.approx(100 * 3 / 12)
     # average = all right / all questions; multiple choice is explanatory alone here
-    assert base.cells["average"].mean == pytest.approx(100 * 9 / 15)
-    assert row.cells["multiple_choice"].delta == row.cells["explanatory"].delta
+    assert base.estimates["average"].mean == pytest.approx(100 * 9 / 15)
+    assert row.estimates["multiple_choice"].delta == row.estimates["explanatory"].delta
     # the interval is the statistics' own, over the 3 seeds × 2 videos table of differences
     differences = np.array([[-1, 0], [-1, 0], [0, 0]])
     expected = statistics.estimate(differences, np.array([2, 1]))
-    assert row.cells["descriptive"].delta_low == pytest.approx(float(expected.low))
-    assert row.cells["descriptive"].p == pytest.approx(float(expected.p))
+    assert row.estimates["descriptive"].delta_low == pytest.approx(float(expected.low))
+    assert row.estimates["descriptive"].p == pytest.approx(float(expected.p))
     # sums of the sign patterns of (−1, −1, 0): 2, 0, 0, 2 in size, so 4 of 8 reach 2
-    assert row.cells["descriptive"].sign_flip == pytest.approx(0.5)
+    assert row.estimates["descriptive"].sign_flip == pytest.approx(0.5)
     # predictive and counterfactual were not asked
-    assert row.cells["predictive"].mean is None and row.cells["predictive"].delta is None
+    assert row.estimates["predictive"].mean is None and row.estimates["predictive"].delta is None
 
 
 def test_baseline_has_no_difference_and_comes_first() -> None:
@@ -72,9 +72,9 @@ def test_baseline_has_no_difference_and_comes_first() -> None:
     table = build(
         replace(results, points=results.points[::-1], runs=[replace(r, point=8 - r.point) for r in results.runs])
     )
-    assert table.rows[0].baseline and all(cell.delta is None for cell in table.rows[0].cells.values())
+    assert table.rows[0].baseline and all(cell.delta is None for cell in table.rows[0].estimates.values())
     assert table.rows[0].sentence == "differences are to this row"
-    assert all(row.cells[m].delta is not None for row in table.rows[1:] for m in METRICS)
+    assert all(row.estimates[m].delta is not None for row in table.rows[1:] for m in METRICS)
 
 
 def test_order_of_runs_and_rows_of_files_change_nothing() -> None:
@@ -93,7 +93,7 @@ def test_predictions_may_be_read_when_needed() -> None:
 
 def test_under_three_seeds_no_interval_and_no_p() -> None:
     row = build(made_up_answers.results(seeds=2)).rows[1]
-    cell = row.cells["descriptive"]
+    cell = row.estimates["descriptive"]
     assert cell.mean is not None and cell.delta is not None
     assert [cell.low, cell.delta_low, cell.p, cell.p_holm, cell.sign_flip, cell.smallest] == [None] * 6
     assert row.sentence.startswith("2 seeds: too few")
@@ -102,25 +102,27 @@ def test_under_three_seeds_no_interval_and_no_p() -> None:
 def test_holm_runs_over_points_and_the_four_categories() -> None:
     table = build(made_up_answers.results(seeds=4))
     rows = table.rows[1:]
-    p = np.array([[row.cells[c].p for c in CATEGORIES] for row in rows], dtype=float)
-    adjusted = np.array([[row.cells[c].p_holm for c in CATEGORIES] for row in rows], dtype=float)
+    p = np.array([[row.estimates[c].p for c in CATEGORIES] for row in rows], dtype=float)
+    adjusted = np.array([[row.estimates[c].p_holm for c in CATEGORIES] for row in rows], dtype=float)
     assert p.size == 8 * 4
     ranked = np.sort(p.ravel())
     by_hand = np.minimum(1, np.maximum.accumulate(ranked * np.arange(p.size, 0, -1)))
     np.testing.assert_allclose(np.sort(adjusted.ravel()), by_hand)
-    assert all(row.cells["average"].p_holm is None and row.cells["average"].p is not None for row in rows)
+    assert all(row.estimates["average"].p_holm is None and row.estimates["average"].p is not None for row in rows)
 
 
 def test_sentences_say_what_was_found_and_what_could_have_been() -> None:
     table = build(made_up_answers.results(videos=300, seeds=6))
     strong = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.0})
     assert "counterfactual is " in strong.sentence and " points worse (Holm p " in strong.sentence
-    cells = [(row, category, row.cells[category]) for row in table.rows[1:] for category in CATEGORIES]
-    assert any(cell.p < 0.05 <= cell.p_holm for _, _, cell in cells), "chance would be called a finding without Holm"
-    for row, category, cell in cells:
+    estimates = [(row, category, row.estimates[category]) for row in table.rows[1:] for category in CATEGORIES]
+    assert any(cell.p < 0.05 <= cell.p_holm for _, _, cell in estimates), (
+        "chance would be called a finding without Holm"
+    )
+    for row, category, cell in estimates:
         assert (f"{category} is " in row.sentence) == (cell.p_holm < 0.05)
     weak = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.2})
-    could = [weak.cells[c].smallest for c in CATEGORIES]
+    could = [weak.estimates[c].smallest for c in CATEGORIES]
     expected = f"no evidence of a difference: 6 seeds could have shown {min(could):.1f} to {max(could):.1f} points"
     assert weak.sentence == expected
 
@@ -133,7 +135,7 @@ def test_categories_without_any_difference_claim_no_power() -> None:
         return frame.assign(correct=frame.correct & (frame.category != "predictive"))
 
     row = build(replace(results, runs=[replace(r, predictions=unlearnt(r.predictions)) for r in results.runs])).rows[2]
-    assert row.cells["predictive"].smallest == 0 and row.cells["predictive"].p == 1
+    assert row.estimates["predictive"].smallest == 0 and row.estimates["predictive"].p == 1
     assert "shown 0.0" not in row.sentence
     assert row.sentence.endswith("predictive: as many right answers as the baseline in every video")
 
@@ -152,11 +154,15 @@ def test_missing_runs_are_said_and_the_rest_is_paired() -> None:
         for r in gone
         if r.point < 2 and r.predictions is not None
     }
-    assert base.cells["average"].mean == pytest.approx(np.mean([accuracy[0, s] for s in (0, 2, 3)]))
-    assert other.cells["average"].mean == pytest.approx(np.mean([accuracy[1, s] for s in range(4)]))
+    assert base.estimates["average"].mean == pytest.approx(np.mean([accuracy[0, s] for s in (0, 2, 3)]))
+    assert other.estimates["average"].mean == pytest.approx(np.mean([accuracy[1, s] for s in range(4)]))
     paired = np.mean([accuracy[1, s] - accuracy[0, s] for s in (0, 2, 3)])
-    assert other.cells["average"].delta == pytest.approx(paired), "not the difference of the two means"
-    assert short.paired == 2 and short.cells["average"].delta_low is None and short.cells["average"].low is not None
+    assert other.estimates["average"].delta == pytest.approx(paired), "not the difference of the two means"
+    assert (
+        short.paired == 2
+        and short.estimates["average"].delta_low is None
+        and short.estimates["average"].low is not None
+    )
     assert any(warning.startswith(short.label) for warning in table.warnings)
 
 
@@ -164,7 +170,7 @@ def test_nothing_measured_yet() -> None:
     runs = [RunResults(p, s) for p in range(2) for s in range(3)]
     table = build(Results("empty", TWO, runs))
     assert [row.sentence for row in table.rows] == ["differences are to this row", "nothing measured yet"]
-    assert all(cell.mean is None for row in table.rows for cell in row.cells.values())
+    assert all(cell.mean is None for row in table.rows for cell in row.estimates.values())
     assert build(Results("none", [], [])).rows == ()
 
 
@@ -198,7 +204,7 @@ def test_what_runs_warn_of_is_said_with_the_seeds_that_it_concerns() -> None:
 def test_without_baseline_runs_there_are_levels_only() -> None:
     results = made_up_answers.results()
     table = build(replace(results, runs=[replace(r, predictions=None) if r.point == 0 else r for r in results.runs]))
-    assert table.rows[1].cells["average"].low is not None and table.rows[1].cells["average"].delta is None
+    assert table.rows[1].estimates["average"].low is not None and table.rows[1].estimates["average"].delta is None
     assert table.rows[1].warnings == ("no differences: there is no baseline run",)
     assert table.rows[1].sentence == "no run pairs with the baseline: nothing can be said about a difference"
 
@@ -210,7 +216,7 @@ def test_other_questions_than_the_baseline_are_not_compared() -> None:
         replace(r, predictions=made_up_answers.predictions(other, r.seed)) if r.point == 1 else r for r in results.runs
     ]
     row = build(replace(results, runs=runs)).rows[1]
-    assert row.cells["average"].mean is not None and row.cells["average"].delta is None
+    assert row.estimates["average"].mean is not None and row.estimates["average"].delta is None
     assert row.warnings == ("no differences: its questions are not the baseline's",)
 
 
@@ -219,13 +225,15 @@ def test_unreached_categories_have_no_difference_and_no_test() -> None:
     points = [replace(p, unreached=() if p.baseline else ("descriptive",)) for p in results.points]
     table, plain = build(replace(results, points=points)), build(results)
     for row in table.rows[1:]:
-        cell = row.cells["descriptive"]
+        cell = row.estimates["descriptive"]
         assert not cell.reached and cell.delta is None and cell.p_holm is None and cell.mean is not None
         assert row.sentence.endswith("descriptive cannot be reached by what was swept")
         assert not row.forms["descriptive/count"].reached
     # a smaller family is adjusted less
     c = "counterfactual"
-    assert any(a.cells[c].p_holm < b.cells[c].p_holm for a, b in zip(table.rows[1:], plain.rows[1:], strict=True))
+    assert any(
+        a.estimates[c].p_holm < b.estimates[c].p_holm for a, b in zip(table.rows[1:], plain.rows[1:], strict=True)
+    )
 
 
 def test_errors_are_means_over_seeds_with_paired_differences() -> None:
@@ -243,7 +251,7 @@ def test_forms_add_up_to_their_category() -> None:
     asked = made_up_answers.questions(40).drop_duplicates(["scene", "question_id"])
     weights = asked[asked.category == "descriptive"].form.value_counts()
     pooled = sum(weights[f] * row.forms[f.replace(":", "/")].mean for f in weights.index) / weights.sum()
-    assert pooled == pytest.approx(row.cells["descriptive"].mean)
+    assert pooled == pytest.approx(row.estimates["descriptive"].mean)
     assert set(row.forms) == {f.replace(":", "/") for forms in made_up_answers.FORMS.values() for f in forms}
 
 

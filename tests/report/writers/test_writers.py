@@ -63,7 +63,7 @@ def test_json_schema(table: Table) -> None:
 def test_json_holds_the_tables_numbers_rounded(table: Table) -> None:
     record = json.loads(render(table, "json"))
     for row, printed in zip(table.rows, record["rows"], strict=True):
-        assert printed["metrics"]["average"]["mean"] == round(row.cells["average"].mean, 6)
+        assert printed["metrics"]["average"]["mean"] == round(row.estimates["average"].mean, 6)
     assert not re.search(r"\d\.\d{11}", render(table, "json")), "floats are rounded"
     assert "-0.0," not in render(table, "json")
 
@@ -159,7 +159,7 @@ def test_terminal_is_readable_at_100_columns(table: Table) -> None:
     for row in table.rows:  # every cell on the row's own line: nothing was cut or wrapped
         line = next(line for line in text.splitlines() if line.strip().startswith(row.label))
         for metric in METRICS:
-            assert f"{row.cells[metric].mean:.1f}" in line
+            assert f"{row.estimates[metric].mean:.1f}" in line
     assert "…" not in text
     assert "2 of 3" in text and "warning: inv=0.0 suf=0.2: 1 of 3 runs missing (seed 1)" in text
 
@@ -177,7 +177,7 @@ def test_csv_is_one_line_a_metric(table: Table) -> None:
         x for x in lines if x["point"] == table.rows[1].label and (x["kind"], x["metric"]) == ("metric", "predictive")
     ]
     assert len(wanted) == 1
-    assert float(wanted[0]["delta"]) == round(table.rows[1].cells["predictive"].delta, 6)
+    assert float(wanted[0]["delta"]) == round(table.rows[1].estimates["predictive"].delta, 6)
     assert wanted[0]["ctt_suf_weight"] == "0.05"
     assert {x["kind"] for x in lines} == {"metric", "option", "form", "error", "quoted"}
 
