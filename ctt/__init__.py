@@ -1,3 +1,3 @@
 """ctt: the experiment orchestrator for causal world models on CLEVRER."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,6 +1,6 @@
 """Config: everything one run is made of, typed; and how YAML and overrides become one.
 
-The settings of each room live beside its code; this file only assembles them. The method's flags keep the flat names of
+The settings of each package live with its code; this file only assembles them. The method's flags keep the flat names of
 the published trainer. Group files (conf/, launch/) hold values only; Hydra composes the groups, then `with_value`
 applies single values with the types and bounds of the dataclasses.
 """
@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ctt.core.errors import SettingError
 from ctt.core.resources import LaunchSettings
-from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, older, setting
+from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.model_settings import RolloutSettings
@@ -29,7 +29,7 @@ from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.training_settings import TrainingSettings
 
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
-RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that say what a run computes
+RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that decide what a run computes
 
 # The published trainer's keys, and what they are called here.
 FORMER = {"launch.trunk": "launch.prefix"}
@@ -65,15 +65,9 @@ class Config(TrainingSettings):
 
     rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
-    diagnostics: DiagnosticsSettings = setting(
-        DiagnosticsSettings, "what is measured of the slot graphs, beside the answers"
-    )
-    reader: PositionReaderSettings = setting(
-        PositionReaderSettings, "the position reader, beside the question answering model's answers"
-    )
-    device: str = setting(
-        "auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False
-    )
+    diagnostics: DiagnosticsSettings = setting(DiagnosticsSettings, "what is measured of the slot graphs (an auxiliary stage)")
+    reader: PositionReaderSettings = setting(PositionReaderSettings, "the position reader (an auxiliary stage)")
+    device: str = setting("auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False)
     sharing: str = setting(
         "on",
         "off: every run trains alone from epoch 0, to measure what sharing saves; use a fresh store",
@@ -94,7 +88,7 @@ class Config(TrainingSettings):
         *TrainingSettings.rules,
         Rule(
             ("reader.enabled", "reader.videos", "reader.stride", "reader.interventions"),
-            "CLEVRER without data.annotation_files does not tell where objects are",
+            "CLEVRER without data.annotation_files has no positions of objects",
             lambda run: not positions_known(run.reader, run.data),
         ),
         Rule(
@@ -126,7 +120,7 @@ def register() -> None:
 
 
 def _hydra_dir(store: str, sweep: str | None, name: str | None, spec: str | None) -> str:
-    """Hydra's output folder: beside the spec for a job, else under the store's sweeps/NAME."""
+    """Hydra's output folder: next to the spec for a job, else under the store's sweeps/NAME."""
     if spec:
         return str(Path(spec).resolve().parent / "hydra")
     return str(Path(store).resolve() / "sweeps" / (name or (Path(sweep).stem if sweep else "multirun")) / "hydra")
@@ -152,9 +146,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         return to_config(composed)
     except (HydraException, OmegaConfBaseException) as error:
         causes = [str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip()]
-        raise SettingError(
-            "; ".join(dict.fromkeys(causes)) + f" (overrides: {' '.join(overrides) or 'none'})"
-        ) from error
+        raise SettingError("; ".join(dict.fromkeys(causes)) + f" (overrides: {' '.join(overrides) or 'none'})") from error
 
 
 def to_config(composed: Any) -> Config:
@@ -180,7 +172,7 @@ def from_dict(values: dict[str, Any]) -> Config:
     """The Config whose `dataclasses.asdict` is `values`, types checked; a setting that was not there when they were written
     has the value that means what ctt did then. Raises SettingError."""
     try:
-        return to_config(OmegaConf.merge(OmegaConf.structured(Config), older(Config), with_present_names(values)))
+        return to_config(OmegaConf.merge(OmegaConf.structured(Config), old_values(Config), with_present_names(values)))
     except OmegaConfBaseException as error:
         raise SettingError(str(error).strip()) from error
 
@@ -211,9 +203,7 @@ def check_key(key: str) -> None:
         raise SettingError(f"{key} is the published trainer's name; here it is {RENAMED[key]}")
     leaves = {k.rsplit(".", 1)[-1]: k for k in reversed(known_keys())}
     near = difflib.get_close_matches(key, known_keys(), 3, 0.6)
-    near += [
-        leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near
-    ]
+    near += [leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else "`ctt run --cfg job` lists all of them"
     raise SettingError(f"{key} is not a setting; {hint}")
 

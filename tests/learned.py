@@ -58,16 +58,16 @@ def main() -> int:
         table.add_row(what, f"{value:.3f}", f"{word} {bound:.3f}", "[green]yes[/]" if fine else "[red]no[/]")
     console.print(table)
 
-    table = Table(title="All categories beside their blind levels (most frequent answer of the question's form), %")
+    table = Table(title="All categories and their blind levels (most frequent answer of the question's form), %")
     for column in ("category", "per question", "blind", "per option", "blind"):
         table.add_column(column, justify="left" if column == "category" else "right")
     for category in CATEGORIES:
-        cells = []
+        row = []
         for kind in ("per_question", "per_option"):
             own = [a[kind][category] for a in answers if category in a[kind]]
             blind = [a["blind"][kind][category] for a in answers if category in a["blind"][kind]]
-            cells += [f"{mean(own):.1f}" if own else "–", f"{mean(blind):.1f}" if blind else "–"]
-        table.add_row(category, *cells)
+            row += [f"{mean(own):.1f}" if own else "–", f"{mean(blind):.1f}" if blind else "–"]
+        table.add_row(category, *row)
     console.print(table)
     return 0 if all(fine for *_, fine, _ in demands) else 1
 

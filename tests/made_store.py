@@ -1,6 +1,6 @@
-"""A store whose artifacts are made up: every stage of a compiled sweep is there, and nothing was computed.
+"""A store of made-up artifacts: every stage of a compiled sweep is there, and nothing was computed.
 
-For what reads stores: reports, MLflow's view, notebooks, and how they scale.
+For tests of what reads stores: reports, the MLflow view, notebooks, and their scaling.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ctt.training.curve import curve
 from tests.report import made_up_answers
 
 MINI = ("data=mini", "world_model=mini", "aloe=mini", "world_model.epochs=6", "aloe.epochs=5", "ctt_start_epoch=2")
-Answers = Callable[[Vqa, int], Path | pd.DataFrame]  # of a run's stage and its number: a frame, or a file to link
+Answers = Callable[[Vqa, int], Path | pd.DataFrame]  # from a run's stage and its number: a frame, or a file to link
 
 
 def made_store(root: Path, name: str, *overrides: str, answers: Answers | None = None) -> tuple[Store, Plan]:
@@ -40,12 +40,12 @@ def made_store(root: Path, name: str, *overrides: str, answers: Answers | None =
 
 
 def plausible(plan: Plan) -> Answers:
-    """Answers that the losses make a little worse, in 40 videos."""
-    asked = made_up_answers.questions(40)
+    """Answers in 40 videos, a little worse with larger weights of the losses."""
+    questions = made_up_answers.questions(40)
     weights = {t.key: run.config.ctt_inv_weight for run, t in zip(plan.sweep.runs, plan.targets, strict=True)}
 
     def answers(target: Vqa, number: int) -> pd.DataFrame:
-        return made_up_answers.predictions(asked, number, {"counterfactual": -2.5 * weights[target.key]})
+        return made_up_answers.predictions(questions, number, {"counterfactual": -2.5 * weights[target.key]})
 
     return answers
 
@@ -65,15 +65,15 @@ def fill(store: Store, plan: Plan, stages: Sequence[Stage], answers: Answers) ->
             folder = store.work_folder(stage.key)
             writers[stage.kind](stage, folder, number)
             now = time.time()
-            made = {
+            provenance = {
                 "numerics": "made up",
                 "began": now - 30.0,
                 "ended": now,
-                "seconds": 90.0,  # it was interrupted before
+                "seconds": 90.0,  # more than ended - began: it was interrupted
                 "rate": {"step": 12.5},
                 "peak_memory_mib": 512.0,
             }
-            store.publish(stage.key, folder, lease, {**stage.describe(), "facts": {}, "provenance": made})
+            store.publish(stage.key, folder, lease, {**stage.describe(), "facts": {}, "provenance": provenance})
 
 
 def _data(stage: Stage, folder: Path, number: int) -> None:
@@ -112,20 +112,20 @@ def _vqa(stage: Any, folder: Path, answers: Path | pd.DataFrame) -> None:
         return
     answers.to_parquet(path)
     metrics = metrics_of(answers)
-    if stage.taught_by is None:
+    if stage.aloe_from is None:
         (folder / "model.safetensors").write_bytes(b"weights")
         metrics["curve"] = _trained(stage, folder, answers)
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
 
 def _trained(stage: Any, folder: Path, answers: pd.DataFrame) -> dict[str, Any]:
-    """Writes the metrics of ALOE's epochs, which come to these answers; patience ends them one early."""
+    """Writes the metrics of ALOE's epochs, which end at these answers; with patience one epoch early."""
     last, videos = stage.aloe.epochs - stage.aloe.may_stop, answers.scene.unique()
-    seen = videos[: stage.aloe.eval_videos]  # None: all
-    part = metrics_of(answers[answers.scene.isin(seen)])
+    evaluated = videos[: stage.aloe.eval_videos]  # None: all
+    part = metrics_of(answers[answers.scene.isin(evaluated)])
     scores = {**part["per_question"], "multiple_choice": part["multiple_choice"], "average": part["average"]}
     reached = {k: 1 - 0.5**k + (0.05 if k == last - 1 else 0.0) for k in range(1, last + 1)}  # best before the last
     curves = {name: (lambda k, value=value: value * reached[k] / reached[last]) for name, value in scores.items()}
     _curve(folder, range(1, last + 1), train_loss=lambda k: 3 / k, **curves)
     lines = read_metrics(folder / METRICS)
-    return curve(lines, videos=len(seen), of=len(videos), planned=stage.aloe.epochs)
+    return curve(lines, videos=len(evaluated), of=len(videos), planned=stage.aloe.epochs)

@@ -1,8 +1,8 @@
-"""A second device that computes on the CPU and refuses to mix with it: what a machine without a GPU can try of the CUDA path.
+"""A second device that computes on the CPU and refuses to mix with it: a test of the CUDA path on a machine without a GPU.
 
-Its tensors hold CPU tensors. An operation on them is computed with what they hold; one that is given a CPU tensor of
-any size beside them fails, as on CUDA (where only numbers, and indices into a tensor, may lie on the CPU). Registering a device
-lasts as long as the process, so this belongs into a process of its own.
+Its tensors wrap CPU tensors, on which operations are computed. An operation that also gets a CPU tensor with dimensions
+fails, as on CUDA (where only scalars, and indices into a tensor, may be on the CPU). A device stays registered until
+the process ends, so use it in a process of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INDEXING = (ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default)
 
 
 class Held(torch.Tensor):
-    """A tensor of the other device; `held` is where its numbers are."""
+    """A tensor of the other device; `held` is the CPU tensor with its values."""
 
     held: torch.Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -50,11 +50,11 @@ class Held(torch.Tensor):
 
 def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    there = any(isinstance(tensor, Held) for tensor in tensors)
+    on_other = any(isinstance(tensor, Held) for tensor in tensors)
     device = kwargs.get("device")
-    onto = device is not None and torch.device(device).type == OTHER
-    if there and func not in (ATEN._to_copy.default, ATEN.copy_.default):
-        _refuse_a_mixture(func, tensors)
+    to_other = device is not None and torch.device(device).type == OTHER
+    if on_other and func not in (ATEN._to_copy.default, ATEN.copy_.default):
+        _check_devices(func, tensors)
     inner_args, inner = pytree.tree_map_only(Held, lambda tensor: tensor.held, (args, kwargs))
     if device is not None:
         inner |= {"device": torch.device("cpu"), "pin_memory": False} if "pin_memory" in inner else {"device": "cpu"}
@@ -63,17 +63,18 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return args[0]
     if func is ATEN._to_copy.default and device is not None and out.data_ptr() == inner_args[0].data_ptr():
         out = out.clone()
-    if not (onto if device is not None else there):
+    if not (to_other if device is not None else on_other):
         return out
     wrapped = pytree.tree_map_only(torch.Tensor, Held, out)
-    return return_and_correct_aliasing(func, args, kwargs, wrapped) if there else wrapped
+    return return_and_correct_aliasing(func, args, kwargs, wrapped) if on_other else wrapped
 
 
-def _refuse_a_mixture(func: Any, tensors: list[torch.Tensor]) -> None:
-    here = [tensor for tensor in tensors if not isinstance(tensor, Held) and tensor.dim() > 0]
+def _check_devices(func: Any, tensors: list[torch.Tensor]) -> None:
+    """Raises RuntimeError if one of the tensors is on the CPU and may not be."""
+    on_cpu = [tensor for tensor in tensors if not isinstance(tensor, Held) and tensor.dim() > 0]
     if func in INDEXING:
-        here = [tensor for tensor in here if tensor.dtype not in (torch.int64, torch.bool)]
-    if here:
+        on_cpu = [tensor for tensor in on_cpu if tensor.dtype not in (torch.int64, torch.bool)]
+    if on_cpu:
         raise RuntimeError(f"{func}: expected all tensors to be on the same device, found {OTHER} and cpu")
 
 
@@ -83,7 +84,7 @@ class _Mode(TorchDispatchMode):
 
 
 class _Module(_DummyBackendModule):
-    """What `torch.other` offers."""
+    """The module `torch.other`."""
 
     def get_rng_state(self, device: Any = None) -> torch.Tensor:
         return torch.get_rng_state()
@@ -96,7 +97,7 @@ class _Module(_DummyBackendModule):
 
 
 class _Accelerator(CPUAccelerator):
-    """The other device, as Lightning sees it."""
+    """The other device's accelerator for Lightning."""
 
     def setup_device(self, device: torch.device) -> None:
         pass
@@ -104,7 +105,7 @@ class _Accelerator(CPUAccelerator):
 
 @contextlib.contextmanager
 def other_device() -> Iterator[str]:
-    """The name of the device, which is there meanwhile, for torch and for Lightning; once in a process."""
+    """Registers the device with torch and Lightning and yields its name; can be used once in a process."""
     _setup_privateuseone_for_python_backend(OTHER, _Module())
     generator, trainer = torch.Generator, lightning.Trainer
 
@@ -114,7 +115,7 @@ def other_device() -> Iterator[str]:
             settings["strategy"] = SingleDeviceStrategy(torch.device(OTHER, 0), _Accelerator())
         return trainer(**settings)
 
-    torch.Generator = lambda device="cpu": generator()  # type: ignore[misc,assignment]  # it draws where it computes
+    torch.Generator = lambda device="cpu": generator()  # type: ignore[misc,assignment]  # draws on the CPU
     lightning.Trainer = make_trainer  # type: ignore[misc,assignment]
     try:
         with _Mode():

@@ -20,11 +20,7 @@ from ctt.config import (
 )
 from ctt.core.errors import SettingError
 
-CHOICES = {
-    group: sorted(p.stem for p in (config_root() / "conf" / group).glob("*.yaml"))
-    for group in GROUPS
-    if group != "launch"
-}
+CHOICES = {group: sorted(p.stem for p in (config_root() / "conf" / group).glob("*.yaml")) for group in GROUPS if group != "launch"}
 CHOICES["launch"] = sorted(p.stem for p in (config_root() / "launch").glob("*.yaml"))
 
 
@@ -42,8 +38,8 @@ def test_there_are_the_recipes_the_design_names() -> None:
 
 def test_recipes_differ() -> None:
     for group in ("world_model", "aloe", "data"):
-        marks = [identity(compose([f"{group}={c}"])) for c in CHOICES[group] if c != "default"]
-        assert all(a != b for a, b in itertools.combinations(marks, 2))
+        digests = [identity(compose([f"{group}={c}"])) for c in CHOICES[group] if c != "default"]
+        assert all(a != b for a, b in itertools.combinations(digests, 2))
 
 
 def test_the_paper_recipe_masks_four_slots_and_the_reference_two() -> None:
@@ -124,7 +120,7 @@ def test_a_record_older_than_a_setting_means_what_it_meant(monkeypatch: pytest.M
     config = from_dict(values)
     assert config.data.density == 1 and config.aloe.words == "tokens" and config.aloe.width == 96
     monkeypatch.setattr(
-        "ctt.config.older", lambda kind: {"data": {"density": 3}}
+        "ctt.config.old_values", lambda kind: {"data": {"density": 3}}
     )  # as if it were another one than the default
     assert from_dict(values).data.density == 3
 

@@ -1,4 +1,4 @@
-"""A whole small sweep through the command line: cached the second time, the same table after a kill, on every launcher."""
+"""A small sweep on the command line: cached the second time, the same table after SIGKILL and with another launcher."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def table(store: Path) -> str:
     return ctt(store, "report", "demo", "--format", "json").stdout
 
 
-def test_the_table_has_the_shape_that_readers_rely_on(finished: Path) -> None:
+def test_the_json_table_has_the_documented_fields(finished: Path) -> None:
     out = json.loads(table(finished))
     assert out["sweep"] == "demo" and len(out["rows"]) == 2 and out["quoted"]
     baseline, other = out["rows"]
@@ -38,15 +38,15 @@ def test_the_table_has_the_shape_that_readers_rely_on(finished: Path) -> None:
         assert set(row["errors"]) >= {"world_model", "rollout"}
         assert set(row["reader"]) >= {"predictive", "counterfactual"}
         assert row["seeds"] == [0, 1]
-        for cell in row["metrics"].values():
-            assert {"mean", "low", "high", "delta", "delta_low", "delta_high"} <= set(cell)
-            assert 0 <= cell["mean"] <= 100
-            assert cell["low"] is None  # two seeds: no interval
+        for estimate in row["metrics"].values():
+            assert {"mean", "low", "high", "delta", "delta_low", "delta_high"} <= set(estimate)
+            assert 0 <= estimate["mean"] <= 100
+            assert estimate["low"] is None  # two seeds: no interval
     assert [level["point"] for level in out["levels"]][:3] == [
         "true future", "linear extrapolation", "copy of the last frame",
     ]  # fmt: skip
-    assert all(cell["delta"] is None for cell in baseline["metrics"].values())
-    assert all(cell["delta"] is not None for cell in other["metrics"].values())
+    assert all(estimate["delta"] is None for estimate in baseline["metrics"].values())
+    assert all(estimate["delta"] is not None for estimate in other["metrics"].values())
 
 
 def test_accuracies_in_the_table_are_those_of_the_prediction_files(finished: Path) -> None:
@@ -87,7 +87,7 @@ def test_status_counts_what_is_done(finished: Path) -> None:
     assert "4/4 runs done" in ctt(finished, "status").stdout
 
 
-def test_mlflow_has_one_run_for_each_run_with_its_trunks_history(finished: Path) -> None:
+def test_mlflow_has_each_run_with_the_history_of_its_shared_prefix(finished: Path) -> None:
     database = sqlite3.connect(finished / "mlflow.db")
     tagged = database.execute("select count(distinct run_uuid) from tags where key = 'ctt.point'").fetchone()[0]
     assert tagged == 4
@@ -103,7 +103,7 @@ def test_files_and_pictures_are_written(finished: Path) -> None:
     assert {"table.md", "table.json", "table.png", "learning_curves.png", "rollout_errors.png"} <= names
 
 
-def test_killed_in_the_middle_it_continues_to_the_same_table(finished: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_continues_to_the_same_table(finished: Path, tmp_path: Path) -> None:
     """SIGKILL to the whole process group at several moments, then the same command again."""
     store = tmp_path / "store"
     command = [sys.executable, "-m", "ctt", "sweep", *TINY_SWEEP, "launch=local"]
@@ -125,7 +125,7 @@ def test_killed_in_the_middle_it_continues_to_the_same_table(finished: Path, tmp
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert 0 <= seen < 26, "every kill came when work was under way"
+    assert 0 <= seen < 26, "every kill came while a stage was being built"
     ctt(store, "sweep", *TINY_SWEEP, "launch=local")
     assert table(store) == table(finished)
     assert artifacts(store) == artifacts(finished)
@@ -135,9 +135,7 @@ def test_a_failing_run_does_not_end_the_others(tmp_path: Path) -> None:
     """One point diverges; the rest is built, the failure is recorded, the exit code is 1."""
     store = tmp_path / "store"
     sweep = tmp_path / "mine.yaml"
-    sweep.write_text(
-        "name: mine\ndata: mini\nworld_model: mini\naloe: mini\npoints: [{world_model.learning_rate: 1.0e+30}]\n"
-    )
+    sweep.write_text("name: mine\ndata: mini\nworld_model: mini\naloe: mini\npoints: [{world_model.learning_rate: 1.0e+30}]\n")
     done = ctt(store, "sweep", str(sweep), *TINY, "launch=local", "tracking=off", check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 of 2 runs are missing" in done.stdout and "diverged" in done.stdout
@@ -148,7 +146,7 @@ def test_a_failing_run_does_not_end_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words, code, message",
+    "arguments, code, message",
     [
         (["sweep", "dmeo"], 2, "no sweep named dmeo"),
         (["sweep", "demo", "ctt_inv_wieght=1"], 2, "did you mean ctt_inv_weight"),
@@ -160,8 +158,8 @@ def test_a_failing_run_does_not_end_the_others(tmp_path: Path) -> None:
         (["-m", "seed=x"], 2, "seeds are whole numbers"),
     ],
 )
-def test_mistakes_stop_before_any_work(tmp_path: Path, words: list[str], code: int, message: str) -> None:
-    done = ctt(tmp_path / "store", *words, check=False)
+def test_mistakes_stop_before_any_work(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    done = ctt(tmp_path / "store", *arguments, check=False)
     assert message in done.stderr and done.returncode == code, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("store/artifacts/*"))
@@ -182,12 +180,12 @@ def test_hydras_own_flags_work(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_and_a_closed_pipe_end_quietly(finished: Path) -> None:
-    words = [sys.executable, "-m", "ctt", "report", "demo", "--format", "md"]
+    arguments = [sys.executable, "-m", "ctt", "report", "demo", "--format", "md"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(words, env=environment(finished), stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(arguments, env=environment(finished), stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(words, env=environment(finished), stdout=writer, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(arguments, env=environment(finished), stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert done.returncode == 0 and done.stderr == ""

@@ -1,4 +1,4 @@
-"""A sweep so small that a whole run takes seconds: the settings that tests which build real stages share."""
+"""A sweep so small that a whole run takes seconds, for tests that build real stages."""
 
 import json
 import os
@@ -19,13 +19,13 @@ def environment(store: Path) -> dict[str, str]:
     return {**os.environ, **own, "CTT_STORE": str(store), "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
 
 
-def ctt(store: Path, *words: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    """Runs the command line on a store; fails with its output if it does."""
+def ctt(store: Path, *args: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Runs `ctt` on a store; with `check`, fails with its output unless it exits with 0."""
     done = subprocess.run(
-        [sys.executable, "-m", "ctt", *words], env=environment(store), capture_output=True, text=True, timeout=timeout
+        [sys.executable, "-m", "ctt", *args], env=environment(store), capture_output=True, text=True, timeout=timeout
     )
     if check and done.returncode != 0:
-        raise AssertionError(f"ctt {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(f"ctt {' '.join(args)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
 
 

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Waiting for other processes."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def until(condition: Callable[[], Any], what: str = "it", *, seconds: float = 240, every: float = 0.01) -> Any:
-    """What `condition()` returns as soon as that is true; fails after `seconds`, saying that `what` did not happen."""
+    """The first true value of `condition()`; an AssertionError that names `what` after `seconds`."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"

@@ -1,30 +1,36 @@
-"""`ctt data check`: what is in a data set, and what is missing or damaged of it."""
+"""`ctt data check`: what is in a data set, and what is missing or damaged in it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-from ctt.app import gc
-from ctt.app.data_sources import official_files
-from ctt.app.data_tables import blind, shares
-from ctt.app.progress_bars import Bars
+from ctt.app.progress_bars import Bars, bar
+from ctt.app.show import find_artifact
 from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.data import composition
-from ctt.data.clevrer.question_file import LISTS, check_file, troubles
-from ctt.data.clevrer.source_files import resolved
+from ctt.data.clevrer import source_files
+from ctt.data.clevrer.annotations import Annotations
+from ctt.data.clevrer.imported_slots import ImportedSlots, Part
+from ctt.data.clevrer.question_file import LISTS, check_file, problem_count
+from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.questions.question_table import read_scenes
 from ctt.stages.base import build
 from ctt.stages.data import Data
 from ctt.store import Artifact, Store
 
+MOST = 10
+"""Mistakes of one question file that are listed."""
+
 
 def plain(text: str) -> str:
-    """A file's text as one line that no terminal takes for anything else."""
+    """A file's text as one line without control characters."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
@@ -38,7 +44,7 @@ def check_questions(path: Path, as_json: bool) -> int:
             lists: dict[str, list[str]] = dict(unknown_words=[], unknown_program_tokens=[], ill_typed_programs=[])
             print(json.dumps({**empty, **lists, "errors": [str(error)]}, indent=1))
         raise
-    wrong = troubles(found)
+    wrong = problem_count(found)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
@@ -48,48 +54,61 @@ def check_questions(path: Path, as_json: bool) -> int:
         console.print(f"{found['without_program']} questions have no program", highlight=False)
         for name in LISTS:
             for entry in found[name]:
-                said = f"{name.replace('_', ' ').removesuffix('s')}: {plain(entry)}"
-                console.print(said, highlight=False, soft_wrap=True)
+                line = f"{name.replace('_', ' ').removesuffix('s')}: {plain(entry)}"
+                console.print(line, highlight=False, soft_wrap=True)
     if wrong:
         raise DataError(f"{path}: {wrong} {'thing is' if wrong == 1 else 'things are'} wrong with it")
     return 0
 
 
 def check_data(config: Config, key: str | None, as_json: bool) -> int:
-    """Checks a whole data set: its files in full, and its counts beside CLEVRER's. Exit code 2 if a file is damaged."""
+    """Reads all files of a data set and compares its counts with CLEVRER's. Exit code 2 if a file is damaged."""
     console = Console(stderr=as_json, markup=False)
     store = Store.open(config.store)
     notes: list[str] = []
     damage: list[str] = []
     if key is None and config.data.kind == "clevrer":
-        notes, damage = official_files(config.data, console)
+        notes, damage = _official_files(config.data, console)
     if damage:
         return _damaged(damage, as_json, console)
     artifact = data_set(config, key, store, console)
     damage = [f"{artifact.path / name} is damaged" for name in store.verify(artifact.key)]
     if damage:
         store.quarantine(artifact.key, damage[0])
-        return _damaged(
-            [*damage, "the data set was moved to quarantine; the same command makes it again"], as_json, console
-        )
+        moved = "the data set was moved to quarantine; the same command makes it again"
+        return _damaged([*damage, moved], as_json, console)
     dataset = Dataset.open(artifact.path)
-    splits = {
-        split: composition.statistics(read_scenes(dataset.split(split).questions_file)) for split in dataset.splits
-    }
-    levels = composition.blind(dataset)
+    splits = {split: composition.statistics(read_scenes(dataset.split(split).questions_file)) for split in dataset.splits}
+    blind = composition.blind(dataset)
     if as_json:
-        print(json.dumps(dict(key=artifact.key, splits=splits, blind=levels, notes=notes, damage=[]), indent=1))
+        print(json.dumps(dict(key=artifact.key, splits=splits, blind=blind, notes=notes, damage=[]), indent=1))
         return 0
-    console.print(
-        f"data {artifact.key}: {dataset.name}, every byte as it was published", highlight=False, soft_wrap=True
-    )
-    for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
+    title = f"data {artifact.key}: {dataset.name}, every byte as it was published"
+    for line in (title, *notes):
+        console.print(line, highlight=False, soft_wrap=True)
     for split, found in splits.items():
-        console.print(shares(split, found))
-    if levels:
-        console.print(blind(levels))
+        console.print(_shares(split, found))
+    if blind:
+        console.print(_blind_levels(blind))
     return 0
+
+
+def data_set(config: Config, key: str | None, store: Store, console: Console) -> Artifact:
+    """The data set of a key, or of the settings where `key` is None; the latter is made if it is not in the store."""
+    if key is not None:
+        found = store.get(find_artifact(store, key))
+        if found is None or found.manifest["kind"] != "data":
+            raise DataError(f"{key} is not a data set of the store {store.root}")
+        return found
+    stage = Data(source_files.resolved(config.data))
+    stage.check()
+    if store.has(stage.key):
+        return build(stage, store)
+    from ctt.core.build_context import stop_on_signals
+
+    stop_on_signals()
+    with Bars(store, console) as bars:
+        return build(stage, store, on_event=bars.event)
 
 
 def _damaged(damage: list[str], as_json: bool, console: Console) -> int:
@@ -100,19 +119,82 @@ def _damaged(damage: list[str], as_json: bool, console: Console) -> int:
     raise DataError(damage[-1])
 
 
-def data_set(config: Config, key: str | None, store: Store, console: Console) -> Artifact:
-    """The data set that is meant: an artifact by its key, or the one of the settings, made if it is not there."""
-    if key is not None:
-        found = store.get(gc.find(store, key))
-        if found is None or found.manifest["kind"] != "data":
-            raise DataError(f"{key} is not a data set of the store {store.root}")
-        return found
-    stage = Data(resolved(config.data))
-    stage.check()
-    if store.has(stage.key):
-        return build(stage, store)
-    from ctt.core.build_context import stop_on_signals
+def _official_files(settings: DataSettings, console: Console) -> tuple[list[str], list[str]]:
+    """Notes on CLEVRER's own files, and a sentence for each one that is missing or damaged; every byte is read."""
+    found = source_files.look(settings)
+    notes = [found.left_out] if found.left_out and not found.missing else []
+    damage = list(found.missing)
+    if found.slots:
+        if found.slots.frames != 128:
+            notes.append(f"videos had {found.slots.frames} frames, of which the first 128 are taken")
+        damage += found.slots.damage()
+    for split, path in found.questions.items():
+        damage += _mistakes(path, split, found.slots.parts.get(split) if found.slots else None)
+    if settings.annotation_files:
+        try:
+            annotations = Annotations(Path(settings.annotation_files).expanduser())
+        except DataError as error:
+            return notes, [*damage, str(error)]
+        with bar("annotations", console, counted=True) as report:
+            damage += annotations.damage(report)
+        notes += _coverage(annotations, found.slots) if found.slots else []
+    return notes, damage
 
-    stop_on_signals()
-    with Bars(store, console) as bars:
-        return build(stage, store, on_event=bars.event)
+
+def _mistakes(path: Path, split: str, part: Part | None) -> list[str]:
+    """What is wrong with a question file; if it is right by itself, what does not fit its split's videos."""
+    try:
+        found = check_file(path)
+        wrong = [f"{path}: {text}" for name in LISTS for text in found[name]]
+        if len(wrong) > MOST:
+            rest = f"{path}: and {len(wrong) - MOST} more; `ctt data check --questions {path}` lists them all"
+            return [*wrong[:MOST], rest]
+        if not wrong and part is not None:
+            source_files.check_questions(path, split, part)
+        return wrong
+    except DataError as error:
+        return [str(error)]
+
+
+def _coverage(annotations: Annotations, slots: ImportedSlots) -> list[str]:
+    """How many videos of each split have annotations, and the first that have none."""
+    notes = []
+    for split, part in slots.parts.items():
+        if split != "test":
+            missing = annotations.missing(range(part.first, part.first + part.videos))
+            some = ", ".join(map(str, missing[:5])) + (" …" if len(missing) > 5 else "")
+            have = f"annotations of {part.videos - len(missing)} of {part.videos} {split} videos"
+            notes.append(have + (f"; missing: scenes {some}" if missing else ""))
+    return notes
+
+
+def _shares(split: str, found: dict[str, Any]) -> Table:
+    """A split's counts (`composition.statistics`) next to the official ones."""
+    table = Table(title=f"{split}: {found['videos']} videos, {sum(found['questions'].values())} questions")
+    for column in ("", "", "count", "%", "CLEVRER %", "difference"):
+        table.add_column(column, justify="left" if not column else "right")
+    group = ""
+    for line in composition.lines(found, split):
+        shares = [_percent(value) for value in (line.share, line.official)]
+        difference = f"{line.difference:+.1f}" if line.difference is not None else "–"
+        table.add_row(line.group if line.group != group else "", line.name, str(line.count), *shares, difference)
+        group = line.group
+    return table
+
+
+def _blind_levels(blind: dict[str, dict[str, Any]]) -> Table:
+    """The accuracies of `composition.blind`."""
+    baselines = "the most frequent answer of the question's form; a model of the question's words"
+    table = Table(title=f"answered without the video, in %: {baselines}")
+    for column in ("", "form, per question", "per option", "words, per question", "per option"):
+        table.add_column(column, justify="left" if not column else "right")
+    for category in blind["form"]["per_question"]:
+        values = [level[per][category] for level in blind.values() for per in ("per_question", "per_option")]
+        table.add_row(category, *map(_percent, values))
+    form, words = (_percent(blind[name]["average"]) for name in ("form", "words"))
+    table.add_row("average", form, "", words, "")
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

@@ -21,7 +21,7 @@ from ctt.store import Store
 def show_scene(config: Config, scene: int, to: Path) -> int:
     """Writes a scene's picture and animation and prints its questions with their answers."""
     console = Console(markup=False)
-    made, missing = (_show_real if config.data.kind == "clevrer" else _show_synthetic)(config, scene, to, console)
+    made, missing = (_show_official if config.data.kind == "clevrer" else _show_synthetic)(config, scene, to, console)
     for path in made:
         console.print(str(path), highlight=False, soft_wrap=True)
     if missing:
@@ -49,22 +49,22 @@ def _show_synthetic(config: Config, scene: int, to: Path, console: Console) -> t
     raise DataError(f"there is no scene {scene}; the data set has {spans}")
 
 
-def _show_real(config: Config, scene: int, to: Path, console: Console) -> tuple[list[Path], str]:
+def _show_official(config: Config, scene: int, to: Path, console: Console) -> tuple[list[Path], str]:
     from ctt.data.figures.animation import film_of_annotation, save_gif, save_trails
 
     settings = config.data
     if not settings.questions:
-        find(settings)  # says what is missing
+        find(settings)  # raises DataError that names what is missing
     files = question_files(Path(str(settings.questions)).expanduser())
     for path in files.values():
         if _print_questions(path, scene, console):
             break
     else:
-        raise DataError(f"{settings.questions} asks nothing of scene {scene}; it has {', '.join(files) or 'no files'}")
+        raise DataError(f"{settings.questions} has no questions on scene {scene}; it has {', '.join(files) or 'no files'}")
     if not settings.annotation_files:
         return [], (
             "no picture: data.annotation_files (the folder of the annotations) is missing; `ctt data fetch annotations` "
-            "gets them. Videos are not read"
+            "downloads them. Videos are not read"
         )
     film = film_of_annotation(Annotations(Path(settings.annotation_files).expanduser()).read(scene))
     picture, animation = _paths(to, scene)
@@ -79,16 +79,16 @@ def _paths(to: Path, scene: int) -> tuple[Path, Path]:
 
 
 def _print_questions(path: Path, scene: int, console: Console) -> bool:
-    """Prints the scene's questions, right options marked; False if there is no such scene."""
+    """Prints the scene's questions with a sign at right and wrong options; False if there is no such scene."""
     found = next((s for s in read_scenes(path) if isinstance(s, dict) and s.get("scene_index") == scene), None)
     if found is None:
         return False
-    QuestionTable.build([found], np.array([scene]), str(path))  # says what is malformed
+    QuestionTable.build([found], np.array([scene]), str(path))  # raises DataError where it is malformed
     for question in found["questions"]:
         answer = question.get("answer", "") if question["question_type"] == "descriptive" else ""
-        asked = f"{question['question_type']:14} {plain(question['question'])}  "
-        console.print(Text.assemble(asked, (answer, "bold")), soft_wrap=True)
+        wording = f"{question['question_type']:14} {plain(question['question'])}  "
+        console.print(Text.assemble(wording, (answer, "bold")), soft_wrap=True)
         for choice in question.get("choices", ()):
-            mark = {"correct": ("✓", "green"), "wrong": ("✗", "red")}.get(choice.get("answer", ""), ("?", ""))
-            console.print(Text.assemble(f"{'':14} ", mark, f" {plain(choice['choice'])}"), soft_wrap=True)
+            sign = {"correct": ("✓", "green"), "wrong": ("✗", "red")}.get(choice.get("answer", ""), ("?", ""))
+            console.print(Text.assemble(f"{'':14} ", sign, f" {plain(choice['choice'])}"), soft_wrap=True)
     return True

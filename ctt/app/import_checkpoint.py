@@ -1,4 +1,4 @@
-"""`ctt import-checkpoint`: published weights become artifacts, and are measured on a data set."""
+"""`ctt import-checkpoint`: published weights become artifacts and are evaluated on a data set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ctt.training.published_checkpoint import Checkpoint, aloe_of, predictor_of,
 
 
 def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Config, console: Console) -> int:
-    """Puts a world model (and an ALOE) into the store and prints their keys; evaluate: also rolls out, reads and answers.
+    """Puts a world model (and an ALOE) into the store and prints their keys; evaluate: also rolls out and fits the position reader.
 
     Raises DataError if a file is refused or does not fit the settings, UsageError if it is of the other kind.
     """
@@ -34,18 +34,18 @@ def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Con
     if evaluate or aloe is not None:
         rollout = Rollout(state, config.rollout)
         teacher = None if aloe is None else imported_aloe(_of_kind(read(aloe), "aloe"), rollout, config)
-        answers = Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, taught_by=teacher)
+        answers = Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=teacher)
         auxiliaries = auxiliaries_of(config, answers)
         target = rollout if teacher is None else answers
 
-    def say(what: str, stage: Stage, detail: str) -> None:
+    def on_event(what: str, stage: Stage, detail: str) -> None:
         console.print(f"{what} {stage.kind} {stage.key[:12]} {detail}".rstrip(), highlight=False, soft_wrap=True)
 
     for stage in (state, target, *auxiliaries) if target is not state else (state,):
-        artifact = build(stage, store, device=config.device, on_event=say)
-        found = artifact.path / "metrics.json"
-        if found.is_file():
-            shown = {k: v for k, v in json.loads(found.read_text(encoding="utf-8")).items() if k in SHOWN}
+        artifact = build(stage, store, device=config.device, on_event=on_event)
+        metrics = artifact.path / "metrics.json"
+        if metrics.is_file():
+            shown = {k: v for k, v in json.loads(metrics.read_text(encoding="utf-8")).items() if k in SHOWN}
             console.print_json(json.dumps(shown))
     console.print(f"world model {state.key}", soft_wrap=True, highlight=False)
     return 0
@@ -73,6 +73,6 @@ def imported_aloe(checkpoint: Checkpoint, rollout: Rollout, config: Config) -> I
 
 def _of_kind(checkpoint: Checkpoint, kind: str) -> Checkpoint:
     if checkpoint.kind != kind:
-        other = "ALOE; give it as --aloe beside a world model" if checkpoint.kind == "aloe" else "a world model"
+        other = "ALOE; pass it as --aloe together with a world model" if checkpoint.kind == "aloe" else "a world model"
         raise UsageError(f"{checkpoint.source} is {other}")
     return checkpoint

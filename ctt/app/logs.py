@@ -1,4 +1,4 @@
-"""`ctt logs RUN [-f]`: what the job of a run, of a shared prefix or of a key has printed, and prints."""
+"""`ctt logs RUN [-f]`: the log of the job of a run, of a shared prefix or of a key."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from typing import Any, TextIO
 
 from ctt.core.errors import UsageError
 from ctt.execution.jobs import event_log, pid_files, spec
-from ctt.execution.jobs.job_status import standings
+from ctt.execution.jobs.job_status import job_statuses
 from ctt.execution.jobs.session import LAUNCHER
 from ctt.execution.jobs.spec import JobSpec
 from ctt.store import Store
 from ctt.study import record
 
 LOOK_EVERY = 0.5  # seconds
-ASK_EVERY = 10  # looks between questions to SLURM about a job that no launcher follows
+ASK_EVERY = 10  # reads of the log between queries to SLURM about a job without a launcher
 
 
-def print_log(store: Store, what: str, *, follow: bool, out: TextIO | None = None) -> int:
-    """Prints the log of the job meant by `what`; with `follow` goes on until the job has ended. Exit code 1 if it failed."""
+def print_log(store: Store, name: str, *, follow: bool, out: TextIO | None = None) -> int:
+    """Prints the log of the job `name`; with `follow` until the job has ended. Exit code 1 if it failed."""
     out = out or sys.stdout
-    sweep, job = find(store, what)
+    sweep, job = find_job(store, name)
     last = event_log.last(job.path.parent).get(job.number, {})
     print(f"ctt: {_heading(sweep, job, last)}", file=sys.stderr)
     if not follow and not job.log.exists():
-        raise UsageError(f"{sweep}/{job.label} has printed nothing: {_standing(store, job, last)}")
+        raise UsageError(f"{sweep}/{job.label} has printed nothing: {_status_text(store, job, last)}")
     for text in _read(store, job, follow):
         out.write(text)
         out.flush()
     return int(_state(store, job) in ("failed", "lost"))
 
 
-def find(store: Store, what: str) -> tuple[str, JobSpec]:
-    """The sweep and the job meant by `what`: "demo/baseline seed=0", a shared prefix's label, or the start of a key; of several the
-    newest, but one of an earlier record that still runs here, which a later one may wait for.
+def find_job(store: Store, name: str) -> tuple[str, JobSpec]:
+    """The sweep and the job of a run ("demo/baseline seed=0"), of a shared prefix's label, or of the first letters of a key.
 
-    A key belongs to the job it is the target of, else to the one that builds it on its way. Raises UsageError.
+    Of several records the newest counts, unless an earlier one's job still runs on this host: a later job may wait for it.
+    A key belongs to the job whose target it is, else to the one that builds it on the way. Raises UsageError.
     """
-    found: dict[str, tuple[str, JobSpec]] = {}  # by what it is called; a later record has not every job of the earlier
-    wanted: dict[str, tuple[str, JobSpec]] = {}
-    on_the_way: dict[str, tuple[str, JobSpec]] = {}
+    by_name: dict[str, tuple[str, JobSpec]] = {}  # a later record need not have all jobs of an earlier one
+    targets: dict[str, tuple[str, JobSpec]] = {}
+    intermediate: dict[str, tuple[str, JobSpec]] = {}
     alive: set[str] = set()
     for sweep in record.names(store):
         for folder in sorted(store.sweeps_folder(sweep).glob("[0-9]*")):
@@ -53,35 +53,34 @@ def find(store: Store, what: str) -> tuple[str, JobSpec]:
             running = {job.target for job in jobs if pid_files.running(job.pid_file) is not None}
             jobs = [job for job in jobs if job.target in running or job.target not in alive]
             alive |= running
-            for job in jobs:
-                found[f"{sweep}/{job.label}"] = (sweep, job)
-            wanted |= {key: (sweep, job) for job in jobs for key in job.wanted}
-            on_the_way |= {key: (sweep, job) for job in reversed(jobs) for key in job.stages}
-    if len(what) >= 4 and not set(what) - set("0123456789abcdef"):
-        named = {key: job for key, job in (on_the_way | wanted).items() if key.startswith(what)}
-        listed = "; ctt show finds artifacts that no job has made"
+            by_name |= {f"{sweep}/{job.label}": (sweep, job) for job in jobs}
+            targets |= {key: (sweep, job) for job in jobs for key in job.wanted}
+            intermediate |= {key: (sweep, job) for job in reversed(jobs) for key in job.stages}
+    if len(name) >= 4 and not set(name) - set("0123456789abcdef"):
+        matches = {key: job for key, job in (intermediate | targets).items() if key.startswith(name)}
+        hint = "; ctt show finds artifacts that no job has made"
     else:
-        named = {name: job for name, job in found.items() if what in (name, name.partition("/")[2])}
-        near = [name for name in found if what in name] or list(found)
-        listed = f"; jobs are called like: {', '.join(sorted(named or near)[:8]) or 'none yet'}"
-    if len(named) != 1:
-        raise UsageError(f"{what!r} names {len(named) or 'no'} jobs of the store {store.root}{listed}")
-    return next(iter(named.values()))
+        matches = {full: job for full, job in by_name.items() if name in (full, full.partition("/")[2])}
+        near = [full for full in by_name if name in full] or list(by_name)
+        hint = f"; names of jobs: {', '.join(sorted(matches or near)[:8]) or 'none yet'}"
+    if len(matches) != 1:
+        raise UsageError(f"{name!r} names {len(matches) or 'no'} jobs of the store {store.root}{hint}")
+    return next(iter(matches.values()))
 
 
 def _read(store: Store, job: JobSpec, follow: bool) -> Iterator[str]:
-    """The log's text; while following also that of later attempts, whose log may be another file under the same name."""
-    place, identity, decode = 0, None, codecs.getincrementaldecoder("utf-8")("replace")
+    """The log's text; while following also that of later attempts, which may be another file of the same name."""
+    position, identity, decode = 0, None, codecs.getincrementaldecoder("utf-8")("replace")
     for look in itertools.count(1):
-        ended = not follow or _ended(store, job)  # asked first: what is written before the end is read after it
+        ended = not follow or _ended(store, job)  # asked before reading, so that nothing is missed
         ended = ended or (look % ASK_EVERY == 0 and _abandoned(store, job))
         with contextlib.suppress(FileNotFoundError), open(job.log, "rb") as file:
             stat = os.fstat(file.fileno())
-            if (stat.st_dev, stat.st_ino) != identity or stat.st_size < place:
-                place, identity = 0, (stat.st_dev, stat.st_ino)
-            file.seek(place)
+            if (stat.st_dev, stat.st_ino) != identity or stat.st_size < position:
+                position, identity = 0, (stat.st_dev, stat.st_ino)
+            file.seek(position)
             data = file.read()
-            place += len(data)
+            position += len(data)
             yield decode.decode(data)
         if ended:
             return
@@ -90,20 +89,20 @@ def _read(store: Store, job: JobSpec, follow: bool) -> Iterator[str]:
 
 def _ended(store: Store, job: JobSpec) -> bool:
     last = event_log.last(job.path.parent).get(job.number)
-    if last is None:  # launchers that write no events: the job is done when what it is for is there
+    if last is None:  # the launcher writes no events: the job has ended when its artifacts are in the store
         return all(store.has(key) for key in job.wanted)
-    return last["event"] == "ended"
+    return bool(last["event"] == "ended")
 
 
 def _abandoned(store: Store, job: JobSpec) -> bool:
-    """Nobody is there to write that it has ended, and it does not run or wait."""
+    """True if the job neither runs nor waits and no launcher is left to record its end."""
     submitted = job.number in event_log.last(job.path.parent)
     alone = pid_files.running(job.path.parent / LAUNCHER) is None
     return submitted and alone and _state(store, job) in ("done", "failed", "lost")
 
 
 def _state(store: Store, job: JobSpec) -> str:
-    return next(one.state for one in standings(store, job.path.parent) if one.number == job.number)
+    return next(one.state for one in job_statuses(store, job.path.parent) if one.number == job.number)
 
 
 def _heading(sweep: str, job: JobSpec, last: dict[str, Any]) -> str:
@@ -112,10 +111,10 @@ def _heading(sweep: str, job: JobSpec, last: dict[str, Any]) -> str:
     return f"{sweep}/{job.label}: {' '.join([*where, str(job.log)])}"
 
 
-def _standing(store: Store, job: JobSpec, last: dict[str, Any]) -> str:
+def _status_text(store: Store, job: JobSpec, last: dict[str, Any]) -> str:
     if last.get("event") == "ended":
         return f"it ended: {last.get('class') or 'done'} {last.get('message', '')}".rstrip()
     missing = [key[:12] for key in job.needs if not store.has(key)]
     if missing:
-        return f"it waits for {', '.join(sorted(missing))} (ctt logs takes these, too)"
-    return "it has not started; -f waits for it" if last else "jobs in the sweep's own process have no log of their own"
+        return f"it waits for {', '.join(sorted(missing))} (ctt logs accepts these keys)"
+    return "it has not started; -f waits for it" if last else "jobs in the process of the sweep have no separate log"

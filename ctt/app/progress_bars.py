@@ -1,4 +1,4 @@
-"""Bars with the time to go: for stages that are built in this process, and for files that are read."""
+"""Progress bars with the time left: for stages that are built in this process, and for files that are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ctt.store import Store
 
 
 class Bars:
-    """Bars for the stages as they are built, read from their progress files; lines where there is no terminal."""
+    """A bar for each stage that is built, from its progress file; lines where there is no terminal."""
 
     def __init__(self, store: Store, console: Console) -> None:
         self.store, self.console = store, console
@@ -52,6 +52,7 @@ class Bars:
         self.progress.stop()
 
     def event(self, what: str, stage: Stage, detail: str) -> None:
+        """To be called as `on_event` of a build: `what` is building, built, cached or waiting."""
         if what == "building":
             self.now = (stage, self.progress.add_task(stage.kind, total=1.0, rate=""))
         elif what == "built" and self.now is not None:
@@ -75,26 +76,28 @@ class Bars:
                 last_line = time.time()
                 left = duration((seen["total"] - seen["done"]) / max(seen["rate"], 1e-9))
                 count = f"{seen['done']:.0f}/{seen['total']:.0f}"
-                self.console.print(f"{now[0].kind} {count} {rate}, {left} to go", highlight=False)
+                self.console.print(f"{now[0].kind} {count} {rate}, {left} left", highlight=False)
 
 
 @contextlib.contextmanager
 def bar(what: str, console: Console, counted: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes, or of things that are counted, with the time to go; a line every ten seconds where there is no
-    terminal."""
+    """A bar of bytes, or (counted) of items; without a terminal a line every ten seconds.
+
+    Yields the function to call with what is done and the total (0 if unknown).
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         *([MofNCompleteColumn()] if counted else [DownloadColumn(), TransferSpeedColumn()]),
         TimeRemainingColumn(),
     )
-    said = str if counted else size
+    amount = str if counted else size
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         began = last = time.monotonic()
         first: int | None = None
 
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             nonlocal last, first
             first = done if first is None else first
             progress.update(task, completed=done, total=total or None)
@@ -102,7 +105,7 @@ def bar(what: str, console: Console, counted: bool = False) -> Iterator[Callable
             if not console.is_terminal and now - last > 10:
                 last = now
                 left = (total - done) * (now - began) / max(done - first, 1)
-                rest = f" of {said(total)}, {duration(left)} to go" if total else ""
-                console.print(f"{what}: {said(done)}{rest}", highlight=False)
+                rest = f" of {amount(total)}, {duration(left)} left" if total else ""
+                console.print(f"{what}: {amount(done)}{rest}", highlight=False)
 
-        yield tell
+        yield report

@@ -1,8 +1,8 @@
-"""Successor: goes on with a record of local jobs whose launcher has left: looks after those that run, starts those that follow.
+"""Relauncher: continues a record of local jobs whose launcher has exited: it adopts running jobs and starts the others.
 
     python -m ctt.app.relauncher RECORD_FOLDER/jobs
 
-It knows the sweep by its record alone and runs the code that was submitted, whatever was edited since.
+It reads the sweep from its record alone and runs the submitted code, whatever was edited since.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ctt.study import record
 
 
 def main(arguments: list[str]) -> int:
-    """0, or 1 if a run of the sweep is missing."""
+    """Returns 0, or 1 if a run of the sweep is missing."""
     jobs = Path(arguments[0])
     plan = record.load(jobs.parent)
     store = Store.open(jobs.parents[3])
     config = with_site(plan.sweep.baseline.config, plan.sweep.overrides)
-    queue = launchers.local(config, plan, store, spec.read(jobs))
-    queue.adopt()
-    with contextlib.suppress(KeyboardInterrupt):  # SIGTERM: it has ended its jobs and told so
-        return carry_out(config, plan, store, jobs.parent, queue, Console())
+    launcher = launchers.local(config, plan, store, spec.read(jobs))
+    launcher.adopt()
+    with contextlib.suppress(KeyboardInterrupt):  # SIGTERM: the launcher has ended its jobs
+        return carry_out(config, plan, store, jobs.parent, launcher, Console())
     return 1
 
 

@@ -1,4 +1,4 @@
-"""Running a sweep: compile, record, hand its frozen jobs to a launcher, mirror to MLflow, show the table."""
+"""`ctt sweep`: compile a sweep, record it, hand its frozen jobs to a launcher, send results to MLflow, show the table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -15,10 +14,11 @@ from ctt.app.progress import Follower
 from ctt.config import Config
 from ctt.core.errors import StoreError
 from ctt.core.units import duration
-from ctt.execution.jobs.session import JobQueue, in_background, interrupted, launcher_of
+from ctt.execution.jobs.background import start_in_background
+from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.jobs.snapshot import snapshot
 from ctt.execution.jobs.spec import freeze
-from ctt.execution.launchers import MakeQueue
+from ctt.execution.launchers import Launcher, MakeLauncher
 from ctt.execution.site_defaults import with_site
 from ctt.execution.slurm.commands import check_host
 from ctt.plan import Budget, Plan, compile_plan, parts
@@ -30,11 +30,11 @@ from ctt.study.sync_process import syncing
 from ctt.sweep import compile_sweep
 
 DONE, INCOMPLETE = 0, 1
-SHOWN = 24  # missing runs, each with why
+SHOWN = 24  # missing runs that are listed with their reason
 
 
-def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, console: Console | None = None) -> int:
-    """Runs what is missing of the sweep that `overrides` mean, prints its table; 0, or 1 if a run is missing."""
+def run_sweep(config: Config, overrides: Sequence[str], make_launcher: MakeLauncher, console: Console | None = None) -> int:
+    """Compiles the sweep of `overrides`, runs what is missing and prints its table; 0, or 1 if a run is missing."""
     console = console or Console()
     config = with_site(config, overrides)
     sweep = compile_sweep(config.sweep, overrides, record_as=config.name)
@@ -47,13 +47,13 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
         return detach(store, sweep.name, console)
     cached = [key for key in plan.stages if store.has(key)]
     pending = [job for job in plan.jobs if not job.finished(store.has)]
-    finals = {t.key for t in plan.targets}
-    missing_runs = [j for j in pending if j.target.key in finals and not store.has(j.target.key)]
+    targets = {t.key for t in plan.targets}
+    missing_runs = [j for j in pending if j.target.key in targets and not store.has(j.target.key)]
     needed = {n for j in missing_runs for n in j.needs}
-    pending = [j for j in pending if j.target.key in finals or j.target.key in needed]
+    pending = [j for j in pending if j.target.key in targets or j.target.key in needed]
     folder = record.write(plan, store, snapshot(store) if pending and config.launch.kind != "inproc" else None)
     console.print(
-        f"[bold]{sweep.name}[/]: {len(sweep.points)} points × {len(sweep.seeds)} seeds = {len(finals)} runs, "
+        f"[bold]{sweep.name}[/]: {len(sweep.points)} points × {len(sweep.seeds)} seeds = {len(targets)} runs, "
         f"{len(plan.stages)} stages ({len(cached)} cached), {plan.world_model_epochs} world-model epochs "
         f"instead of {Budget(plan).naive_epochs}; store {store.root}",
         soft_wrap=True,
@@ -61,41 +61,41 @@ def run_sweep(config: Config, overrides: Sequence[str], make_queue: MakeQueue, c
     for line in merged(plan):
         console.print(line, soft_wrap=True)
     jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
-    queue = make_queue(config, plan, store, jobs) if jobs else None
-    if queue and config.launch.detach:
-        return submit(queue, sweep.name, console)
-    code = carry_out(config, plan, store, folder, queue, console)
+    launcher = make_launcher(config, plan, store, jobs) if jobs else None
+    if launcher and config.launch.detach:
+        return submit(launcher, sweep.name, console)
+    code = carry_out(config, plan, store, folder, launcher, console)
     if code == INCOMPLETE:
         console.print("The same command runs what is missing, and only that:")
-        console.print(f"  {continuing(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"  {command_of(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
     return code
 
 
-def carry_out(config: Config, plan: Plan, store: Store, folder: Path, queue: JobQueue | None, console: Console) -> int:
-    """Runs the queue of the record in `folder` if there is one; mirrors it, prints its table; 0, or 1 if a run is missing."""
+def carry_out(config: Config, plan: Plan, store: Store, folder: Path, launcher: Launcher | None, console: Console) -> int:
+    """Runs the jobs of the record in `folder`, sends results to MLflow, prints the table; 0, or 1 if a run is missing."""
     began = time.time()
     with syncing(folder, config.tracking) as publish:
-        if queue:
+        if launcher:
             try:
-                with Follower(plan, store, console, queue.most).follow(), launcher_of(folder / "jobs"):
-                    queue.run()
+                with Follower(plan, store, console, launcher.most).follow(), launcher_of(folder / "jobs"):
+                    launcher.run()
             except KeyboardInterrupt as error:
-                interrupted(queue, folder / "jobs", error)
+                handle_interrupt(launcher, folder / "jobs", error)
                 raise
-            console.print(f"{len(queue.jobs)} jobs in {duration(time.time() - began)}")
+            console.print(f"{len(launcher.jobs)} jobs in {duration(time.time() - began)}")
         if any(store.has(target.key) for target in plan.targets):
-            from ctt.study.report_files import show_report  # pandas and matplotlib: not while jobs are followed
+            from ctt.study.report_files import show_report  # imports pandas and matplotlib
 
             publish(show_report(plan, store, console))
     return INCOMPLETE if print_missing(plan, store, console) else DONE
 
 
 def detach(store: Store, name: str, console: Console) -> int:
-    """Starts the same command in a session of its own; returns when its record is there."""
+    """Starts the same command as a process in its own session; returns when its record has been written."""
     parent = store.sweeps_folder(name)
     before = set(parent.glob("[0-9]*/record.json"))
     log = parent / "detached.log"
-    process = in_background(["-m", "ctt", *sys.argv[1:], "launch.detach=false"], log)
+    process = start_in_background(["-m", "ctt", *sys.argv[1:], "launch.detach=false"], log)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if set(parent.glob("[0-9]*/record.json")) - before:
@@ -103,46 +103,46 @@ def detach(store: Store, name: str, console: Console) -> int:
         time.sleep(0.1)
     if process.poll():
         raise StoreError(f"the detached sweep ended with exit code {process.returncode}; see {log}")
-    console.print(f"{name} runs as process {process.pid}; it prints to {log}", soft_wrap=True, highlight=False)
+    console.print(f"{name} runs as process {process.pid}; its log is {log}", soft_wrap=True, highlight=False)
     console.print(f"ctt status {name} · ctt logs RUN -f · ctt cancel {name}", highlight=False)
     return DONE
 
 
-def submit(queue: JobQueue, name: str, console: Console) -> int:
-    """Submits all jobs to SLURM and leaves them to it."""
-    queue.submit()
-    console.print(f"{name} is submitted; the same command follows it, and runs what SLURM loses", highlight=False)
+def submit(launcher: Launcher, name: str, console: Console) -> int:
+    """Submits all jobs to SLURM and returns."""
+    launcher.submit()
+    console.print(f"{name} is submitted; the same command follows it and resubmits lost jobs", highlight=False)
     more = f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name} · ctt sync"
     console.print(more, highlight=False, soft_wrap=True)
     return DONE
 
 
-def continuing(config: Config, overrides: Sequence[str]) -> str:
+def command_of(config: Config, overrides: Sequence[str]) -> str:
     """The command that runs what is missing."""
-    words = [word for word in overrides if not word.startswith(("sweep=", "launch.detach="))]
+    arguments = [override for override in overrides if not override.startswith(("sweep=", "launch.detach="))]
     start = ["ctt", "sweep", config.sweep] if config.sweep else ["ctt", "-m"]
-    return shlex.join([*start, *words])
+    return shlex.join([*start, *arguments])
 
 
 def print_missing(plan: Plan, store: Store, console: Console) -> bool:
-    """Prints which runs, and stages beside them, are missing and why; whether any is."""
+    """Prints which runs and auxiliary stages are missing, and why; True if any is."""
     missing = [(run, t) for run, t in zip(plan.sweep.runs, plan.targets, strict=True) if not store.has(t.key)]
     if missing:
         console.print(f"[red]{len(missing)} of {len(plan.targets)} runs are missing:[/]")
         for run, target in missing[:SHOWN]:
-            console.print(f"  {run.name}: {why_missing(plan, store, target)}", soft_wrap=True, markup=False)
+            console.print(f"  {run.name}: {first_failure(store, parts(target))}", soft_wrap=True, markup=False)
         if len(missing) > SHOWN:
-            console.print(f"  … and {len(missing) - SHOWN} more; `ctt status {plan.sweep.name}` tells of their jobs")
-    beside = missing_auxiliaries(plan, store)
-    if beside:
-        console.print(f"[yellow]{len(beside)} stages beside the runs are missing, their accuracies are complete:[/]")
-        for line in beside:
+            console.print(f"  … and {len(missing) - SHOWN} more; `ctt status {plan.sweep.name}` lists their jobs")
+    auxiliary = missing_auxiliaries(plan, store)
+    if auxiliary:
+        console.print(f"[yellow]{len(auxiliary)} auxiliary stages are missing; the accuracies are complete:[/]")
+        for line in auxiliary:
             console.print(f"  {line}", soft_wrap=True, markup=False)
-    return bool(missing or beside)
+    return bool(missing or auxiliary)
 
 
 def missing_auxiliaries(plan: Plan, store: Store) -> list[str]:
-    """A line for each stage beside a finished run that is not in the store: which run's, which, and why."""
+    """A line for each missing auxiliary stage of a finished run: the run, and why it is missing."""
     lines = []
     for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
         for auxiliary in auxiliaries if store.has(target.key) else ():
@@ -152,7 +152,7 @@ def missing_auxiliaries(plan: Plan, store: Store) -> list[str]:
 
 
 def check_inputs(plan: Plan, store: Store) -> None:
-    """Raises DataError before any work if the files of a real data set are not there."""
+    """Raises DataError before any work if files of a data set are missing."""
     for stage in plan.stages.values():
         if stage.kind == "data" and not store.has(stage.key):
             check = getattr(stage, "check", None)
@@ -160,13 +160,8 @@ def check_inputs(plan: Plan, store: Store) -> None:
                 check()
 
 
-def why_missing(plan: Plan, store: Store, target: Any) -> str:
-    """The recorded failure of the first stage that stopped a run, or that it has not run yet."""
-    return first_failure(store, parts(target))
-
-
 def first_failure(store: Store, stages: Sequence[Stage]) -> str:
-    """The recorded failure of the first of `stages` that is missing and has one, or that they have not run yet."""
+    """The recorded failure of the first of `stages` that is missing and has one, else "not run yet"."""
     for stage in stages:
         failures = store.failures(stage.key)
         if failures and not store.has(stage.key):

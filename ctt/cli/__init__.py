@@ -1,4 +1,4 @@
-"""The command line: verbs of ctt, and Hydra's own for everything else. A verb is a function here and a line of VERBS."""
+"""The command line: ctt's verbs, and Hydra for everything else. A verb is a function of this package and a line of VERBS."""
 
 from __future__ import annotations
 
@@ -51,22 +51,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         import difflib
 
         near = difflib.get_close_matches(arguments[0], VERBS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(VERBS)}"
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(VERBS)}"
         print(f"ctt: {arguments[0]} is not a command; {hint}", file=sys.stderr)
         sys.exit(2)
     sys.exit(report_errors(lambda: hydra(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    width = max(map(len, VERBS))
+    lines = [f"  {name:{width}}  {(verb.__doc__ or '').splitlines()[0]}\n" for name, verb in VERBS.items()]
+    return argparse.ArgumentParser(
         prog="ctt",
-        description="Sweeps of CTT-JEPA on CLEVRER, compiled to the least work that answers them.",
-        epilog="commands:\n"
-        + "".join(f"  {name:8} {(verb.__doc__ or '').splitlines()[0]}\n" for name, verb in VERBS.items())
-        + "\n`ctt COMMAND --help` says more. Without a command the words go to Hydra: `ctt -m ctt_inv_weight=0,0.2 seed=0,1`.\n"
-        + "\n"
-        + OVERRIDES,
+        description="Sweeps of CTT-JEPA on CLEVRER, compiled so that shared work runs once.",
+        epilog=f"""commands:
+{"".join(lines)}
+`ctt COMMAND --help` describes a command. Without a command the arguments go to Hydra:
+  ctt -m ctt_inv_weight=0,0.2 seed=0,1
+
+{OVERRIDES}""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="ctt COMMAND [NAME] [OVERRIDES]",
     )
-    return parser

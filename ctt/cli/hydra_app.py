@@ -1,4 +1,4 @@
-"""What is handed to Hydra: one run, a multirun, and the frozen job of a launcher."""
+"""What Hydra runs: one run, a multirun, and the frozen job of a launcher."""
 
 from __future__ import annotations
 
@@ -9,35 +9,26 @@ from typing import Any
 
 from ctt.cli.parsing import checked, report_errors
 
+FLAGS_WITH_VALUE = (
+    "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--info", "-i",
+)  # fmt: skip
+"""Hydra's options whose value is the next argument."""
+
 
 def hydra(arguments: Sequence[str]) -> int:
-    """Hands the words to Hydra: one run, or with -m a multirun by ctt's sweeper."""
+    """Hands the arguments to Hydra: one run, or with -m a multirun by ctt's sweeper. Returns the exit code."""
     import hydra as hydra_core
 
     from ctt.config import config_root, register
 
-    flags_with_value = (
-        "--package",
-        "-p",
-        "--config-path",
-        "-cp",
-        "--config-name",
-        "-cn",
-        "--config-dir",
-        "-cd",
-        "--cfg",
-        "-c",
-        "--info",
-        "-i",
-    )
     overrides, skip = [], False
-    for word in arguments:
-        if not skip and not word.startswith("-"):
-            overrides.append(word)
-        skip = word in flags_with_value
+    for argument in arguments:
+        if not skip and not argument.startswith("-"):
+            overrides.append(argument)
+        skip = argument in FLAGS_WITH_VALUE
     checked(overrides)
     if "-h" in arguments or "--help" in arguments:
-        arguments = [word for word in arguments if word not in overrides]  # Hydra's help can't read values of a sweep
+        arguments = [a for a in arguments if a not in overrides]  # Hydra's help cannot read swept values
     if "-m" in arguments or "--multirun" in arguments:
         from ctt.sweep import read_overrides
 
@@ -52,7 +43,7 @@ def hydra(arguments: Sequence[str]) -> int:
 
     try:
         hydra_core.main(version_base="1.3", config_path=str(config_root() / "conf"), config_name="config")(job)()
-    except SystemExit as end:  # ctt's sweeper, and Hydra where it refuses, end the process with their exit code
+    except SystemExit as end:  # raised by ctt's sweeper, and by Hydra for what it refuses
         if isinstance(end.code, str):
             raise
         outcome.append(end.code or 0)

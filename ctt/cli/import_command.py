@@ -9,17 +9,17 @@ from ctt.cli.parsing import checked, parse, verb_parser
 
 
 def import_checkpoint(arguments: Sequence[str]) -> int:
-    """put a published checkpoint into the store, and measure it on a data set
+    """Put a published checkpoint into the store and evaluate it on a data set.
 
-    NAME is a world model's file, with the published tensor names. It becomes an artifact like a training state of our own:
-    --evaluate rolls it out over the data and has the position reader read it; --aloe FILE has a published ALOE answer, too.
-    So figures that others report can be set beside one's own, on the same data and by the same evaluation. Shapes are
-    settings: world_model=paper is the official C-JEPA recipe, world_model=reference that of the reported CTT numbers.
-    Nothing in the files is executed; anything but tensors is refused. No sweep reaches what was imported: ctt gc offers it.
+    NAME is the file of a world model with the published tensor names. It becomes an artifact like a trained state, so
+    that reported figures can be compared with one's own on the same data and by the same evaluation.
+    Shapes are settings: world_model=paper is the official C-JEPA recipe, world_model=reference that of the reported CTT
+    numbers. Nothing in the files is executed; anything but tensors is refused. No sweep reaches what was imported, so
+    ctt gc offers to remove it.
     """
-    parser = verb_parser("import-checkpoint", import_checkpoint, named="a checkpoint of a world model")
-    parser.add_argument("--evaluate", action="store_true", help="roll it out over the data, measure and read that")
-    parser.add_argument("--aloe", type=Path, metavar="FILE", help="a checkpoint of ALOE that answers from its rollouts")
+    parser = verb_parser("import-checkpoint", import_checkpoint, named="the checkpoint of a world model")
+    parser.add_argument("--evaluate", action="store_true", help="roll out over the data and fit the position reader")
+    parser.add_argument("--aloe", type=Path, metavar="FILE", help="a checkpoint of ALOE that answers from the rollouts")
     parsed = parse(parser, arguments)
     from rich.console import Console
 

@@ -1,28 +1,45 @@
-"""What the verbs share: their parsers, overrides that are checked, the store they read, errors as exit codes."""
+"""What the verbs share: their parsers, checked overrides, the store they read, errors as exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ctt.core.errors import CttError, UsageError
 
+if TYPE_CHECKING:
+    from ctt.store import Store
+    from ctt.tracking import TrackingSettings
+
+STORE = """\
+settings:
+  store=PATH                      the folder of the store (environment: CTT_STORE)
+"""
+TRACKING = f"""{STORE}\
+  tracking.uri=http://HOST:PORT   a server (implies tracking=server) instead of the store's SQLite file
+"""
 OVERRIDES = """\
-overrides are Hydra's: ctt_inv_weight=0.2  aloe.epochs=20  world_model=reference  seed=0,1,2  ctt_adj_threshold='range(0.1,0.4,0.1)'
-  comma lists, range() and choice() sweep; the command line wins over the sweep file; store=PATH or CTT_STORE names the store
+overrides are Hydra's, KEY=VALUE, and win over the sweep file:
+  ctt_inv_weight=0.2                     a value
+  world_model=reference                  a group of settings
+  seed=0,1,2                             several values are swept; so are range() and choice()
+  ctt_adj_threshold='range(0.1,0.4,0.1)'
+  store=PATH                             the store (environment: CTT_STORE)
 """
 
 
 def report_errors(action: Callable[[], int | None]) -> int:
-    """Runs `action`; an error of ctt's becomes one line on stderr and an exit code."""
+    """Runs `action`; an error of ctt becomes one line on stderr and an exit code."""
     try:
         code = action() or 0
-        sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the exit code is set
+        sys.stdout.flush()  # raises here, not after the exit code is set, if the disk is full or the pipe closed
         return code
     except UsageError as error:
         print(f"ctt: {error}", file=sys.stderr)
@@ -34,7 +51,7 @@ def report_errors(action: Callable[[], int | None]) -> int:
         print("\nctt: interrupted; finished stages are kept, the same command continues", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered has no reader any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of the buffer has no reader
         return 0
     except OSError as error:
         print(f"ctt: {error}", file=sys.stderr)
@@ -44,88 +61,106 @@ def report_errors(action: Callable[[], int | None]) -> int:
 
 
 def verb_parser(
-    name: str, verb: Callable[..., Any], *, named: str | None, overrides: bool = True
+    name: str, verb: Callable[..., int], *, named: str | None, optional: bool = False, settings: str = OVERRIDES
 ) -> argparse.ArgumentParser:
-    """The parser of one verb: NAME where `named` says what it is ("?": optional), then Hydra overrides."""
+    """The parser of one verb: a NAME if `named` describes it, then overrides if `settings` describes these."""
     parser = argparse.ArgumentParser(
         prog=f"ctt {name}",
-        description=verb.__doc__,
-        epilog=OVERRIDES if overrides else None,
+        description=inspect.getdoc(verb),
+        epilog=settings,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if named is not None:
-        parser.add_argument(
-            "name", nargs="?" if named.startswith("?") else None, metavar="NAME", help=named.lstrip("?")
-        )
-    if overrides:
-        parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides")
+        parser.add_argument("name", nargs="?" if optional else None, metavar="NAME", help=named)
+    if settings:
+        parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, see below")
     return parser
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Like parse_args, but a NAME that is left out is not taken from the overrides."""
+    """Parses a verb's arguments; NAME is the first that is no KEY=VALUE (an existing file is none)."""
     parsed = parser.parse_intermixed_args(list(arguments))
-    name = getattr(parsed, "name", None)
-    if name is not None and "=" in name:
-        parsed.overrides = [name, *parsed.overrides]
-        parsed.name = None
-        if any(a.dest == "name" and a.nargs is None for a in parser._actions):
+    if getattr(parsed, "name", None) is not None:
+        positional = [parsed.name, *getattr(parsed, "overrides", ())]
+        parsed.name = next((a for a in positional if "=" not in a or Path(a).is_file()), None)
+        if parsed.name is None and any(a.dest == "name" and a.nargs is None for a in parser._actions):
             parser.error("NAME is missing")
+        if parsed.name is not None:
+            positional.remove(parsed.name)
+        parsed.overrides = positional
     return parsed
 
 
-def with_run(arguments: Sequence[str]) -> list[str]:
-    """The words with a run's name (demo/baseline seed=0, quoted or not) as one word that holds no "="; undo it by
-    replace("\\0", "=")."""
-    name = [w for w in arguments if not w.startswith(("-", "store=", "tracking."))]
-    rest = [w for w in arguments if w not in name]
-    return [" ".join(name).replace("=", "\0"), *rest] if name else rest
+def parse_run(parser: argparse.ArgumentParser, arguments: Sequence[str], *settings: str) -> argparse.Namespace:
+    """Parses the arguments of a verb whose NAME is a run, a shared prefix or a key; `settings` are its overrides' keys.
+
+    The name of a run need not be quoted: `demo/inv_weight=0.2 seed=0` and "demo/inv_weight=0.2 seed=0" are the same.
+    """
+    parsed = parser.parse_intermixed_args(list(arguments))
+    parsed.name, parsed.overrides = split_run([parsed.name, *parsed.overrides], settings)
+    if not parsed.name:
+        parser.error("NAME is missing")
+    return parsed
+
+
+def split_run(positional: Sequence[str], settings: Collection[str]) -> tuple[str, list[str]]:
+    """The name of a run, shared prefix or key among positional arguments, and the overrides.
+
+    Names consist of settings themselves and end with seed=N; a key is a single argument. So an argument is an override
+    if its key is one of `settings`, or if it follows a complete name.
+    """
+    parts: list[str] = []
+    overrides = []
+    complete = False
+    for argument in positional:
+        if complete or argument.startswith(tuple(f"{key}=" for key in settings)):
+            overrides.append(argument)
+            continue
+        is_key = not parts and re.fullmatch("[0-9a-f]{4,64}", argument) is not None
+        complete = is_key or argument.split(" ")[-1].startswith("seed=")
+        parts.append(argument)
+    return " ".join(parts), overrides
 
 
 def checked(overrides: Sequence[str]) -> list[str]:
-    """Overrides whose keys exist; a typo stops here, before Hydra starts."""
+    """The overrides. Raises UsageError, before Hydra starts, if one has no KEY=VALUE form or its key is unknown."""
     from ctt.config import check_key
 
-    for word in overrides:
-        if word.startswith("-"):
+    for override in overrides:
+        if override.startswith("-"):
             continue
-        if "=" not in word and not word.startswith("~"):
-            raise UsageError(f"{word} is neither a command's option nor KEY=VALUE (command line)")
-        key = word.split("=", 1)[0].lstrip("+~").split("@")[0]
+        if "=" not in override and not override.startswith("~"):
+            raise UsageError(f"{override} is neither an option of the command nor KEY=VALUE (command line)")
+        key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         if key != "hydra" and not key.startswith(("hydra.", "hydra/")):
             check_key(key)
     return list(overrides)
 
 
-def split(overrides: Sequence[str], *allowed: str) -> dict[str, str]:
-    """The few overrides a reading verb knows, as {key: text}. Raises UsageError for others."""
-    out = {}
-    for word in overrides:
-        key, sign, value = word.partition("=")
-        if not sign or key not in allowed:
-            raise UsageError(f"{word}: this command takes {' '.join(f'{a}=VALUE' for a in allowed)} (command line)")
-        out[key] = value
-    return out
+def tracking_of(overrides: Sequence[str]) -> tuple[TrackingSettings, list[str]]:
+    """The tracking settings of `tracking=…` and `tracking.KEY=…`, and the other overrides.
 
-
-def tracking_of(overrides: Sequence[str]) -> tuple[Any, list[str]]:
-    """The tracking settings that `tracking=…` and `tracking.KEY=…` mean, and the other overrides.
-
-    An address alone means a server: tracking.uri=http://HOST:PORT.
+    An address alone (tracking.uri=http://HOST:PORT) implies tracking=server.
     """
     from ctt.config import compose
 
-    ours = [word for word in overrides if word.split("=")[0].split(".")[0] == "tracking"]
-    if any(w.startswith("tracking.uri=") for w in ours) and not any(w.startswith("tracking=") for w in ours):
+    ours = [override for override in overrides if re.match(r"tracking[.=]", override)]
+    if any(o.startswith("tracking.uri=") for o in ours) and not any(o.startswith("tracking=") for o in ours):
         ours.insert(0, "tracking=server")
-    return compose(checked(ours)).tracking, [word for word in overrides if word not in ours]
+    return compose(checked(ours)).tracking, [override for override in overrides if override not in ours]
 
 
-def open_store(overrides: Sequence[str], *also: str) -> Any:
+def open_store(overrides: Sequence[str]) -> Store:
+    """The store of store=PATH or of the default. Raises UsageError if it does not exist, or for other overrides."""
     from ctt.config import Config
     from ctt.store import Store
 
-    root = Path(split(overrides, "store", *also).get("store", Config().store))
+    root = Path(Config().store)
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign or key != "store":
+            raise UsageError(f"{override}: this command takes store=VALUE (command line)")
+        root = Path(value)
     if not root.is_dir():
         raise UsageError(f"no store at {root.resolve()}; name it with store=PATH or CTT_STORE, or run a sweep first")
     return Store.open(root)

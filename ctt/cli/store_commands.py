@@ -1,18 +1,15 @@
-"""Verbs that read the store: status, show, gc, ui, sync."""
+"""Verbs that read or tidy the store: status, show, logs, gc, ui, sync."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctt.cli.parsing import open_store, parse, tracking_of, verb_parser, with_run
+from ctt.cli.parsing import STORE, TRACKING, open_store, parse, parse_run, tracking_of, verb_parser
 
 
 def status(arguments: Sequence[str]) -> int:
-    """show how far the stages of a sweep are, from the store
-
-    Without NAME: every sweep of the store in a line.
-    """
-    parser = verb_parser("status", status, named="?a recorded sweep")
+    """Show how far a sweep and its jobs are; without NAME a line for every sweep."""
+    parser = verb_parser("status", status, named="a recorded sweep", optional=True, settings=STORE)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parsed = parse(parser, arguments)
     from ctt.app.status import print_status
@@ -21,41 +18,36 @@ def status(arguments: Sequence[str]) -> int:
 
 
 def show(arguments: Sequence[str]) -> int:
-    """print what an artifact is and where it came from: its settings, inputs, code, host and numbers
+    """Print the settings, inputs, provenance and numbers of an artifact.
 
-    NAME is a key, its first letters, or a run like "demo/baseline seed=0".
+    NAME is a key, its first letters, or a run such as demo/baseline seed=0 (quoted or not).
     """
-    parser = verb_parser("show", show, named="a key or a run")
-    arguments = with_run(arguments)
-    parsed = parse(parser, arguments)
+    parsed = parse_run(verb_parser("show", show, named="a key or a run", settings=STORE), arguments, "store")
     from rich.console import Console
 
-    from ctt.app.gc import show as show_artifact
+    from ctt.app.show import show_artifact
 
-    return show_artifact(open_store(parsed.overrides), parsed.name.replace("\0", "="), Console())
+    return show_artifact(open_store(parsed.overrides), parsed.name, Console())
 
 
 def logs(arguments: Sequence[str]) -> int:
-    """print the log of a run's job; -f goes on until the job ends
+    """Print the log of a run's job; -f follows it until the job ends.
 
-    NAME is a run like "demo/baseline seed=0", a shared prefix like "demo/shared prefix 10 epochs seed=0", or the first
-    letters of a key.
+    NAME is a run such as demo/baseline seed=0 (quoted or not), a shared prefix such as
+    demo/shared prefix 10 epochs seed=0, or the first letters of a key.
     """
-    parser = verb_parser("logs", logs, named="a run, a shared prefix or a key")
-    parser.add_argument("-f", "--follow", action="store_true", help="until the job ends, through its retries")
-    parsed = parse(parser, with_run(arguments))
+    parser = verb_parser("logs", logs, named="a run, a shared prefix or a key", settings=STORE)
+    parser.add_argument("-f", "--follow", action="store_true", help="until the job ends, including its retries")
+    parsed = parse_run(parser, arguments, "store")
     from ctt.app.logs import print_log
 
-    return print_log(open_store(parsed.overrides), parsed.name.replace("\0", "="), follow=parsed.follow)
+    return print_log(open_store(parsed.overrides), parsed.name, follow=parsed.follow)
 
 
 def gc(arguments: Sequence[str]) -> int:
-    """remove artifacts that no recorded sweep reaches; shows sizes and asks first
-
-    --rollouts also removes the rollouts of finished runs: they are rebuilt in seconds when needed.
-    """
-    parser = verb_parser("gc", gc, named=None)
-    parser.add_argument("--rollouts", action="store_true", help="also the rollouts of finished runs")
+    """Remove artifacts that no recorded sweep reaches; shows their sizes and asks first."""
+    parser = verb_parser("gc", gc, named=None, settings=STORE)
+    parser.add_argument("--rollouts", action="store_true", help="also rollouts of finished runs (rebuilt in seconds)")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parsed = parse(parser, arguments)
     from rich.console import Console
@@ -66,39 +58,24 @@ def gc(arguments: Sequence[str]) -> int:
 
 
 def ui(arguments: Sequence[str]) -> int:
-    """serve the store's runs with MLflow's web interface, kept up to date"""
-    parser = verb_parser("ui", ui, named=None)
+    """Serve MLflow's web interface on the store's runs, kept up to date."""
+    parser = verb_parser("ui", ui, named=None, settings=TRACKING)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=5000, help="port (default 5000; 0: a free one)")
+    parser.add_argument("--port", type=int, default=5000, help="port (default: 5000; 0: a free one)")
     parsed = parse(parser, arguments)
-    from ctt.study.tracked_sweep import store_syncer
-    from ctt.tracking import serve
+    from ctt.app.ui import serve_ui
 
     tracking, others = tracking_of(parsed.overrides)
-    store = open_store(others)
-    serve(store.root, parsed.host, parsed.port, syncer=store_syncer(tracking, store))
-    return 0
+    return serve_ui(open_store(others), tracking, parsed.host, parsed.port)
 
 
 def sync(arguments: Sequence[str]) -> int:
-    """bring MLflow up to date with the store; --follow keeps on
-
-    tracking=server (or tracking.uri=http://HOST:PORT) mirrors to a server instead of the store's SQLite file.
-    """
-    parser = verb_parser("sync", sync, named=None)
+    """Bring MLflow up to date with the store."""
+    parser = verb_parser("sync", sync, named=None, settings=TRACKING)
     parser.add_argument("--follow", action="store_true", help="until Ctrl-C")
-    parser.add_argument("--rebuild", action="store_true", help="trust no cursor, ask MLflow about every run")
+    parser.add_argument("--rebuild", action="store_true", help="ignore what was recorded as sent; ask MLflow about every run")
     parsed = parse(parser, arguments)
-    import threading
-
-    from ctt.study.tracked_sweep import store_syncer
+    from ctt.app.sync import sync_store
 
     tracking, others = tracking_of(parsed.overrides)
-    syncer = store_syncer(tracking, open_store(others), rebuild=parsed.rebuild)
-    if parsed.follow:
-        syncer.follow(threading.Event())
-        return 0
-    sent = syncer.sync_once(patient=False)
-    if not syncer.down:
-        print(f"{sent} points sent to {tracking.kind}")
-    return int(syncer.down)
+    return sync_store(open_store(others), tracking, follow=parsed.follow, rebuild=parsed.rebuild)

@@ -1,1 +1,1 @@
-"""What every package stands on: errors, units, typed settings, files, processes, memory. Nothing of the domain."""
+"""What every package uses: errors, units, typed settings, files, processes, memory. Nothing specific to the domain."""

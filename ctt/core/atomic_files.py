@@ -1,5 +1,6 @@
-"""Writing files so that a reader, and a machine that loses power, finds the old one or the new one, never a part; and the other
-steps that a store is made of, each with an error that says what to do."""
+"""Atomic file operations: a reader finds the old file or the new one, never a part, even after a power failure.
+
+Errors of a store's file operations become a StoreError that names the path, the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ _REMEDIES = {
     errno.ENOSPC: "The disk is full: free space (ctt gc) or choose another store with CTT_STORE, then run again",
     errno.EDQUOT: "Your quota is used up: free space (ctt gc) or choose another store with CTT_STORE, then run again",
     errno.EROFS: "The file system is read-only: choose a store that can be written with CTT_STORE",
-    errno.EACCES: "You may not write there: fix the permissions or choose another store with CTT_STORE",
-    errno.EPERM: "The file system refuses it (the store needs hard links and renames): choose another with CTT_STORE",
+    errno.EACCES: "No permission to write there: fix the permissions or choose another store with CTT_STORE",
+    errno.EPERM: "The file system refuses this (the store needs hard links and renames): choose another store with CTT_STORE",
     errno.ENOTDIR: "A file is where a folder is needed: move it away or choose another store with CTT_STORE",
-    errno.EXDEV: "It lies on another file system than the store: build in the store's work folder",
+    errno.EXDEV: "It is on another file system than the store: build in the store's work folder",
     errno.EIO: "The disk or file server failed: check it, then run again",
     errno.ESTALE: "The file server lost the file: check the mount, then run again",
 }
@@ -31,17 +32,17 @@ _REMEDIES = {
 
 @contextmanager
 def explained(doing: str, path: Path) -> Iterator[None]:
-    """Turns an OSError inside into a StoreError that names the path, the reason and the remedy."""
+    """Turns an OSError raised in the block into a StoreError that names the path, the reason and the remedy."""
     try:
         yield
     except OSError as error:
         where = error.filename if isinstance(error.filename, (str, Path)) else path
-        remedy = _REMEDIES.get(error.errno or 0, "Run again; if it stays, look at that path")
+        remedy = _REMEDIES.get(error.errno or 0, "Run again; if the error persists, check that path")
         raise StoreError(f"cannot {doing}: {where}: {error.strerror or error}. {remedy}.") from error
 
 
 def sync(path: Path) -> None:
-    """Forces a file's bytes, or a folder's names, to the disk. File systems that cannot sync a folder are forgiven."""
+    """Forces a file's bytes, or a folder's names, to the disk. Ignores file systems that cannot sync a folder."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -53,7 +54,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes `path` and its parents, each name on disk before the next."""
+    """Creates `path` and its missing parents; each name is on disk before the next is created."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -65,12 +66,12 @@ def make_folder(path: Path) -> None:
 
 
 LEFTOVERS = ".*.tmp"
-"""What a process that was killed may leave of the files it was writing, as a pattern."""
+"""Glob pattern of the temporary files that a killed process may leave behind."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the body a name to write to, and `path` that file when the body ends without an error."""
+    """Yields a temporary path to write to; it replaces `path` if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
@@ -82,8 +83,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replaces `path` by `data`: readers see the old bytes or the new, never a part. durable: so does a machine that loses
-    power, and the new ones are on the disk on return."""
+    """Replaces the content of `path` by `data`; readers see the old bytes or the new, never a part.
+
+    durable: this holds after a power failure too, and the new bytes are on the disk on return."""
     with replacing(path) as temporary, open(temporary, "xb") as file:
         file.write(data)
         file.flush()
@@ -102,7 +104,7 @@ def write_json(
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object that a file holds; None if there is no such file, or no whole one."""
+    """The JSON object in a file; None if the file is missing or not valid JSON."""
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -117,16 +119,16 @@ def sha256(path: Path) -> str:
 
 
 def move_if_absent(source: Path, target: Path) -> bool:
-    """Renames the folder `source` to `target`; False if a folder with anything in it is already there.
+    """Renames the folder `source` to `target`; returns False if a non-empty folder `target` exists.
 
-    `source` must not be empty: a rename onto a non-empty folder fails on every file system, and that is what decides
-    who is first. Raises FileNotFoundError if `source` is gone.
+    `source` must not be empty: a rename onto a non-empty folder fails on every file system, so only the first of several
+    processes succeeds. Raises FileNotFoundError if `source` is gone.
     """
     identity = os.stat(source).st_ino
     try:
         os.rename(source, target)
     except OSError as error:
-        # A file server that repeats a request whose answer was lost reports a failure for a rename that happened.
+        # If its answer was lost, a file server repeats the request and reports a failure for a rename that succeeded.
         with suppress(OSError):
             if os.stat(target).st_ino == identity:
                 return True
@@ -137,5 +139,5 @@ def move_if_absent(source: Path, target: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Deletes a folder as far as it can be; what is left is only litter, and nothing depends on it."""
+    """Deletes a folder as far as possible; nothing depends on files that remain."""
     shutil.rmtree(path, ignore_errors=True)

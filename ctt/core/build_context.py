@@ -1,8 +1,8 @@
-"""Job: what a stage's code is given to work with: a private folder, a device, and ways to tell how far it is.
+"""BuildContext: what a stage's code is given: a private folder, a device, and methods to report metrics and progress.
 
-The folder survives interruption: whoever continues the work finds the checkpoints and metrics of the one before, and the
-time that it took. Metrics are lines appended to `metrics.jsonl`; progress is `progress.json`, rewritten at most once a
-second. Nothing here knows MLflow: the syncer reads these files.
+The folder survives interruption: the next attempt finds the checkpoints, metrics and elapsed time of the one before.
+Metrics are lines appended to `metrics.jsonl`; progress is `progress.json`, rewritten at most once a second.
+MLflow is not used here: the sync process reads these files.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ctt.core.process_group import ALONE, ProcessGroup
 
 METRICS = "metrics.jsonl"
 PROGRESS = "progress.json"
-CHECKPOINT = "checkpoint"  # a folder; the names in it sort by how far they are
-STATE = "state.json"  # beside model.safetensors: the training is over
+CHECKPOINT = "checkpoint"  # a folder; the names in it sort by training progress
+STATE = "state.json"  # next to model.safetensors: the training has finished
 
 
 class BuildContext:
     """One stage being built in `folder`.
 
     device: a torch device string; threads: intra-op threads; workers: processes a CPU-bound stage may use.
-    world: the processes that build it together; only its writer writes here.
-    `beat` is called with every progress report (the store's lease uses it to notice that it was lost).
+    group: the processes that build it; only its writer writes to the folder.
+    `beat` is called with every progress report (the store's lease uses it to detect that it was lost).
     """
 
     def __init__(
@@ -42,45 +42,47 @@ class BuildContext:
         device: str = "cpu",
         threads: int = 1,
         workers: int = 1,
-        world: ProcessGroup = ALONE,
+        group: ProcessGroup = ALONE,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = Path(folder)
         self.device = device
         self.threads = threads
         self.workers = workers
-        self.world = world
+        self.group = group
         self._beat = beat
         self._started = time.time()
-        told = self._last_report()
-        self._before = float(told.get("seconds", 0.0))  # what earlier attempts took
-        self._peak = float(told.get("peak_mib", 0.0))
-        self.rates: dict[str, float] = dict(told.get("rates", {}))
-        """What `progress` found, units a second by unit; of a unit that this attempt did not come to, in the attempt before."""
+        report = self._last_report()
+        self._before = float(report.get("seconds", 0.0))  # of earlier attempts
+        self._peak = float(report.get("peak_mib", 0.0))
+        self.rates: dict[str, float] = dict(report.get("rates", {}))
+        """Units per second by unit, as measured by `progress`; from an earlier attempt where this one did not reach the unit."""
         self._last = 0.0
         self._record: dict[str, Any] = {}
         self._unit, self._first, self._began = "", 0.0, 0.0
 
     def log(self, step: int, **values: float) -> None:
         """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count)."""
-        if not self.world.writer:
+        if not self.group.writer:
             return
         line = json.dumps({"t": round(time.time(), 3), "step": step, **values})
         with open(self.folder / METRICS, "a", encoding="utf-8") as f:
             f.write(line + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drops the metric lines past `step`: called when work continues from a checkpoint taken at `step`."""
+        """Drops the metric lines after `step`; called when work continues from a checkpoint taken at `step`."""
         path = self.folder / METRICS
-        if not self.world.writer or not path.exists():
+        if not self.group.writer or not path.exists():
             return
         kept = [line for line in read_metrics(path) if line["step"] <= step]
         write(path, "".join(json.dumps(line) + "\n" for line in kept).encode(), durable=False)
 
     def progress(self, done: float, total: float, unit: str, **extra: Any) -> None:
-        """Says how far the stage is, or that part of it which counts in `unit`; cheap enough for every step (written at most
-        once a second, and at the end). The rate is that since the unit's first report, whatever came between."""
-        if not self.world.writer:
+        """Reports the progress of the stage, or of its part measured in `unit`.
+
+        Written at most once a second and at the end, so it may be called at every step. The rate counts from the first report
+        of the unit."""
+        if not self.group.writer:
             return
         now = time.time()
         if unit != self._unit:
@@ -96,7 +98,7 @@ class BuildContext:
         self._write_report(self._record)
 
     def alive(self) -> None:
-        """Says that work goes on which its last progress report does not count; as cheap as `progress`."""
+        """Reports that the process is alive during work that progress does not count; written at most once a second."""
         now = time.time()
         if self._record and now - self._last >= 1.0:
             self._last = now
@@ -105,25 +107,23 @@ class BuildContext:
 
     @property
     def seconds(self) -> float:
-        """What the work has taken so far: this attempt and those before it. Of one that was killed it is known up to its
-        last progress report."""
+        """Elapsed seconds of this attempt and all earlier ones; of a killed attempt, up to its last progress report."""
         return self._before + max(time.time() - self._started, 0.0)
 
     @property
     def peak(self) -> float:
-        """The most MiB (`peak_mib`) that this attempt or one before it has held; of those before, up to their last report."""
+        """Peak memory in MiB (`peak_mib`) of this attempt and all earlier ones; of those, up to their last report."""
         return max(self._peak, peak_mib(self.device))
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
-        """Keeps what the attempt took for the next one if it ends in this block, unfinished. What it said of its progress
-        stays as it is."""
+        """Records the attempt's elapsed time for the next one if the block raises; the progress report stays as it is."""
         try:
             yield
         except BaseException:
             begun = dict(done=0.0, total=1.0, unit="stage", rate=0.0, started=self._started, updated=self._started)
-            with contextlib.suppress(OSError):  # whoever took the work over has moved the folder
-                if self.world.writer:
+            with contextlib.suppress(OSError):  # the process that took the work over has moved the folder
+                if self.group.writer:
                     self._write_report(begun | self._last_report())
             raise
 
@@ -132,21 +132,21 @@ class BuildContext:
         write_json(self.folder / PROGRESS, record | all_attempts, durable=False, indent=None)
 
     def _last_report(self) -> dict[str, Any]:
-        """The last progress report in the folder, whoever wrote it; {} where there is none."""
+        """The last progress report in the folder, from any attempt; {} if there is none."""
         return read_json(self.folder / PROGRESS) or {}
 
     @property
     def stopping(self) -> bool:
-        """True once a signal has asked this process to stop: write a checkpoint and call `stop`."""
+        """True once a signal has asked this process to stop; then write a checkpoint and call `stop`."""
         return stopping()
 
     def stop(self) -> None:
         """Raises Interrupted; call after the checkpoint is on disk."""
-        raise Interrupted(f"stopped by a signal; its checkpoint is in {self.folder}")
+        raise Interrupted(f"stopped by a signal; the checkpoint is in {self.folder}")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The metric lines of a file; a last line cut off by a crash is left out."""
+    """The metric lines of a file; an incomplete last line, left by a crash, is skipped."""
     lines = []
     with open(path, encoding="utf-8") as f:
         for text in f:
@@ -165,6 +165,6 @@ def stopping() -> bool:
 
 
 def stop_on_signals(*numbers: int) -> None:
-    """From now on the given signals (default SIGTERM and SIGINT) ask running stages to checkpoint and stop."""
+    """Makes the given signals (default SIGTERM and SIGINT) ask running stages to write a checkpoint and stop."""
     for number in numbers or (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop.set())

@@ -1,23 +1,23 @@
-"""What can go wrong, as a tree; every message names the file, key or value and the remedy.
+"""The exceptions of ctt; every message names the file, key or value and the remedy.
 
 CttError
 ├── UsageError       bad input, found before any work (exit code 2)
 │   ├── SettingError   a setting's name, type or value
 │   ├── SweepError     a sweep file or its combination with the command line
-│   └── DataError      a data file that is missing, malformed or hostile
-├── StoreError       an artifact that is missing, damaged or owned by someone else
-│   ├── LeaseHeld      someone else is building the key, and we were asked not to wait (any longer)
-│   └── LeaseLost      another owner took the key over while we worked
-└── StageFailed      a stage that could not be finished; carries its failure class
-    ├── Interrupted    asked to stop by a signal; a checkpoint was written
-    └── Diverged       a loss became NaN or infinite, or an error absurdly large
+│   └── DataError      a data file that is missing, malformed or unsafe
+├── StoreError       an artifact that is missing, damaged or owned by another process
+│   ├── LeaseHeld      another process is building the key, and the caller does not wait (any longer)
+│   └── LeaseLost      another process took the key over during the work
+└── StageFailed      a stage that could not be finished; holds its failure class
+    ├── Interrupted    stopped by a signal; a checkpoint was written
+    └── Diverged       a loss became NaN or infinite, or an error far too large
 """
 
 from __future__ import annotations
 
 
 class CttError(Exception):
-    """Every error ctt raises on purpose."""
+    """Base of all errors that ctt raises on purpose."""
 
 
 class UsageError(CttError):
@@ -29,23 +29,23 @@ class SettingError(UsageError):
 
 
 class SweepError(UsageError):
-    """A sweep file, or what it becomes with the command line, is wrong."""
+    """A sweep file, or its combination with the command line, is wrong."""
 
 
 class DataError(UsageError):
-    """A data file is missing, malformed or hostile."""
+    """A data file is missing, malformed or unsafe."""
 
 
 class StoreError(CttError):
-    """An artifact is missing, damaged or owned by someone else."""
+    """An artifact is missing, damaged or owned by another process."""
 
 
 class LeaseHeld(StoreError):
-    """Someone else is building the key, and the caller does not want to wait for it (any longer)."""
+    """Another process is building the key, and the caller does not wait for it (any longer)."""
 
 
 class LeaseLost(StoreError):
-    """Another owner took the key over while we worked; nothing was published."""
+    """Another process took the key over during the work; nothing was published."""
 
 
 class StageFailed(CttError):
@@ -61,6 +61,6 @@ class Interrupted(StageFailed):
 
 
 class Diverged(StageFailed):
-    """A loss became NaN or infinite, or the world model's error far larger than that of no model."""
+    """A loss became NaN or infinite, or the world model's error is far larger than without a model."""
 
     failure = "diverged"

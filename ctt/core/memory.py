@@ -1,4 +1,4 @@
-"""The most memory that work has held: the device's on CUDA, this process's elsewhere (not that of processes it started)."""
+"""Peak memory of a stage: the device's on CUDA, else this process's (without its child processes)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import resource
 from pathlib import Path
 
 
-def forget_peak(device: str) -> None:
-    """From here on `peak_mib` tells of what comes. Where the system can't forget, it tells of the whole process."""
+def reset_peak(device: str) -> None:
+    """Resets the peak, so that `peak_mib` covers what follows. Systems that cannot reset it report the whole process."""
     if device.startswith("cuda"):
         import torch
 
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with contextlib.suppress(OSError):  # no Linux, or a locked-down one
+    with contextlib.suppress(OSError):  # not Linux, or without permission
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_mib(device: str) -> float:
-    """MiB since `forget_peak`: allocated on a CUDA device, else resident, mapped files included."""
+    """MiB since `reset_peak`: allocated on a CUDA device, else resident, mapped files included."""
     if device.startswith("cuda"):
         import torch
 

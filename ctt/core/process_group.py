@@ -1,7 +1,7 @@
-"""World: the processes that train one model together; only one, unless srun or torchrun started the job as several.
+"""The processes that train one model together; only one, unless srun or torchrun started several.
 
-Process 0 is the writer: it alone takes leases, builds and writes; the others take part in training and write nothing.
-Sums over processes have the same bits on each of them, so their parameters stay equal.
+Process 0 is the writer: it alone takes leases, builds and writes; the others take part in training only.
+Sums over processes are bitwise equal on each of them, so their parameters stay equal.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-PATIENCE = timedelta(days=30)  # the others wait while process 0 builds what is not trained
+PATIENCE = timedelta(days=30)  # the others wait while process 0 builds other stages
 
 
-class Parted(ConnectionError):
-    """Another process of this world is gone; why, it may have said itself."""
+class ProcessLost(ConnectionError):
+    """Another process of the group has ended; its own log may give the reason."""
 
 
 @contextlib.contextmanager
 def _exchange() -> Iterator[None]:
-    """torch raises a RuntimeError with many texts."""
+    """Turns the RuntimeError of a failed exchange, whose text varies, into ProcessLost."""
     try:
         yield
     except RuntimeError as error:
-        raise Parted(f"another process of this job is gone: {error}") from error
+        raise ProcessLost(f"another process of this job is gone: {error}") from error
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process is `rank` of `size`, number `local` on its host; process 0 listens at address:port."""
+    """Process `rank` of `size`, number `local` on its host; process 0 listens at address:port."""
 
     rank: int = 0
     size: int = 1
@@ -48,11 +48,11 @@ class ProcessGroup:
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """The part of `count` things that is this process's."""
+        """This process's part of `count` items."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def connect(self) -> None:
-        """Waits until all processes are there."""
+        """Connects the processes; waits until all of them have started."""
         if self.size == 1:
             return
         import torch
@@ -69,7 +69,7 @@ class ProcessGroup:
         )
 
     def close(self) -> None:
-        """Ends the connection; all processes do."""
+        """Ends the connection; every process must call it."""
         if self.size == 1:
             return
         import torch.distributed as distributed
@@ -78,7 +78,7 @@ class ProcessGroup:
             distributed.destroy_process_group()
 
     def broadcast(self, message: Any = None) -> Any:
-        """Process 0's message (any pickleable object), on every process."""
+        """Returns process 0's message (any pickleable object) on every process."""
         if self.size == 1:
             return message
         import torch.distributed as distributed
@@ -89,7 +89,7 @@ class ProcessGroup:
         return messages[0]
 
     def spread(self, tensors: Sequence[Tensor]) -> None:
-        """Gives process 0's values to the tensors of all."""
+        """Copies process 0's values into the tensors of all processes."""
         import torch.distributed as distributed
 
         with _exchange():
@@ -108,7 +108,7 @@ class ProcessGroup:
         return summed
 
     def any(self, value: bool) -> bool:
-        """Whether it is true in any process."""
+        """Whether `value` is true in any process."""
         if self.size == 1:
             return value
         import torch
@@ -116,20 +116,21 @@ class ProcessGroup:
         return bool(self.total(torch.tensor(float(value))) > 0)
 
     def total_gradients(self, parameters: Sequence[Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Sums the parameters' `.grad`, in place, and the values, in one exchange. A gradient that is None everywhere stays
-        None; one that is None here counts as 0."""
+        """Sums the parameters' `.grad`, in place, and the values over all processes, in one exchange.
+
+        A gradient that is None on every process stays None; one that is None on some of them counts as 0 there."""
         if self.size == 1:
             return dict(values)
         import torch
 
         names = sorted(values)
         device = parameters[0].device
-        there = torch.tensor([float(p.grad is not None) for p in parameters], device=device)
+        present = torch.tensor([float(p.grad is not None) for p in parameters], device=device)
         gradients = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in parameters]
         numbers = [values[name].detach().float().reshape(1).to(device) for name in names]
-        summed = self.total(torch.cat([*gradients, there, *numbers]))
-        *parts, there, numbers_summed = summed.split([*(p.numel() for p in parameters), len(parameters), len(names)])
-        for parameter, part, count in zip(parameters, parts, there.tolist(), strict=True):
+        summed = self.total(torch.cat([*gradients, present, *numbers]))
+        *parts, present, numbers_summed = summed.split([*(p.numel() for p in parameters), len(parameters), len(names)])
+        for parameter, part, count in zip(parameters, parts, present.tolist(), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype).clone() if count else None
         return dict(zip(names, numbers_summed, strict=True))
 
@@ -138,7 +139,7 @@ ALONE = ProcessGroup()
 
 
 def of_environment() -> ProcessGroup:
-    """The world of this process, as srun or torchrun describe it in the environment; ALONE where neither does."""
+    """The group of this process, from the environment variables of srun or torchrun; ALONE without them."""
     get = os.environ.get
     if int(get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
         return ProcessGroup(
@@ -160,8 +161,9 @@ def of_environment() -> ProcessGroup:
 
 
 def _first_node(nodes: str) -> str:
-    """The address of the first of SLURM's nodes: "gpu[3-5],x" → that of gpu3; where its name means nothing, as on a
-    private cluster, the address from which srun was called, which is that node in a batch job."""
+    """The address of the first of SLURM's nodes: "gpu[3-5],x" → that of gpu3.
+
+    If the name has no address, as on a private cluster: that of srun's host, the same node in a batch job."""
     prefix, bracket, rest = nodes.partition(",")[0].partition("[")
     name = prefix + (rest.partition("-")[0].rstrip("]") if bracket else "")
     try:

@@ -1,4 +1,4 @@
-"""Processes of this host, known by their id and start time, so that another one of the same id is never taken for one of them."""
+"""Processes of this host, identified by id and start time, so that a reused id is never mistaken for the old process."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ def this_host() -> str:
 
 
 def started(pid: int) -> int | None:
-    """When a process started, in clock ticks since the host did, which no setting of the clock changes; None if there is
-    none of that id, or only a zombie."""
+    """Start time of a process in clock ticks since the host booted, so setting the clock does not change it.
+
+    None if no process has that id, or only a zombie."""
     with contextlib.suppress(psutil.Error):
         booted = psutil.boot_time()
         process = psutil.Process(pid)
-        began = process.create_time() - booted
+        began: float = process.create_time() - booted
         if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return round(began * os.sysconf("SC_CLK_TCK"))
     return None
 
 
 def send(pid: int, began: int | None, number: int) -> None:
-    """Sends a signal to the process that started at `began`, if it is still there."""
+    """Sends signal `number` to the process `pid` that started at `began`, if it still exists."""
     if began is not None and started(pid) == began:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

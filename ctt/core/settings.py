@@ -1,10 +1,10 @@
-"""Settings: dataclass fields that carry their bounds, their help and their place in a stage's key.
+"""Settings: dataclass fields with bounds, help texts and rules for a stage's key.
 
-A settings dataclass lists its fields with `setting(...)` and derives from `Settings`, which checks every
-bound when it is made. `canonical` turns it into the JSON that is hashed into keys. Left out of it are fields with
+A settings dataclass lists its fields with `setting(...)` and derives from `Settings`, which checks the bounds when an
+instance is created. `canonical_form` turns it into the JSON that is hashed into keys. It leaves out fields with
 `key=False` (device, threads, paths: what must not change a result); a field that holds its declared `old` value (the
-value that means what ctt did before the field existed), so old keys stay valid; and what one of the class's `rules`
-says is never read (the idea of ConfigSpace's inactive parameters, arXiv 1908.06756).
+behaviour before the field existed), so old keys stay valid; and settings that a rule of the class makes inactive
+(as ConfigSpace's inactive parameters, arXiv 1908.06756).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import operator
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -20,19 +21,19 @@ from ctt.core.errors import SettingError
 
 T = TypeVar("T")
 _ABSENT = object()
-_KEPT = "_kept"  # where settings keep what was made of them: a sweep asks for the same forms thousands of times
+_KEPT = "_kept"  # cache of derived values: a sweep needs the same forms thousands of times
 _NOTHING: frozenset[str] = frozenset()
 _PLAIN = (str, int, bool, type(None))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Where `applies(settings)`, the settings in `silences` (dotted names below these) say nothing, for `reason`.
+    """Where `applies(settings)`, the settings in `inactive` (dotted names relative to these) have no effect, for `reason`.
 
-    A rule that names a setting names all that only this one makes matter, and still applies where they have defaults.
+    A rule that names a setting also names those that only this one makes effective, and applies at their defaults too.
     """
 
-    silences: tuple[str, ...]
+    inactive: tuple[str, ...]
     reason: str
     applies: Callable[[Any], bool]
 
@@ -56,20 +57,20 @@ def setting(
 
 
 class Settings:
-    """Base of all settings dataclasses: making one checks its values; `SettingError` names field and bound.
+    """Base of all settings dataclasses: creating one checks its values; `SettingError` names field and bound.
 
-    `rules` of a class hold beside those of its bases. Once a canonical form was taken nothing can be assigned any more.
+    The `rules` of a class add to those of its bases. Settings become read-only once a canonical form was computed.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if _KEPT in self.__dict__:
-            raise AttributeError(f"settings are values: make others with dataclasses.replace(…, {name}=…)")
+            raise AttributeError(f"settings are read-only: make changed ones with dataclasses.replace(…, {name}=…)")
         super().__setattr__(name, value)
 
     def remembered(self, marker: Hashable, make: Callable[[], T]) -> T:
-        """make(), kept with these settings: what is made of values stays the same."""
+        """make(), computed once per `marker` and cached in these settings."""
         kept: dict[Hashable, Any] = self.__dict__.setdefault(_KEPT, {})
         if marker not in kept:
             kept[marker] = make()
@@ -81,20 +82,20 @@ class Settings:
             check_value(field.name, getattr(self, field.name), field.metadata)
 
 
-def older(kind: type) -> dict[str, Any]:
-    """What ctt did before some settings existed: their declared `old` values, nested as in the settings class `kind`."""
+def old_values(kind: type) -> dict[str, Any]:
+    """The declared `old` values (the behaviour before a setting existed), nested as in the settings class `kind`."""
     out: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         below = field.default_factory
         if field.metadata.get("old", _ABSENT) is not _ABSENT:
             out[field.name] = field.metadata["old"]
-        elif isinstance(below, type) and dataclasses.is_dataclass(below) and (values := older(below)):
+        elif isinstance(below, type) and dataclasses.is_dataclass(below) and (values := old_values(below)):
             out[field.name] = values
     return out
 
 
 def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    """Raises SettingError if `value` breaks the bounds in `metadata` (as written by `setting`)."""
+    """Raises SettingError if `value` violates the bounds in `metadata` (written by `setting`)."""
     if value is None or isinstance(value, Settings):
         return
     choices = metadata.get("choices")
@@ -104,24 +105,24 @@ def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
         if not math.isfinite(value):
             raise SettingError(f"{name} must be a finite number, got {value}")
         for bound, broken, word in (
-            ("minimum", lambda b: value < b, "at least"),
-            ("above", lambda b: value <= b, "more than"),
-            ("maximum", lambda b: value > b, "at most"),
+            ("minimum", operator.lt, "at least"),
+            ("above", operator.le, "more than"),
+            ("maximum", operator.gt, "at most"),
         ):
             limit = metadata.get(bound)
-            if limit is not None and broken(limit):
+            if limit is not None and broken(value, limit):
                 raise SettingError(f"{name} must be {word} {limit}, got {value}")
 
 
-def canonical_form(value: Any, silenced: frozenset[str] = _NOTHING) -> Any:
-    """JSON-ready canonical form of settings: what decides a result, and nothing else; floats are kept as floats.
+def canonical_form(value: Any, inactive: frozenset[str] = _NOTHING) -> Any:
+    """JSON-ready canonical form of settings: what decides a result, and nothing else; floats stay floats.
 
-    silenced: dotted names below `value` that say nothing. Forms of settings are shared: do not change what is returned.
+    inactive: dotted names below `value` that have no effect. The result is cached and shared: do not modify it.
     """
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Settings):
-        return value.remembered(silenced, lambda: _form(value, silenced))
+        return value.remembered(inactive, lambda: _form(value, inactive))
     if isinstance(value, float):
         return 0.0 if value == 0 else value
     if isinstance(value, (list, tuple)):
@@ -129,21 +130,21 @@ def canonical_form(value: Any, silenced: frozenset[str] = _NOTHING) -> Any:
     if isinstance(value, Mapping):
         return {str(k): canonical_form(v) for k, v in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _form(value, silenced)
+        return _form(value, inactive)
     return value
 
 
-def _form(value: Any, silenced: frozenset[str]) -> dict[str, Any]:
-    silent = silenced.union(*(r.silences for r in rules_of(type(value)) if r.applies(value)))
+def _form(value: Any, inactive: frozenset[str]) -> dict[str, Any]:
+    inactive = inactive.union(*(r.inactive for r in rules_of(type(value)) if r.applies(value)))
     out = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
-        if not field.metadata.get("key", True) or field.name in silent:
+        if not field.metadata.get("key", True) or field.name in inactive:
             continue
         if field.metadata.get("old", _ABSENT) is not _ABSENT and item == field.metadata["old"]:
             continue
         below = f"{field.name}."
-        deeper = frozenset(name.removeprefix(below) for name in silent if name.startswith(below)) if silent else silent
+        deeper = frozenset(name.removeprefix(below) for name in inactive if name.startswith(below)) if inactive else inactive
         out[field.name] = canonical_form(item, deeper)
     return out
 
@@ -153,23 +154,23 @@ def rules_of(kind: type) -> tuple[Rule, ...]:
     return tuple(rule for base in reversed(kind.__mro__) for rule in vars(base).get("rules", ()))
 
 
-def in_force(settings: Settings, prefix: str = "") -> tuple[Rule, ...]:
-    """The rules that apply to `settings` and to those below, naming what they silence from the top."""
+def active_rules(settings: Settings, prefix: str = "") -> tuple[Rule, ...]:
+    """The rules that apply to `settings` and to nested ones, with dotted names relative to `settings`."""
 
     def found() -> Iterator[Rule]:
         for rule in rules_of(type(settings)):
             if rule.applies(settings):
-                yield dataclasses.replace(rule, silences=tuple(prefix + name for name in rule.silences))
+                yield dataclasses.replace(rule, inactive=tuple(prefix + name for name in rule.inactive))
         for field in dataclasses.fields(settings):  # type: ignore[arg-type]  # subclasses are dataclasses
             item = getattr(settings, field.name)
             if isinstance(item, Settings) and field.metadata.get("key", True):
-                yield from in_force(item, f"{prefix}{field.name}.")
+                yield from active_rules(item, f"{prefix}{field.name}.")
 
     return settings.remembered(("in force", prefix), lambda: tuple(found()))
 
 
 def canonical_json(value: Any) -> str:
-    """One text per meaning: sorted keys, no blanks, ASCII, no NaN."""
+    """JSON text of the canonical form: sorted keys, no blanks, ASCII, no NaN."""
     return _text(canonical_form(value))
 
 
@@ -179,7 +180,7 @@ def digest(value: Any) -> str:
 
 
 def digest_of_form(form: Any) -> str:
-    """`digest` of what `canonical` has returned."""
+    """`digest` of a result of `canonical_form`."""
     return hashlib.sha256(_text(form).encode()).hexdigest()
 
 

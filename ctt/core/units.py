@@ -1,11 +1,14 @@
-"""Units: seconds and bytes as people read them."""
+"""Durations and sizes as text."""
 
 
 def duration(seconds: float) -> str:
-    """3:05 or 1:02:03."""
-    seconds = int(seconds + 0.5)
-    hours, rest = divmod(seconds, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+    """ "38 s", "4 min 12 s" or "3 h 23 min", rounded to its last unit; a part that is 0 is left out."""
+    rounded = int(seconds + 0.5)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return _two(rounded, 60, "min", "s")
+    return _two((rounded + 30) // 60, 60, "h", "min")
 
 
 def size(number: float) -> str:
@@ -15,3 +18,8 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def _two(number: int, per: int, large: str, small: str) -> str:
+    whole, rest = divmod(number, per)
+    return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"

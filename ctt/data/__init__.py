@@ -1,1 +1,1 @@
-"""Scenes, events, questions, slots: the data sets and how they are read. No torch.nn and no Hydra in this room."""
+"""Data sets: scenes, events, questions and slots, and how they are read. This package imports neither torch.nn nor Hydra."""

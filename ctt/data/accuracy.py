@@ -1,4 +1,4 @@
-"""Accuracies of a table of predictions: what the published evaluation counts, and nothing of how they were made.
+"""Accuracies of a table of predictions, counted as in the published evaluation.
 
 A predictions table has one row per ALOE sequence (a descriptive question, or one choice of a multiple-choice question) with
 at least the columns `scene`, `question_id`, `category` and `correct`; `form` adds the breakdown. All accuracies are in percent.
@@ -36,14 +36,12 @@ def questions_of(predictions: pd.DataFrame) -> pd.DataFrame:
     mixed = out.index[(out["categories"] > 1) | ((out["category"] == DESCRIPTIVE) & (out["options"] > 1))]
     if len(mixed):
         row = out.loc[mixed[0]]
-        raise DataError(
-            f"question {row['question_id']} of scene {row['scene']} is listed twice, or under two categories"
-        )
+        raise DataError(f"question {row['question_id']} of scene {row['scene']} is listed twice, or under two categories")
     return out.drop(columns="categories")
 
 
 def metrics_of(predictions: pd.DataFrame) -> dict[str, Any]:
-    """All accuracies of `predictions` (columns as above). Raises DataError if a column is missing or a question is listed twice.
+    """All accuracies of `predictions` (columns as above). Raises DataError if a column is missing or a question is duplicated.
 
     {"per_question": {category: %}, "per_option": {category: %}, "multiple_choice": % per question over the three multiple-choice
     categories, "average": % of all questions, "questions": {category: count}, "options": {category: count},
@@ -53,11 +51,11 @@ def metrics_of(predictions: pd.DataFrame) -> dict[str, Any]:
     correct = predictions["correct"].astype(bool)
     per_question, per_option, counts, options = {}, {}, {}, {}
     for category in (DESCRIPTIVE, *MULTIPLE_CHOICE):
-        mine = questions["category"] == category
+        of_category = questions["category"] == category
         rows = predictions["category"] == category
-        per_question[category] = _percent(questions["correct"][mine])
+        per_question[category] = _percent(questions["correct"][of_category])
         per_option[category] = _percent(correct[rows])
-        counts[category] = int(mine.sum())
+        counts[category] = int(of_category.sum())
         options[category] = int(rows.sum())
     pooled = questions["category"].isin(MULTIPLE_CHOICE)
     return {

@@ -1,4 +1,4 @@
-"""What is in a data set, beside what is in CLEVRER, and what of it can be answered without the video."""
+"""The composition of a data set compared with CLEVRER's, and the accuracies that are reached without the video."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ctt.data.questions.vocab import CATEGORIES
 
 def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Counts of official scenes: videos, questions {category}, subtypes, answers, options (questions by their number of
-    options), verdicts, correct {category: {number of right options: questions}}; of explanatory ones outcomes (the event
-    that is asked about), negated, causes (the options)."""
+    options), verdicts, correct {category: {number of correct options: questions}}; of explanatory questions also outcomes
+    (the events to explain), negated and causes (the options)."""
     names = ("questions", "subtypes", "answers", "options", "verdicts", "outcomes", "negated", "causes")
     counts = {name: Counter[str]() for name in names}
     correct = {category: Counter[str]() for category in CATEGORIES[1:]}
@@ -34,16 +34,16 @@ def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
                 counts["subtypes"][str(question.get("question_subtype"))] += 1
                 counts["answers"].update([question["answer"]] if "answer" in question else [])
                 continue
-            said = [choice["answer"] for choice in question["choices"] if "answer" in choice]
+            verdicts = [choice["answer"] for choice in question["choices"] if "answer" in choice]
             counts["options"][str(len(question["choices"]))] += 1
-            counts["verdicts"].update(said)
+            counts["verdicts"].update(verdicts)
             if category == "explanatory":
-                asked, _, outcome = _wording(question["question"], choice=False).partition("responsible for ")
+                opening, _, outcome = _wording(question["question"], choice=False).partition("responsible for ")
                 counts["outcomes"][outcome.removesuffix("?") or "other"] += 1
-                counts["negated"]["not responsible" if " not " in asked else "responsible"] += 1
+                counts["negated"]["not responsible" if " not " in opening else "responsible"] += 1
                 counts["causes"].update(_wording(choice["choice"], choice=True) for choice in question["choices"])
-            if said:
-                correct[category][str(said.count("correct"))] += 1
+            if verdicts:
+                correct[category][str(verdicts.count("correct"))] += 1
     return {
         "videos": videos,
         **{k: dict(v) for k, v in counts.items()},
@@ -52,7 +52,7 @@ def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _wording(text: str, choice: bool) -> str:
-    """The words of an explanatory question or choice, X and Y for what is described."""
+    """The wording of an explanatory question or choice, with X and Y in place of the objects."""
     try:
         parsed = (parse_choice if choice else parse_question)(text, "explanatory")
     except DataError:
@@ -62,7 +62,7 @@ def _wording(text: str, choice: bool) -> str:
 
 @dataclass(frozen=True)
 class ShareLine:
-    """One figure of a split beside CLEVRER's: shares in percent of their group, None where there is nothing to share."""
+    """One figure of a split and CLEVRER's: shares in percent of their group, None where the group is empty."""
 
     group: str
     name: str
@@ -71,26 +71,24 @@ class ShareLine:
     official: float | None
 
     @property
-    def apart(self) -> float | None:
+    def difference(self) -> float | None:
         return None if self.share is None or self.official is None else self.share - self.official
 
 
 def lines(found: dict[str, Any], split: str) -> list[ShareLine]:
-    """A split's counts beside the official figures. Questions are a video's mean times 100, the rest are shares."""
+    """A split's counts and the official figures. Questions are per 100 videos, all others are shares."""
     out = []
     for category in CATEGORIES:
         count = found["questions"].get(category, 0)
         per_video = 100 * count / max(found["videos"], 1)
-        out.append(ShareLine("questions a 100 videos", category, count, per_video, _per_video(split, category)))
+        out.append(ShareLine("questions per 100 videos", category, count, per_video, _per_video(split, category)))
     groups: list[tuple[str, dict[str, int], dict[str, int]]] = [
         ("descriptive questions", found["subtypes"], official_figures.SUBTYPES),
         ("answers", found["answers"], official_figures.ANSWERS),
-        ("options a question", found["options"], official_figures.OPTIONS),
+        ("options per question", found["options"], official_figures.OPTIONS),
         ("options", found["verdicts"], official_figures.VERDICTS),
     ]
-    groups += [
-        (f"right options, {c}", found["correct"].get(c, {}), official_figures.CORRECT[c]) for c in CATEGORIES[1:]
-    ]
+    groups += [(f"correct options, {c}", found["correct"].get(c, {}), official_figures.CORRECT[c]) for c in CATEGORIES[1:]]
     groups += [
         ("explained events", found["outcomes"], official_figures.OUTCOMES),
         ("explanatory questions", found["negated"], official_figures.NEGATED),
@@ -110,8 +108,8 @@ def _per_video(split: str, category: str) -> float:
 
 
 def blind(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """The accuracies of answering without the video, learnt in train and measured in validation: "form", the most frequent
-    answer of the question's form, and "words", a model that reads the words. Empty without both splits."""
+    """The accuracies of answering without the video, learnt on train and measured on validation: "form", the most frequent
+    answer of the question's form, and "words", a model of the question's words. Empty if either split is missing."""
     if not {"train", "validation"} <= set(dataset.splits):
         return {}
     tables = dataset.split("train").questions, dataset.split("validation").questions

@@ -1,16 +1,16 @@
-"""Dataset: the folder that the data stage leaves and everything later reads, whatever it was made from.
+"""Dataset: the folder that the data stage writes and every later stage reads, synthetic or CLEVRER.
 
   dataset.json               {"name", "frames": 128, "slots": 7, "width": 128, "videos": {split: V},
-                              "first_scene": {split: its first scene_index}}; splits train, validation and perhaps test;
-                              "elsewhere": {slots file: {"path", "size", "mtime_ns", "sha256"}} of large files that lie
-                              outside of the folder                                         (CLEVRER's slots only)
+                              "first_scene": {split: its first scene_index}}; splits train, validation, optionally test;
+                              "elsewhere": {slots file: {"path", "size", "mtime_ns", "sha256"}} of large files outside
+                              of the folder                                                 (CLEVRER's slots only)
   slots_<split>.npy          float32 (V, 128, 7, 128), video v being scene first_scene + v
   questions_<split>.json     CLEVRER's own schema; without answers in the test split
   future_<split>.npy         float32 (V, 50, 7, 128), the slots of frames 128 to 177          (synthetic only)
   visible_<split>.npy        bool (V, 178, 7), the slot holds an object that is in view      (synthetic only)
-  truth_<split>.<name>.npy   what the generator knows, see truth.py                          (synthetic only)
-  annotations_<split>.zip    official annotation files                                       (if asked for)
-Arrays are memory-mapped: opening takes milliseconds and jobs of one machine share the pages.
+  truth_<split>.<name>.npy   the simulated ground truth, see truth.py                        (synthetic only)
+  annotations_<split>.zip    official annotation files                                       (data.annotations)
+Arrays are memory-mapped: opening takes milliseconds, and jobs on one machine share the pages.
 """
 
 from __future__ import annotations
@@ -70,21 +70,21 @@ class Split:
 
     @cached_property
     def truth(self) -> Truth:
-        """What the generator knows of the split. Raises DataError where there is none, as with real CLEVRER."""
+        """The ground truth of the split. Raises DataError if there is none, as with real CLEVRER."""
         if not self.has_truth:
-            raise DataError(f"{self.folder} has no truth for split {self.name}: only synthetic data comes with it")
+            raise DataError(f"{self.folder} has no ground truth for split {self.name}: only synthetic data has it")
         return Truth(self.folder, self.name, self.scene_index)
 
 
 class Dataset:
-    """The splits of one folder, by name; make it with `Dataset.open`."""
+    """The splits of one folder, by name; use `Dataset.open`."""
 
     def __init__(self, folder: Path, name: str, splits: dict[str, Split]) -> None:
         self.folder, self.name, self._splits = folder, name, splits
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
-        """Opens the folder, reads no array. Raises DataError naming the file that is missing or malformed."""
+        """Opens the folder without reading arrays. Raises DataError naming the file that is missing or malformed."""
         folder = Path(folder)
         path = folder / MANIFEST
         try:
@@ -94,8 +94,8 @@ class Dataset:
         except (ValueError, OSError) as error:
             raise DataError(f"{path} is not valid JSON ({error})") from None
         videos, first = _checked(path, manifest)
-        away = elsewhere(path, manifest)
-        slots = {s: away.get(f"slots_{s}.npy") for s in videos}
+        external = external_files(path, manifest)
+        slots = {s: external.get(f"slots_{s}.npy") for s in videos}
         return cls(folder, manifest["name"], {s: Split(folder, s, videos[s], first[s], slots=slots[s]) for s in videos})
 
     @property
@@ -107,7 +107,7 @@ class Dataset:
         return all(split.has_truth for split in self._splits.values())
 
     def split(self, name: str) -> Split:
-        """Raises DataError if the data set has no such split."""
+        """The split `name`. Raises DataError if the data set has no such split."""
         try:
             return self._splits[name]
         except KeyError:
@@ -119,32 +119,32 @@ def write_manifest(
     name: str,
     videos: dict[str, int],
     first_scene: dict[str, int],
-    away: dict[str, dict[str, Any]] | None = None,
+    external: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Writes dataset.json, last of all files: a folder without it is not a data set."""
+    """Writes dataset.json, the last file of a data set: a folder without it is not one."""
     first = {split: first_scene[split] for split in videos}
     manifest: dict[str, Any] = dict(name=name, frames=GIVEN, slots=SLOTS, width=WIDTH, videos=videos, first_scene=first)
-    if away:
-        manifest["elsewhere"] = away
+    if external:
+        manifest["elsewhere"] = external
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def elsewhere(source: Path, manifest: dict[str, Any]) -> dict[str, Path]:
-    """The files that lie outside of the folder, by name. Raises DataError if one is gone or is not the same any more."""
+def external_files(source: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    """The files outside of the folder, by name. Raises DataError if one is missing or has changed."""
     found = {}
     try:
-        for name, kept in manifest.get("elsewhere", {}).items():
-            path = Path(kept["path"])
+        for name, recorded in manifest.get("elsewhere", {}).items():
+            path = Path(recorded["path"])
             try:
                 stat = path.stat()
             except OSError:
                 raise DataError(
-                    f"{path} is missing: the data set {source.parent} reads its slots there. Put them back, or a "
-                    "symbolic link to where they are now"
+                    f"{path} is missing: the data set {source.parent} reads its slots there. Restore it, or put a "
+                    "symbolic link to its new place there"
                 ) from None
-            same = stat.st_mtime_ns == kept["mtime_ns"] or sha256_of(path) == kept["sha256"]
-            if stat.st_size != kept["size"] or not same:
-                raise DataError(f"{path} has other bytes than when the data set {source.parent} was made from it")
+            same = stat.st_mtime_ns == recorded["mtime_ns"] or sha256_of(path) == recorded["sha256"]
+            if stat.st_size != recorded["size"] or not same:
+                raise DataError(f"{path} has changed since the data set {source.parent} was made from it; restore it")
             found[name] = path
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{source}: elsewhere is malformed ({error})") from None
@@ -159,12 +159,12 @@ def _checked(path: Path, manifest: Any) -> tuple[dict[str, int], dict[str, int]]
             raise DataError(f"{path}: {key} must be {value}, got {manifest.get(key)!r}")
     videos: Any = manifest.get("videos")
     first: Any = manifest.get("first_scene")
-    for key, value, least in (("videos", videos, 1), ("first_scene", first, 0)):
+    for key, value, minimum in (("videos", videos, 1), ("first_scene", first, 0)):
         if not isinstance(value, dict) or not value:
             raise DataError(f"{path}: {key} must map each split to a number")
         for split, number in value.items():
-            if split not in SPLITS or type(number) is not int or number < least:
-                raise DataError(f"{path}: {key} says {split!r}: {number!r}")
+            if split not in SPLITS or type(number) is not int or number < minimum:
+                raise DataError(f"{path}: {key} has the invalid entry {split!r}: {number!r}")
     if set(videos) != set(first):
-        raise DataError(f"{path}: videos and first_scene name different splits")
+        raise DataError(f"{path}: videos and first_scene must have the same splits")
     return videos, first

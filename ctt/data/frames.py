@@ -1,4 +1,4 @@
-"""Frames of slots as the rows of one tensor, which batches are gathered from."""
+"""Frames of slots as the rows of one tensor, from which batches are gathered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 CONVERTED_AT_ONCE = 64
-"""Videos converted to bfloat16 at a time, so that the float32 ones never fill the memory."""
+"""Videos converted to bfloat16 at a time, to bound the memory for float32 copies."""
 
 
 def frame_rows(slots: np.ndarray, store: str) -> Tensor:

@@ -1,7 +1,7 @@
-"""Scene: one simulated video with everything that is true of it, seen and unseen.
+"""Scene: one simulated video with its complete ground truth.
 
-Seven seconds at 25 frames a second; the first 128 frames are given, the rest is the future that predictive questions
-ask about (CLEVRER, https://arxiv.org/abs/1910.01442, §3). Lengths are in table units, times in seconds, angles in
+Seven seconds at 25 frames per second; the first 128 frames are given, the rest is the future of predictive
+questions (CLEVRER, https://arxiv.org/abs/1910.01442, §3). Lengths are in table units, times in seconds, angles in
 radians; the table is seen from above, x to the right and y up.
 """
 
@@ -21,12 +21,12 @@ MATERIALS = ("metal", "rubber")
 SHAPES = ("cube", "sphere", "cylinder")
 
 VIEW = (3.0, 2.0)
-"""Half width and half height of the rectangle that the camera sees, centred at the origin."""
+"""Half width and half height of the camera's view, a rectangle centred at the origin."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """What distinguishes an object from the others of its scene."""
+    """The attributes of an object, unique within its scene."""
 
     color: str
     material: str
@@ -35,16 +35,16 @@ class Thing:
 
 @dataclass
 class Scene:
-    """N objects over 178 frames. A collision is (frame, a, b), a < b, the frame in which the pair first touches.
+    """N objects over 178 frames. A collision is (frame, a, b), a < b; frame is the first in which the pair touches.
 
     `without[k]` holds the collisions of the same scene simulated with object k absent from frame 0, over all frames and
-    in the full scene's object numbers; `without_position[k]` its trajectories, k's own NaN.
+    in the full scene's object numbers; `without_position[k]` holds its trajectories, NaN for k.
     """
 
     index: int
     things: list[Thing]
     position: np.ndarray  # (178, N, 2) float32
-    velocity: np.ndarray  # (178, N, 2) float32, units a second
+    velocity: np.ndarray  # (178, N, 2) float32, units per second
     orientation: np.ndarray  # (178, N) float32, radians
     inside: np.ndarray  # (178, N) bool, in the camera's view
     collisions: list[tuple[int, int, int]]
@@ -54,8 +54,8 @@ class Scene:
 
 
 def in_view(position: np.ndarray) -> np.ndarray:
-    """Which positions (..., 2) the camera sees, as bool (...): an object is in view while its centre is."""
-    return (np.abs(position) <= np.asarray(VIEW, dtype=position.dtype)).all(axis=-1)
+    """Which positions (..., 2) are in the camera's view, bool (...); an object is in view while its centre is."""
+    return np.asarray((np.abs(position) <= np.asarray(VIEW, dtype=position.dtype)).all(axis=-1))
 
 
 def crossings(inside: np.ndarray) -> list[tuple[int, int, str]]:

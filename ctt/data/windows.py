@@ -1,4 +1,4 @@
-"""Windows: the clips of T = history + predicted frames, `frameskip` apart, that a world model trains on."""
+"""Windows: clips of T = history + predicted frames, `frameskip` apart, the training examples of a world model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ctt.data.frames import frame_rows
 
 
 class Windows:
-    """All windows of slots (V, F, S, D), numbered video by video and start by start; nothing is copied until asked for.
+    """All windows of slots (V, F, S, D), numbered by video and start; slots are copied only when gathered.
 
-    A window is T frames taken every `frameskip`. `all_starts` takes every start that fits, F − (T−1)·frameskip a video;
-    without it the last frameskip − 1 of them are left out, as the reference trainer does: F − T·frameskip + 1.
-    store=bf16 holds the slots in memory as bfloat16, half of what they take on disk, instead of reading the memory map.
+    With `all_starts` a video has every start that fits, F − (T−1)·frameskip windows; without it the last frameskip − 1
+    starts are left out, as in the reference trainer: F − T·frameskip + 1 windows.
+    store=bf16 holds the slots in memory as bfloat16, at half of their size, instead of reading the memory map.
     Raises SettingError if no window fits.
     """
 
@@ -38,8 +38,8 @@ class Windows:
                 f"do not fit into the {frames} given frames"
             )
         if visible is not None and (visible.shape[0] != videos or visible.shape[1] < frames):
-            raise SettingError(f"visible {visible.shape} does not belong to slots {slots.shape}")
-        self.count = videos * self.starts
+            raise SettingError(f"visible {visible.shape} does not match slots {slots.shape}")
+        self.count = int(videos * self.starts)
         self._shape = slots.shape
         self._rows = frame_rows(slots, store)
         self._visible = visible
@@ -49,25 +49,25 @@ class Windows:
         return self.count
 
     def gather(self, index: np.ndarray) -> np.ndarray:
-        """The windows with the numbers `index` (B,), as float32 (B, T, S, D). Raises IndexError past the last one."""
+        """The windows with the numbers `index` (B,), float32 (B, T, S, D). Raises IndexError if one is out of range."""
         return self.tensor(index).float().numpy()
 
     def tensor(self, index: np.ndarray) -> Tensor:
-        """The same as a tensor, in the number format of the store."""
+        """The same as a tensor, in the dtype of the store."""
         video, frame = self._where(index)
         _, frames, slots, width = self._shape
         rows = torch.from_numpy((video * frames + frame).reshape(-1))
         return self._rows.index_select(0, rows).view(*frame.shape, slots, width)
 
     def visible(self, index: np.ndarray) -> np.ndarray:
-        """Whether each slot's object is in view, bool (B, T, S); all True where that is not known."""
+        """Whether each slot's object is in view, bool (B, T, S); all True if that is unknown."""
         video, frame = self._where(index)
         if self._visible is None:
             return np.ones((*frame.shape, self._shape[2]), dtype=bool)
         return np.asarray(self._visible[video, frame])
 
     def span(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each window's video (B, 1) and every frame of it from the window's first to its last, (B, length)."""
+        """Each window's video (B, 1) and all its frames from the window's first to its last, (B, length)."""
         video, frame = self._where(index)
         return video, frame[:, :1] + np.arange(self._offsets[-1] + 1)
 

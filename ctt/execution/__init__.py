@@ -1,1 +1,1 @@
-"""Launching: frozen jobs, handing them to Hydra's launcher, and following them."""
+"""Running a plan's jobs: on this host, on SLURM, or by Hydra's other launchers."""

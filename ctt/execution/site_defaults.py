@@ -1,4 +1,4 @@
-"""Site: the values a user's cluster or machine needs, in one file of his: $XDG_CONFIG_HOME/ctt/launch.yaml (~/.config/…).
+"""Site defaults: the launch settings of a user's cluster or machine, in $XDG_CONFIG_HOME/ctt/launch.yaml (~/.config/…).
 
     slurm:
       partition: gpu
@@ -8,7 +8,7 @@
     local:
       jobs: 4
 
-They come after the presets of launch/ and before the command line.
+They override the presets of launch/; the command line overrides them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ctt.core.errors import SettingError
 
 
 def site_file() -> Path:
-    """Where the file is, if there is one."""
+    """The path of the file, which need not exist."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ctt" / "launch.yaml"
 
 
 def with_site(config: Config, overrides: Sequence[str]) -> Config:
-    """`config` with the site's values for its kind of launching, but those that `overrides` give. Raises SettingError."""
+    """`config` with the site's values for its kind of launcher, except those in `overrides`. Raises SettingError."""
     path = site_file()
     if not path.is_file():
         return config
@@ -40,8 +40,8 @@ def with_site(config: Config, overrides: Sequence[str]) -> Config:
         raise SettingError(f"{path} is not readable YAML: {error}") from error
     kinds = ("inproc", "local", "slurm")
     if not isinstance(content, dict) or not all(k in kinds and isinstance(v, dict) for k, v in content.items()):
-        raise SettingError(f"{path} must hold the settings of local and slurm under these two keys")
-    given = {word.partition("=")[0].lstrip("+") for word in overrides} - {"launch"}  # that one names a preset
+        raise SettingError(f"{path} must map `local` and `slurm` to their settings")
+    given = {one.partition("=")[0].lstrip("+") for one in overrides} - {"launch"}  # launch=NAME chooses a preset
     own = with_present_names(content.get(config.launch.kind, {}), "launch.")
     for key, value in _flat(own, "launch."):
         if any(key == name or key.startswith(f"{name}.") for name in given):

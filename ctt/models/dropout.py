@@ -1,8 +1,8 @@
-"""Dropout masks as tensors of 0 and 1/(1-p), so that two passes can share them and a cheap draw can make them.
+"""Dropout masks as tensors of 0 and 1/(1-p): two passes can share them, and they can be drawn cheaply.
 
 Drawing masks with torch's own dropout is 28 % of a step on a CPU. `exact` compares 32 random bits with p, `cheap` 16:
-then a p of 0.1 becomes 6554/65536 = 0.100006, and the kept values are scaled by that p, so that means are unchanged. In
-bfloat16 the scale is rounded, 1/0.9 to 1.109375, as it is in torch's own dropout: means are then 0.16 % smaller.
+p = 0.1 then becomes 6554/65536 = 0.100006, and kept values are scaled by that p, so that means are unchanged. In bfloat16
+the scale 1/0.9 is rounded to 1.109375, as in torch's own dropout: means are 0.16 % smaller.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KINDS = {"exact": 32, "cheap": 16}
 
 
 class Dropout:
-    """Makes the masks of one pass after another from one seed; `p` is the probability actually realised."""
+    """Draws masks from one seed; `p` is the realised probability."""
 
     def __init__(self, p: float, kind: str, seed: int, device: torch.device | str = "cpu") -> None:
         bits = KINDS[kind]
@@ -29,54 +29,53 @@ class Dropout:
         self._torch = None if self.device.type == "cpu" else torch.Generator(self.device).manual_seed(seed)
 
     def mask(self, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """0 with probability p, else 1/(1-p), independently."""
+        """A mask of the given shape: 0 with probability p, else 1/(1-p), independently."""
         count = int(np.prod(shape))
         if self._torch is not None:
             below = self.below - 2 ** (self.bits - 1)  # the random bits are read as signed numbers
             kind = torch.int32 if self.bits == 32 else torch.int16
-            words = torch.empty(-(-count * self.bits // 64), dtype=torch.int64, device=self.device)
-            keep = words.random_(-(2**63), None, generator=self._torch).view(kind)[:count] >= below
-            return keep.view(shape).to(dtype) * self.scale
+            drawn = torch.empty(-(-count * self.bits // 64), dtype=torch.int64, device=self.device)
+            keep = drawn.random_(-(2**63), None, generator=self._torch).view(kind)[:count] >= below
+            mask: Tensor = keep.view(shape).to(dtype) * self.scale
+            return mask
         bits = self._numpy.integers(0, 2**64, size=-(-count * self.bits // 64), dtype=np.uint64)
         kept = bits.view(np.dtype(f"u{self.bits // 8}"))[:count] >= self.below
         if dtype == torch.float32:
             return torch.from_numpy(np.multiply(kept, np.float32(self.scale), dtype=np.float32)).view(shape)
-        return torch.from_numpy(kept).view(shape).to(dtype) * self.scale
+        scaled: Tensor = torch.from_numpy(kept).view(shape).to(dtype) * self.scale
+        return scaled
 
 
-class Pass:
-    """The dropout of one forward pass: a mask a site, in the order in which the sites ask.
+class DropoutPass:
+    """The dropout of one forward pass: one mask per call, in the order of the calls.
 
-    `masks` keeps what was used when `keep` is set, and what was drawn ahead of use. `replay` gives the first `replayed`
-    samples the masks of an earlier pass (cut to the leading rows where this pass computes fewer), the rest of the batch
-    draws its own.
+    `masks` holds the masks drawn ahead and, with `keep`, those used. `replay`: masks of an earlier pass for the first
+    `replayed` samples (cut to the leading rows where this pass computes fewer); the other samples get new masks.
     """
 
-    def __init__(
-        self, source: Dropout, *, keep: bool = False, replay: list[Tensor] | None = None, replayed: int = 0
-    ) -> None:
+    def __init__(self, source: Dropout, *, keep: bool = False, replay: list[Tensor] | None = None, replayed: int = 0) -> None:
         self.source, self.keep, self.replay, self.replayed = source, keep, replay, replayed
         self.masks: list[Tensor] = []
-        self._site = 0
+        self._calls = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Drops elements of x (B,…)."""
-        site, self._site = self._site, self._site + 1
-        if site < len(self.masks):
-            return x * self.masks[site].to(x.dtype)
-        mask = self._mask(site, x.shape, x.dtype)
+        call, self._calls = self._calls, self._calls + 1
+        if call < len(self.masks):
+            return x * self.masks[call].to(x.dtype)
+        mask = self._mask(call, x.shape, x.dtype)
         if self.keep:
             self.masks.append(mask)
         return x * mask
 
     def draw_ahead(self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
-        """Draws the masks of all sites before the pass, which would draw the same on its way: compiled code can't draw."""
-        self.masks = [self._mask(site, shape, dtype) for site, shape in enumerate(shapes)]
+        """Draws the masks of all calls before the pass, the same as during it: compiled code can't draw."""
+        self.masks = [self._mask(call, shape, dtype) for call, shape in enumerate(shapes)]
 
-    def _mask(self, site: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    def _mask(self, call: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if self.replay is None or self.replayed == 0:
             return self.source.mask(shape, dtype)
-        old = self.replay[site]
+        old = self.replay[call]
         old = old[(slice(None), *(slice(size) for size in shape[1:]))]
         if self.replayed == shape[0]:
             return old

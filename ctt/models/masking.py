@@ -1,4 +1,4 @@
-"""Which slots a training step hides from the world model."""
+"""Which slots a training step masks."""
 
 from __future__ import annotations
 

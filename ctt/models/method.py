@@ -1,4 +1,4 @@
-"""Method: the two CTT losses as settings, and where they say nothing."""
+"""Method: the settings of the two CTT losses, and when they have no effect."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Method(Settings):
     start_epoch: int = setting(10, "the losses act in this epoch (counted from 0) and all later ones", minimum=0)
 
     def active(self, epoch: int) -> bool:
-        """Whether any CTT loss acts in this epoch."""
+        """Whether a CTT loss acts in this epoch."""
         return epoch >= self.start_epoch and (self.inv_weight > 0 or self.suf_weight > 0)
 
 
-# What of a training (`TrainingSettings`: the names users write) the losses leave unread.
+# Rules of `TrainingSettings`; the names are those that users write.
 _GRAPH_AND_VIEWS = ("ctt_adj_threshold", "world_model.graph", "world_model.share_dropout")
 _LOSSES = ("ctt_inv_weight", "ctt_suf_weight", "ctt_start_epoch", *_GRAPH_AND_VIEWS)
 RULES = (

@@ -1,4 +1,4 @@
-"""The masked slot predictor: a transformer over the slots of a window that fills in what is hidden and what comes next.
+"""The masked slot predictor: a transformer over the slots of a window that predicts masked slots and future frames.
 
 Architecture and tensor names are those of the published checkpoints of C-JEPA (arXiv 2602.11389).
 """
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ctt.models.model_settings import PredictorSettings
 
 Rows = Tensor | slice
-"""Which of the N tokens: numbers, (R,) the same for all or (B,R); or a run of them."""
+"""Which of the N tokens: indices, (R,) the same for the whole batch or (B,R); or a contiguous range."""
 Drop = Callable[[Tensor], Tensor]
 
 
@@ -32,12 +32,10 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(
-        self, x: Tensor, rows: Rows | None, drop: Drop | None, read: Callable[[Tensor, Tensor], None] | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows | None, drop: Drop | None, read: Callable[[Tensor, Tensor], None] | None) -> Tensor:
         """x (B,N,D), queries only at `rows` (None: all) → (B,R,D).
 
-        `read` is given the weights (B,heads,R,N) before and after dropout.
+        `read` is called with the attention weights (B,heads,R,N) before and after dropout.
         """
         width, heads = x.shape[-1], self.heads
         if rows is None:
@@ -45,7 +43,8 @@ class Attention(nn.Module):
         else:
             query = F.linear(take(x, rows), self.in_proj_weight[:width], self.in_proj_bias[:width])
             key, value = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, -1)
-        query, key, value = (t.unflatten(-1, (heads, width // heads)).transpose(1, 2) for t in (query, key, value))
+        sizes = (heads, width // heads)
+        query, key, value = (torch.unflatten(t, -1, sizes).transpose(1, 2) for t in (query, key, value))
         if drop is None and read is None and x.is_cuda:
             mixed = F.scaled_dot_product_attention(query, key, value)
         else:
@@ -54,7 +53,8 @@ class Attention(nn.Module):
             if read is not None:
                 read(weights, kept)
             mixed = kept @ value
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
 
 
 class Transformer(nn.Module):
@@ -66,7 +66,7 @@ class Transformer(nn.Module):
             nn.ModuleList(
                 [
                     Attention(width, heads),
-                    nn.Sequential(  # the gaps 3 and 5 are the published numbering's dropouts, done in `forward`
+                    nn.Sequential(  # numbers 3 and 5 of the published modules are dropouts; `forward` applies them
                         nn.LayerNorm(width),
                         nn.Linear(width, mlp_width),
                         nn.GELU(),
@@ -94,11 +94,12 @@ class Transformer(nn.Module):
             hidden = activate(widen(norm(x)))
             hidden = narrow(hidden if drop is None else drop(hidden))
             x = x + (hidden if drop is None else drop(hidden))
-        return self.norm(x)
+        out: Tensor = self.norm(x)
+        return out
 
 
 class Predictor(nn.Module):
-    """Predicts the cells of a window's grid (T,S) from its history; T = history + predicted frames."""
+    """Predicts a window's T·S tokens (frames × slots) from its history; T = history + predicted frames."""
 
     def __init__(self, settings: PredictorSettings, width: int = 128) -> None:
         super().__init__()
@@ -121,10 +122,10 @@ class Predictor(nn.Module):
         drop: Drop | None = None,
         read: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """History (B,H,S,D), masked slots bool (B,S) (None: none) → predicted cells (B,R,D).
+        """History (B,H,S,D), masked slots bool (B,S) (None: none) → predicted tokens (B,R,D).
 
-        Masked slots keep frame 0 as their anchor. `rows`: the cells t·S+s wanted (None: all T·S).
-        drop: dropout (None: none, as in evaluation). read(layer, before, after): told the attention weights
+        Masked slots keep frame 0 as their anchor. rows: the tokens t·S+s to predict (None: all T·S).
+        drop: dropout (None: none, as in evaluation). read(layer, before, after): called with the attention weights
         (B,heads,R,T·S) of every layer, before and after dropout; the last layer has R rows, the others T·S.
         """
         batch, _, slots, width = history.shape
@@ -135,14 +136,15 @@ class Predictor(nn.Module):
             later = torch.where(masked[:, None, :, None], query[:, 1 : self.history], given[:, 1:])
             given = torch.cat([given[:, :1], later], 1)
         grid = torch.cat([given, query[:, self.history :]], 1)
-        return self.to_out(self.transformer(grid.view(batch, frames * slots, width), rows, drop, read))
+        out: Tensor = self.to_out(self.transformer(grid.view(batch, frames * slots, width), rows, drop, read))
+        return out
 
     def future_rows(self, slots: int) -> slice:
-        """The rows of the predicted cells, P·S of them, frame by frame."""
+        """The P·S tokens of the predicted frames, frame by frame."""
         return slice(self.history * slots, (self.history + self.future) * slots)
 
-    def dropped(self, batch: int, slots: int, rows: int) -> list[tuple[int, ...]]:
-        """The shapes of what `drop` is given in one pass, in order; rows: how many cells are wanted."""
+    def dropout_shapes(self, batch: int, slots: int, rows: int) -> list[tuple[int, ...]]:
+        """The shapes of the tensors that `drop` gets in one pass, in order; rows: how many tokens are predicted."""
         tokens = (self.history + self.future) * slots
         count, width = len(self.transformer.layers), self.to_out.in_features
         shapes: list[tuple[int, ...]] = []
@@ -153,17 +155,17 @@ class Predictor(nn.Module):
 
     @property
     def compiled(self) -> bool:
-        """Whether a call runs compiled code."""
+        """Whether calling the model runs compiled code."""
         return self._compiled_call_impl is not None
 
     def predict(self, history: Tensor) -> Tensor:
         """Inference: history (B,H,S,D) with nothing masked → the predicted frames (B,P,S,D)."""
         slots = history.shape[2]
-        return self(history, rows=self.future_rows(slots)).unflatten(1, (self.future, slots))
+        return torch.unflatten(self(history, rows=self.future_rows(slots)), 1, (self.future, slots))
 
 
 def take(x: Tensor, rows: Rows) -> Tensor:
-    """Rows of x (B,N,D) → (B,R,D); a view where they are a run."""
+    """Rows of x (B,N,D) → (B,R,D); a view where they are a range."""
     if isinstance(rows, slice) or rows.ndim == 1:
         return x[:, rows]
     return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
+from ctt.plan.compiled_plan import Plan
 from ctt.plan.costs import Costs
-from ctt.plan.plan import Plan
 from ctt.plan.planned_jobs import stages_of
 
 
@@ -39,8 +39,8 @@ class Budget:
                 own = [target.rollout.state, target.rollout, target, *auxiliaries]
                 screened = sum(self.costs.of(stage, None).seconds for stage in own)
                 trained = screened
-                if target.taught_by is not None:
-                    other = dataclasses.replace(target, taught_by=None)
+                if target.aloe_from is not None:
+                    other = dataclasses.replace(target, aloe_from=None)
                     trained += self.costs.of(other, None).seconds - self.costs.of(target, None).seconds
                 found[target.key] = (screened, trained)
         return found

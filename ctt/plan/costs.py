@@ -3,7 +3,7 @@
 Every build leaves a line in the store's timings.jsonl: what kind of stage, what of its settings decides its cost, on which
 device, how much of which effort (epochs without losses, with one, with both …) and how many seconds. A plan asks for the
 median of the same kind, settings and device; where there is none it takes the costs reported for one H100 (README and
-logs of GerardCB/cjepa, batch 2048 and 96), for small models on synthetic data what the demo took on a CPU, and says so.
+logs of GerardCB/cjepa, batch 2048 and 96), for small models on synthetic data what the demo took on a CPU, and names that source.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ SMALL_WEIGHTS = 1e6
 
 
 class Source(Enum):
-    """Where an estimate comes from, as a plan says it."""
+    """Where an estimate comes from, in the words of a plan."""
 
     MEASURED = "measured in this store"
-    DEMO = "as the demo's took on one CPU core"
+    DEMO = "as the demo took on one CPU core"
     PUBLISHED = "as published for one H100 and the reference's sizes"
 
 
@@ -71,7 +71,7 @@ def record(store: Store, stage: Stage, start: Stage | None, device: str, seconds
     line = {
         "key": stage.key,
         "kind": stage.kind,
-        "alike": stage.alike(),
+        "alike": stage.cost_class(),
         "device": device,
         "effort": stage.effort(start),
         "seconds": round(seconds, 3),
@@ -88,7 +88,7 @@ def record(store: Store, stage: Stage, start: Stage | None, device: str, seconds
 def _written(store: Store, stage: Stage) -> int | None:
     """Bytes of the artifact that was just published."""
     try:
-        return sum(file["size"] for file in store.manifest(stage.key)["files"].values())
+        return sum(int(file["size"]) for file in store.manifest(stage.key)["files"].values())
     except (CttError, KeyError):
         return None
 
@@ -124,8 +124,8 @@ class Costs:
         self._seen: dict[tuple[str, str, tuple[tuple[str, float], ...]], CostEstimate] = {}
 
     def size_of(self, stage: Stage) -> float:
-        """Bytes of the artifact of `stage`: the median of what is in the store's timings, or what its shapes say."""
-        marker = (stage.kind, _weighed(stage.alike(), stage.effort(None)))
+        """Bytes of the artifact of `stage`: the median of what is in the store's timings, or the size by its shapes."""
+        marker = (stage.kind, _weighed(stage.cost_class(), stage.effort(None)))
         if marker not in self._sizes:
             known = self.sizes.get(marker)
             self._sizes[marker] = median(known) if known else stage.size()
@@ -134,9 +134,9 @@ class Costs:
     def of(self, stage: Stage, start: Stage | None) -> CostEstimate:
         """What building `stage` costs if it continues from `start`."""
         effort = stage.effort(start)
-        marker = (stage.kind, stage.alike(), tuple(effort.items()))
+        marker = (stage.kind, stage.cost_class(), tuple(effort.items()))
         if marker not in self._seen:
-            rates = self.rates.get((stage.kind, stage.alike()), {})
+            rates = self.rates.get((stage.kind, stage.cost_class()), {})
             if all(name in rates for name, amount in effort.items() if amount):
                 seconds = sum(median(rates[name]) * amount for name, amount in effort.items() if amount)
                 self._seen[marker] = CostEstimate(seconds, Source.MEASURED)
@@ -154,9 +154,9 @@ def small(stage: Stage) -> bool:
     return stage.weights() <= SMALL_WEIGHTS and all(map(small, stage.inputs().values()))
 
 
-def _weighed(alike: str, effort: Mapping[str, float]) -> str:
-    """What tells sizes apart besides: the number of videos, and whether an ALOE is only evaluated and leaves no weights."""
-    return f"{alike} {effort.get('videos', '')} {effort.get('epochs') == 0}"
+def _weighed(cost_class: str, effort: Mapping[str, float]) -> str:
+    """What else decides a size: the number of videos, and whether an ALOE is only evaluated and leaves no weights."""
+    return f"{cost_class} {effort.get('videos', '')} {effort.get('epochs') == 0}"
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

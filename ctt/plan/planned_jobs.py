@@ -15,7 +15,7 @@ from ctt.stages.world_model import WorldModel
 
 @dataclasses.dataclass(frozen=True)
 class PlannedJob:
-    """What one process is asked for: `target`, after the jobs whose targets are in `needs`, and then its `sides`."""
+    """What one process is asked for: `target`, after the jobs whose targets are in `needs`, and then its `auxiliaries`."""
 
     target: Stage
     auxiliaries: tuple[Stage, ...]
@@ -30,7 +30,7 @@ class PlannedJob:
         return isinstance(self.target, WorldModel)
 
     def finished(self, has: Callable[[str], bool]) -> bool:
-        """Whether nothing is left to do; `has` tells whether a key is in the store."""
+        """Whether nothing is left to do; `has`: whether a key is in the store."""
         return all(has(stage.key) for stage in (self.target, *self.auxiliaries))
 
 

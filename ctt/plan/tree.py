@@ -51,7 +51,7 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
     for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
         targets[run.point.label].append(target)
 
-    def mark(stages: list[Stage]) -> str:
+    def cached_note(stages: list[Stage]) -> str:
         there = sum(stage.key in cached for stage in stages)
         whole = "" if there == len(stages) else f" {there} of {len(stages)}"
         return f" [green]cached{whole}[/]" if there else ""
@@ -63,14 +63,14 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
         ways = [list(chain(target.rollout.state))[::-1] for target in own]
         for number, state in enumerate(ways[0]):
             if state.key not in branches:
-                text = f"shared prefix: epochs {begin} to {state.epoch}{mark([way[number] for way in ways])}"
+                text = f"shared prefix: epochs {begin} to {state.epoch}{cached_note([way[number] for way in ways])}"
                 branches[state.key] = branches[at].add(text, highlight=False)
             at, begin = state.key, state.epoch
         leaves[at] += 1
         if leaves[at] <= SHOWN:
-            aloe = "the baseline's ALOE" if own[0].taught_by else "ALOE"
+            aloe = "the baseline's ALOE" if own[0].aloe_from else "ALOE"
             text = f"[bold]{label}[/]: epochs {begin} to {own[0].rollout.state.epoch}, rollout, {aloe}"
-            branches[at].add(text + mark(list(own)), highlight=False)
+            branches[at].add(text + cached_note(list(own)), highlight=False)
     for key, branch in branches.items():
         if leaves[key] > SHOWN:
             branch.add(f"… and {leaves[key] - SHOWN} more points")
@@ -123,9 +123,7 @@ def merged(plan: Plan) -> list[str]:
             what = " ".join(f"{name}={value}" for name, value in values.items()) or what
         lines.append(f"{what} merged into {into}: {reason}")
     if len(counted) > SHOWN:
-        lines.append(
-            f"… and {sum(counted.values()) - sum(n for _, n in counted.most_common(SHOWN))} more points merged"
-        )
+        lines.append(f"… and {sum(counted.values()) - sum(n for _, n in counted.most_common(SHOWN))} more points merged")
     return lines
 
 

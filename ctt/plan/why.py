@@ -1,4 +1,4 @@
-"""`ctt plan NAME --why RUN`: what makes a run's stages what they are, and with whom it shares them."""
+"""`ctt plan NAME --why RUN`: what decides a run's stages, and which other runs share them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ctt.core.errors import UsageError
-from ctt.core.settings import in_force
+from ctt.core.settings import active_rules
 from ctt.plan import Plan, parts
 from ctt.stages.base import Stage
 
@@ -41,8 +41,8 @@ def print_why(plan: Plan, name: str, cached: set[str], console: Console | None =
             differing = ", ".join(_differences(stage, last[stage.kind])) or "its inputs alone"
             console.print(f"  differs from the baseline's in {differing}", soft_wrap=True, highlight=False)
         console.print_json(json.dumps(stage.describe()))
-    for rule in in_force(run.config):
-        console.print(f"not read: {', '.join(rule.silences)} ({rule.reason})", soft_wrap=True, highlight=False)
+    for rule in active_rules(run.config):
+        console.print(f"not read: {', '.join(rule.inactive)} ({rule.reason})", soft_wrap=True, highlight=False)
     for merged in plan.sweep.merged:
         if merged.into == run.point.label:
             console.print(f"merged into it: {merged.values}, because {merged.reason}", soft_wrap=True, highlight=False)

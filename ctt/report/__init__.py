@@ -1,1 +1,1 @@
-"""Tables, statistics and pictures of a sweep: predictions in, comparison out. Reads no store and no server."""
+"""Tables, statistics and figures of a sweep, from its predictions. Reads no store and no server."""

@@ -1,7 +1,7 @@
-"""Published numbers, quoted beside ours: validation split, percent of questions, one run each, no intervals published.
+"""Published numbers, shown next to ours: validation split, percent of questions, one run each, no published intervals.
 
 Sources: README and RESULTS.md of GerardCB/cjepa (ALOE epoch 79 of a 400-epoch schedule; the differences as printed
-there, of unrounded numbers); C-JEPA, arXiv 2602.11389, Table A2 (VideoSAUR slots, ALOE trained for 400 epochs).
+there, computed from unrounded numbers); C-JEPA, arXiv 2602.11389, Table A2 (VideoSAUR slots, ALOE trained for 400 epochs).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAPER = "CLEVRER validation, C-JEPA, arXiv 2602.11389, Table A2 (VideoSAUR slots
 
 @dataclass(frozen=True)
 class Quoted:
-    """A published row: metrics and differences in percent, by category; what was not published is absent."""
+    """A published row: metrics in percent and differences in points, by category; unpublished ones are absent."""
 
     name: str
     label: str
@@ -29,9 +29,7 @@ class Quoted:
 
 def _paper(masked: int, descriptive: float, explanatory: float, predictive: float, cf: float, average: float) -> Quoted:
     label = f"C-JEPA M={masked}"
-    metrics = dict(
-        descriptive=descriptive, explanatory=explanatory, predictive=predictive, counterfactual=cf, average=average
-    )
+    metrics = dict(descriptive=descriptive, explanatory=explanatory, predictive=predictive, counterfactual=cf, average=average)
     return Quoted(f"paper_m{masked}", label, PAPER, metrics)
 
 
@@ -40,7 +38,7 @@ QUOTED = {
     for row in (
         Quoted(
             "reported_baseline",
-            "README baseline",
+            "cjepa README, baseline",
             README,
             dict(
                 descriptive=91.369,
@@ -53,7 +51,7 @@ QUOTED = {
         ),
         Quoted(
             "reported_ctt",
-            "README CTT",
+            "cjepa README, CTT",
             README,
             dict(
                 descriptive=89.787,
@@ -77,15 +75,15 @@ GROUPS = {
     "reported": ("reported_baseline", "reported_ctt"),
     "paper": tuple(f"paper_m{masked}" for masked in range(5)),
 }
-"""Names that stand for several rows."""
+"""Names of several rows at once."""
 
 
 def quoted(names: Sequence[str]) -> list[Quoted]:
-    """The rows of these names (of QUOTED or GROUPS), each once. Raises UsageError naming one that does not exist."""
+    """The rows with these names (of QUOTED or GROUPS), each once. Raises UsageError for an unknown name."""
     rows: dict[str, Quoted] = {}
     for name in names:
         for member in GROUPS.get(name, (name,)):
             if member not in QUOTED:
-                raise UsageError(f"no published row is called {name!r}; there are {', '.join([*GROUPS, *QUOTED])}")
+                raise UsageError(f"no published row is called {name!r}; known are {', '.join([*GROUPS, *QUOTED])}")
             rows[member] = QUOTED[member]
     return list(rows.values())

@@ -1,4 +1,4 @@
-"""Results: what a sweep's runs produced, as the report room reads it."""
+"""Results: what a sweep's runs produced, as this package reads it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ MULTIPLE_CHOICE = CATEGORIES[1:]
 METRICS = (*CATEGORIES, "multiple_choice", "average")
 
 COLUMNS = ["scene", "question_id", "choice_id", "category", "form", "correct"]
-"""The columns of a predictions frame that tables read; asking parquet for these alone is several times faster."""
+"""The columns of a predictions frame that tables read; reading only these from parquet is several times faster."""
 
 Predictions: TypeAlias = pd.DataFrame | Callable[[], pd.DataFrame]
-"""One row per sequence (a descriptive question, or one choice), or a function that reads such a frame when needed."""
+"""A frame with one row per sequence (a descriptive question, or one choice), or a function that reads it when needed."""
 
 
 @dataclass(frozen=True)
 class PointResults:
-    """One point of a sweep. `values` are its swept settings; `marks` are remarks a table repeats.
+    """One point of a sweep. `values` are its swept settings; `marks` are remarks that a table shows.
 
     unreached: categories that the swept values cannot reach (they read nothing that differs from the baseline); a table
-    says so instead of showing a difference of 0.0.
+    shows "not reachable" instead of a difference of 0.0.
     """
 
     label: str
@@ -53,10 +53,10 @@ class PointResults:
 class RunResults:
     """One run: point (its index in Results.points) × seed. `predictions` is None while the run is missing.
 
-    errors: {"world_model": …, "rollout": …}, mean squared errors; reader: what the position reader answered;
+    errors: {"world_model": …, "rollout": …}, mean squared errors; reader: the position reader's predictions;
     cost: {"device_hours": …, …}.
     numerics: what the bits depend on besides the key (device model, threads …), as one text; None if not recorded.
-    warnings: what a reader of the table has to know of this run.
+    warnings: texts that the table shows with this run's seed.
     """
 
     point: int
@@ -71,7 +71,7 @@ class RunResults:
 
 @dataclass(frozen=True)
 class Noise:
-    """Runs that differ in nothing but ALOE's seed: each group holds the predictions of one world model's ALOE runs."""
+    """Runs that differ only in ALOE's seed: each group holds the predictions of one world model's ALOE runs."""
 
     label: str
     groups: Sequence[Sequence[Predictions]]
@@ -79,10 +79,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep's points, its runs in any order, the names of published rows to quote, and A/A runs if there are any.
+    """A sweep's points, its runs in any order, the names of published rows to show, and A/A runs if there are any.
 
-    reach: sentences on which categories the swept values can reach, and by what way.
-    levels: what the position reader answered without a world model, by what it read instead.
+    reach: sentences on which categories the swept values can reach, and how.
+    reference_levels: the position reader's predictions without a world model, by what it read instead.
     """
 
     sweep: str
@@ -91,16 +91,16 @@ class Results:
     quoted: Sequence[str] = ()
     noise: Sequence[Noise] = ()
     reach: Sequence[str] = ()
-    levels: Mapping[str, Predictions] = field(default_factory=dict)
+    reference_levels: Mapping[str, Predictions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises UsageError for two baselines, a run of no point, or two runs of one point and seed."""
+        """Raises UsageError for two baselines, a run of an unknown point, or two runs of one point and seed."""
         if sum(point.baseline for point in self.points) > 1:
-            raise UsageError(f"{self.sweep}: more than one point is marked as the baseline")
+            raise UsageError(f"{self.sweep}: more than one point is the baseline")
         seen = set()
         for run in self.runs:
             if not 0 <= run.point < len(self.points):
-                raise UsageError(f"{self.sweep}: a run names point {run.point}, there are {len(self.points)}")
+                raise UsageError(f"{self.sweep}: a run names point {run.point}, but there are {len(self.points)} points")
             if (run.point, run.seed) in seen:
                 raise UsageError(f"{self.sweep}: two runs of {self.points[run.point].label}, seed {run.seed}")
             seen.add((run.point, run.seed))

@@ -1,6 +1,6 @@
 """Tallies: predictions reduced to right answers per question form and video.
 
-A question of several choices is right if all its choices are. Frames that ask the same questions share one Layout,
+A question of several choices is right if all its choices are. Frames with the same questions share one QuestionLayout,
 found by comparing ids, so that a run costs two bincounts; 1,000 runs of the validation split fit in a few hundred MB.
 """
 
@@ -17,15 +17,15 @@ from ctt.report.results import CATEGORIES, COLUMNS, METRICS, MULTIPLE_CHOICE
 
 @dataclass(frozen=True, eq=False)
 class QuestionLayout:
-    """Which questions were asked: F forms over V videos.
+    """Which questions a run answered: F forms over V videos.
 
-    forms: (category, form) names, F of them, in category order; videos: scene ids (V,), growing;
-    asked: questions (F,V); options: choices (F,V) (a descriptive question counts as one).
+    forms: (category, form) names, F of them, in category order; videos: scene ids (V,), ascending;
+    questions: number of questions (F,V); options: number of choices (F,V), a descriptive question counting as one.
     """
 
     forms: tuple[tuple[str, str], ...]
     videos: np.ndarray
-    asked: np.ndarray
+    questions: np.ndarray
     options: np.ndarray
     ids: np.ndarray
     form_of: np.ndarray
@@ -36,7 +36,7 @@ class QuestionLayout:
         return np.array([c in categories or f"{c}/{form}" == metric for c, form in self.forms], dtype=bool)
 
     def membership(self, metrics: tuple[str, ...]) -> np.ndarray:
-        """(len(metrics), F) float64 of 0 and 1: multiplied with a tally it pools the forms of each metric."""
+        """(len(metrics), F) float64 of 0 and 1; its product with a tally pools the forms of each metric."""
         return np.stack([self.members(metric) for metric in metrics]).astype(np.float64)
 
     @property
@@ -55,12 +55,13 @@ class Tally:
 
     def pooled(self, metrics: tuple[str, ...] = METRICS) -> np.ndarray:
         """Right questions per metric and video (len(metrics), V), float64."""
-        return self.layout.membership(metrics) @ self.right
+        pooled: np.ndarray = self.layout.membership(metrics) @ self.right
+        return pooled
 
 
 @dataclass(frozen=True, eq=False)
 class _Arrangement:
-    """One order in which a file lists the rows of a layout: ids (3,R) as found, question and cell of every row."""
+    """One order in which a file lists the rows of a layout: ids (3,R) as found; question and (form, video) of every row."""
 
     ids: np.ndarray
     layout: QuestionLayout
@@ -70,7 +71,7 @@ class _Arrangement:
 
 
 class Tallies:
-    """Turns prediction frames into tallies and remembers the layouts it has met."""
+    """Turns prediction frames into tallies and remembers their layouts."""
 
     def __init__(self) -> None:
         self._arrangements: list[_Arrangement] = []
@@ -89,16 +90,16 @@ class Tallies:
             self._arrangements.insert(0, arrangement)
         layout = arrangement.layout
         correct = frame["correct"].to_numpy(bool)
-        estimates = layout.asked.size
+        size = layout.questions.size
         wrong = np.bincount(arrangement.question_of_row, ~correct, minlength=arrangement.column_of_question.size)
-        right = np.bincount(arrangement.column_of_question[wrong == 0], minlength=estimates)
-        options = np.bincount(arrangement.column_of_row[correct], minlength=estimates)
+        right = np.bincount(arrangement.column_of_question[wrong == 0], minlength=size)
+        options = np.bincount(arrangement.column_of_row[correct], minlength=size)
         small = np.min_scalar_type(int(layout.options.max(initial=0)))
-        shape = layout.asked.shape
+        shape = layout.questions.shape
         return Tally(layout, right.reshape(shape).astype(small), options.reshape(shape).astype(small))
 
     def _arrange(self, ids: np.ndarray, frame: pd.DataFrame, owner: str) -> _Arrangement:
-        """Sorts a frame's questions into forms and videos, and finds the known layout that asks the same ones."""
+        """Sorts a frame's questions into forms and videos, and finds the known layout with the same questions."""
         order = np.lexsort(ids[::-1])
         ids_sorted = ids[:, order]
         if ids.shape[1] == 0:
@@ -125,12 +126,12 @@ class Tallies:
         column_of_row = column_of_question[question_of_row]
         if layout is None:
             shape = (len(names), videos.size)
-            estimates = shape[0] * shape[1]
+            size = shape[0] * shape[1]
             layout = QuestionLayout(
                 forms=tuple((names[i][0], names[i][1].removeprefix(names[i][0] + ":")) for i in by_category),
                 videos=videos,
-                asked=np.bincount(column_of_question, minlength=estimates).reshape(shape),
-                options=np.bincount(column_of_row, minlength=estimates).reshape(shape),
+                questions=np.bincount(column_of_question, minlength=size).reshape(shape),
+                options=np.bincount(column_of_row, minlength=size).reshape(shape),
                 ids=ids_sorted,
                 form_of=form_of_question,
             )

@@ -1,4 +1,4 @@
-"""The instructions of a pickle, protocol 0 to 5: what each does to a reader, and why the others are refused."""
+"""The opcodes of a pickle, protocol 0 to 5: what each admitted one does, and why the others are refused."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _quoted(reader: PickleMachine) -> None:
 
 
 def _old_text(reader: PickleMachine, size: int) -> None:
-    """Python 2's str: a name, or the numbers of an array."""
+    """A str of Python 2: a name, or the bytes of an array."""
     reader.stack.append(reader.large(size, "bytes") if size >= LARGE else reader.take(size).decode("latin1"))
 
 
 def _protocol(reader: PickleMachine) -> None:
     version = reader.number("<B")
     if version > 5:
-        raise DataError(f"protocol {version} is not known (0 to 5 are)")
+        raise DataError(f"protocol {version} is not supported (0 to 5 are)")
 
 
 def _global(reader: PickleMachine) -> None:
@@ -145,14 +145,14 @@ STEPS: dict[bytes, Callable[[PickleMachine], None]] = {
     pickle.BINGET: lambda r: r.push(r.memo[r.number("<B")]),
     pickle.LONG_BINGET: lambda r: r.push(r.memo[r.number("<I")]),
 }
-_OBJECT = "refused: an object of a class is made, and only numpy and torch arrays are admitted; nothing was executed"
+_OBJECT = "refused: an object of a class is created; only numpy and torch arrays are admitted; nothing was executed"
 REFUSED = {
     pickle.INST: _OBJECT,
     pickle.OBJ: _OBJECT,
     pickle.NEWOBJ: _OBJECT,
     pickle.NEWOBJ_EX: _OBJECT,
     **dict.fromkeys((pickle.EXT1, pickle.EXT2, pickle.EXT4), "refused: a code of the extension registry"),
-    pickle.PERSID: "refused: a persistent id, which only a file of torch.save may hold",
-    **dict.fromkeys((pickle.NEXT_BUFFER, pickle.READONLY_BUFFER), "refused: numbers that lie outside of the file"),
+    pickle.PERSID: "refused: a persistent id, which only a file of torch.save may contain",
+    **dict.fromkeys((pickle.NEXT_BUFFER, pickle.READONLY_BUFFER), "refused: a buffer that is outside of the file"),
     **dict.fromkeys((pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET), "refused: a set; files of arrays have none"),
 }

@@ -1,4 +1,4 @@
-"""The machine that the instructions of a pickle run on: bytes, a stack, marks, a memo, and the few names that are admitted."""
+"""The stack machine that executes the opcodes of a pickle: bytes, a stack, marks, a memo, and a few admitted names."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from ctt.safeload.rebuild import (
 )
 
 LARGE = 4096
-"""Byte strings and texts from this size on stay in the file."""
+"""Byte strings and texts of at least this size stay in the file."""
 LONGEST_NUMBER = 512
 MOST_KEPT = 256 << 20
-"""Bytes of names, texts and small byte strings; 20,000 videos have about six million."""
+"""Maximum bytes of names, texts and small byte strings in memory; 20,000 videos need about six million."""
 
 
 class PickleMachine:
-    """What the instructions of a pickle work on: `size` bytes of the file from `offset` on, a stack and a memo."""
+    """The state of reading `size` bytes of the file from `offset`: position, stack, marks and memo."""
 
-    def __init__(
-        self, file: BinaryIO, offset: int, size: int, source: str, persistent: bool = False, within: bool = False
-    ) -> None:
+    def __init__(self, file: BinaryIO, offset: int, size: int, source: str, persistent: bool = False, within: bool = False) -> None:
         self.file, self.source, self.persistent = file, source, persistent
         self.position, self.end = offset, offset + size
         self.stack: list[Any] = []
@@ -56,11 +54,11 @@ class PickleMachine:
     def keep(self, size: int) -> None:
         self.kept += size
         if self.kept > MOST_KEPT:
-            raise DataError(f"more than {MOST_KEPT >> 20} MiB of texts; a file of arrays has few")
+            raise DataError(f"more than {MOST_KEPT >> 20} MiB of texts; a file of arrays has less")
 
     def require(self, size: int) -> None:
         if size < 0 or size > self.end - self.position:
-            raise DataError(f"the file is cut off: {size} bytes are announced, {self.end - self.position} are left")
+            raise DataError(f"the file is cut off: {size} bytes are announced, {self.end - self.position} remain")
 
     def number(self, form: str) -> int:
         return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])
@@ -94,7 +92,7 @@ class PickleMachine:
             raise DataError("refused: a function's name must be text")
         if "." in name or f"{module}.{name}" not in ADMITTED:
             raise DataError(
-                f"refused: the file asks for {brief(f'{module}.{name}')}, and only numpy and torch arrays are admitted; "
+                f"refused: the file requests {brief(f'{module}.{name}')}; only numpy and torch arrays are admitted; "
                 "nothing was executed"
             )
         self.stack.append(Name(module, name))
@@ -111,13 +109,13 @@ class PickleMachine:
             raise DataError(f"refused: {function} must not be called")
 
     def storage(self, data: Any) -> Any:
-        """What a torch storage inside a byte string describes."""
+        """The torch storage inside a byte string."""
         raise NotImplementedError
 
-    def persistent_id(self, mark: Any) -> None:
+    def persistent_id(self, identifier: Any) -> None:
         if not self.persistent:
-            raise DataError("refused: a persistent id, which only a file of torch.save may hold")
-        self.stack.append(storage_of(mark, self.place))
+            raise DataError("refused: a persistent id, which only a file of torch.save may contain")
+        self.stack.append(storage_of(identifier, self.place))
 
     # Containers
 
@@ -137,18 +135,18 @@ class PickleMachine:
 
     def append(self, items: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
-            raise DataError("refused: something is appended to what is no list")
+            raise DataError("refused: a value is appended to an object that is no list")
         self.stack[-1].extend(map(finished, items))
 
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
-            raise DataError("refused: a key is set in what is no dict")
+            raise DataError("refused: a key is set in an object that is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) not in (str, int):
                 raise DataError(f"refused: a dict's key must be text or a whole number, not {type(key).__name__}")
             if key in target:
-                raise DataError(f"the key {shown(key)} is there twice in one dict")
+                raise DataError(f"the key {shown(key)} occurs twice in one dict")
             target[key] = finished(value)
 
     def tuple_of(self, count: int) -> None:

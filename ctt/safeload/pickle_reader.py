@@ -1,9 +1,9 @@
-"""A pickle reader that executes nothing: it walks the file's instructions and admits arrays of numbers alone.
+"""A pickle reader that executes nothing: it interprets the file's opcodes and admits only arrays of numbers.
 
-`read(path)` gives the tree of dicts, lists and Arrays that a pickle (protocol 0 to 5) or a torch file describes. It is
-an interpreter of its own, of the few instructions that data needs; functions and classes are names that are looked up in a
-short table (rebuild.py), never imported. Large byte strings are stepped over, so neither the reader nor a file that
-declares an enormous size can fill the memory.
+`read(path)` returns the tree of dicts, lists and Arrays that a pickle (protocol 0 to 5) or a torch file describes. It is
+a separate interpreter of the few opcodes that data need; functions and classes are names that are looked up in a short
+table (rebuild.py), never imported. Large byte strings are skipped, so neither a large file nor one that declares an
+enormous size fills the memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 def read(path: Path) -> Any:
     """The tree that the file describes: dict, list, tuple, str, bytes, numbers, Span (large bytes) and Array.
 
-    Raises DataError naming the file, the byte and what was refused or is malformed; nothing has been executed then.
+    Raises DataError naming the file, the byte and the refused or malformed part; nothing was executed then.
     """
     path = Path(path)
     try:
@@ -45,7 +45,7 @@ def read(path: Path) -> Any:
 
 
 def _read_torch_file(path: Path, file: BinaryIO) -> Any:
-    """torch.save's zip: NAME/data.pkl describes, NAME/data/KEY hold the numbers, uncompressed."""
+    """A zip file of torch.save: NAME/data.pkl is the pickle, NAME/data/KEY hold the numbers, uncompressed."""
     place: dict[str, Span] = {}
     described: Span | None = None
     size = os.path.getsize(path)
@@ -59,9 +59,7 @@ def _read_torch_file(path: Path, file: BinaryIO) -> Any:
             file.seek(entry.header_offset)
             header = file.read(30)
             if entry.compress_type != zipfile.ZIP_STORED or len(header) != 30 or header[:4] != b"PK\3\4":
-                raise DataError(
-                    f"{path}: its part {brief(entry.filename)} is compressed or damaged; torch.save writes it plain"
-                )
+                raise DataError(f"{path}: its part {brief(entry.filename)} is compressed or damaged; torch.save does not compress")
             names, extra = struct.unpack("<HH", header[26:30])
             span = Span(entry.header_offset + 30 + names + extra, entry.file_size)
             if span.offset + span.size > size:
@@ -80,10 +78,10 @@ def _read_torch_file(path: Path, file: BinaryIO) -> Any:
 
 
 class PickleReader(PickleMachine):
-    """Runs the instructions in `size` bytes of the file from `offset` on; `within` the bytes of a torch storage."""
+    """Interprets the opcodes in `size` bytes of the file from `offset`; `within`: these are the bytes of a torch storage."""
 
     def run(self) -> Any:
-        """The object of one pickle. Raises DataError, also if anything follows it; within a storage, something does."""
+        """The object of one pickle. Raises DataError if it is malformed, or if bytes follow it (allowed within a storage)."""
         self.file.seek(self.position)
         start = self.position
         try:
@@ -99,50 +97,44 @@ class PickleReader(PickleMachine):
                     return finished(result)
                 step = STEPS.get(code)
                 if step is None:
-                    raise DataError(REFUSED.get(code, f"{code!r} is no instruction of a pickle"))
+                    raise DataError(REFUSED.get(code, f"{code!r} is no opcode of a pickle"))
                 step(self)
         except (IndexError, KeyError):
-            raise DataError(
-                f"{self.source}, byte {start}: not a pickle that makes sense (it uses a value that is not there)"
-            ) from None
+            raise DataError(f"{self.source}, byte {start}: malformed pickle (it uses a value that does not exist)") from None
         except (ValueError, OverflowError, UnicodeError, struct.error) as error:
-            raise DataError(
-                f"{self.source}, byte {start}: not a pickle that makes sense ({brief(str(error))})"
-            ) from None
+            raise DataError(f"{self.source}, byte {start}: malformed pickle ({brief(str(error))})") from None
         except TypeError as error:
             raise DataError(f"{self.source}, byte {start}: refused: {brief(str(error))}") from None
         except DataError as error:
             if str(error).startswith(self.source):
                 raise
             raise DataError(f"{self.source}, byte {start}: {error}") from None
-        raise DataError(
-            f"{self.source}: more than {MOST_STEPS:,} instructions; a file of arrays has a few for each array"
-        )
+        raise DataError(f"{self.source}: more than {MOST_STEPS:,} opcodes; a file of arrays has a few per array")
 
     def storage(self, data: Any) -> Any:
-        """torch's older format, inside a byte string: three pickles of facts, one of the storage, its keys, its numbers."""
-        if isinstance(data, bytes):  # a small one: the bytes were just read, so they are looked up again
-            raise DataError(f"refused: a torch storage of under {LARGE} bytes; such a tensor is no video")
+        """torch's older format, inside a byte string: pickles of metadata (3), storage and keys, then the numbers."""
+        if isinstance(data, bytes):  # smaller than LARGE, so already in memory
+            raise DataError(f"refused: a torch storage of under {LARGE} bytes; such a tensor is too small for a video")
         if not isinstance(data, Span) or data.encoding != "bytes":
             raise DataError("refused: a torch storage must be made of bytes")
-        if self.within or data.offset in self.loaded:  # no reader in a reader in a reader, no byte read again and again
+        if self.within or data.offset in self.loaded:  # bounds the recursion and the bytes read
             raise DataError("refused: a torch storage within another one, or loaded twice")
         self.loaded.add(data.offset)
-        back = self.position
+        resume = self.position
         inner = PickleReader(self.file, data.offset, data.size, self.source, persistent=True, within=True)
-        facts = [inner.again() for _ in range(5)]
-        if facts[0] != _TORCH_MAGIC or not isinstance(facts[3], Storage):
-            raise DataError("refused: the bytes of a torch storage are not torch's")
+        parts = [inner.next_pickle() for _ in range(5)]
+        if parts[0] != _TORCH_MAGIC or not isinstance(parts[3], Storage):
+            raise DataError("refused: the bytes are no torch storage")
         size = inner.number("<q")
-        found = facts[3]
+        found = parts[3]
         span = Span(inner.position, inner.end - inner.position)
-        if facts[4] != [found.key] or size != found.count or span.size != size * int(found.dtype[-1]):
-            raise DataError("a torch storage has other bytes than it announces")
+        if parts[4] != [found.key] or size != found.count or span.size != size * int(found.dtype[-1]):
+            raise DataError("a torch storage has another size than announced")
         found.place[found.key] = span
-        self.file.seek(back)
+        self.file.seek(resume)
         return found
 
-    def again(self) -> Any:
-        """The next of several pickles in a row; the memo starts anew."""
+    def next_pickle(self) -> Any:
+        """The object of the next of several consecutive pickles; the memo is cleared."""
         self.stack, self.marks, self.memo = [], [], {}
         return self.run()

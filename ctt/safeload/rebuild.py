@@ -1,7 +1,7 @@
-"""What a pickle may build: arrays of numbers, described and not read. Every other function or class is refused by name.
+"""What a pickle may contain: descriptions of number arrays. Every other function or class is refused by name.
 
-An Array knows where in the file its numbers lie; `Array.read` fetches them when they are wanted, so a description of
-20,000 videos takes a few megabytes however large the file is. Nothing of numpy's or torch's own unpickling code runs.
+An Array holds the position of its numbers in the file; `Array.read` reads them on demand, so the description of 20,000
+videos takes a few megabytes for a file of any size. No unpickling code of numpy or torch is executed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from ctt.core.errors import DataError
 
 MOST_DIMENSIONS = 8
 LONGEST_LETTER = 6
-"""Bytes of the file that a text spends on one letter at most: \\u0000."""
+"""Maximum bytes in the file per character of a text: \\u0000."""
 
 
 def brief(text: str, most: int = 100) -> str:
-    """A text of a file on one line of a message, cut if it is long."""
+    """A text from a file for an error message: on one line, shortened to `most` characters."""
     line = repr(text[: most + 1])[1:-1]
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def shown(value: Any) -> str:
-    """A value of a file in a message: a text or a number, in brief; of all else the kind, for a container that holds
-    another twice, and that one another twice, has no end."""
+    """A value from a file for an error message: texts and numbers shortened, else only the type.
+
+    Containers are not printed, since nested references can make their text exponentially long."""
     if type(value) is int:
         return brief(str(value), 20)
     if isinstance(value, str):
@@ -39,14 +40,14 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of the file, `encoding` saying how it holds its bytes: bytes, or text whose letters are the bytes."""
+    """A range of the file; `encoding`: bytes, or the encoding of a text whose characters are the bytes."""
 
     offset: int
     size: int
     encoding: str = "bytes"
 
     def read(self, file: BinaryIO) -> bytes:
-        """The bytes. Raises DataError if the file is shorter or its text is not one of bytes."""
+        """The bytes. Raises DataError if the file is shorter or a character is above 255."""
         file.seek(self.offset)
         raw = file.read(self.size)
         if len(raw) != self.size:
@@ -55,16 +56,16 @@ class Span:
 
 
 def as_bytes(text: str) -> bytes:
-    """Bytes that old protocols write as text, one letter each."""
+    """The bytes that old protocols write as text, one character per byte."""
     try:
         return text.encode("latin1")
     except UnicodeEncodeError as error:
-        raise DataError(f"text that should hold bytes has a letter above 255 ({error})") from None
+        raise DataError(f"text that encodes bytes has a character above 255 ({error})") from None
 
 
 @dataclass(frozen=True)
 class Array:
-    """An array somewhere in the file: `dtype` (numpy's, with byte order), `shape`, its bytes from `start` in `span`."""
+    """An array in the file: numpy `dtype` with byte order, `shape`, bytes from `start` in `span`."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -74,11 +75,11 @@ class Array:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Number of bytes."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def read(self, file: BinaryIO) -> np.ndarray:
-        """The array itself. Raises DataError if its numbers are not all there."""
+        """Reads the array. Raises DataError if numbers are missing."""
         if isinstance(self.span, bytes):
             raw = self.span[self.start : self.start + self.size]
         elif self.span.encoding == "bytes":
@@ -86,16 +87,16 @@ class Array:
         else:
             raw = self.span.read(file)[self.start :]
         if len(raw) != self.size:
-            raise DataError(f"an array of {self.size} bytes is given {len(raw)}")
+            raise DataError(f"an array of {self.size} bytes has only {len(raw)} in the file")
         try:
             return np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
-        except ValueError as error:  # of no number, but along axes without end
+        except ValueError as error:  # no element, but huge other axes
             raise DataError(f"an array of shape {self.shape} cannot be made ({error})") from None
 
 
 @dataclass(frozen=True)
 class Name:
-    """A function or class that the file names; nothing is imported."""
+    """A function or class that the file names; it is never imported."""
 
     module: str
     name: str
@@ -106,7 +107,7 @@ class Name:
 
 @dataclass
 class Kind:
-    """A dtype as it is being described."""
+    """A dtype under construction."""
 
     code: str
     order: str = "|"
@@ -114,14 +115,14 @@ class Kind:
 
 @dataclass
 class Blank:
-    """An array before its shape and numbers are set."""
+    """An array under construction, before its shape and numbers are set."""
 
     array: Array | None = None
 
 
 @dataclass(frozen=True)
 class Storage:
-    """The numbers of torch tensors: `dtype`, and the bytes, known only at the end of torch's own format."""
+    """The numbers of torch tensors: `dtype`, `count`, and in `place` their bytes, which torch's format gives last."""
 
     dtype: str
     count: int
@@ -144,12 +145,12 @@ _STORAGES = {
 
 
 def _numbers(value: Any, what: str) -> tuple[int, ...]:
-    """A tuple of sizes from a file that may say anything."""
+    """Validates a tuple of sizes from the file. Raises DataError, naming `what`."""
     if not isinstance(value, tuple) or len(value) > MOST_DIMENSIONS:
         raise DataError(f"{what} must be a tuple of at most {MOST_DIMENSIONS} numbers")
     if any(type(n) is not int or not 0 <= n < 2**48 for n in value):
         parts = ", ".join(map(shown, value))
-        raise DataError(f"{what} ({parts}) must be whole numbers that are not negative")
+        raise DataError(f"{what} ({parts}) must be non-negative whole numbers")
     return value
 
 
@@ -165,7 +166,7 @@ def _described(dtype: Any, shape: Any, data: Any, order: str) -> Array:
     encoded = isinstance(data, Span) and data.encoding != "bytes"
     given = data.size if isinstance(data, Span) else len(data)
     if not array.size <= given <= array.size * (LONGEST_LETTER if encoded else 1):
-        raise DataError(f"an array of shape {sizes} has {array.size} bytes, but the file gives it {given}")
+        raise DataError(f"an array of shape {sizes} has {array.size} bytes, but the file holds {given}")
     return array
 
 
@@ -183,9 +184,7 @@ def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
 
 def _dtype(code: Any, align: Any = False, copy: Any = True) -> Kind:
     if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-        raise DataError(
-            f"the dtype {shown(code)} is refused: an array may hold numbers only (an object could be anything)"
-        )
+        raise DataError(f"the dtype {shown(code)} is refused: an array may contain numbers only")
     return Kind(code)
 
 
@@ -198,26 +197,24 @@ def _encode(text: Any, encoding: Any) -> bytes | Span:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = False, *hooks: Any) -> Array:
-    """A torch tensor whose numbers lie in one piece."""
+    """A contiguous torch tensor."""
     if not isinstance(storage, Storage):
         raise DataError("a tensor's storage must be a torch storage")
     if any(hook not in ({}, None) for hook in hooks):
         raise DataError("a tensor with hooks or metadata is refused")
     sizes, steps = _numbers(shape, "a tensor's shape"), _numbers(strides, "a tensor's strides")
     wanted = tuple(math.prod(sizes[axis + 1 :]) for axis in range(len(sizes)))
-    if len(steps) != len(sizes) or any(
-        step != want for step, want, n in zip(steps, wanted, sizes, strict=True) if n > 1
-    ):
-        raise DataError(f"a tensor of shape {sizes} with strides {steps} is not in one piece; save it contiguous")
+    if len(steps) != len(sizes) or any(step != want for step, want, n in zip(steps, wanted, sizes, strict=True) if n > 1):
+        raise DataError(f"a tensor of shape {sizes} with strides {steps} is not contiguous; save it as contiguous")
     (first,) = _numbers((offset,), "a tensor's offset")
     item = np.dtype(storage.dtype).itemsize
     if first + math.prod(sizes) > storage.count:
-        raise DataError(f"a tensor of shape {sizes} reaches past the end of its storage")
+        raise DataError(f"a tensor of shape {sizes} extends past the end of its storage")
     if storage.key not in storage.place:
         raise DataError("a tensor's storage has no numbers")
     span = storage.place[storage.key]
     if span.size != storage.count * item:
-        raise DataError("a torch storage has other bytes than it announces")
+        raise DataError("a torch storage has another size than announced")
     return Array(storage.dtype, sizes, span, first * item)
 
 
@@ -236,40 +233,40 @@ ADMITTED = {*FUNCTIONS, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for nam
 
 
 def set_state(target: Any, state: Any) -> None:
-    """What follows the making of a dtype or an array: its byte order, or its shape and numbers."""
+    """Completes a dtype (byte order) or an array (shape and numbers), as BUILD does."""
     if isinstance(target, Kind):
         if not isinstance(state, tuple) or len(state) != 8 or state[0] not in (3, 4) or state[1] not in ("<", ">", "|"):
-            raise DataError("a dtype is described in an unknown way")
+            raise DataError("a dtype has an unknown description")
         if any(part is not None for part in state[2:5]):
-            raise DataError("a dtype with fields or inner arrays is refused: an array may hold numbers only")
+            raise DataError("a dtype with fields or inner arrays is refused: an array may contain numbers only")
         target.order = state[1]
     elif isinstance(target, Blank):
         if target.array is not None:
-            raise DataError("an array is filled twice")
+            raise DataError("an array is set twice")
         if not isinstance(state, tuple) or len(state) != 5 or state[0] != 1 or not isinstance(state[3], bool):
-            raise DataError("an array is described in an unknown way")
+            raise DataError("an array has an unknown description")
         target.array = _described(state[2], state[1], state[4], "F" if state[3] else "C")
     else:
         raise DataError(f"a state is given to a {type(target).__name__}, which takes none")
 
 
-def storage_of(mark: Any, place: dict[str, Span]) -> Storage:
-    """The storage that a persistent id of torch's format stands for: ("storage", class, key, device, count, …)."""
-    if not isinstance(mark, tuple) or len(mark) not in (5, 6) or mark[0] != "storage":
+def storage_of(identifier: Any, place: dict[str, Span]) -> Storage:
+    """The storage of a persistent id in torch's format: ("storage", class, key, device, count, …)."""
+    if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise DataError("a persistent id is not a torch storage")
-    kind, key, count = mark[1], mark[2], mark[4]
+    kind, key, count = identifier[1], identifier[2], identifier[4]
     if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in _STORAGES or not isinstance(key, str):
         raise DataError(f"a storage of the class {shown(kind)} is refused")
-    if len(mark) == 6 and mark[5] is not None:
+    if len(identifier) == 6 and identifier[5] is not None:
         raise DataError("a view of a torch storage is refused")
     (size,) = _numbers((count,), "a storage's size")
     return Storage(_STORAGES[kind.name], size, key, place)
 
 
 def finished(value: Any) -> Any:
-    """An array that was made and then filled is the array."""
+    """Replaces a completed Blank by its array."""
     if isinstance(value, Blank):
         if value.array is None:
-            raise DataError("an array was made and never filled")
+            raise DataError("an array was created and never set")
         return value.array
     return value

@@ -1,8 +1,8 @@
 """Stage: kind + version + settings + inputs, a pure function to an artifact; and `build`, which makes what is missing.
 
-A Stage is a description: making one reads no disk and imports no training code. Its key is the sha256 of its canonical
-JSON, the keys of its inputs included. `build(target)` works like make: what the store has is used, the rest is built,
-inputs first, each under its lease, in a folder that survives interruption.
+A Stage is a description: creating one reads no files and imports no training code. Its key is the sha256 of its canonical
+JSON, the keys of its inputs included. `build(target)` works like make: artifacts in the store are used, the others are
+built, inputs first, each under its lease, in a folder that survives interruption.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import platform
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -21,65 +21,63 @@ from typing import Any, ClassVar
 
 from ctt.core.build_context import PROGRESS, BuildContext, stopping
 from ctt.core.errors import CttError, Interrupted, LeaseLost, StageFailed
-from ctt.core.memory import forget_peak
+from ctt.core.memory import reset_peak
 from ctt.core.process_group import ALONE, ProcessGroup
 from ctt.core.settings import canonical_form, digest, digest_of_form
 from ctt.stages.code_version import code_version
-from ctt.store import Artifact, Holder, Store
+from ctt.store import Artifact, Holder, Lease, Store
 from ctt.training.threads import threads
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A description of work. Subclasses list what they need as fields and say what of it is their identity."""
+    """A description of work. Subclasses declare what they need as fields, and by `settings` which of it decides the key."""
 
     kind: ClassVar[str]
     version: ClassVar[int]
-    shared: ClassVar[bool] = False  # whether several processes can build it together (ctt.core.process_group)
+    distributed: ClassVar[bool] = False  # whether several processes can build it (ctt.core.process_group)
 
     def settings(self) -> Mapping[str, Any]:
-        """What, besides the inputs, decides the result."""
+        """The settings that decide the result, in addition to the inputs."""
         raise NotImplementedError
 
     def inputs(self) -> Mapping[str, Stage]:
-        """The stages whose artifacts this one reads; their keys are part of this one's key."""
+        """The stages whose artifacts this stage reads; their keys are part of its key."""
         return {}
 
     def continues(self) -> Sequence[Stage]:
-        """Stages that are steps on the way to this one, the furthest first: any of them saves its work; not in the key."""
+        """Stages from whose artifacts this stage can continue, the furthest first; not in the key."""
         return []
 
     def branch_points(self) -> Sequence[Stage]:
-        """Those of `continues` that other stages continue from too, and that are therefore built and kept."""
+        """Those of `continues` that other stages continue from too, so that they are built and kept."""
         return []
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
-        """Writes the artifact's files into `job.folder`; returns facts for the manifest.
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        """Writes the artifact's files into `context.folder`; returns facts for the manifest.
 
-        start: the furthest of `continues` that is in the store.
+        start: the furthest stage of `continues` that is in the store, and its artifact.
         """
         raise NotImplementedError
 
     def effort(self, start: Stage | None) -> dict[str, float]:
-        """How much of what has to be done to build this from `start`, for cost estimates: {"epochs": 12} and the like."""
+        """The amount of work to build this from `start` by unit, for cost estimates, for example {"epochs": 12}."""
         return {"stage": 1.0}
 
     def size(self) -> float:
-        """Bytes of the artifact, about, for estimates."""
+        """Approximate size of the artifact in bytes, for estimates."""
         return 0.0
 
     def weights(self) -> int:
-        """Numbers that the layers of its model learn, about; known without torch. 0: it trains none."""
+        """Approximate number of weights in its model's layers, computed without torch. 0: it trains no model."""
         return 0
 
-    def alike(self) -> str:
-        """Digest of what decides the cost of a unit of effort; stages that differ in their seed alone are alike."""
+    def cost_class(self) -> str:
+        """Digest of what decides the cost of a unit of effort; equal for stages that differ only in their seed."""
         return digest({"kind": self.kind, "version": self.version})
 
     def execution(self) -> dict[str, int]:
-        """{"threads", "workers"}: how the work is spread; recorded, never part of the key."""
+        """{"threads", "workers"} to build with; recorded, never part of the key."""
         return {"threads": 1, "workers": 1}
 
     def describe(self) -> dict[str, Any]:
@@ -96,12 +94,10 @@ class Stage:
         return digest_of_form(self.describe())
 
 
-Built = Callable[
-    [Stage, Stage | None, str, float], None
-]  # a stage, what it continued from, device, seconds of all attempts
-Event = Callable[
-    [str, Stage, str], None
-]  # what happened ("cached" | "waiting" | "building" | "built"), to which, a detail
+Built = Callable[[Stage, Stage | None, str, float], None]
+"""Called with a stage, the stage that it continued from, the device, and the seconds of all attempts."""
+Event = Callable[[str, Stage, str], None]
+"""Called with what happened ("cached" | "waiting" | "building" | "built"), the stage, and a detail."""
 
 
 def build(
@@ -111,19 +107,17 @@ def build(
     device: str = "cpu",
     on_event: Event = lambda *_: None,
     on_built: Built = lambda *_: None,
-    world: ProcessGroup = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> Artifact:
-    """The artifact of `target`, building whatever is missing. Raises StageFailed, with the failure recorded in the store.
-
-    Of a `world` of several processes the first calls this and the others `assist`.
-    """
-    more: Any = dict(device=device, on_event=on_event, on_built=on_built, world=world)
+    """Returns the artifact of `target`; builds what is missing. Raises StageFailed; the store then holds a failure record.
+    Of a `group` of several processes, the first one calls this and the others `assist`."""
+    options: Any = dict(device=device, on_event=on_event, on_built=on_built, group=group)
     if (found := store.get(target.key)) is not None:
         on_event("cached", target, "")
         return found
     for branch_point in reversed(target.branch_points()):
-        build(branch_point, store, **more)
-    inputs = {name: build(stage, store, **more) for name, stage in target.inputs().items()}
+        build(branch_point, store, **options)
+    inputs = {name: build(stage, store, **options) for name, stage in target.inputs().items()}
 
     def waiting(holder: Holder) -> None:
         on_event("waiting", target, str(holder))
@@ -131,40 +125,23 @@ def build(
             raise Interrupted(f"stopped by a signal while {holder} builds {target.kind} {target.key[:12]}")
 
     with store.lease(target.key, on_wait=waiting) as lease:
-        if (found := store.get(target.key)) is not None:  # somebody built it while we waited
+        if (found := store.get(target.key)) is not None:  # another process built it meanwhile
             on_event("cached", target, "")
             return found
         start = next(((s, a) for s in target.continues() if (a := store.get(s.key)) is not None), None)
-        spread = target.execution()
+        execution = target.execution()
         folder = store.work_folder(target.key)
-        device = resolve_device(device, world)
-        context = BuildContext(
-            folder, device=device, beat=lease.check, world=world if target.shared else ALONE, **spread
-        )
+        device = resolve_device(device, group)
+        context = BuildContext(folder, device=device, beat=lease.check, group=group if target.distributed else ALONE, **execution)
         on_event("building", target, f"from {start[0].key[:12]}" if start else "")
         began = time.time()
-        forget_peak(device)
-        try:
-            if target.shared:
-                world.broadcast({"key": target.key, "folder": str(folder), "start": start and start[0].key})
-            with context.timed(), threads(spread["threads"]):
+        reset_peak(device)
+        with _recorded_failures(target, store, lease):
+            if target.distributed:
+                group.broadcast({"key": target.key, "folder": str(folder), "start": start and start[0].key})
+            with context.timed(), threads(execution["threads"]):
                 facts = target.build(context, inputs, start)
             (folder / PROGRESS).unlink(missing_ok=True)
-        except LeaseLost:
-            raise
-        except StageFailed as error:
-            store.record_failure(target.key, error.failure, str(error), None)
-            raise
-        except CttError as error:
-            store.record_failure(target.key, "code error", str(error), None)
-            raise
-        except Exception as error:
-            lease.check()  # the folder of an owner who lost his lease is moved away: that is the reason, then
-            failure = class_of(error)
-            store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
-            wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")
-            wrapped.failure = failure
-            raise wrapped from error
         manifest = {
             **target.describe(),
             "started_from": start[0].key if start else None,
@@ -178,48 +155,69 @@ def build(
         return artifact
 
 
-def class_of(error: Exception) -> str:
-    """The class of a failure. torch tells of memory by a class of its own on a GPU, and by a RuntimeError on a CPU."""
+@contextlib.contextmanager
+def _recorded_failures(target: Stage, store: Store, lease: Lease) -> Iterator[None]:
+    """Records an error of the block as a failure of `target`. Raises CttErrors unchanged and others as StageFailed."""
+    try:
+        yield
+    except LeaseLost:
+        raise
+    except StageFailed as error:
+        store.record_failure(target.key, error.failure, str(error), None)
+        raise
+    except CttError as error:
+        store.record_failure(target.key, "code error", str(error), None)
+        raise
+    except Exception as error:
+        lease.check()  # after a lost lease the folder is moved away, which may be the cause
+        failure = failure_class(error)
+        store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
+        wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")
+        wrapped.failure = failure
+        raise wrapped from error
+
+
+def failure_class(error: Exception) -> str:
+    """The class of a failure. Out of memory, torch raises its own class on a GPU and a RuntimeError on a CPU."""
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error):
         return "out of memory"
     if isinstance(error, StageFailed):
         return error.failure
-    gone = isinstance(error, ConnectionError) or type(error).__name__ in ("DistBackendError", "DistNetworkError")
-    return "killed" if gone or re.search("Connection (closed|reset) by peer", str(error)) else "code error"
+    lost = isinstance(error, ConnectionError) or type(error).__name__ in ("DistBackendError", "DistNetworkError")
+    return "killed" if lost or re.search("Connection (closed|reset) by peer", str(error)) else "code error"
 
 
-def assist(stages: Mapping[str, Stage], store: Store, world: ProcessGroup, *, device: str = "cpu") -> None:
-    """What the other processes of a world do: take part in building those of `stages` that the first one builds, until it
-    tells them None. Raises Parted if that one is gone. They take no lease and write nothing."""
-    while (message := world.broadcast()) is not None:
+def assist(stages: Mapping[str, Stage], store: Store, group: ProcessGroup, *, device: str = "cpu") -> None:
+    """For all processes of a group but the first: takes part in building those of `stages` (by key) that the first one
+    builds, until it sends None. They take no lease and write nothing. Raises ProcessLost if the first one ends."""
+    while (message := group.broadcast()) is not None:
         stage, start = stages[message["key"]], message["start"]
-        inputs = {name: store.get(other.key) for name, other in stage.inputs().items()}
-        before = (
-            next((s, a) for s in stage.continues() if s.key == start and (a := store.get(s.key))) if start else None
-        )
-        spread: Any = stage.execution()
-        context = BuildContext(Path(message["folder"]), device=resolve_device(device, world), world=world, **spread)
-        with contextlib.suppress(StageFailed), threads(spread["threads"]):  # the first one tells of it
-            stage.build(context, {name: artifact for name, artifact in inputs.items() if artifact is not None}, before)
+        inputs = {name: a for name, other in stage.inputs().items() if (a := store.get(other.key)) is not None}
+        continued = None
+        if start:
+            continued = next((s, a) for s in stage.continues() if s.key == start and (a := store.get(s.key)))
+        execution: Any = stage.execution()
+        context = BuildContext(Path(message["folder"]), device=resolve_device(device, group), group=group, **execution)
+        with contextlib.suppress(StageFailed), threads(execution["threads"]):  # the first process reports it
+            stage.build(context, inputs, continued)
 
 
-def resolve_device(device: str, world: ProcessGroup = ALONE) -> str:
-    """`auto` → cuda where there is one, else cpu. Processes of one host take its GPUs in turn."""
+def resolve_device(device: str, group: ProcessGroup = ALONE) -> str:
+    """`auto` → cuda if available, else cpu. The processes of a host are distributed over its GPUs."""
     if device == "cpu":
         return device
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return f"cuda:{world.local % torch.cuda.device_count()}" if device == "cuda" and world.size > 1 else device
+    return f"cuda:{group.local % torch.cuda.device_count()}" if device == "cuda" and group.size > 1 else device
 
 
 def provenance(context: BuildContext, began: float, store: Store) -> dict[str, Any]:
-    """Who made an artifact: git commit and diff, package versions, host, device, numerics, times, rate, memory.
+    """How an artifact was made: git commit and diff, package versions, host, device, numerics, times, rate, memory.
 
-    began, ended: the attempt that finished (Unix seconds); seconds: what all attempts took together.
-    rate: {"step": 16.2}, units of progress a second in the last attempt that counted in them; empty where none was reported.
-    peak_memory_mib: of all attempts.
+    began, ended: of the attempt that finished (Unix seconds); seconds: the total of all attempts. rate: {"step": 16.2},
+    units of progress per second in the last attempt that reported them; {} if none did. peak_memory_mib: of all attempts.
     """
     packages = ("torch", "lightning", "numpy", "pymunk", "pandas")
     return {
@@ -238,16 +236,14 @@ def provenance(context: BuildContext, began: float, store: Store) -> dict[str, A
 
 
 def seconds_of(provenance: Mapping[str, Any]) -> float:
-    """What making an artifact took, in all attempts; of older artifacts only the last one is known."""
+    """Seconds that all attempts to build an artifact took; of the last attempt alone for older artifacts."""
     return float(provenance.get("seconds", provenance["ended"] - provenance["began"]))
 
 
 def numerics(context: BuildContext) -> str:
-    """What decides the last bits of a result besides its key: same key and numerics, same bits."""
+    """What decides the last bits of a result in addition to its key: same key and numerics, same bits."""
     import torch
 
-    name = (
-        torch.cuda.get_device_name() if context.device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
-    )
-    together = f", {context.world.size} processes" if context.world.size > 1 else ""
-    return f"{name}, torch {torch.__version__}, {context.threads} threads, {platform.machine()}{together}"
+    name = torch.cuda.get_device_name() if context.device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
+    processes = f", {context.group.size} processes" if context.group.size > 1 else ""
+    return f"{name}, torch {torch.__version__}, {context.threads} threads, {platform.machine()}{processes}"

@@ -1,6 +1,6 @@
-"""Origin: the commit and the uncommitted changes of the code that runs, as manifests and records tell them.
+"""The commit and the uncommitted changes of the code that runs, as manifests and records hold them.
 
-A snapshot (ctt.execution.jobs.snapshot) holds an origin.json: there, the origin is that of the checkout it was taken of.
+A snapshot (ctt.execution.jobs.snapshot) has an origin.json: it records the version of the checkout that was copied.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def code_version(store: Store) -> dict[str, str | None]:
-    """{"git": the commit, "diff": the file of the store's diffs/ that holds what was changed since}, each None if there
-    is none. Told once for a process, which runs what it has imported."""
+    """{"git": the commit, "diff": the file in the store's diffs/ with the changes since}, each None if there is none.
+    Read once per process."""
     if recorded := _recorded():
         return dict(recorded)
     if (diff := _diff()) is None:
@@ -36,7 +36,7 @@ def code_version(store: Store) -> dict[str, str | None]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the code, with + where its checkout has changes; None outside of one."""
+    """Commit of the code, followed by + if its checkout has changes; None outside a checkout."""
     if recorded := _recorded():
         return recorded["git"]
     commit = _git("rev-parse", "HEAD")
@@ -57,15 +57,14 @@ def _diff() -> str | None:
     return _git("diff", "HEAD") or None
 
 
-def _git(*words: str) -> str | None:
-    """What git says in the checkout the code runs from; None outside of one or without git."""
+def _git(*arguments: str) -> str | None:
+    """Output of git in the checkout that the code runs from; None outside a checkout or without git."""
     if not (ROOT / ".git").exists():
         return None
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, env=environment, check=True
-        )
+        command = ["git", "-C", str(ROOT), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=environment, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -15,8 +15,8 @@ from ctt.store import Artifact
 
 @dataclasses.dataclass(frozen=True)
 class Data(Stage):
-    """The synthetic set, simulated from its settings, deterministic whatever the number of workers; or CLEVRER's own
-    files, known by what is in them (`data.content`, which compiling a sweep finds), not by where they are."""
+    """The synthetic set, simulated from its settings with the same result for any number of workers; or CLEVRER's files,
+    identified by their content (`data.content`, determined when a sweep is compiled), not by their path."""
 
     kind = "data"
     version = 3
@@ -29,7 +29,7 @@ class Data(Stage):
 
     @property
     def provisional(self) -> bool:
-        """Whether the key says nothing of the data, because the files are not there."""
+        """Whether the key does not identify the data, because the files are missing."""
         return self.data.kind == "clevrer" and (self.data.content or PROVISIONAL).startswith(PROVISIONAL)
 
     def effort(self, start: Stage | None) -> dict[str, float]:
@@ -38,11 +38,11 @@ class Data(Stage):
         return {"videos": float(sum(self.data.counts().values()))}
 
     def size(self) -> float:
-        """Slots of given and later frames, truth and questions of synthetic videos; CLEVRER's slots are linked, not copied."""
+        """Slots, truth and questions of synthetic videos; CLEVRER's slots are linked, not copied."""
         return float(sum(self.data.counts().values())) * (735e3 if self.data.kind == "synthetic" else 13e3)
 
     def check(self) -> None:
-        """Raises DataError if what the stage reads from outside the store is not there."""
+        """Raises DataError if a file that the stage reads from outside the store is missing."""
         if self.data.kind == "clevrer":
             from ctt.data.clevrer.source_files import find
 
@@ -51,9 +51,7 @@ class Data(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": 1, "workers": self.data.workers}
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         if self.data.kind == "clevrer":
             from ctt.data.clevrer.source_files import assemble
 

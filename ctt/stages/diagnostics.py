@@ -1,4 +1,4 @@
-"""Stage `diagnostics`: what the slot graphs of a training state are like, and what its losses measure."""
+"""Stage `diagnostics` (auxiliary): properties of the slot graphs of a training state, and what its losses measure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ctt.training.training_settings import WorldModelSettings
 
 @dataclasses.dataclass(frozen=True)
 class Diagnostics(Stage):
-    """Read of a saved state, never of a training under way, so that no state's key depends on it."""
+    """Measured on a saved state, never during training, so that no state's key depends on it."""
 
     kind = "diagnostics"
     version = 2
@@ -31,7 +31,7 @@ class Diagnostics(Stage):
         return {"diagnostics": self.diagnostics}
 
     def read(self) -> tuple[WorldModelSettings, Method]:
-        """The settings whose graph and losses are measured: the state's; the defaults of those that it has not read."""
+        """The settings whose graph and losses are measured: the state's, and defaults for those that had no effect on it."""
         state = self.state
         if not state.lossy:
             return dataclasses.replace(state.world_model, graph=GraphSettings(), share_dropout=True), Method()
@@ -41,15 +41,13 @@ class Diagnostics(Stage):
     def inputs(self) -> Mapping[str, Stage]:
         return {"data": self.state.data, "world_model": self.state}
 
-    def alike(self) -> str:
-        return digest([self.kind, self.version, self.diagnostics, self.state.alike()])
+    def cost_class(self) -> str:
+        return digest([self.kind, self.version, self.diagnostics, self.state.cost_class()])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.diagnostics import diagnose
 
         world_model, method = self.read()

@@ -1,4 +1,4 @@
-"""Imported weights in the place of trained ones, so that the stages that follow a training follow them too."""
+"""Imported weights in place of trained ones: the later stages accept both."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ctt.training.published_checkpoint import Checkpoint
 
 SHAPE = ("history_size", "num_preds", "frameskip", "depth", "heads", "mlp_width")
-"""What a world model's weights are read with."""
+"""The settings needed to load a world model's weights."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportedWeights(Stage):
-    """A model that was trained elsewhere, known by its tensors; `file` is where they are found."""
+    """A model that was trained elsewhere; `tensors` is the digest of its weights, `file` their path."""
 
     version = 1
     tensors: str = ""
@@ -33,12 +33,10 @@ class ImportedWeights(Stage):
         return {}
 
     def model(self, checkpoint: Checkpoint) -> Any:
-        """The model that the file's tensors make. Raises DataError where they do not fit the settings."""
+        """The model with the file's tensors. Raises DataError if they do not fit the settings."""
         raise NotImplementedError
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.published_checkpoint import read, save
 
         save(self.model(read(Path(self.file))), context.folder)
@@ -47,7 +45,7 @@ class ImportedWeights(Stage):
 
 @dataclasses.dataclass(frozen=True)
 class ImportedModel(ImportedWeights, WorldModel):
-    """A world model, which others continue from no more than it continues from others."""
+    """A world model; no training continues from it, and it continues from none."""
 
     def settings(self) -> Mapping[str, Any]:
         return {"imported": self.tensors, "world_model": {name: getattr(self.world_model, name) for name in SHAPE}}
@@ -63,7 +61,7 @@ class ImportedModel(ImportedWeights, WorldModel):
 
 @dataclasses.dataclass(frozen=True)
 class ImportedAloe(ImportedWeights, Vqa):
-    """An ALOE: it teaches, as the baseline's does in screening, and has answered nothing itself."""
+    """An ALOE that answers the questions of other runs (as the baseline's does in screening); it has no answers of its own."""
 
     def settings(self) -> Mapping[str, Any]:
         return {"imported": self.tensors, "aloe": canonical_form(self.aloe)}

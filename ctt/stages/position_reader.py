@@ -1,4 +1,4 @@
-"""Stage `reader`: questions answered from the positions that a rollout shows, beside the run's answers."""
+"""Stage `reader` (auxiliary): questions answered from the object positions in a rollout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ctt.store import Artifact
 
 @dataclasses.dataclass(frozen=True)
 class PositionReader(Stage):
-    """Predictive questions from the rolled-out frames; counterfactual ones from rollouts without the object removed."""
+    """Predictive questions from the rolled-out frames; counterfactual ones from rollouts without the removed object."""
 
     kind = "reader"
     version = 1
@@ -42,15 +42,13 @@ class PositionReader(Stage):
     def effort(self, start: Stage | None) -> dict[str, float]:
         return {"videos": float(self.rollout.state.data.data.validation)}
 
-    def alike(self) -> str:
-        return digest([self.kind, self.version, self.rollout.alike(), self.reader.interventions])
+    def cost_class(self) -> str:
+        return digest([self.kind, self.version, self.rollout.cost_class(), self.reader.interventions])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.rollout.state.world_model.threads, "workers": 1}
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import SPLIT
         from ctt.training.position_reader import read
 

@@ -1,4 +1,4 @@
-"""Stage `probe`: how positions are read from the slots of a data set, and what reading gives without a world model."""
+"""Stage `probe`: the fitted position reader of a data set, and its accuracy without a world model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.store import Artifact
 
-READ = ("videos", "stride", "annotations")
-"""The reader's settings that the probe is made by."""
+FITTED = ("videos", "stride", "annotations")
+"""The settings that decide the fit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReaderFit(Stage):
-    """Made once for a data set; every run's reader reads with it."""
+    """Fitted once for a data set; the position reader of every run uses it."""
 
     kind = "probe"
     version = 1
@@ -31,7 +31,7 @@ class ReaderFit(Stage):
     frames: int
 
     def settings(self) -> Mapping[str, Any]:
-        reader = {name: value for name, value in canonical_form(self.reader).items() if name in READ}
+        reader = {name: value for name, value in canonical_form(self.reader).items() if name in FITTED}
         if self.data.data.kind == "synthetic":
             reader.pop("annotations", None)
         return {"reader": reader, "frames": self.frames}
@@ -42,7 +42,7 @@ class ReaderFit(Stage):
     def effort(self, start: Stage | None) -> dict[str, float]:
         return {"videos": float(self.reader.videos + self.data.data.validation)}
 
-    def alike(self) -> str:
+    def cost_class(self) -> str:
         return digest([self.kind, self.version, self.data.data.kind])
 
     def check(self) -> None:
@@ -52,12 +52,11 @@ class ReaderFit(Stage):
 
             Annotations(Path(self.data.data.annotation_files).expanduser())
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import make
 
         if resolved(self.reader, self.data.data) != self.reader:
-            raise DataError("the annotations changed since this run was planned; start it again")
+            files = self.data.data.annotation_files
+            raise DataError(f"the annotations changed since this run was planned ({files}); start it again")
         make(self.reader, Dataset.open(inputs["data"].path), self.data.data.annotation_files, self.frames, context)
         return {}

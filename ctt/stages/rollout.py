@@ -1,4 +1,4 @@
-"""Stage `rollout`: frames 128 to 159 of every video as a training state predicts them."""
+"""Stage `rollout`: frames 128 to 159 of every video, predicted by a training state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ctt.store import Artifact
 
 @dataclasses.dataclass(frozen=True)
 class Rollout(Stage):
-    """Predicted frames only; the given ones stay in the data set. Cheap to rebuild, first to go in gc."""
+    """Predicted frames only; the given ones stay in the data set. Cheap to rebuild, so gc deletes rollouts first."""
 
     kind = "rollout"
     version = 1
@@ -33,10 +33,10 @@ class Rollout(Stage):
     def inputs(self) -> Mapping[str, Stage]:
         return {"data": self.state.data, "world_model": self.state}
 
-    def alike(self) -> str:
-        state, counts = self.state.alike(), self.state.data.data.counts()
+    def cost_class(self) -> str:
+        state, counts = self.state.cost_class(), self.state.data.data.counts()
         return self.rollout.remembered(
-            ("alike", state, *counts.values()),
+            ("cost class", state, *counts.values()),
             lambda: digest([self.kind, self.version, self.rollout, state, counts]),
         )
 
@@ -47,9 +47,7 @@ class Rollout(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.rollout import roll_out
 
         roll_out(

@@ -1,4 +1,4 @@
-"""Stage `vqa`: ALOE trained and evaluated on the given frames and the rolled-out ones, or only evaluated on them."""
+"""Stage `vqa`: ALOE, trained and evaluated on the given and the rolled-out frames, or only evaluated on them."""
 
 from __future__ import annotations
 
@@ -21,48 +21,46 @@ from ctt.store import Artifact
 
 @dataclasses.dataclass(frozen=True)
 class Vqa(Stage):
-    """Every validation question's prediction, by an ALOE trained here or, for screening, by the one of `taught_by`."""
+    """The predictions for all validation questions, by an ALOE trained here or, for screening, by that of `aloe_from`."""
 
     kind = "vqa"
     version = 4
     rollout: Rollout
     aloe: AloeSettings
     seed: int
-    taught_by: Vqa | None = None
+    aloe_from: Vqa | None = None
 
     def settings(self) -> Mapping[str, Any]:
-        """`seed` is the one ALOE uses: aloe_seed where that is set, else the run's."""
+        """`seed` is ALOE's seed: aloe_seed if set, else the run's."""
         aloe = {k: v for k, v in canonical_form(self.aloe).items() if k not in ("protocol", "aloe_seed")}
         own = self.aloe.aloe_seed
         return {"aloe": aloe, "seed": self.seed if own is None else own}
 
     def inputs(self) -> Mapping[str, Stage]:
         inputs: dict[str, Stage] = {"data": self.rollout.state.data, "rollout": self.rollout}
-        if self.taught_by is not None:
-            inputs["model"] = self.taught_by
+        if self.aloe_from is not None:
+            inputs["model"] = self.aloe_from
         return inputs
 
     def effort(self, start: Stage | None) -> dict[str, float]:
-        return {"epochs": 0.0 if self.taught_by else float(self.aloe.epochs), "evaluations": 1.0}
+        return {"epochs": 0.0 if self.aloe_from else float(self.aloe.epochs), "evaluations": 1.0}
 
-    def alike(self) -> str:
+    def cost_class(self) -> str:
         counts = self.rollout.state.data.data.counts()
 
         def made() -> str:
-            settings = {
-                k: v for k, v in canonical_form(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")
-            }
+            settings = {k: v for k, v in canonical_form(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")}
             return digest([self.kind, self.version, settings, self.aloe.threads, counts])
 
-        return self.aloe.remembered(("alike", *counts.items()), made)
+        return self.aloe.remembered(("cost class", *counts.items()), made)
 
     def weights(self) -> int:
         return layers(self.aloe.layers, self.aloe.width, self.aloe.ffn)
 
     def size(self) -> float:
-        """Predictions, and the training state where there is one."""
+        """Predictions, and the training state if ALOE is trained here."""
         predictions = 8e3 + 500.0 * self.rollout.state.data.data.validation
-        if self.taught_by is not None:
+        if self.aloe_from is not None:
             return predictions
         from ctt.models.aloe.model import Aloe
 
@@ -73,16 +71,14 @@ class Vqa(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": self.aloe.threads, "workers": 1}
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.vqa import screen, train
 
         dataset = Dataset.open(inputs["data"].path)
         folder = inputs["rollout"].path
         rollouts = {s: np.load(folder / f"rollout_{s}.npy", mmap_mode="r") for s in dataset.splits}
-        if self.taught_by is None:
+        if self.aloe_from is None:
             train(self.aloe, self.seed, dataset, rollouts, context=context)
         else:
             screen(self.aloe, self.seed, inputs["model"].path, dataset, rollouts, context=context)
-        return {"screened": self.taught_by is not None}
+        return {"screened": self.aloe_from is not None}

@@ -1,7 +1,7 @@
-"""Stage `world_model`: a training state, addressed by what it is and not by how it was reached.
+"""Stage `world_model`: a training state, identified by what it is and not by how it was reached.
 
-State e is the world model after e completed epochs. Losses with start s act in the epochs that follow state s, so up to
-there every run of a seed has the same states, whatever its losses; runs that differ branch at s.
+State e is the world model after e completed epochs. Losses with start s act in the epochs after state s: up to s, runs
+that differ only in their losses have the same states (the shared prefix); s is their branch point.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ctt.core.settings import canonical_form, canonical_json, digest
 from ctt.data.dataset import Dataset
 from ctt.data.synthetic.slot_encoder import WIDTH
 from ctt.models.method import Method
-from ctt.models.model_settings import READ
+from ctt.models.model_settings import ATTENTION_SOURCES
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.sizes import bytes_of_training, layers, shapes_of
@@ -26,10 +26,10 @@ from ctt.training.training_settings import TrainingSettings, WorldModelSettings
 
 @dataclasses.dataclass(frozen=True)
 class WorldModel(Stage):
-    """State `epoch` of a world model trained with `method`; `shared prefix` is the state on the way that other runs need too."""
+    """State `epoch` of a world model trained with `method`; `prefix` is the last state before it that other runs share."""
 
     kind = "world_model"
-    shared = True
+    distributed = True
     version = 1
     data: Data
     world_model: WorldModelSettings
@@ -38,7 +38,7 @@ class WorldModel(Stage):
     seed: int
     epoch: int
     prefix: WorldModel | None = None
-    alone: str = ""  # with sharing=off: the run's name, so that no other run finds this state
+    alone: str = ""  # with sharing=off: the run's name, so that no other run has this key
 
     def inputs(self) -> Mapping[str, Stage]:
         return {"data": self.data}
@@ -50,9 +50,9 @@ class WorldModel(Stage):
 
     @property
     def _form(self) -> tuple[dict[str, Any], str]:
-        """The training cut off at `epoch`, as far as it is read up to there: with all but its seed, and its course.
+        """The settings that have an effect up to `epoch`, without the seed, and their JSON without the number of epochs.
 
-        Kept with the settings it is made of: the states of a sweep's seeds differ in little else.
+        Cached in the settings: the states of a sweep's seeds share them.
         """
         method, masked, data = self.method, self.num_masked_slots, self.data.data
         flags = (method.inv_weight, method.suf_weight, method.adj_threshold, method.start_epoch)
@@ -71,12 +71,12 @@ class WorldModel(Stage):
 
     @property
     def lossy(self) -> bool:
-        """Whether a CTT loss has acted on the way to this state."""
+        """Whether a CTT loss acted in the training of this state."""
         return "ctt_inv_weight" in self._settings
 
     @property
     def course(self) -> tuple[str, int, str, str]:
-        """Equal for states of trainings that differ in their length alone."""
+        """Equal for states of trainings that differ only in their length."""
         return self._form[1], self.seed, self.alone, self.data.key
 
     @property
@@ -92,7 +92,7 @@ class WorldModel(Stage):
         return dataclasses.replace(self, epoch=epoch, prefix=prefix)
 
     def through(self, epochs: Sequence[int]) -> WorldModel:
-        """The same state, trained by way of the states `epochs`, which are kept."""
+        """The same state, with branch points after the given epochs; their states are kept."""
         prefix = None
         for epoch in sorted(e for e in epochs if 0 < e < self.epoch):
             prefix = dataclasses.replace(self, epoch=epoch, prefix=prefix)
@@ -105,7 +105,7 @@ class WorldModel(Stage):
         return [self.prefix] if self.prefix is not None else []
 
     def effort(self, start: Stage | None) -> dict[str, float]:
-        """Epochs by how many of the two losses act in them."""
+        """Numbers of epochs, by how many of the two losses act in them."""
         first = start.epoch if isinstance(start, WorldModel) else 0
         lossy = max(0, self.epoch - max(first, self.method.start_epoch)) if self.lossy else 0
         both = bool(self.method.inv_weight and self.method.suf_weight)
@@ -115,22 +115,23 @@ class WorldModel(Stage):
             "both": float(lossy) if both else 0.0,
         }
 
-    def alike(self) -> str:
-        """Threads included: they are no part of a key, but of a cost."""
+    def cost_class(self) -> str:
+        """Includes the number of threads, which affects the cost but not the key."""
         model, masked, size = self.world_model, self.num_masked_slots, self.data.data.train
-        source = (model.graph.source, model.graph.projections) if self.lossy and model.graph.source not in READ else ()
+        computed = self.lossy and model.graph.source not in ATTENTION_SOURCES
+        source = (model.graph.source, model.graph.projections) if computed else ()
 
         def made() -> str:
             settings = {k: v for k, v in canonical_form(model).items() if k not in ("epochs", "graph", "masking")}
             return digest([self.kind, self.version, settings, model.threads, masked, size, *source])
 
-        return model.remembered(("alike", masked, size, *source), made)
+        return model.remembered(("cost class", masked, size, *source), made)
 
     def weights(self) -> int:
         return layers(self.world_model.depth, WIDTH, self.world_model.mlp_width)
 
     def size(self) -> float:
-        """Weights, their average if there is one, and what the optimizer keeps."""
+        """Weights, their average if there is one, and the optimizer's state."""
         from ctt.models.predictor import Predictor
 
         model = self.world_model
@@ -140,9 +141,8 @@ class WorldModel(Stage):
     def execution(self) -> dict[str, int]:
         return {"threads": self.world_model.threads, "workers": 1}
 
-    def build(
-        self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None
-    ) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.training.trainer import Segment
         from ctt.training.world_model import train
 
         first, folder = (0, None)
@@ -156,9 +156,7 @@ class WorldModel(Stage):
             self.num_masked_slots,
             self.seed,
             Dataset.open(inputs["data"].path),
-            start=folder,
-            epoch_start=first,
-            epoch_end=self.epoch,
+            Segment(self.epoch, first, folder),
             context=context,
         )
         return {"epochs": self.epoch - first}

@@ -1,4 +1,4 @@
-"""Artifact: the finished, immutable folder of a key, and the manifest that says what belongs in it."""
+"""Artifact: the finished, immutable folder of a key, and the manifest that lists what belongs in it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ class Artifact:
         reason = self.damage(name)
         if reason:
             self._damaged(reason)
-            raise StoreError(
-                f"artifact {self.key} is damaged: {reason}. It was moved to quarantine; run again to rebuild."
-            )
+            raise StoreError(f"artifact {self.key} is damaged: {reason}. It was moved to quarantine; run again to rebuild.")
         return self.path / name
 
     def damage(self, name: str, full: bool = False) -> str:

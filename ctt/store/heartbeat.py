@@ -13,12 +13,12 @@ import signal
 import sys
 from contextlib import suppress
 
-# What a terminal or scheduler sends to all processes of a job; the owner may go on for a while, and so must his heart.
+# What a terminal or scheduler sends to all processes of a job; the owner may go on for a while, and so must its heartbeat.
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def process_state(pid: int) -> tuple[str, int] | None:
-    """One letter for the state (R, S, D, T, Z, …) and the start time in clock ticks, as the kernel tells them.
+    """One letter for the state (R, S, D, T, Z, …) and the start time in clock ticks, from the kernel.
 
     None if there is no such process; raises NotImplementedError where there is no /proc.
     """

@@ -51,14 +51,14 @@ def kernel() -> str:
 
 
 def _dead(record: dict[str, Any]) -> bool:
-    """True only if the kernel we run on says that the owner's process is gone (a zombie, or another of its number)."""
+    """True only if by this kernel the owner's process is gone (a zombie, or another process of its id)."""
     if not record.get("kernel") or record["kernel"] != kernel():
         return False
     try:
         pid = int(record["pid"])
         state = heartbeat_process.process_state(pid)
         if state is None and pid > 0:
-            os.kill(pid, 0)  # sends nothing; /proc may hide other people's processes, this tells them from dead ones
+            os.kill(pid, 0)  # sends nothing; /proc may hide other users' processes, which are not dead
     except ProcessLookupError:
         return True
     except (NotImplementedError, OSError, KeyError, ValueError):

@@ -2,17 +2,17 @@
 
 A key's leases are files of one folder, numbered upwards; the highest number is the lease that counts. One is taken by
 hard-linking a complete file to the next number, which the file server grants to exactly one contender, and is never
-given away or renamed, so nobody can remove or refresh a lease that is not his:
+given away or renamed, so nobody can remove or refresh a lease of another owner:
 
-- the owner touches his own file (by its descriptor) every `heartbeat` seconds, also while his interpreter is busy;
-- he releases it by setting its time to zero;
+- the owner touches its file (by its descriptor) every `heartbeat` seconds, also while its interpreter is busy;
+- it releases the lease by setting the file's time to zero;
 - a contender may take the next number if the highest is released, if its process is dead (same kernel only), or if it
   has not been touched for the `expiry` written in it. Age is the difference of two file times, both set by the file
   server; local clocks are never compared. A lease seen unchanged for that long also counts, should that clock jump;
 - an owner that was merely slow finds a higher number (`check`) and stops. `fence` is the number of the last lease that
-  was taken without a release; the store names the work folder by it, so that the paths of the owner before, and of his
+  was taken without a release; the store names the work folder by it, so that the paths of the previous owner, and of its
   children, lead nowhere from then on. `doubt` is the last one taken from an owner who may be alive; work older than
-  that is copied to fresh files, so that what he has open is not ours.
+  that is copied to fresh files, so that what that owner has open is not ours.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LONGEST_WAIT = 1.0
 
 
 class Lease:
-    """A context manager: entering takes the lease in `folder` (waiting as told), leaving releases it.
+    """A context manager: entering takes the lease in `folder` (waiting as `wait` allows), leaving releases it.
 
     wait: True waits as long as it takes, False not at all, a number so many seconds; then LeaseHeld is raised.
     on_wait(holder) is called at every look while waiting and may raise to give up.
@@ -81,9 +81,7 @@ class Lease:
         self._start_second_heart()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._released.set()
         if self._process is not None:
             self._process.kill()
@@ -128,11 +126,11 @@ class Lease:
         if found and found[-1] == self.number and not self._lost:
             return
         self._lost = True
-        successor = ""
+        new_owner = ""
         with suppress(OSError, StoreError):
-            successor = f" by {holder(self.folder)}"
+            new_owner = f" by {holder(self.folder)}"
         raise LeaseLost(
-            f"{self.key} was taken over{successor}, because {self.owner} gave no heartbeat for {self._expiry:g} s. "
+            f"{self.key} was taken over{new_owner}, because {self.owner} gave no heartbeat for {self._expiry:g} s. "
             f"Nothing was published; run again to use what the new owner makes."
         )
 
@@ -211,7 +209,7 @@ class Lease:
         try:
             os.link(self._claim, path_of(self.folder, number))
         except FileExistsError:
-            # A file server that repeats a request whose answer was lost says that our own link exists already.
+            # A file server that repeats a request whose answer was lost reports that our own link exists already.
             if os.fstat(self._fd).st_nlink < 2:
                 return False
         except FileNotFoundError:

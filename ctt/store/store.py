@@ -1,7 +1,7 @@
 """Store: key → artifact, a folder that is finished or absent, never half, whatever was killed on the way.
 
     artifacts/<first two of the key>/<key>/   finished and immutable: the stage's files and manifest.json
-    work/<key>/<fence>/                       unfinished work; continues from its last checkpoint whoever takes it over
+    work/<key>/<fence>/                       unfinished work; continues from its last checkpoint under any owner
     leases/<key>/                             who is building it (ctt.store.leases)
     failures/<key>/                           one file for each failed attempt; gone once it has succeeded
     quarantine/                               damaged artifacts, each with its reason
@@ -130,13 +130,11 @@ class Store:
     ) -> Iterator[Lease]:
         """The right to build `key`; see Lease for `wait` and `on_wait`. Ask `has` again once it is yours.
 
-        The work of an owner who may still be alive is moved to a new work folder first: his paths lead nowhere.
+        The work of an owner who may still be alive is moved to a new work folder first: that owner's paths lead nowhere.
         `key` may also be a plain name, for what only one process should do (the syncer).
         """
         folder = self.root / "leases" / self._plain(key)
-        with Lease(
-            folder, owner=owner, wait=wait, on_wait=on_wait, heartbeat=self.heartbeat, expiry=self.expiry
-        ) as lease:
+        with Lease(folder, owner=owner, wait=wait, on_wait=on_wait, heartbeat=self.heartbeat, expiry=self.expiry) as lease:
             with explained(f"take over the work of {key}", self.root / "work" / key):
                 self._work(key).adopt(lease)
             yield lease
@@ -249,7 +247,7 @@ class Store:
         return records
 
     def quarantine(self, key: str, reason: str) -> None:
-        """Moves an artifact out of the way, with the reason beside it; it counts as absent from then on."""
+        """Moves an artifact out of the way, with a file that gives the reason; it counts as absent from then on."""
         with suppress(FileNotFoundError):
             self._damaged(key, reason, os.stat(self.path(key)).st_ino)
 

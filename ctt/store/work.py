@@ -26,7 +26,7 @@ class Work:
     def adopt(self, lease: Lease) -> None:
         """Makes the newest work the lease's own: under its fence's number and, if it had another, in fresh files.
 
-        The rename cuts off the paths of the owner before us, the copy his open files; see ctt.store.leases.
+        The rename cuts off the paths of the previous owner, the copy their open files; see ctt.store.leases.
         """
         self._take(lease)
         self.clear(lease.fence, keep=str(lease.fence))

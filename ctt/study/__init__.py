@@ -1,1 +1,1 @@
-"""Recorded sweeps: what was asked for, and what the store holds of it, as tables, pictures and notebooks show it."""
+"""Recorded sweeps: their record, and what the store holds of their results, for tables, figures and notebooks."""

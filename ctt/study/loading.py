@@ -1,4 +1,4 @@
-"""Showing a sweep: from the artifacts of its runs to the report's Results and its curves."""
+"""Loading a sweep's results: from the artifacts of its runs to the report's Results and curves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ctt.store import Artifact, Store
 from ctt.study.noise_runs import noise, predictions_of
 
 ANSWERS = "answers.parquet"
-LEVELS = {  # the reader's levels (ctt/data/levels.py) as a table calls them
+REFERENCE_LEVELS = {  # file stem (ctt/data/positions/reference_levels.py): label in a table
     "true_future": "true future",
     "linear": "linear extrapolation",
     "copy_last": "copy of the last frame",
@@ -32,8 +32,8 @@ QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
 def results(plan: Plan, store: Store) -> Results:
-    """What the finished runs of a plan measured; a run whose artifacts are missing is there without predictions."""
-    screened = {id(r.point) for r, t in zip(plan.sweep.runs, plan.targets, strict=True) if t.taught_by is not None}
+    """The results of a plan's finished runs; a run whose artifacts are missing has no predictions."""
+    screened = {id(r.point) for r, t in zip(plan.sweep.runs, plan.targets, strict=True) if t.aloe_from is not None}
     baseline = plan.sweep.baseline.config
     points = [
         PointResults(
@@ -48,15 +48,15 @@ def results(plan: Plan, store: Store) -> Results:
     runs = []
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
     for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
-        place = index[id(run.point)]
+        point = index[id(run.point)]
         vqa = store.get(target.key)
         if vqa is None:
-            runs.append(RunResults(place, run.seed))
+            runs.append(RunResults(point, run.seed))
             continue
         state, rollout = store.get(target.rollout.state.key), store.get(target.rollout.key)
         runs.append(
             RunResults(
-                place,
+                point,
                 run.seed,
                 predictions=predictions_of(vqa),
                 errors=errors(state, rollout),
@@ -66,20 +66,19 @@ def results(plan: Plan, store: Store) -> Results:
                 warnings=_warnings(target, vqa, auxiliaries, store),
             )
         )
-    published = QUOTED[baseline.data.kind]
     return Results(
         plan.sweep.name,
         points,
         runs,
-        quoted=published,
+        quoted=QUOTED[baseline.data.kind],
         noise=noise(plan, store),
         reach=reach(plan),
-        levels=levels_of_reading(plan, store),
+        reference_levels=reference_levels(plan, store),
     )
 
 
 def _answers(auxiliaries: Sequence[Stage], store: Store) -> Predictions | None:
-    """What the position reader beside a run answered, if it has."""
+    """The predictions of a run's position reader, if there are any."""
     for auxiliary in auxiliaries:
         artifact = store.get(auxiliary.key) if isinstance(auxiliary, PositionReader) else None
         if artifact is not None and (artifact.path / ANSWERS).is_file():
@@ -87,30 +86,28 @@ def _answers(auxiliaries: Sequence[Stage], store: Store) -> Predictions | None:
     return None
 
 
-def levels_of_reading(plan: Plan, store: Store) -> dict[str, Predictions]:
-    """What the position reader answers of the true future and the like; only of a sweep over one data set."""
-    probes = {s.key: s for s in plan.stages.values() if isinstance(s, ReaderFit)}
-    artifact = store.get(next(iter(probes))) if len(probes) == 1 else None
+def reference_levels(plan: Plan, store: Store) -> dict[str, Predictions]:
+    """The position reader's predictions without a world model, by label; {} unless the sweep has one data set."""
+    keys = {stage.key for stage in plan.stages.values() if isinstance(stage, ReaderFit)}
+    artifact = store.get(next(iter(keys))) if len(keys) == 1 else None
     if artifact is None:
         return {}
-    there = {text: f"{name}.parquet" for name, text in LEVELS.items()}
-    return {text: predictions_of(artifact, f) for text, f in there.items() if (artifact.path / f).is_file()}
+    files = {label: f"{stem}.parquet" for stem, label in REFERENCE_LEVELS.items()}
+    return {label: predictions_of(artifact, f) for label, f in files.items() if (artifact.path / f).is_file()}
 
 
 def _warnings(target: Vqa, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
-    """What a reader has to know of a run: what its diagnostics warn of, and that its ALOE was trained for fewer epochs."""
-    told = [
-        store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)
-    ]
+    """Warnings of a run: those of its diagnostics, and that ALOE stopped early."""
+    warnings = [store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)]
     if target.aloe.patience is not None:
-        curve = _json(vqa.file("metrics.json")).get("curve", {})  # none of an ALOE that was only evaluated
+        curve = _json(vqa.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
         if curve.get("stopped"):
-            told.append(f"ALOE stopped after {curve['epochs']} of {curve['planned_epochs']} epochs")
-    return [warning for warning in told if warning]
+            warnings.append(f"ALOE stopped after {curve['epochs']} of {curve['planned_epochs']} epochs")
+    return [warning for warning in warnings if warning]
 
 
 def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
-    """{point: what the diagnostics of each of its runs measured, see ctt/training/diagnostics.py}, as far as it is there."""
+    """{label of a point: diagnoses of its runs, see ctt/training/diagnostics.py}, of those that are finished."""
     out: dict[str, list[dict[str, Any]]] = {}
     for run, auxiliaries in zip(plan.sweep.runs, plan.auxiliaries, strict=True):
         for auxiliary in auxiliaries:
@@ -120,7 +117,7 @@ def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
 
 
 def _unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:
-    """Categories that a point cannot reach: with the baseline's ALOE only those that read predicted frames can differ."""
+    """Categories a point cannot reach: with the baseline's ALOE only those that read predicted frames can differ."""
     same = screened or not (config.aloe.trained_on_predicted or config.aloe.may_stop)
     if same and config.aloe.rollout_frames == "predictive" and not _direct(config, baseline):
         return ("descriptive", "explanatory", "counterfactual")
@@ -128,17 +125,17 @@ def _unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, .
 
 
 def reach(plan: Plan) -> list[str]:
-    """Which categories can differ from the baseline's because of what is swept, and by what way."""
-    by_way: dict[str, list[str]] = {}
+    """Which categories the swept settings can change, and how, one sentence for each group of points."""
+    by_path: dict[str, list[str]] = {}
     for point in plan.sweep.points:
         if not point.baseline:
-            by_way.setdefault(_way(point.config, plan.sweep.baseline.config), []).append(point.label)
-    if len(by_way) < 2:
-        return [f"reach: {way}" for way in by_way]
-    return [f"reach of {', '.join(labels)}: {way}" for way, labels in by_way.items()]
+            by_path.setdefault(_path(point.config, plan.sweep.baseline.config), []).append(point.label)
+    if len(by_path) < 2:
+        return [f"reach: {path}" for path in by_path]
+    return [f"reach of {', '.join(labels)}: {path}" for path, labels in by_path.items()]
 
 
-def _way(config: Config, baseline: Config) -> str:
+def _path(config: Config, baseline: Config) -> str:
     aloe = config.aloe
     if direct := _direct(config, baseline):
         return f"a change of {' and of '.join(direct)} reaches all four categories directly ({', '.join(sum(direct.values(), []))})"
@@ -157,7 +154,7 @@ def _way(config: Config, baseline: Config) -> str:
 
 
 def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
-    """What a point changes besides the world model: {"ALOE itself", "the data": settings that are not the baseline's}."""
+    """What a point changes besides the world model: {"ALOE itself" or "the data": settings unlike the baseline's}."""
     found = {}
     for name, text in (("aloe", "ALOE itself"), ("data", "the data")):
         mine, theirs = canonical_form(getattr(config, name)), canonical_form(getattr(baseline, name))
@@ -168,7 +165,7 @@ def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
 
 
 def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
-    """{"world_model", "rollout"}: mean squared errors, on visible slots where the data set says which these are."""
+    """{"world_model", "rollout"}: mean squared errors, on visible slots where visibility is known."""
     out = {}
     if state is not None:
         out["world_model"] = error_of(_json(state.file("metrics.json"))["validation"])
@@ -191,8 +188,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[str, float]:
-    """Hours of the run's own stages and of the shared prefix it shares; of each of its stages hours, units of progress a second
-    (training: steps) and peak memory, as far as they were recorded."""
+    """Device-hours of the run's own stages and of its shared prefix; for each own stage hours, units of progress (training:
+    steps) per second, and peak memory in MiB, where recorded."""
     out = {"device_hours": 0.0, "shared_prefix_hours": 0.0}
     for name, stages in (("device_hours", own), ("shared_prefix_hours", prefix)):
         for stage in stages:
@@ -211,7 +208,7 @@ def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[s
 
 
 def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
-    """Each run's metrics by epoch, a branch's shared prefix included; ALOE's training loss under vqa_loss."""
+    """Each run's metrics by epoch, its shared prefix included; ALOE's training loss is vqa_loss."""
     out = []
     for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
         metrics: dict[str, list[tuple[float, float]]] = {}
@@ -231,8 +228,8 @@ def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
     return out
 
 
-def levels(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
-    """Reference lines of the curves: what copying the last frame errs, and what answering without seeing gets right."""
+def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
+    """{metric: (label, value)} for curves: the error of copying the last frame, and the blind level of each category."""
     out: dict[str, tuple[str, float]] = {}
     target = plan.targets[0]
     if (state := store.get(target.rollout.state.key)) is not None:
@@ -248,16 +245,16 @@ def levels(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
 
 
 def rollout_curves(plan: Plan, store: Store) -> list[comparison.Curve]:
-    """Each run's error by predicted frame, on visible slots where the data set says which these are."""
+    """Each run's error by predicted frame, on visible slots where visibility is known."""
     out = []
     for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-        errors_made = per_frame(store.get(target.rollout.key), "error")
-        out.append(comparison.Curve(run.point.label, run.seed, {ERROR: list(enumerate(errors_made, start=1))}))
+        by_frame = per_frame(store.get(target.rollout.key), "error")
+        out.append(comparison.Curve(run.point.label, run.seed, {ERROR: list(enumerate(by_frame, start=1))}))
     return out
 
 
-def rollout_levels(plan: Plan, store: Store) -> dict[str, list[float]]:
-    """The same of no world model: copying the last frame, and going on linearly; {} where the true future is not known."""
+def rollout_references(plan: Plan, store: Store) -> dict[str, list[float]]:
+    """The same without a world model, by copying or linear extrapolation; {} where the true future is not known."""
     for target in plan.targets:
         rollout = store.get(target.rollout.key)
         if (copied := per_frame(rollout, "copy_last")) and (straight := per_frame(rollout, "linear")):
@@ -266,13 +263,13 @@ def rollout_levels(plan: Plan, store: Store) -> dict[str, list[float]]:
 
 
 def per_frame(rollout: Artifact | None, name: str) -> list[float]:
-    """A rollout's errors frame by frame, on visible slots where these are known; [] where there are none."""
+    """A rollout's errors by frame, on visible slots where visibility is known; [] without errors."""
     found = {} if rollout is None else _json(rollout.file("metrics.json")).get("per_frame", {})
     return list(found.get(f"{name}_visible") or found.get(name) or [])
 
 
 def lineage(target: Vqa) -> list[Any]:
-    """The world-model states a run goes through, the first branch point first."""
+    """The world-model states of a run's training, from the first branch point on."""
     chain: list[Any] = [target.rollout.state]
     while branch_points := chain[0].branch_points():
         chain.insert(0, branch_points[0])

@@ -1,4 +1,4 @@
-"""Noise: the A/A runs of a sweep's baseline that the store holds, whichever sweep made them."""
+"""Noise: the A/A runs of a sweep's baseline in the store, from any sweep."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ctt.study import record
 
 
 def noise(plan: Plan, store: Store) -> list[Noise]:
-    """Runs that answer from the baseline's rollouts and differ from it, and from each other, in ALOE's seed alone.
+    """Runs on the baseline's rollouts that differ from it, and from each other, only in ALOE's seed.
 
-    They are found in the newest records of all sweeps; [] where no rollout has been answered twice.
+    They are found in the newest records of all sweeps; [] unless a rollout has two such runs.
     """
-    wanted = {_but_for_its_seed(t): t for t in _baseline(plan)}
+    wanted = {_without_seed(t) for t in _baseline(plan)}
     groups: dict[str, dict[str, Vqa]] = defaultdict(dict)
     for other in (plan, *_others(plan, store)):
         for target in other.targets:
-            marker = _but_for_its_seed(target)
-            if marker in wanted and target.taught_by is None:
-                groups[marker][target.key] = target
+            identity = _without_seed(target)
+            if identity in wanted and target.aloe_from is None:
+                groups[identity][target.key] = target
     found = []
     for group in groups.values():
         artifacts = [a for target in sorted(group.values(), key=_order) if (a := store.get(target.key)) is not None]
@@ -40,7 +40,7 @@ def noise(plan: Plan, store: Store) -> list[Noise]:
 
 
 def predictions_of(artifact: Artifact, name: str = "predictions.parquet") -> Callable[[], pd.DataFrame]:
-    """Reads the columns of an artifact's answers that tables need."""
+    """A function that reads the columns of an artifact's predictions that tables need."""
     return partial(pd.read_parquet, artifact.file(name), columns=COLUMNS)
 
 
@@ -48,7 +48,7 @@ def _baseline(plan: Plan) -> list[Vqa]:
     return [t for run, t in zip(plan.sweep.runs, plan.targets, strict=True) if run.point.baseline]
 
 
-def _but_for_its_seed(target: Vqa) -> str:
+def _without_seed(target: Vqa) -> str:
     settings = {**target.settings(), "seed": None}
     return json.dumps([target.rollout.key, settings], sort_keys=True)
 
@@ -58,7 +58,7 @@ def _order(target: Vqa) -> tuple[int, str]:
 
 
 def _others(plan: Plan, store: Store) -> list[Plan]:
-    """The other recorded sweeps that set ALOE's seed: only these are compiled."""
+    """Plans of the other recorded sweeps that set ALOE's seed; no others are compiled."""
     plans = []
     for name in record.names(store):
         folder = record.newest(store, name)

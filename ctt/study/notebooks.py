@@ -1,4 +1,4 @@
-"""Notebooks: those of analysis/, executed over a sweep of a store, and rendered to one HTML file that needs no network."""
+"""Notebooks: those of analysis/, executed over a sweep of a store and rendered to one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def notebooks() -> dict[str, Path]:
 def render_notebook(sweep: str, store: Store, which: str | None = None) -> Path:
     """Executes a notebook over `sweep` and writes it to sweeps/NAME/report; returns the file.
 
-    which: a name of `notebooks()`; None: the one called like the sweep, else ablation. Raises UsageError if there is no
-    such notebook or Jupyter is not installed, CttError if a cell fails.
+    which: a name of `notebooks()`; None: the one named like the sweep, else ablation. Raises UsageError if there is no
+    such notebook or Jupyter is not installed, CttError if a notebook cell fails.
     """
     record.newest(store, sweep)
-    there = notebooks()
-    which = which or (sweep if sweep in there else DEFAULT)
-    if which not in there:
-        raise UsageError(f"no notebook is called {which!r}; there are {', '.join(there)}")
-    done = execute(there[which], store.root, sweep)
+    known = notebooks()
+    which = which or (sweep if sweep in known else DEFAULT)
+    if which not in known:
+        raise UsageError(f"no notebook is called {which!r}; known are {', '.join(known)}")
+    executed = execute(known[which], store.root, sweep)
     folder = store.sweeps_folder(sweep) / "report"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{which}.html"
-    path.write_text(as_page(done, f"{sweep}: {which}"), encoding="utf-8")
+    path.write_text(as_page(executed, f"{sweep}: {which}"), encoding="utf-8")
     return path
 
 
 def execute(path: Path, store: Path, sweep: str) -> Any:
-    """The notebook of a file with its outputs, run in a kernel of its own that finds `sweep` in the store.
+    """The notebook of a file with its outputs, executed over `sweep` of the store in a new kernel.
 
-    Nothing is written but into a folder that is gone afterwards. Raises CttError naming the cell that fails.
+    Writes only to a temporary folder. Raises CttError with the error of the notebook cell that fails.
     """
     try:
         import nbformat
@@ -70,13 +70,11 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
         raise UsageError(f"notebooks need Jupyter: pip install 'ctt[notebooks]' ({error})") from error
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory(prefix="ctt-notebook-") as folder:
-        # The kernel writes its connection, history and caches where all of it goes away again.
-        # Sockets in that folder, no port: nobody else on the machine can talk to it.
+        # The kernel's connection, history and caches are in the temporary folder. It listens on sockets there, not on
+        # ports, so that other users of the machine cannot connect.
         files = {"connection_file": f"{folder}/kernel.json", "ip": f"{folder}/kernel", "transport": "ipc"}
         manager = AsyncKernelManager(kernel_name="python3", **files)
-        client = NotebookClient(
-            notebook, km=manager, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}}
-        )
+        client = NotebookClient(notebook, km=manager, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}})
         environment = {
             **os.environ,
             "CTT_STORE": str(Path(store).resolve()),
@@ -85,14 +83,14 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
         try:
-            return client.execute(cleanup_kc=True, env=environment)  # else a kernel it was given lives on
+            return client.execute(cleanup_kc=True, env=environment)  # else the kernel of a given manager keeps running
         except CellExecutionError as error:
             last = str(error).strip().splitlines()[-1]
             raise CttError(f"{path.name} failed over {sweep}: {last}") from error
 
 
 def as_page(notebook: Any, title: str) -> str:
-    """One HTML page with pictures and styles in it, no scripts, and nothing to fetch."""
+    """One HTML page that contains its pictures and styles, without scripts or external resources."""
     from nbconvert.exporters import HTMLExporter
 
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)

@@ -1,4 +1,4 @@
-"""Pictures: what a report draws of a sweep, by the names of the files it goes to."""
+"""Pictures: the figures of a sweep's report, by file name."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from ctt.store import Store
 from ctt.study import loading
 
 MOST_AGAINST = 6
-"""Settings drawn one by one; a sweep of more has its pictures drawn when asked for."""
+"""Most swept settings for which every setting and pair is drawn; otherwise `ctt report --picture` draws them."""
 
 
 def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], Figure]]:
-    """{file name: what draws it}: the table, curves, rollout errors, each swept setting, each two that say which row is meant."""
+    """{file name: function that draws it}: the table, curves, rollout errors, each swept setting, and each pair of settings
+    with at most one row for two values."""
     if not any(row.estimates for row in table.rows):
         return {}
     videos = canonical_form(plan.targets[0].aloe).get("eval_videos")
     drawn: dict[str, Callable[[], Figure]] = {
         "table.png": lambda: comparison.table_picture(table),
         "learning_curves.png": lambda: comparison.learning_curves(
-            loading.curves(plan, store), levels=loading.levels(plan, store), videos=videos
+            loading.curves(plan, store), references=loading.reference_lines(plan, store), videos=videos
         ),
     }
     if found := loading.diagnoses(plan, store):
         drawn["graphs.png"] = partial(graph_figures.diagnosis_picture, found)
         drawn["losses.png"] = partial(loss_parts.loss_picture, found)
-    if loading.rollout_levels(plan, store):
+    if loading.rollout_references(plan, store):
         drawn["rollout_errors.png"] = lambda: rollout_errors(
-            loading.rollout_curves(plan, store), loading.rollout_levels(plan, store)
+            loading.rollout_curves(plan, store), loading.rollout_references(plan, store)
         )
     swept = swept_settings(table)
     if len(swept) > MOST_AGAINST:
         return drawn
-    if len(table.rows) > 2:  # of two points the table says it all
+    if len(table.rows) > 2:  # the table is enough for two points
         drawn |= {f"against_{name}.png": partial(comparison.accuracy_against, table, name) for name in swept}
         for x, y in itertools.combinations(swept, 2):
             if _unambiguous(table, x, y):

@@ -1,4 +1,4 @@
-"""`ctt promote`: the best points of a screened sweep, with an ALOE of their own, and how well screening had ranked them."""
+"""`ctt promote`: retraining ALOE for the best points of a screened sweep, and how well screening ranked them."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ from ctt.study import loading, record
 
 
 def screened(store: Store, name: str) -> tuple[Plan, Comparison]:
-    """The newest record of a screened sweep and its table. Raises UsageError if it was not screened."""
+    """The plan and table of a screened sweep's newest record. Raises UsageError if it was not screened."""
     plan = record.load(record.newest(store, name))
     if plan.sweep.baseline.config.aloe.protocol != "shared":
-        raise UsageError(f"{name} was not screened: run it with aloe.protocol=shared, then promote its best points")
+        raise UsageError(f"{name} was not screened; run it with aloe.protocol=shared, then promote its best points")
     return plan, build(loading.results(plan, store))
 
 
 def best(plan: Plan, table: Comparison, top: int, metric: str) -> list[str]:
-    """Labels of the `top` points with the highest screened `metric`. Raises UsageError where too few were measured."""
+    """Labels of the `top` points with the highest screened `metric`. Raises UsageError if no point has a result."""
     values = {
         row.label: mean
         for row in table.rows
         if not row.baseline and row.estimates and (mean := row.estimates[metric].mean) is not None
     }
     if not values:
-        raise UsageError(f"no point of {plan.sweep.name} has been measured yet; run the sweep first")
+        raise UsageError(f"no point of {plan.sweep.name} has a result yet; run the sweep first")
     return sorted(values, key=lambda label: -values[label])[:top]
 
 
 def write_sweep(store: Store, plan: Plan, labels: list[str]) -> str:
-    """Writes the promoted sweep's file beside the record; returns its path. Every setting is stated: no default matters."""
-
+    """Writes the sweep file of the promoted points; returns its path. It states every setting, so no default matters."""
     chosen = [p for p in plan.sweep.points if p.label in labels]
     content = {
         "name": f"{plan.sweep.name}-promoted",
@@ -57,7 +56,7 @@ def write_sweep(store: Store, plan: Plan, labels: list[str]) -> str:
 
 
 def _stated(config: Config) -> dict[str, Any]:
-    """Every setting of a run but its seed, with an ALOE of its own; places and threads too, which are in no key."""
+    """Every setting of a run except its seed, with its own ALOE; paths and threads too, which are in no key."""
 
     def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in values.items():
@@ -72,11 +71,13 @@ def _stated(config: Config) -> dict[str, Any]:
 
 
 def compare(store: Store, name: str, metric: str, console: Console) -> None:
-    """Prints how screening had ranked the promoted points beside what retraining found. Raises UsageError where no point
-    has been retrained."""
+    """Prints the promoted points' screened and retrained differences and ranks.
+
+    Raises UsageError if no point has been retrained.
+    """
     plan, before = screened(store, name)
     promoted = record.load(record.newest(store, f"{name}-promoted"))
-    after = named_alike(plan, promoted, build(loading.results(promoted, store)))
+    after = relabelled(plan, promoted, build(loading.results(promoted, store)))
     found = ranking(before, after, metric, top=len(after.rows) - 1)
     grid = Table(title=f"{metric}, difference to the baseline in points")
     for column in ("point", "screened", "rank", "retrained", "rank"):
@@ -88,34 +89,30 @@ def compare(store: Store, name: str, metric: str, console: Console) -> None:
     console.print(grid)
     best_now = ranks[1].index(1)
     console.print(
-        f"the best after retraining, {found.labels[best_now]}, was number {ranks[0][best_now]} of {len(found.labels)} "
-        "by screening",
+        f"the best after retraining, {found.labels[best_now]}, was ranked {ranks[0][best_now]} of {len(found.labels)} by screening",
         soft_wrap=True,
         highlight=False,
     )
     if found.spearman is not None:
         console.print(f"rank correlation (Spearman) {found.spearman:+.2f}, p = {found.p:.3f}", highlight=False)
     else:
-        console.print("too few points, or no difference among them, for a rank correlation")
+        console.print("no rank correlation: too few points, or all differences are equal")
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
-    """1 for the largest; equal ones in the order given."""
+    """1 for the largest; equal values rank in the order given."""
     order = sorted(range(len(values)), key=lambda place: -values[place])
     return [order.index(place) + 1 for place in range(len(values))]
 
 
-def named_alike(plan: Plan, promoted: Plan, table: Comparison) -> Comparison:
-    """`table` with the screened sweep's labels and values: among fewer points fewer settings vary and make a name."""
+def relabelled(plan: Plan, promoted: Plan, table: Comparison) -> Comparison:
+    """`table` with the screened sweep's labels and values: among fewer points fewer settings vary and are in labels."""
     screened_points = {_retrained(point.config): point for point in plan.sweep.points}
     by_label = {point.label: screened_points[_retrained(point.config)] for point in promoted.sweep.points}
-    rows = (
-        dataclasses.replace(row, label=by_label[row.label].label, values=by_label[row.label].values)
-        for row in table.rows
-    )
+    rows = (dataclasses.replace(row, label=by_label[row.label].label, values=by_label[row.label].values) for row in table.rows)
     return dataclasses.replace(table, rows=tuple(rows))
 
 
 def _retrained(config: Config) -> str:
-    """What a point computes, whoever trained its ALOE."""
+    """A point's identity with its own ALOE, the same for a screened and a retrained point."""
     return identity(with_value(config, "aloe.protocol", "train"), but=("seed",))

@@ -1,7 +1,7 @@
-"""Record: what `ctt sweep` resolved and submitted, kept in the store's sweeps/NAME; status and report read the newest.
+"""Record: what `ctt sweep` resolved and submitted, in the store's sweeps/NAME; other commands read the newest.
 
 sweeps/NAME/0001/record.json   the baseline in full, what the other points change, seeds, overrides
-sweeps/NAME/0001/jobs/         frozen jobs, their logs and what happened to them (ctt/execution/jobs)
+sweeps/NAME/0001/jobs/         job specs, logs and event log (ctt/execution/jobs)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ctt.sweep import Point, Sweep
 
 
 def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
-    """Writes the next record of the sweep; returns its folder. code: the snapshot that its jobs run."""
+    """Writes the next record of the sweep; returns its folder. code: the snapshot that the jobs run."""
     parent = store.sweeps_folder(plan.sweep.name)
     number = max((int(p.name) for p in parent.glob("[0-9]*") if p.name.isdigit()), default=0) + 1
     while True:
@@ -57,7 +57,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
 
 
 def newest(store: Store, name: str) -> Path:
-    """Folder of the newest record of sweep `name`. Raises UsageError naming the sweeps that are there."""
+    """Folder of the newest record of sweep `name`. Raises UsageError, listing the recorded sweeps."""
     parent = Path(store.root) / "sweeps" / name
     records = [] if "/" in name else sorted(p for p in parent.glob("[0-9]*") if (p / "record.json").is_file())
     if not records:
@@ -76,23 +76,23 @@ def names(store: Store) -> list[str]:
 
 
 def code_of(folder: Path) -> str | None:
-    """Name of the snapshot that a record's jobs run; None if they run the code as it is."""
+    """Name of the code snapshot that a record's jobs run; None if they run the installed code."""
     try:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record.get("code")
+    name: str | None = record.get("code")
+    return name
 
 
 def load(folder: Path) -> Plan:
-    """The plan of a record, compiled anew from its resolved points. Raises StoreError where the file is damaged."""
+    """The plan of a record, compiled anew from its resolved points. Raises StoreError if the file is damaged,
+    SweepError if another version of ctt wrote it."""
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         baseline = from_dict(record["baseline"])
-        points = tuple(
-            Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"]
-        )
+        points = tuple(Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"])
         sweep = Sweep(
             name=record["name"],
             points=points,

@@ -1,4 +1,4 @@
-"""The report of a sweep in the store's sweeps/NAME/report: its table in every form, and its pictures."""
+"""A sweep's report in the store's sweeps/NAME/report: its table in every format, and its pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from ctt.plan import Plan
 from ctt.report.figures import comparison
 from ctt.report.tables.table import Table, build
-from ctt.report.writers.render import render
+from ctt.report.writers import render, terminal_text
 from ctt.store import Store
 from ctt.study.loading import results
 from ctt.study.pictures import pictures
@@ -18,18 +18,15 @@ FILES = {"table.md": "md", "table.json": "json", "table.csv": "csv", "table.tex"
 
 
 def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
-    """Writes the table in every form and the pictures; returns the table, the folder and the files."""
+    """Writes the table in every format and the pictures; returns the table, the folder and the files."""
     table = build(results(plan, store))
     folder = store.sweeps_folder(plan.sweep.name) / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {name: render(table, form) for name, form in FILES.items()}
+    texts = {name: render(table, format) for name, format in FILES.items()}
     drawn = pictures(table, plan, store)
     files = [folder / name for name in (*texts, *drawn)]
-    if (
-        all(path.is_file() for path in files)
-        and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]
-    ):
-        return table, folder, files  # the same numbers: the pictures are the same too
+    if all(path.is_file() for path in files) and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]:
+        return table, folder, files  # unchanged numbers: the pictures are up to date
     for path in files:
         if path.name in drawn:
             comparison.save(drawn[path.name](), path)
@@ -39,7 +36,7 @@ def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
 
 
 def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
-    """Writes the report's files and prints the table and where everything is."""
+    """Writes the report's files, prints the table and the folder; returns the files."""
     table, folder, files = write_report(plan, store)
     console.print()
     print(render_terminal(table, console), end="")
@@ -48,7 +45,5 @@ def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
 
 
 def render_terminal(table: Table, console: Console) -> str:
-    """The table as wide as the terminal, at least 100 columns."""
-    from ctt.report.writers.render import terminal
-
-    return terminal(table, width=max(100, console.width), colour=console.is_terminal)
+    """The table at the width of the terminal, at least 100 columns."""
+    return terminal_text(table, width=max(100, console.width), colour=console.is_terminal)

@@ -1,4 +1,4 @@
-"""Study: one recorded sweep as notebooks read it: its plan, its table, its curves, what it cost."""
+"""Study: one recorded sweep for notebooks: its plan, table, curves and costs."""
 
 from __future__ import annotations
 
@@ -16,44 +16,46 @@ from ctt.report.results import Results
 from ctt.report.tables.table import Table, build
 from ctt.store import Store
 from ctt.study import loading, record
-from ctt.study.promotion import named_alike
+from ctt.study.promotion import relabelled
 
 
 class Study:
-    """The newest record of sweep `name` in a store (default: CTT_STORE). Reads when asked, and once."""
+    """The newest record of sweep `name` in a store (default: CTT_STORE). Each property is computed once, on first use."""
 
     def __init__(self, name: str, store: Path | str | None = None) -> None:
         root = Path(store or Config().store)
         if not root.is_dir():
-            raise UsageError(f"no store at {root.resolve()}; name it by CTT_STORE, or run a sweep first")
+            raise UsageError(f"no store at {root.resolve()}; set CTT_STORE, or run a sweep first")
         self.name = name
         self.store = Store.open(root)
         self.plan: Plan = record.load(record.newest(self.store, name))
 
     @classmethod
     def chosen(cls, default: str) -> Study:
-        """The sweep that CTT_SWEEP names (`ctt report NAME --notebook` sets it), else `default`."""
+        """The sweep that CTT_SWEEP names (set by `ctt report NAME --notebook`), else `default`."""
         return cls(os.environ.get("CTT_SWEEP", default))
 
     @classmethod
-    def together(cls, *names: str, otherwise: str) -> list[Study]:
-        """Those of the sweeps `names` that the store has, else `otherwise`. If CTT_SWEEP names another one, that alone; one
-        that was not asked for by name is left out where its record can't be read any more."""
-        asked = os.environ.get("CTT_SWEEP")
-        if asked is not None and asked not in names:
-            return [cls(asked)]
+    def available(cls, *names: str, default: str) -> list[Study]:
+        """The sweeps of `names` with a readable record in the store, else `default`; only CTT_SWEEP if it is another sweep.
+
+        Raises UsageError if the sweep that CTT_SWEEP names has no readable record.
+        """
+        chosen = os.environ.get("CTT_SWEEP")
+        if chosen is not None and chosen not in names:
+            return [cls(chosen)]
         found = []
         for name in names:
             try:
                 found.append(cls(name))
             except UsageError:
-                if name == asked:
+                if name == chosen:
                     raise
-        return found or [cls(otherwise)]
+        return found or [cls(default)]
 
     @cached_property
     def results(self) -> Results:
-        """What the runs that are there have measured."""
+        """The results of the finished runs."""
         return loading.results(self.plan, self.store)
 
     @cached_property
@@ -63,27 +65,27 @@ class Study:
 
     @cached_property
     def promoted(self) -> Table:
-        """What `ctt promote` has retrained of this screened sweep, its points named as they are here."""
+        """The table of the points that `ctt promote` retrained, with the labels of this screened sweep."""
         plan = record.load(record.newest(self.store, f"{self.name}-promoted"))
-        return named_alike(self.plan, plan, build(loading.results(plan, self.store)))
+        return relabelled(self.plan, plan, build(loading.results(plan, self.store)))
 
     @cached_property
     def curves(self) -> list[Curve]:
-        """Metrics by epoch, a curve a run."""
+        """Metrics by epoch, one curve for each run."""
         return loading.curves(self.plan, self.store)
 
     @cached_property
-    def levels(self) -> dict[str, tuple[str, float]]:
+    def reference_lines(self) -> dict[str, tuple[str, float]]:
         """Reference lines for the curves."""
-        return loading.levels(self.plan, self.store)
+        return loading.reference_lines(self.plan, self.store)
 
     @cached_property
     def diagnoses(self) -> dict[str, list[dict[str, Any]]]:
-        """What was measured of the slot graphs, a list over the seeds for each point."""
+        """Measurements of the slot graphs, for each point a list over its seeds."""
         return loading.diagnoses(self.plan, self.store)
 
     @cached_property
     def costs(self) -> dict[str, Any]:
-        """The numbers of `ctt plan --json`, by the timings of this store."""
+        """The numbers of `ctt plan --json`, from the timings of this store."""
         cached = [key for key in self.plan.stages if self.store.has(key)]
         return Budget(self.plan, cached, Costs(self.store.root)).numbers()

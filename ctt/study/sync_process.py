@@ -1,10 +1,9 @@
-"""Mirror: a sweep's syncer in a process of its own: the one that trains, or follows a thousand jobs, has no time and memory
-for MLflow.
+"""Sync process: a sweep's syncer in a separate process, so that the process that trains or follows jobs never loads MLflow.
 
     python -m ctt.study.sync_process RECORD_FOLDER TRACKING_JSON
 
-It syncs until its standard input closes, as it does when whoever started it is gone; the lines it is given there name the
-files to make artifacts of the sweep's own run.
+It syncs until its standard input closes, which also happens when its parent ends. Each line on standard input names a file
+to log as an artifact of the sweep's own MLflow run.
 """
 
 from __future__ import annotations
@@ -23,18 +22,16 @@ from ctt.tracking.tracking_settings import TrackingSettings
 
 
 @contextlib.contextmanager
-def syncing(
-    record: Path, tracking: TrackingSettings, patience: float = 60.0
-) -> Iterator[Callable[[Sequence[Path]], None]]:
-    """The syncer of a record runs beside the body, and once more at its end; yields what gives it files.
+def syncing(record: Path, tracking: TrackingSettings, patience: float = 60.0) -> Iterator[Callable[[Sequence[Path]], None]]:
+    """Syncs a record in a separate process during the body, and once more at its end; yields a function that takes files.
 
-    It never holds the body up, and its end no longer than `patience` seconds.
+    The body never waits for it, its end at most `patience` seconds.
     """
     if tracking.kind == "off":
         yield lambda files: None
         return
     arguments = [sys.executable, "-m", "ctt.study.sync_process", str(record), json.dumps(dataclasses.asdict(tracking))]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)  # Ctrl-C is not for it
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)  # not ended by Ctrl-C
     published: list[Path] = []
     try:
         yield published.extend
@@ -45,11 +42,11 @@ def syncing(
             process.kill()
             process.communicate()
         if process.returncode:
-            print("ctt: MLflow is not up to date with the sweep; `ctt sync` brings it there", file=sys.stderr)
+            print("ctt: MLflow is not up to date with the sweep; run `ctt sync` to update it", file=sys.stderr)
 
 
 def main(arguments: list[str]) -> int:
-    """The process: 0 if MLflow has everything, else 1."""
+    """The process; returns 0 if MLflow has everything, else 1."""
     from ctt.store import Store
     from ctt.study.record import load
     from ctt.study.tracked_sweep import store_syncer

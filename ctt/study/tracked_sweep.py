@@ -1,4 +1,4 @@
-"""From a plan to what the syncer mirrors: one TrackedRun a run, its shared prefix's stages first."""
+"""From a plan to what the syncer sends to MLflow: one TrackedRun a run, its shared prefix's stages first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("ctt.tracking")
 
 
 def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
-    """Every run of the plan as the syncer sees it."""
+    """Every run of the plan, for the syncer."""
     commit = git_commit() or "unknown"
     varied = {name: None for point in plan.sweep.points for name in point.values}
     runs = []
@@ -46,7 +46,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         finished=store.path(s.key),
                         working=partial(store.unfinished, s.key),
                         failure=store.root / "failures" / s.key,
-                        beside=s.key not in own,
+                        auxiliary=s.key not in own,
                     )
                     for s in parts(target, auxiliaries)
                 ),
@@ -59,11 +59,11 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
 
 
 class AllRuns:
-    """The runs of the newest record of every sweep in the store; a record is compiled once, when it appears. One that can't
-    be read is warned of, once.
+    """The runs of the newest record of every sweep in the store. A record is compiled once, when it appears; an unreadable
+    one is logged as a warning, once.
 
-    only: the settings of a sweep's own syncer, which mirrors what other sweeps send to the same address too: one
-    process at a time talks to a server for a store, and the others' curves have to be live meanwhile.
+    only: settings of a running sweep; then only sweeps that track to the same address are included. One process at a time
+    sends a store's runs to an address, so it also has to keep the curves of other running sweeps up to date.
     """
 
     def __init__(self, store: Store, plan: Plan | None = None, only: TrackingSettings | None = None) -> None:
@@ -75,7 +75,7 @@ class AllRuns:
     def __call__(self) -> list[TrackedRun]:
         runs = []
         for name in record.names(self.store):
-            with contextlib.suppress(UsageError):  # removed since its name was read
+            with contextlib.suppress(UsageError):  # removed after its name was read
                 folder = record.newest(self.store, name)
                 if folder not in self._known:
                     self._known[folder] = self._tracked(folder)
@@ -96,9 +96,9 @@ class AllRuns:
 
 
 def store_syncer(tracking: TrackingSettings, store: Store, plan: Plan | None = None, rebuild: bool = False) -> Syncer:
-    """A syncer of everything in the store, or, for a sweep that runs (`plan`), of what goes to the same address.
+    """A syncer of every sweep in the store, or, for a running sweep (`plan`), of those with the same tracking address.
 
-    One process at a time syncs a store with an address: a lease of that name says which.
+    One process at a time syncs a store with an address, by a lease named after the address.
     """
     runs = AllRuns(store) if plan is None else AllRuns(store, plan, tracking)
     lease = f"tracking-{digest(tracking.address(store.root))[:16]}"

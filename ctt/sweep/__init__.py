@@ -1,7 +1,7 @@
 """Sweep: a sweep file and the command line become points and runs; those that compute the same merge.
 
-The command line wins over the file, `seed=` over `seeds`. Points are made canonical: settings that say nothing (the rules
-beside them tell when) are reset to their defaults, and equal points are one.
+The command line wins over the file, `seed=` over `seeds`. Settings that have no effect
+(see their rules) are reset to their defaults, and equal points are merged.
 """
 
 from ctt.sweep.compiling import compile_sweep

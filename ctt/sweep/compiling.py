@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
@@ -14,6 +15,8 @@ from ctt.sweep.merging import Merger
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Point, Sweep
 from ctt.sweep.sweep_file import SweepFile, read
+
+MOST_RUNS = 100_000
 
 
 def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
@@ -37,6 +40,8 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
 
     baseline = config_of(file.baseline, f"{file.source}: baseline")
     merger = Merger(baseline, dict(file.baseline))
+    seeds = tuple(dict.fromkeys(line.seeds or file.seeds or [baseline.seed]))
+    _check_size(file, line, len(seeds))
     count = 0
     for values, place in _written(file, line, plain=name is None):
         config = config_of(values, place)
@@ -47,7 +52,7 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     return Sweep(
         name=record_as or name_override or file.name,
         points=points,
-        seeds=tuple(dict.fromkeys(line.seeds or file.seeds or [baseline.seed])),
+        seeds=seeds,
         merged=merger.merged([p.label for p in points]),
         written=count + (0 if merger.baseline_written else 1),
         overrides=tuple(overrides),
@@ -69,6 +74,17 @@ def _written(file: SweepFile, line: CommandLine, plain: bool) -> Iterator[tuple[
         for i, point in enumerate(file.points):
             stated = {k: v for k, v in point.items() if k not in line.single}
             yield {**stated, **swept}, f"{file.source}: points[{i}]"
+
+
+def _check_size(file: SweepFile, line: CommandLine, seeds: int) -> None:
+    """Raises SweepError for more runs than a plan can be made of."""
+    grid = math.prod(len(v) for k, v in file.grid.items() if k not in line.axes and k not in line.single)
+    points = math.prod(map(len, line.axes.values())) * (grid * bool(file.grid) + len(file.points) or 1)
+    if points * seeds > MOST_RUNS:
+        raise SweepError(
+            f"{points:,} points × {seeds:,} seeds are {points * seeds:,} runs, and a sweep has at most {MOST_RUNS:,}; "
+            f"sweep fewer values ({file.source})"
+        )
 
 
 def _check_screening(config: Config, baseline: Config, place: str) -> None:
@@ -120,9 +136,18 @@ def labelled(points: list[Point]) -> tuple[Point, ...]:
     for point in points:
         values: dict[str, Any] = {g: point.values[g] for g in groups if g in point.values}
         values |= {k: get_value(point.config, k) for k in varying}
-        label = "baseline" if point.baseline else " ".join(f"{_short(k)}={_text(v)}" for k, v in values.items())
-        out.append(dataclasses.replace(point, label=label or "the only point", values=values))
-    return tuple(out)
+        out.append(dataclasses.replace(point, values=values))
+    labels = [_label(point, _text) for point in out]
+    if len(set(labels)) < len(labels):  # values that differ past the twelfth digit
+        labels = [_label(point, repr) for point in out]
+    return tuple(dataclasses.replace(point, label=label) for point, label in zip(out, labels, strict=True))
+
+
+def _label(point: Point, text: Callable[[Any], str]) -> str:
+    """What a point is called: the values that vary, which tell it from every other."""
+    if point.baseline:
+        return "baseline"
+    return " ".join(f"{_short(key)}={text(value)}" for key, value in point.values.items()) or "the only point"
 
 
 def _short(key: str) -> str:
@@ -130,4 +155,4 @@ def _short(key: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Merging: points whose settings mean the same are one, and it is said why."""
+"""Merging: points that differ only in settings that have no effect are merged, with the reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 from typing import Any, TypeVar
 
 from ctt.config import Config, differences, get_value, identity
-from ctt.core.settings import Settings, in_force, rules_of
+from ctt.core.settings import Settings, active_rules, rules_of
 from ctt.data.clevrer.source_files import resolved
 from ctt.data.data_settings import SPLITS, DataSettings
 from ctt.data.positions import linear_reader
@@ -18,9 +18,9 @@ _DEFAULTS = Config()
 
 
 def without_inactive(config: Config, found: dict[str, DataSettings] | None = None) -> Config:
-    """`config` with every setting that says nothing reset to its default.
+    """`config` with every setting that has no effect reset to its default.
 
-    Of real data it then says what is in the files: that, and not where they are, is what a run is known by. `found`
+    Of real data it then holds what is in the files: a run is known by that, not by where they are. `found`
     keeps what was seen there, for callers with many configs.
     """
     plain = _plain(config, "")
@@ -53,15 +53,15 @@ def _plain(settings: S, prefix: str) -> S:
         name
         for rule in rules_of(type(settings))
         if rule.applies(settings)
-        for name in rule.silences
-        if _said(settings, name, prefix + name)
+        for name in rule.inactive
+        if _is_set(settings, name, prefix + name)
     ]:
         for name in silent:
             settings = _reset(settings, name.split("."), get_value(_DEFAULTS, prefix + name))
     return settings
 
 
-def _said(settings: Settings, name: str, key: str) -> bool:
+def _is_set(settings: Settings, name: str, key: str) -> bool:
     """Whether `name` holds another value than its default. CLEVRER's counts stay: they are not read, but a plan shows them."""
     if isinstance(settings, DataSettings) and settings.kind == "clevrer" and name in SPLITS:
         return False
@@ -129,7 +129,7 @@ def _reasons(one: Config, other: Config) -> list[str]:
     reasons = [
         rule.reason
         for config in (one, other)
-        for rule in in_force(config)
-        if any(key == name or key.startswith(f"{name}.") for name in rule.silences for key in differing)
+        for rule in active_rules(config)
+        if any(key == name or key.startswith(f"{name}.") for name in rule.inactive for key in differing)
     ]
     return list(dict.fromkeys(reasons))

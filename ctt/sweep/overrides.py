@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from ctt.config import RUN_GROUPS
 from ctt.core.errors import SweepError
-from ctt.sweep.sweep_file import check_known
+from ctt.sweep.sweep_file import check_known, shortest
+
+MOST_VALUES = 10_000  # of one range
 
 
 @dataclasses.dataclass
@@ -24,10 +28,18 @@ class CommandLine:
 def read_overrides(overrides: Sequence[str]) -> CommandLine:
     """Sorts a command line's overrides. Raises SweepError, or SettingError for an unknown name."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Override, QuotedString
+    from hydra.core.override_parser.types import (
+        Glob,
+        IntervalSweep,
+        Override,
+        QuotedString,
+        RangeSweep,
+    )
     from hydra.errors import HydraException
 
     def plain(value: Any) -> Any:
+        if isinstance(value, float):
+            return shortest(value)
         if isinstance(value, QuotedString):
             return value.text
         if isinstance(value, list):
@@ -42,7 +54,8 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
     except HydraException as error:
         raise SweepError(f"{error} (command line)") from error
     for override in parsed:
-        key, line = override.key_or_group, override.input_line
+        key = override.key_or_group
+        line = override.input_line or key
         if key == "hydra" or key.startswith(("hydra.", "hydra/")):
             continue
         if override.is_delete() or (override.is_add() and not override.is_force_add()):
@@ -50,11 +63,18 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
         if override.package is not None:
             raise SweepError(f"{line}: packages cannot be chosen here; write {key}=VALUE (command line)")
         check_known(key, "command line")
-        values = (
-            [plain(v) for v in override.sweep_iterator(_as_is)]
-            if override.is_sweep_override()
-            else [plain(override.value())]
-        )
+        try:
+            swept = override.value()
+        except HydraException as error:
+            raise SweepError(f"{line}: {error} (command line)") from error
+        if isinstance(swept, (IntervalSweep, Glob)) or getattr(swept, "shuffle", False):
+            raise SweepError(f"{line}: write the values to sweep as a list, or as range(START,STOP,STEP) (command line)")
+        if isinstance(swept, RangeSweep):
+            values = _range_of(swept, line)
+        elif override.is_sweep_override():
+            values = [plain(v) for v in override.sweep_iterator(_as_is)]
+        else:
+            values = [plain(swept)]
         if any(isinstance(v, str) and "${" in v for v in values):
             raise SweepError(f"{line}: give a value, not an interpolation (command line)")
         if key == "seed":
@@ -65,7 +85,7 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
             out.groups[key] = str(values[0])
         elif key in ("tracking", "launch"):
             if override.is_sweep_override():
-                raise SweepError(f"{line}: {key} says where runs go and cannot be swept (command line)")
+                raise SweepError(f"{line}: {key} decides where runs go and cannot be swept (command line)")
             out.groups[key] = str(values[0])
         elif override.is_sweep_override():
             out.axes[key] = values
@@ -74,6 +94,19 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
             out.single[key] = values[0]
             out.axes.pop(key, None)
     return out
+
+
+def _range_of(swept: Any, line: str) -> list[Any]:
+    """The values of range(start, stop, step), the stop left out, computed in decimals. Raises SweepError for none or too many."""
+    start, stop, step = (Decimal(str(part)) for part in (swept.start, swept.stop, swept.step))
+    if not all(part.is_finite() for part in (start, stop, step)) or step == 0:
+        raise SweepError(f"{line}: a range needs finite numbers and a step other than 0 (command line)")
+    count = math.ceil((stop - start) / step)
+    if not 0 < count <= MOST_VALUES:
+        raise SweepError(f"{line}: {max(count, 0):,} values; a range needs 1 to {MOST_VALUES:,} (command line)")
+    values = [start + step * number for number in range(count)]
+    whole = all(isinstance(part, int) for part in (swept.start, swept.stop, swept.step))
+    return [int(value) if whole else shortest(float(value)) for value in values]
 
 
 def _as_is(value: Any) -> Any:

@@ -1,5 +1,5 @@
 """Sweep file: `name`, `baseline` (values), any of `grid` (cross product) and `points` (a list of values), `seeds`, and the
-groups that say what a run computes (`world_model: mini`). It is data: nothing in it is evaluated."""
+groups that decide what a run computes (`world_model: mini`). It is data: nothing in it is evaluated."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ctt.config import RUN_GROUPS, check_key, config_root
 from ctt.core.errors import SettingError, SweepError
+from ctt.core.strict_yaml import YamlError, read_yaml
 
 FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
 DEFAULT_BASELINE = {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.0}
@@ -19,7 +18,7 @@ DEFAULT_BASELINE = {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.0}
 
 @dataclasses.dataclass
 class SweepFile:
-    """What a sweep file says, checked for form but not yet for the settings' values."""
+    """What a sweep file holds, checked for form but not yet for the settings' values."""
 
     source: str
     name: str
@@ -40,7 +39,8 @@ def find(name: str) -> Path:
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            raise SweepError(f"no sweep file {name}{' (it is a folder)' if path.is_dir() else ''}")
+            what = " (it is a folder)" if path.is_dir() else " (it is not a regular file)" if path.exists() else ""
+            raise SweepError(f"no sweep file {name}{what}")
         return path
     candidate = config_root() / "sweeps" / f"{name}.yaml"
     if not candidate.is_file():
@@ -57,9 +57,11 @@ def read(name: str | None) -> SweepFile:
     path = find(name)
     source = f"sweeps/{path.name}" if path.parent == config_root() / "sweeps" else str(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = _shortened(read_yaml(path))
+    except YamlError as error:
         raise SweepError(f"{source} is not readable YAML: {error}") from error
+    except OSError as error:
+        raise SweepError(f"{source} cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
         raise SweepError(f"{source} must hold keys and values ({', '.join(FILE_KEYS)})")
     for key in content:
@@ -96,7 +98,22 @@ def read(name: str | None) -> SweepFile:
             f"{group} must name one of conf/{group}/*.yaml; set single values in points",
             source,
         )
-    return SweepFile(source, str(content.get("name", path.stem)), baseline, grid, points, seeds, groups)
+    name = content.get("name", path.stem)
+    _want(isinstance(name, str) and bool(name), f"name must be a text, got {name!r}", source)
+    return SweepFile(source, name, baseline, grid, points, seeds, groups)
+
+
+def shortest(value: float) -> float:
+    """`value` with at most twelve significant digits: 0.1 + 0.2 and 0.3 are one value, with one key."""
+    return float(f"{value:.12g}")
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, float):
+        return shortest(value)
+    if isinstance(value, list):
+        return [_shortened(item) for item in value]
+    return {k: _shortened(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _want(condition: bool, message: str, source: str) -> None:

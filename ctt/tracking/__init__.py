@@ -1,13 +1,13 @@
-"""Tracking: MLflow as a view of the store. The files of the store are the truth; this room only mirrors them.
+"""Tracking: MLflow as a view of the store. The files of the store are the truth; this package only copies them.
 
-`TrackedRun` says which stage folders a run is made of, `Syncer` tails their metrics files and sends what is new,
+`TrackedRun` lists the stage folders that a run is made of, `Syncer` tails their metrics files and sends what is new,
 `serve` shows the result. `ctt/tracking/view.py` is the only file of ctt that imports mlflow.
 """
 
 from ctt.tracking.database import database_path, prepare_database
+from ctt.tracking.server import serve
 from ctt.tracking.syncer import Syncer
 from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.tracking_settings import TrackingSettings
-from ctt.tracking.ui import serve
 
 __all__ = ["Syncer", "TrackedRun", "TrackedStage", "TrackingSettings", "database_path", "prepare_database", "serve"]

@@ -1,7 +1,7 @@
 """Cursor: how much of a run a tracking server is known to hold. Losing one costs time, never a point.
 
-A cursor is a small file per run and server under store/tracking/. It is marked `unsure` before points are sent and
-sure again once they have arrived; whoever finds it unsure, damaged or absent asks the server what it has.
+A cursor is a small file per run and server under store/tracking/. It is set to `unsure` before points are sent and
+to sure again once they have arrived; a syncer that finds it unsure, damaged or absent asks the server what it has.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ class CursorFolder:
         """Replaces the run's cursor file in one step."""
         write_note(self.path(run.identity), asdict(cursor))
 
-    def mark(self) -> str:
-        """What tells this store from every other, wherever it is mounted; made when first asked for."""
+    def store_id(self) -> str:
+        """The id of this store, the same wherever it is mounted; made when it is first needed."""
         file = self.folder.parent / "store-id"
         if not file.exists():
-            mark = uuid.uuid4().hex
+            store_id = uuid.uuid4().hex
             file.parent.mkdir(parents=True, exist_ok=True)
-            whole = file.with_name(f"{file.name}.{mark}.tmp")
-            whole.write_text(mark, encoding="utf-8")
+            whole = file.with_name(f"{file.name}.{store_id}.tmp")
+            whole.write_text(store_id, encoding="utf-8")
             with contextlib.suppress(FileExistsError):  # another process was faster
                 os.link(whole, file)
             whole.unlink()
         return file.read_text(encoding="utf-8")
 
     def path(self, name: str) -> Path:
-        """The file of a run's identity, or of another record kept beside the cursors."""
+        """The file of a run's identity, or of another record kept with the cursors."""
         return self.folder / f"{name}.json"
 
 

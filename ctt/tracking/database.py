@@ -32,7 +32,7 @@ def prepare_database(store_root: Path, *, upgrade: bool = True) -> Path:
     """The store's MLflow database, made if absent and brought to the installed MLflow's tables if older.
 
     A new one is made aside and linked into place, so that processes that start together never see half a database.
-    Upgrading keeps the old file beside it as mlflow.db.REVISION and belongs under the tracking lease; upgrade=False is
+    Upgrading keeps the old file as mlflow.db.REVISION and belongs under the tracking lease; upgrade=False is
     for those who can't have it. Raises StoreError if the database was made by a newer MLflow, or can't be upgraded.
     """
     path = database_path(store_root)

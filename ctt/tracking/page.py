@@ -9,10 +9,7 @@ from typing import Any
 
 COLUMNS = (
     "params.`seed`",
-    *(
-        f"metrics.`accuracy/{name}`"
-        for name in ("descriptive", "explanatory", "predictive", "counterfactual", "average")
-    ),
+    *(f"metrics.`accuracy/{name}`" for name in ("descriptive", "explanatory", "predictive", "counterfactual", "average")),
     "metrics.`difference/average`",
     "metrics.`error/world_model`",
     "metrics.`error/rollout`",

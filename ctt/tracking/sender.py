@@ -1,6 +1,6 @@
-"""Mirror: brings one run, or the files of one sweep, to what the store says, and remembers what the server has.
+"""Sender: brings one run in MLflow, or the files of one sweep, up to date with the store, and remembers what the server has.
 
-Sent once is sent for good: a cursor per run says what arrived, and where it doesn't the server is asked. A metric has
+Nothing is sent twice: a cursor per run records what arrived, and where it does not the server is asked. A metric has
 one value per step, so a step that a job repeats after going back to its checkpoint is not sent again.
 
 Two stores may hold one run, as where a team repeats a baseline. The store that made it on the server feeds it; another
@@ -10,14 +10,13 @@ one adds what is still missing once the run has come to rest there, or once noth
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from ctt.core.atomic_files import read_json
 from ctt.core.settings import digest
 from ctt.tracking.cursor import Cursor, CursorFolder, write_note
 from ctt.tracking.limits import safe_name
@@ -71,7 +70,7 @@ class Sender:
             self._known.pop(self._place(run), None)
             return None
         except Unreachable:
-            self._cursors.pop(run.identity, None)  # what arrived is unknown; the file says so
+            self._cursors.pop(run.identity, None)  # what arrived is unknown; the file records that
             raise
         self._refused.pop(run.identity, None)
         return sent
@@ -140,9 +139,9 @@ class Sender:
         Of two such runs both stores keep the older one.
         """
         place = self._place(run)
-        mark = self._folder.mark()
-        made = self.view.create(self._experiment(place), run.name, start, {**run.all_tags(), STORE: mark})
-        alone = Known(made, store=mark, running=True)
+        store_id = self._folder.store_id()
+        made = self.view.create(self._experiment(place), run.name, start, {**run.all_tags(), STORE: store_id})
+        alone = Known(made, store=store_id, running=True)
         known = self.view.known(self._experiment(place), "ctt.run", run.identity).get(run.identity, alone)
         if made in known.twins:
             self.view.bin(made)
@@ -153,7 +152,7 @@ class Sender:
     def _leave(self, run: TrackedRun, there: dict[str, set[int]]) -> bool:
         """Whether another store is feeding the run: `there` are the points it has now."""
         known = self._known[self._place(run)][run.identity]
-        if self._rebuild or not known.running or known.store == self._folder.mark():
+        if self._rebuild or not known.running or known.store == self._folder.store_id():
             return False
         now = time.monotonic()
         since, seen = self._left.get(run.identity, (now, there))
@@ -245,16 +244,8 @@ def models(tails: Sequence[Tail]) -> list[Tail]:
 
 
 def stamp(file: Path) -> str:
-    """Tells whether a file has changed; "" if it isn't there."""
+    """Changes when the file does; "" if there is none."""
     with contextlib.suppress(OSError):
         status = file.stat()
         return f"{status.st_size} {status.st_mtime_ns}"
     return ""
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, None if the file is absent or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -33,12 +33,10 @@ def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
     last = {tail.stage.kind: tail for tail in tails}
     points = []
     for kind, tail in last.items():
-        curves = {
-            f"{kind}/{name}" for of in tails if of.stage.kind == kind for line in of.lines for name in line.values
-        }
+        curves = {f"{kind}/{name}" for of in tails if of.stage.kind == kind for line in of.lines for name in line.values}
         for path, value in tail.finals.items():
             name = headline(kind, path)
-            if name not in curves and not name.startswith(DETAILS):  # else its last point says the same
+            if name not in curves and not name.startswith(DETAILS):  # else its last point is the same
                 points.append(MetricPoint(name, value, tail.finals_time, 0))
         path = ERRORS.get(kind, "")
         error = tail.finals.get(f"{path}_visible", tail.finals.get(path))  # on all slots where visibility is unknown
@@ -66,7 +64,7 @@ def differences(own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> 
 
 
 def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
-    """A finished run's tables, in Markdown: its accuracies with their differences, and ALOE's last epoch beside its best
+    """A finished run's tables, in Markdown: its accuracies with their differences, and ALOE's last epoch next to its best
     one; "" before.
 
     The last epoch is the one that counts; the best one was chosen on the questions it is measured with. The two are
@@ -80,9 +78,7 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
     if any(name.startswith("difference/") for name in value):
         columns.append(("difference to the baseline", "difference/", "{:+.1f}"))
     lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value)]
-    errors = [
-        f"{name.removeprefix('error/').replace('_', ' ')} {value[name]:.4f}" for name in value if name[:6] == "error/"
-    ]
+    errors = [f"{name.removeprefix('error/').replace('_', ' ')} {value[name]:.4f}" for name in value if name[:6] == "error/"]
     return "\n".join([*lines, *(["", f"Mean squared errors: {', '.join(errors)}"] if errors else [])])
 
 
@@ -115,19 +111,19 @@ def _grid(names: Sequence[str], columns: Sequence[tuple[str, str, str]], value: 
     """The lines of a table: its columns by title, what their numbers' names begin with, and how they are written."""
     lines = [" | ".join(["|", *(title for title, _, _ in columns), ""]).strip(), "|---|" + "---:|" * len(columns)]
     for name in names:
-        cells = [form.format(value[start + name]) if start + name in value else "–" for _, start, form in columns]
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+        entries = [form.format(value[start + name]) if start + name in value else "–" for _, start, form in columns]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(entries)} |")
     return lines
 
 
 def run_status(tails: Sequence[Tail]) -> str:
     """MLflow's word for the run: FINISHED when all its stages are, FAILED when one has failed, else RUNNING.
 
-    A stage beside the run has come to its end by failing, too.
+    An auxiliary stage that failed has ended, too.
     """
-    if all(tail.finished or (tail.stage.beside and tail.failed) for tail in tails):
+    if all(tail.finished or (tail.stage.auxiliary and tail.failed) for tail in tails):
         return "FINISHED"
-    return "FAILED" if any(tail.failed and not tail.stage.beside for tail in tails) else "RUNNING"
+    return "FAILED" if any(tail.failed and not tail.stage.auxiliary for tail in tails) else "RUNNING"
 
 
 def start_time(tails: Sequence[Tail]) -> int | None:

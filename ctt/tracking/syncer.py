@@ -1,4 +1,4 @@
-"""Syncer: tails the metrics files of runs and mirrors them into MLflow; it never holds work up and loses nothing."""
+"""Syncer: follows the metrics files of runs and sends them to MLflow; it never delays work and loses nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from ctt.core.atomic_files import read_json
 from ctt.core.errors import LeaseLost, StoreError
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import EXPERIMENT_LENGTH
-from ctt.tracking.sender import Sender, read_json
+from ctt.tracking.sender import Sender
 from ctt.tracking.summary import differences, final_points, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun
@@ -22,7 +23,7 @@ from ctt.tracking.view import Unreachable, View
 
 log = logging.getLogger("ctt.tracking")
 LONGEST_WAIT = 60.0  # seconds between attempts to reach a server that stays dead
-LAST_WORD = 10.0  # seconds a stopped `follow` may still spend on what is left
+LAST_SYNC_SECONDS = 10.0  # seconds a stopped `follow` may still spend on what is left
 
 
 class Syncer:
@@ -84,7 +85,7 @@ class Syncer:
         return sent
 
     def experiments(self) -> dict[str, str]:
-        """The experiments that show these runs, whoever has sent them: name → MLflow's id."""
+        """The experiments that show these runs, whichever syncer sent them: name → MLflow's id."""
         there = self._view.experiments()
         places = {self._place(run) for run in self._runs()}
         return {place: there[safe] for place in places if (safe := place[:EXPERIMENT_LENGTH]) in there}
@@ -101,7 +102,7 @@ class Syncer:
         """
         if self.settings.kind == "off":
             return
-        pause, said = self.settings.every if every is None else every, ""
+        pause, reported = self.settings.every if every is None else every, ""
         while not stop.is_set():
             try:
                 with self.exclusive():
@@ -109,15 +110,15 @@ class Syncer:
                         self.sync_once()
                         stop.wait(pause)
                     if stop.is_set():
-                        self._view.deadline = time.monotonic() + LAST_WORD
+                        self._view.deadline = time.monotonic() + LAST_SYNC_SECONDS
                         self.sync_once(patient=False)
             except StoreError as error:
                 log.debug("tracking: waiting, another process syncs this store: %s", error)
                 stop.wait(pause)
             except Exception as error:  # the view must never end what it looks at
-                if said != str(error):
+                if reported != str(error):
                     log.warning("tracking: %s: %s; tried again every %g s", type(error).__name__, error, pause)
-                said = str(error)
+                reported = str(error)
                 stop.wait(pause)
             finally:
                 self._view.deadline = float("inf")
@@ -175,9 +176,7 @@ class Syncer:
         swept: dict[str, dict[str, None]] = {}
         for run in runs:
             swept.setdefault(self._place(run), {}).update(dict.fromkeys(run.swept))
-        due = {
-            place: tuple(names) for place, names in swept.items() if names and self._charted.get(place) != tuple(names)
-        }
+        due = {place: tuple(names) for place, names in swept.items() if names and self._charted.get(place) != tuple(names)}
         begun = {place for run in runs if (place := self._place(run)) in due and start_time(self._tails_of(run))}
         for place, experiment in self.experiments().items() if begun else ():
             if place in begun:
@@ -190,7 +189,7 @@ class Syncer:
     def _sync_run(self, run: TrackedRun, baseline: TrackedRun | None) -> int:
         tails = self._tails_of(run)
         other = self._tails_of(baseline) if baseline is not None and baseline.identity != run.identity else []
-        looks = [tail.mark() for tail in (*tails, *other)]
+        looks = [tail.position() for tail in (*tails, *other)]
         if self._seen.get(run.identity) == looks:
             return 0
         finals = final_points(tails)

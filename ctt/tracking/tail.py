@@ -62,7 +62,7 @@ class Tail:
     def _working(self) -> Path | None:
         return self.stage.working() if callable(self.stage.working) else self.stage.working
 
-    def mark(self) -> tuple[int, int, bool, bool]:
+    def position(self) -> tuple[int, int, bool, bool]:
         """Changes whenever there is something new."""
         return self.generation, len(self.lines), self.finished, self.failed
 

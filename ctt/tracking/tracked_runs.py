@@ -1,4 +1,4 @@
-"""TrackedRun: what the syncer has to know of a run, told without plans or stores."""
+"""TrackedRun: what the syncer has to know of a run, without plans or stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TrackedStage:
 
     kind is the prefix of its metrics ("world_model", "vqa"). working is a folder, or a function that finds it (a store
     moves unfinished work when another owner takes it over). failure is the file or folder in which failed attempts
-    are recorded, newer than the work's own files while nobody has gone on with it. beside: the run's answers do not
+    are recorded, newer than the work's own files while nobody has continued it. auxiliary: the run's answers do not
     depend on it, so it is no part of what the run is known by, and its failure is not the run's.
     """
 
@@ -26,7 +26,7 @@ class TrackedStage:
     finished: Path
     working: Path | Callable[[], Path | None]
     failure: Path | None = None
-    beside: bool = False
+    auxiliary: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class TrackedRun:
     """One run of a sweep, which becomes one MLflow run.
 
     stages lists what the run is made of in the order of training: the states of its shared prefix come first, and their
-    curves are shown as its own. params is the full flat configuration. tags are shown as given, beside those that
-    ctt makes. Runs of the point that the others are compared with say baseline=True.
+    curves are shown as its own. params is the full flat configuration. tags are shown as given, with those that
+    ctt makes. baseline: the run is of the point that the others are compared with.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
     swept: those of its params that vary in its sweep.
     """
@@ -54,10 +54,10 @@ class TrackedRun:
     @cached_property
     def identity(self) -> str:
         """sha256 that finds the run again: sweep, point, seed and the keys of what it computes, never a run number."""
-        return digest([self.sweep, self.point, self.seed, [[s.kind, s.key] for s in self.stages if not s.beside]])
+        return digest([self.sweep, self.point, self.seed, [[s.kind, s.key] for s in self.stages if not s.auxiliary]])
 
     def all_tags(self) -> dict[str, str]:
-        """The tags given, beside ctt.run, ctt.sweep, ctt.point, ctt.seed, ctt.key.KIND and ctt.branch_parent."""
+        """The tags given, with ctt.run, ctt.sweep, ctt.point, ctt.seed, ctt.key.KIND and ctt.branch_parent."""
         tags = {
             "ctt.kind": "run",
             "ctt.run": self.identity,

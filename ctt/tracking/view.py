@@ -34,7 +34,7 @@ CONNECTION = (  # how MLflow and the databases behind it word what is the server
     "TooManyConnections", "TimeoutError",
 )  # fmt: skip
 NOTE = "mlflow.note.content"
-STORE = "ctt.store"  # the tag that says which store feeds a run
+STORE = "ctt.store"  # the tag that names the store which feeds a run
 Result = TypeVar("Result")
 _ours: dict[str, str] = {}
 
@@ -61,8 +61,8 @@ class MetricPoint:
 class Known:
     """A run the server already has: deleted means that a person put it in the bin.
 
-    note: its description; twins: other runs that say they are the same one (two stores have made it at once).
-    store: the mark of the store that made it; running: that store has not said yet that it has come to rest.
+    note: its description; twins: other runs of the same identity (two stores have made it at once).
+    store: the id of the store that made it; running: that store has not reported its end yet.
     """
 
     run_id: str
@@ -96,7 +96,7 @@ class View:
             if found is None:
                 place = None if self.artifacts is None else (self.artifacts / safe_name(name)).resolve().as_uri()
                 try:
-                    return client.create_experiment(name, artifact_location=place, tags=experiment_tags())
+                    return str(client.create_experiment(name, artifact_location=place, tags=experiment_tags()))
                 except Exception:  # somebody else may have made it since
                     found = client.get_experiment_by_name(name)
                     if found is None:
@@ -106,7 +106,7 @@ class View:
             for key, value in experiment_tags().items():
                 if key not in found.tags:
                     client.set_experiment_tag(found.experiment_id, key, value)
-            return found.experiment_id
+            return str(found.experiment_id)
 
         return self._ask(find_or_create)
 
@@ -128,13 +128,13 @@ class View:
     def chart(self, experiment: str, swept: Sequence[str]) -> None:
         """Lets the experiment's page show its runs over the swept parameters."""
 
-        def tell(client: Any) -> None:
+        def set_tags(client: Any) -> None:
             known = client.get_experiment(experiment).tags
             for key, value in experiment_tags(swept).items():
                 if known.get(key) != value:
                     client.set_experiment_tag(experiment, key, value)
 
-        self._ask(tell)
+        self._ask(set_tags)
 
     def known(self, experiment: str, tag: str, value: str | None = None) -> dict[str, Known]:
         """The runs of an experiment by the value of `tag` (all, or one); of several with one value the oldest."""
@@ -159,7 +159,7 @@ class View:
     def create(self, experiment: str, name: str, start: int, tags: Mapping[str, str]) -> str:
         """Makes a run that began at `start` (ms) and returns its id."""
         tags = {safe_name(k): cut(str(v), TAG_LENGTH) for k, v in tags.items()}
-        return self._ask(lambda client: client.create_run(experiment, start, tags, name).info.run_id)
+        return self._ask(lambda client: str(client.create_run(experiment, start, tags, name).info.run_id))
 
     def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Writes parameters (never twice with another value: MLflow refuses) and tags."""
@@ -256,7 +256,7 @@ class View:
 
 
 def _first(runs: Sequence[Any]) -> Known:
-    """Of the runs that say they are one, the oldest that nobody put in the bin: whoever looks chooses the same."""
+    """Of the runs of one identity the oldest that was not deleted: every syncer chooses the same."""
     order = sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
     active = [run for run in order if run.info.lifecycle_stage != "deleted"]
     chosen = (active or order)[0]
@@ -277,7 +277,7 @@ def connect(address: str, timeout: float = 10.0) -> Any:
 
 def quiet(timeout: float = 10.0) -> None:
     """Sets the environment and loggers that MLflow reads, in this process and those it starts."""
-    for name, value in {  # set where the user has said nothing, or where it was us who said it
+    for name, value in {  # set where the user has set nothing, or where we did
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "CRITICAL",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

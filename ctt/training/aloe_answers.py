@@ -1,4 +1,4 @@
-"""ALOE's answers: a trained model asked all questions of a split, as a table of predictions."""
+"""ALOE's answers: a trained model's predictions for all questions of a split, as a table."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ctt.training.seeds import derive
 from ctt.training.state import MODEL
 
 EVALUATION_ROWS = 256
-"""Sequences computed at a time, at most."""
+"""Maximum number of sequences per forward pass."""
 EVALUATION_TOKENS = 2048
-"""Tokens computed at a time on a CPU, about: more would leave its cache."""
+"""Approximate number of tokens per forward pass on a CPU; more would not fit its cache."""
 Rollouts = Mapping[str, np.ndarray]
 """{split: predicted frames (V,32,S,D)}."""
 
@@ -42,10 +42,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """The predictions table of `split` by the ALOE in `model_folder`: one row per sequence, in the question table's order.
 
-    Columns: scene, video, question_id, choice_id (−1 descriptive), category, form, truth (−1 unknown), prediction (a class, 0 being
-    the padding, which is never right; 0 or 1 of an option), correct (False where truth is unknown), logit (of the chosen
-    class, or the option's), logits (a list: all 22 of a descriptive question, or the option's one).
-    `seed` matters only where `settings.eval_start` is null. Raises Interrupted: nothing of it is kept.
+    Columns: scene, video, question_id, choice_id (−1: descriptive), category, form, truth (−1: unknown), prediction (a class,
+    where 0 is padding and never correct; 0 or 1 for an option), correct (False if truth is unknown), logit (of the predicted
+    class, or of the option), logits (a list: all 22 for a descriptive question, one for an option).
+    `seed` matters only if `settings.eval_start` is null. Raises Interrupted; partial results are discarded.
     """
 
     def tick(done: int, total: int) -> None:
@@ -56,13 +56,11 @@ def evaluate(
     part = dataset.split(split)
     model = load(model_folder, settings, part).to(context.device)
     batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split))
-    return predictions_table(
-        part, answer(model, settings, batches, np.arange(batches.questions), seed, context.device, tick)
-    )
+    return predictions_table(part, answer(model, settings, batches, np.arange(batches.questions), seed, context.device, tick))
 
 
 def load(folder: Path, settings: AloeSettings, split: Split) -> Aloe:
-    """The ALOE of a training state's folder, in eval mode. Raises StoreError if it is missing, DataError if it does not fit."""
+    """The ALOE of a training state's folder, in eval mode. Raises StoreError if it is missing, DataError if shapes differ."""
     model = Aloe(settings, split.slots.shape[2], split.slots.shape[3])
     try:
         state = load_file(folder / MODEL)
@@ -86,9 +84,9 @@ def answer(
     device: str,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """All logits the heads give, (R,22) float32 for the rows of the split: a descriptive row's 22, an option's one and NaN.
+    """Logits (R,22) float32 for all rows of the split: 22 in a descriptive row, one and NaN in an option's.
 
-    Rows of other questions hold NaN alone. tick(done, total) is told how many sequences are answered.
+    Rows of other questions hold only NaN. `tick(done, total)` is called with the number of sequences answered so far.
     """
     logits = np.full((len(batches.video), CLASSES), np.nan, np.float32)
     random = np.random.default_rng(derive(seed, "first frame in evaluation"))
@@ -102,7 +100,7 @@ def answer(
     count, by_layout = math.ceil(sequences / at_a_time), settings.words == "tokens"
     pieces = batches.pieces(questions, starts[questions], count, by_layout)
     done = 0
-    with autocast(settings, device):  # around all of them: the weights are rounded once
+    with autocast(settings, device):  # around the loop, so that weights are cast once
         for piece in pieces:
             answers, choices = model(piece.input.to(device))
             n = piece.descriptive
@@ -114,7 +112,7 @@ def answer(
 
 
 def predictions_table(split: Split, logits: np.ndarray) -> pd.DataFrame:
-    """The predictions that these logits (R,22) mean, beside what was asked; rows without logits have the prediction −1."""
+    """The questions of the split with the predictions that follow from logits (R,22); −1 in rows without logits."""
     table = split.questions
     truth = np.asarray(table.answer, np.int32)
     descriptive = np.asarray(table.category) == DESCRIPTIVE
@@ -139,6 +137,6 @@ def predictions_table(split: Split, logits: np.ndarray) -> pd.DataFrame:
 
 
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Writes parquet whose bytes depend on the table alone (and pyarrow's version), atomically."""
+    """Writes parquet atomically; its bytes depend only on the table and on pyarrow's version."""
     with replacing(path) as temporary:
         predictions.to_parquet(temporary, engine="pyarrow", index=False, compression="zstd")

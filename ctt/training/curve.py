@@ -1,4 +1,4 @@
-"""Curve: what a training's validations came to, epoch by epoch; it needs no more than the lines of metrics.jsonl."""
+"""The validation curve of a training, computed from the lines of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ACCURACIES = (*CATEGORIES, "multiple_choice", "average")
 
 
 def curve(lines: Sequence[dict[str, Any]], *, videos: int, of: int, planned: int) -> dict[str, Any]:
-    """The last and the best epoch of a training, both measured on the same `videos` of all `of`, and where training ended.
+    """The last and the best epoch, both measured on the first `videos` of `of` videos, and the epoch at which training ended.
 
-    "best" is chosen on validation: it says how much choosing would have gained, and is no result. planned: the epochs
-    after which training ends if it is not stopped early. None instead of both epochs where nothing is asked of these videos.
+    "best" is chosen on validation: it shows how much selecting an epoch would have gained, and is not a result. planned:
+    the epoch at which training ends unless it stops early. Both epochs are None where these videos have no questions.
     """
     measured = [line for line in lines if "average" in line]
     best = max(measured, key=lambda line: line["average"], default=None)

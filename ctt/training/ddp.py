@@ -1,29 +1,29 @@
-"""Together: Lightning's DDP strategy for the processes of a World."""
+"""Lightning's DDP strategy for the processes of a `ProcessGroup`."""
 
 from __future__ import annotations
 
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from ctt.core.process_group import ProcessGroup
 
 
 class GroupStrategy(DDPStrategy):
-    """Every process is a node with one device. The model is not wrapped: DistributedDataParallel exchanges gradients
-    inside a backward, and a step has many (micro-batches, views); the trainer sums them once, after the last."""
+    """Treats every process as a node with one device. The model is not wrapped: DistributedDataParallel would exchange
+    gradients in every backward pass, and a step has many (micro-batches, views); the trainer sums them once, at the end."""
 
-    def __init__(self, world: ProcessGroup, device: torch.device) -> None:
-        super().__init__(parallel_devices=[device], cluster_environment=_Environment(world))
+    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+        super().__init__(parallel_devices=[device], cluster_environment=_Environment(group))
 
     def configure_ddp(self) -> None:
         """Leaves the model as it is."""
 
 
 class _Environment(LightningEnvironment):
-    def __init__(self, world: ProcessGroup) -> None:
+    def __init__(self, group: ProcessGroup) -> None:
         super().__init__()
-        self.world = world
+        self.group = group
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -31,14 +31,14 @@ class _Environment(LightningEnvironment):
 
     @property
     def main_address(self) -> str:
-        return self.world.address
+        return self.group.address
 
     @property
     def main_port(self) -> int:
-        return self.world.port
+        return self.group.port
 
     def node_rank(self) -> int:
-        return self.world.rank
+        return self.group.rank
 
     def local_rank(self) -> int:
         return 0

@@ -1,7 +1,7 @@
-"""What the slot graphs of a trained world model are like, and what its losses measure.
+"""Diagnostics: measures of a trained world model's slot graphs and of its loss terms.
 
-Graphs are read as training reads them: under the step's slot masks and dropout, each scene by itself or the batch's mean,
-whichever the losses judge by. Every source is read, not only the run's own.
+Graphs are read as in training: under the step's slot masks and dropout, per window or as the batch's mean, whichever the
+losses use. Graphs of every source are read, not only of the run's own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from ctt.data.dataset import Dataset, Split
 from ctt.data.synthetic.interactions import Interactions
 from ctt.data.windows import Windows
 from ctt.models.draws import draw_slots
-from ctt.models.dropout import Dropout, Pass
+from ctt.models.dropout import Dropout, DropoutPass
 from ctt.models.graphs.slot_graph import AttentionReader, scoped, touching
-from ctt.models.losses.terms import terms_apart
+from ctt.models.losses.objective import Objective, StepBatch
+from ctt.models.losses.terms import separate_terms
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
-from ctt.models.model_settings import READ, GraphSettings
+from ctt.models.model_settings import ATTENTION_SOURCES, GraphSettings
 from ctt.models.predictor import Predictor
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.graph_measures import measures
@@ -47,9 +48,9 @@ log = logging.getLogger(__name__)
 
 
 def readings(own: GraphSettings, learned: bool, truth: bool) -> dict[str, GraphSettings]:
-    """The graphs that are read of a state, by name; the run's own is among them, as `own` if it is none of the others.
+    """The settings of the graphs to read of a state, by name, with the run's own: under "own" if equal to none of the others.
 
-    learned: whether the state has that network; truth: whether the true interactions are known.
+    learned: whether the state has the network of source=learned; truth: whether true interactions are known.
     """
     sound = dataclasses.replace(own, frames="sum", scope="sample", dropout="before")
     published = dataclasses.replace(own, source="attention", frames="mean", scope="batch", dropout="after")
@@ -58,13 +59,13 @@ def readings(own: GraphSettings, learned: bool, truth: bool) -> dict[str, GraphS
     named |= {"oracle": "oracle"} if truth else {}
     found = {"published attention": published}
     found |= {name: dataclasses.replace(sound, source=source) for name, source in named.items()}
-    if own_reading(own, found) is None and (own.source in READ or own.source in named):
+    if own_reading(own, found) is None and (own.source in ATTENTION_SOURCES or own.source in named):
         found["own"] = own
     return found
 
 
 def own_reading(own: GraphSettings, found: dict[str, GraphSettings]) -> str | None:
-    """Name of the run's own graph among those found; None where it isn't there."""
+    """The name in `found` of the run's own graph; None if it is not there."""
     return next((name for name, graph in found.items() if canonical_form(graph) == canonical_form(own)), None)
 
 
@@ -73,36 +74,36 @@ def diagnose(
     method: Method,
     num_masked_slots: int,
     seed: int,
-    asked: DiagnosticsSettings,
+    diagnostics: DiagnosticsSettings,
     state_folder: Path,
     dataset: Dataset,
     *,
     context: BuildContext,
 ) -> dict[str, Any]:
     """Writes metrics.json and returns it: {"windows", "batch", "threshold", "acting", "own", "touching", "readings":
-    {name: `graph_measures.measures`}, "losses": `_losses` of the run's own graph, "published_losses": of the published
-    reading under dropout, with none of its masks shared}. A graph that leaves the acting losses nothing to tell apart
-    is warned of in the log. Raises StoreError if the state isn't of these settings.
+    {name: `graph_measures.measures`}, "losses": `_Measurements.losses` of the run's own graph, "published_losses": of the
+    published graph, with dropout masks that are not shared}. Logs a warning if the losses act and the run's graph is empty
+    or full. Raises StoreError if the state does not fit the settings.
     """
     with threads(context.threads):
-        made = _Measurements(settings, num_masked_slots, seed, asked, state_folder, dataset, context.device)
-        graphs = made.graphs()
-        out = made.describe(graphs, method.adj_threshold)
+        state = _Measurements(settings, num_masked_slots, seed, diagnostics, state_folder, dataset, context.device)
+        graphs = state.graphs()
+        out = state.describe(graphs, method.adj_threshold)
         out["acting"] = method.active(settings.epochs - 1)
-        own = made.settings.graph if out["own"] else made.found["attention"]
-        out["losses"] = made.losses(own, method.adj_threshold, settings.dropout, settings.share_dropout)
-        out["published_losses"] = made.losses(
-            made.found["published attention"], method.adj_threshold, settings.dropout or PUBLISHED_DROPOUT, False
+        own = settings.graph if out["own"] else state.found["attention"]
+        out["losses"] = state.losses(own, method.adj_threshold, settings.dropout, settings.share_dropout)
+        out["published_losses"] = state.losses(
+            state.found["published attention"], method.adj_threshold, settings.dropout or PUBLISHED_DROPOUT, False
         )
     if out["acting"] and out["own"] and (warning := out["readings"][out["own"]]["warning"]):
         log.warning("%s", warning)
     (context.folder / METRICS).write_text(json.dumps(out, sort_keys=True) + "\n", encoding="utf-8")
-    context.log(settings.epochs, **_curve(out))
+    context.log(settings.epochs, **_logged(out))
     return out
 
 
-def _curve(out: dict[str, Any]) -> dict[str, float]:
-    """What of it stands on the run's page."""
+def _logged(out: dict[str, Any]) -> dict[str, float]:
+    """The values that are logged as the run's metrics."""
     own = out["readings"].get(out["own"] or "attention")
     values = {f"graph_{name}": own[name] for name in ("density", "neighbours", "auroc", "average_precision")}
     values["invariance_with_equal_masks"] = out["losses"]["remaining"]
@@ -110,14 +111,14 @@ def _curve(out: dict[str, Any]) -> dict[str, float]:
 
 
 class _Measurements:
-    """A state, the windows it is measured on, and its graphs there."""
+    """A state, the windows on which it is measured, and its graphs there."""
 
     def __init__(
         self,
         settings: WorldModelSettings,
         num_masked_slots: int,
         seed: int,
-        asked: DiagnosticsSettings,
+        diagnostics: DiagnosticsSettings,
         state_folder: Path,
         dataset: Dataset,
         device: str,
@@ -126,9 +127,9 @@ class _Measurements:
         self.predictor: Predictor = load(state_folder, settings).to(self.device)
         split: Split = dataset.split("validation")
         self.windows: Windows = windows_of(settings, split)
-        count = min(asked.windows, self.windows.count)
+        count = min(diagnostics.windows, self.windows.count)
         chosen = torch.randperm(self.windows.count, generator=generator(0, "diagnosed windows"))[:count]
-        self.index = chosen.numpy()  # in random order: a batch is as mixed as in training
+        self.index = chosen.numpy()  # in random order, so that batches are mixed as in training
         self.batch = min(settings.batch_size, count)
         self.slots = torch.from_numpy(self.windows.gather(self.index)).to(self.device)
         self.visible = torch.from_numpy(self.windows.visible(self.index))
@@ -154,21 +155,21 @@ class _Measurements:
         return side
 
     def graphs(self) -> dict[str, Tensor]:
-        """Each reading's A (N,S,S), as the losses judge by it, on the CPU."""
+        """The graph A (N,S,S) of each reading, as the losses use it, on the CPU."""
         parts: dict[str, list[Tensor]] = {name: [] for name in self.found}
         for number, at in enumerate(torch.arange(len(self.index)).split(self.batch)):
             history = self.slots[at, : self.settings.history_size]
-            read = {name: self._reader(graph) for name, graph in self.found.items() if graph.source in READ}
+            readers = {n: self._reader(g) for n, g in self.found.items() if g.source in ATTENTION_SOURCES}
             with torch.no_grad():
                 self.predictor(
                     history,
                     self.masked[at].to(self.device),
                     rows=self.predictor.future_rows(self.slots.shape[2]),
                     drop=self._drop(number),
-                    read=lambda *told, read=read: [reader(*told) for reader in read.values()],
+                    read=lambda *layer, readers=readers: [reader(*layer) for reader in readers.values()],
                 )
             for name, graph in self.found.items():
-                own = read[name].graph() if name in read else self._beside(graph, at, self.masked[at], number)
+                own = readers[name].graph() if name in readers else self._computed(graph, at, self.masked[at], number)
                 parts[name].append(scoped(own, graph.scope).cpu())
         return {name: torch.cat(values) for name, values in parts.items()}
 
@@ -176,12 +177,13 @@ class _Measurements:
         slots = self.slots.shape[2]
         return AttentionReader(graph, self.settings.depth, self.settings.history_size * slots, slots, 0)
 
-    def _drop(self, number: int) -> Pass | None:
+    def _drop(self, number: int) -> DropoutPass | None:
         p = self.settings.dropout
         seed = derive(self.seed, "diagnosed dropout", number)
-        return Pass(Dropout(p, self.settings.dropout_kind, seed, self.device)) if p else None
+        return DropoutPass(Dropout(p, self.settings.dropout_kind, seed, self.device)) if p else None
 
-    def _beside(self, graph: GraphSettings, at: Tensor, masked: Tensor, number: int) -> Tensor:
+    def _computed(self, graph: GraphSettings, at: Tensor, masked: Tensor, number: int) -> Tensor:
+        """The graph (B,S,S) of the windows `at`, of a source that is not read from the prediction pass."""
         history = self.slots[at, : self.settings.history_size]
         if graph.source == "jacobian":
             rng = generator(self.seed, "diagnosed projections", number)
@@ -193,7 +195,7 @@ class _Measurements:
         return touching(torch.from_numpy(self.contact[at.numpy()]))
 
     def describe(self, graphs: dict[str, Tensor], threshold: float) -> dict[str, Any]:
-        seen = self.visible.any(1).numpy()  # (N,S): the slot's object is in view in one of the window's frames
+        seen = self.visible.any(1).numpy()  # (N,S): the slot's object is in view in at least one frame of the window
         return {
             "windows": len(self.index),
             "batch": self.batch,
@@ -207,27 +209,21 @@ class _Measurements:
         }
 
     def losses(self, graph: GraphSettings, threshold: float, p: float, share: bool) -> dict[str, Any]:
-        """{"dropout", "share_dropout", "terms", "gradient_norms", "same_masks", "remaining"}: see `losses.Apart`;
-        remaining = same_masks / invariance, None where that is 0."""
+        """{"dropout", "share_dropout", "terms", "gradient_norms", "same_masks", "remaining"}: see `SeparateTerms`;
+        remaining = same_masks / invariance, None if invariance is 0."""
         at = torch.arange(min(LOSS_WINDOWS, len(self.index)))
         masked = self.masked[at] if graph.scope == "sample" else self.masked[:1].expand(len(at), -1)
-        given = None if graph.source in READ else self._beside(graph, at, masked, 0)
+        slot_graph = None if graph.source in ATTENTION_SOURCES else self._computed(graph, at, masked, 0)
         rng = iter(range(2))
-        draws = draw_slots(
-            masked, True, True, graph.scope, lambda _: generator(self.seed, "diagnosed slots", next(rng))
-        )
+        draws = draw_slots(masked, True, True, graph.scope, lambda _: generator(self.seed, "diagnosed slots", next(rng)))
         kind = self.settings.dropout_kind
-        found = terms_apart(
+        visible = self.visible[at].to(self.device) if self.settings.loss_on == "visible" else None
+        found = separate_terms(
             self.predictor,
-            self.slots[at],
-            draws,
-            threshold=threshold,
-            graph=graph,
-            share_dropout=share,
+            StepBatch(self.slots[at], draws, visible, slot_graph),
+            Objective(graph, threshold=threshold, share_dropout=share),
             dropout=Dropout(p, kind, derive(self.seed, "diagnosed losses"), self.device) if p else None,
             micro_batch=32,
-            visible=self.visible[at].to(self.device) if self.settings.loss_on == "visible" else None,
-            given=given,
         )
         invariance = found.terms["invariance"]
         return {

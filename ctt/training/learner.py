@@ -1,4 +1,4 @@
-"""Learner: what a segment trains (`ctt.training.trainer`)."""
+"""Learner: what `ctt.training.trainer` trains."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from ctt.core.process_group import ALONE, ProcessGroup
 
 @dataclasses.dataclass
 class SideNetwork:
-    """A network beside the model, with an optimizer of its own. Training carries it along; the model never meets it."""
+    """A network trained in addition to the model, with its own optimizer. It never affects the model."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
 
 
 class Learner:
-    """What a segment trains. Subclasses set the first three, the model on its device, and write `gradients`."""
+    """What a segment trains. Subclasses set `model` (on its device), `optimizers` and `steps`, and implement `gradients`."""
 
     model: nn.Module
     optimizers: list[torch.optim.Optimizer]
     steps: int
-    world: ProcessGroup = ALONE
-    """The processes that share its batches: `gradients` then leaves this one's part of sums over all."""
+    group: ProcessGroup = ALONE
+    """The processes that share the batches: `gradients` then leaves this process's part of the sums over all of them."""
     precision: str = "fp32"
     average: float | None = None
-    """Decay per step of an exponential moving average of the weights, which validation and readers then use."""
+    """Decay per step of an exponential moving average of the weights, which validation and later stages then use."""
     averaged: dict[str, Tensor] | None = None
-    """That average, by parameter name; the trainer keeps it."""
+    """That average, by parameter name; the trainer updates it."""
     side: SideNetwork | None = None
-    """A side network, from when the learner has made it; the learner trains it, the trainer saves and loads it."""
+    """The side network, once the learner has made it; the learner trains it, the trainer saves and loads it."""
 
     def make_side(self) -> SideNetwork:
-        """The side network as it begins."""
+        """A new side network with its initial weights."""
         raise NotImplementedError
 
-    def follow(self, done: int) -> None:
-        """Moves the average on after step number `done` (from 0); the first steps weigh more, so that it is no relic of them."""
+    def update_average(self, done: int) -> None:
+        """Updates the average after step number `done` (from 0). Its decay grows from 0.1, so early weights lose influence."""
         if self.average is None:
             return
         decay = min(self.average, (1 + done) / (10 + done))
@@ -53,8 +53,8 @@ class Learner:
             self.averaged[name].lerp_(value, 1 - decay)
 
     @contextlib.contextmanager
-    def as_read(self) -> Iterator[None]:
-        """Meanwhile the model is what readers of the state will get: the averaged one, where there is an average."""
+    def with_average(self) -> Iterator[None]:
+        """In this context the model has the weights that later stages load: the averaged ones, where there is an average."""
         if self.averaged is None:
             yield
             return
@@ -69,17 +69,17 @@ class Learner:
         """Leaves the gradients of step `step` of epoch `epoch` (both from 0) in `.grad` (they are None on entry).
 
         Returns detached scalars, among them `train_loss`; their means over the epoch are logged under their names.
-        All of them have to be finite, else training stops with Diverged.
+        Training stops with Diverged if one of them is not finite.
         """
         raise NotImplementedError
 
     def schedule(self, epoch: int, step: int) -> None:
-        """Sets the learning rates for this step; the default leaves them constant."""
+        """Sets the learning rates for this step; by default they are constant."""
 
-    def enough(self, folder: Path) -> bool:
-        """Whether training ends here, before its last epoch; asked after each epoch's line has been logged in `folder`."""
+    def should_stop(self, folder: Path) -> bool:
+        """Whether to stop before the last epoch; called after each epoch's metrics have been logged in `folder`."""
         return False
 
     def validate(self, epoch: int) -> dict[str, float]:
-        """Metrics logged beside the epoch's means, called after its last step with the model in eval mode."""
+        """Metrics logged with the epoch's means; called after its last step with the model in eval mode."""
         return {}

@@ -1,4 +1,4 @@
-"""The position reader on a world model: answers read from its rollouts, and from rollouts without an object."""
+"""The position reader applied to a world model: answers from its rollouts, and from rollouts with an object removed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ctt.core.build_context import BuildContext
 from ctt.data.dataset import Dataset, Split
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings, follow
 from ctt.data.positions.objects import SlotObjects
-from ctt.data.positions.position_answers import COUNTERFACTUAL, PREDICTIVE, answers, asked, removed
-from ctt.data.positions.reference_levels import METRICS, SPLIT, imagining, predicting, write
+from ctt.data.positions.position_answers import COUNTERFACTUAL, PREDICTIVE, answers, read_questions, removed_object
+from ctt.data.positions.reference_levels import METRICS, SPLIT, counterfactual_answers, predictive_answers, write
 from ctt.data.scene import GIVEN
 from ctt.models.model_settings import PredictorSettings, RolloutSettings
 from ctt.models.predictor import Predictor
@@ -30,30 +30,31 @@ def read(
     settings: PositionReaderSettings,
     world_model: PredictorSettings,
     rollout_settings: RolloutSettings,
-    probe_folder: Path,
+    reader_folder: Path,
     state_folder: Path,
     predicted: np.ndarray,
     dataset: Dataset,
     *,
     context: BuildContext,
 ) -> dict[str, Any]:
-    """Writes answers.parquet and metrics.json, which it returns: percent per question by category, and per_option.
+    """Writes answers.parquet and metrics.json; returns the latter: accuracies (percent) per question and per_option.
 
     predicted (V, frames, S, D): the rolled-out frames of the validation split. Raises Interrupted between batches when asked
-    to stop; a later call begins anew.
+    to stop; a later call starts again.
     """
     split = dataset.split(SPLIT)
-    probe, objects = LinearPositionReader.load(probe_folder), SlotObjects.load(probe_folder)
-    questions = asked(split.questions_file, split.scene_index, (PREDICTIVE, COUNTERFACTUAL))
-    future = follow(probe.read_all(predicted), objects.last[:, None])
-    by_category = {PREDICTIVE: predicting(probe, objects, future)}
+    reader, objects = LinearPositionReader.load(reader_folder), SlotObjects.load(reader_folder)
+    questions = read_questions(split.questions_file, split.scene_index, (PREDICTIVE, COUNTERFACTUAL))
+    future = follow(reader.read_all(predicted), objects.last[:, None])
+    by_category = {PREDICTIVE: predictive_answers(reader, objects, future)}
     if settings.interventions:
-        asked_for = {(q.video, removed(q, objects.things(q.video))) for q in questions if q.category == COUNTERFACTUAL}
-        pairs = sorted((video, k) for video, k in asked_for if k is not None)
+        counterfactual = [q for q in questions if q.category == COUNTERFACTUAL]
+        removed = {(q.video, removed_object(q, objects.things(q.video))) for q in counterfactual}
+        pairs = sorted((video, k) for video, k in removed if k is not None)
         with threads(context.threads):
             predictor = load(state_folder, world_model).to(context.device)
-            gaps = intervene(predictor, world_model.frameskip, rollout_settings, probe, objects, split, pairs, context)
-        by_category[COUNTERFACTUAL] = imagining(objects, lambda video, k: gaps[video, k])
+            gaps = intervene(predictor, world_model.frameskip, rollout_settings, reader, objects, split, pairs, context)
+        by_category[COUNTERFACTUAL] = counterfactual_answers(objects, lambda video, k: gaps[video, k])
     found = write(answers(questions, by_category), context.folder / ANSWERS)
     metrics = {**found["per_question"], "per_option": found["per_option"]}
     (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -64,16 +65,16 @@ def intervene(
     predictor: Predictor,
     frameskip: int,
     settings: RolloutSettings,
-    probe: LinearPositionReader,
+    reader: LinearPositionReader,
     objects: SlotObjects,
     split: Split,
     pairs: Sequence[tuple[int, int]],
     context: BuildContext,
 ) -> Mapping[tuple[int, int], np.ndarray]:
-    """{(video, k): gaps (6, 6)} over all frames of a world without object k, as the world model imagines it.
+    """{(video, k): gaps (6, 6)} between objects over all frames, as the world model predicts them without object k.
 
-    The history is the first frames, every `frameskip`-th, with an empty slot in the object's place; of the frames that
-    follow, too, only every `frameskip`-th is predicted: between them objects move straight on.
+    The history is the first frames, every `frameskip`-th, with an empty slot in the object's place. Of the following
+    frames, too, only every `frameskip`-th is predicted; between them objects are taken to move in straight lines.
     """
     reach = predictor.history * frameskip
     steps = -(-(GIVEN + settings.frames - reach) // frameskip)
@@ -85,13 +86,13 @@ def intervene(
         held = objects.first[videos]
         history = np.stack([split.slots[video, :reach:frameskip] for video in videos])
         for row, (_, k) in enumerate(chunk):
-            history[row, :, held[row, k]] = probe.empty
+            history[row, :, held[row, k]] = reader.empty
         given = torch.from_numpy(history).to(context.device)
-        imagined = rollout(predictor, given, 1, steps).cpu().numpy()
-        position = follow(probe.read(np.concatenate([history, imagined], 1)), held[:, None])
+        frames = rollout(predictor, given, 1, steps).cpu().numpy()
+        position = follow(reader.read(np.concatenate([history, frames], 1)), held[:, None])
         for row, (_, k) in enumerate(chunk):
             position[row, :, k] = np.nan
-        out |= zip(chunk, probe.gaps(position, objects.shape[videos]), strict=True)
+        out |= zip(chunk, reader.gaps(position, objects.shape[videos]), strict=True)
         context.progress(len(out), len(pairs), "intervention")
         if context.stopping:
             context.stop()

@@ -1,7 +1,7 @@
 """Checkpoints with the published tensor names, read without executing anything in them.
 
-A world model's names begin with mask_token, time_pos_embed …, ALOE's with transformer_model. Plain tables of tensors and
-{'state_dict': …} are taken, with or without `module.` before the names.
+A world model has a tensor named mask_token; ALOE's names begin with transformer_model. A file holds a dict of tensors, or
+one under 'state_dict'; names may begin with `module.`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ctt.safeload.rebuild import Array, brief
 from ctt.training.state import MODEL
 
 LARGEST = 4 << 30
-"""Bytes of tensors; the published ones have tens of megabytes."""
+"""Maximum bytes of tensors; the published checkpoints have tens of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """Of names, shapes and numbers, whatever the file is called."""
+        """Digest of names, shapes, types and values; independent of the file's name."""
         parts = {n: [list(t.shape), str(t.dtype), t.numpy().tobytes().hex()] for n, t in sorted(self.tensors.items())}
         return digest(parts)
 
 
 def read(path: Path) -> Checkpoint:
-    """Raises DataError naming the file and what was refused in it: anything but tensors, or names of no known model."""
+    """Reads a checkpoint. Raises DataError if it holds anything but tensors, or tensors of neither model."""
     path = Path(path)
     tree = pickle_reader.read(path)
     tree = tree.get("state_dict", tree) if isinstance(tree, dict) else tree
     if not isinstance(tree, dict) or not tree:
-        raise DataError(f"{path} is not a checkpoint: it must hold a table of tensors, or one under 'state_dict'")
+        raise DataError(f"{path} is not a checkpoint: it must hold a dict of tensors, or one under 'state_dict'")
     arrays = {str(name).removeprefix("module."): value for name, value in tree.items() if isinstance(value, Array)}
     if sum(array.size for array in arrays.values()) > LARGEST:
         raise DataError(f"{path} describes more than {LARGEST >> 30} GB of tensors")
@@ -72,7 +72,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predictor:
-    """The world model. Raises DataError naming the tensors, and the settings that decide their shapes."""
+    """The world model, in eval mode. Raises DataError with the tensors that do not fit and the settings of their shapes."""
     token = checkpoint.tensors.get("mask_token")
     predictor = Predictor(settings, 128 if token is None or not token.ndim or not token.numel() else token.shape[-1])
     own = predictor.state_dict()
@@ -82,14 +82,14 @@ def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predict
         raise DataError(
             f"{checkpoint.source} does not fit the settings of world_model (history_size {settings.history_size}, num_preds "
             f"{settings.num_preds}, depth {settings.depth}, heads {settings.heads}, mlp_width {settings.mlp_width}): "
-            f"{', '.join(map(brief, wrong[:5]))}; choose others, like world_model=paper or world_model.depth=2"
+            f"{', '.join(map(brief, wrong[:5]))}; choose other settings, such as world_model=paper or world_model.depth=2"
         )
     predictor.load_state_dict(checkpoint.tensors)
     return predictor.eval()
 
 
 def aloe_of(checkpoint: Checkpoint, settings: AloeSettings) -> Aloe:
-    """The question answering model. Raises DataError naming the tensors that do not fit."""
+    """The ALOE, in eval mode. Raises DataError with the tensors that do not fit."""
     model = Aloe(settings)
     try:
         fill(model, checkpoint.tensors)
@@ -99,5 +99,5 @@ def aloe_of(checkpoint: Checkpoint, settings: AloeSettings) -> Aloe:
 
 
 def save(model: Predictor | Aloe, folder: Path) -> None:
-    """Writes the weights as stages read them."""
+    """Writes the weights in the format of a training state's model file."""
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / MODEL)

@@ -1,7 +1,7 @@
 """Questions as ALOE's input: a batch's slots gathered from memory maps, its sequences grouped by length.
 
-No Python runs per question. A batch is chosen first (questions, uniformly); only then is it cut into pieces of similar length, so
-the pieces decide how it is computed and never what is in it.
+No Python code runs per question. The questions of a batch are drawn first, uniformly; then the batch is cut into pieces of
+similar length. The pieces affect how it is computed, never what is in it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ctt.models.aloe.model import QUESTION_LENGTH, AloeInput
 
 DESCRIPTIVE, PREDICTIVE = 0, 2
 GATHERED = 128
-"""Questions whose slots are gathered at once, at most (as far as pieces are not larger themselves)."""
+"""Maximum number of questions whose slots are gathered at once (unless a single piece has more)."""
 
 
 @dataclass
 class Piece:
-    """Some sequences of a batch: `input` for the model, the table's `rows` (B,), their `answer` (B,), how many are descriptive.
+    """Some sequences of a batch: `input` for the model, the table's `rows` (B,), their `answer` (B,).
 
-    Descriptive sequences come first.
+    The first `descriptive` sequences are descriptive questions, the others are options.
     """
 
     input: AloeInput
@@ -40,9 +40,9 @@ class Piece:
 
 
 class QuestionBatches:
-    """The sequences of one split under `settings`; `rollouts` (V,32,S,D) or None (then nobody sees predicted frames).
+    """The sequences of one split under `settings`; `rollouts` (V,32,S,D), or None for given frames alone.
 
-    With precision=bf16 slots and rollouts are held in memory as bfloat16: the model would round them to it anyway, bit for bit.
+    With precision=bf16, slots and rollouts are held in memory as bfloat16, to which the model would round them anyway.
     """
 
     def __init__(self, settings: AloeSettings, split: Split, rollouts: np.ndarray | None) -> None:
@@ -56,9 +56,7 @@ class QuestionBatches:
         self.video = np.asarray(table.video, np.int64)
         self.category = np.asarray(table.category)
         self.answer = np.asarray(table.answer, np.int64)
-        self.text = np.concatenate([np.asarray(table.question_tokens), np.asarray(table.choice_tokens)], 1).astype(
-            np.int64
-        )
+        self.text = np.concatenate([np.asarray(table.question_tokens), np.asarray(table.choice_tokens)], 1).astype(np.int64)
         self.length = (self.text != 0).sum(1)
         self.choice_length = (self.text[:, QUESTION_LENGTH:] != 0).sum(1)
         new = np.ones(len(self.video), bool)
@@ -77,33 +75,34 @@ class QuestionBatches:
         return len(self.first)
 
     def rows_of(self, questions: np.ndarray) -> np.ndarray:
-        """The table rows of these questions, question after question."""
+        """The table rows of these questions, in the order of the questions."""
         count = self.options[questions]
         ends = np.cumsum(count)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
-        return np.repeat(self.first[questions], count) + within
+        rows: np.ndarray = np.repeat(self.first[questions], count) + within
+        return rows
 
     def predicted_rows(self, video: np.ndarray, ahead: np.ndarray) -> Tensor:
-        """Where the predicted frames `ahead` (from 0) of these videos lie. Raises DataError if so many were not rolled out."""
+        """The rows of `predicted` with the frames `ahead` (from 0) of these videos. Raises DataError if one was not rolled out."""
         if ahead.size and ahead.max() >= self.ahead:
             raise DataError(
-                f"ALOE asks for predicted frame {ahead.max() + 1}, but {self.ahead} are rolled out; "
+                f"ALOE needs predicted frame {ahead.max() + 1}, but only {self.ahead} are rolled out; "
                 f"set rollout.frames to at least {self.settings.frames_ahead}"
             )
         return torch.from_numpy(video * self.ahead + ahead)
 
     def pieces(self, questions: np.ndarray, starts: np.ndarray, count: int, by_layout: bool = False) -> Iterator[Piece]:
-        """The sequences of `questions` in about `count` pieces; see `Arranged`. starts (Q,): each question's first frame."""
-        return Arranged(self, questions[None], starts[None], count, by_layout).pieces(0)
+        """The sequences of `questions` in about `count` pieces (see `ArrangedBatches`). starts (Q,): their first frames."""
+        return ArrangedBatches(self, questions[None], starts[None], count, by_layout).pieces(0)
 
 
-class Arranged:
-    """N batches of Q questions each, cut into pieces: what is asked and from which frames is found for all of them at once
-    and then handed out batch by batch, since a batch alone is too small for arrays to be quick.
+class ArrangedBatches:
+    """N batches of Q questions each, cut into pieces. Rows and frames are computed for all batches at once, because
+    vectorised operations on a single batch would be slow.
 
-    questions (N,Q) are numbers of the split's questions, none twice in a batch; starts (N,Q) their first frames. A batch's
-    sequences come in about `count` pieces of similar length. by_layout: those whose words fill the same places come
-    together, so that most small pieces hold no padding.
+    questions (N,Q): numbers of the split's questions, unique within a batch; starts (N,Q): their first frames. A batch's
+    sequences are divided into about `count` pieces of similar length. by_layout: sequences whose words occupy the same
+    positions are grouped, so that most small pieces have no padding.
     """
 
     def __init__(
@@ -121,9 +120,9 @@ class Arranged:
         rows, drawn = rows[order], drawn[order]
         # within a piece, slots are in the order of their questions
         key = piece * batches.questions + batches.question[rows]
-        asked, first, owner = np.unique(key, return_index=True, return_inverse=True)
-        owned = np.searchsorted(asked, np.arange(len(sizes) + 1) * batches.questions)
-        self._windows = QuestionWindows(batches, asked % batches.questions, starts.reshape(-1)[drawn[first]])
+        unique, first, owner = np.unique(key, return_index=True, return_inverse=True)
+        owned = np.searchsorted(unique, np.arange(len(sizes) + 1) * batches.questions)
+        self._windows = QuestionWindows(batches, unique % batches.questions, starts.reshape(-1)[drawn[first]])
         self._owned = owned.tolist()
         text, descriptive = batches.text[rows], batches.category[rows] == DESCRIPTIVE
         cuts = np.append(0, np.cumsum(sizes))
@@ -136,13 +135,13 @@ class Arranged:
         self._answer = torch.from_numpy(batches.answer[rows])
 
     def sequences(self, batch: int) -> tuple[int, int]:
-        """How many of a batch's sequences are descriptive questions, and how many are options."""
+        """The numbers of a batch's descriptive questions and of its options."""
         a, b = self._ends[batch], self._ends[batch + 1]
         descriptive = self._kinds[b] - self._kinds[a]
         return descriptive, self._cuts[b] - self._cuts[a] - descriptive
 
     def pieces(self, batch: int) -> Iterator[Piece]:
-        """The pieces of one batch; the slots of some are gathered at once, when the first of these is asked for."""
+        """Yields the pieces of one batch; slots are gathered for several pieces at once, when the first of them is due."""
         first = gathered = self._ends[batch]
         for n in range(first, self._ends[batch + 1]):
             if n == gathered:
@@ -166,8 +165,10 @@ class Arranged:
 
 
 def _sizes(adds: np.ndarray, batch: np.ndarray, batches: int, count: int) -> tuple[np.ndarray, list[int]]:
-    """Rows of each piece, and each batch's first piece and the end (N+1,). adds, batch (R,): whether a row gets predicted
-    frames added, and its batch; rows come batch by batch, and in each those that add last: they get pieces of their own."""
+    """The number of rows of each piece, and each batch's first piece and the end (N+1,).
+
+    adds, batch (R,): whether predicted frames are added to a row, and its batch. Rows are sorted by batch, then by adds;
+    rows with added frames are in separate pieces."""
     groups = np.bincount(2 * batch + adds, minlength=2 * batches).reshape(batches, 2)
     parts = np.rint(count * groups / np.maximum(groups.sum(1, keepdims=True), 1)).astype(np.int64)
     parts = np.minimum(np.maximum(parts, 1), groups)
@@ -178,9 +179,8 @@ def _sizes(adds: np.ndarray, batch: np.ndarray, batches: int, count: int) -> tup
 
 
 class QuestionWindows:
-    """The slots that `questions` of `batches` see from their first frames `starts` on (both (Q,)): which frames these are is
-    found for all of them at once, their slots are gathered for a part of them at a time. Raises DataError if a predicted
-    frame was not rolled out."""
+    """The slots of `questions` of `batches` from their first frames `starts` on (both (Q,)). Frame numbers are computed for
+    all questions at once, slots are gathered for a part of them at a time. Raises DataError if a frame was not rolled out."""
 
     def __init__(self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray) -> None:
         self.batches, self.starts = batches, starts
@@ -194,7 +194,7 @@ class QuestionWindows:
         self.predicted = batches.predicted_rows(self.video[self.late // settings.frames], ahead)
 
     def given(self, part: slice) -> Tensor:
-        """The sampled frames (Q,F,S,D), predicted ones where they lie past the given."""
+        """The sampled frames (Q,F,S,D); those past the given frames are predicted ones."""
         out = F.embedding(self.frames[part], self.batches.frames)
         width = out.shape[1]
         late = slice(*np.searchsorted(self.late, (part.start * width, part.stop * width)).tolist())
@@ -205,10 +205,10 @@ class QuestionWindows:
         return out.view(*out.shape[:2], *self.batches.shape[2:])
 
     def added(self, part: slice) -> Tensor:
-        """The first predicted frames that continue the sampling: (Q,P,S,D)."""
+        """The first predicted frames (Q,P,S,D) that continue the sampling."""
         batches, stride = self.batches, self.batches.settings.stride
         assert batches.predicted is not None
         frames = ((self.starts[part] - GIVEN_FRAMES) % stride)[:, None]
         frames = frames + stride * np.arange(batches.settings.added_frames)
-        there = batches.predicted_rows(self.video[part][:, None], frames)
-        return F.embedding(there, batches.predicted).view(*frames.shape, *batches.shape[2:])
+        rows = batches.predicted_rows(self.video[part][:, None], frames)
+        return F.embedding(rows, batches.predicted).view(*frames.shape, *batches.shape[2:])

@@ -1,4 +1,4 @@
-"""How well a score finds what is true: two areas under curves, from ranks."""
+"""How well a score recovers true entries: two areas under curves, computed from ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 
 
 def auroc(score: np.ndarray, truth: np.ndarray) -> float | None:
-    """Chance that a true entry scores higher than a false one, ties counting half; None where one kind is missing."""
+    """Probability that a true entry scores higher than a false one, ties counting half; None if one kind is missing."""
     score, truth = score.ravel(), truth.ravel().astype(bool)
     true, false = int(truth.sum()), int((~truth).sum())
     if not true or not false:
@@ -16,7 +16,7 @@ def auroc(score: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def average_precision(score: np.ndarray, truth: np.ndarray) -> float | None:
-    """Precision averaged over the true entries, each at its own score (entries of one score come together)."""
+    """Precision averaged over the true entries, each at its own score; equal scores count together. None if none is true."""
     score, truth = score.ravel(), truth.ravel().astype(bool)
     if not truth.any():
         return None

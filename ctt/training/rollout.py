@@ -1,4 +1,4 @@
-"""Rolling a trained world model out over a data set, and how far that is from the true future."""
+"""Rolling a trained world model out over a data set, and its error against the true future."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEASURED = "validation"
 
 
 def load(folder: Path, settings: PredictorSettings) -> Predictor:
-    """The predictor of a state folder, in eval mode, on the CPU. Raises StoreError if it is not of these settings."""
+    """The predictor of a state folder, in eval mode, on the CPU. Raises StoreError if it does not fit the settings."""
     weights = load_weights(folder / MODEL)
     try:
         predictor = Predictor(settings, weights["mask_token"].shape[-1])
@@ -44,10 +44,10 @@ def roll_out(
 ) -> dict[str, Any]:
     """Writes rollout_{split}.npy (V,frames,S,D) for every split, and metrics.json, which it returns.
 
-    Metrics, on the validation split and only where its true future is known: mean squared errors "error", "copy_last",
-    "linear", each also "…_visible" (objects in view), and "per_frame": the same as lists, frame by frame. Copy-last
-    repeats the last given frame; linear goes on with the mean change over the last `frameskip` frames.
-    Raises Interrupted between batches when asked to stop; a later call begins anew.
+    Metrics of the validation split ({} if its true future is unknown): mean squared errors "error", "copy_last", "linear",
+    each also "…_visible" (objects in view), and "per_frame": the same as lists, frame by frame. Copy-last repeats the last
+    given frame; linear continues the mean change over the last `frameskip` frames.
+    Raises Interrupted between batches when asked to stop; a later call starts again.
     """
     metrics: dict[str, Any] = {}
     total = sum(len(dataset.split(name).slots) for name in dataset.splits)
@@ -74,30 +74,28 @@ def roll_out(
 
 
 def rollout_errors(predicted: np.ndarray, split: Split, frameskip: int, chunk: int = 32) -> dict[str, Any]:
-    """Errors of predicted frames (V,N,S,D) against the true ones, beside copy-last and linear extrapolation."""
+    """Errors of predicted frames (V,N,S,D), copy-last and linear extrapolation against the true frames."""
     assert split.future is not None
     frames = min(predicted.shape[1], split.future.shape[1])
     given = split.slots.shape[1]
     sums: dict[str, np.ndarray] = {}
-    cells = np.zeros((2, frames))
+    counts = np.zeros((2, frames))
     for first in range(0, len(predicted), chunk):
         videos = slice(first, first + chunk)
         truth = split.future[videos, :frames]
-        seen = (
-            np.ones(truth.shape[:3], bool) if split.visible is None else split.visible[videos, given : given + frames]
-        )
+        seen = np.ones(truth.shape[:3], bool) if split.visible is None else split.visible[videos, given : given + frames]
         last = split.slots[videos, -1:]
         change = (last - split.slots[videos, -1 - frameskip : -frameskip]) / frameskip
         steps = np.arange(1, frames + 1, dtype=np.float32)[:, None, None]
-        tries = {"error": predicted[videos, :frames], "copy_last": last, "linear": last + change * steps}
-        cells += np.stack([np.full(frames, seen[:, 0].size), seen.sum((0, 2))])
-        for name, frames_made in tries.items():
-            error = np.square(np.asarray(frames_made, dtype=np.float32) - truth).mean(-1, dtype=np.float64)
+        predictions = {"error": predicted[videos, :frames], "copy_last": last, "linear": last + change * steps}
+        counts += np.stack([np.full(frames, seen[:, 0].size), seen.sum((0, 2))])
+        for name, prediction in predictions.items():
+            error = np.square(np.asarray(prediction, dtype=np.float32) - truth).mean(-1, dtype=np.float64)
             both = np.stack([error.sum((0, 2)), (error * seen).sum((0, 2))])
             sums[name] = sums.get(name, 0) + both
     metrics: dict[str, Any] = {"per_frame": {}}
     for name, both in sums.items():
-        for suffix, total, count in (("", both[0], cells[0]), ("_visible", both[1], cells[1])):
+        for suffix, total, count in (("", both[0], counts[0]), ("_visible", both[1], counts[1])):
             metrics[name + suffix] = float(total.sum() / max(count.sum(), 1))
             metrics["per_frame"][name + suffix] = (total / np.maximum(count, 1)).tolist()
     return metrics

@@ -1,4 +1,4 @@
-"""Seeds: everything random in a training is derived from (seed, purpose, epoch, step), nothing is carried along."""
+"""Seeds: everything random in training is derived from (seed, purpose, epoch, step); no random state is carried over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def derive(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> int:
-    """A 63-bit seed that depends on all four and on nothing else."""
+    """A 63-bit seed that depends on the four arguments alone."""
     text = f"{seed}/{purpose}/{epoch}/{step}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 

@@ -1,4 +1,4 @@
-"""The slot graphs that are worked out beside the pass that predicts: jacobian, learned, oracle."""
+"""The slot graphs that are not read from the prediction pass: jacobian, learned, oracle."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from ctt.training.learner import SideNetwork
 from ctt.training.seeds import derive
 
 
-def make_influence(
-    settings: PredictorSettings, graph: GraphSettings, width: int, seed: int, device: torch.device
-) -> SideNetwork:
-    """The network of source=learned as it begins, the same for a seed whatever else has been drawn."""
+def make_influence(settings: PredictorSettings, graph: GraphSettings, width: int, seed: int, device: torch.device) -> SideNetwork:
+    """The network of source=learned with initial weights that depend on the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "influence network"))
         learned = graph.learned
@@ -33,7 +31,7 @@ def make_influence(
 def learn_influence(side: SideNetwork, price: float, window: Tensor) -> dict[str, Tensor]:
     """One optimiser step of the network on windows (B,T,S,D).
 
-    Returns what is logged: its error over that of slots that stay as they are, and a slot's mean part owed to others.
+    Returns the values to log: its error relative to that of unchanged slots, and the mean part of a slot owed to others.
     """
     model = side.model
     assert isinstance(model, Influence)
@@ -46,7 +44,7 @@ def learn_influence(side: SideNetwork, price: float, window: Tensor) -> dict[str
 
 
 def learned_graph(side: SideNetwork, history: Tensor) -> Tensor:
-    """A (B,S,S) of history (B,H,S,D): each slot's share of what explains how far another's own past fails to predict it."""
+    """A (B,S,S) of history (B,H,S,D): each slot's share in explaining what another slot's own past does not predict of it."""
     model = side.model
     assert isinstance(model, Influence)
     with torch.no_grad(), torch.autocast(history.device.type, enabled=False):
@@ -61,14 +59,14 @@ def jacobian_of(
     rng: torch.Generator,
     micro_batch: int | None = None,
 ) -> Tensor:
-    """A (B,S,S) along directions drawn from `rng`; `masked` may lie on another device."""
+    """A (B,S,S) along directions drawn from `rng`; `masked` may be on another device."""
     chosen = directions(graph.projections, predictor.future * history.shape[-1], rng)
     hidden = None if masked is None else masked.to(history.device)
     return jacobian_graph(predictor, history, hidden, chosen, micro_batch)
 
 
 class Oracle:
-    """The true interactions of a split's windows. Raises DataError where they are not known."""
+    """The true interactions of a split's windows. Raises DataError if they are unknown."""
 
     def __init__(self, split: Split, windows: Windows) -> None:
         self._interactions = Interactions(split.truth, windows)

@@ -1,10 +1,10 @@
-"""Training states on disk: what a learner is after some steps, all of it.
+"""Training states on disk: everything a learner holds after a number of steps.
 
-A state folder holds `model.safetensors` (the model's state_dict: the average of its weights over the last steps where the
-learner keeps one, and then `weights.safetensors` holds the weights themselves), `optimizer.safetensors` (moments, named
+A state folder holds `model.safetensors` (the model's state_dict; if the learner averages its weights, their average, and
+`weights.safetensors` then holds the weights themselves), `optimizer.safetensors` (moments, named
 `optimizer/parameter/moment`), `side.safetensors` where there is a side network (its weights as `model/…`, its moments as
-`optimizer/…`) and `state.json` ({"epoch", "step", "sums", "count"}; "stopped" if the learner had enough before the last
-epoch). While a job trains, these lie in `checkpoint/NNN/` of its folder.
+`optimizer/…`) and `state.json` ({"epoch", "step", "sums", "count"}; "stopped" if training stopped before the last epoch).
+During training these files are in `checkpoint/NNN/` of the stage's folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WEIGHTS, SIDE = "weights.safetensors", "side.safetensors"
 
 
 def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
-    """Writes a state folder's three files; every file is on disk when this returns."""
+    """Writes the files of a state folder; all are synced to disk when this returns."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in learner.model.state_dict().items()}
     files = [MODEL, OPTIMIZER, STATE]
@@ -41,9 +41,9 @@ def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
         files.append(WEIGHTS)
     save_file(_moments(learner.model, learner.optimizers), folder / OPTIMIZER)
     if learner.side is not None:
-        beside = {f"model/{n}": v.detach().cpu().contiguous() for n, v in learner.side.model.state_dict().items()}
+        tensors = {f"model/{n}": v.detach().cpu().contiguous() for n, v in learner.side.model.state_dict().items()}
         moments = _moments(learner.side.model, [learner.side.optimizer])
-        save_file(beside | {f"optimizer/{name}": value for name, value in moments.items()}, folder / SIDE)
+        save_file(tensors | {f"optimizer/{name}": value for name, value in moments.items()}, folder / SIDE)
         files.append(SIDE)
     (folder / STATE).write_text(json.dumps(at, sort_keys=True), encoding="utf-8")
     for name in files:
@@ -52,29 +52,29 @@ def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path, learner: Learner) -> dict[str, Any]:
-    """Puts a saved state into the learner's model and optimizers; returns its `state.json`."""
+    """Loads a saved state into the learner; returns its `state.json`. Raises StoreError if it is of another model or damaged."""
     try:
-        at = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        at: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         weights = load_weights(folder / MODEL)
         if (folder / WEIGHTS).exists():
             device = next(learner.model.parameters()).device
             learner.averaged = {name: value.to(device) for name, value in weights.items()}
             weights = load_weights(folder / WEIGHTS)
         learner.model.load_state_dict(weights)
-        _put_moments(load_weights(folder / OPTIMIZER), learner.model, learner.optimizers)
+        _set_moments(load_weights(folder / OPTIMIZER), learner.model, learner.optimizers)
         learner.side = None
         if (folder / SIDE).exists():
             learner.side = learner.make_side()
-            beside = load_weights(folder / SIDE)
-            learner.side.model.load_state_dict(_below("model/", beside))
-            _put_moments(_below("optimizer/", beside), learner.side.model, [learner.side.optimizer])
+            tensors = load_weights(folder / SIDE)
+            learner.side.model.load_state_dict(_below("model/", tensors))
+            _set_moments(_below("optimizer/", tensors), learner.side.model, [learner.side.optimizer])
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"{folder} does not hold a training state of this model: {error}") from error
     return at
 
 
 def _moments(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """What the optimizers carry from step to step, by `number/parameter/moment`."""
+    """The state of the optimizers, by `number/parameter/moment`."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         f"{number}/{names[id(parameter)]}/{key}": value.detach().cpu().contiguous()
@@ -84,7 +84,7 @@ def _moments(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[
     }
 
 
-def _put_moments(moments: dict[str, Tensor], model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+def _set_moments(moments: dict[str, Tensor], model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for number, optimizer in enumerate(optimizers):
         saved = optimizer.state_dict()
@@ -109,7 +109,7 @@ def load_weights(file: Path) -> dict[str, Tensor]:
 
 
 def write_checkpoint(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
-    """A new folder under `checkpoint/`, complete before it has its name; older ones go afterwards."""
+    """Writes a new folder under `checkpoint/`, renamed to its final name when complete; then deletes older ones."""
     root = folder / CHECKPOINT
     final = root / f"{at['epoch']:06d}-{at['step']:09d}"
     temporary = root / f"{final.name}.tmp"
@@ -123,7 +123,7 @@ def write_checkpoint(folder: Path, learner: Learner, at: dict[str, Any]) -> None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The state under `checkpoint/` that is furthest; None where there is none."""
+    """The latest state under `checkpoint/`; None if there is none."""
     root = folder / CHECKPOINT
     complete = sorted(p for p in root.iterdir() if p.suffix != ".tmp") if root.is_dir() else []
     return complete[-1] if complete else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Runs with `count` intra-op threads: other counts give other bits."""
+    """Runs the block with `count` intra-op threads. Another count can change the last bits of results."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,23 +1,24 @@
-"""Segment training: the epochs [e0, e1) of any learner, by Lightning, from a saved state to a saved state.
+"""Segment training: Lightning trains the epochs [e0, e1) of any learner, from a saved state to a saved state.
 
-How to train something with it:
+To train a model:
 
-1. Derive a `Learner`: its `model`, its `optimizers`, `steps` (optimiser steps an epoch) and
-   `gradients(epoch, step)`, which draws its own batch, leaves gradients in `.grad` and returns what to log.
+1. Subclass `Learner`: set `model`, `optimizers` and `steps` (optimiser steps per epoch) and implement
+   `gradients(epoch, step)`, which draws its own batch, leaves gradients in `.grad` and returns values to log.
    Everything random in it comes from `derive(seed, purpose, epoch, step)`, or from torch's global generator,
-   which is seeded from (seed, epoch, step) before every call. Nothing random is ever carried from step to step.
+   which is seeded from (seed, epoch, step) before every call. No random state is carried from step to step.
    A learning-rate schedule is a function of (epoch, step) too: `schedule(epoch, step)` sets the groups' rates.
-2. Call `train_segment(learner, seed=…, start=FOLDER or None, epoch_start=…, epoch_end=…, job=…)`.
+2. Call `train_segment(learner, Segment(end=…), seed=…, context=…)`.
 
-The state is written into the job's folder as `ctt.training.state` describes. While it trains, checkpoints are written
-every `CHECKPOINT_SECONDS` and when the job is asked to stop; a later call with that folder continues there. Stopped and
-continued, branched off at an epoch's end, or in one go: the same bytes (same numerics: device, threads, instruction set, torch
-build).
+The state is written into the context's folder as `ctt.training.state` describes. During training, checkpoints are written
+every `CHECKPOINT_SECONDS` and when the process is asked to stop; a later call with that folder continues from there.
+Interrupted and continued, branched at the end of an epoch, or uninterrupted: the bytes are the same (given the same
+numerics: device, threads, instruction set, torch build).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import shutil
@@ -31,7 +32,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from ctt.core.build_context import CHECKPOINT, BuildContext
 from ctt.core.errors import Diverged, StoreError
@@ -46,57 +47,70 @@ CHECKPOINT_SECONDS = 30.0
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
-def train_segment(
-    learner: Learner, *, seed: int, start: Path | None, epoch_start: int, epoch_end: int, context: BuildContext
-) -> dict[str, float]:
-    """Trains the epochs [epoch_start, epoch_end) and writes the state into `job.folder`.
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """The epochs [first, end), from the state in folder `start` (None: the learner's initial weights).
 
-    start: the folder of state `epoch_start`, or None to begin with the learner's own initial weights.
-    Logs one line an epoch (step = epoch + 1) and returns the last line's values ({} if there was no epoch).
-    Raises Diverged, Interrupted (after a checkpoint), StoreError if `start` is not state `epoch_start`.
+    Raises ValueError unless 0 ≤ first ≤ end.
     """
-    if not 0 <= epoch_start <= epoch_end:
-        raise ValueError(f"epochs must satisfy 0 <= start <= end, got {epoch_start} and {epoch_end}")
-    world = learner.world
-    position = world.broadcast(newest_checkpoint(context.folder))
-    at: dict[str, Any] = {"epoch": epoch_start, "step": 0, "sums": {}, "count": 0}
-    if position is not None:
-        at = load_state(position, learner)
-    elif start is not None:
-        at = load_state(start, learner)
-        if (at["epoch"], at["step"]) != (epoch_start, 0):
-            raise StoreError(f"{start} holds the state after {at['epoch']} epochs, not after {epoch_start}")
-    if not epoch_start <= at["epoch"] <= epoch_end:
-        raise StoreError(
-            f"{context.folder} holds a checkpoint of epoch {at['epoch']}, outside {epoch_start}..{epoch_end}"
-        )
+
+    end: int
+    first: int = 0
+    start: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.end:
+            raise ValueError(f"epochs must satisfy 0 <= first <= end, got {self.first} and {self.end}")
+
+
+def train_segment(learner: Learner, segment: Segment, *, seed: int, context: BuildContext) -> dict[str, float]:
+    """Trains the epochs of the segment and writes the state into `context.folder`.
+
+    Logs one line per epoch (step = epoch + 1) and returns the last line's values ({} if there was no epoch).
+    Raises Diverged, Interrupted (after a checkpoint), StoreError if `segment.start` is not state `segment.first`.
+    """
+    group = learner.group
+    position = group.broadcast(newest_checkpoint(context.folder))
+    at = _initial_state(learner, segment, position)
+    if not segment.first <= at["epoch"] <= segment.end:
+        raise StoreError(f"{context.folder} holds a checkpoint of epoch {at['epoch']}, outside {segment.first}..{segment.end}")
     context.rewind(at["epoch"])
-    world.spread(list(learner.model.state_dict().values()))
-    segment = _Segment(learner, seed, epoch_start, epoch_end, at, context)
-    if at["epoch"] < epoch_end:
+    group.spread(list(learner.model.state_dict().values()))
+    module = _LearnerModule(learner, seed, segment, at, context)
+    if at["epoch"] < segment.end:
         with _quiet(), torch.random.fork_rng(), threads(context.threads):
-            _trainer(context.device, learner.precision, epoch_end - at["epoch"], world).fit(segment, segment.batches())
-    if not world.writer:
-        return segment.last
-    stopped = {"stopped": True} if segment.end < epoch_end else {}
-    save_state(context.folder, learner, {"epoch": segment.end, "step": 0, "sums": {}, "count": 0, **stopped})
+            _trainer(context.device, learner.precision, segment.end - at["epoch"], group).fit(module, module.batches())
+    if not group.writer:
+        return module.last
+    stopped = {"stopped": True} if module.end < segment.end else {}
+    save_state(context.folder, learner, {"epoch": module.end, "step": 0, "sums": {}, "count": 0, **stopped})
     shutil.rmtree(context.folder / CHECKPOINT, ignore_errors=True)
-    return segment.last
+    return module.last
 
 
-class _Segment(lightning.LightningModule):
-    """The learner as Lightning sees it: manual optimisation, batches that are step numbers.
+def _initial_state(learner: Learner, segment: Segment, checkpoint: Path | None) -> dict[str, Any]:
+    """Loads the checkpoint if there is one, else the segment's start; returns the position: epoch, step, sums, count."""
+    if checkpoint is not None:
+        return load_state(checkpoint, learner)
+    if segment.start is None:
+        return {"epoch": segment.first, "step": 0, "sums": {}, "count": 0}
+    at = load_state(segment.start, learner)
+    if (at["epoch"], at["step"]) != (segment.first, 0):
+        raise StoreError(f"{segment.start} holds the state after {at['epoch']} epochs, not after {segment.first}")
+    return at
 
-    The learner's model is no module of this one: Lightning would take it from its device at the end, where it is still read.
+
+class _LearnerModule(lightning.LightningModule):
+    """Wraps the learner for Lightning: manual optimisation; batches are step numbers.
+
+    The learner's model is not a submodule: Lightning would move it off its device at the end, where it is still needed.
     """
 
-    def __init__(
-        self, learner: Learner, seed: int, first: int, end: int, at: dict[str, Any], context: BuildContext
-    ) -> None:
+    def __init__(self, learner: Learner, seed: int, segment: Segment, at: dict[str, Any], context: BuildContext) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.learner, self.context, self.seed = learner, context, seed
-        self.first, self.end, self.epoch = first, end, int(at["epoch"])
+        self.first, self.end, self.epoch = segment.first, segment.end, int(at["epoch"])
         self.resume_at = int(at["step"])
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in at["sums"].items()}
         self.count = int(at["count"])
@@ -105,7 +119,7 @@ class _Segment(lightning.LightningModule):
         self.sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_fit_start(self) -> None:
-        """Takes SIGTERM back from Lightning, which would end the loop before our checkpoint is written."""
+        """Restores our SIGTERM handler: Lightning's would end the loop before our checkpoint is written."""
         self.learner.model.train()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.sigterm)
@@ -123,7 +137,7 @@ class _Segment(lightning.LightningModule):
         torch.manual_seed(derive(self.seed, "step", self.epoch, step))
         self.learner.schedule(self.epoch, step)
         values = self.learner.gradients(self.epoch, step)
-        values = self.learner.world.total_gradients(list(self.learner.model.parameters()), values)
+        values = self.learner.group.total_gradients(list(self.learner.model.parameters()), values)
         for name, value in values.items():
             value = value.detach().double()
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
@@ -132,7 +146,7 @@ class _Segment(lightning.LightningModule):
             self._check(step)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             optimizer.step()
-        self.learner.follow(self.epoch * self.learner.steps + step)
+        self.learner.update_average(self.epoch * self.learner.steps + step)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = int(batch) + 1
@@ -144,18 +158,18 @@ class _Segment(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._check(self.learner.steps - 1)
         self.learner.model.eval()
-        with torch.no_grad(), self.learner.as_read():
-            validation = self.learner.validate(self.epoch) if self.learner.world.writer else {}
+        with torch.no_grad(), self.learner.with_average():
+            validation = self.learner.validate(self.epoch) if self.learner.group.writer else {}
         self.learner.model.train()
-        for name, value in validation.items():  # after the last step no loss would tell that the weights are broken
+        for name, value in validation.items():  # no later loss would show that the last step broke the weights
             if not math.isfinite(value):
                 raise Diverged(f"{name} became {value} after epoch {self.epoch}")
         self.last = {name: float(value) / self.count for name, value in self.sums.items()} | validation
         self.sums, self.count = {}, 0
         self.epoch += 1
         self.context.log(self.epoch, **self.last)
-        world = self.learner.world
-        if self.epoch < self.end and world.broadcast(world.writer and self.learner.enough(self.context.folder)):
+        group = self.learner.group
+        if self.epoch < self.end and group.broadcast(group.writer and self.learner.should_stop(self.context.folder)):
             self.end, self.trainer.should_stop = self.epoch, True
         if self.epoch < self.end:
             self._checkpoint_if_due(self.epoch, 0)
@@ -166,8 +180,8 @@ class _Segment(lightning.LightningModule):
                 raise Diverged(f"{name} became {float(value)} in step {step} of epoch {self.epoch}")
 
     def _checkpoint_if_due(self, epoch: int, step: int) -> None:
-        stopping = self.learner.world.any(self.context.stopping)
-        if not self.learner.world.writer:
+        stopping = self.learner.group.any(self.context.stopping)
+        if not self.learner.group.writer:
             if stopping:
                 self.context.stop()
             return
@@ -175,49 +189,47 @@ class _Segment(lightning.LightningModule):
             return
         self._check(step)
         sums = {name: float(value) for name, value in self.sums.items()}
-        write_checkpoint(
-            self.context.folder, self.learner, {"epoch": epoch, "step": step, "sums": sums, "count": self.count}
-        )
+        write_checkpoint(self.context.folder, self.learner, {"epoch": epoch, "step": step, "sums": sums, "count": self.count})
         self.saved = time.monotonic()
         if stopping:
             self.context.stop()
 
 
 class _Steps:
-    """The step numbers of an epoch; the first epoch after a resume begins at its checkpoint's step."""
+    """The step numbers of an epoch; the first epoch after a resume begins at the checkpoint's step."""
 
-    def __init__(self, segment: _Segment) -> None:
-        self.segment = segment
+    def __init__(self, module: _LearnerModule) -> None:
+        self.module = module
 
     def __iter__(self) -> Iterator[int]:
-        # a generator, so that an iterator made only to be looked at (Lightning makes one) takes nothing away
-        first, self.segment.resume_at = self.segment.resume_at, 0
-        yield from range(first, self.segment.learner.steps)
+        # a generator, so that an iterator that is made and never advanced (Lightning makes one) does not reset resume_at
+        first, self.module.resume_at = self.module.resume_at, 0
+        yield from range(first, self.module.learner.steps)
 
 
-def _trainer(device: str, precision: str, epochs: int, world: ProcessGroup) -> lightning.Trainer:
+def _trainer(device: str, precision: str, epochs: int, group: ProcessGroup) -> lightning.Trainer:
     """A Lightning trainer that only loops: no logger, checkpoints, bars, summary or cluster detection."""
     kind, _, index = device.partition(":")
-    together: dict[str, Any] = {"plugins": [LightningEnvironment()]}
-    if world.size > 1:
-        together = {"strategy": GroupStrategy(world, torch.device(device)), "num_nodes": world.size}
+    distribution: dict[str, Any] = {"plugins": [LightningEnvironment()]}
+    if group.size > 1:
+        distribution = {"strategy": GroupStrategy(group, torch.device(device)), "num_nodes": group.size}
     return lightning.Trainer(
         accelerator="gpu" if kind == "cuda" else kind,
         devices=[int(index or 0)] if kind == "cuda" else 1,
-        precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]  # a str, where literals are wanted
+        precision=_LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]  # a str instead of its literals
         max_epochs=epochs,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **together,
+        **distribution,
     )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning's notes about devices and loaders say nothing that a job's log needs."""
+    """Silences Lightning's notes about devices and loaders, which a job's log does not need."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

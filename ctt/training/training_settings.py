@@ -1,4 +1,4 @@
-"""What a world model's training is set by: the group `world_model`, and with it the method's own flags, data and seed."""
+"""Settings of world model training: the group `world_model`, the method's flags, data and seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ctt.core.errors import SettingError
-from ctt.core.settings import Rule, Settings, in_force, setting
+from ctt.core.settings import Rule, Settings, active_rules, setting
 from ctt.data.data_settings import DataSettings
 from ctt.data.synthetic.slot_encoder import WIDTH
 from ctt.models.method import RULES as METHOD_RULES
@@ -16,22 +16,20 @@ from ctt.models.model_settings import MASKING_RULES, GraphSettings, MaskingSetti
 
 @dataclass
 class WindowSettings(Settings):
-    """Which windows of the videos are trained and validated on."""
+    """The windows of the videos used in training and validation."""
 
     all_starts: bool = setting(
         True,
-        "false leaves out the last frameskip − 1 starts of every video, as the published code does by an off-by-one",
+        "false leaves out the last frameskip − 1 starts of every video, as the published code does (an off-by-one error)",
     )
-    per_epoch: int | None = setting(None, "windows an epoch draws, without replacement; null = all of them", minimum=1)
+    per_epoch: int | None = setting(None, "windows drawn per epoch, without replacement; null = all of them", minimum=1)
     store: str = setting(
         "float32",
-        "float32: batches are read from the memory-mapped file; bf16: the slots are held in memory rounded to bfloat16",
+        "float32: batches are read from the memory-mapped file; bf16: slots are held in memory, rounded to bfloat16",
         choices=("float32", "bf16"),
         old="float32",
     )
-    validation: int | None = setting(
-        None, "validation windows measured, one fixed choice for all runs; null = all of them", minimum=1
-    )
+    validation: int | None = setting(None, "validation windows measured, the same for all runs; null = all of them", minimum=1)
 
 
 @dataclass
@@ -39,10 +37,10 @@ class WorldModelSettings(PredictorSettings):
     """The group `world_model`."""
 
     epochs: int = setting(30, "passes over the training windows", minimum=0)
-    batch_size: int = setting(256, "windows an optimiser step sees", minimum=1)
+    batch_size: int = setting(256, "windows per optimiser step", minimum=1)
     micro_batch: int | None = setting(
         None,
-        "windows computed at a time (null = the whole batch); small ones fit a CPU's cache, gradients are summed",
+        "windows computed at a time (null = the whole batch); small values fit a CPU's cache; gradients are summed",
         minimum=1,
     )
     optimizer: str = setting(
@@ -50,48 +48,45 @@ class WorldModelSettings(PredictorSettings):
         "adamw; muon: orthogonalised momentum (torch.optim.Muon) for the layers' matrices, adamw for the rest",
         choices=("adamw", "muon"),
     )
-    learning_rate: float = setting(
-        5e-4, "AdamW's learning rate; constant, as published, unless decay_steps says else", above=0
-    )
-    muon_rate: float = setting(
-        0.02, "Muon's learning rate: the spectral norm of a step, about; adamw does not read it", above=0
-    )
+    learning_rate: float = setting(5e-4, "AdamW's learning rate; constant, as published, unless decay_steps is set", above=0)
+    muon_rate: float = setting(0.02, "Muon's learning rate: about the spectral norm of a step; not used by adamw", above=0)
     decay_steps: int | None = setting(
         None,
-        "null: the rate stays as it is; else it is divided by 1 + step / decay_steps. It depends on the steps done, "
-        "never on how many are to come, so that longer trainings share their beginnings",
+        "null: the rate is constant; else it is divided by 1 + step / decay_steps. It depends on the steps done, not on "
+        "their total, so that longer trainings share their first epochs",
         minimum=1,
     )
-    weight_decay: float = setting(
-        0.01, "decoupled weight decay, which keeps small what training does not need; Muon's too", minimum=0
-    )
+    weight_decay: float = setting(0.01, "decoupled weight decay, of Muon too", minimum=0)
     average: float | None = setting(
         None,
         "decay per step of an exponential moving average of the weights, which rollout and validation then use; null "
-        "(published): the last weights, with the noise of the last steps",
+        "(published): the last weights",
         above=0,
         maximum=0.99999,
         old=None,
     )
     precision: str = setting(
         "fp32",
-        "fp32 (published), or bf16: matrix products in bfloat16, weights and sums in float32, for speed",
+        "fp32 (published), or bf16: matrix products in bfloat16, weights and sums in float32; faster",
         choices=("fp32", "bf16"),
     )
-    compile: bool = setting(False, "torch.compile the predictor: minutes to start, then perhaps faster")
+    compile: bool = setting(False, "torch.compile the predictor: takes minutes to start, may then be faster")
     loss_on: str = setting(
         "all",
-        "all: every cell counts in the prediction and sufficiency losses; visible: only cells whose object is in view "
-        "(data that knows it). The invariance loss, which compares two predictions and no truth, counts every slot",
+        "all: every slot and frame counts in the prediction and sufficiency losses; visible: only those whose object is in "
+        "view (synthetic data). The invariance loss, which compares two predictions, always counts every slot",
         choices=("all", "visible"),
     )
     threads: int = setting(
-        1, "CPU threads of a training or rollout; another count gives other bits", minimum=1, key=False
+        1,
+        "CPU threads of a training or rollout; another count can change the last bits of results",
+        minimum=1,
+        key=False,
     )
     share_dropout: bool = setting(
         True,
-        "the invariance view reuses the main pass's dropout masks; with false (published) it draws its own, and most "
-        "of the loss measures dropout",
+        "the invariance view reuses the main pass's dropout masks; false (published): it draws its own, and most of the "
+        "loss measures dropout",
     )
     graph: GraphSettings = setting(GraphSettings, "the slot graph")
     masking: MaskingSettings = setting(MaskingSettings, "the masked slots")
@@ -100,10 +95,10 @@ class WorldModelSettings(PredictorSettings):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             ("share_dropout", "graph.dropout"),
-            "dropout is 0, so all passes and both readings of attention are the same",
+            "dropout is 0, so all passes and both readings of attention are equal",
             lambda model: model.dropout == 0,
         ),
-        Rule(("muon_rate",), "only Muon reads its rate", lambda model: model.optimizer != "muon"),
+        Rule(("muon_rate",), "only Muon uses it", lambda model: model.optimizer != "muon"),
         Rule(
             ("micro_batch",),
             "the batch is computed in one piece",
@@ -111,7 +106,7 @@ class WorldModelSettings(PredictorSettings):
         ),
         Rule(
             ("windows.all_starts",),
-            "with frameskip 1 every start is used either way",
+            "with frameskip=1 every start is used in either case",
             lambda model: model.frameskip == 1,
         ),
     )
@@ -120,16 +115,16 @@ class WorldModelSettings(PredictorSettings):
         super().__post_init__()
         if self.masking.draw == "sample" and self.graph.scope == "batch":
             raise SettingError(
-                "world_model.masking.draw=sample needs world_model.graph.scope=sample: one slot for the whole batch "
-                "can't be drawn among the unmasked ones of every window"
+                "world_model.masking.draw=sample needs world_model.graph.scope=sample: with scope=batch one slot is drawn "
+                "for all windows, and it may be masked in some of them"
             )
 
 
 @dataclass
 class TrainingSettings(Settings):
-    """All that decides a world model: what a training state is, if `world_model.epochs` is its epoch.
+    """All settings that determine a world model; with `world_model.epochs` as its epoch, those of a training state.
 
-    The method's flags have the flat names of the published trainer.
+    The method's flags keep the flat names of the published trainer.
     """
 
     ctt_inv_weight: float = setting(0.0, "weight of the invariance loss (Axiom 6); 0: not computed", minimum=0)
@@ -140,11 +135,11 @@ class TrainingSettings(Settings):
     ctt_start_epoch: int = setting(10, "completed epochs before the two losses act", minimum=0)
     num_masked_slots: int = setting(
         2,
-        "slots hidden from the world model in training (M); frame 0 of each stays, so history_size=1 hides nothing",
+        "slots masked in training (M); frame 0 of each is kept, so with history_size=1 nothing is masked",
         minimum=0,
         maximum=7,
     )
-    seed: int = setting(0, "everything random in a run is derived from it", minimum=0)
+    seed: int = setting(0, "the seed of a run; everything random is derived from it", minimum=0)
     data: DataSettings = setting(DataSettings, "the data set")
     world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
 
@@ -153,33 +148,32 @@ class TrainingSettings(Settings):
         *MASKING_RULES,
         Rule(
             ("world_model.loss_on",),
-            "CLEVRER's files do not say which objects are in view",
+            "CLEVRER's files do not record which objects are in view",
             lambda training: training.data.kind == "clevrer",
         ),
     )
 
     def check(self) -> None:
-        """Raises SettingError where values that are possible one by one are not together."""
-        graph, rules = self.world_model.graph, in_force(self)
-        if any("world_model.graph" in rule.silences for rule in rules):
+        """Raises SettingError for combinations of values that are not possible."""
+        graph, rules = self.world_model.graph, active_rules(self)
+        if any("world_model.graph" in rule.inactive for rule in rules):
             return
         if graph.source == "oracle" and self.data.kind == "clevrer":
             raise SettingError(
-                "world_model.graph.source=oracle is the true interactions, and only synthetic data knows them "
+                "world_model.graph.source=oracle needs the true interactions, which only synthetic data has "
                 "(data=synthetic, data=mini); with data=clevrer choose another source"
             )
         if self.world_model.history_size == 1:
             raise SettingError(
                 "ctt_inv_weight and ctt_suf_weight need world_model.history_size to be at least 2: a masked slot keeps its "
-                "frame 0, so with one given frame both losses hide nothing; set both weights to 0 or give more frames"
+                "frame 0, so with one given frame nothing is masked; set both weights to 0 or raise history_size"
             )
         numbers = self.world_model.num_preds * WIDTH
         if graph.source == "jacobian" and graph.projections > numbers:
             raise SettingError(
-                f"world_model.graph.projections must be at most {numbers}, the numbers of a predicted slot, "
-                f"got {graph.projections}"
+                f"world_model.graph.projections must be at most {numbers}, the numbers of a predicted slot, got {graph.projections}"
             )
 
     def method(self) -> Method:
-        """The causal losses as the world model's training takes them."""
+        """The settings of the CTT losses, as training takes them."""
         return Method(self.ctt_inv_weight, self.ctt_suf_weight, self.ctt_adj_threshold, self.ctt_start_epoch)

@@ -1,8 +1,8 @@
 """ALOE trained and evaluated on one world model's rollouts: the stage `vqa`.
 
-Training draws questions in an order that depends on (seed, epoch), first frames on (seed, epoch, step); the state after
-every step is the same whether or not the work was interrupted (see `trainer`). Evaluation is deterministic: one first
-frame for all, fixed batches.
+The order of questions depends on (seed, epoch), first frames on (seed, epoch, step); the state after every step is the
+same whether or not training was interrupted (see `trainer`). Evaluation is deterministic: one first frame for all
+questions, fixed batches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctt.core.atomic_files import write_json
-from ctt.core.build_context import METRICS, BuildContext, read_metrics
+from ctt.core.build_context import METRICS, STATE, BuildContext, read_metrics
 from ctt.data.accuracy import metrics_of
 from ctt.data.baselines.blind import blind_levels
 from ctt.data.baselines.questions_asked import levels_where_asked
@@ -31,15 +31,15 @@ from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
 from ctt.training.curve import curve
 from ctt.training.learner import Learner
-from ctt.training.question_batches import Arranged, Piece, QuestionBatches
+from ctt.training.question_batches import ArrangedBatches, Piece, QuestionBatches
 from ctt.training.seeds import derive
-from ctt.training.state import MODEL, STATE, load_weights
-from ctt.training.trainer import train_segment
+from ctt.training.state import MODEL, load_weights
+from ctt.training.trainer import Segment, train_segment
 
 PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
 TEST_PREDICTIONS, SUBMISSION = "test_predictions.parquet", "evalai.json"
-ARRANGED = 32
-"""Steps whose batches are laid out together."""
+STEPS_ARRANGED = 32
+"""Steps whose batches are arranged at once."""
 
 
 def train(
@@ -51,22 +51,22 @@ def train(
     start: Path | None = None,
     context: BuildContext,
 ) -> dict[str, Any]:
-    """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns what metrics.json holds.
+    """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns the contents of metrics.json.
 
-    rollouts: {split: (V,32,S,D)}, or None for given frames alone; start: the folder of a training whose weights this one
-    begins with (None: the seed's own). Writes into `job.folder` the training state (`trainer`),
-    predictions.parquet and metrics.json; of a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
+    rollouts: {split: (V,32,S,D)}, or None for given frames alone; start: the folder of a training whose final weights are
+    the initial ones (None: drawn from the seed). Writes into `context.folder` the training state (`trainer`),
+    predictions.parquet and metrics.json; for a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
     """
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     if not _finished(context.folder, settings):
         learner = VqaLearner(settings, seed, dataset, rollouts, context)
         if start is not None:
             load_published(learner.model, load_weights(start / MODEL))
-        train_segment(learner, seed=seed, start=None, epoch_start=0, epoch_end=settings.epochs, context=context)
+        train_segment(learner, Segment(settings.epochs), seed=seed, context=context)
         del learner
-        gc.collect()  # Lightning's objects know each other, and through them the slots it held
+        gc.collect()  # Lightning's objects form cycles that hold the training split's slots
     seconds = context.seconds
-    metrics = _answered(settings, context.folder, dataset, rollouts, seed, context)
+    metrics = _evaluated(settings, context.folder, dataset, rollouts, seed, context)
     metrics["curve"] = curve(
         read_metrics(context.folder / METRICS),
         videos=validation_videos(settings, dataset),
@@ -75,16 +75,14 @@ def train(
     )
     metrics["cost"] = {
         "seconds": seconds,
-        "steps_per_second": context.rates.get(
-            "step"
-        ),  # what comes between them included; of one step alone it is unknown
+        "steps_per_second": context.rates.get("step"),  # validations included; unknown after a single step
         "peak_memory_mib": context.peak,
     }
     write_json(context.folder / METRICS_JSON, metrics, durable=False, end="")
     return metrics
 
 
-def _answered(
+def _evaluated(
     settings: AloeSettings,
     model_folder: Path,
     dataset: Dataset,
@@ -92,7 +90,7 @@ def _answered(
     seed: int,
     context: BuildContext,
 ) -> dict[str, Any]:
-    """Writes the predictions of all splits but the training one, and the test split's as EvalAI takes them; the accuracies."""
+    """Writes the predictions of the validation and test splits, the latter in EvalAI's format too; returns the accuracies."""
     predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, context=context)
     write_predictions(predictions, context.folder / PREDICTIONS)
     if "test" in dataset.splits:
@@ -100,8 +98,8 @@ def _answered(
         write_predictions(test, context.folder / TEST_PREDICTIONS)
         write_json(context.folder / SUBMISSION, submission(test), durable=False, indent=None, end="")
     metrics = metrics_of(predictions)
-    asked = dataset.split("train").questions, dataset.split("validation").questions
-    metrics["blind"] = levels_where_asked(blind_levels, *asked)
+    tables = dataset.split("train").questions, dataset.split("validation").questions
+    metrics["blind"] = levels_where_asked(blind_levels, *tables)
     return metrics
 
 
@@ -116,7 +114,7 @@ def screen(
 ) -> dict[str, Any]:
     """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
-    metrics = _answered(settings, model_folder, dataset, rollouts, seed, context)
+    metrics = _evaluated(settings, model_folder, dataset, rollouts, seed, context)
     metrics["cost"] = {"seconds": context.seconds, "peak_memory_mib": context.peak}
     write_json(context.folder / METRICS_JSON, metrics, durable=False, end="")
     return metrics
@@ -126,7 +124,7 @@ class VqaLearner(Learner):
     """ALOE's training steps, for `train_segment`."""
 
     model: Aloe
-    precision = "fp32"  # bf16 is autocast here, around the forward passes alone
+    precision = "fp32"  # bf16 is applied by autocast, to the forward passes alone
 
     def __init__(
         self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, context: BuildContext
@@ -151,33 +149,31 @@ class VqaLearner(Learner):
         self.batch = min(settings.batch_size, int(self.drawn.sum()))
         self.steps = int(self.drawn.sum()) // self.batch
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        self._arranged: tuple[tuple[int, int], Arranged] | None = None
+        self._arranged: tuple[tuple[int, int], ArrangedBatches] | None = None
 
     def questions_of(self, epoch: int, step: int) -> np.ndarray:
-        """The questions of one step: a slice of the epoch's random order; the last partial batch is dropped.
+        """The numbers of one step's questions: a slice of the epoch's random order; the last partial batch is dropped.
 
-        Where a category's share is under 1, other ones of its questions are left out each epoch.
+        Where a category's share is under 1, each epoch draws other ones of its questions.
         """
         if self._order[0] != epoch:
             random = np.random.default_rng(derive(self.seed, "order", epoch))
-            drawn = [
-                random.permutation(np.flatnonzero(self.kinds == kind))[:count] for kind, count in enumerate(self.drawn)
-            ]
+            drawn = [random.permutation(np.flatnonzero(self.kinds == kind))[:count] for kind, count in enumerate(self.drawn)]
             self._order = (epoch, random.permutation(np.concatenate(drawn)))
         return self._order[1][step * self.batch : (step + 1) * self.batch]
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
-        first = step - step % ARRANGED
+        first = step - step % STEPS_ARRANGED
         return batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
 
-    def arranged(self, epoch: int, first: int) -> Arranged:
-        """The batches of ARRANGED steps from `first` on."""
+    def arranged(self, epoch: int, first: int) -> ArrangedBatches:
+        """The batches of STEPS_ARRANGED steps from `first` on."""
         if self._arranged is None or self._arranged[0] != (epoch, first):
-            steps = range(first, min(first + ARRANGED, self.steps))
+            steps = range(first, min(first + STEPS_ARRANGED, self.steps))
             questions = np.stack([self.questions_of(epoch, step) for step in steps])
             randoms = [np.random.default_rng(derive(self.seed, "first frame", epoch, step)) for step in steps]
             starts = np.stack([random.integers(0, self.settings.starts, self.batch) for random in randoms])
-            made = Arranged(self.train_split, questions, starts, self.settings.buckets)
+            made = ArrangedBatches(self.train_split, questions, starts, self.settings.buckets)
             self._arranged = ((epoch, first), made)
         return self._arranged[1]
 
@@ -188,7 +184,7 @@ class VqaLearner(Learner):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
 
-    def enough(self, folder: Path) -> bool:
+    def should_stop(self, folder: Path) -> bool:
         patience = self.settings.patience
         averages = [line["average"] for line in read_metrics(folder / METRICS) if "average" in line]
         return patience is not None and bool(averages) and len(averages) - 1 - int(np.argmax(averages)) >= patience
@@ -199,9 +195,7 @@ class VqaLearner(Learner):
             return {}
         questions = np.flatnonzero(self.validation.video[self.validation.first] < self.validation_videos)
         alive = self.context.alive
-        logits = answer(
-            self.model, settings, self.validation, questions, self.seed, self.device, lambda done, total: alive()
-        )
+        logits = answer(self.model, settings, self.validation, questions, self.seed, self.device, lambda done, total: alive())
         rows = self.validation.rows_of(questions)
         table = predictions_table(self.validation_split, logits).iloc[rows]
         metrics = metrics_of(table)
@@ -215,16 +209,14 @@ class VqaLearner(Learner):
 
 
 def validation_videos(settings: AloeSettings, dataset: Dataset) -> int:
-    """Of how many videos, from the first on, the validations during training ask."""
+    """The number of videos, from the first on, that validation during training uses."""
     videos = len(dataset.split("validation").slots)
     fewer = settings.eval_videos if settings.eval_every < settings.epochs else None
     return min(fewer or videos, videos)
 
 
-def batch_gradients(
-    model: Aloe, settings: AloeSettings, arranged: Arranged, batch: int, device: str
-) -> dict[str, Tensor]:
-    """Adds the gradients of the loss of one of the `arranged` batches to the model's `.grad`; returns the losses, detached."""
+def batch_gradients(model: Aloe, settings: AloeSettings, arranged: ArrangedBatches, batch: int, device: str) -> dict[str, Tensor]:
+    """Adds the loss gradients of batch number `batch` to the model's `.grad`; returns the losses, detached."""
     descriptive, options = arranged.sequences(batch)
     totals = torch.zeros(2, device=device)
     for piece in arranged.pieces(batch):
@@ -238,10 +230,8 @@ def batch_gradients(
     }
 
 
-def piece_losses(
-    model: Aloe, settings: AloeSettings, piece: Piece, descriptive: int, options: int, device: str
-) -> Tensor:
-    """(2,): the piece's part of the batch's two losses, each a mean over the batch's sequences of that kind."""
+def piece_losses(model: Aloe, settings: AloeSettings, piece: Piece, descriptive: int, options: int, device: str) -> Tensor:
+    """(2,): the piece's part of the batch's descriptive and option losses, each a mean over the batch's sequences of that kind."""
     with autocast(settings, device):
         answers, choices = model(piece.input.to(device))
     truth = piece.answer.to(device)
@@ -255,7 +245,7 @@ def piece_losses(
 
 
 def rate(step: int, total: int, warmup: float) -> float:
-    """The published schedule at `step` of `total`: linear from 1/100 to 1 over the warm-up share, then a cosine to 1/100."""
+    """The published schedule at `step` of `total`: linear from 1/100 to 1 over the warm-up share, then cosine to 1/100."""
     low = 0.01
     rising = warmup * total
     if step < rising:
@@ -265,13 +255,11 @@ def rate(step: int, total: int, warmup: float) -> float:
 
 
 def make_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.optim.Optimizer]:
-    """Adam for everything; or Muon for the matrices (not those that look words up or give the answers) and Adam for the rest."""
+    """Adam for all parameters; or Muon for the matrices (except word embeddings and answer heads) and Adam for the rest."""
     parameters = dict(model.named_parameters())
     if settings.optimizer == "adam":
         return [torch.optim.Adam(parameters.values(), lr=settings.learning_rate)]
-    matrices = [
-        name for name, p in parameters.items() if p.ndim == 2 and "q_embedding" not in name and "_mlp." not in name
-    ]
+    matrices = [name for name, p in parameters.items() if p.ndim == 2 and "q_embedding" not in name and "_mlp." not in name]
     return [
         torch.optim.Muon([parameters[name] for name in matrices], lr=settings.muon_learning_rate, weight_decay=0.0),
         torch.optim.Adam([p for name, p in parameters.items() if name not in matrices], lr=settings.learning_rate),
@@ -279,7 +267,7 @@ def make_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.opti
 
 
 def _finished(folder: Path, settings: AloeSettings) -> bool:
-    """True if training is over and only the evaluation is missing."""
+    """Whether training has finished and only the evaluation is missing."""
     path = folder / STATE
     if not path.exists():
         return False

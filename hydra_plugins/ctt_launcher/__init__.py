@@ -1,4 +1,4 @@
-"""ctt's launchers for Hydra, `ctt_local` and `ctt_slurm`: the sweeper gives them all jobs of a plan."""
+"""ctt's launchers for Hydra, `ctt_local` and `ctt_slurm`: ctt's sweeper gives them all jobs of a plan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from omegaconf import DictConfig
 
 @dataclass
 class CttLocalConf:
-    """Config node of the launcher; what it is told lies in the group `launch`."""
+    """Config node of the launcher; its settings are in the group `launch`."""
 
     _target_: str = "hydra_plugins.ctt_launcher.CttLocal"
 
 
 @dataclass
 class CttSlurmConf:
-    """Config node of the launcher; what it is told lies in the group `launch`."""
+    """Config node of the launcher; its settings are in the group `launch`."""
 
     _target_: str = "hydra_plugins.ctt_launcher.CttSlurm"
 
@@ -30,35 +30,35 @@ ConfigStore.instance().store(group="hydra/launcher", name="ctt_slurm", node=CttS
 
 
 class PlanLauncher(Launcher):
-    """A launcher that takes a plan's frozen jobs at once, and not a list of overrides to wait for."""
+    """A launcher that takes all jobs of a plan at once instead of a list of overrides."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Nothing of Hydra's is needed: a frozen job says all."""
+        """Does nothing: a job spec is complete without Hydra."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Refused: these launchers belong to ctt's sweeper."""
-        raise NotImplementedError("ctt_local and ctt_slurm take plans; use them with hydra/sweeper=ctt")
+        """Not possible: raises NotImplementedError."""
+        raise NotImplementedError("ctt_local and ctt_slurm run plans; use them with hydra/sweeper=ctt")
 
-    def queue(self, *arguments: Any) -> Any:
-        """What runs frozen jobs: a `ctt.execution.launchers.MakeQueue`."""
+    def plan_launcher(self, *arguments: Any) -> Any:
+        """Makes the launcher of a plan: a `ctt.execution.launchers.MakeLauncher`."""
         raise NotImplementedError
 
 
 class CttLocal(PlanLauncher):
-    """Jobs as processes of this host, each as soon as its needs are met, on leased devices."""
+    """Jobs as processes of this host, each started when its needs are met, on leased devices."""
 
-    def queue(self, *arguments: Any) -> Any:
-        """What runs frozen jobs: a `ctt.execution.launchers.MakeQueue`."""
+    def plan_launcher(self, *arguments: Any) -> Any:
+        """Makes the launcher of a plan: a `ctt.execution.launchers.MakeLauncher`."""
         from ctt.execution.launchers import local
 
         return local(*arguments)
 
 
 class CttSlurm(PlanLauncher):
-    """All jobs in SLURM's queue at once, as arrays that wait for what they need."""
+    """All jobs in SLURM's queue at once, as arrays that depend on the jobs they need."""
 
-    def queue(self, *arguments: Any) -> Any:
-        """What runs frozen jobs: a `ctt.execution.launchers.MakeQueue`."""
+    def plan_launcher(self, *arguments: Any) -> Any:
+        """Makes the launcher of a plan: a `ctt.execution.launchers.MakeLauncher`."""
         from ctt.execution.launchers import slurm
 
         return slurm(*arguments)

@@ -1,4 +1,4 @@
-"""ctt's seam to Hydra's multirun: the sweeper hands the command line to ctt.app.sweep and the launcher to it as well."""
+"""ctt's sweeper for Hydra: it hands the command line and the launcher of a multirun to ctt.app.sweep."""
 
 import sys
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ ConfigStore.instance().store(group="hydra/sweeper", name="ctt", node=CttSweeperC
 
 
 class CttSweeper(Sweeper):
-    """Compiles a multirun to the least work; ctt's launchers get all of it at once, Hydra's others get waves."""
+    """Compiles a multirun to a plan; ctt's launchers get all its jobs at once, Hydra's other launchers get waves."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keeps the master config and makes the launcher."""
+        """Keeps the primary config and makes the launcher."""
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -37,10 +37,12 @@ class CttSweeper(Sweeper):
         from ctt.app.sweep import run_sweep
         from ctt.cli import report_errors
         from ctt.config import to_config
-        from ctt.execution.launchers import Waves
+        from ctt.execution.hydra import WaveLauncher
 
+        if self.config is None or self.launcher is None:
+            raise RuntimeError("setup was not called")
         values = self.config.copy()
         with open_dict(values):
             del values["hydra"]
-        make_queue = getattr(self.launcher, "queue", partial(Waves, self.launcher.launch))
-        sys.exit(report_errors(lambda: run_sweep(to_config(values), arguments, make_queue)))
+        make_launcher = getattr(self.launcher, "plan_launcher", partial(WaveLauncher, self.launcher.launch))
+        sys.exit(report_errors(lambda: run_sweep(to_config(values), arguments, make_launcher)))

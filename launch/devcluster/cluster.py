@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The command line of the private cluster.
 
-python launch/devcluster/cluster.py up FOLDER        # two nodes of 8 CPUs and 4 pretend GPUs, with accounting
+python launch/devcluster/cluster.py up FOLDER        # two nodes of 8 CPUs and 4 simulated GPUs, with accounting
 export SLURM_CONF=FOLDER/slurm.conf                  # then sbatch, squeue, sacct ... as on any cluster
 python launch/devcluster/cluster.py crash FOLDER node1 | start FOLDER node1 | status FOLDER
 python launch/devcluster/cluster.py down FOLDER --wipe
@@ -19,33 +19,35 @@ from private_cluster import Cluster, ClusterError
 from slurm_files import Size
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cluster.py", description="A private SLURM cluster in one folder.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, text in {
-        "up": "start it, or what is missing of it",
-        "down": "cancel its jobs and end its daemons",
-        "crash": "kill a node with all that runs on it",
-        "start": "bring a node back",
-        "status": "say what runs",
-        "watch": "end it and remove its folder when standard input closes without a word",
+        "up": "start it, or the daemons that are missing",
+        "down": "cancel its jobs and stop its daemons",
+        "crash": "kill a node and all its processes",
+        "start": "start a crashed node again",
+        "status": "list the daemons that run",
+        "watch": "stop it and remove its folder when standard input closes without input",
     }.items():
         command = verbs.add_parser(verb, help=text)
         command.add_argument("folder", type=Path)
         if verb in ("crash", "start"):
             command.add_argument("node")
         if verb == "down":
-            command.add_argument("--wipe", action="store_true", help="remove the folder, too")
+            command.add_argument("--wipe", action="store_true", help="also remove the folder")
         if verb == "up":
             command.add_argument("--nodes", type=int, default=Size.nodes)
             command.add_argument("--cpus", type=int, default=Size.cpus)
             command.add_argument("--memory-mb", type=int, default=Size.memory_mb)
             command.add_argument("--gpus", type=int, default=Size.gpus)
-            command.add_argument("--grace", type=int, default=Size.grace, help="seconds a preempted job has")
-            command.add_argument(
-                "--no-accounting", dest="accounting", action="store_false", help="no MariaDB, no sacct"
-            )
-    given = vars(parser.parse_args(arguments))
+            command.add_argument("--grace", type=int, default=Size.grace, help="seconds that a preempted job has to end")
+            command.add_argument("--no-accounting", dest="accounting", action="store_false", help="no MariaDB, no sacct")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = vars(_parser().parse_args(arguments))
     verb, folder = given.pop("verb"), given.pop("folder")
     try:
         if verb == "up":
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif verb == "watch":
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
-            if not sys.stdin.read():  # whoever ends it in good order says so
+            if not sys.stdin.read():  # `down` writes to it
                 Cluster(folder).down(wipe=True)
         elif verb == "down":
             Cluster(folder).down(wipe=given["wipe"])

@@ -1,4 +1,4 @@
-"""Ports on loopback: finding free ones, and seeing whether somebody listens."""
+"""Ports on loopback: finding free ones, and checking whether one is in use."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Only one cluster of a user starts at a time, so that two can't choose the same ports."""
+    """A lock: one cluster of a user starts at a time, so that two can't choose the same ports."""
     with open(Path(tempfile.gettempdir()) / f"ctt-devcluster.{os.getuid()}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below the range from which the kernel gives ports to clients."""
+    """Free ports, below the range that the kernel uses for clients."""
     ports: list[int] = []
     while len(ports) < count:
         port = random.randrange(10000, 30000)

@@ -1,9 +1,9 @@
-"""A private SLURM cluster in one folder: real daemons on this host, on loopback, on free ports, gone when told so.
+"""A private SLURM cluster in one folder: real daemons on this host, on free ports of loopback.
 
-Everything lies in FOLDER: configuration, keys, database, spools and logs. Each daemon runs in a session of its
-own; its process id and start time are noted in FOLDER/daemons.json, and only processes noted there, or job steps that
-carry this cluster's SLURM_CONF, are ever signalled. It needs no systemd, no cgroups and no root: jobs run as the user
-who started it. Standard library only.
+FOLDER holds everything: configuration, keys, database, spools and logs. Each daemon runs in a session of its own; its
+process id and start time are recorded in FOLDER/daemons.json, and only processes recorded there, or job steps with this
+cluster's SLURM_CONF, are ever signalled. It needs no systemd, no cgroups and no root: jobs run as the user who started it.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import processes
 from daemons import Daemons, until
 from ports import free_ports, one_at_a_time
 from services import SEARCH, ClusterError, Services, environment_of
-from slurm_files import Size, cgroup_conf, gres_conf, pretend_device, slurm_conf, slurmdbd_conf, write
+from slurm_files import Size, cgroup_conf, gres_conf, simulated_device, slurm_conf, slurmdbd_conf, write
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
@@ -32,13 +32,13 @@ SOCKET_LENGTH = 100  # the kernel takes 107 characters for the path of a unix so
 
 
 def missing_programs(accounting: bool = True) -> list[str]:
-    """The programs a cluster needs and this host lacks."""
+    """Programs that a cluster needs and that are not installed."""
     wanted = PROGRAMS + (ACCOUNTING_PROGRAMS if accounting else ())
     return [program for program in wanted if shutil.which(program, path=SEARCH) is None]
 
 
 class Cluster:
-    """The cluster in `folder`. `up` starts what isn't running, so it may be called again; so may `down`."""
+    """The cluster in `folder`. `up` starts what isn't running; `up` and `down` may be called repeatedly."""
 
     def __init__(self, folder: Path | str, size: Size | None = None) -> None:
         self.folder = Path(folder).resolve()
@@ -53,15 +53,15 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make SLURM's commands talk to this cluster."""
+        """Environment variables with which SLURM's commands use this cluster."""
         return environment_of(self.folder)
 
     def up(self) -> None:
-        """Starts the daemons and waits until every node is idle. Raises ClusterError with the log to read."""
+        """Starts the daemons and waits until every node is ready. Raises ClusterError, which names the log."""
         if missing := missing_programs(self.size.accounting):
             raise ClusterError(f"missing {', '.join(missing)}: apt-get install --no-install-recommends {PACKAGES}")
         if len(str(self.folder)) > SOCKET_LENGTH - len("/run/munge.socket"):
-            raise ClusterError(f"the path {self.folder} is too long for a unix socket; use a shorter one")
+            raise ClusterError(f"the path {self.folder} is too long for a unix socket; choose a shorter one")
         for name in ("log", "run", "state", "devices", *(f"spool/{node}" for node in self.size.names)):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
@@ -76,10 +76,10 @@ class Cluster:
                 self.services.start(f"slurmd.{node}", "slurmd", "-D", "-N", node)
             self.services.wait("slurmctld", self._all_ready)
 
-    def end_with_me(self) -> None:
-        """From now on the cluster ends, and its folder goes, when the calling process does, however that ends.
+    def end_with_caller(self) -> None:
+        """Starts a process that stops the cluster and removes its folder when the calling process ends, even by a kill.
 
-        A process of its own watches: it holds the reading end of a pipe that only the caller can write to.
+        It reads from a pipe that only the caller can write to.
         """
         command = [sys.executable, str(Path(__file__).resolve().with_name("cluster.py")), "watch", str(self.folder)]
         self._watch = subprocess.Popen(
@@ -87,12 +87,12 @@ class Cluster:
         )
 
     def down(self, *, wipe: bool = False) -> None:
-        """Cancels all jobs, ends the daemons in the order of their dependence, and with `wipe` removes the folder."""
+        """Cancels all jobs, stops the daemons, dependent ones first, and with `wipe` removes the folder."""
         if self.daemons.alive("slurmctld"):
             with contextlib.suppress(ClusterError):
                 self.run("scancel", "--user", getpass.getuser())
                 until(lambda: not self.run("squeue", "-h"), END_SECONDS)
-        for name in sorted(self.daemons.noted(), key=_stop_order):
+        for name in sorted(self.daemons.recorded(), key=_stop_order):
             self.daemons.end(name, END_SECONDS)
         for pid in self._with_tasks(self.steps()):
             processes.kill(pid, signal.SIGKILL)
@@ -103,9 +103,9 @@ class Cluster:
             self._watch = None
 
     def crash(self, node: str) -> None:
-        """Sudden death of a node: its slurmd, its job steps and all their processes are killed, none asked.
+        """Kills a node's slurmd, its job steps and all their processes, as when a node fails.
 
-        Killing slurmd alone would be no node death: the steps and their tasks would live on and go on writing.
+        If only slurmd were killed, the steps and their tasks would continue to write.
         """
         self._check_node(node)
         victims = self._with_tasks(self.steps(node))
@@ -115,7 +115,7 @@ class Cluster:
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=crash")
 
     def start(self, node: str) -> None:
-        """Brings a crashed node back and waits until it takes jobs."""
+        """Starts a crashed node again and waits until it accepts jobs."""
         self._check_node(node)
         self.services.start(f"slurmd.{node}", "slurmd", "-D", "-N", node)
         self.services.wait(f"slurmd.{node}", lambda: self._resume(node))
@@ -123,9 +123,7 @@ class Cluster:
     def run(self, *command: str) -> str:
         """Runs one of SLURM's commands against this cluster; its output. Raises ClusterError if it fails."""
         try:
-            done = subprocess.run(
-                command, env=self.environment, capture_output=True, text=True, timeout=30, check=False
-            )
+            done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ClusterError(f"{' '.join(command)}: {error}") from error
         if done.returncode:
@@ -133,7 +131,7 @@ class Cluster:
         return done.stdout.strip()
 
     def steps(self, node: str | None = None) -> list[int]:
-        """Process ids of this cluster's slurmstepd processes (of one node), found by the SLURM_CONF they carry."""
+        """Ids of this cluster's slurmstepd processes (of one node), found by the SLURM_CONF in their environment."""
         found = []
         for pid in processes.processes():
             if processes.name(pid) != "slurmstepd":
@@ -149,10 +147,10 @@ class Cluster:
 
     def running(self) -> dict[str, int]:
         """Name → process id of the daemons that are alive."""
-        return {name: pid for name, pid in self.daemons.noted().items() if self.daemons.alive(name)}
+        return {name: pid for name, pid in self.daemons.recorded().items() if self.daemons.alive(name)}
 
     def leftovers(self) -> list[str]:
-        """Living processes that belong to this cluster, daemons and steps, as "PID NAME"; empty after `down`."""
+        """Live processes of this cluster, daemons and steps, as "PID NAME"; empty after `down`."""
         mine = {f"SLURM_CONF={self.conf}", f"SLURMDBD_CONF={self.folder}/slurmdbd.conf"}
         names = ("munged", "slurmctld", "slurmd", "slurmdbd", "slurmstepd", "mariadbd")
         return [
@@ -164,8 +162,9 @@ class Cluster:
         ]
 
     def ports(self) -> dict[str, int]:
-        """The ports of the daemons: controller, accounting, database and one of each node."""
-        return json.loads((self.folder / "cluster.json").read_text())["ports"]
+        """Ports of the daemons: controller, accounting, database and one for each node."""
+        ports: dict[str, int] = json.loads((self.folder / "cluster.json").read_text())["ports"]
+        return ports
 
     # Nodes
 
@@ -181,7 +180,7 @@ class Cluster:
 
     def _check_node(self, node: str) -> None:
         if node not in self.size.names:
-            raise ClusterError(f"there is no {node} here, but {', '.join(self.size.names)}")
+            raise ClusterError(f"there is no node {node}; the nodes are {', '.join(self.size.names)}")
 
     # Configuration
 
@@ -192,13 +191,13 @@ class Cluster:
             return None
 
     def _write_configuration(self) -> None:
-        if self.running():  # they run on what is written
+        if self.running():  # the daemons use the existing files
             return
         wanted = ["controller", "accounting", "database", *self.size.names]
         ports = dict(zip(wanted, free_ports(len(wanted)), strict=True))
         write(self.folder / "cluster.json", json.dumps({"size": asdict(self.size), "ports": ports}))
         for i in range(self.size.gpus):
-            pretend_device(self.folder / "devices" / f"nvidia{i}")
+            simulated_device(self.folder / "devices" / f"nvidia{i}")
         write(self.conf, slurm_conf(self.folder, self.size, ports))
         write(self.folder / "cgroup.conf", cgroup_conf(self.run("slurmctld", "-V").split()[-1]))
         if self.size.gpus:

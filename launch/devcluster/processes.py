@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: who is who, and who is whose child."""
+"""Processes as /proc shows them: names, start times, environments, children."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def kill(pid: int, number: int) -> None:
-    """Sends a signal; a process that has ended is no error."""
+    """Sends a signal; it is no error if the process has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
@@ -27,7 +27,7 @@ def stat(pid: int) -> list[str]:
 
 
 def began(pid: int) -> int:
-    """When a living process began, in clock ticks since boot; 0 if it has ended. With the id it names one process."""
+    """When a live process began, in clock ticks since boot; 0 if it has ended. Id and start time identify a process."""
     fields = stat(pid)
     return int(fields[19]) if fields and fields[0] != "Z" else 0
 
@@ -40,7 +40,7 @@ def name(pid: int) -> str:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """The variables a process was started with, as far as we may see them."""
+    """The environment a process was started with; {} without permission."""
     try:
         text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
     except OSError:

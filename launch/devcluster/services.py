@@ -1,4 +1,4 @@
-"""Services: the cluster's daemons, how each is started and when it is ready."""
+"""Services: how each daemon of the cluster is started, and when it is ready."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ START_SECONDS = 30.0
 
 
 class ClusterError(Exception):
-    """The cluster can't be started or doesn't answer; the message says which log to read."""
+    """The cluster can't be started or doesn't answer; the message names the log."""
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """The variables that make SLURM's commands talk to the cluster in `folder`."""
+    """Environment variables with which SLURM's commands use the cluster in `folder`."""
     return {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": SEARCH}
 
 
@@ -31,7 +31,7 @@ class Services:
         self.folder, self.daemons, self.run = folder, daemons, run
 
     def munge(self) -> None:
-        """Starts the daemon that signs what SLURM's parts say to each other."""
+        """Starts munged, which signs the messages between SLURM's daemons."""
         key = self.folder / "munge.key"
         if not key.exists():
             key.touch(mode=0o600)
@@ -46,7 +46,7 @@ class Services:
         self.wait("munged", (run / "munge.socket").exists)
 
     def accounting(self, ports: dict[str, int]) -> None:
-        """Starts the database and the daemon that keeps the records of jobs in it."""
+        """Starts MariaDB and slurmdbd, which records jobs in it."""
         data, run = self.folder / "database", self.folder / "run"
         user = ["--user=root"] if os.geteuid() == 0 else []
         if not (data / "mysql").is_dir():
@@ -88,7 +88,7 @@ class Services:
             raise ClusterError(f"{name} failed; see {log}")
 
     def wait(self, name: str, ready: Callable[[], bool]) -> None:
-        """Waits until the daemon is ready. Raises ClusterError if it ends, or takes too long."""
+        """Waits until the daemon is ready. Raises ClusterError if it ends or takes longer than START_SECONDS."""
         logs, answer = f"see {self.folder / 'log'}/{name}.*", ""
 
         def settled() -> bool:

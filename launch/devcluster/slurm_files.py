@@ -1,4 +1,4 @@
-"""The files that make SLURM run as a private cluster, and the size the cluster pretends to have."""
+"""SLURM's configuration files of a private cluster, and the simulated size of the cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Size:
-    """What the cluster pretends to have; all nodes are alike. grace: seconds a preempted job has to end by itself."""
+    """The simulated hardware; all nodes are alike. grace: seconds that a preempted job has to end."""
 
     nodes: int = 2
     cpus: int = 8
@@ -26,7 +26,7 @@ class Size:
 
 
 def slurm_conf(folder: Path, size: Size, ports: dict[str, int]) -> str:
-    """slurm.conf: two partitions over all nodes; jobs of `low` are requeued when `debug` wants their place."""
+    """slurm.conf: two partitions over all nodes; jobs in `debug` preempt jobs in `low`, which are requeued."""
     host, user = socket.gethostname().partition(".")[0], getpass.getuser()
     gres = f" Gres=gpu:{size.gpus}" if size.gpus else ""
     lines = [
@@ -37,7 +37,7 @@ def slurm_conf(folder: Path, size: Size, ports: dict[str, int]) -> str:
         f"SlurmdUser={user}",
         "AuthType=auth/munge",
         "CredType=cred/munge",
-        "# A requeued job waits until its old credential has expired: 120 s if left alone.",
+        "# A requeued job waits until its old credential has expired: 120 s by default.",
         f"AuthInfo=socket={folder}/run/munge.socket,cred_expire=5",
         "# Loopback only.",
         "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny",
@@ -52,14 +52,13 @@ def slurm_conf(folder: Path, size: Size, ports: dict[str, int]) -> str:
         "TaskPlugin=task/none",
         "JobAcctGatherType=jobacct_gather/none",
         "MpiDefault=none",
-        "# Nodes are what is said below, not what the host has, and come back by themselves after a crash.",
+        "# Nodes have the size given below, not that of the host, and return to service after a crash.",
         "SlurmdParameters=config_overrides",
         "ReturnToService=2",
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_CPU_Memory",
-        "# Quick decisions, quick ends.",
-        "SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5,"
-        "requeue_setup_env_fail",
+        "# Short intervals for scheduling and for the end of jobs.",
+        "SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5,requeue_setup_env_fail",
         "KillWait=5",
         "SlurmdTimeout=20",
         "SlurmctldTimeout=20",
@@ -108,24 +107,24 @@ StorageLoc=accounting
 
 
 def cgroup_conf(version: str) -> str:
-    """cgroup.conf, which even a cluster without cgroups needs: releases before 23 know no plugin called disabled."""
+    """cgroup.conf, needed even without cgroups: releases before 23 have no plugin `disabled`."""
     return "CgroupPlugin=disabled\n" if int(version.split(".")[0]) >= 23 else "CgroupAutomount=no\n"
 
 
 def gres_conf(folder: Path, size: Size) -> str:
-    """gres.conf: the pretended GPUs of every node."""
+    """gres.conf: the simulated GPUs of every node."""
     devices = f"{folder}/devices/nvidia[0-{size.gpus - 1}]"
     return "".join(f"NodeName={node} Name=gpu File={devices}\n" for node in size.names)
 
 
-def pretend_device(path: Path) -> None:
-    """Something that looks like a GPU's device file: the null device by another name (SLURM reads the number in it)."""
+def simulated_device(path: Path) -> None:
+    """Makes a GPU's device file: a link to the null device (SLURM reads the number in its name)."""
     if not path.exists():
         path.symlink_to(os.devnull)
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a file so that a reader sees the old one or the new one."""
+    """Replaces a file atomically."""
     temporary = path.with_name(path.name + ".new")
     temporary.touch(mode=mode)
     temporary.write_text(text)

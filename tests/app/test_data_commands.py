@@ -1,4 +1,4 @@
-"""`ctt data …` as it is typed: what it prints, what it leaves, and its exit codes."""
+"""`ctt data …` on the command line: output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ctt(capsys):
-    def run(*words: str) -> tuple[int, str, str]:
+    def run(*arguments: str) -> tuple[int, str, str]:
         """Exit code, what was printed, and the errors."""
         with pytest.raises(SystemExit) as ended:
-            main(list(words))
+            main(list(arguments))
         captured = capsys.readouterr()
         return int(ended.value.code or 0), captured.out, captured.err
 
@@ -53,7 +53,7 @@ def real(ctt, place):
     return ["data=clevrer", f"data.slots_file={place}/slots", f"data.questions={place}/questions"]
 
 
-def test_import_says_what_it_holds_and_how_to_use_it(ctt, place):
+def test_import_prints_what_it_holds_and_how_to_use_it(ctt, place):
     write_pickle(place / "s.pkl", slots_tree({"train": 2, "val": 1}, frames=160))
     code, out, _ = ctt("data", "import", "s.pkl", "--to", "elsewhere")
     assert code == 0 and "train" in out and "2 videos, scenes 0 to 1" in out and "the first 128 are taken" in out
@@ -95,8 +95,8 @@ def test_check_of_a_question_file_with_mistakes(ctt, place):
     assert "unknown word: zebras" in ctt("data", "check", "--questions", "q.json")[1]
 
 
-def test_what_a_file_says_is_printed_as_it_stands(ctt, place):
-    """Words in brackets are no markup, and what is no letter reaches no terminal; neither do a folder's brackets."""
+def test_text_of_files_is_printed_literally(ctt, place):
+    """Brackets in texts and paths are no markup, and control characters do not reach the terminal."""
     wrong = scene(70)
     wrong["questions"][0]["question"] = "How [/]many [bold]\ud800 \x1b[31mhappen?"
     (place / "[a]").mkdir()
@@ -156,7 +156,7 @@ def test_check_of_real_files(ctt, real, place):
     code, out, err = ctt("data", "check", *real)
     assert code == 0 and "clevrer, every byte" in out and "validation: 2 videos, 4 questions" in out, err
     (place / "questions" / "test.json").unlink()
-    assert "test is left out: there are no questions of it" in ctt("data", "check", *real)[1]
+    assert "test is left out: it has no questions" in ctt("data", "check", *real)[1]
 
 
 def test_check_names_what_is_damaged(ctt, real, place):
@@ -234,7 +234,7 @@ def test_show_of_a_real_scene(ctt, real, place):
     assert code == 0 and (place / "scene_10001.gif").is_file() and (place / "scene_10001.png").is_file()
     code, _, err = ctt("data", "show", "10000", *real, "data.annotation_files=a")
     assert code == 2 and "no annotation of scene 10000" in err
-    assert "asks nothing of scene 77" in ctt("data", "show", "77", *real)[2]
+    assert "has no questions on scene 77" in ctt("data", "show", "77", *real)[2]
     assert "needs data.slots_file" in ctt("data", "show", "77")[2]
 
 
@@ -255,46 +255,51 @@ def web(place):
     server.server_close()
 
 
-def test_fetch_and_what_to_do_next(ctt, web, place, monkeypatch):
+def test_fetch_checks_counts_and_prints_the_next_command(ctt, web, place, monkeypatch):
     write_pickle(place / "web" / "s.pkl", slots_tree({"train": 1}))
     write_questions(place / "web", COUNTS)
-    words = [f"data.fetch.slots_savi={web}/s.pkl", f"data.fetch.questions='{web}/{{split}}.json'"]
+    arguments = [f"data.fetch.slots_savi={web}/s.pkl", f"data.fetch.questions='{web}/{{split}}.json'"]
     counts = {"descriptive": 3, "explanatory": 0, "predictive": 3, "counterfactual": 0}
     monkeypatch.setitem(official_figures.QUESTIONS, "train", counts)
-    code, out, err = ctt("data", "fetch", "--encoder", "savi", *words)
+    code, out, err = ctt("data", "fetch", "--encoder", "savi", *arguments)
     assert code == 1 and "next: ctt data import clevrer/clevrer_savi_slots.pkl" in out
     assert "questions/train.json (6 questions, the official counts)" in out
     for split, count in (("validation", 2), ("test", 1)):
         line = next(line for line in err.splitlines() if f"{split}.json is not" in line)
         assert f"{count} descriptive questions instead of 54,9".replace(",", "") in line
-        assert f"put aside as clevrer/questions/{split}.other.json" in line and f"rename it to {split}.json" in line
+        assert f"renamed to clevrer/questions/{split}.other.json" in line and f"rename it to {split}.json" in line
     folder = place / "clevrer" / "questions"
     assert sorted(p.name for p in folder.iterdir()) == ["test.other.json", "train.json", "validation.other.json"]
     for split in ("validation", "test"):
         (folder / f"{split}.other.json").rename(folder / f"{split}.json")
-    code, out, err = ctt("data", "fetch", "questions", *words)
-    assert (code, err) == (0, "") and out.count("was there already") == 3 and "2 descriptive questions instead" in out
+    code, out, err = ctt("data", "fetch", "questions", *arguments)
+    assert (code, err) == (0, "") and out.count("already present") == 3 and "2 descriptive questions instead" in out
     (place / "web" / "odd.json").write_text('[{"questions": [{}]}]')
-    code, _, err = ctt(
-        "data", "fetch", "questions", f"data.fetch.questions='{web}/odd.json?{{split}}'", "data.fetch.folder=b"
-    )
+    code, _, err = ctt("data", "fetch", "questions", f"data.fetch.questions='{web}/odd.json?{{split}}'", "data.fetch.folder=b")
     assert code == 2 and "train.json is no official question file (KeyError: 'question_type'). It came from" in err
     assert not list((place / "b" / "questions").iterdir())
     code, _, err = ctt("data", "fetch", "annotations", f"data.fetch.annotations='{web}/{{split}}.zip'")
     assert code == 2 and "answers 404" in err
 
 
-def test_mistakes_in_the_words(ctt):
+def test_wrong_arguments_are_refused(ctt):
     assert "ctt data eat is not a command" in ctt("data", "eat")[2]
-    assert "videos is nothing that can be fetched" in ctt("data", "fetch", "videos")[2]
+    assert "videos cannot be fetched" in ctt("data", "fetch", "videos")[2]
     assert "x is not a scene's number" in ctt("data", "show", "x", "data=mini")[2]
     assert ctt("data", "import", "gone.pkl")[0] == 2
     assert "is not a setting" in ctt("data", "check", "data.slot_file=x")[2]
-    for words in ([], ["--help"], ["import", "--help"], ["fetch", "--help"], ["check", "--help"], ["show", "--help"]):
-        assert ctt("data", *words)[0] == 0
+    for arguments in (
+        [],
+        ["--help"],
+        ["import", "--help"],
+        ["fetch", "--help"],
+        ["check", "--help"],
+        ["show", "--help"],
+    ):
+        assert ctt("data", *arguments)[0] == 0
 
 
-def test_a_sweep_without_the_files_refuses_before_any_work(ctt, place):
+def test_a_sweep_without_its_files_is_refused_before_any_work(ctt, place):
     code, _, err = ctt("sweep", "weights", "seed=0")
     assert code == 2 and "data=clevrer needs data.slots_file" in err
     assert not (place / "store" / "work").exists() and not (place / "store" / "sweeps" / "weights" / "0001").exists()

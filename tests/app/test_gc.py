@@ -1,4 +1,4 @@
-"""gc keeps what recorded sweeps reach, show finds artifacts by key and by name; on a store of made-up artifacts."""
+"""gc keeps what recorded sweeps reach; show finds artifacts by key and by name. The artifacts are made up."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ctt.app.gc import collect, find, garbage, show, survey
+from ctt.app.gc import collect, garbage, survey
+from ctt.app.show import find_artifact, show_artifact
 from ctt.app.status import print_status
 from ctt.core.errors import StoreError, UsageError
+from ctt.core.units import duration
 from ctt.plan import Plan, compile_plan
 from ctt.stages.base import Stage
 from ctt.store import Store
@@ -61,7 +63,7 @@ def test_what_a_recorded_sweep_reaches_stays(filled) -> None:
     assert set(store.keys()) == set(plan.stages)
 
 
-def test_rollouts_of_finished_runs_go_first_and_only_if_asked(filled) -> None:
+def test_rollouts_of_finished_runs_are_removed_only_with_the_option(filled) -> None:
     store, plan = filled
     record.write(plan, store)
     assert garbage(store, survey(store), rollouts=False) == []
@@ -70,7 +72,7 @@ def test_rollouts_of_finished_runs_go_first_and_only_if_asked(filled) -> None:
     assert [item.key for item in going] == [plan.targets[1].rollout.key], "the unfinished run still needs its rollout"
 
 
-def test_nothing_goes_without_a_yes(filled) -> None:
+def test_nothing_is_removed_without_confirmation(filled) -> None:
     store, plan = filled
     assert collect(store, rollouts=False, yes=False, console=quiet()) == 1
     assert set(store.keys()) == set(plan.stages)
@@ -89,38 +91,38 @@ def test_artifacts_are_found_by_key_prefix_and_run(filled) -> None:
     record.write(plan, store)
     key = plan.targets[0].key
     assert (
-        find(store, key)
-        == find(store, key[:10])
-        == find(store, "demo/baseline seed=0")
-        == find(store, "baseline seed=0")
+        find_artifact(store, key)
+        == find_artifact(store, key[:10])
+        == find_artifact(store, "demo/baseline seed=0")
+        == find_artifact(store, "baseline seed=0")
         == key
     )
     for wrong in ("ffffffffff", "nothing seed=0"):
         with pytest.raises(UsageError, match="artifacts of|names no runs"):
-            find(store, wrong)
+            find_artifact(store, wrong)
     console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
-    assert show(store, key[:10], console) == 0
+    assert show_artifact(store, key[:10], console) == 0
     text = console.export_text()
     assert plan.targets[0].rollout.key in text and "trajectory" in text and "torch 2" in text
-    assert "in 1 s, after 40 s of interrupted work, on h" in text
+    assert f"in {duration(1)}, after {duration(40)} of interrupted work, on h" in text
 
 
-def test_a_sweep_whose_record_is_damaged_hides_no_other(filled, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_record_does_not_hide_other_sweeps(filled, capsys: pytest.CaptureFixture[str]) -> None:
     store, plan = filled
     record.write(plan, store)
     damaged = record.write(compile_plan(compile_sweep("weights", ["seed=0"])), store) / "record.json"
     damaged.write_text("{")
-    assert find(store, "demo/baseline seed=0") == plan.targets[0].key
+    assert find_artifact(store, "demo/baseline seed=0") == plan.targets[0].key
     with pytest.raises(UsageError, match="weights/0001/record.json is not a sweep's record"):
-        find(store, "weights/baseline seed=0")
+        find_artifact(store, "weights/baseline seed=0")
     assert print_status(store, None, as_json=False) == 1
     seen = capsys.readouterr()
     assert "demo" in seen.out and "2/2 runs done" in seen.out and str(damaged) in seen.err
     with pytest.raises(StoreError, match="record.json"):
-        survey(store)  # what it reaches is not known, so nothing may go
+        survey(store)  # what it reaches is unknown, so nothing may be removed
 
 
-def test_asking_for_a_sweep_that_is_not_there_names_the_nearest_and_leaves_no_trace(filled) -> None:
+def test_an_unknown_sweep_is_refused_with_the_nearest_name_and_leaves_no_files(filled) -> None:
     store, plan = filled
     record.write(plan, store)
     for name in ("demmo", "demmo.yaml", "./demmo.yaml"):

@@ -1,4 +1,4 @@
-"""What is told of failures is printed as it stands, brackets and all."""
+"""Messages of failures are printed literally: brackets are no markup."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_a_message_is_no_markup(tmp_path: Path, capsys) -> None:  # type: ignore
     plan = compile_plan(compile_sweep("demo", [*TINY, "seed=0"]))
     for target in plan.targets:
         store.record_failure(target.key, "killed", STRANGE)
-    said = io.StringIO()
-    assert print_missing(plan, store, Console(file=said, width=80))
-    assert said.getvalue().count(STRANGE) == len(plan.targets)
+    out = io.StringIO()
+    assert print_missing(plan, store, Console(file=out, width=80))
+    assert out.getvalue().count(STRANGE) == len(plan.targets)
     folder = record.write(plan, store, None)
     assert print_status(store, "demo", as_json=False) == 1
     assert capsys.readouterr().out.count(STRANGE) == len(plan.targets)

@@ -1,4 +1,4 @@
-"""How long a sweep will take is told once something of it is measured, and by what its stages cost, not by their number."""
+"""The time left of a sweep is shown once speed has been measured; it depends on what stages cost, not on their number."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ class Followed:
         self.shares: dict[str, float] = {}
         self.now = 1000.0
         patch.setattr(progress.time, "time", lambda: self.now)
-        patch.setattr(
-            progress, "standing", lambda store, stage: StageStatus("running", self.shares.get(stage.key, 0.0))
-        )
+        patch.setattr(progress, "stage_status", lambda store, stage: StageStatus("running", self.shares.get(stage.key, 0.0)))
         self.follower = Follower(self.plan, Store.open(root), Console(), 2)
         self.whole = Budget(self.plan).makespan(2)
         assert self.left() is None
@@ -39,8 +37,8 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Followed:
     return Followed(tmp_path / "store", monkeypatch)
 
 
-def test_while_one_stage_runs_alone_the_others_are_not_taken_to(followed: Followed) -> None:
-    """The data set is made before two jobs can run at once: when it is there, what is left takes what it is said to."""
+def test_a_stage_that_runs_alone_does_not_distort_the_estimate_of_the_others(followed: Followed) -> None:
+    """The data set is made before two jobs can run at once; the rest still takes its estimated time."""
     (data,) = [s for s in followed.plan.stages.values() if s.kind == "data"]
     seconds = Budget(followed.plan).seconds[data.key]
     for share in (0.0, 0.5, 1.0):
@@ -52,14 +50,14 @@ def test_while_one_stage_runs_alone_the_others_are_not_taken_to(followed: Follow
 
 
 @pytest.mark.parametrize("slower", [0.5, 1.0, 7.0])
-def test_a_machine_that_is_slower_needs_so_much_longer(followed: Followed, slower: float) -> None:
+def test_the_estimate_is_scaled_by_the_measured_speed(followed: Followed, slower: float) -> None:
     followed.shares = dict.fromkeys(followed.plan.stages, 0.25)
     followed.now += slower * 0.25 * followed.whole
     assert followed.left() == pytest.approx(slower * 0.75 * followed.whole)
     assert "ETA" in followed.follower.line().plain
 
 
-def test_nothing_is_told_before_anything_is_measured(followed: Followed) -> None:
+def test_no_time_is_shown_before_speed_is_measured(followed: Followed) -> None:
     followed.shares = dict.fromkeys(followed.plan.stages, 0.02)
     followed.now += 60
     assert followed.left() is None and "ETA" not in followed.follower.line().plain
@@ -69,9 +67,7 @@ def test_nothing_is_told_before_anything_is_measured(followed: Followed) -> None
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
-def test_a_table_fits_its_terminal_and_hides_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
-) -> None:
+def test_a_table_fits_its_terminal_and_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     followed = Followed(tmp_path / "store", monkeypatch)
     plan = followed.plan
     states = {
@@ -79,7 +75,7 @@ def test_a_table_fits_its_terminal_and_hides_nothing(
         "world_model": StageStatus("running", 0.5),
         "reader": StageStatus("failed", message="x"),
     }
-    monkeypatch.setattr(progress, "standing", lambda store, stage: states.get(stage.kind, StageStatus("waiting")))
+    monkeypatch.setattr(progress, "stage_status", lambda store, stage: states.get(stage.kind, StageStatus("waiting")))
     console = Console(width=width, record=True, file=StringIO())
     followed.follower.console = console
     console.print(followed.follower.table())
@@ -88,4 +84,4 @@ def test_a_table_fits_its_terminal_and_hides_nothing(
     named = [run.name.split() for run in plan.sweep.runs]
     assert all(word in shown for words in named for word in words)
     assert shown.count("failed") == len(plan.sweep.runs) and "done" in shown and "━" in shown
-    assert ("diagnostics" in shown) == (width == 200) and ("beside" in shown) == (width < 200)
+    assert ("diagnostics" in shown) == (width == 200) and ("auxiliary" in shown) == (width < 200)

@@ -1,4 +1,4 @@
-"""`ctt report` over a made-up store: pivots, pictures, noise, cost, and mistakes that are said."""
+"""`ctt report` over a made-up store: pivots, pictures, noise, cost, and refused options."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return made_store(root, "weights", *GRID, "num_masked_slots=1,2", "seed=0", "name=three")[0]
 
 
-def report(store: Store, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = report_errors(lambda: VERBS["report"]([*words, f"store={store.root}"]))
+def report(store: Store, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = report_errors(lambda: VERBS["report"]([*arguments, f"store={store.root}"]))
     return code, *capsys.readouterr()
 
 
 def test_a_pivot_holds_the_tables_numbers(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(report(store, capsys, "weights", "--format", "json")[1])["rows"]
-    words = ("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--metric", "counterfactual", "--format", "md")
-    code, text, _ = report(store, capsys, "weights", *words)
+    arguments = ("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--metric", "counterfactual", "--format", "md")
+    code, text, _ = report(store, capsys, "weights", *arguments)
     assert code == 0
     first, last = rows[0]["metrics"]["counterfactual"], rows[-1]["metrics"]["counterfactual"]
     assert rows[-1]["values"] == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.1}
@@ -50,21 +50,21 @@ def test_a_pivot_holds_the_tables_numbers(store: Store, capsys: pytest.CaptureFi
 
 
 def test_a_third_setting_is_fixed_by_at(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("three", "--pivot", "ctt_inv_weight", "ctt_suf_weight")
-    code, _, error = report(store, capsys, *words)
+    arguments = ("three", "--pivot", "ctt_inv_weight", "ctt_suf_weight")
+    code, _, error = report(store, capsys, *arguments)
     assert code == 2 and "fix num_masked_slots too" in error
-    code, text, _ = report(store, capsys, *words, "--at", "num_masked_slots=1")
+    code, text, _ = report(store, capsys, *arguments, "--at", "num_masked_slots=1")
     assert code == 0 and "ctt_suf_weight=0.1" in text
 
 
 @pytest.mark.parametrize(
-    "words", [("--pivot", "ctt_inv_weight", "ctt_suf_weight"), ("--against", "ctt_inv_weight"), ()], ids=str
+    "arguments", [("--pivot", "ctt_inv_weight", "ctt_suf_weight"), ("--against", "ctt_inv_weight"), ()], ids=str
 )
 def test_pictures_are_drawn_where_asked(
-    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...]
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     path = tmp_path / "picture.png"
-    code, text, _ = report(store, capsys, "weights", *words, "--picture", str(path))
+    code, text, _ = report(store, capsys, "weights", *arguments, "--picture", str(path))
     assert code == 0 and text.strip() == str(path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
@@ -93,33 +93,33 @@ def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
-        (("--against", "ctt_inv_weight"), "--against draws a picture; say where"),
+        (("--against", "ctt_inv_weight"), "--against draws a picture; name its file"),
         (("--at", "seed=1"), "--at fixes a setting of a pivot"),
         (("--picture", "a.jpeg"), "--picture must end in .png, .svg or .pdf"),
         (("--pivot", "ctt_inv_weight", "depth"), "depth was not swept in weights"),
         (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--format", "csv"), "holds every row anyway"),
     ],
 )
-def test_mistakes_are_said(
-    store: Store, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+def test_wrong_options_are_refused(
+    store: Store, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
-    code, _, error = report(store, capsys, "weights", *words)
+    code, _, error = report(store, capsys, "weights", *arguments)
     assert code == 2 and message in error
 
 
-def test_a_graph_that_tells_nothing_apart_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the diagnostics of a run have found stands under the table, with the point and the seed."""
+def test_a_graph_without_information_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A warning of a run's diagnostics is printed below the table, with the point and the seed."""
     store, plan = made_store(tmp_path / "store", "weights", "ctt_inv_weight=0,0.2", "ctt_suf_weight=0", "seed=0,1")
     place = next(i for i, run in enumerate(plan.sweep.runs) if not run.point.baseline and run.seed == 1)
-    run, (side,) = plan.sweep.runs[place], [s for s in plan.auxiliaries[place] if s.kind == "diagnostics"]
+    run, (diagnostics,) = plan.sweep.runs[place], [s for s in plan.auxiliaries[place] if s.kind == "diagnostics"]
     found = warning("soft", 0.15, density=1.0, low=0.2, high=0.4)
-    with store.lease(side.key) as lease:
-        folder = store.work_folder(side.key)
+    with store.lease(diagnostics.key) as lease:
+        folder = store.work_folder(diagnostics.key)
         (folder / "metrics.json").write_text("{}")
         made = {"numerics": "made up", "began": 0.0, "ended": 1.0}
-        store.publish(side.key, folder, lease, {**side.describe(), "facts": {"warning": found}, "provenance": made})
+        store.publish(diagnostics.key, folder, lease, {**diagnostics.describe(), "facts": {"warning": found}, "provenance": made})
     rows = json.loads(report(store, capsys, "weights", "--format", "json")[1])["rows"]
     text = f"{found} (seed 1)"
     assert "(soft) is full at ctt_adj_threshold 0.15: 100.0 % of pairs" in text
@@ -128,29 +128,29 @@ def test_a_graph_that_tells_nothing_apart_is_warned_of(tmp_path: Path, capsys: p
     assert f"- warning: {run.point.label}: {text}" in " ".join(drawn.replace("\\", "").split())
 
 
-def test_the_table_says_where_early_stopping_ended_aloe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_notes_where_early_stopping_ended_aloe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, _ = made_store(tmp_path / "store", "weights", *GRID, "aloe.patience=1")
     drawn = report(store, capsys, "weights", "--format", "md")[1]
     assert drawn.count("ALOE stopped after 4 of 5 epochs (seeds 0, 1, 2)") == 4
-    # where ALOE is shared the others are only evaluated, by one that is the baseline's
+    # a shared ALOE is trained once, for the baseline
     store, _ = made_store(tmp_path / "shared", "weights", *GRID, "aloe.patience=1", "aloe.protocol=shared")
     drawn = report(store, capsys, "weights", "--format", "md")[1]
     assert drawn.count("ALOE stopped") == 1
 
 
 def test_noise_is_found_in_the_runs_of_another_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The A/A row comes from ALOE's other seeds on the baseline's own rollouts, and from nothing else in the store."""
+    """The seed noise comes from ALOE's other seeds on the baseline's own rollouts, and from nothing else in the store."""
     store, plan = made_store(tmp_path / "store", "weights", *GRID)
     assert noise(plan, store) == []
-    assert "A/A: not run, ctt sweep noise" in report(store, capsys, "weights")[1]
+    assert "Seed noise not estimated: run `ctt sweep noise`" in report(store, capsys, "weights")[1]
     made_store(tmp_path / "store", "noise", "num_masked_slots=1", "name=elsewhere")  # another baseline's noise
     assert noise(plan, store) == []
-    _, aa = made_store(tmp_path / "store", "noise")
+    _, repeated = made_store(tmp_path / "store", "noise")
     (found,) = noise(plan, store)
     assert [len(group) for group in found.groups] == [7], "six seeds of ALOE, and the baseline's own of seed 0"
 
     accuracies = []
-    for target in aa.targets:
+    for target in repeated.targets:
         answers = pd.read_parquet(store.path(target.key) / "predictions.parquet")
         accuracies.append(100 * answers[answers.category == "descriptive"].correct.mean())
     row = build(loading.results(plan, store)).noise[0]
@@ -159,4 +159,4 @@ def test_noise_is_found_in_the_runs_of_another_sweep(tmp_path: Path, capsys: pyt
     code, text, _ = report(store, capsys, "weights", "--format", "md")
     # two runs differ by t(.975, 6) √2 SD at most, 19 times in 20
     apart = 2.446912 * np.sqrt(2) * np.std(accuracies, ddof=1)
-    assert code == 0 and f"two single runs differ by up to descriptive {apart:.1f}" in text
+    assert code == 0 and f"two single runs differ by at most descriptive {apart:.1f}" in text

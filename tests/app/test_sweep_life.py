@@ -1,4 +1,4 @@
-"""The life of a sweep, on a store of made-up artifacts: points come and go, it stops, it is looked at, it is promoted."""
+"""A sweep over time, with made-up artifacts: points are added and removed, its status is read, it is promoted."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ ASKED = questions(30)
 
 
 def put(store: Store, stage: Stage, **shift: float) -> None:
-    """Publishes a made-up artifact under the stage's key; a run's answers are right the more, the larger `shift`."""
+    """Publishes a made-up artifact under the stage's key; the larger `shift`, the more of a run's answers are right."""
     with store.lease(stage.key) as lease:
         folder = store.work_folder(stage.key)
         metrics = {"validation": {"error": 0.5, "error_visible": 0.4}} if stage.kind == "world_model" else {}
@@ -51,7 +51,7 @@ def missing(plan: Plan, store: Store) -> list[Stage]:
     return [stage for key, stage in plan.stages.items() if not store.has(key)]
 
 
-def test_a_point_that_is_added_costs_only_its_own_stages(store: Store) -> None:
+def test_an_added_point_costs_only_its_own_stages(store: Store) -> None:
     before = plan_of("ctt_inv_weight=0.1,0.2", "seed=0,1")
     for stage in before.stages.values():
         put(store, stage)
@@ -60,13 +60,13 @@ def test_a_point_that_is_added_costs_only_its_own_stages(store: Store) -> None:
     statuses = [s["status"] for s in Budget(after, [k for k in after.stages if store.has(k)]).numbers()["stages"]]
     assert statuses.count("run") == 6
     (begin,) = {s.branch_points()[0].key for s in missing(after, store) if s.kind == "world_model" and s.seed == 0}
-    assert store.has(begin), "the new point's training continues from the shared prefix that is there"
+    assert store.has(begin), "the new point's training continues from the shared prefix in the store"
     other_seed = plan_of("ctt_inv_weight=0.1", "seed=0,1,2")
     assert {getattr(s, "seed", 2) for s in missing(other_seed, store)} == {2}
 
 
-def test_a_later_start_needs_only_what_lies_between(store: Store) -> None:
-    """The new fork at 6 continues the kept state 4; the baseline, finished, is not trained again."""
+def test_a_later_start_trains_only_the_epochs_between(store: Store) -> None:
+    """The new branch point at 6 continues from the stored state 4; the finished baseline is not trained again."""
     for stage in plan_of("ctt_inv_weight=0.1", "seed=0").stages.values():
         put(store, stage)
     after = plan_of("ctt_inv_weight=0.1", "ctt_start_epoch=4,6", "seed=0")
@@ -75,7 +75,7 @@ def test_a_later_start_needs_only_what_lies_between(store: Store) -> None:
     assert len(new) == 4 and [f.epoch for f in new[0].branch_points()] == [4]
 
 
-def test_a_point_that_is_removed_is_garbage_and_shared_stages_are_not(store: Store) -> None:
+def test_a_removed_point_is_garbage_but_shared_stages_are_not(store: Store) -> None:
     before, after = plan_of("ctt_inv_weight=0.1,0.2"), plan_of("ctt_inv_weight=0.1")
     for stage in before.stages.values():
         put(store, stage)
@@ -84,7 +84,7 @@ def test_a_point_that_is_removed_is_garbage_and_shared_stages_are_not(store: Sto
     record.write(after, store)
     gone = gc.garbage(store, gc.survey(store), rollouts=False)
     assert {item.key for item in gone} == set(before.stages) - set(after.stages)
-    assert [item.kind for item in gone] == ["rollout", "vqa", "world_model"], "rollouts go first"
+    assert [item.kind for item in gone] == ["rollout", "vqa", "world_model"], "rollouts first"
 
 
 def test_gc_leaves_work_in_progress_alone(store: Store) -> None:
@@ -98,16 +98,16 @@ def test_gc_leaves_work_in_progress_alone(store: Store) -> None:
     assert (store.unfinished(unfinished) / "checkpoint").read_text() == "half"
 
 
-def test_status_looks_at_each_stage_once_whatever_else_is_in_the_store(store: Store, monkeypatch, capsys) -> None:
-    """O(1) per run: no listing of the store, no manifest, one composition for all points, a few looks a stage."""
+def test_status_reads_each_stage_once_whatever_else_is_in_the_store(store: Store, monkeypatch, capsys) -> None:
+    """O(1) per run: no listing of the store, no manifest, one composition for all points, a few reads per stage."""
     plan = plan_of("ctt_inv_weight=0.1,0.2,0.3", "ctt_suf_weight=0,0.1", "seed=0,1,2")
     record.write(plan, store)
     put(store, next(iter(plan.stages.values())))
-    looks: dict[str, int] = {}
+    reads: dict[str, int] = {}
 
     def counted(name: str, function):
         def call(self, key, *more):
-            looks[name] = looks.get(name, 0) + 1
+            reads[name] = reads.get(name, 0) + 1
             return function(self, key, *more)
 
         return call
@@ -116,11 +116,11 @@ def test_status_looks_at_each_stage_once_whatever_else_is_in_the_store(store: St
         monkeypatch.setattr(Store, name, counted(name, getattr(Store, name)))
     for name in ("keys", "manifest", "get", "working"):
         monkeypatch.setattr(Store, name, None)
-    read = []
-    monkeypatch.setattr(record, "from_dict", lambda values, whole=record.from_dict: (read.append(1), whole(values))[1])
+    composed = []
+    monkeypatch.setattr(record, "from_dict", lambda values, whole=record.from_dict: (composed.append(1), whole(values))[1])
     assert print_status(store, "multirun", as_json=True) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == len(plan.targets) == 21
-    assert len(read) == 1 and all(count <= len(plan.stages) for count in looks.values()), looks
+    assert len(composed) == 1 and all(count <= len(plan.stages) for count in reads.values()), reads
 
 
 def test_a_record_gives_back_the_points_it_was_made_of(store: Store) -> None:
@@ -132,7 +132,7 @@ def test_a_record_gives_back_the_points_it_was_made_of(store: Store) -> None:
 
 @pytest.fixture
 def screened(store: Store) -> Plan:
-    """A screened sweep that has run: of three weights 0.2 does best, then 0.3."""
+    """A finished screened sweep: of three weights 0.2 is best, then 0.3."""
     plan = plan_of("ctt_inv_weight=0.1,0.2,0.3", "aloe.protocol=shared", "seed=0,1,2")
     best = {0.1: 0.0, 0.2: 0.9, 0.3: 0.4}
     for stage in plan.stages.values():
@@ -142,7 +142,7 @@ def screened(store: Store) -> Plan:
     return plan
 
 
-def test_promoting_retrains_the_best_points_on_the_rollouts_that_are_there(store: Store, screened: Plan) -> None:
+def test_promoting_retrains_the_best_points_on_existing_rollouts(store: Store, screened: Plan) -> None:
     plan, table = promotion.screened(store, "multirun")
     labels = promotion.best(plan, table, 2, "predictive")
     weights = {p.label: p.config.ctt_inv_weight for p in plan.sweep.points}
@@ -151,25 +151,23 @@ def test_promoting_retrains_the_best_points_on_the_rollouts_that_are_there(store
     promoted = compile_plan(compile_sweep(path))
     assert promoted.sweep.name == "multirun-promoted" and promoted.sweep.seeds == (0, 1, 2)
     assert {s.kind for s in missing(promoted, store)} == {"vqa"}, "world models and rollouts are those of the screening"
-    assert len(missing(promoted, store)) == 2 * 3, "the baseline's ALOE was its own already"
-    assert all(t.taught_by is None for t in promoted.targets)
+    assert len(missing(promoted, store)) == 2 * 3, "the baseline had an ALOE of its own already"
+    assert all(t.aloe_from is None for t in promoted.targets)
 
 
-def test_promotion_says_how_screening_had_ranked(store: Store, screened: Plan) -> None:
+def test_promotion_compares_the_rankings(store: Store, screened: Plan) -> None:
     plan, table = promotion.screened(store, "multirun")
-    promoted = compile_plan(
-        compile_sweep(promotion.write_sweep(store, plan, promotion.best(plan, table, 3, "predictive")))
-    )
+    promoted = compile_plan(compile_sweep(promotion.write_sweep(store, plan, promotion.best(plan, table, 3, "predictive"))))
     record.write(promoted, store)
-    turned = {0.1: 0.9, 0.2: 0.0, 0.3: 0.4}
+    reversed_order = {0.1: 0.9, 0.2: 0.0, 0.3: 0.4}
     for stage in missing(promoted, store):
-        put(store, stage, predictive=turned[stage.rollout.state.method.inv_weight])
+        put(store, stage, predictive=reversed_order[stage.rollout.state.method.inv_weight])
     console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115
     promotion.compare(store, "multirun", "predictive", console)
-    assert "Spearman) -1.00" in console.export_text(), "retraining turned the order round"
+    assert "Spearman) -1.00" in console.export_text(), "retraining reversed the order"
 
 
-def test_what_was_not_screened_cannot_be_promoted(store: Store) -> None:
+def test_a_sweep_without_screening_cannot_be_promoted(store: Store) -> None:
     record.write(plan_of("ctt_inv_weight=0.1"), store)
     with pytest.raises(UsageError, match="aloe.protocol=shared"):
         promotion.screened(store, "multirun")

@@ -1,6 +1,6 @@
-"""`make bench`: measures all ratios, or those named, prints them beside their targets and writes them to bench.json.
+"""`make bench`: measures all ratios, or those named, prints them with their targets and writes them to bench.json.
 
-NAME is a ratio or a benchmark. A later call keeps what bench.json says of ratios it does not measure.
+NAME is a ratio or a benchmark. A later call keeps what bench.json holds of ratios it does not measure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ctt.execution.launchers import KEPT_MEMORY
 from tests.benchmarks.harness import CLOCKS, ROUNDS, Measured, find, measure
 
 KEPT = {"aloe_data"}
-"""What is all memory runs in a process of its own that keeps it as jobs do, for both sides."""
+"""What is all memory runs in a process of its own that keeps it as jobs do, for both ways."""
 BENCH = Path(__file__).resolve().parents[2] / "bench.json"
 
 
@@ -31,15 +31,13 @@ def main() -> int:
     parser.add_argument("only", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument(
-        "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: where other work runs; one thread"
-    )
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="cpu: where other work runs; one thread")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that everything runs; writes nothing")
     arguments = parser.parse_args()
     if arguments.rounds < 5 and not arguments.toy:
         parser.error(f"--rounds must be at least 5, got {arguments.rounds}")
     if arguments.clock == "cpu" and arguments.threads != 1:
-        parser.error("--clock cpu adds up the seconds of all threads: it says nothing without --threads 1")
+        parser.error("--clock cpu adds up the seconds of all threads: it needs --threads 1")
     torch.set_num_threads(arguments.threads)
     console = Console()
     found: list[Measured] = []
@@ -59,21 +57,21 @@ def main() -> int:
             subprocess.run(command, env={**os.environ, **KEPT_MEMORY}, check=True)
             continue
         with console.status(f"{name}: preparing") as status:
-            for said in measure(make(arguments.toy), only, arguments.rounds, CLOCKS[arguments.clock]):
-                if isinstance(said, Measured):
-                    found.append(said)
-                    console.print(line(said), highlight=False)
+            for measured in measure(make(arguments.toy), only, arguments.rounds, CLOCKS[arguments.clock]):
+                if isinstance(measured, Measured):
+                    found.append(measured)
+                    console.print(line(measured), highlight=False)
                 else:
-                    status.update(f"{name}, {said}")
+                    status.update(f"{name}, {measured}")
     if unknown:
         parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
-    told = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
+    conditions = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
     if found:
-        console.print(table(found, told))
+        console.print(table(found, conditions))
     if not arguments.only:
         console.print("whether the cheaper ways train as well: make same-loss", highlight=False)
     if not arguments.toy:
-        write(found, told)
+        write(found, conditions)
     return 0
 
 
@@ -82,18 +80,14 @@ def line(measured: Measured) -> str:
 
 
 def table(found: list[Measured], how: dict[str, Any]) -> Table:
-    out = Table(
-        title=f"Ratios: median over rounds (smallest to largest), {how['threads']} threads, {how['clock']} clock"
-    )
+    out = Table(title=f"Ratios: median over rounds (smallest to largest), {how['threads']} threads, {how['clock']} clock")
     for column in ("ratio", "reached", "spread", "target", "", "slow", "fast", "seconds"):
         out.add_column(column, justify="right" if column in ("reached", "target", "seconds") else "left")
     for m in found:
         verdict = "[green]held[/]" if m.ratio.held(m.value) else "[red]missed[/]"
         seconds = f"{m.seconds[m.ratio.slow]:.3g} / {m.seconds[m.ratio.fast]:.3g}"
         spread = f"{m.spread[0]:.2f} to {m.spread[1]:.2f}"
-        out.add_row(
-            m.ratio.name, f"{m.value:.2f}", spread, m.ratio.target(), verdict, m.ratio.slow, m.ratio.fast, seconds
-        )
+        out.add_row(m.ratio.name, f"{m.value:.2f}", spread, m.ratio.target(), verdict, m.ratio.slow, m.ratio.fast, seconds)
     return out
 
 

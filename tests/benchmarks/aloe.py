@@ -20,8 +20,8 @@ from ctt.data.synthetic.writing import generate
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe
 from ctt.training.aloe_answers import answer
-from ctt.training.question_batches import Arranged, Piece, QuestionBatches
-from ctt.training.vqa import ARRANGED, batch_gradients, make_optimizers
+from ctt.training.question_batches import ArrangedBatches, Piece, QuestionBatches
+from ctt.training.vqa import STEPS_ARRANGED, batch_gradients, make_optimizers
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 from tests.benchmarks.published_aloe import Batch, PublishedAloe, Questions, load, loss_of, records_of
 
@@ -29,7 +29,7 @@ TOY = dict(layers=2, heads=2, width=16, ffn=16)
 
 
 class Material:
-    """Synthetic questions, rollouts (noise), and one batch of them for both sides."""
+    """Synthetic questions, rollouts (noise), and one batch of them for both ways."""
 
     def __init__(self, toy: bool) -> None:
         self.settings = AloeSettings(**(TOY if toy else {}), epochs=80)
@@ -50,13 +50,11 @@ class Material:
         shares = np.array([0.721, 0.110, 0.047, 0.122])
         kinds = self.batches.category[self.batches.first]
         weight = shares[kinds] / np.bincount(kinds, minlength=4)[kinds]
-        draws = 2 if toy else ARRANGED
+        draws = 2 if toy else STEPS_ARRANGED
         self.chosen = [random.choice(count, self.size, False, weight / weight.sum()) for _ in range(draws)]
         self.starts = random.integers(0, self.settings.starts, count)
         self.starts_evaluated = np.full(count, self.settings.eval_start)
-        records = records_of(
-            scenes, {w: i + 1 for i, w in enumerate(QUESTION_WORDS)}, {a: i + 1 for i, a in enumerate(ANSWERS)}
-        )
+        records = records_of(scenes, {w: i + 1 for i, w in enumerate(QUESTION_WORDS)}, {a: i + 1 for i, a in enumerate(ANSWERS)})
         files = [scene["video_filename"] for scene in scenes]
         videos = np.concatenate([self.split.slots, self.rollouts], 1)
         self.loader = Questions(records, dict(zip(files, videos, strict=True)))
@@ -77,10 +75,10 @@ class Material:
     def published(self, starts: np.ndarray) -> Iterator[Batch]:
         return load(self.loader, [[(int(q), int(starts[q])) for q in chosen] for chosen in self.chosen])
 
-    def arranged(self, batches: QuestionBatches) -> Arranged:
+    def arranged(self, batches: QuestionBatches) -> ArrangedBatches:
         """All draws, arranged together as in training."""
         chosen = np.stack(self.chosen)
-        return Arranged(batches, chosen, self.starts[chosen], self.settings.buckets)
+        return ArrangedBatches(batches, chosen, self.starts[chosen], self.settings.buckets)
 
     def sequences(self, chosen: np.ndarray) -> np.ndarray:
         """The rows of these questions in the published order: descriptive ones first, then all choices."""
@@ -89,9 +87,7 @@ class Material:
 
     def sizes(self) -> dict[str, int]:
         rows = len(self.batches.rows_of(self.chosen[0]))
-        return dict(
-            questions=self.size, sequences=rows, width=self.settings.width, layers=self.settings.layers, tokens=208
-        )
+        return dict(questions=self.size, sequences=rows, width=self.settings.width, layers=self.settings.layers, tokens=208)
 
 
 @benchmark
@@ -193,7 +189,7 @@ def aloe_eval(toy: bool) -> Comparison:
 
 @benchmark
 def aloe_data(toy: bool) -> Comparison:
-    """From slots in memory on both sides; ours as aloe=default and aloe=reference hold them (bf16), and in float32."""
+    """From slots in memory in both ways; ours as aloe=default and aloe=reference hold them (bf16), and in float32."""
     material = Material(toy)
     starts = material.starts
     batches, half = (
@@ -214,9 +210,7 @@ def aloe_data(toy: bool) -> Comparison:
         return one_after_another
 
     def check() -> None:
-        for pieces, chosen, batch in zip(
-            ours(batches), material.chosen, material.published_batches(starts), strict=True
-        ):
+        for pieces, chosen, batch in zip(ours(batches), material.chosen, material.published_batches(starts), strict=True):
             at = {int(row): i for i, row in enumerate(material.sequences(chosen))}
             made = list(pieces)
             assert sorted(at) == sorted(int(r) for piece in made for r in piece.rows)

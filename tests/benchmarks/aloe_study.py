@@ -106,7 +106,7 @@ TRIALS = (
 
 
 class PausingJob(BuildContext):
-    """A job that holds still while a file exists, and tells its progress meanwhile."""
+    """A job that pauses while a file exists, and reports its progress meanwhile."""
 
     pause: Path | None = None
 
@@ -238,15 +238,15 @@ def main() -> int:
 
 
 def _under_way(store: Store) -> str:
-    told = []
+    progress = []
     for path in sorted((store.root / "study").glob("*/progress.json")):
         try:
             at = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if not (path.parent / METRICS_JSON).exists():
-            told.append(f"{path.parent.name.rsplit('-', 1)[0]} {100 * at['done'] / at['total']:.0f} %")
-    return ", ".join(told)
+            progress.append(f"{path.parent.name.rsplit('-', 1)[0]} {100 * at['done'] / at['total']:.0f} %")
+    return ", ".join(progress)
 
 
 if __name__ == "__main__":

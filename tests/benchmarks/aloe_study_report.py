@@ -1,7 +1,7 @@
 """The tables of `make study`: accuracies above the blind levels, and what the frames of the future are worth.
 
 Intervals are 95 %, over videos (every seed answers the same ones) and, where there are several seeds, over these. What is above a
-blind level or what the words alone tell (`ctt.data.baselines.words_only`), or between two trials, is taken video by video.
+blind level or what the words alone give (`ctt.data.baselines.words_only`), or between two trials, is taken video by video.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def report(found: list[Finished]) -> str:
     """Markdown. The first table holds the trials that differ in the future's frames alone, the last what was tried."""
     by_trial: dict[str, dict[int, Rights]] = {}
     blind: dict[str, Rights] = {}
-    told: dict[str, Rights] = {}
+    words_alone: dict[str, Rights] = {}
     levels: dict[str, tuple[Rights, Rights]] = {}
     for one in found:
         table = pd.read_parquet(one.folder / PREDICTIONS, columns=["video", "category", "correct"])
@@ -55,7 +55,7 @@ def report(found: list[Finished]) -> str:
             answers = blind_predictions(train, validation), words_only_predictions(train, validation)
             without, words = (rights_of(answer.assign(video=table["video"])) for answer in answers)
             levels[data] = without, words
-        blind[one.trial], told[one.trial] = levels[data]
+        blind[one.trial], words_alone[one.trial] = levels[data]
     seconds = {trial: np.mean([paid(one.folder) for one in found if one.trial == trial]) for trial in by_trial}
     arms = [name for name in ARMS if name in by_trial]
     lines = []
@@ -64,12 +64,12 @@ def report(found: list[Finished]) -> str:
         lines += _head("points above the blind level of the question's form", level)
         percent = " | ".join(f"{_percent(level[name]):.1f} %" for name in level)
         lines.append(f"| the blind levels themselves | – | – | {percent} |")
-        lines.append(_line(f"{WORDS}, a linear model", None, {0: told[arms[0]]}, {0: level}))
+        lines.append(_line(f"{WORDS}, a linear model", None, {0: words_alone[arms[0]]}, {0: level}))
         lines += [_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], level)) for name in arms]
         lines += ["", *(f"- {line}" for line in _demands(by_trial, blind)), ""]
         lines += _head("difference in points", level)
         for name in arms:
-            base = dict.fromkeys(by_trial[name], told[name])
+            base = dict.fromkeys(by_trial[name], words_alone[name])
             lines.append(_line(f"{name} − {WORDS}", None, by_trial[name], base))
     for one, other in ((0, 1), (2, 1), (0, 2)):
         if ARMS[one] in by_trial and ARMS[other] in by_trial:

@@ -26,10 +26,7 @@ Way = Callable[[], list[Tensor]]
 @benchmark
 def attend(toy: bool) -> Comparison:
     """Without dropout; where there are words, half the sequences end in padding. Ratios over 1: the kernel is faster."""
-    cases = {
-        name: both(keys // 4 if toy else keys, dtype, trained, keys > 8)
-        for name, (keys, dtype, trained) in CASES.items()
-    }
+    cases = {name: both(keys // 4 if toy else keys, dtype, trained, keys > 8) for name, (keys, dtype, trained) in CASES.items()}
 
     def check() -> None:
         for name, (by_kernel, by_products) in cases.items():

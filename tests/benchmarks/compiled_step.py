@@ -39,12 +39,10 @@ def main() -> None:
         ways["compiled"]()
         took = time.perf_counter() - began
         comparison = Comparison(ways, [Ratio(name, "eager", "compiled")], check=lambda: None)
-        for said in measure(comparison, rounds=5, clock=CLOCKS["cpu"]):
-            if isinstance(said, Measured):
-                low, high = said.spread
-                text = (
-                    f"{name}: eager over compiled {said.value:.2f} ({low:.2f} to {high:.2f}), first step {took:.0f} s"
-                )
+        for measured in measure(comparison, rounds=5, clock=CLOCKS["cpu"]):
+            if isinstance(measured, Measured):
+                low, high = measured.spread
+                text = f"{name}: eager over compiled {measured.value:.2f} ({low:.2f} to {high:.2f}), first step {took:.0f} s"
                 Console().print(text, highlight=False)
 
 

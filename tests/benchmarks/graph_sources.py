@@ -11,6 +11,7 @@ from torch import Tensor
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
 from ctt.models.graphs.slot_graph import touching
+from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
 from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
@@ -30,9 +31,7 @@ def graph_sources(toy: bool) -> Comparison:
     x = torch.randn(batch, settings.history_size + settings.num_preds, slots, width)
     model = Predictor(settings, width)
     contact = torch.rand(batch, slots, slots) < 0.1
-    steps = {
-        source: graph_step(copy.deepcopy(model), settings, source, x, contact) for source in ("attention", *SOURCES)
-    }
+    steps = {source: graph_step(copy.deepcopy(model), settings, source, x, contact) for source in ("attention", *SOURCES)}
     return Comparison(
         ways=steps,
         ratios=[Ratio(f"graph_{source}_over_attention", source, "attention") for source in SOURCES],
@@ -41,9 +40,7 @@ def graph_sources(toy: bool) -> Comparison:
     )
 
 
-def graph_step(
-    model: Predictor, settings: PredictorSettings, source: str, x: Tensor, contact: Tensor
-) -> Callable[[], None]:
+def graph_step(model: Predictor, settings: PredictorSettings, source: str, x: Tensor, contact: Tensor) -> Callable[[], None]:
     """One step with the graph of `source`. The truth is looked up beforehand: reading it is part of making a batch."""
     graph = GraphSettings(source=source)
     (optimizer,) = optimizers_for(model, WorldModelSettings())
@@ -68,15 +65,10 @@ def graph_step(
         optimizer.zero_grad(set_to_none=True)
         step_gradients(
             model,
-            x,
-            draws,
-            inv_weight=0.2,
-            suf_weight=0.1,
-            threshold=0.15,
-            graph=graph,
+            StepBatch(x, draws, slot_graph=given(number)),
+            Objective(graph, inv_weight=0.2, suf_weight=0.1),
             dropout=Dropout(0.1, "cheap", number),
             micro_batch=32,
-            given=given(number),
         )
         optimizer.step()
 

@@ -1,6 +1,6 @@
 """What a benchmark is: ways to compute the same thing, timed in turn in one process, and the ratios that come of it.
 
-A benchmark is a function in a file of this folder, marked with `@benchmark`. It is given `toy` (sizes for a test of
+A benchmark is a function in a file of this folder, decorated with `@benchmark`. It is given `toy` (sizes for a test of
 correctness) and returns a Comparison. Nothing else needs to know of it: `make bench` and the tests find it.
 """
 
@@ -86,7 +86,7 @@ def measure(
 ) -> Iterator[str | Measured]:
     """Calls every way once to warm up, then all of them in turn `rounds` times. Yields what it does, then the ratios.
 
-    A ratio is taken within each round, so that what slows the machine for a while slows both sides of it.
+    A ratio is taken within each round, so that what slows the machine for a while slows both parts of it.
     """
     ratios = [r for r in comparison.ratios if only is None or r.name in only]
     ways = {name: call for name, call in comparison.ways.items() if any(name in (r.slow, r.fast) for r in ratios)}

@@ -1,4 +1,4 @@
-"""Launching runs that do nothing: `ctt sweep` beside plain Hydra with submitit's launcher, each a command of its own.
+"""Launching runs that do nothing: `ctt sweep` and plain Hydra with submitit's launcher, each a command of its own.
 
 Ours compiles, records and follows the sweep in an empty store, and its jobs publish an artifact each; no table is made of
 these. Plain Hydra runs a task function that returns None. On SLURM both have the same cluster, the one SLURM_CONF names or
@@ -111,7 +111,7 @@ def on_cluster(call: Callable[[], None]) -> Callable[[], None]:
         if "SLURM_CONF" not in os.environ:
             devcluster = load_devcluster()
             cluster = devcluster.Cluster(tempfile.mkdtemp(prefix="ctt-bench-"))
-            cluster.end_with_me()
+            cluster.end_with_caller()
             cluster.up()
             os.environ |= {"SLURM_CONF": str(cluster.conf), "PATH": devcluster.SEARCH}
         call()

@@ -30,17 +30,18 @@ def main(words: list[str]) -> None:
         from ctt.execution.slurm import task_process
 
         job_process._build = build
-        job_process.leave(task_process.main(words))
+        job_process.exit_process(task_process.main(words))
     if words[0].endswith(".json"):
         job_process._build = build
-        job_process.leave(job_process.main(words))
+        job_process.exit_process(job_process.main(words))
     from ctt import cli
     from ctt.execution import launchers
     from ctt.execution.local import local_launcher
     from ctt.execution.slurm import slurm_launcher
 
     launchers.LocalLauncher = partial(
-        local_launcher.LocalLauncher, command=lambda job: [sys.executable, __file__, str(job.path)]
+        local_launcher.LocalLauncher,
+        programs=local_launcher.Programs(lambda job: [sys.executable, __file__, str(job.path)]),
     )  # type: ignore[misc,assignment]
     slurm_launcher.SlurmLauncher = partial(slurm_launcher.SlurmLauncher, program=[__file__])  # type: ignore[misc,assignment]
     sys.modules["ctt.study.report_files"] = types.SimpleNamespace(show_report=lambda *_: [])  # type: ignore[assignment]

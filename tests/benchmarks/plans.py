@@ -1,4 +1,4 @@
-"""Planning ten thousand runs, beside what composing and planning a few runs by themselves takes."""
+"""Planning ten thousand runs, next to what composing and planning a few runs by themselves takes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ import pandas as pd
 from ctt.plan import Plan
 from ctt.report.results import CATEGORIES
 from ctt.report.tables.table import build
-from ctt.report.writers.render import render
+from ctt.report.writers import render
 from ctt.store import Store
 from ctt.study import loading
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
@@ -38,9 +38,7 @@ def store_of(folder: Path, runs: int, rows: int = ROWS) -> tuple[Store, Plan]:
     files = []
     for k in range(3):
         correct = rng.random(len(asked)) < 0.8
-        frame = asked.assign(
-            video=0, truth=1, prediction=correct.astype(int), correct=correct, logit=rng.normal(size=len(asked))
-        )
+        frame = asked.assign(video=0, truth=1, prediction=correct.astype(int), correct=correct, logit=rng.normal(size=len(asked)))
         files.append(folder / f"{k}.parquet")
         frame.to_parquet(files[-1], compression="zstd")
     inv = f"ctt_inv_weight=range(0,{runs // SEEDS})"
@@ -62,9 +60,7 @@ def report_scale(toy: bool) -> Comparison:
         out = []
         for target in plan.targets:
             frame = pd.read_parquet(store.path(target.key) / "predictions.parquet")
-            right = frame.groupby(["scene", "question_id"]).agg(
-                category=("category", "first"), right=("correct", "all")
-            )
+            right = frame.groupby(["scene", "question_id"]).agg(category=("category", "first"), right=("correct", "all"))
             out.append((100 * right.groupby("category").right.mean()).to_dict())
         return out
 
@@ -77,9 +73,7 @@ def report_scale(toy: bool) -> Comparison:
         assert folder  # kept as long as the ways are
 
     sizes = {"runs": len(plan.targets), "predictions": 600 if toy else ROWS}
-    return Comparison(
-        {"plain": plain, "ours": ours}, [Ratio("report_scale", "plain", "ours", at_least=2)], check, sizes
-    )
+    return Comparison({"plain": plain, "ours": ours}, [Ratio("report_scale", "plain", "ours", at_least=2)], check, sizes)
 
 
 def main(runs: int) -> None:
@@ -87,9 +81,7 @@ def main(runs: int) -> None:
         store, plan = store_of(Path(folder), runs)
         began, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "ctt", "report", "weights", "--format", "json"]
-        done = subprocess.run(
-            command, env={**os.environ, "CTT_STORE": str(store.root)}, stdout=subprocess.PIPE, check=True
-        )
+        done = subprocess.run(command, env={**os.environ, "CTT_STORE": str(store.root)}, stdout=subprocess.PIPE, check=True)
         seconds, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         processor = used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime
         print(

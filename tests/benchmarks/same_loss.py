@@ -1,10 +1,10 @@
-"""Whether cheaper arithmetic trains as well: cheap dropout beside exact dropout, and bfloat16 beside cheap dropout in float32.
+"""Whether cheaper arithmetic trains as well: cheap against exact dropout, bfloat16 against float32, both with cheap dropout.
 
 `make same-loss` (`python -m tests.benchmarks.same_loss [OVERRIDE…]`) trains world models with both losses and the published
 dropout of 0.1 on data=mini, three seeds each, in CTT_STORE, and prints validation errors and their differences, paired by
 seed (equal weights to begin with, windows and masked slots; cheap dropout draws other masks than exact dropout, bfloat16 the
-same as cheap dropout). That an interval holds 0 would say little of three seeds: how far it reaches at all is what says that
-errors are the same, and stands beside it as a share of the error. AdamW, as published: with Muon
+same as cheap dropout). That an interval holds 0 would show little with three seeds: how far it reaches shows whether
+errors are the same, and is printed with it as a share of the error. AdamW, as published: with Muon
 (`world_model.optimizer=muon world_model.learning_rate=0.004 world_model.decay_steps=150`) a training goes three times as
 far, and other masks alone make another training of it.
 Trainings that are in the store are only read. Minutes on two cores.

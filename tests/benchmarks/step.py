@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
+from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
 from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
@@ -57,15 +58,11 @@ def step(toy: bool) -> Comparison:
             Ratio("step_both_over_plain_published", "published", "published, losses off"),
         ],
         check=check,
-        sizes=dict(
-            batch=batch, width=width, slots=slots, history=3, predicted=1, depth=settings.depth, micro_batch=MICRO_BATCH
-        ),
+        sizes=dict(batch=batch, width=width, slots=slots, history=3, predicted=1, depth=settings.depth, micro_batch=MICRO_BATCH),
     )
 
 
-def published_twin(
-    ours: Predictor, settings: PredictorSettings, width: int, dropout: float | None = None
-) -> PublishedPredictor:
+def published_twin(ours: Predictor, settings: PredictorSettings, width: int, dropout: float | None = None) -> PublishedPredictor:
     p = settings.dropout if dropout is None else dropout
     sizes = (settings.history_size, settings.num_preds, settings.depth, settings.heads, settings.mlp_width, width)
     twin = PublishedPredictor(*sizes, p)
@@ -99,13 +96,8 @@ def our_gradients(model: Predictor, x: Tensor, dropout: Dropout | None, micro_ba
     draws = Draws(masked, torch.full((batch,), REMOVED), torch.full((batch,), TARGET))
     step_gradients(
         model,
-        x,
-        draws,
-        inv_weight=INV,
-        suf_weight=SUF,
-        threshold=THRESHOLD,
-        graph=GRAPH,
-        share_dropout=False,
+        StepBatch(x, draws),
+        Objective(GRAPH, INV, SUF, THRESHOLD, share_dropout=False),
         dropout=dropout,
         micro_batch=micro_batch,
     )

@@ -65,8 +65,8 @@ def test_the_report_counts_from_the_prediction_files(tmp_path: Path) -> None:
     assert f"| {100 - blind:+.1f} " in above["| true future"] and f"| −{blind:.1f} " in above["| twice as long"]
     words = words_only_levels(dataset.split("train").questions, asked)["per_option"]["explanatory"]
     level = float(above["| the blind levels themselves"].split(" | ")[4].rstrip(" %"))
-    told = above["| the words alone, a linear model"].split(" | ")[4].replace("−", "-")
-    assert float(told.partition(" ")[0]) == pytest.approx(words - level, abs=0.11) and abs(words - level) > 5
+    words_alone = above["| the words alone, a linear model"].split(" | ")[4].replace("−", "-")
+    assert float(words_alone.partition(" ")[0]) == pytest.approx(words - level, abs=0.11) and abs(words - level) > 5
     assert f"| {100 - words:+.1f} " in above["| true future − the words alone"]
     assert f"descriptive at least 20 points above the blind level: true future ({100 - blind:+.1f} ±" in text
 

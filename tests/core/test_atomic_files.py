@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all, and nothing is left of an attempt that failed."""
+"""A file is replaced completely or not at all; a failed attempt leaves no files."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert read_json(path) == {"a": 2, "b": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_what_is_written_can_be_found_by_its_pattern(tmp_path: Path) -> None:
+def test_temporary_files_match_the_pattern(tmp_path: Path) -> None:
     with replacing(tmp_path / "a") as temporary:
         temporary.write_text("new")
         assert list(tmp_path.glob(LEFTOVERS)) == [temporary]
@@ -27,7 +27,7 @@ def test_what_is_written_can_be_found_by_its_pattern(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"newer" and not list(tmp_path.glob(LEFTOVERS))
 
 
-def test_no_file_and_half_a_file_are_none(tmp_path: Path) -> None:
+def test_a_missing_and_a_truncated_file_are_none(tmp_path: Path) -> None:
     assert read_json(tmp_path / "absent.json") is None
     (tmp_path / "half.json").write_text('{"a":')
     assert read_json(tmp_path / "half.json") is None

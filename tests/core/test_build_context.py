@@ -1,4 +1,4 @@
-"""What a job tells of its progress, and what of earlier attempts it remembers."""
+"""A build context reports progress and keeps the figures of earlier attempts."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def told(folder: Path) -> dict[str, Any]:
+def report(folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((folder / "progress.json").read_text())
     return record
 
 
-def test_rates_are_by_unit_and_leave_out_what_came_before_it(tmp_path: Path, clock: Clock) -> None:
-    job = BuildContext(tmp_path)
+def test_rates_are_by_unit_and_exclude_earlier_work(tmp_path: Path, clock: Clock) -> None:
+    context = BuildContext(tmp_path)
     clock.now += 60  # reading the data
     for step in range(1, 12):
-        job.progress(step, 20, "step")
+        context.progress(step, 20, "step")
         clock.now += 2
     clock.now += 98  # writing something large
     for row in (100, 200, 300):
-        job.progress(row, 300, "sequence")
+        context.progress(row, 300, "sequence")
         clock.now += 4
-    assert job.rates == pytest.approx({"step": 0.5, "sequence": 25.0})
-    assert told(tmp_path)["rate"] == pytest.approx(25.0)
+    assert context.rates == pytest.approx({"step": 0.5, "sequence": 25.0})
+    assert report(tmp_path)["rate"] == pytest.approx(25.0)
     later = BuildContext(tmp_path)
     later.progress(100, 200, "sequence")
     clock.now += 1
     later.progress(200, 200, "sequence")
-    assert later.rates == pytest.approx({"step": 0.5, "sequence": 100.0}), "of steps what the attempt before found"
+    assert later.rates == pytest.approx({"step": 0.5, "sequence": 100.0}), "steps: from the earlier attempt"
 
 
-def test_what_it_does_not_count_still_shows_that_it_goes_on(tmp_path: Path, clock: Clock) -> None:
+def test_alive_updates_the_report_without_progress(tmp_path: Path, clock: Clock) -> None:
     beats: list[float] = []
-    job = BuildContext(tmp_path, beat=lambda: beats.append(clock.now))
-    job.alive()
-    assert not (tmp_path / "progress.json").exists(), "there is nothing to repeat yet"
-    job.progress(5, 10, "step")
+    context = BuildContext(tmp_path, beat=lambda: beats.append(clock.now))
+    context.alive()
+    assert not (tmp_path / "progress.json").exists(), "there is no report to repeat yet"
+    context.progress(5, 10, "step")
     clock.now += 0.5
-    job.alive()
-    assert told(tmp_path)["updated"] == 1000.0 and beats == [1000.0], "at most once a second"
+    context.alive()
+    assert report(tmp_path)["updated"] == 1000.0 and beats == [1000.0], "at most once a second"
     clock.now += 5
-    job.alive()
-    record = told(tmp_path)
+    context.alive()
+    record = report(tmp_path)
     assert (record["done"], record["updated"]) == (5, 1005.5) and beats == [1000.0, 1005.5]
 
 
 def test_the_peak_is_that_of_all_attempts(tmp_path: Path) -> None:
     BuildContext(tmp_path).progress(1, 2, "step")
-    record = told(tmp_path)
+    record = report(tmp_path)
     assert record["peak_mib"] == pytest.approx(peak_mib("cpu"), rel=0.05)
     (tmp_path / "progress.json").write_text(json.dumps(record | {"peak_mib": 1e7}))
     later = BuildContext(tmp_path)
     assert later.peak == 1e7
     later.progress(1, 2, "step")
-    assert told(tmp_path)["peak_mib"] == 1e7
+    assert report(tmp_path)["peak_mib"] == 1e7

@@ -1,4 +1,4 @@
-"""Peak memory is that of the work since it was last forgotten."""
+"""The memory peak covers the time since its last reset."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctt.core.memory import forget_peak, peak_mib
+from ctt.core.memory import peak_mib, reset_peak
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system can't forget a peak")
-def test_a_peak_is_of_what_came_since() -> None:
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system can't reset a peak")
+def test_a_peak_excludes_what_was_before_the_reset() -> None:
     np.ones(40_000_000)  # 305 MiB, freed at once
     before = peak_mib("cpu")
-    forget_peak("cpu")
-    forgotten = peak_mib("cpu")
-    assert before - forgotten > 250
+    reset_peak("cpu")
+    reset = peak_mib("cpu")
+    assert before - reset > 250
     np.ones(20_000_000)
-    assert 130 < peak_mib("cpu") - forgotten < 170
+    assert 130 < peak_mib("cpu") - reset < 170
 
 
-def test_it_is_the_kernel_s_own_figure() -> None:
+def test_it_is_the_kernels_own_figure() -> None:
     (line,) = [at for at in Path("/proc/self/status").read_text().splitlines() if at.startswith("VmHWM")]
     assert abs(peak_mib("cpu") - int(line.split()[1]) / 1024) < 5

@@ -1,4 +1,4 @@
-"""Processes are known by id and start time; a zombie counts as gone."""
+"""Processes are identified by id and start time; a zombie counts as ended."""
 
 import os
 import signal
@@ -13,16 +13,16 @@ from ctt.core.processes import send, started
 from tests.waiting import until
 
 
-def test_a_start_time_is_the_kernels_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_time_is_the_kernels_whatever_the_clock_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     assert started(os.getpid()) == int(ticks)
-    day_later = psutil.boot_time() + 86_400  # where the clock is set forward, the time of booting moves with it
+    day_later = psutil.boot_time() + 86_400  # setting the clock forward moves the boot time
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: day_later)
     monkeypatch.setattr("psutil.boot_time", lambda: day_later)
     assert started(os.getpid()) == int(ticks)
 
 
-def test_a_zombie_is_gone_and_gets_no_signal() -> None:
+def test_a_zombie_has_ended_and_gets_no_signal() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     began = started(child.pid)
     assert began is not None

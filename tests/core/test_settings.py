@@ -1,4 +1,4 @@
-"""Settings: bounds, and canonical forms that are one text per meaning."""
+"""Settings: bounds, and canonical forms with one text per meaning."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctt.core.errors import SettingError
-from ctt.core.settings import Rule, Settings, canonical_form, canonical_json, digest, in_force, older, setting
+from ctt.core.settings import Rule, Settings, active_rules, canonical_form, canonical_json, digest, old_values, setting
 
 
 @dataclasses.dataclass
@@ -27,11 +27,11 @@ class Outer(Settings):
 
 @dataclasses.dataclass
 class Later(Outer):
-    added: bool = setting(False, "came later; false is what was done before", old=False)
+    added: bool = setting(False, "added later; false is the behaviour before", old=False)
 
 
 @pytest.mark.parametrize(
-    "make, words",
+    "make, message",
     [
         (lambda: Outer(kind="c"), "kind must be one of a, b"),
         (lambda: Outer(count=0), "count must be more than 0, got 0"),
@@ -40,8 +40,8 @@ class Later(Outer):
         (lambda: Inner(share=math.nan), "share must be a finite number"),
     ],
 )
-def test_bounds_name_the_setting(make, words) -> None:
-    with pytest.raises(SettingError, match=words):
+def test_bounds_name_the_setting(make, message) -> None:
+    with pytest.raises(SettingError, match=message):
         make()
 
 
@@ -55,21 +55,21 @@ def test_a_setting_added_later_keeps_old_keys_at_its_old_value() -> None:
     assert digest(Later(added=True)) != digest(Outer())
 
 
-def test_a_changed_default_never_finds_what_the_old_one_made() -> None:
+def test_a_changed_default_changes_the_key() -> None:
     @dataclasses.dataclass
     class Changed(Outer):
         count: int = setting(4, "how many", above=0)
 
     @dataclasses.dataclass
     class ChangedLater(Later):
-        added: bool = setting(True, "came later; false is what was done before", old=False)
+        added: bool = setting(True, "added later; false is the behaviour before", old=False)
 
     @dataclasses.dataclass
     class Above(Settings):
         below: ChangedLater = setting(ChangedLater, "nested")
-        beside: Outer = setting(Outer, "all of it was always there")
+        other: Outer = setting(Outer, "has no old values")
 
-    assert older(Above) == {"below": {"added": False}}, "what a record without it means"
+    assert old_values(Above) == {"below": {"added": False}}, "the meaning of a record without it"
     assert digest(Changed()) != digest(Outer())
     assert digest(ChangedLater()) != digest(Later()) and digest(ChangedLater(added=False)) == digest(Later())
 
@@ -87,24 +87,24 @@ class Ruled(Settings):
 
 
 @dataclasses.dataclass
-class Heir(Ruled):
+class Derived(Ruled):
     more: int = setting(0, "more")
     rules = (Rule(("more",), "never read", lambda s: True),)
 
 
-def test_rules_leave_out_what_is_silent_by_name_and_below() -> None:
+def test_rules_leave_out_inactive_settings_by_name_and_below() -> None:
     assert canonical_form(Ruled()) == {"optimizer": "sgd", "inner": {"share": 0.5}}
     assert digest(Ruled(muon_rate=0.5)) == digest(Ruled())
     live = Ruled(optimizer="muon", muon_rate=0.0)
     assert canonical_form(live) == {"optimizer": "muon", "muon_rate": 0.0, "inner": {}}
-    assert [rule.reason for rule in in_force(live)] == ["the rate is 0"]
+    assert [rule.reason for rule in active_rules(live)] == ["the rate is 0"]
 
 
 def test_a_class_has_its_bases_rules_too() -> None:
-    assert canonical_form(Heir(more=3)) == canonical_form(Ruled())
+    assert canonical_form(Derived(more=3)) == canonical_form(Ruled())
 
 
-def test_settings_are_values() -> None:
+def test_settings_become_read_only() -> None:
     made = Ruled()
     digest(made)
     with pytest.raises(AttributeError, match="dataclasses.replace"):
@@ -113,11 +113,7 @@ def test_settings_are_values() -> None:
 
 
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )
@@ -131,7 +127,7 @@ def test_canonical_is_idempotent_and_survives_json(value) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=4), st.integers(), min_size=2, max_size=5))
-def test_order_of_keys_says_nothing(mapping) -> None:
+def test_the_order_of_keys_has_no_effect(mapping) -> None:
     assert digest(dict(reversed(list(mapping.items())))) == digest(mapping)
 
 

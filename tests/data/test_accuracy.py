@@ -1,4 +1,4 @@
-"""Accuracies counted by loops from the definitions, and what a malformed table says."""
+"""Accuracies against loops over the definitions, and errors of malformed tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ scenes = st.lists(st.lists(question, max_size=5), max_size=5)
 
 
 def table_of(scenes) -> pd.DataFrame:
-    """A predictions table; its rows shuffled in a fixed way, for the order must not matter."""
+    """A predictions table with its rows in a fixed shuffled order, which must not matter."""
     rows = []
     for scene, questions in enumerate(scenes):
         for number, (category, options, form) in enumerate(questions):
@@ -32,33 +32,33 @@ def table_of(scenes) -> pd.DataFrame:
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_metrics_equal_those_counted_by_loops(scenes) -> None:
     metrics = metrics_of(table_of(scenes))
-    asked = [
+    questions = [
         (category, options[:1] if category == "descriptive" else options, f"{category}:{form}")
-        for questions in scenes
-        for category, options, form in questions
+        for scene in scenes
+        for category, options, form in scene
     ]
 
     def share(results: list[bool]):
         return pytest.approx(100 * sum(results) / len(results)) if results else None
 
     for category in CATEGORIES:
-        mine = [options for name, options, _ in asked if name == category]
+        mine = [options for name, options, _ in questions if name == category]
         assert metrics["per_question"][category] == share([all(options) for options in mine])
         assert metrics["per_option"][category] == share([option for options in mine for option in options])
         assert metrics["questions"][category] == len(mine)
         assert metrics["options"][category] == sum(map(len, mine))
-    assert metrics["multiple_choice"] == share([all(o) for name, o, _ in asked if name != "descriptive"])
-    assert metrics["average"] == share([all(o) for _, o, _ in asked])
-    assert sorted(metrics["forms"]) == sorted({form for _, _, form in asked})
+    assert metrics["multiple_choice"] == share([all(o) for name, o, _ in questions if name != "descriptive"])
+    assert metrics["average"] == share([all(o) for _, o, _ in questions])
+    assert sorted(metrics["forms"]) == sorted({form for _, _, form in questions})
     for form, values in metrics["forms"].items():
-        mine = [options for _, options, name in asked if name == form]
+        mine = [options for _, options, name in questions if name == form]
         assert values["per_question"] == share([all(options) for options in mine])
         assert values["per_option"] == share([option for options in mine for option in options])
         assert values["questions"] == len(mine)
 
 
 def test_pools_are_weighted_by_questions() -> None:
-    """Pools weigh categories by their questions, not by their options, and not equally."""
+    """Pools weight categories by their questions, not by their options and not equally."""
     counts = {"descriptive": 200, "explanatory": 30, "predictive": 10, "counterfactual": 40}
     right = {"descriptive": 180, "explanatory": 15, "predictive": 10, "counterfactual": 0}
     rows = [(0, 1000 * i + n, c, n < right[c]) for i, c in enumerate(counts) for n in range(counts[c])]

@@ -1,4 +1,4 @@
-"""Checking question files: the real ones are right, and every kind of mistake is found where it is."""
+"""Checks of question files: real ones have no problems, and every kind of mistake is located."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ctt.core.errors import DataError
 from ctt.data import composition
 from ctt.data.clevrer import official_figures
-from ctt.data.clevrer.question_file import check_file, troubles
+from ctt.data.clevrer.question_file import check_file, problem_count
 from ctt.data.composition import lines, statistics
 from ctt.data.questions.vocab import ANSWERS, CATEGORIES, QUESTION_WORDS, tokenise
 from tests.data.clevrer.official_files import scene
@@ -24,11 +24,11 @@ LISTS = ("unknown_words", "unknown_program_tokens", "ill_typed_programs", "error
 
 
 @needs_shared
-def test_every_real_question_is_right():
+def test_real_questions_have_no_problems():
     found = check_file(REAL)
     scenes = json.loads(REAL.read_text())
     questions = [question for entry in scenes for question in entry["questions"]]
-    assert found["scenes"] == len(scenes) and troubles(found) == 0
+    assert found["scenes"] == len(scenes) and problem_count(found) == 0
     assert found["questions"] == {c: sum(q["question_type"] == c for q in questions) for c in CATEGORIES}
     assert found["without_program"] == sum("program" not in q for q in questions) > 0
 
@@ -45,7 +45,7 @@ def test_every_real_text_has_the_ids_of_the_published_vocabulary():
 
 
 @needs_shared
-def test_the_official_figures_are_copied_right():
+def test_the_official_figures_equal_the_published_statistics():
     facts = json.loads((SHARED / "clevrer" / "official_statistics.json").read_text())
     train = facts["train"]
     assert {s: facts[s]["videos"] for s in official_figures.VIDEOS} == official_figures.VIDEOS
@@ -65,9 +65,7 @@ def test_the_official_figures_add_up():
     )
     for category, by_right in official_figures.CORRECT.items():
         assert sum(by_right.values()) == official_figures.QUESTIONS["train"][category]
-    assert sum(int(n) * count for n, count in official_figures.OPTIONS.items()) == sum(
-        official_figures.VERDICTS.values()
-    )
+    assert sum(int(n) * count for n, count in official_figures.OPTIONS.items()) == sum(official_figures.VERDICTS.values())
     right = sum(int(n) * count for by in official_figures.CORRECT.values() for n, count in by.items())
     assert right == official_figures.VERDICTS["correct"]
     assert sum(sum(split.values()) for split in official_figures.QUESTIONS.values()) == 305_280
@@ -79,7 +77,7 @@ def checked(scenes, tmp_path):
     return check_file(path)
 
 
-def test_a_sound_file(tmp_path):
+def test_a_valid_file(tmp_path):
     found = checked([scene(7), scene(500), scene(3)], tmp_path)
     assert found == {
         "scenes": 3,
@@ -126,12 +124,12 @@ WRONG = {
         "ill_typed_programs",
         "scene 8, question 0: a descriptive question's program gives objects, which is no answer",
     ),
-    "an object that is to happen": (
+    "an object as a predictive option": (
         choice(program=["objects", "red", "filter_color", "unique"]),
         "ill_typed_programs",
         "scene 8, question 1, choice 1: an option of a predictive question gives object, not event",
     ),
-    "a token of no list": (
+    "a token that does not exist": (
         question(0, program=["objects", "null", "filter_resting", "count"]),
         "unknown_program_tokens",
         "filter_resting",
@@ -159,7 +157,7 @@ WRONG = {
     "a question_id twice": (
         question(1, question_id=0),
         "errors",
-        "scene 8, question 0: the question_id is there twice",
+        "scene 8, question 0: the question_id occurs twice",
     ),
     "an unknown type": (
         question(0, question_type="guess"),
@@ -176,7 +174,7 @@ WRONG = {
         "errors",
         "scene 8, question 1: choice 1: answer must be correct or wrong",
     ),
-    "a choice_id twice": (choice(choice_id=0), "errors", "the choice_id 0 is there twice"),
+    "a choice_id twice": (choice(choice_id=0), "errors", "the choice_id 0 occurs twice"),
     "a question that is a list": (
         lambda s: s[1]["questions"].append([]),
         "errors",
@@ -190,7 +188,7 @@ WRONG = {
         "entry 1: scene_index must be an integer, got a fraction",
     ),
     "an index that is huge": (lambda s: s[1].update(scene_index=10**40), "errors", "scene_index must be from 0 to"),
-    "a scene twice": (lambda s: s.append(s[0]), "errors", "scene 7: the scene is there twice"),
+    "a scene twice": (lambda s: s.append(s[0]), "errors", "scene 7: the scene occurs twice"),
     "questions that are missing": (lambda s: s[1].pop("questions"), "errors", "scene 8: questions is missing"),
     "no words": (question(0, question=" "), "errors", "scene 8, question 0: has no words"),
     "an unknown subtype": (
@@ -208,7 +206,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_mistake_is_listed_once_and_where_it_is(case, tmp_path):
+def test_a_mistake_is_listed_once_with_its_location(case, tmp_path):
     change, name, text = WRONG[case]
     scenes = [scene(7), scene(8), scene(9)]
     change(scenes)
@@ -219,19 +217,19 @@ def test_a_mistake_is_listed_once_and_where_it_is(case, tmp_path):
     assert len(found[name]) == (2 if "leaves 2" in text and name == "ill_typed_programs" and "choice" in text else 1)
 
 
-def test_objects_are_options_of_explanatory_questions_alone(tmp_path):
+def test_objects_are_options_of_explanatory_questions_only(tmp_path):
     thing, hit = ["objects", "red", "filter_color", "unique"], scene(7)["questions"][1]["choices"][0]["program"]
     for category in CATEGORIES[1:]:
-        for asked in (["unseen_events", "belong_to"], None):
+        for question_program in (["unseen_events", "belong_to"], None):
             entry = scene(7)
-            entry["questions"][1].update(question_type=category, program=asked)
+            entry["questions"][1].update(question_type=category, program=question_program)
             for place, program in enumerate((thing, hit)):
                 entry["questions"][1]["choices"][place]["program"] = program
             found = checked([entry], tmp_path)
-            assert troubles(found) == len(found["ill_typed_programs"]) == (category != "explanatory")
+            assert problem_count(found) == len(found["ill_typed_programs"]) == (category != "explanatory")
 
 
-def test_several_mistakes_are_all_listed_and_what_is_sound_is_counted(tmp_path):
+def test_all_mistakes_are_listed_and_valid_questions_are_counted(tmp_path):
     scenes = [scene(7), scene(8), scene(9), "x"]
     for case in ("a word", "an unknown verdict"):
         WRONG[case][0](scenes)
@@ -242,16 +240,16 @@ def test_several_mistakes_are_all_listed_and_what_is_sound_is_counted(tmp_path):
     assert [text.split(":")[0] for text in found["errors"]] == [
         "scene 8, question 1", "scene 9, question 0", "entry 3",
     ]  # fmt: skip
-    assert found["scenes"] == 3 and troubles(found) == 5
+    assert found["scenes"] == 3 and problem_count(found) == 5
     assert found["questions"] == {"descriptive": 3, "explanatory": 0, "predictive": 2, "counterfactual": 0}
 
 
-def test_a_program_that_is_null_is_none(tmp_path):
+def test_a_null_program_counts_as_missing(tmp_path):
     scenes = [scene(7)]
     for question in scenes[0]["questions"]:
         question["program"] = None
     found = checked(scenes, tmp_path)
-    assert found["without_program"] == 2 and troubles(found) == 0
+    assert found["without_program"] == 2 and problem_count(found) == 0
 
 
 def places(node):
@@ -270,7 +268,7 @@ json_values = st.recursive(
 
 @given(st.integers(0, 10**6), json_values)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_put_anywhere_is_told_in_one_line_each(tmp_path, where, value):
+def test_any_value_anywhere_gives_errors_of_one_line(tmp_path, where, value):
     scenes = [scene(7), scene(8)]
     among = list(places(scenes))
     holder, key = among[where % len(among)]
@@ -287,13 +285,13 @@ def test_whatever_is_put_anywhere_is_told_in_one_line_each(tmp_path, where, valu
         (b"", "is not valid JSON"),
         (b'[{"scene_index": 1', "is not valid JSON .*cut off"),
         (b"\xff\xfe\x00", "is not valid JSON"),
-        (b'["\xff"]', "is not valid JSON: it is no UTF-8 text"),
-        (gzip.compress(b"[]", mtime=0), "is compressed; unpack it first"),  # a time would change the test's name
+        (b'["\xff"]', "is not valid JSON: it is not UTF-8 text"),
+        (gzip.compress(b"[]", mtime=0), "is compressed; unpack it first"),  # a time stamp would change the test's name
         (b'{"a": 1}', "must hold a list of scenes"),
         (b"[" * 100_000, "is not valid JSON"),
     ],
 )
-def test_what_is_no_question_file_is_one_error(data, message, tmp_path):
+def test_a_file_without_questions_is_one_error(data, message, tmp_path):
     path = tmp_path / "q.json"
     path.write_bytes(data)
     with pytest.raises(DataError, match=message):
@@ -309,9 +307,7 @@ def test_a_missing_file(tmp_path):
 
 def test_statistics_are_counted(tmp_path):
     extra = copy.deepcopy(scene(3))
-    extra["questions"].append(
-        {**copy.deepcopy(extra["questions"][1]), "question_id": 2, "question_type": "counterfactual"}
-    )
+    extra["questions"].append({**copy.deepcopy(extra["questions"][1]), "question_id": 2, "question_type": "counterfactual"})
     extra["questions"][2]["choices"] = extra["questions"][2]["choices"][:1]
     found = statistics([scene(0), scene(1), extra])
     assert found == {
@@ -329,33 +325,31 @@ def test_statistics_are_counted(tmp_path):
     by_name = {(line.group, line.name): line for line in lines(found, "train")}
     line = by_name["answers", "0"]
     assert (line.count, round(line.share, 3), round(line.official, 3)) == (2, 66.667, round(100 * 9862 / 109952, 3))
-    assert line.apart == line.share - line.official
-    assert by_name["questions a 100 videos", "predictive"].share == 100
-    assert by_name["questions a 100 videos", "predictive"].official == pytest.approx(71.79)
+    assert line.difference == line.share - line.official
+    assert by_name["questions per 100 videos", "predictive"].share == 100
+    assert by_name["questions per 100 videos", "predictive"].official == pytest.approx(71.79)
     hidden = lines(statistics([scene(15_000, answered=False)]), "test")
     assert all(line.share is None for line in hidden if line.group in ("answers", "options"))
 
 
 @needs_shared
 def test_the_wordings_of_the_real_explanatory_questions_are_counted():
-    """Against the same by searching for words; the shares are those that are given for a larger sample."""
+    """Compared with a search for words; the shares agree with those of a larger sample."""
     scenes = json.loads(REAL.read_text())
     found = statistics(scenes)
-    asked = [q for entry in scenes for q in entry["questions"] if q["question_type"] == "explanatory"]
-    assert found["negated"]["not responsible"] == sum("not responsible" in q["question"] for q in asked)
-    assert found["outcomes"]["the X's exit"] == sum(q["question"].endswith("exit?") for q in asked)
-    assert sum(found["outcomes"].values()) == len(asked)
-    said = [c["choice"] for q in asked for c in q["choices"]]
-    assert found["causes"]["the X's entrance"] == sum(text.endswith("'s entrance") for text in said)
-    apart = [line for line in lines(found, "train") if line.group.startswith("expla")]
-    assert len(apart) == 11 and all(abs(line.apart) < 3 for line in apart)
-    odd = dict(asked[0], question="Why?", choices=[dict(asked[0]["choices"][0], choice="who")])
-    assert (
-        statistics([{"questions": [odd]}])["outcomes"] == statistics([{"questions": [odd]}])["causes"] == {"other": 1}
-    )
+    questions = [q for entry in scenes for q in entry["questions"] if q["question_type"] == "explanatory"]
+    assert found["negated"]["not responsible"] == sum("not responsible" in q["question"] for q in questions)
+    assert found["outcomes"]["the X's exit"] == sum(q["question"].endswith("exit?") for q in questions)
+    assert sum(found["outcomes"].values()) == len(questions)
+    choices = [c["choice"] for q in questions for c in q["choices"]]
+    assert found["causes"]["the X's entrance"] == sum(text.endswith("'s entrance") for text in choices)
+    compared = [line for line in lines(found, "train") if line.group.startswith("expla")]
+    assert len(compared) == 11 and all(abs(line.difference) < 3 for line in compared)
+    odd = dict(questions[0], question="Why?", choices=[dict(questions[0]["choices"][0], choice="who")])
+    assert statistics([{"questions": [odd]}])["outcomes"] == statistics([{"questions": [odd]}])["causes"] == {"other": 1}
 
 
-def test_official_counts_are_nowhere_apart_from_themselves():
+def test_official_counts_do_not_differ_from_themselves():
     found = {
         "videos": official_figures.VIDEOS["train"],
         "questions": official_figures.QUESTIONS["train"],
@@ -368,4 +362,4 @@ def test_official_counts_are_nowhere_apart_from_themselves():
         "negated": official_figures.NEGATED,
         "causes": official_figures.CAUSES,
     }
-    assert all(line.apart == 0 for line in composition.lines(found, "train"))
+    assert all(line.difference == 0 for line in composition.lines(found, "train"))

@@ -1,4 +1,4 @@
-"""Opening data sets, whole and broken."""
+"""Opening complete and broken data sets."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ BROKEN = {
     "other slots": ("slots must be 7", manifest(slots=11)),
     "no width": ("width must be 128", manifest(width=None)),
     "videos a list": ("videos must map", manifest(videos=[3, 2])),
-    "videos negative": ("videos says 'train': -3", manifest(videos={"train": -3})),
-    "videos true": ("videos says 'train': True", manifest(videos={"train": True})),
-    "unknown split": ("videos says 'dev': 3", manifest(videos={"dev": 3})),
-    "a split's name that leaves the folder": ("videos says '../train'", manifest(videos={"../train": 3})),
-    "splits differ": ("different splits", manifest(first_scene={"train": 0})),
-    "more videos than slots": ("slots_train.npy should hold", manifest(videos={"train": 4, "validation": 2})),
+    "videos negative": ("videos has the invalid entry 'train': -3", manifest(videos={"train": -3})),
+    "videos true": ("videos has the invalid entry 'train': True", manifest(videos={"train": True})),
+    "unknown split": ("videos has the invalid entry 'dev': 3", manifest(videos={"dev": 3})),
+    "a split outside": ("videos has the invalid entry '../train'", manifest(videos={"../train": 3})),
+    "splits differ": ("the same splits", manifest(first_scene={"train": 0})),
+    "more videos than slots": ("slots_train.npy must contain", manifest(videos={"train": 4, "validation": 2})),
     "no slots": ("slots_train.npy is missing", lambda folder: (folder / "slots_train.npy").unlink()),
-    "slots cut off": ("slots_validation.npy is not a whole npy file", cut("slots_validation.npy", 100_000)),
-    "slots' header cut off": ("slots_validation.npy is not a whole npy file", cut("slots_validation.npy", 40)),
-    "slots empty": ("slots_train.npy is not a whole npy file", cut("slots_train.npy", 0)),
-    "slots a pickle": ("slots_train.npy is not a whole npy file", put("slots_train.npy", np.array([{}]))),
-    "slots double": ("slots_train.npy should hold float32", put("slots_train.npy", np.zeros((3, 128, 7, 128)))),
-    "slots of another shape": ("slots_train.npy should", put("slots_train.npy", np.zeros((3, 7, 128), np.float32))),
+    "slots cut off": ("slots_validation.npy is not a complete npy file", cut("slots_validation.npy", 100_000)),
+    "slots' header cut off": ("slots_validation.npy is not a complete npy file", cut("slots_validation.npy", 40)),
+    "slots empty": ("slots_train.npy is not a complete npy file", cut("slots_train.npy", 0)),
+    "slots a pickle": ("slots_train.npy is not a complete npy file", put("slots_train.npy", np.array([{}]))),
+    "slots double": ("slots_train.npy must contain float32", put("slots_train.npy", np.zeros((3, 128, 7, 128)))),
+    "slots of another shape": ("slots_train.npy must", put("slots_train.npy", np.zeros((3, 7, 128), np.float32))),
     "no questions": ("questions_train.json is missing", lambda folder: (folder / "questions_train.json").unlink()),
-    "visible of another size": ("visible_train.npy should", put("visible_train.npy", np.ones((2, 178, 7), dtype=bool))),
+    "visible of another size": ("visible_train.npy must", put("visible_train.npy", np.ones((2, 178, 7), dtype=bool))),
 }
 
 
@@ -91,7 +91,7 @@ def test_a_broken_folder_is_refused_by_name(case, tmp_path):
         Dataset.open(folder)
 
 
-def test_truth_that_is_incomplete_is_refused_by_name(tmp_path):
+def test_incomplete_truth_is_refused_by_name(tmp_path):
     folder = a_dataset(tmp_path / "d")
     np.save(folder / "truth_train.objects.npy", np.zeros(3, dtype=np.int8))
     with pytest.raises(DataError, match=r"truth_train\.color\.npy is missing"):

@@ -1,4 +1,4 @@
-"""Windows against loops."""
+"""Windows compared with loops."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ def test_without_visibility_everything_counts_as_visible():
 
 
 def test_visibility_of_another_data_set_is_refused():
-    with pytest.raises(SettingError, match="does not belong"):
+    with pytest.raises(SettingError, match="does not match"):
         Windows(np.zeros((2, 10, 2, 1)), 2, 1, 2, True, visible=np.ones((3, 10, 2), dtype=bool))

@@ -1,4 +1,4 @@
-"""A user's site values come after the presets and before the command line, and a mistake in them names file and key."""
+"""Site defaults override the presets, the command line overrides them, and errors name the file and the key."""
 
 from __future__ import annotations
 
@@ -25,15 +25,13 @@ def test_without_the_file_nothing_changes(site: Path) -> None:
     assert with_site(SLURM, []) == SLURM
 
 
-def test_the_sites_values_lose_to_the_command_line_alone(site: Path) -> None:
+def test_only_the_command_line_overrides_site_defaults(site: Path) -> None:
     site.write_text(
         "slurm:\n  partition: gpu\n  account: lab\n  cpus_per_task: 8\n  setup: [module load cuda]\n"
         "  prefix: {timeout_min: 240}\nlocal: {jobs: 3}\n"
     )
     found = with_site(SLURM, ["launch.partition=debug", "seed=1"]).launch
-    assert (found.partition, found.account, found.cpus_per_task) == (None, "lab", 8), (
-        "the override is applied elsewhere"
-    )
+    assert (found.partition, found.account, found.cpus_per_task) == (None, "lab", 8), "the override is applied elsewhere"
     assert found.setup == ["module load cuda"] and found.timeout_min == 1440 and found.jobs == 1
     assert found.of(prefix=True) == Resources(account="lab", cpus_per_task=8, timeout_min=240)
     assert found.of(prefix=False).timeout_min == 1440
@@ -50,7 +48,7 @@ def test_the_sites_values_lose_to_the_command_line_alone(site: Path) -> None:
         ("slurm: {partitoin: gpu}", "partitoin.*partition"),
         ("slurm: {cpus_per_task: many}", "launch.cpus_per_task"),
         ("slurm: {cpus_per_task: 0}", "cpus_per_task must be at least 1, got 0"),
-        ("partition: gpu", "under these two keys"),
+        ("partition: gpu", "must map `local` and `slurm`"),
         ("slurm: [", "not readable YAML"),
     ],
 )

@@ -16,7 +16,7 @@ STEPS = ("open", "os.", "shutil.", "subprocess.", "ctt.")
 
 
 def fork(body: Callable[[], None]) -> int:
-    """Runs `body` in a child; its exit code is 0, or 1 with a traceback if it raised."""
+    """Runs `body` in a child with exit code 0, or 1 and a traceback if it raises; returns its id."""
     pid = os.fork()
     if pid:
         return pid
@@ -46,9 +46,9 @@ def wait(pid: int, seconds: float = 20.0) -> int:
 
 
 def at_step(number: int, act: Callable[[str], None]) -> None:
-    """Calls act(event) once, just before the number-th file-system step that this process makes from now on.
+    """Calls act(event) once, just before the number-th file-system step of this process from now on.
 
-    Steps are the interpreter's own audit events (open, rename, link, mkdir, utime, …), and fsync.
+    Steps are the interpreter's audit events (open, rename, link, mkdir, utime, …), and fsync.
     """
     count = 0
     fsync = os.fsync

@@ -1,4 +1,4 @@
-"""Many processes, one key: one builder at a time, one build; a heart that beats is never taken for dead."""
+"""Many processes, one key: one builder at a time and one build; an owner that sends heartbeats keeps its lease."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def note(path: Path, text: str) -> None:
 
 
 def test_one_build_for_many(tmp_path: Path) -> None:
-    """Eight processes want three keys at the same moment; each key is built once, and all of them read it."""
+    """Eight processes need three keys at the same time; each key is built once, and all of them read it."""
     store, notes, gun = Store(tmp_path / "store", heartbeat=0.1, expiry=2.0), tmp_path / "notes", tmp_path / "gun"
 
     def contender() -> None:
@@ -54,7 +54,7 @@ def test_one_build_for_many(tmp_path: Path) -> None:
 
 
 def abandoned(store: Store, key: str, how: str) -> None:
-    """Leaves a lease behind whose owner is gone: on this kernel, or, as far as anyone here can know, on another."""
+    """Leaves a lease whose owner has ended, on this kernel or, as its record claims, on another."""
 
     def owner() -> None:
         with store.lease(key):
@@ -72,8 +72,8 @@ def abandoned(store: Store, key: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["dead", "expired", "unreadable", "future"])
-def test_one_successor_at_a_time(tmp_path: Path, how: str) -> None:
-    """Six contend for the lease of a lost owner, again and again: nobody ever works while another does."""
+def test_one_new_owner_at_a_time(tmp_path: Path, how: str) -> None:
+    """Six processes contend repeatedly for the lease of a lost owner: never do two hold it at once."""
     store, notes, gun = Store(tmp_path / "store", heartbeat=0.1, expiry=1.0), tmp_path / "notes", tmp_path / "gun"
     abandoned(store, KEYS[0], how)
 
@@ -98,8 +98,8 @@ def test_one_successor_at_a_time(tmp_path: Path, how: str) -> None:
 
 
 def test_killed_while_taking_over(tmp_path: Path) -> None:
-    """The owner may be alive somewhere; the one that takes over is killed at each step of that. The work survives, in
-    fresh files under a new path, so that whatever the first owner still does reaches nobody."""
+    """The owner may be alive elsewhere; the process that takes over is killed at each step. The work survives in new files
+    under a new path, so that what the first owner still writes has no effect."""
     for step in range(1, 200, 2 * STRIDE):
         store = Store(tmp_path / str(step))
         abandoned(store, KEYS[0], "expired")
@@ -124,12 +124,12 @@ def test_killed_while_taking_over(tmp_path: Path) -> None:
         if code == 0:
             break
     else:
-        pytest.fail("never got through")
-    assert step > 30, "the steps were not seen"
+        pytest.fail("no run completed")
+    assert step > 30, "too few steps"
 
 
-def test_successors_killed_at_random(tmp_path: Path) -> None:
-    """Contenders that die while they hold or take the lease: it always finds another owner, and never two."""
+def test_new_owners_killed_at_random(tmp_path: Path) -> None:
+    """Contenders are killed while they hold or take the lease: there is always another owner, and never two."""
     store, notes = Store(tmp_path / "store", heartbeat=0.1, expiry=30.0), tmp_path / "notes"
 
     def contender() -> None:
@@ -155,16 +155,16 @@ def test_successors_killed_at_random(tmp_path: Path) -> None:
             wait(child)
     inside = 0
     for line in notes.read_text().splitlines():
-        word, number = line.split()
-        if word == "in":
+        step, number = line.split()
+        if step == "in":
             assert int(number) > inside, "a number was given twice"
             inside = int(number)
         else:
-            assert int(number) == inside, "somebody worked while another did"
+            assert int(number) == inside, "two owners at once"
 
 
 def test_busy_interpreter_keeps_its_lease(tmp_path: Path) -> None:
-    """An owner whose call holds the interpreter for three expiries is not taken over: its second heart beats on."""
+    """An owner whose call holds the interpreter for three expiries keeps its lease: its heartbeat process continues."""
     store, flag = Store(tmp_path / "store", heartbeat=0.1, expiry=0.8), tmp_path / "flag"
 
     def owner() -> None:
@@ -183,20 +183,20 @@ def test_busy_interpreter_keeps_its_lease(tmp_path: Path) -> None:
     assert waited > 2.0
 
 
-def heart_of(pid: int) -> list[int]:
+def heartbeats_of(pid: int) -> list[int]:
     """The heartbeat processes of an owner."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().split(b"\0")
+            arguments = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.endswith(b"heartbeat.py") for word in words) and str(pid).encode() in words:
+        if any(one.endswith(b"heartbeat.py") for one in arguments) and str(pid).encode() in arguments:
             found.append(int(path.parent.name))
     return found
 
 
-def test_no_heart_outlives_its_owner(tmp_path: Path) -> None:
+def test_no_heartbeat_outlives_its_owner(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", heartbeat=0.1, expiry=1.0)
 
     def owner() -> None:
@@ -204,19 +204,19 @@ def test_no_heart_outlives_its_owner(tmp_path: Path) -> None:
             signal.pause()
 
     child = fork(owner)
-    until(lambda: heart_of(child))
-    (heart,) = heart_of(child)
-    os.kill(heart, signal.SIGTERM)  # what a scheduler sends to all processes of a job: the work goes on, so does this
-    os.kill(heart, signal.SIGINT)
+    until(lambda: heartbeats_of(child))
+    (heartbeat,) = heartbeats_of(child)
+    os.kill(heartbeat, signal.SIGTERM)  # as a scheduler sends it to all processes of a job: the heartbeat continues
+    os.kill(heartbeat, signal.SIGINT)
     time.sleep(0.3)
-    assert state(heart) == "S"
+    assert state(heartbeat) == "S"
     os.kill(child, signal.SIGKILL)
     wait(child)
-    until(lambda: not state(heart), seconds=3.0)
+    until(lambda: not state(heartbeat), seconds=3.0)
 
 
 def test_foreign_clock_changes_nothing(tmp_path: Path) -> None:
-    """A contender whose own clock is a day ahead waits like any other for an owner on another kernel."""
+    """A contender whose clock is a day ahead waits like any other for an owner on another kernel."""
     store, flag = Store(tmp_path / "store", heartbeat=0.1, expiry=1.0), tmp_path / "flag"
 
     def owner() -> None:

@@ -1,4 +1,4 @@
-"""Whatever ends a build, the store holds a finished artifact or none, and the next attempt makes it."""
+"""However a build ends, the store holds a finished artifact or none, and the next attempt builds it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BIG = bytes(range(256)) * 5000  # above the size that is hashed at every read
 
 
 def build(store: Store, wait: float = 5.0) -> Artifact:
-    """A stage in small: a checkpoint that is continued, then two files, then the artifact."""
+    """A small stage: a checkpoint, then two files, then the artifact."""
     with store.lease(KEY, wait=wait) as lease:
         if (found := store.get(KEY)) is not None:
             return found
@@ -35,7 +35,7 @@ def build(store: Store, wait: float = 5.0) -> Artifact:
 
 
 def finished(store: Store) -> bool:
-    """True if the artifact is there, and then it must be whole; no file of it may be visible otherwise."""
+    """Whether the artifact is there; it must be whole then, and none of its files visible otherwise."""
     if not store.has(KEY):
         assert not store.path(KEY).exists()
         assert store.get(KEY) is None
@@ -48,14 +48,14 @@ def finished(store: Store) -> bool:
     return True
 
 
-def litter(store: Store) -> list[str]:
-    """Everything below the root that is neither the artifact nor the one lease file that says how it ended."""
+def leftovers(store: Store) -> list[str]:
+    """All files below the root but the artifact and the one lease file that records its end."""
     paths = (p.relative_to(store.root) for p in store.root.rglob("*") if p.is_file())
     return sorted(str(p) for p in paths if p.parts[0] not in ("artifacts",) and p.parts != ("leases", KEY, p.name))
 
 
 def test_killed_at_every_step(tmp_path: Path) -> None:
-    """SIGKILL before a file-system step of lease, build, publish or release, ever later, until a run gets through."""
+    """SIGKILL before the first, second, … file-system step of lease, build, publish and release, until a run completes."""
     outcomes = []
     for step in range(1, 500, STRIDE):
         store = Store(tmp_path / str(step))
@@ -69,18 +69,18 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         if code == 0:
             break
         assert code == -signal.SIGKILL
-        build(store, wait=2.0)  # at once: the kernel knows that the owner is gone
+        build(store, wait=2.0)  # without a delay: the kernel knows that the owner has ended
         assert finished(store)
-        assert litter(store) == []
+        assert leftovers(store) == []
     else:
-        pytest.fail("never got through")
-    assert step > 50, "the steps were not seen"
+        pytest.fail("no run completed")
+    assert step > 50, "too few steps"
     assert outcomes == sorted(outcomes), "published, then not"
     assert outcomes[-2:] == [True, True], "killed between the rename and the release, it is finished"
 
 
 def test_two_kills_in_a_row(tmp_path: Path) -> None:
-    """Killed, killed again somewhere in the second attempt (which takes over), then built."""
+    """Killed, killed again in the second attempt (which takes over), then built."""
     for step in range(1, 80, 3 * STRIDE):
         store = Store(tmp_path / str(step))
 
@@ -93,12 +93,12 @@ def test_two_kills_in_a_row(tmp_path: Path) -> None:
         finished(store)
         build(store, wait=2.0)
         assert finished(store)
-        assert litter(store) == []
+        assert leftovers(store) == []
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_disk_fails_at_every_step(tmp_path: Path, code: int) -> None:
-    """Every step fails once: the error names a path and a remedy, nothing is half published, and the retry works."""
+    """Every step fails once: the error names a path and a remedy, nothing is published in part, and the retry works."""
     failed = 0
     for step in range(1, 500, 2 * STRIDE):
         store = Store(tmp_path / str(step))
@@ -115,7 +115,7 @@ def test_disk_fails_at_every_step(tmp_path: Path, code: int) -> None:
                 assert "disk" in str(error), error
                 os._exit(3)
             except OSError:
-                os._exit(4)  # the stage's own writing
+                os._exit(4)  # raised by the stage itself
 
         result = wait(fork(doomed))
         assert result in (0, 3, 4)
@@ -125,12 +125,12 @@ def test_disk_fails_at_every_step(tmp_path: Path, code: int) -> None:
         finished(store)
         build(store, wait=2.0)
         assert finished(store)
-        assert litter(store) == []
+        assert leftovers(store) == []
     assert failed > 10
 
 
 def test_first_of_two_wins(tmp_path: Path) -> None:
-    """Two finished folders for one key (an owner lost his lease between his last look and the rename)."""
+    """Two finished folders for one key (an owner lost its lease between its last check and the rename)."""
     store = Store(tmp_path)
     with store.lease(KEY) as lease:
         ours, theirs = store.root / "ours", store.root / "theirs"
@@ -145,7 +145,7 @@ def test_first_of_two_wins(tmp_path: Path) -> None:
 
 
 def test_a_damaged_winner_does_not_win(tmp_path: Path) -> None:
-    """What lies in the place of the artifact is damaged: it goes to quarantine, and ours is published."""
+    """A damaged folder in place of the artifact goes to quarantine, and the new one is published."""
     store = Store(tmp_path)
     store.path(KEY).mkdir(parents=True)
     (store.path(KEY) / "half").write_text("copied by hand, without a manifest")
@@ -156,7 +156,7 @@ def test_a_damaged_winner_does_not_win(tmp_path: Path) -> None:
 
 
 def stopping(store: Store, before: str, report: Path) -> None:
-    """A slow owner: stops itself before the named step of publishing, and tells how it went on."""
+    """A slow owner: it stops itself before the named step of publishing, and then reports what came of it."""
     from ctt.core import atomic_files
 
     step = getattr(atomic_files, before)
@@ -185,7 +185,7 @@ def stopping(store: Store, before: str, report: Path) -> None:
 @pytest.mark.parametrize("before", ["sha256", "write_json", "make_folder", "move_if_absent"])
 @pytest.mark.parametrize("wakes", ["after", "before"])
 def test_stopped_owner_never_publishes(tmp_path: Path, before: str, wakes: str) -> None:
-    """SIGSTOP past the expiry; it wakes before or after its successor publishes, as late as just before the rename."""
+    """SIGSTOP past the expiry; it wakes before or after the new owner publishes, at the latest before the rename."""
     store = Store(tmp_path / "store", heartbeat=0.05, expiry=0.4)
     report = tmp_path / "report"
     slow = fork(lambda: stopping(store, before, report))
@@ -193,12 +193,12 @@ def test_stopped_owner_never_publishes(tmp_path: Path, before: str, wakes: str) 
     with store.lease(KEY, wait=10.0) as lease:
         assert store.get(KEY) is None
         folder = store.work_folder(KEY)
-        assert (folder / "log").read_text() == "slow\n"  # the work goes on from where it was
+        assert (folder / "log").read_text() == "slow\n"  # the work continues
         if wakes == "before":
             os.kill(slow, signal.SIGCONT)
             assert wait(slow) == 0
             assert not store.has(KEY)
-        (folder / "by").write_text("the successor")
+        (folder / "by").write_text("the new owner")
         store.publish(KEY, folder, lease, {})
     if wakes == "after":
         os.kill(slow, signal.SIGCONT)
@@ -207,6 +207,6 @@ def test_stopped_owner_never_publishes(tmp_path: Path, before: str, wakes: str) 
     assert store.verify(KEY) == []
     artifact = store.get(KEY)
     assert artifact is not None
-    assert artifact.file("by").read_text() == "the successor"
-    assert artifact.file("log").read_text() == "slow\n", "a late line reached the successor's file"
-    assert litter(store) == []
+    assert artifact.file("by").read_text() == "the new owner"
+    assert artifact.file("log").read_text() == "slow\n", "a late line reached the new owner's file"
+    assert leftovers(store) == []

@@ -1,7 +1,7 @@
-"""The world model, its losses and its rollout written down word by word: slow, nothing batched, torch's own layers.
+"""The world model, its losses and its rollout, implemented literally: slow, nothing batched, torch's own layers.
 
-Nothing of ctt is imported. Everything is computed as the method is described, with loops over slots and samples, so
-that it can be read against the description; the fast code is compared with it.
+Nothing of ctt is imported. Everything is computed as the method is described, with loops over slots and samples, so that
+it can be compared with the description; the tests compare the fast code with it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 
 class LiteralPredictor(nn.Module):
-    def __init__(
-        self, history: int, future: int, depth: int, heads: int, mlp_width: int, width: int, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, history: int, future: int, depth: int, heads: int, mlp_width: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.history, self.future = history, future
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -40,22 +38,22 @@ class LiteralPredictor(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, masked: list[list[int]]) -> tuple[Tensor, list[Tensor]]:
-        """x (B,T or H,S,D), masked: the slots hidden in each sample. The whole grid (B,T,S,D), and every layer's
+        """x (B,T or H,S,D); masked: the hidden slots of each sample. Returns the whole grid (B,T,S,D) and every layer's
         head-averaged attention (B,T·S,T·S)."""
         batch, _, slots, width = x.shape
         frames = self.history + self.future
         samples = []
         for b in range(batch):
-            cells = []
+            embedded = []
             for t in range(frames):
                 for s in range(slots):
                     visible = t == 0 or (t < self.history and s not in masked[b])
                     if visible:
-                        cell = x[b, t, s] + self.time_pos_embed[0, t, 0]
+                        token = x[b, t, s] + self.time_pos_embed[0, t, 0]
                     else:
-                        cell = self.mask_token[0, 0] + self.time_pos_embed[0, t, 0] + self.id_projector(x[b, 0, s])
-                    cells.append(cell)
-            samples.append(torch.stack(cells))
+                        token = self.mask_token[0, 0] + self.time_pos_embed[0, t, 0] + self.id_projector(x[b, 0, s])
+                    embedded.append(token)
+            samples.append(torch.stack(embedded))
         tokens = torch.stack(samples)
         attentions = []
         for attend, feed_forward in self.transformer.layers:
@@ -84,14 +82,14 @@ def prediction_terms(model: LiteralPredictor, x: Tensor, masked: list[list[int]]
 
 
 def slot_graph(attention: Tensor, history: int, slots: int, frames: str) -> Tensor:
-    """A (B,S,S) of token attention (B,N,N): row s is the query of slot s in the first future frame."""
+    """A (B,S,S) from token attention (B,N,N): row s is the query of slot s in the first future frame."""
     batch, tokens, _ = attention.shape
     total = tokens // slots
     graph = torch.zeros(batch, slots, slots, dtype=attention.dtype)
     for s in range(slots):
         for j in range(slots):
-            looks = torch.stack([attention[:, history * slots + s, t * slots + j] for t in range(total)])
-            graph[:, s, j] = looks.mean(0) if frames == "mean" else looks.sum(0)
+            weights = torch.stack([attention[:, history * slots + s, t * slots + j] for t in range(total)])
+            graph[:, s, j] = weights.mean(0) if frames == "mean" else weights.sum(0)
     return graph.detach()
 
 
@@ -132,7 +130,7 @@ def sufficiency_batch(model, x, masked, target: int, threshold, frames, source="
 
 
 def invariance_sample(model, x, masked, removed: list[int], threshold, frames, source="attention") -> Tensor:
-    """Each sample its own graph and slot; the mean over all samples' non-neighbours together."""
+    """Each sample has its own graph and slot; the mean is over the non-neighbours of all samples."""
     graph = read_graph(model, x, masked, frames, source)
     losses = []
     for b in range(len(x)):

@@ -1,4 +1,4 @@
-"""Which slots are hidden: the published choice, and the distributions of the sound ones."""
+"""Which slots are masked: the published choice, and the distributions of the random ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("count,expected", [(0, []), (1, [0]), (2, [0, 1]), (3, [0, 1, 5]), (4, [0, 1, 5, 2])])
-def test_fixed_masks_what_the_published_code_masks(count, expected):
+def test_fixed_masks_the_slots_of_the_published_code(count, expected):
     for seed in (0, 1):
         masked = draw_masked(MaskingSettings(draw="fixed"), count, 5, 7, rng(seed))
         assert all(row.nonzero().flatten().tolist() == sorted(expected) for row in masked)
@@ -30,15 +30,15 @@ def test_fixed_follows_its_seed():
 
 @pytest.mark.parametrize("draw", ["batch", "sample"])
 @pytest.mark.parametrize("count", range(8))
-def test_every_window_has_the_asked_number_and_every_slot_its_share(draw, count):
+def test_every_window_has_the_requested_number_and_every_slot_is_equally_likely(draw, count):
     generator = rng()
     masks = torch.stack([draw_masked(MaskingSettings(draw), count, 4, 7, generator) for _ in range(1500)])
     assert (masks.sum(-1) == count).all()
     share = masks[:, 0].double().mean(0)
     sd = (count / 7 * (1 - count / 7) / 1500) ** 0.5
     assert (share - count / 7).abs().max() <= 4.5 * sd
-    together = (masks[:, 0, 0] & masks[:, 0, 1]).double().mean()  # pairs are uniform too, not only single slots
-    assert float(together) == pytest.approx(count * (count - 1) / 42, abs=0.06)
+    both = (masks[:, 0, 0] & masks[:, 0, 1]).double().mean()  # pairs are uniform too, not only single slots
+    assert float(both) == pytest.approx(count * (count - 1) / 42, abs=0.06)
     same = (masks == masks[:, :1]).all(-1).all(-1).double().mean()
     assert same == 1 if draw == "batch" or count in (0, 7) else same < 0.2
 
@@ -54,7 +54,7 @@ def test_impossible_counts_are_refused(count):
         draw_masked(MaskingSettings(), count, 2, 7, rng())
 
 
-def test_settings_say_what_they_do():
+def test_settings_are_checked_and_have_help_texts():
     with pytest.raises(SettingError, match="draw must be one of fixed, batch, sample"):
         MaskingSettings(draw="random")
     assert all(len(field.metadata["help"]) > 30 for field in dataclasses.fields(MaskingSettings))

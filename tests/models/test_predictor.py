@@ -1,4 +1,4 @@
-"""The predictor against the literal one, its checkpoints, its dropout."""
+"""The predictor equals the literal one; its tensor names, initial values and dropout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctt.core.errors import SettingError
-from ctt.models.dropout import Dropout, Pass
+from ctt.models.dropout import Dropout, DropoutPass
 from ctt.models.model_settings import PredictorSettings
 from ctt.models.predictor import Predictor
 from tests.models.literal_world_model import LiteralPredictor
@@ -29,7 +29,7 @@ def twin(ours: Predictor, depth=2) -> LiteralPredictor:
 
 
 @pytest.mark.parametrize("history,future", [(1, 2), (3, 1), (6, 10)])
-def test_grid_and_attention_equal_the_literal_ones(history, future):
+def test_tokens_and_attention_equal_the_literal_ones(history, future):
     ours = make(history, future)
     slots = torch.randn(2, history, 7, WIDTH, dtype=torch.float64)
     masked = torch.zeros(2, 7, dtype=torch.bool)
@@ -43,7 +43,7 @@ def test_grid_and_attention_equal_the_literal_ones(history, future):
         assert torch.equal(*read[layer])
 
 
-def test_rows_choose_cells_of_the_grid():
+def test_rows_select_tokens():
     ours = make(3, 4)
     slots = torch.randn(2, 3, 7, WIDTH, dtype=torch.float64)
     whole = ours(slots)
@@ -69,9 +69,7 @@ def test_masked_slots_are_seen_in_frame_0_only():
 
 def test_tensor_names_are_the_published_ones():
     names = set(make(depth=1).state_dict())
-    attention = {
-        f"transformer.layers.0.0.{n}" for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
-    }
+    attention = {f"transformer.layers.0.0.{n}" for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")}
     feed = {f"transformer.layers.0.1.{n}.{kind}" for n in (0, 1, 4) for kind in ("weight", "bias")}
     rest = {f"{n}.{kind}" for n in ("id_projector", "transformer.norm", "to_out") for kind in ("weight", "bias")}
     assert names == attention | feed | rest | {"mask_token", "time_pos_embed"}
@@ -109,11 +107,11 @@ def test_dropout_follows_its_seed():
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_a_pass_replays_masks_for_the_samples_it_is_told_to():
+def test_a_pass_replays_masks_for_the_first_samples():
     x = torch.ones(2, 6, 3)
-    main = Pass(Dropout(0.5, "exact", 1), keep=True)
+    main = DropoutPass(Dropout(0.5, "exact", 1), keep=True)
     y = main(x)
-    view = Pass(Dropout(0.5, "exact", 2), replay=main.masks, replayed=2)
+    view = DropoutPass(Dropout(0.5, "exact", 2), replay=main.masks, replayed=2)
     z = view(torch.ones(5, 4, 3))
     assert torch.equal(z[:2], y[:, :4])
     assert not torch.equal(z[2:4], y[:, :4])
@@ -122,13 +120,13 @@ def test_a_pass_replays_masks_for_the_samples_it_is_told_to():
 def test_training_with_dropout_differs_from_inference():
     ours = make(3, 1)
     slots = torch.randn(2, 3, 7, WIDTH, dtype=torch.float64)
-    dropped = ours(slots, drop=Pass(Dropout(0.3, "exact", 1)))
+    dropped = ours(slots, drop=DropoutPass(Dropout(0.3, "exact", 1)))
     assert not torch.allclose(dropped, ours(slots))
-    many = torch.stack([ours(slots, drop=Pass(Dropout(0.01, "exact", n))) for n in range(60)]).mean(0)
+    many = torch.stack([ours(slots, drop=DropoutPass(Dropout(0.01, "exact", n))) for n in range(60)]).mean(0)
     assert (many - ours(slots)).abs().mean() < (dropped - ours(slots)).abs().mean() / 5
 
 
-def test_settings_are_bounded_and_say_what_they_do():
+def test_settings_are_bounded_and_have_help_texts():
     for name, value in [("history_size", 0), ("dropout", 1.0), ("frameskip", 0), ("dropout_kind", "fast")]:
         with pytest.raises(SettingError, match=name):
             PredictorSettings(**{name: value})

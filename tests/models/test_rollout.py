@@ -1,4 +1,4 @@
-"""The batched rollout against the one that goes offset by offset."""
+"""The batched rollout equals the literal one, which computes each offset separately."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ def make(history: int, future: int) -> tuple[Predictor, LiteralPredictor]:
     return ours, theirs
 
 
-@pytest.mark.parametrize(
-    "history,future,frameskip", [(3, 1, 5), (6, 10, 2), (3, 4, 5), (1, 1, 1), (2, 5, 3), (4, 2, 7)]
-)
+@pytest.mark.parametrize("history,future,frameskip", [(3, 1, 5), (6, 10, 2), (3, 4, 5), (1, 1, 1), (2, 5, 3), (4, 2, 7)])
 def test_rollout_equals_the_literal_one(history, future, frameskip):
     ours, theirs = make(history, future)
     slots = torch.randn(2, 40, 7, WIDTH, dtype=torch.float64)
@@ -36,7 +34,7 @@ def test_rollout_equals_the_literal_one(history, future, frameskip):
 
 
 @pytest.mark.parametrize("frames", [1, 7, 32, 50])
-def test_fewer_frames_are_a_prefix(frames):
+def test_a_shorter_rollout_is_a_prefix(frames):
     ours, _ = make(3, 4)
     slots = torch.randn(2, 128, 7, WIDTH, dtype=torch.float64)
     made = rollout(ours, slots, 5, frames)
@@ -44,7 +42,7 @@ def test_fewer_frames_are_a_prefix(frames):
     assert torch.equal(made, rollout(ours, slots, 5, 50)[:, :frames])
 
 
-def test_it_reads_only_the_last_frames_and_refuses_too_few():
+def test_only_the_last_frames_are_read_and_too_few_are_refused():
     ours, _ = make(3, 1)
     slots = torch.randn(1, 128, 7, WIDTH, dtype=torch.float64)
     changed = slots.clone()
@@ -54,6 +52,6 @@ def test_it_reads_only_the_last_frames_and_refuses_too_few():
         rollout(ours, slots[:, :14], 5)
 
 
-def test_settings_say_what_they_do():
+def test_settings_have_help_texts():
     assert RolloutSettings().frames == 32
     assert all(len(field.metadata["help"]) > 30 for field in dataclasses.fields(RolloutSettings))

@@ -1,4 +1,4 @@
-"""Costs: what was measured is preferred, by kind, settings and device; else the published figures, marked as such."""
+"""Costs: what was measured is preferred, by kind, settings and device; else the published figures, labelled as such."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 
-ALONE = ("diagnostics.enabled=false", "reader.enabled=false")  # what stands beside a run is counted elsewhere
+ALONE = ("diagnostics.enabled=false", "reader.enabled=false")  # auxiliary stages are counted elsewhere
 
 
 def plan_of(name: str | None, *overrides: str):
@@ -45,13 +45,13 @@ def test_the_parts_of_the_saving_add_up() -> None:
 
 def test_screening_trains_aloe_once_a_seed() -> None:
     plan = plan_of("weights", "aloe.protocol=shared", "data=mini", "world_model=mini", "aloe=mini")
-    trained = [t for t in plan.targets if t.taught_by is None]
+    trained = [t for t in plan.targets if t.aloe_from is None]
     assert len(trained) == 3 and len(plan.targets) == 48
     by_key = {t.key: t for t in plan.targets}
     for target in plan.targets:
-        if target.taught_by is not None:
-            assert by_key[target.taught_by.key].rollout.state.seed == target.rollout.state.seed
-            assert by_key[target.taught_by.key] in trained
+        if target.aloe_from is not None:
+            assert by_key[target.aloe_from.key].rollout.state.seed == target.rollout.state.seed
+            assert by_key[target.aloe_from.key] in trained
     retrained = plan_of("weights", "data=mini", "world_model=mini", "aloe=mini")
     assert {t.key for t in trained} <= {t.key for t in retrained.targets}, "the baseline's own ALOE is the same one"
 
@@ -96,7 +96,7 @@ def test_json_has_the_keys_that_readers_rely_on() -> None:
     assert all(type(number) in (int, float) for number in numbers.values())
 
 
-def test_epochs_without_and_with_losses_are_told_apart(tmp_path: Path) -> None:
+def test_epochs_without_and_with_losses_have_costs_of_their_own(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     plan = plan_of("demo")
     prefix = next(iter(plan.prefixes.values()))
@@ -141,12 +141,12 @@ def test_jobs_come_after_their_needs_and_the_longest_way_first() -> None:
     assert all(place[need] < place[job.target.key] for job in plan.jobs for need in job.needs)
     first = plan.jobs[0]
     assert first.prefix and first.target.epoch == 5, "everything of a seed waits for it"
-    lossy = [j for j in plan.jobs if not j.prefix and j.target.taught_by is not None]
+    lossy = [j for j in plan.jobs if not j.prefix and j.target.aloe_from is not None]
     ends = [Budget(plan).seconds[j.target.rollout.state.key] for j in lossy]
     assert ends == sorted(ends, reverse=True)
 
 
-def test_disk_is_told_from_shapes_or_from_what_is_there(tmp_path: Path) -> None:
+def test_disk_is_estimated_from_shapes_or_from_the_store(tmp_path: Path) -> None:
     """Shapes against a model that is really made; then a measured size wins, for what is alike."""
     from safetensors.torch import save
 
@@ -161,7 +161,13 @@ def test_disk_is_told_from_shapes_or_from_what_is_there(tmp_path: Path) -> None:
     assert Costs().size_of(rollout) == 1500 * 32 * 7 * 128 * 4
     (tmp_path / "timings.jsonl").write_text(
         json.dumps(
-            {"kind": "rollout", "alike": rollout.alike(), "device": "cpu", "effort": {"stage": 1.0}, "seconds": 1.0}
+            {
+                "kind": "rollout",
+                "alike": rollout.cost_class(),
+                "device": "cpu",
+                "effort": {"stage": 1.0},
+                "seconds": 1.0,
+            }
             | {"bytes": 77}
         )
         + "\n"

@@ -43,35 +43,33 @@ def test_diagnostics_are_beside_every_run_unless_switched_off() -> None:
     assert [t.key for t in on.targets] == [t.key for t in off.targets]
 
 
-def beside(*overrides: str) -> dict[str, int]:
+def auxiliary_stages(*overrides: str) -> dict[str, int]:
     kinds = [stage.kind for stage in plan_of(*overrides).stages.values()]
     return {kind: kinds.count(kind) for kind in ("probe", "reader") if kind in kinds}
 
 
-def test_a_reader_is_beside_every_run_where_positions_are_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_is_beside_every_run_where_positions_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     grid = ["ctt_inv_weight=0,0.2", "seed=0,1"]
-    assert beside(*grid) == {"probe": 1, "reader": 4}
-    assert beside(*grid, "reader.enabled=false") == {}
+    assert auxiliary_stages(*grid) == {"probe": 1, "reader": 4}
+    assert auxiliary_stages(*grid, "reader.enabled=false") == {}
     real = [*grid, "data=clevrer"]
-    assert beside(*real) == {}, "nothing tells where CLEVRER's objects are"
+    assert auxiliary_stages(*real) == {}, "CLEVRER's objects have no positions"
     archive = tmp_path / "annotations"
     archive.mkdir()
     (archive / "annotation_00000.json").write_text("{}")
-    told = [*real, f"data.annotation_files={archive}"]
-    assert beside(*told) == {"probe": 1, "reader": 4}
-    keys = [next(k for k, s in plan_of(*told).stages.items() if s.kind == "probe")]
+    annotated = [*real, f"data.annotation_files={archive}"]
+    assert auxiliary_stages(*annotated) == {"probe": 1, "reader": 4}
+    keys = [next(k for k, s in plan_of(*annotated).stages.items() if s.kind == "probe")]
     (archive / "annotation_00001.json").write_text("{}")
     os.utime(archive, ns=(1, 1))
-    keys.append(next(k for k, s in plan_of(*told).stages.items() if s.kind == "probe"))
+    keys.append(next(k for k, s in plan_of(*annotated).stages.items() if s.kind == "probe"))
     assert keys[0] != keys[1], "a probe is known by its annotations"
-    one, two = plan_of(*real), plan_of(*told)
+    one, two = plan_of(*real), plan_of(*annotated)
     assert [t.key for t in one.targets] == [t.key for t in two.targets], "the answers are not"
 
 
-def test_cached_stages_are_said_to_be() -> None:
+def test_cached_stages_are_reported_as_cached() -> None:
     plan = compile_plan(compile_sweep("demo"))
     one = plan.targets[0].key
     assert [s["key"] for s in Budget(plan, {one}).numbers()["stages"] if s["status"] == "cached"] == [one]
@@ -130,11 +128,13 @@ def test_forks_lie_where_keys_part(points) -> None:
         others = {o.key: o for o in states if o.key != state.key}
         shared = {brute_force_shared(state, other) for other in others.values()}
         assert [f.epoch for f in branch_points] == sorted(e for e in shared if 0 < e < state.epoch)
-        for fork in branch_points:
+        for branch_point in branch_points:
             alike = {
-                other.at(fork.epoch).key for other in states if fork in branch_points_of(states)[states.index(other)]
+                other.at(branch_point.epoch).key
+                for other in states
+                if branch_point in branch_points_of(states)[states.index(other)]
             }
-            assert alike == {state.at(fork.epoch).key}, "what is called one fork is one state"
+            assert alike == {state.at(branch_point.epoch).key}, "what is called one branch point is one state"
 
 
 def test_a_state_is_addressed_by_what_it_is() -> None:
@@ -223,9 +223,7 @@ def test_thousands_of_runs_are_compiled_by_counted_steps(monkeypatch) -> None:
     assert len(plan.targets) == numbers["unique_runs"] == 50 * 28 and len(plan.jobs) == 50 * (28 + 3)
     assert counts["compose"] == 1
     assert counts["describe"] == len(plan.stages) == 2 + 50 * (28 * 5 + 3)
-    assert counts["training"] <= 28 * 2 + 3, (
-        "seeds share them: one for each point's end, one for its family, one a fork"
-    )
+    assert counts["training"] <= 28 * 2 + 3, "seeds share them: one for each point's end, one for its family, one a branch point"
 
 
 def test_the_same_point_twice_runs_once() -> None:

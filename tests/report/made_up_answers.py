@@ -13,8 +13,8 @@ FORMS = {
     "predictive": ["predictive:next"],
     "counterfactual": ["counterfactual:happens", "counterfactual:not"],
 }
-ASKED = {"descriptive": 6, "explanatory": 2, "predictive": 1, "counterfactual": 2}
-LEVEL = {"descriptive": 0.6, "explanatory": 0.3, "predictive": 0.1, "counterfactual": 0.0}
+PER_VIDEO = {"descriptive": 6, "explanatory": 2, "predictive": 1, "counterfactual": 2}
+ACCURACY = {"descriptive": 0.6, "explanatory": 0.3, "predictive": 0.1, "counterfactual": 0.0}
 
 
 def questions(videos: int, seed: int = 0) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def questions(videos: int, seed: int = 0) -> pd.DataFrame:
     for scene in range(10000, 10000 + videos):
         question = 0
         for category in CATEGORIES:
-            for _ in range(rng.integers(0, 2 * ASKED[category] + 1)):
+            for _ in range(rng.integers(0, 2 * PER_VIDEO[category] + 1)):
                 form = FORMS[category][rng.integers(len(FORMS[category]))]
                 choices = [-1] if category == "descriptive" else range(rng.integers(2, 5))
                 rows += [(scene, question, choice, category, form) for choice in choices]
@@ -32,20 +32,21 @@ def questions(videos: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["scene", "question_id", "choice_id", "category", "form"])
 
 
-def predictions(asked: pd.DataFrame, seed: int, shift: dict[str, float] | None = None) -> pd.DataFrame:
+def predictions(questions: pd.DataFrame, seed: int, shift: dict[str, float] | None = None) -> pd.DataFrame:
     """Answers that vary by video (shared by runs), by run (`seed`) and by `shift` (probits, a category)."""
-    video = np.random.default_rng(1).normal(0, 0.4, 100_000)[asked["scene"].to_numpy() % 100_000]
-    row = np.random.default_rng(2).normal(0, 0.8, len(asked))
+    video = np.random.default_rng(1).normal(0, 0.4, 100_000)[questions["scene"].to_numpy() % 100_000]
+    row = np.random.default_rng(2).normal(0, 0.8, len(questions))
     rng = np.random.default_rng([3, seed])
-    level = asked["category"].map(LEVEL).to_numpy(float) + asked["category"].map(shift or {}).fillna(0).to_numpy(float)
-    score = level + video + row + rng.normal(0, 0.05) + rng.normal(0, 0.5, len(asked))
+    categories = questions["category"]
+    level = categories.map(ACCURACY).to_numpy(float) + categories.map(shift or {}).fillna(0).to_numpy(float)
+    score = level + video + row + rng.normal(0, 0.05) + rng.normal(0, 0.5, len(questions))
     correct = score > 0
-    return asked.assign(truth=1, prediction=correct.astype(int), correct=correct, logit=score.astype(np.float32))
+    return questions.assign(truth=1, prediction=correct.astype(int), correct=correct, logit=score.astype(np.float32))
 
 
 def results(videos: int = 40, seeds: int = 3, **more: object) -> Results:
-    """A 3 × 3 sweep of both weights; the larger the weight of invariance, the worse counterfactual answers get."""
-    asked = questions(videos)
+    """A 3 × 3 sweep of both weights; a larger weight of invariance makes counterfactual answers worse."""
+    rows = questions(videos)
     weights = [0.0, 0.05, 0.2]
     points, runs = [], []
     for inv in weights:
@@ -57,7 +58,7 @@ def results(videos: int = 40, seeds: int = 3, **more: object) -> Results:
             for seed in range(seeds):
                 number = 100 * len(points) + seed
                 shift = {"counterfactual": -2.5 * inv, "explanatory": -0.5 * inv}
-                frame = predictions(asked, number, shift)
+                frame = predictions(rows, number, shift)
                 errors = {"world_model": 0.0147 + 0.001 * inv + 1e-4 * seed, "rollout": 0.03 + 0.02 * inv + 3e-4 * seed}
                 cost = {"device_hours": 3.1 + inv, "steps_per_second": 16.2 - 40 * inv}
                 runs.append(RunResults(len(points) - 1, seed, frame, errors, cost=cost, numerics="cpu"))
@@ -65,7 +66,7 @@ def results(videos: int = 40, seeds: int = 3, **more: object) -> Results:
 
 
 def noise(videos: int = 40, groups: int = 1, runs: int = 6) -> Noise:
-    """A/A runs: the same world model answered `runs` times by ALOEs that differ in their seed."""
-    asked = questions(videos)
+    """A/A runs: `runs` predictions for each of `groups` world models, which differ in ALOE's seed."""
+    rows = questions(videos)
     numbers = [[1000 + 10 * g + k for k in range(runs)] for g in range(groups)]
-    return Noise("ALOE seeds", [[predictions(asked, number) for number in group] for group in numbers])
+    return Noise("ALOE seeds", [[predictions(rows, number) for number in group] for group in numbers])

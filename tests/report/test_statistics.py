@@ -12,10 +12,10 @@ from ctt.report import statistics
 from ctt.report.tables.row_text import signed
 
 
-def by_hand(counts: list[list[int]], asked: list[int]) -> dict[str, float]:
+def by_hand(counts: list[list[int]], questions: list[int]) -> dict[str, float]:
     """The formulas of the module's docstring with plain loops, over videos that have questions."""
-    keep = [v for v, m in enumerate(asked) if m > 0]
-    m = [asked[v] for v in keep]
+    keep = [v for v, m in enumerate(questions) if m > 0]
+    m = [questions[v] for v in keep]
     c = [[100 * row[v] for v in keep] for row in counts]
     n, videos = len(c), len(m)
     ratio = sum(map(sum, c)) / (n * sum(m))
@@ -28,12 +28,12 @@ def by_hand(counts: list[list[int]], asked: list[int]) -> dict[str, float]:
     ms_v = n * sum((x - grand) ** 2 for x in video) / (videos - 1)
     rest = [z[s][v] - seed[s] - video[v] + grand for s in range(n) for v in range(videos)]
     ms_e = sum(x**2 for x in rest) / ((n - 1) * (videos - 1))
-    estimates = n * videos
+    observations = n * videos
     positive = ms_v > ms_e
-    variance = ms_s / estimates + max(0, ms_v - ms_e) / estimates
-    below = (ms_s / estimates) ** 2 / (n - 1)
+    variance = ms_s / observations + max(0, ms_v - ms_e) / observations
+    below = (ms_s / observations) ** 2 / (n - 1)
     if positive:
-        below += (ms_v / estimates) ** 2 / (videos - 1) + (ms_e / estimates) ** 2 / ((n - 1) * (videos - 1))
+        below += (ms_v / observations) ** 2 / (videos - 1) + (ms_e / observations) ** 2 / ((n - 1) * (videos - 1))
     df = max(1, variance**2 / below)
     se = variance**0.5
     t = stats.t(df)
@@ -56,27 +56,27 @@ def test_mean_squares_that_cancel_still_give_an_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "asked"),
+    ("counts", "questions"),
     [
         ([[1, 0, 2], [1, -1, 1], [0, 0, 2]], [2, 1, 3]),  # videos differ more than the rest: both terms count
         ([[1, 0, -1, 2], [-1, 1, 0, -2], [0, -1, 2, 1]], [2, 2, 2, 2]),  # the video term is negative and dropped
         ([[2, 0, 5, 0], [3, 0, 4, 1], [1, 0, 3, 0], [2, 0, 5, 1]], [4, 0, 6, 1]),  # a video without questions
     ],
 )
-def test_estimate_by_hand(counts: list[list[int]], asked: list[int]) -> None:
-    estimate = statistics.estimate(np.array(counts), np.array(asked))
-    for name, expected in by_hand(counts, asked).items():
+def test_estimate_by_hand(counts: list[list[int]], questions: list[int]) -> None:
+    estimate = statistics.estimate(np.array(counts), np.array(questions))
+    for name, expected in by_hand(counts, questions).items():
         assert getattr(estimate, name) == pytest.approx(expected, rel=1e-9), name
 
 
 def test_estimate_batches_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
-    asked = rng.integers(0, 4, (5, 12))
-    counts = rng.integers(0, asked[:, None, :] + 1, (5, 4, 12))
-    together = statistics.estimate(counts, asked)
+    questions = rng.integers(0, 4, (5, 12))
+    counts = rng.integers(0, questions[:, None, :] + 1, (5, 4, 12))
+    batch = statistics.estimate(counts, questions)
     for i in range(5):
-        alone = statistics.estimate(counts[i], asked[i])
-        assert together.se[i] == pytest.approx(alone.se) and together.df[i] == pytest.approx(alone.df)
+        alone = statistics.estimate(counts[i], questions[i])
+        assert batch.se[i] == pytest.approx(alone.se) and batch.df[i] == pytest.approx(alone.df)
 
 
 def test_under_three_seeds_there_is_a_value_and_no_interval() -> None:
@@ -86,7 +86,7 @@ def test_under_three_seeds_there_is_a_value_and_no_interval() -> None:
         assert np.isnan(getattr(estimate, name)), name
 
 
-def test_no_difference_anywhere_is_certain_of_nothing() -> None:
+def test_no_difference_in_any_answer_gives_an_interval_of_zero_width() -> None:
     estimate = statistics.estimate(np.zeros((4, 6)), np.ones(6))
     assert (estimate.value, estimate.low, estimate.high, estimate.p) == (0, 0, 0, 1)
 
@@ -129,9 +129,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_spread_pools_within_groups() -> None:
-    deviation, freedom = statistics.spread(
-        [np.array([[1.0], [3.0]]), np.array([[10.0], [11.0], [12.0]]), np.ones((1, 1))]
-    )
+    deviation, freedom = statistics.spread([np.array([[1.0], [3.0]]), np.array([[10.0], [11.0], [12.0]]), np.ones((1, 1))])
     assert freedom == 3 and deviation == pytest.approx(np.sqrt((2 + 2) / 3))
     assert np.isnan(statistics.spread([np.ones((1, 2))])[0]).all()
 
@@ -154,9 +152,9 @@ class Simulation:
     def __init__(self, replications: int, seeds: int, videos: int, seed: int) -> None:
         self.rng = np.random.default_rng([seed, seeds])
         self.shape = (replications, seeds, videos)
-        self.asked = self.rng.integers(0, 6, (replications, videos))
+        self.questions = self.rng.integers(0, 6, (replications, videos))
         self.most = 5
-        self.here = np.arange(self.most) < self.asked[..., None]
+        self.here = np.arange(self.most) < self.questions[..., None]
         normal = self.rng.standard_normal
         self.common = VIDEO * normal((replications, 1, videos, 1), np.float32)
         self.common = self.common + QUESTION * normal((replications, 1, videos, self.most), np.float32)
@@ -177,7 +175,7 @@ def coverage(seeds: int, replications: int, level: float, change: float | None) 
     counts, expected = simulation.right(level), truth(level)
     if change is not None:
         counts, expected = simulation.right(level + change) - counts, truth(level + change) - expected
-    estimate = statistics.estimate(counts, simulation.asked)
+    estimate = statistics.estimate(counts, simulation.questions)
     return float(np.mean((estimate.low <= expected) & (expected <= estimate.high)))
 
 
@@ -197,21 +195,21 @@ def test_family_wise_false_alarms() -> None:
         simulation = Simulation(replications, seeds, videos, seed=20 + category)
         baseline = simulation.right(0.2)
         for point in range(4):
-            p[:, point, category] = statistics.estimate(simulation.right(0.2) - baseline, simulation.asked).p
+            p[:, point, category] = statistics.estimate(simulation.right(0.2) - baseline, simulation.questions).p
     unadjusted = (p < 0.05).any((1, 2))
     for r in range(replications):
         alarms[r] = (statistics.holm(p[r]) < 0.05).any()
     error = 2 * np.sqrt(0.05 * 0.95 / replications)
     assert alarms.mean() <= 0.05 + error
-    assert unadjusted.mean() > 0.2, "without Holm the family has many more alarms, or the simulation shows nothing"
+    assert unadjusted.mean() > 0.2, "without Holm there must be many more alarms, or the simulation proves nothing"
 
 
 def test_smallest_difference_is_found_four_times_in_five() -> None:
     """A difference as large as `smallest` is significant in about 80 % of the experiments (0.71 to 0.73 by simulation)."""
     seeds, level = 6, 0.0
     pilot = Simulation(400, seeds, 60, seed=31)
-    first = statistics.estimate(pilot.right(level) - pilot.right(level), pilot.asked)
+    first = statistics.estimate(pilot.right(level) - pilot.right(level), pilot.questions)
     change = TOTAL * stats.norm.ppf(0.5 + np.median(first.smallest) / 100)
     again = Simulation(800, seeds, 60, seed=32)
-    found = statistics.estimate(again.right(level + change) - again.right(level), again.asked).p < 0.05
+    found = statistics.estimate(again.right(level + change) - again.right(level), again.questions).p < 0.05
     assert 0.67 <= found.mean() <= 0.88

@@ -1,4 +1,4 @@
-"""`build`: makes what is missing, inputs first, once; continues from the furthest state; records failures."""
+"""`build`: builds what is missing once, inputs first; continues from the furthest state; records failures."""
 
 import contextlib
 import dataclasses
@@ -26,13 +26,13 @@ CALLS: list[str] = []
 
 @dataclasses.dataclass(frozen=True)
 class Count(Stage):
-    """Counts to `upto`; every smaller count is a step on the way."""
+    """Counts to `upto`; it can continue from every smaller count."""
 
     kind = "count"
     version = 1
     upto: int
     source: "Count | None" = None
-    keep: tuple[int, ...] = ()
+    branch_at: tuple[int, ...] = ()
     fails: str = ""
 
     def settings(self) -> Mapping[str, Any]:
@@ -45,9 +45,9 @@ class Count(Stage):
         return [dataclasses.replace(self, upto=n) for n in range(self.upto - 1, 0, -1)]
 
     def branch_points(self) -> list[Stage]:
-        return [dataclasses.replace(self, upto=n) for n in self.keep if n < self.upto][-1:]
+        return [dataclasses.replace(self, upto=n) for n in self.branch_at if n < self.upto][-1:]
 
-    def build(self, job: BuildContext, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
+    def build(self, context: BuildContext, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
         first = start[0].upto if start else 0
         CALLS.append(f"{first}-{self.upto}")
         if self.fails == "diverged":
@@ -56,8 +56,8 @@ class Count(Stage):
             raise ZeroDivisionError("one over nothing")
         text = "".join(str(n) for n in range(first, self.upto))
         before = (start[1].path / "text").read_text() if start else ""
-        (job.folder / "text").write_text(before + text)
-        job.progress(self.upto, self.upto, "number")
+        (context.folder / "text").write_text(before + text)
+        context.progress(self.upto, self.upto, "number")
         return {"first": first}
 
 
@@ -83,14 +83,14 @@ def test_the_furthest_state_is_continued(tmp_path: Path) -> None:
     assert artifact.manifest["started_from"] == Count(4).key
 
 
-def test_forks_are_built_and_kept(tmp_path: Path) -> None:
+def test_branch_points_are_built_and_kept(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "s")
-    build(Count(7, keep=(3,)), store)
+    build(Count(7, branch_at=(3,)), store)
     assert CALLS == ["0-3", "3-7"] and store.has(Count(3).key)
 
 
-def test_the_key_says_what_not_how(tmp_path: Path) -> None:
-    assert Count(7).key == Count(7, keep=(3,)).key
+def test_the_key_does_not_depend_on_how_it_is_built(tmp_path: Path) -> None:
+    assert Count(7).key == Count(7, branch_at=(3,)).key
     assert Count(7).key != Count(8).key
     assert Count(7, source=Count(1)).key != Count(7, source=Count(2)).key
 
@@ -103,18 +103,18 @@ def test_a_higher_version_is_another_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "fails, failure, words",
+    "fails, failure, message",
     [
         ("diverged", "diverged", "the loss is NaN"),
         ("bug", "code error", "ZeroDivisionError: one over nothing"),
     ],
 )
-def test_a_failure_is_recorded_with_its_class_and_cleared_by_success(tmp_path: Path, fails, failure, words) -> None:
+def test_a_failure_is_recorded_with_its_class_and_cleared_by_success(tmp_path: Path, fails, failure, message) -> None:
     store = Store.open(tmp_path / "s")
-    with pytest.raises(StageFailed, match=words):
+    with pytest.raises(StageFailed, match=message):
         build(Count(3, fails=fails), store)
     (record,) = store.failures(Count(3).key)
-    assert record["failure"] == failure and words in record["message"]
+    assert record["failure"] == failure and message in record["message"]
     assert not store.has(Count(3).key)
     build(Count(3), store)
     assert store.failures(Count(3).key) == []
@@ -122,10 +122,7 @@ def test_a_failure_is_recorded_with_its_class_and_cleared_by_success(tmp_path: P
 
 def test_two_builders_build_once(tmp_path: Path) -> None:
     paths = []
-    threads = [
-        threading.Thread(target=lambda: paths.append(build(Count(6), Store.open(tmp_path / "s")).path))
-        for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: paths.append(build(Count(6), Store.open(tmp_path / "s")).path)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -133,7 +130,7 @@ def test_two_builders_build_once(tmp_path: Path) -> None:
     assert len(CALLS) == 1 and len(set(paths)) == 1
 
 
-def test_the_manifest_names_settings_inputs_and_provenance(tmp_path: Path) -> None:
+def test_the_manifest_has_settings_inputs_and_provenance(tmp_path: Path) -> None:
     artifact = build(Count(5, source=Count(2)), Store.open(tmp_path / "s"))
     manifest = artifact.manifest
     assert manifest["settings"] == {"upto": 5} and manifest["inputs"] == {"source": Count(2).key}
@@ -144,52 +141,52 @@ def test_the_manifest_names_settings_inputs_and_provenance(tmp_path: Path) -> No
 
 
 @dataclasses.dataclass(frozen=True)
-class Tried(Stage):
-    """Built by `attempt`, which is no part of its key."""
+class CustomBuild(Stage):
+    """Built by `attempt`, which is not part of its key."""
 
-    kind = "tried"
+    kind = "custom"
     version = 1
     attempt: Callable[[BuildContext], None]
 
     def settings(self) -> Mapping[str, Any]:
         return {}
 
-    def build(self, job: BuildContext, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
-        self.attempt(job)
+    def build(self, context: BuildContext, inputs: Mapping[str, Any], start: Any) -> dict[str, Any]:
+        self.attempt(context)
         return {}
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL, after which nothing is written any more."""
+    """In place of SIGKILL, after which nothing more is written."""
 
 
-def test_what_work_took_is_the_sum_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an attempt that was killed, up to its last progress report; an artifact holds nothing of it but the sum."""
+def test_the_seconds_of_a_stage_are_the_sum_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a killed attempt, the time up to its last progress report counts; the artifact holds only the sum."""
     store, clock = Store.open(tmp_path / "s"), SimpleNamespace(now=1e9)
     for module in ("ctt.core.build_context", "ctt.stages.base"):
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=lambda: clock.now))
-    told: list[float] = []
+    reported: list[float] = []
 
     def attempt(report: float | None, end: float, error: BaseException | None) -> None:
-        """One that reports its progress after `report` seconds and ends after `end`, an hour after the one before."""
+        """Starts an hour after the last attempt, reports progress after `report` seconds and ends after `end` seconds."""
 
-        def work(job: BuildContext) -> None:
+        def work(context: BuildContext) -> None:
             if report is not None:
                 clock.now += report
-                job.progress(1, 2, "step")
+                context.progress(1, 2, "step")
             clock.now += end - (report or 0.0)
             if error is not None:
                 raise error
 
         clock.now += 3600.0
-        build(Tried(work), store, on_built=lambda stage, start, device, seconds: told.append(seconds))
+        build(CustomBuild(work), store, on_built=lambda stage, start, device, seconds: reported.append(seconds))
 
     with pytest.raises(Interrupted):
-        attempt(report=None, end=7.0, error=Interrupted("before it could tell of any progress"))
+        attempt(report=None, end=7.0, error=Interrupted("before any progress report"))
     with pytest.raises(Interrupted):
         attempt(report=60.0, end=100.0, error=Interrupted("by a signal"))
     with monkeypatch.context() as killed, pytest.raises(Killed):
-        killed.setattr(BuildContext, "timed", lambda job: contextlib.nullcontext())
+        killed.setattr(BuildContext, "timed", lambda context: contextlib.nullcontext())
         attempt(report=40.0, end=50.0, error=Killed())
     with pytest.raises(StageFailed):
         attempt(report=None, end=3.0, error=ZeroDivisionError())
@@ -197,23 +194,23 @@ def test_what_work_took_is_the_sum_of_all_attempts(tmp_path: Path, monkeypatch: 
         full.setattr(Store, "publish", lambda *_: (_ for _ in ()).throw(OSError("no space")))
         attempt(report=1.0, end=5.0, error=None)
     attempt(report=10.0, end=20.0, error=None)
-    artifact = store.get(Tried(lambda job: None).key)
+    artifact = store.get(CustomBuild(lambda context: None).key)
     assert artifact is not None and list(artifact.manifest["files"]) == []
     provenance = artifact.manifest["provenance"]
     assert provenance["seconds"] == seconds_of(provenance) == 7 + 100 + 40 + 3 + 5 + 20
-    assert provenance["ended"] - provenance["began"] == 20 and told == [175]
+    assert provenance["ended"] - provenance["began"] == 20 and reported == [175]
     del provenance["seconds"]
-    assert seconds_of(provenance) == 20, "all that is known of older artifacts"
+    assert seconds_of(provenance) == 20, "older artifacts hold the last attempt only"
 
 
 def test_metrics_survive_a_torn_line_and_are_rewound(tmp_path: Path) -> None:
-    job = BuildContext(tmp_path)
+    context = BuildContext(tmp_path)
     for step in (1, 2, 3):
-        job.log(step, loss=1.0 / step)
+        context.log(step, loss=1.0 / step)
     with open(tmp_path / "metrics.jsonl", "a") as f:
         f.write('{"t": 1, "step": 4, "lo')
-    job.rewind(2)
-    job.log(3, loss=0.5)
+    context.rewind(2)
+    context.log(3, loss=0.5)
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [
         (1, 1.0),
         (2, 0.5),
@@ -221,7 +218,7 @@ def test_metrics_survive_a_torn_line_and_are_rewound(tmp_path: Path) -> None:
     ]
 
 
-def test_a_probe_of_annotations_that_changed_since_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_annotations_that_changed_since_planning_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "annotation_00000.json").write_text("{}")
     data = DataSettings(kind="clevrer", annotation_files=str(tmp_path))

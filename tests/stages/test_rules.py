@@ -1,4 +1,4 @@
-"""Every setting either decides the key of some stage, or a rule (or `key=False`) says why it does not."""
+"""Every setting decides the key of a stage, or a rule (or `key=False`) gives the reason why it does not."""
 
 import dataclasses
 import functools
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from ctt.config import Config, compose, get_value, identity, known_keys, with_value
 from ctt.core.errors import SettingError
-from ctt.core.settings import Settings, in_force
+from ctt.core.settings import Settings, active_rules
 from ctt.plan import auxiliaries_of, target_of
 from ctt.stages.base import Stage
-from ctt.sweep import canonical_form
+from ctt.sweep import without_inactive
 
 ALL_ON = [
     "data=mini", "world_model=mini", "aloe=mini", "ctt_inv_weight=0.2", "ctt_suf_weight=0.1",
@@ -32,7 +32,7 @@ BASES = {
     "not diagnosed": [*ALL_ON, "diagnostics.enabled=false", "reader.enabled=false"],
     "clevrer, all on": [*ALL_ON, "data=clevrer", "data.content=known"],
 }
-# Other values where none follows from the type and the bounds.
+# Other valid values of settings for which `other_value` can't derive one from type and bounds.
 OTHER: dict[str, Any] = {
     "aloe.shares": [1.0, 1.0, 1.0, 0.5],
     "aloe.width": 192,
@@ -60,12 +60,12 @@ def config_of(base: str) -> Config:
 
 @functools.cache
 def fields() -> dict[str, Any]:
-    """{dotted key: its field and whether it or a group it lies in is no part of keys}, settings only, not groups."""
+    """{dotted key: its field, and whether it or a group of it is excluded from keys}; of settings only, not of groups."""
 
-    def walk(cls: Any, prefix: str, apart: bool) -> dict[str, Any]:
+    def walk(cls: Any, prefix: str, excluded: bool) -> dict[str, Any]:
         found = {}
         for field in dataclasses.fields(cls):
-            out = apart or not field.metadata.get("key", True)
+            out = excluded or not field.metadata.get("key", True)
             if isinstance(field.default_factory, type) and issubclass(field.default_factory, Settings):
                 found |= walk(field.default_factory, f"{prefix}{field.name}.", out)
             else:
@@ -76,7 +76,7 @@ def fields() -> dict[str, Any]:
 
 
 def other_value(config: Config, key: str) -> Any:
-    """A valid value of `key` that `config` does not hold."""
+    """A valid value of `key` that differs from that in `config`."""
     value, metadata = get_value(config, key), fields()[key][0].metadata
     if key in OTHER and OTHER[key] != value:
         return OTHER[key]
@@ -92,14 +92,14 @@ def other_value(config: Config, key: str) -> Any:
 
 
 def keys_of(config: Config) -> tuple[str, ...]:
-    """The keys of a run, evaluated beside a baseline that could teach it."""
+    """The keys of a run and its auxiliary stages, given a baseline whose ALOE it could use."""
     baseline = target_of(with_value(with_value(config, "ctt_inv_weight", 0.0), "ctt_suf_weight", 0.07))
     target = target_of(config, (), baseline)
-    return (target.key, *(side.key for side in auxiliaries_of(config, target)))
+    return (target.key, *(stage.key for stage in auxiliaries_of(config, target)))
 
 
-def silenced(config: Config) -> set[str]:
-    return {name for rule in in_force(config) for name in rule.silences}
+def inactive_settings(config: Config) -> set[str]:
+    return {name for rule in active_rules(config) for name in rule.inactive}
 
 
 def covered(key: str, names: set[str]) -> bool:
@@ -119,20 +119,20 @@ def test_the_walk_reaches_every_setting() -> None:
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_a_setting_changes_a_key_or_a_rule_says_why_not(base: str) -> None:
+def test_a_setting_changes_a_key_or_a_rule_gives_the_reason(base: str) -> None:
     config = config_of(base)
-    before, silent = keys_of(config), silenced(config)
-    for key, (_, apart) in fields().items():
+    before, inactive = keys_of(config), inactive_settings(config)
+    for key, (_, excluded) in fields().items():
         other = changed(config, key)
         if other is None or key == "sharing":  # sharing=off salts keys, to measure what sharing saves
             continue
-        says_nothing = apart or (covered(key, silent) and covered(key, silenced(other)))
-        assert (keys_of(other) == before) is says_nothing, key
+        no_effect = excluded or (covered(key, inactive) and covered(key, inactive_settings(other)))
+        assert (keys_of(other) == before) is no_effect, key
 
 
 def test_every_setting_of_a_key_matters_somewhere() -> None:
-    """So no rule takes away more than it says, and none is left out of every key by mistake."""
-    idle = {key for key, (_, apart) in fields().items() if not apart}
+    """So rules deactivate no setting that has an effect, and no setting is left out of all keys by mistake."""
+    idle = {key for key, (_, excluded) in fields().items() if not excluded}
     for base in BASES:
         config = config_of(base)
         before = keys_of(config)
@@ -140,7 +140,7 @@ def test_every_setting_of_a_key_matters_somewhere() -> None:
     assert not idle
 
 
-def test_every_rule_is_met_and_gives_its_reason() -> None:
+def test_every_rule_applies_somewhere_and_gives_its_reason() -> None:
     from ctt.core.settings import rules_of
 
     kinds = {Config} | {
@@ -149,26 +149,26 @@ def test_every_rule_is_met_and_gives_its_reason() -> None:
         if dataclasses.is_dataclass(node := get_value(Config(), key)) and isinstance(node, Settings)
     }
     every = {rule.reason for kind in kinds for rule in rules_of(kind)}
-    met = {rule.reason for base in BASES for rule in in_force(config_of(base))}
-    met |= {rule.reason for rule in in_force(with_value(config_of("all on"), "ctt_start_epoch", 99))}
+    met = {rule.reason for base in BASES for rule in active_rules(config_of(base))}
+    met |= {rule.reason for rule in active_rules(with_value(config_of("all on"), "ctt_start_epoch", 99))}
     assert met == every and all(" " in reason for reason in every)
     for base in BASES:
-        names = silenced(config_of(base))
+        names = inactive_settings(config_of(base))
         assert names <= set(known_keys()), "rules name settings as users write them"
 
 
 @pytest.mark.parametrize("base", ["defaults", "learned"])
 def test_a_live_value_is_in_the_key_even_where_it_is_the_default(base: str) -> None:
-    """So a default that changes later never finds what was computed under the old one."""
+    """So after a change of the default, results computed under the old one are not found."""
     config = config_of(base)
     target = target_of(config)
-    auxiliaries = [stage for side in auxiliaries_of(config, target) for stage in (side, *side.inputs().values())]
+    auxiliaries = [s for stage in auxiliaries_of(config, target) for s in (stage, *stage.inputs().values())]
     stages = (target, target.rollout, target.rollout.state, *auxiliaries)
     text = json.dumps([s.describe()["settings"] for s in stages])
-    for key, (field, apart) in fields().items():
-        if apart or covered(key, silenced(config)) or key.startswith("data."):
+    for key, (field, excluded) in fields().items():
+        if excluded or covered(key, inactive_settings(config)) or key.startswith("data."):
             continue
-        if get_value(config, key) == field.metadata["old"]:  # what was done before there was this setting
+        if get_value(config, key) == field.metadata["old"]:  # the behaviour before this setting existed
             continue
         name = key.rsplit(".", 1)[-1]
         assert name in ("aloe_seed", "protocol") or f'"{name}"' in text, key
@@ -183,23 +183,23 @@ def test_canonical_is_idempotent_and_keeps_every_key(base: str, chosen: dict[str
     config = config_of(base)
     for key in chosen:
         config = changed(config, key) or config
-    plain = canonical_form(config)
-    assert canonical_form(plain) == plain
-    if config.data.kind == "synthetic":  # CLEVRER's content is looked for in its files
+    plain = without_inactive(config)
+    assert without_inactive(plain) == plain
+    if config.data.kind == "synthetic":  # CLEVRER's content is read from its files
         assert identity(plain) == identity(config)
         if config.sharing == "on":
             assert keys_of(plain) == keys_of(config)
-    silent = silenced(plain)
+    inactive = inactive_settings(plain)
     for key in chosen:
         other = changed(plain, key)
         if other is None or fields()[key][1]:
             continue
-        same = covered(key, silent) and covered(key, silenced(other))
+        same = covered(key, inactive) and covered(key, inactive_settings(other))
         assert (identity(other) == identity(plain)) is same, key
 
 
-def test_stages_share_what_they_are_made_of() -> None:
-    """Keys are cheap because forms are kept: one training for all seeds of a point."""
+def test_the_seeds_of_a_point_share_one_canonical_form() -> None:
+    """Computing keys is cheap because forms are cached."""
     config = config_of("plain")
     states: list[Stage] = [target_of(dataclasses.replace(config, seed=s)).rollout.state for s in range(3)]
     assert len({state.key for state in states}) == 3

@@ -1,4 +1,4 @@
-"""Real runs, tiny: sharing changes no number, and two sweeps at once build nothing twice and damage nothing."""
+"""Tiny real runs: sharing changes no number, and two concurrent sweeps build nothing twice and damage nothing."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import pytest
 from ctt.plan import Plan, compile_plan
 from ctt.plan.costs import TIMINGS
 from ctt.report.tables.table import build as table_of
-from ctt.report.writers.render import FORMATS, render
+from ctt.report.writers import FORMATS, render
 from ctt.stages.base import build
 from ctt.store import Store
 from ctt.study import loading, record
@@ -42,7 +42,7 @@ def plan_of(sweeps: Path, name: str, *more: str) -> Plan:
 
 
 def run(plan: Plan, store: Store) -> None:
-    """Records a sweep and builds it here, job by job, and what is beside its runs."""
+    """Records a sweep and builds it here, job by job, with the auxiliary stages."""
     record.write(plan, store)
     for job in plan.jobs:
         for stage in (job.target, *job.auxiliaries):
@@ -55,7 +55,7 @@ def table(store: Store, name: str, form: str = "json") -> str:
 
 @pytest.fixture(scope="module")
 def alone(sweeps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
-    """Each sweep in a store of its own; the data set is copied."""
+    """Each sweep in its own store; the data set is copied."""
     root, stores = tmp_path_factory.mktemp("alone"), {}
     for name in POINTS:
         stores[name] = Store.open(root / name) if not stores else with_data(stores["one"], sweeps, root / name)
@@ -64,7 +64,7 @@ def alone(sweeps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, S
 
 
 def with_data(store: Store, sweeps: Path, root: Path) -> Store:
-    """Another store that has the data set alone."""
+    """Another store with only the data set."""
     (data,) = [s for s in plan_of(sweeps, "one").stages.values() if s.kind == "data"]
     other = Store.open(root)
     shutil.copytree(store.path(data.key), other.path(data.key))
@@ -75,28 +75,26 @@ def test_sharing_off_gives_the_same_table(alone: dict[str, Store], sweeps: Path,
     unshared = plan_of(sweeps, "one", "sharing=off")
     assert not unshared.prefixes and len(plan_of(sweeps, "one").prefixes) == 1
     own = {key for key, stage in unshared.stages.items() if stage.kind != "data"}
-    assert not own & set(plan_of(sweeps, "one").stages), "every run has keys of its own"
+    assert not own & set(plan_of(sweeps, "one").stages), "every run has its own keys"
     store = with_data(alone["one"], sweeps, tmp_path / "unshared")
     run(unshared, store)
     for form in FORMATS:
         assert table(store, "one", form) == table(alone["one"], "one", form)
     rows = json.loads(table(store, "one"))["rows"]
-    assert len(rows) == 2 and rows[0]["errors"] != rows[1]["errors"], "the losses did something"
+    assert len(rows) == 2 and rows[0]["errors"] != rows[1]["errors"], "the losses had an effect"
 
 
 def test_two_whole_sweeps_at_once_build_nothing_twice_and_damage_nothing(
     alone: dict[str, Store], sweeps: Path, tmp_path: Path
 ) -> None:
-    """Two commands, started together on an empty store: the data set, too, is one's to make and the other's to wait for."""
+    """Two commands start at the same time on an empty store: one builds the data set, and the other waits for it."""
     store = Store.open(tmp_path / "store")
     commands = [
         [sys.executable, "-m", "ctt", "sweep", str(sweeps / f"{name}.yaml"), *SETTINGS, "launch=local", "launch.jobs=2"]
         for name in POINTS
     ]
     processes = [
-        subprocess.Popen(
-            command, env=environment(store.root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        subprocess.Popen(command, env=environment(store.root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for command in commands
     ]
     for process in processes:
@@ -114,4 +112,4 @@ def test_two_whole_sweeps_at_once_build_nothing_twice_and_damage_nothing(
     with sqlite3.connect(store.root / "mlflow.db") as database:
         tags = "select t.value from tags t join runs r using (run_uuid) where t.key = 'ctt.sweep' and r.name like '%seed=0'"
         shown = Counter(name for (name,) in database.execute(tags))
-    assert shown == {"one": 2, "two": 3}, "MLflow has every run, and each once"
+    assert shown == {"one": 2, "two": 3}, "MLflow has every run exactly once"

@@ -1,10 +1,10 @@
-"""A stage's version is explicit: code that a stage runs must not change under an unchanged version.
+"""A stage's version is explicit: the code that a stage runs must not change under an unchanged version.
 
-versions/KIND.txt holds a stage's version, a digest of each file of the code it runs, comments and docstrings aside, and
-why changes were harmless. Where that code changes its results, raise the stage's `version`; where it does not, say so:
-`python -m tests.stages.test_stage_versions "why the change is harmless"` records the new digests with that reason.
+versions/KIND.txt holds a stage's version, a digest of each file of the code it runs (without comments and docstrings), and
+the reasons why changes were harmless. If a change affects results, raise the stage's `version`; if not, record the new
+digests with the reason: `python -m tests.stages.test_stage_versions "why the change is harmless"`.
 
-Git merges these files line by line and keeps both sides' lines (.gitattributes): of several digests of a file one is right.
+Git merges these files line by line and keeps the lines of both sides (.gitattributes): one of several digests must match.
 """
 
 import ast
@@ -57,12 +57,7 @@ def code_of(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             node.body = body[1:]  # type: ignore[attr-defined]
     return ast.dump(tree)
 
@@ -76,7 +71,7 @@ def digests_of(kind: str) -> dict[str, str]:
 
 
 Record = dict[str, list[str]]
-"""What stands before the first space of a line → what stands behind it: "version", "harmless", or the name of a file."""
+"""Name ("version", "harmless" or a file) → values; each line is a name, a space and a value."""
 
 
 def recorded(text: str) -> Record:
@@ -88,17 +83,15 @@ def recorded(text: str) -> Record:
 
 
 def changed(record: Record, version: int, digests: dict[str, str]) -> list[str]:
-    """What of a stage is not as it was recorded: its version, or files that changed, came or went."""
-    gone = set(record) - {"version", "harmless"} - set(digests)
+    """What differs from the record of a stage: "version", or files that were changed, added or removed."""
+    removed = set(record) - {"version", "harmless"} - set(digests)
     now = {"version": str(version), **digests}
-    return sorted(gone | {name for name, value in now.items() if value not in record.get(name, ())})
+    return sorted(removed | {name for name, value in now.items() if value not in record.get(name, ())})
 
 
 def text_of(version: int, digests: dict[str, str], harmless: list[str]) -> str:
     code = (f"{name} {digest}" for name, digest in digests.items())
-    return "".join(
-        f"{line}\n" for line in (f"version {version}", *code, *(f"harmless {reason}" for reason in harmless))
-    )
+    return "".join(f"{line}\n" for line in (f"version {version}", *code, *(f"harmless {reason}" for reason in harmless)))
 
 
 def versions() -> dict[str, int]:
@@ -123,23 +116,23 @@ def test_code_and_version_change_together(kind: str) -> None:
     )
 
 
-def test_what_changed_is_named_and_a_merge_keeps_both_sides() -> None:
+def test_changes_are_named_and_a_merge_keeps_both_sides() -> None:
     digests = {"a.py": "1", "b.py": "2"}
-    record = recorded(text_of(1, digests, ["it says so"]))
-    assert record["harmless"] == ["it says so"] and changed(record, 1, digests) == []
+    record = recorded(text_of(1, digests, ["only renamed"]))
+    assert record["harmless"] == ["only renamed"] and changed(record, 1, digests) == []
     assert changed(record, 2, digests) == ["version"]
     assert changed(record, 1, {"a.py": "9", "c.py": "3"}) == ["a.py", "b.py", "c.py"]
     both = recorded("version 1\na.py 0\na.py 1\nb.py 0\nb.py 2\nharmless one\nharmless two\n")
     assert changed(both, 1, digests) == [] and len(both["harmless"]) == 2
 
 
-def test_every_stage_is_watched_through_its_imports() -> None:
+def test_every_stage_is_checked_with_all_its_imports() -> None:
     assert set(ENTRIES) == set(versions())
     names = {p.name for p in reached(ENTRIES["world_model"])}
     assert {"terms.py", "predictor.py", "slot_graph.py", "trainer.py", "windows.py"} <= names
 
 
-def test_comments_say_nothing_and_code_does(tmp_path: Path) -> None:
+def test_comments_do_not_change_the_digest_and_code_does(tmp_path: Path) -> None:
     one, two, three = (tmp_path / f"{n}.py" for n in "abc")
     one.write_text('"""A."""\nx = 1  # one\n')
     two.write_text('"""B."""\n\nx = 1\n')
@@ -150,9 +143,9 @@ def test_comments_say_nothing_and_code_does(tmp_path: Path) -> None:
 def main() -> None:
     for kind, version in versions().items():
         path, digests = RECORDS / f"{kind}.txt", digests_of(kind)
-        known = recorded(path.read_text(encoding="utf-8")) if path.exists() else {"version": ["new"]}
-        harmless = known.get("harmless", []) if str(version) in known["version"] else []
-        if changed(known, version, digests) and str(version) in known["version"]:
+        previous = recorded(path.read_text(encoding="utf-8")) if path.exists() else {"version": ["new"]}
+        harmless = previous.get("harmless", []) if str(version) in previous["version"] else []
+        if changed(previous, version, digests) and str(version) in previous["version"]:
             if len(sys.argv) != 2:
                 raise SystemExit(f"stage {kind}: raise its version, or give the reason why the change is harmless")
             harmless = [*harmless, sys.argv[1]]

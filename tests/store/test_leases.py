@@ -128,9 +128,7 @@ def test_expired_lease_is_taken_and_lost(store: Store) -> None:
         forget_owner(store, 3600)
         with store.lease(KEY, wait=False, owner="next") as following:
             assert following.fence == following.number == 2
-            with pytest.raises(
-                LeaseLost, match=f"{KEY} was taken over by next .* because slow gave no heartbeat for 1 s"
-            ):
+            with pytest.raises(LeaseLost, match=f"{KEY} was taken over by next .* because slow gave no heartbeat for 1 s"):
                 slow.check()
             assert slow.lost
             following.check()
@@ -175,7 +173,7 @@ def test_a_hidden_process_is_not_a_dead_one(store: Store, monkeypatch: pytest.Mo
 
 
 def test_a_contender_stopped_while_it_looks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a contender read before it was stopped for longer than the expiry says nothing about the owner now."""
+    """What a contender read before it was stopped for longer than the expiry proves nothing about the owner now."""
     looks = []
 
     def slow_look(*arguments: Any) -> Any:
@@ -221,7 +219,7 @@ def test_a_number_is_not_used_again(store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_answer_lost_by_the_file_server(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The link was made, its answer lost, and the repeated request says that it exists: it is ours all the same."""
+    """The link was made, its answer lost, and the repeated request reports that it exists: it is ours all the same."""
     real = os.link
 
     def repeated(source: Path, target: Path) -> None:

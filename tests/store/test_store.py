@@ -1,4 +1,4 @@
-"""The store seen from one process: what is published is read back, damage is found, messages say what to do."""
+"""The store seen from one process: what is published is read back, damage is found, messages name the remedy."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_verify_reads_everything(store: Store) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_of_a_manifest(tmp_path: Path, data: st.DataObject) -> None:
-    """The manifest is refused, or the flip changed nothing that it says (1e5 and 1E5)."""
+    """The manifest is refused, or the flip changed nothing in it (1e5 and 1E5)."""
     store = Store(tmp_path)
     if not store.has(KEY):
         publish(store, settings={"learning_rate": 1e-5, "name": "é", "list": [1, None, True]})
@@ -197,11 +197,7 @@ def test_any_flipped_bit_of_a_manifest(tmp_path: Path, data: st.DataObject) -> N
 
 
 plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=12,
 )
@@ -223,9 +219,7 @@ def test_a_manifest_must_be_json(store: Store, value: object) -> None:
     assert not store.has(KEY)
 
 
-@given(
-    key=st.text() | st.from_regex(r"[0-9a-f]{0,70}", fullmatch=True) | st.from_regex(r"[0-9A-F]{64}", fullmatch=True)
-)
+@given(key=st.text() | st.from_regex(r"[0-9a-f]{0,70}", fullmatch=True) | st.from_regex(r"[0-9A-F]{64}", fullmatch=True))
 def test_only_keys_are_keys(key: str) -> None:
     """64 lower-case hexadecimal digits, and nothing that could lead out of the store."""
     store = Store("never-made")
@@ -338,7 +332,7 @@ def test_a_file_in_the_way(store: Store) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_permission(store: Store) -> None:
     store.root.mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="You may not write there"):
+    with pytest.raises(StoreError, match="No permission to write there"):
         publish(store)
 
 

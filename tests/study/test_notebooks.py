@@ -1,7 +1,7 @@
 """The notebooks of analysis/: thin, stored without outputs, and executed over a small sweep that really ran.
 
-A notebook that is added to analysis/ is executed here too: by default over the sweep `weights` of the store that `swept`
-makes; SWEEPS names another one. That store comes of screening and promoting, which are tested on the way.
+A notebook that is added to analysis/ is executed here too, by default over the sweep `weights` of the store that `swept`
+makes; SWEEPS names another one. That store is made by screening and promoting, which are tested here too.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ GRID = ["ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "ctt_start_epoch=1", "se
 
 @dataclasses.dataclass(frozen=True)
 class Promoted:
-    """A sweep's life: what `ctt promote` printed, and how many ALOEs were trained, after each step of it."""
+    """A store, and after each command that made it: its output, and how many ALOEs had been trained."""
 
     store: Path
-    said: list[str]
+    output: list[str]
     trained: list[int]
 
 
@@ -38,21 +38,21 @@ class Promoted:
 def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
     """A real 2 × 2 sweep over three seeds: screened, its best point promoted, then all of it trained and promoted."""
     store = tmp_path_factory.mktemp("notebooks") / "store"
-    words = [*TINY, *GRID, "tracking=off"]
-    here = ["tracking=off", "device=cpu"]  # in one process: what is made here matters, not how it is launched
+    arguments = [*TINY, *GRID, "tracking=off"]
+    here = ["tracking=off", "device=cpu"]  # in one process: launching is tested elsewhere
     steps = [
-        ("sweep", "weights", *words, *here, "name=screened", "aloe.protocol=shared"),
+        ("sweep", "weights", *arguments, *here, "name=screened", "aloe.protocol=shared"),
         ("promote", "screened", "--top", "1", *here),
-        ("sweep", "weights", *words, *here),
-        ("promote", "screened", "--top", "3", "tracking=off"),  # all of these runs are in the store by now
+        ("sweep", "weights", *arguments, *here),
+        ("promote", "screened", "--top", "3", "tracking=off"),  # all of these runs are in the store
     ]
-    said, trained = [], []
+    output, trained = [], []
     for step in steps:
-        said.append(ctt(store, *step).stdout)
-        facts = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
-        trained.append(sum(made["kind"] == "vqa" and not made["facts"]["screened"] for made in facts))
+        output.append(ctt(store, *step).stdout)
+        manifests = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
+        trained.append(sum(one["kind"] == "vqa" and not one["facts"]["screened"] for one in manifests))
     ctt(store, "sweep", "graph", *TINY, *LEARNED, *here)
-    return Promoted(store, said, trained)
+    return Promoted(store, output, trained)
 
 
 @pytest.fixture(scope="module")
@@ -61,60 +61,57 @@ def swept(promoted: Promoted) -> Path:
 
 
 def test_screening_trains_aloe_once_a_seed_and_promoting_only_the_best_points(promoted: Promoted) -> None:
-    assert promoted.trained == [3, 6, 12, 12], "the baseline's; the best point's; everybody's; nothing more"
+    assert promoted.trained == [3, 6, 12, 12], "of the baseline; of the best point; of all points; none"
     rows = json.loads(ctt(promoted.store, "report", "screened", "--format", "json").stdout)["rows"]
     others = [row for row in rows if not row["baseline"]]
     assert [row["marks"] for row in rows] == [[], *[["screened"]] * 3]
     best = max(others, key=lambda row: row["metrics"]["average"]["mean"])["point"]
-    assert f"promoting 1 point by screened average: {best}" in promoted.said[1].replace("\n", " ")
-    assert "3 points × 3 seeds" not in promoted.said[1] and "2 points × 3 seeds = 6 runs" in promoted.said[1]
+    assert f"promoting 1 point by screened average: {best}" in promoted.output[1].replace("\n", " ")
+    assert "3 points × 3 seeds" not in promoted.output[1] and "2 points × 3 seeds = 6 runs" in promoted.output[1]
 
 
-def test_promoting_says_how_screening_had_ranked(promoted: Promoted) -> None:
-    """Beside the two tables' own differences."""
-    tables = [
-        json.loads(ctt(promoted.store, "report", name, "--format", "json").stdout) for name in ("screened", "weights")
-    ]
+def test_promoting_prints_both_differences_and_how_screening_ranked(promoted: Promoted) -> None:
+    tables = [json.loads(ctt(promoted.store, "report", name, "--format", "json").stdout) for name in ("screened", "weights")]
     found = []
     for one in tables:
         rows = [row for row in one["rows"] if not row["baseline"]]
         found.append({row["point"]: row["metrics"]["average"]["delta"] for row in rows})
-    text = promoted.said[3]
+    text = promoted.output[3]
     for label, delta in found[0].items():
         (line,) = [line for line in text.splitlines() if f" {label} " in line and "│" in line]
-        shown = [float(cell.replace("−", "-")) for cell in line.split("│")[2:6]]
+        shown = [float(text.replace("−", "-")) for text in line.split("│")[2:6]]
         assert shown[0] == pytest.approx(delta, abs=0.006) and shown[2] == pytest.approx(found[1][label], abs=0.006)
     ranked = [sorted(one.values(), reverse=True) for one in found]
     best = max(found[1], key=lambda label: found[1][label])
     if len(set(ranked[0])) == len(set(ranked[1])) == 3:
-        assert f"{best}, was number {ranked[0].index(found[0][best]) + 1} of 3 by screening" in text
+        assert f"{best}, was ranked {ranked[0].index(found[0][best]) + 1} of 3 by screening" in text
 
 
-def test_screened_rows_are_marked_and_what_they_cannot_show_is_not_a_zero(promoted: Promoted) -> None:
+def test_screened_rows_are_labelled_and_unreachable_differences_are_no_zeros(promoted: Promoted) -> None:
     text = ctt(promoted.store, "report", "screened", "--format", "md").stdout
     differences = text.partition("## Difference")[2].partition("##")[0].splitlines()
-    lines = [[cell.strip() for cell in line.split("|")] for line in differences if "(screened)" in line]
+    lines = [[text.strip() for text in line.split("|")] for line in differences if "(screened)" in line]
     assert len(lines) == 3
     for line in lines:
-        assert Counter(line)["not reachable"] == 3 and line[5] != "not reachable", "predictive questions alone"
+        assert Counter(line)["not reachable"] == 3 and line[5] != "not reachable", "only predictive questions are reachable"
     assert "screened: answered by the baseline's ALOE" in text
 
 
 @pytest.mark.parametrize("name", sorted(notebooks()))
 def test_a_notebook_is_thin_and_stored_without_outputs(name: str) -> None:
-    estimates = json.loads(notebooks()[name].read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in estimates if cell["cell_type"] == "code"]
+    cells = json.loads(notebooks()[name].read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     lines = [line for cell in code for line in cell["source"] if line.strip()]
     assert len(lines) <= 60 and not any(re.match(r"\s*(def|class) ", line) for line in lines), "logic belongs in ctt"
-    assert estimates[0]["cell_type"] == "markdown" and estimates[0]["source"][0].startswith("# ")
+    assert cells[0]["cell_type"] == "markdown" and cells[0]["source"][0].startswith("# ")
 
 
 @pytest.mark.parametrize("name", sorted(notebooks()))
 def test_a_notebook_runs_over_a_real_sweep(name: str, swept: Path, tmp_path: Path) -> None:
     done = execute(notebooks()[name], swept, SWEEPS.get(name, "weights"))
-    assert not kernels(), "no kernel is left"
-    outputs = [out for cell in done.estimates if cell.cell_type == "code" for out in cell.outputs]
+    assert not kernels(), "a kernel is left"
+    outputs = [out for cell in done.cells if cell.cell_type == "code" for out in cell.outputs]
     assert any("image/png" in out.get("data", {}) for out in outputs), "no picture"
     assert any("<table>" in str(out.get("data", {}).get("text/html", "")) for out in outputs), "no table"
     assert not [out for out in outputs if out.output_type == "stream" and out.name == "stderr"]
@@ -126,25 +123,25 @@ def test_a_notebook_runs_over_a_real_sweep(name: str, swept: Path, tmp_path: Pat
 
 
 def assert_graphs_are_shown(outputs: list) -> None:
-    """The three sheets, the learned graph's row in those by source, and every picture of both points."""
+    """The three grids, the learned graph's row in those by source, and every figure of both points."""
     tables = [str(out["data"]["text/html"]) for out in outputs if "text/html" in out.get("data", {})]
     for title, times in (
         ("Slot graphs at threshold", 2),
         ("True interactions found", 2),
         ("Loss terms, unweighted", 1),
     ):
-        told = [table for table in tables if title in table]
-        assert len(told) == times, title
-        assert times == 1 or sum("learned (this run's)" in html.unescape(table) for table in told) == 1, title
+        found = [table for table in tables if title in table]
+        assert len(found) == times, title
+        assert times == 1 or sum("learned (this run's)" in html.unescape(table) for table in found) == 1, title
     pictures = [out for out in outputs if "image/png" in out.get("data", {})]
     assert len(pictures) == 3, "graphs, their means, what the losses measure"
 
 
 def kernels() -> list[str]:
-    """The children of this process that are kernels of notebooks."""
+    """Commands of this process's children that are notebook kernels."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended since
+        with contextlib.suppress(OSError):  # it has ended
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             command = (path / "cmdline").read_bytes().decode()
             if parent == os.getpid() and "ipykernel_launcher" in command:
@@ -157,4 +154,4 @@ def test_report_renders_a_notebook_to_one_file(swept: Path) -> None:
     assert path == swept / "sweeps" / "weights" / "report" / "cost.html"
     assert "it/s" in path.read_text(encoding="utf-8")
     done = ctt(swept, "report", "weights", "--notebook", "costs", check=False)
-    assert done.returncode == 2 and "no notebook is called 'costs'; there are ablation, cost" in done.stderr
+    assert done.returncode == 2 and "no notebook is called 'costs'; known are ablation, cost" in done.stderr

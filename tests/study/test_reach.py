@@ -1,4 +1,4 @@
-"""A table says which categories the swept values can reach, and how."""
+"""A table shows which categories the swept settings can reach, and how."""
 
 import json
 
@@ -6,19 +6,19 @@ import pytest
 
 from ctt.plan import compile_plan
 from ctt.report.tables.table import build
-from ctt.report.writers.render import render
+from ctt.report.writers import render
 from ctt.store import Store
 from ctt.study.loading import results
 from ctt.sweep import compile_sweep
 
 WORLD_MODEL = "directly, descriptive, explanatory and counterfactual ones through ALOE's shared weights alone"
 
-UNTAUGHT = "aloe.shares=[1,0.2,0,0.1]"
+NO_PREDICTED = "aloe.shares=[1,0.2,0,0.1]"
 PATIENT = ["aloe.epochs=6", "aloe.patience=1"]
 
 
 @pytest.mark.parametrize(
-    ("sweep", "overrides", "said"),
+    ("sweep", "overrides", "parts"),
     [
         ("demo", [], [WORLD_MODEL]),
         ("demo", ["aloe.rollout_frames=all"], ["reaches all four directly"]),
@@ -40,17 +40,17 @@ PATIENT = ["aloe.epochs=6", "aloe.patience=1"]
         ),
         ("demo", ["aloe.protocol=train,shared"], [WORLD_MODEL, "with one ALOE for all runs nothing else"]),
         ("demo", ["aloe.threads=1,2"], [WORLD_MODEL]),
-        ("demo", [UNTAUGHT], ["directly, in evaluation alone, as ALOE is trained without them, and nothing else"]),
-        ("demo", [UNTAUGHT, "aloe.rollout_frames=all"], ["reaches all four directly"]),
-        ("demo", [UNTAUGHT, *PATIENT], ["counterfactual ones through the epoch at which ALOE stops"]),
+        ("demo", [NO_PREDICTED], ["directly, in evaluation alone, as ALOE is trained without them, and nothing else"]),
+        ("demo", [NO_PREDICTED, "aloe.rollout_frames=all"], ["reaches all four directly"]),
+        ("demo", [NO_PREDICTED, *PATIENT], ["counterfactual ones through the epoch at which ALOE stops"]),
     ],
 )
-def test_the_table_names_what_can_be_reached(tmp_path, sweep, overrides, said) -> None:
+def test_the_table_names_what_can_be_reached(tmp_path, sweep, overrides, parts) -> None:
     plan = compile_plan(compile_sweep(sweep, ["seed=0", *overrides]))
     table = build(results(plan, Store.open(tmp_path)))
-    assert len(table.reach) == len(said)
-    for line, words in zip(table.reach, said, strict=True):
-        assert words in line and line in " ".join(render(table, "md").replace("\\", "").split())
+    assert len(table.reach) == len(parts)
+    for line, part in zip(table.reach, parts, strict=True):
+        assert part in line and line in " ".join(render(table, "md").replace("\\", "").split())
     assert json.loads(render(table, "json"))["reach"] == list(table.reach)
 
 
@@ -64,14 +64,12 @@ def test_a_shared_aloe_leaves_nothing_unreached_where_the_data_differ(tmp_path) 
     ("overrides", "unreached"),
     [
         ([], ()),
-        ([UNTAUGHT], ("descriptive", "explanatory", "counterfactual")),
-        ([UNTAUGHT, *PATIENT], ()),
-        ([UNTAUGHT, "aloe.rollout_frames=all"], ()),
+        ([NO_PREDICTED], ("descriptive", "explanatory", "counterfactual")),
+        ([NO_PREDICTED, *PATIENT], ()),
+        ([NO_PREDICTED, "aloe.rollout_frames=all"], ()),
     ],
 )
-def test_an_aloe_trained_without_predicted_frames_reaches_as_little_as_a_shared_one(
-    tmp_path, overrides, unreached
-) -> None:
+def test_an_aloe_trained_without_predicted_frames_reaches_as_little_as_a_shared_one(tmp_path, overrides, unreached) -> None:
     plan = compile_plan(compile_sweep("demo", ["seed=0", *overrides]))
     baseline, *others = results(plan, Store.open(tmp_path)).points
     assert baseline.baseline and baseline.unreached == ()

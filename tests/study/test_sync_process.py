@@ -1,4 +1,4 @@
-"""The syncer in a process of its own: live while a sweep runs, up to date at its end, gone with whoever started it."""
+"""The syncer in a separate process: it logs while a sweep runs, is up to date at its end, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from tests.waiting import until
 PARENT = """
 import sys, time
 from pathlib import Path
-from ctt.study.sync_process import mirroring
+from ctt.study.sync_process import syncing
 from tests.tracking.made_up_runs import SQLITE
-with mirroring(Path(sys.argv[1]), SQLITE):
+with syncing(Path(sys.argv[1]), SQLITE):
     time.sleep(300)
 """
 
 
 def recorded(store: Path) -> tuple[Plan, Path, BuildContext]:
-    """The demo with one seed, its record, and the work on its shared prefix."""
+    """The demo with one seed, its record, and the work folder of its shared prefix."""
     plan = compile_plan(compile_sweep("demo", ["seed=0"]))
-    keeper = Store.open(store)
-    folder = record.write(plan, keeper)
+    opened = Store.open(store)
+    folder = record.write(plan, opened)
     [prefix] = plan.prefixes.values()
-    with keeper.lease(prefix.key):
-        return plan, folder, BuildContext(keeper.work_folder(prefix.key))
+    with opened.lease(prefix.key):
+        return plan, folder, BuildContext(opened.work_folder(prefix.key))
 
 
-def mirrors(folder: Path) -> list[str]:
-    """The processes that mirror a record."""
+def sync_processes(folder: Path) -> list[str]:
+    """Ids of the processes that sync a record."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().split(b"\0")
+            arguments = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"ctt.study.sync_process" in words and str(folder).encode() in words:
+        if b"ctt.study.sync_process" in arguments and str(folder).encode() in arguments:
             found.append(path.parent.name)
     return found
 
 
-def test_curves_are_live_and_files_are_given_at_the_end(store: Path) -> None:
+def test_curves_are_live_and_files_are_logged_at_the_end(store: Path) -> None:
     plan, folder, job = recorded(store)
     name, table = plan.sweep.runs[0].name, store / "table.md"
     table.write_text("| a table |\n")
@@ -60,16 +60,16 @@ def test_curves_are_live_and_files_are_given_at_the_end(store: Path) -> None:
         until(lambda: len(curve(store, name, "world_model/train_loss")) == 2)
         job.log(3, train_loss=0.125)
         publish([table])
-        assert mirrors(folder)
+        assert sync_processes(folder)
     assert curve(store, name, "world_model/train_loss") == [(1, 0.5), (2, 0.25), (3, 0.125)]
     assert len(rows(database_path(store), "SELECT 1 FROM runs")) == 1 + len(plan.targets), (
-        "the sweep's own, and each run"
+        "the sweep's own run, and one for each run"
     )
     assert [path.read_text() for path in store.rglob("artifacts/table.md")] == ["| a table |\n"]
-    assert not mirrors(folder)
+    assert not sync_processes(folder)
 
 
-def test_it_ends_with_whoever_started_it(store: Path) -> None:
+def test_it_ends_with_its_parent(store: Path) -> None:
     plan, folder, job = recorded(store)
     job.log(1, train_loss=0.5)
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(folder)], cwd=ROOT)
@@ -78,4 +78,4 @@ def test_it_ends_with_whoever_started_it(store: Path) -> None:
     finally:
         parent.kill()
         parent.wait()
-    until(lambda: not mirrors(folder))
+    until(lambda: not sync_processes(folder))

@@ -58,20 +58,14 @@ def test_graph_has_every_source_and_refuses_what_the_data_cannot_know() -> None:
         compile_sweep("graph", ["data=clevrer"])
     known = compile_sweep("graph", ["data=clevrer", "world_model.graph.source=attention,learned"])
     assert len(known.points) == 3
-    silent = compile_sweep(
-        "demo", ["data=clevrer", "world_model.graph.source=oracle", "ctt_inv_weight=0", "ctt_suf_weight=0"]
-    )
+    silent = compile_sweep("demo", ["data=clevrer", "world_model.graph.source=oracle", "ctt_inv_weight=0", "ctt_suf_weight=0"])
     assert len(silent.points) == 1  # no loss reads the graph
     with pytest.raises(SweepError, match=r"graph.projections must be at most 128.*got 129"):
         compile_sweep("graph", ["world_model.graph.source=jacobian", "world_model.graph.projections=129"])
     one_frame = ["world_model.history_size=1", "ctt_suf_weight=0.1"]
-    with pytest.raises(
-        SweepError, match="need world_model.history_size to be at least 2: a masked slot keeps its frame 0"
-    ):
+    with pytest.raises(SweepError, match="need world_model.history_size to be at least 2: a masked slot keeps its frame 0"):
         compile_sweep("demo", one_frame)
-    compile_sweep(
-        None, ["data=mini", "world_model.history_size=1"]
-    )  # prediction alone hides nothing either, and needs not
+    compile_sweep(None, ["data=mini", "world_model.history_size=1"])  # prediction alone hides nothing either, and needs not
 
 
 @pytest.mark.parametrize(
@@ -175,11 +169,59 @@ def test_mistakes_in_a_file_name_file_and_key(tmp_path, text, words) -> None:
         ("launch=local,slurm", "cannot be swept"),
         ("trainer.max_epochs=3", "here it is world_model.epochs"),
         ("ctt_start_epoch=${seed}", "not an interpolation"),
+        ("ctt_inv_weight=range(0,1,1e-9)", "1,000,000,000 values; a range needs 1 to 10,000"),
+        ("ctt_inv_weight=range(1,0,0.1)", "0 values; a range needs 1 to 10,000"),
+        ("ctt_inv_weight=range(0,1,0)", "a step other than 0"),
+        ("ctt_inv_weight=interval(0,1)", "write the values to sweep as a list"),
+        ("ctt_inv_weight=shuffle(range(0,1,0.1))", "write the values to sweep as a list"),
+        ("ctt_inv_weight=glob(*)", "glob"),
     ],
 )
 def test_mistakes_on_the_command_line_are_named(override, words) -> None:
     with pytest.raises((SettingError, SweepError), match=words):
         compile_sweep("demo", [override])
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("grid: {ctt_inv_weight: [0.1]}\ngrid: {ctt_suf_weight: [0.1]}", "line 2: grid stands twice"),
+        ("points: [{ctt_inv_weight: 0.1, ctt_inv_weight: 0.2}]", "ctt_inv_weight stands twice"),
+        ("points: [{ctt_start_epoch: 3}, {ctt_inv_weight: '${ctt_suf_weight}'}]", "not an interpolation"),
+        ("points: [{launch.timeout_min: 4:00:00}]", "4:00:00"),
+        ("name:\ngrid: {ctt_inv_weight: [0.1]}", "name must be a text, got None"),
+        ("name: 7\ngrid: {ctt_inv_weight: [0.1]}", "name must be a text, got 7"),
+        ("grid: " + "[" * 20_000, "nested more than 16 deep"),
+        ("seeds: [" + "1, " * 200_000 + "2]", "more than 100,000 values"),
+    ],
+)
+def test_a_file_whose_values_would_be_others_than_written_is_refused(tmp_path, text, words) -> None:
+    with pytest.raises(SweepError, match=f"mine.yaml.*{words}|{words}.*mine.yaml"):
+        compile_sweep(write(tmp_path, text))
+
+
+def test_a_sweep_too_large_to_plan_is_refused_at_once(tmp_path) -> None:
+    with pytest.raises(SweepError, match="1,000,000 points × 6 seeds are 6,000,000 runs, and a sweep has at most 100,000"):
+        compile_sweep("reported", ["ctt_inv_weight=range(0,1,0.001)", "ctt_suf_weight=range(0,1,0.001)"])
+
+
+def test_numbers_are_those_of_yaml_1_2_and_floats_have_twelve_digits(tmp_path) -> None:
+    path = write(tmp_path, "points: [{ctt_inv_weight: 0.30000000000000004, ctt_start_epoch: 010}]")
+    point = compile_sweep(path, ["data=mini", "world_model.epochs=40"]).points[1]
+    assert point.config.ctt_inv_weight == 0.3 and point.config.ctt_start_epoch == 10
+    swept = compile_sweep(None, ["ctt_inv_weight=range(0.1,0.4,0.1)"])
+    assert [p.config.ctt_inv_weight for p in swept.points[1:]] == [0.1, 0.2, 0.3], "the stop is left out"
+    assert [
+        p.config.ctt_start_epoch for p in compile_sweep(None, ["ctt_inv_weight=1", "ctt_start_epoch=range(1,4)"]).points[1:]
+    ] == [1, 2, 3]
+    whole = compile_sweep(None, ["ctt_inv_weight=sort(range(1,4),reverse=true)"])
+    assert [p.config.ctt_inv_weight for p in whole.points[1:]] == [3, 2, 1]
+
+
+def test_values_alike_in_many_digits_have_labels_of_their_own(tmp_path) -> None:
+    values = "0.1, 0.10000001, 0.100000000001"
+    labels = [p.label for p in compile_sweep(None, [f"ctt_inv_weight={values}".replace(" ", "")]).points[1:]]
+    assert labels == [f"inv_weight={v}" for v in values.split(", ")]
 
 
 def test_an_unknown_sweep_lists_the_known_ones(tmp_path) -> None:

@@ -65,7 +65,7 @@ def main(sweep: str, file: str) -> None:
         driver.set_window_size(1600, 640)
         driver.get(address)
         time.sleep(10)  # the page draws itself in several steps
-        for label in ("Close", "Hide banner"):  # MLflow's assistant, and what it says of shared views
+        for label in ("Close", "Hide banner"):  # MLflow's assistant, and its note on shared views
             for button in driver.find_elements("css selector", f"button[aria-label='{label}']"):
                 button.click()
         time.sleep(2)

@@ -28,9 +28,7 @@ def run(store: Path, name: str = "ctt-1", stages: tuple[TrackedStage, ...] | Non
         seed=1,
         tags={"git_commit": "abc123"},
         params={"ctt_inv_weight": 0.2, "world_model.epochs": 3, "data.note": "x" * 7000, "graph.frames": "sum"},
-        stages=(stage(store, "world_model", f"wm-{name}"), stage(store, "vqa", f"vqa-{name}"))
-        if stages is None
-        else stages,
+        stages=(stage(store, "world_model", f"wm-{name}"), stage(store, "vqa", f"vqa-{name}")) if stages is None else stages,
     )
     return TrackedRun(**{**values, **changes})
 

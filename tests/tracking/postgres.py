@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ctt.tracking.ui import free_port
+from ctt.tracking.server import free_port
 
 PROGRAMS = ("initdb", "postgres", "createdb")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctt.tracking.ui import await_answer, end_group, free_port, start_server
+from ctt.tracking.server import await_answer, end_group, free_port, start_server
 from tests.tiny import TINY, ctt, environment
 
 SWEEP = ["-m", *TINY, "world_model.epochs=2", "reader.enabled=false", "diagnostics.enabled=false", "seed=0"]
@@ -69,8 +69,8 @@ def test_a_login_node_shows_what_nodes_without_a_network_did(tmp_path: Path) -> 
         assert run["info"]["status"] == "FINISHED"
         metrics = {metric["key"]: metric for metric in run["data"]["metrics"]}
         (path,) = store.glob("artifacts/*/*/predictions.parquet")
-        said = json.loads((path.parent / "metrics.json").read_text())
-        assert metrics["accuracy/average"]["value"] == pytest.approx(said["average"])
+        recorded = json.loads((path.parent / "metrics.json").read_text())
+        assert metrics["accuracy/average"]["value"] == pytest.approx(recorded["average"])
         assert metrics["world_model/train_loss"]["step"] == 2, "the curve, to its last epoch"
         assert ctt(store, "sync", address).stdout.startswith("0 points"), "a second time changes nothing"
     finally:

@@ -53,7 +53,7 @@ class Page:
                 pass
             if time.monotonic() > end:
                 self.driver.save_screenshot(str(self.pictures / "missing.png"))
-                pytest.fail(f"{what} did not appear; the page says:\n{self.text[:3000]}")
+                pytest.fail(f"{what} did not appear; the page shows:\n{self.text[:3000]}")
             time.sleep(0.2)
 
     def picture(self, name: str) -> None:
@@ -87,7 +87,7 @@ def test_the_experiments_page_lists_the_runs_with_their_accuracies(page: Page) -
     text = page.text
     assert sum(f"baseline seed={seed}" in text for seed in (0, 1)) == 2
     shown = {float(number) for number in re.findall(r"\b\d{2}\.\d{3,}", text)}
-    assert len(shown) >= 8, "accuracies stand beside the runs"
+    assert len(shown) >= 8, "accuracies stand next to the runs"
     page.picture("experiment")
 
 
@@ -108,18 +108,14 @@ def test_a_runs_page_shows_its_table_and_its_curves(page: Page) -> None:
     page.open(f"{start}/{run_ids(page)[name]}")
     page.until(lambda: "difference to the baseline" in page.text, "the table")
     assert name in page.text
-    page.driver.execute_script(
-        "[...document.querySelectorAll('button')].find(b => b.textContent == 'Show more').click()"
-    )
+    page.driver.execute_script("[...document.querySelectorAll('button')].find(b => b.textContent == 'Show more').click()")
     page.until(lambda: "the best by validation" in page.text, "the whole description")
     cells = {cell.text for cell in page.driver.find_elements("css selector", "td, th")}
     titles = {"epoch 5, the last", "epoch 4, the best by validation", "counterfactual"}
     assert titles <= cells and "On 40 of 40 videos:" in page.text, "tables, not their Markdown"
     page.picture("run")
     page.open(f"{start}/{run_ids(page)[name]}/model-metrics")
-    search = page.until(
-        lambda: page.driver.find_element("css selector", "input[placeholder='Search metric charts']"), "the charts"
-    )
+    search = page.until(lambda: page.driver.find_element("css selector", "input[placeholder='Search metric charts']"), "the charts")
     search.send_keys("train_loss")
     page.until(lambda: page.driver.find_elements("css selector", ".js-plotly-plot .scatterlayer .trace"), "a curve")
     page.picture("curves")
@@ -144,9 +140,7 @@ def test_comparing_runs_draws_parallel_coordinates_over_the_swept_values(page: P
     experiment = rest.split("/")[0]
     page.open(f"{server}/#/compare-runs?runs={json.dumps(chosen)}&experiments={json.dumps([experiment])}")
     page.until(lambda: "Parallel Coordinates Plot" in page.text, "the plot's tab")
-    axes = page.until(
-        lambda: page.driver.find_elements("css selector", ".js-plotly-plot .parcoords .axis-title"), "the axes"
-    )
+    axes = page.until(lambda: page.driver.find_elements("css selector", ".js-plotly-plot .parcoords .axis-title"), "the axes")
     titles = {axis.text for axis in axes}
     assert {"ctt_inv_weight", "ctt_suf_weight"} <= titles, titles
     page.picture("compare")

@@ -37,7 +37,7 @@ def test_an_older_database_is_upgraded_and_kept_beside(tmp_path: Path) -> None:
     assert revision(path.with_name(f"mlflow.db.{older}")) == older
 
 
-def test_a_newer_database_is_left_alone_and_said(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_newer_database_is_left_alone_and_reported(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     with sqlite3.connect(database_path(store)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'feedfeedfeed'")
     one = run(store)

@@ -61,7 +61,7 @@ Syncer(SQLITE, store, [run(store)]).sync_once()
 
 
 def test_a_killed_syncer_is_continued_without_a_point_twice(store: Path) -> None:
-    """Killed after the first of three batches has arrived and before the cursor says so; then the times change."""
+    """Killed after the first of three batches has arrived and before the cursor records it; then the times change."""
     one = run(store)
     work(one.stages[0], range(1, 2501))
     child = subprocess.run([sys.executable, "-c", KILLED, str(store)], cwd=ROOT, check=False)
@@ -119,7 +119,7 @@ print(Syncer(SQLITE, store, [run(store)]).sync_once())
 
 
 def test_a_deleted_database_is_made_again_from_the_store(tmp_path: Path, empty_database: Path) -> None:
-    """The cursors still say that all was sent."""
+    """The cursors still record that all was sent."""
     store = shutil.copytree(empty_database, tmp_path / "store")
     one = run(store)
     work(one.stages[0], range(1, 6))

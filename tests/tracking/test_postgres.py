@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ctt.tracking import Syncer, TrackingSettings
-from ctt.tracking.ui import await_answer, end_group, free_port, start_server
+from ctt.tracking.server import await_answer, end_group, free_port, start_server
 from tests.tracking.made_up_runs import CATEGORIES, finish, run, stage, work
 from tests.tracking.postgres import Postgres, postgres
 
@@ -93,9 +93,7 @@ def test_sixteen_stores_sync_at_once_and_a_second_time_changes_nothing(
     assert len(curve) == 30 * (STORES + 1), "every point of every run, and each once"
 
     with ThreadPoolExecutor(STORES) as pool:
-        again = list(
-            pool.map(sync, [Syncer(settings, tmp_path / str(k), runs[k], rebuild=True) for k in range(STORES)])
-        )
+        again = list(pool.map(sync, [Syncer(settings, tmp_path / str(k), runs[k], rebuild=True) for k in range(STORES)]))
     assert again == [0] * STORES and ask(database, POINTS) == before
     experiments = ask(database, "SELECT name FROM experiments WHERE name = 'demo'")
     assert experiments == [("demo",)]
@@ -116,7 +114,5 @@ def test_a_database_that_dies_behind_the_server_loses_nothing(
     for _ in range(5):  # the server's pool may hold connections that are gone
         if syncer.sync_once(patient=False):
             break
-    steps = [
-        step for name, key, step, *_ in ask(database, POINTS) if (name, key) == ("survivor-1", "world_model/train_loss")
-    ]
+    steps = [step for name, key, step, *_ in ask(database, POINTS) if (name, key) == ("survivor-1", "world_model/train_loss")]
     assert steps == list(range(1, 10))

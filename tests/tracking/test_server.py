@@ -19,14 +19,12 @@ import pytest
 
 from ctt.core.errors import UsageError
 from ctt.tracking import Syncer, TrackingSettings, database_path, prepare_database, serve
-from ctt.tracking.ui import await_answer, end_group, free_port, start_server
+from ctt.tracking.server import await_answer, end_group, free_port, start_server
 from tests.tracking.made_up_runs import CATEGORIES, ROOT, SQLITE, finish, metrics, read_bytes, rows, run, work
 from tests.waiting import until
 
 
-def test_a_server_that_is_dead_slow_and_back_again(
-    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_that_is_dead_slow_and_back_again(store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port("127.0.0.1", 0)
     settings = TrackingSettings(kind="server", uri=f"http://127.0.0.1:{port}", every=0.2, timeout=1)
     one = run(store)
@@ -38,7 +36,7 @@ def test_a_server_that_is_dead_slow_and_back_again(
     assert [syncer.sync_once(patient=False) for _ in range(3)] == [0, 0, 0]
     assert syncer.finish([table], "demo") is False
     assert time.monotonic() - began < 15, "nothing waits for a dead server"
-    assert len(caplog.records) == 1 and "can't be reached" in caplog.text, "it says so once"
+    assert len(caplog.records) == 1 and "can't be reached" in caplog.text, "it warns once"
 
     remote = shutil.copytree(store, tmp_path / "remote", ignore=shutil.ignore_patterns("work", "artifacts"))
     server = start_server(remote, "127.0.0.1", port)
@@ -85,7 +83,7 @@ from pathlib import Path
 from ctt.tracking import Syncer, serve
 from tests.tracking.made_up_runs import SQLITE, run
 store = Path(sys.argv[1])
-serve(store, port=0, syncer=Syncer(SQLITE, store, [run(store)]), say=lambda text: print(text, flush=True))
+serve(store, port=0, syncer=Syncer(SQLITE, store, [run(store)]), report=lambda text: print(text, flush=True))
 """
 
 
@@ -119,7 +117,7 @@ def test_serve_shows_a_cold_store_follows_it_and_ends_clean(tmp_path: Path) -> N
 KILLED = r"""
 import os, signal, sys
 from pathlib import Path
-from ctt.tracking.ui import start_server
+from ctt.tracking.server import start_server
 server = start_server(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
 while sys.argv[3] == "late" and b"mlflow\0server" not in Path(f"/proc/{server.pid}/cmdline").read_bytes():
     pass
@@ -127,7 +125,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals a process when its parent dies")
 @pytest.mark.parametrize("when", ["early", "late"])
 def test_mlflow_dies_with_whoever_started_it(store: Path, when: str) -> None:
     port = str(free_port("127.0.0.1", 0))
@@ -161,7 +159,7 @@ def test_a_server_that_only_fails_is_left_for_later(store: Path, status: int, ca
     assert Syncer(SQLITE, store, [one]).sync_once() == 2
 
 
-def test_a_taken_port_is_said_before_anything_starts(store: Path) -> None:
+def test_a_taken_port_is_reported_before_anything_starts(store: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -89,13 +89,13 @@ def test_a_forked_run_shows_its_trunk_as_its_own(store: Path) -> None:
     ]
     work(prefix, range(1, 11))
     finish(prefix, validation={"error": 0.9})
-    for fork in branch_points:
-        work(fork.stages[1], range(11, 31))
-        finish(fork.stages[1], validation={"error": 0.1})
+    for branch_point in branch_points:
+        work(branch_point.stages[1], range(11, 31))
+        finish(branch_point.stages[1], validation={"error": 0.1})
     Syncer(SQLITE, store, branch_points).sync_once()
-    for fork in branch_points:
-        assert curve(store, fork.name, "world_model/train_loss") == [(s, 1 / s) for s in range(1, 31)]
-        assert curve(store, fork.name, "error/world_model") == [(0, 0.1)], "the last state's, not the shared prefix's"
+    for branch_point in branch_points:
+        assert curve(store, branch_point.name, "world_model/train_loss") == [(s, 1 / s) for s in range(1, 31)]
+        assert curve(store, branch_point.name, "error/world_model") == [(0, 0.1)], "the last state's, not the shared prefix's"
     parents = rows(database_path(store), "SELECT value FROM tags WHERE key = 'ctt.branch_parent'")
     assert parents == [("state-10",)] * 2
 
@@ -211,10 +211,7 @@ def test_a_line_no_tracker_can_take_is_left_out(store: Path, caplog: pytest.LogC
     one = run(store)
     work(one.stages[0], range(1, 3))
     with open(one.stages[0].working / "metrics.jsonl", "a") as file:
-        file.write(
-            '{"t": 1e30, "step": 9, "loss": 1}\n{"t": 1e999, "step": 9, "loss": 1}\n[1]\n'
-            '{"t": 3, "step": 3, "loss": 1}\n'
-        )
+        file.write('{"t": 1e30, "step": 9, "loss": 1}\n{"t": 1e999, "step": 9, "loss": 1}\n[1]\n{"t": 3, "step": 3, "loss": 1}\n')
     assert Syncer(SQLITE, store, [one]).sync_once() == 3
     assert len(caplog.records) == 1 and "left out" in caplog.text
 
@@ -295,7 +292,7 @@ def test_whoever_shows_the_page_finds_experiments_that_another_process_syncs(sto
 
 
 def test_an_experiment_charts_its_accuracies_over_what_was_swept(store: Path) -> None:
-    """What a sweep's runs vary is told once it is known, and again when it changes; a second syncer writes nothing."""
+    """What a sweep's runs vary is sent once it is known, and again when it changes; a second syncer writes nothing."""
     one = run(store, swept=("ctt_inv_weight",))
     work(one.stages[0], range(1, 2))
 
@@ -340,7 +337,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_run_that_another_store_is_sending_is_left_to_it_until_it_rests(shared: Path) -> None:
-    """Both train the same run: its points must not stand there twice, whoever is ahead."""
+    """Both train the same run: its points must not stand there twice, whichever is ahead."""
     (mine, ours), (theirs, other) = ((shared / name, run(shared / name)) for name in "ab")
     work(ours.stages[0], range(1, 4))
     maker, second = Syncer(SQLITE, mine, [ours]), Syncer(SQLITE, theirs, [other])
@@ -401,5 +398,5 @@ def test_a_record_that_cannot_be_read_is_named_once(tmp_path: Path, caplog: pyte
     runs = AllRuns(made)
     for _ in range(3):
         assert {one.sweep for one in runs()} == {"demo"}
-    (said,) = caplog.records
-    assert str(damaged) in said.getMessage() and "its runs are not shown" in said.getMessage()
+    (warning,) = caplog.records
+    assert str(damaged) in warning.getMessage() and "its runs are not shown" in warning.getMessage()

@@ -1,5 +1,5 @@
-"""`python -m tests.training.both_devices FOLDER`: every training and reading, on the other device and on the CPU; JSON of what came
-out of each. A program of its own: see tests/other_device.py."""
+"""`python -m tests.training.both_devices FOLDER`: every training and evaluation on the other device and on the CPU; prints
+digests of their files as JSON. It needs a process of its own: see tests/other_device.py."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from ctt.models.model_settings import GraphSettings, RolloutSettings
 from ctt.training import position_reader, vqa, world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.rollout import roll_out
+from ctt.training.trainer import Segment
 from ctt.training.training_settings import WindowSettings, WorldModelSettings
 from tests.other_device import other_device
 from tests.training import toy_questions
 from tests.training.small_aloe import SMALL
 from tests.training.standin import StandIn
-from tests.training.test_diagnostics import knowing
+from tests.training.test_diagnostics import with_truth
 
 BOTH = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=1)
-WORLD: dict[str, Any] = dict(
-    depth=2, heads=2, mlp_width=24, frameskip=2, batch_size=16, micro_batch=8, dropout=0.0, epochs=2
-)
+WORLD: dict[str, Any] = dict(depth=2, heads=2, mlp_width=24, frameskip=2, batch_size=16, micro_batch=8, dropout=0.0, epochs=2)
 WORLDS: dict[str, dict[str, Any]] = {
     **{source: {"graph": GraphSettings(source=source)} for source in ("attention", "rollout_attention", "jacobian")},
     "learned": {"graph": GraphSettings(source="learned")},
@@ -59,7 +59,7 @@ OWN_DRAWS = {
     **{f"world model, {kind} dropout": {"dropout": 0.1, "dropout_kind": kind} for kind in ("exact", "cheap")},
     "ALOE, fused attention": {"epochs": 1, "fused": True, "words": "vector"},
 }
-"""What each device may compute in its own way: other masks, another kernel."""
+"""Cases in which the devices may differ: other dropout masks, another kernel."""
 Case = Callable[[Path, str], Any]
 
 
@@ -68,13 +68,14 @@ def world_settings(**changes: Any) -> WorldModelSettings:
 
 
 def trained(folder: Path, device: str, **changes: Any) -> None:
-    """Two segments: the second begins from the first one's state."""
+    """Trains two segments; the second starts from the first one's state."""
     start = None
     for epoch in range(2):
         state = folder / str(epoch)
         state.mkdir(parents=True)
-        told = dict(start=start, epoch_start=epoch, epoch_end=epoch + 1, job=BuildContext(state, device=device))
-        world_model.train(world_settings(**changes), BOTH, 2, 3, knowing(StandIn()), **told)  # type: ignore[arg-type]
+        segment, context = Segment(epoch + 1, epoch, start), BuildContext(state, device=device)
+        data = with_truth(StandIn())
+        world_model.train(world_settings(**changes), BOTH, 2, 3, data, segment, context=context)  # type: ignore[arg-type]
         start = state
 
 
@@ -82,11 +83,11 @@ def answered(folder: Path, device: str, fused: bool = False, **changes: Any) -> 
     dataset, rollouts = toy_questions.make(folder.parent.parent / "toy", 12, 6)
     folder.mkdir()
     with contextlib.nullcontext() if fused else mock.patch.object(encoder, "fused_is_faster", lambda *_: False):
-        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, job=BuildContext(folder, device=device))
+        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, context=BuildContext(folder, device=device))
 
 
 def read(folder: Path, device: str) -> None:
-    """A world model's rollout, diagnostics and reader on simulated scenes."""
+    """A world model's rollout, diagnostics and position reader on simulated scenes."""
     shared = folder.parent.parent
     if not (shared / "set").exists():
         for name in ("set", "probe"):
@@ -96,14 +97,15 @@ def read(folder: Path, device: str) -> None:
             PositionReaderSettings(videos=16), Dataset.open(shared / "set"), None, 32, BuildContext(shared / "probe")
         )
     dataset, settings = Dataset.open(shared / "set"), world_settings(epochs=1, graph=GraphSettings(source="learned"))
-    jobs = {name: BuildContext(folder / name, device=device) for name in ("state", "rollout", "diagnostics", "reader")}
-    for job in jobs.values():
-        job.folder.mkdir(parents=True)
+    names = ("state", "rollout", "diagnostics", "reader")
+    contexts = {name: BuildContext(folder / name, device=device) for name in names}
+    for context in contexts.values():
+        context.folder.mkdir(parents=True)
     method = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=0)
-    world_model.train(settings, method, 2, 3, dataset, epoch_start=0, epoch_end=1, job=jobs["state"])
+    world_model.train(settings, method, 2, 3, dataset, Segment(1), context=contexts["state"])
     state = folder / "state"
-    world_model.roll_out(settings, RolloutSettings(), state, dataset, job=jobs["rollout"])
-    diagnose(settings, method, 2, 3, DiagnosticsSettings(windows=40), state, dataset, job=jobs["diagnostics"])
+    roll_out(settings, RolloutSettings(), state, dataset, context=contexts["rollout"])
+    diagnose(settings, method, 2, 3, DiagnosticsSettings(windows=40), state, dataset, context=contexts["diagnostics"])
     predicted = np.load(folder / "rollout" / "rollout_validation.npy")
     position_reader.read(
         PositionReaderSettings(videos=16),
@@ -113,7 +115,7 @@ def read(folder: Path, device: str) -> None:
         state,
         predicted,
         dataset,
-        job=jobs["reader"],
+        context=contexts["reader"],
     )
 
 
@@ -128,37 +130,38 @@ def cases() -> Iterator[tuple[str, Case]]:
 
 
 def bytes_of(folder: Path) -> dict[str, str]:
-    """What a run has left, without its times."""
+    """Digests of the files of a run, without its times."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    kept = (path for path in files if path.name not in ("metrics.jsonl", "progress.json"))
-    return {str(path.relative_to(folder)): hashlib.sha256(told(path)).hexdigest() for path in kept}
+    compared = (path for path in files if path.name not in ("metrics.jsonl", "progress.json"))
+    return {str(path.relative_to(folder)): hashlib.sha256(content(path)).hexdigest() for path in compared}
 
 
-def told(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """The file's bytes; of metrics.json, the values that are comparable."""
     if path.name != "metrics.json":
         return path.read_bytes()
     values = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("cost", "curve", "published_losses"):  # the last under dropout
+    for name in ("cost", "curve", "published_losses"):  # the last one uses dropout
         values.pop(name, None)
     return json.dumps(values).encode()
 
 
 def main(root: Path) -> None:
     found: dict[str, dict[str, Any]] = {}
-    with other_device() as there:  # first, since autograd counts the devices once
+    with other_device() as other:  # first, since autograd counts the devices once
         for number, (name, run) in enumerate(cases()):
-            folder = root / "there" / str(number)
+            folder = root / "other" / str(number)
             folder.parent.mkdir(exist_ok=True)
             try:
-                run(folder, there)
-                found[name] = {"there": bytes_of(folder)}
+                run(folder, other)
+                found[name] = {"other": bytes_of(folder)}
             except Exception:
-                found[name] = {"there": None, "error": traceback.format_exc()}
-    (root / "here").mkdir()
+                found[name] = {"other": None, "error": traceback.format_exc()}
+    (root / "cpu").mkdir()
     for number, (name, run) in enumerate(cases()):
-        folder = root / "here" / str(number)
+        folder = root / "cpu" / str(number)
         run(folder, "cpu")
-        found[name]["here"] = bytes_of(folder)
+        found[name]["cpu"] = bytes_of(folder)
     print(json.dumps(found))
 
 

@@ -1,4 +1,4 @@
-"""Slots that tell which frame they are of, so that a batch shows which first frames were drawn for its questions."""
+"""Slots that hold their frame's number, so that the first frames drawn for a batch's questions can be read from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctt.data.dataset import Dataset
-from ctt.training.vqa import ARRANGED, VqaLearner
+from ctt.training.vqa import STEPS_ARRANGED, VqaLearner
 
 UNIT = 100
 """A slot's first value is its frame's number divided by this."""
@@ -26,12 +26,10 @@ def numbered(dataset: Dataset, rollouts: dict[str, np.ndarray]) -> tuple[Any, di
 
 
 def first_frames(learner: VqaLearner, epoch: int, step: int) -> dict[int, int]:
-    """{question: the first frame it sees} of one training step."""
-    first = step - step % ARRANGED
+    """{question: its first frame} of one training step."""
+    first = step - step % STEPS_ARRANGED
     found = {}
     for piece in learner.arranged(epoch, first).pieces(step - first):
         seen = piece.input.given[piece.input.owner, 0, 0, 0].float().numpy() * UNIT
-        found |= dict(
-            zip(learner.train_split.question[piece.rows].tolist(), np.rint(seen).astype(int).tolist(), strict=True)
-        )
+        found |= dict(zip(learner.train_split.question[piece.rows].tolist(), np.rint(seen).astype(int).tolist(), strict=True))
     return found

@@ -1,4 +1,4 @@
-"""A small ALOE, its trainings over toy questions, and what they leave behind."""
+"""A small ALOE, its trainings on toy questions, and the files they write."""
 
 from __future__ import annotations
 
@@ -36,15 +36,13 @@ def run(folder: Path, toy: Toy, seed: int = 0, rollouts: bool = True, **changes:
     """Trains into `folder`; returns the metrics."""
     dataset, predicted = toy
     folder.mkdir(exist_ok=True)
-    return train(
-        AloeSettings(**(SMALL | changes)), seed, dataset, predicted if rollouts else None, job=BuildContext(folder)
-    )
+    return train(AloeSettings(**(SMALL | changes)), seed, dataset, predicted if rollouts else None, context=BuildContext(folder))
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """The files of a finished training; `weights.safetensors` where the model's are averages."""
-    there = [*FILES, *([WEIGHTS] if (folder / WEIGHTS).exists() else [])]
-    return {name: (folder / name).read_bytes() for name in there}
+    """The files of a finished training; with `weights.safetensors` where the weights are averaged."""
+    names = [*FILES, *([WEIGHTS] if (folder / WEIGHTS).exists() else [])]
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:

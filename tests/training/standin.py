@@ -1,4 +1,4 @@
-"""A tiny data set in memory: slots that move in straight lines, with what a split offers to training."""
+"""A tiny data set in memory, with the interface that training uses: its slots move in straight lines."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ def split(videos: int, seed: int, *, truth: bool = True) -> SimpleNamespace:
     start, speed = rng.normal(size=(2, videos, 1, SLOTS, WIDTH))
     frames = (start + speed * 0.05 * np.arange(TOTAL)[:, None, None]).astype(np.float32)
     visible = rng.random((videos, TOTAL, SLOTS)) < 0.8
-    return _Split(
-        slots=frames[:, :GIVEN], future=frames[:, GIVEN:] if truth else None, visible=visible if truth else None
-    )
+    return _Split(slots=frames[:, :GIVEN], future=frames[:, GIVEN:] if truth else None, visible=visible if truth else None)
 
 
 class _Split(SimpleNamespace):
-    """What is not there is not known."""
+    """Raises DataError for attributes that are not set."""
 
     def __getattr__(self, name: str) -> None:
-        raise DataError(f"no {name} is known of this split")
+        raise DataError(f"this split has no {name}")
 
 
 class StandIn:
-    """`splits` and `split(name)`, as training reads them."""
+    """A data set: `splits`, `split(name)` and `has_truth`."""
 
     def __init__(self, *, train: int = 12, validation: int = 5, truth: bool = True) -> None:
         self._splits = {"train": split(train, 1, truth=truth), "validation": split(validation, 2, truth=truth)}

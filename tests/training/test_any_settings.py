@@ -1,5 +1,5 @@
-"""Any settings, drawn at random and really trained: forked, killed and continued leave the bytes of training in one go,
-and settings of one canonical form leave the bytes of one another."""
+"""Training with settings drawn at random: branched, killed and resumed training gives the bytes of uninterrupted training,
+and settings with the same canonical form give the same bytes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ctt.config import Config, get_value, with_value
-from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.build_context import BuildContext
 from ctt.core.errors import Interrupted, SettingError
-from ctt.core.settings import canonical, in_force
+from ctt.core.settings import active_rules, canonical_form
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training import trainer, vqa, world_model
-from ctt.training.state import MODEL, OPTIMIZER, SIDE, STATE, WEIGHTS
+from ctt.training.state import MODEL, OPTIMIZER
+from ctt.training.trainer import Segment
 from tests.faults.processes import fork, wait
+from tests.training.small_world_model import bytes_of, lines_of
 from tests.training.standin import StandIn
 from tests.training.toy_questions import make
 
@@ -70,7 +72,7 @@ def composed(values: dict[str, Any]) -> Config:
         for key, value in {**SMALL, **values}.items():
             config = with_value(config, key, value)
     except SettingError:
-        assume(False)  # sampled masks and one graph for the batch exclude each other
+        assume(False)  # masking.draw=sample excludes graph.scope=batch
     return config
 
 
@@ -78,7 +80,7 @@ configs = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in
 
 
 class Interrupting(BuildContext):
-    """Asks to stop at its `step`-th report of progress, by the flag a signal sets or, `killed`, by SIGKILL."""
+    """Asks to stop at the `step`-th progress report; with `killed`, the process kills itself by SIGKILL instead."""
 
     def __init__(self, folder: Path, step: int, killed: bool = False) -> None:
         super().__init__(folder)
@@ -95,9 +97,7 @@ class Interrupting(BuildContext):
         return self.left < 0 and not self.killed
 
 
-def train(
-    config: Config, folder: Path, end: int, begin: int = 0, start: Path | None = None, job: BuildContext | None = None
-):
+def train(config: Config, folder: Path, segment: Segment, context: BuildContext | None = None):
     folder.mkdir(exist_ok=True)
     world_model.train(
         config.world_model,
@@ -105,70 +105,61 @@ def train(
         config.num_masked_slots,
         config.seed,
         StandIn(),
-        start=start,
-        epoch_start=begin,
-        epoch_end=end,
-        job=job or BuildContext(folder),
+        segment,
+        context=context or BuildContext(folder),
     )
 
 
-def state_of(folder: Path) -> dict[str, bytes]:
-    names = (MODEL, OPTIMIZER, STATE, SIDE, WEIGHTS)
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-
-
-def lines_of(*folders: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in line.items() if k != "t"} for f in folders for line in read_metrics(f / "metrics.jsonl")]
+def assert_the_branch_is_the_whole(folder: Path) -> None:
+    assert bytes_of(folder / "branch") == bytes_of(folder / "whole")
+    assert lines_of(folder / "prefix", folder / "branch") == lines_of(folder / "whole")
+    assert (folder / "branch" / "metrics.json").read_bytes() == (folder / "whole" / "metrics.json").read_bytes()
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(0, 2 * STEPS - 2))
-def test_forked_and_interrupted_is_uninterrupted(config: Config, epoch: int, step: int) -> None:
-    """The rest of a forked training is stopped at a step of it and continued: state and curves are those of one go."""
+def test_branched_and_interrupted_training_gives_the_bytes_of_uninterrupted_training(config: Config, epoch: int, step: int) -> None:
+    """A branch is interrupted and resumed: state and curves are those of uninterrupted training."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        train(config, folder / "whole", EPOCHS)
-        train(config, folder / "first", epoch)
-        rest = dict(begin=epoch, start=folder / "first")
+        train(config, folder / "whole", Segment(EPOCHS))
+        train(config, folder / "prefix", Segment(epoch))
+        branch = Segment(EPOCHS, epoch, folder / "prefix")
         with pytest.raises(Interrupted):
-            (folder / "rest").mkdir()
+            (folder / "branch").mkdir()
             steps = (EPOCHS - epoch) * STEPS - 1
-            train(config, folder / "rest", EPOCHS, **rest, job=Interrupting(folder / "rest", step % steps))
-        train(config, folder / "rest", EPOCHS, **rest)
-        assert state_of(folder / "rest") == state_of(folder / "whole")
-        assert lines_of(folder / "first", folder / "rest") == lines_of(folder / "whole")
-        assert (folder / "rest" / "metrics.json").read_bytes() == (folder / "whole" / "metrics.json").read_bytes()
+            train(config, folder / "branch", branch, Interrupting(folder / "branch", step % steps))
+        train(config, folder / "branch", branch)
+        assert_the_branch_is_the_whole(folder)
 
 
 @settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(1, STEPS - 1))
-def test_forked_and_killed_is_uninterrupted(config: Config, epoch: int, step: int) -> None:
-    """A process that saves at every step dies by SIGKILL in the rest of a forked training; another one goes on."""
+def test_branched_and_killed_training_gives_the_bytes_of_uninterrupted_training(config: Config, epoch: int, step: int) -> None:
+    """A process that writes a checkpoint at every step is killed by SIGKILL in a branch; another one resumes it."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
-        train(config, folder / "whole", EPOCHS)
-        train(config, folder / "first", epoch)
-        rest = dict(begin=epoch, start=folder / "first")
-        (folder / "rest").mkdir()
+        train(config, folder / "whole", Segment(EPOCHS))
+        train(config, folder / "prefix", Segment(epoch))
+        branch = Segment(EPOCHS, epoch, folder / "prefix")
+        (folder / "branch").mkdir()
         patch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
-        job = Interrupting(folder / "rest", step, killed=True)
-        assert wait(fork(lambda: train(config, folder / "rest", EPOCHS, **rest, job=job)), 60) == -signal.SIGKILL
-        assert len(list((folder / "rest" / "checkpoint").iterdir())) == 1, "it died after its first checkpoint"
-        train(config, folder / "rest", EPOCHS, **rest)
-        assert state_of(folder / "rest") == state_of(folder / "whole")
-        assert lines_of(folder / "first", folder / "rest") == lines_of(folder / "whole")
-        assert (folder / "rest" / "metrics.json").read_bytes() == (folder / "whole" / "metrics.json").read_bytes()
+        context = Interrupting(folder / "branch", step, killed=True)
+        assert wait(fork(lambda: train(config, folder / "branch", branch, context)), 60) == -signal.SIGKILL
+        assert len(list((folder / "branch" / "checkpoint").iterdir())) == 1, "killed after its first checkpoint"
+        train(config, folder / "branch", branch)
+        assert_the_branch_is_the_whole(folder)
 
 
 def others(config: Config) -> Config | None:
-    """`config` with other values of everything that its rules say is not read; None if there is nothing."""
-    silent = {name for rule in in_force(config) for name in rule.silences}
+    """`config` with other values of the settings that its rules make inactive; None if there are none."""
+    inactive = {name for rule in active_rules(config) for name in rule.inactive}
     other = config
     for key, values in CHOICES.items():
-        if any(key == name or key.startswith(f"{name}.") for name in silent):
+        if any(key == name or key.startswith(f"{name}.") for name in inactive):
             for value in (v for v in values if v != get_value(config, key)):
                 changed = _accepted(other, key, value)
-                if changed is not None and canonical(changed) == canonical(config):
+                if changed is not None and canonical_form(changed) == canonical_form(config):
                     other = changed
                     break
     return None if other == config else other
@@ -183,22 +174,22 @@ def _accepted(config: Config, key: str, value: Any) -> Config | None:
 
 @settings(max_examples=9, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs)
-def test_one_canonical_form_is_one_state(config: Config) -> None:
-    """What the rules silence is really never read."""
+def test_settings_of_one_canonical_form_give_one_state(config: Config) -> None:
+    """Settings that the rules make inactive have no effect."""
     other = others(config)
     assume(other is not None)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        train(config, folder / "one", EPOCHS)
-        train(other, folder / "two", EPOCHS)
-        assert state_of(folder / "one") == state_of(folder / "two")
+        train(config, folder / "one", Segment(EPOCHS))
+        train(other, folder / "two", Segment(EPOCHS))
+        assert bytes_of(folder / "one") == bytes_of(folder / "two")
         assert lines_of(folder / "one") == lines_of(folder / "two")
 
 
-def test_one_canonical_form_of_aloe_is_one_answer(tmp_path: Path) -> None:
-    """All of ALOE's rules at once: what each silences is changed, predictions and weights stay."""
+def test_settings_of_one_canonical_form_give_one_aloe(tmp_path: Path) -> None:
+    """All of ALOE's rules at once: changing the inactive settings leaves predictions and weights as they are."""
     plain = dict(layers=1, heads=4, width=32, ffn=64, dropout=0.0, frames=8, epochs=2, batch_size=32, eval_every=2)
-    silenced = dict(
+    inactive = dict(
         dropout_kind="cheap",
         equal_layers=False,
         frame_width=7,
@@ -207,13 +198,13 @@ def test_one_canonical_form_of_aloe_is_one_answer(tmp_path: Path) -> None:
         eval_videos=5,
         patience=3,
     )
-    one, two = AloeSettings(**plain), AloeSettings(**plain, **silenced)
-    assert {name for rule in in_force(one) for name in rule.silences} == set(silenced)
-    assert canonical(one) == canonical(two) and one != two
+    one, two = AloeSettings(**plain), AloeSettings(**plain, **inactive)
+    assert {name for rule in active_rules(one) for name in rule.inactive} == set(inactive)
+    assert canonical_form(one) == canonical_form(two) and one != two
     dataset, rollouts = make(tmp_path / "toy")
     for folder, aloe in ((tmp_path / "one", one), (tmp_path / "two", two)):
         folder.mkdir()
-        vqa.train(aloe, 0, dataset, rollouts, job=BuildContext(folder))
+        vqa.train(aloe, 0, dataset, rollouts, context=BuildContext(folder))
     for name in (MODEL, OPTIMIZER, vqa.PREDICTIONS):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert lines_of(tmp_path / "one") == lines_of(tmp_path / "two")
@@ -222,7 +213,7 @@ def test_one_canonical_form_of_aloe_is_one_answer(tmp_path: Path) -> None:
 def test_longer_training_continues_the_shorter_one(tmp_path: Path) -> None:
     config = composed({"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.1, "ctt_start_epoch": 1})
     longer = dataclasses.replace(config, world_model=dataclasses.replace(config.world_model, epochs=EPOCHS + 1))
-    train(config, tmp_path / "short", EPOCHS)
-    train(longer, tmp_path / "rest", EPOCHS + 1, begin=EPOCHS, start=tmp_path / "short")
-    train(longer, tmp_path / "whole", EPOCHS + 1)
-    assert state_of(tmp_path / "rest") == state_of(tmp_path / "whole")
+    train(config, tmp_path / "short", Segment(EPOCHS))
+    train(longer, tmp_path / "rest", Segment(EPOCHS + 1, EPOCHS, tmp_path / "short"))
+    train(longer, tmp_path / "whole", Segment(EPOCHS + 1))
+    assert bytes_of(tmp_path / "rest") == bytes_of(tmp_path / "whole")

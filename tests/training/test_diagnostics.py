@@ -1,4 +1,4 @@
-"""What is measured of a state: its graphs as training reads them, its losses one by one."""
+"""Diagnostics of a state: its graphs as read in training, and its loss terms."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ctt.models.model_settings import GraphSettings
 from ctt.training import world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.trainer import Segment
 from ctt.training.training_settings import WindowSettings, WorldModelSettings
 from tests.training.standin import StandIn
 
@@ -26,8 +27,8 @@ def settings(**changes) -> WorldModelSettings:
     return WorldModelSettings(**{**small, "windows": WindowSettings(per_epoch=80, validation=20), **changes})
 
 
-def knowing(data: StandIn) -> StandIn:
-    """The same data with contacts that some slots make all along: 0 with 1, 2 with 3."""
+def with_truth(data: StandIn) -> StandIn:
+    """The same data with permanent contacts: of slots 0 and 1, and of 2 and 3."""
     contact = np.zeros((12, 178, 6, 6), dtype=bool)
     for a, b in [(0, 1), (2, 3)]:
         contact[:, :, a, b] = contact[:, :, b, a] = True
@@ -43,15 +44,15 @@ def diagnosed(tmp_path, method=LOSSES, data=None, masked=2, name="out", **change
     state = tmp_path / "state"
     if not state.exists():
         state.mkdir()
-        world_model.train(made, method, masked, 3, data, epoch_start=0, epoch_end=1, job=BuildContext(state))
+        world_model.train(made, method, masked, 3, data, Segment(1), context=BuildContext(state))
     folder = tmp_path / name
     folder.mkdir()
-    asked = DiagnosticsSettings(windows=40)
-    return diagnose(made, method, masked, 3, asked, state, data, job=BuildContext(folder))
+    measured = DiagnosticsSettings(windows=40)
+    return diagnose(made, method, masked, 3, measured, state, data, context=BuildContext(folder))
 
 
-def test_every_source_is_read_and_the_same_again(tmp_path):
-    data = knowing(StandIn())
+def test_graphs_of_every_source_are_read_reproducibly(tmp_path):
+    data = with_truth(StandIn())
     graph = GraphSettings(source="learned")
     found = diagnosed(tmp_path, data=data, graph=graph)
     assert set(found["readings"]) == {
@@ -72,20 +73,20 @@ def test_every_source_is_read_and_the_same_again(tmp_path):
     assert line["step"] == 1 and line["graph_density"] == found["readings"]["learned"]["density"]
 
 
-def test_without_truth_and_network_there_is_neither(tmp_path):
+def test_without_truth_and_side_network_their_graphs_are_missing(tmp_path):
     found = diagnosed(tmp_path)
     assert set(found["readings"]) == {"published attention", "attention", "rollout_attention", "jacobian"}
     assert found["own"] == "attention" and found["touching"] is None and found["readings"]["attention"]["auroc"] is None
 
 
-def test_a_graph_that_is_none_of_the_named_ones_is_read_too(tmp_path):
+def test_a_run_s_graph_that_is_none_of_the_named_ones_is_read_too(tmp_path):
     found = diagnosed(tmp_path, graph=GraphSettings(scope="batch"))
     own, sample = found["readings"]["own"], found["readings"]["attention"]
     assert found["own"] == "own" and np.allclose(own["mean"], sample["mean"])
     assert own["quantiles"][100] < sample["quantiles"][100]  # means of batches, not single scenes
 
 
-def test_invariance_with_equal_masks_is_nothing_where_dropout_is_shared_and_most_of_it_as_published(tmp_path):
+def test_invariance_with_equal_slot_masks_is_zero_with_shared_dropout_and_large_without(tmp_path):
     found = diagnosed(tmp_path, method=Method(0.2, 0.1, 1.0, 0))
     assert found["losses"]["dropout"] == 0.1 and found["losses"]["share_dropout"]
     assert found["losses"]["terms"]["invariance"] > 0 and found["losses"]["remaining"] < 1e-6
@@ -96,7 +97,7 @@ def test_invariance_with_equal_masks_is_nothing_where_dropout_is_shared_and_most
     assert without["losses"]["remaining"] < 1e-6 and without["published_losses"]["dropout"] == 0.1
 
 
-def test_a_full_graph_leaves_no_loss(tmp_path):
+def test_with_a_full_graph_the_losses_are_0(tmp_path):
     found = diagnosed(tmp_path, method=Method(0.2, 0.1, 0.0, 0))
     losses = found["losses"]
     assert losses["terms"]["invariance"] == losses["terms"]["sufficiency"] == 0 and losses["same_masks"] is None
@@ -105,7 +106,7 @@ def test_a_full_graph_leaves_no_loss(tmp_path):
 
 
 @pytest.mark.parametrize("threshold, word", [(0.9, "empty"), (0.0, "full"), (0.14, None)])
-def test_an_empty_or_full_graph_is_warned_of_where_it_acts(tmp_path, caplog, threshold, word):
+def test_an_empty_or_full_graph_is_warned_of_if_the_losses_act(tmp_path, caplog, threshold, word):
     with caplog.at_level(logging.WARNING, "ctt"):
         diagnosed(tmp_path, method=Method(0.2, 0.1, threshold, 0))
         assert (caplog.messages == []) == (word is None)
@@ -115,7 +116,7 @@ def test_an_empty_or_full_graph_is_warned_of_where_it_acts(tmp_path, caplog, thr
         assert caplog.messages == []
 
 
-def test_a_state_is_left_as_it_is(tmp_path):
+def test_the_state_is_not_changed(tmp_path):
     diagnosed(tmp_path)
     before = {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
     diagnosed(tmp_path, name="again", masked=0)

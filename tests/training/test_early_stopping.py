@@ -1,4 +1,4 @@
-"""Patience: when training ends early, what the files say of it, and that interruptions leave no trace."""
+"""Patience: when training ends early, what the files record of it, and that interruptions do not change them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def toy(tmp_path_factory):
 
 
 def page_of(folder: Path) -> str:
-    """What MLflow's page of a run says whose ALOE has left these files."""
+    """The description on MLflow's page of a run whose ALOE has written these files."""
     stage = TrackedStage("vqa", "key", finished=folder, working=folder, failure=None)
     tail = Tail(stage)
     tail.poll()
@@ -40,7 +40,7 @@ def page_of(folder: Path) -> str:
 
 
 def test_training_stops_when_patience_runs_out(tmp_path, toy, monkeypatch) -> None:
-    """At the epoch the curve says; called again, it only answers again."""
+    """At the epoch that the curve records; a second call only evaluates again."""
     monkeypatch.setattr(VqaLearner, "validate", lambda self, epoch: {"average": AVERAGES[epoch]})
     stopped = run(tmp_path / "a", toy, **PATIENT)
     lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
@@ -57,7 +57,7 @@ def test_training_stops_when_patience_runs_out(tmp_path, toy, monkeypatch) -> No
     assert bytes_of(tmp_path / "a") == before
 
 
-def test_patience_that_cannot_run_out_says_nothing() -> None:
+def test_patience_that_cannot_run_out_has_no_effect() -> None:
     for epochs, every, patience, may in (
         (4, 1, 2, True),
         (4, 1, 3, False),
@@ -69,47 +69,47 @@ def test_patience_that_cannot_run_out_says_nothing() -> None:
     assert not AloeSettings().may_stop
 
 
-def test_early_stopping_interrupted_and_continued_leaves_the_same_bytes(tmp_path, toy, monkeypatch) -> None:
-    """Stopped in the middle of an epoch, at an epoch's end and in the last one, and killed between the line that ends
-    training and the state that says so."""
+def test_early_stopping_interrupted_and_resumed_gives_the_same_bytes(tmp_path, toy, monkeypatch) -> None:
+    """Stopped within an epoch, at the end of one and in the last one, and killed after the last metric line, before the
+    state is written."""
     monkeypatch.setattr(VqaLearner, "validate", lambda self, epoch: {"average": AVERAGES[epoch]})
     changes = PATIENT | dict(optimizer="muon", dropout=0.1, average=0.9)
     whole = run(tmp_path / "whole", toy, **changes)
-    calls, gradients, enough = [], VqaLearner.gradients, VqaLearner.enough
+    calls, gradients, should_stop = [], VqaLearner.gradients, VqaLearner.should_stop
 
     def counted(self, epoch, step):
         calls.append((epoch, step))
         return gradients(self, epoch, step)
 
     def killed(self, folder):
-        if enough(self, folder):
+        if should_stop(self, folder):
             raise Killed
         return False
 
     steps = 200 * 5 // 32
     monkeypatch.setattr(VqaLearner, "gradients", counted)
-    monkeypatch.setattr(BuildContext, "stopping", property(lambda job: len(calls) in (7, 2 * steps, 3 * steps + 5)))
+    monkeypatch.setattr(BuildContext, "stopping", property(lambda context: len(calls) in (7, 2 * steps, 3 * steps + 5)))
     for done in (7, 2 * steps, 3 * steps + 5):
         with pytest.raises(Interrupted):
             run(tmp_path / "cut", toy, **changes)
         assert len(calls) == done
     monkeypatch.setattr(BuildContext, "stopping", False)
-    monkeypatch.setattr(VqaLearner, "enough", killed)
+    monkeypatch.setattr(VqaLearner, "should_stop", killed)
     with pytest.raises(Killed):
         run(tmp_path / "cut", toy, **changes)
     assert len(lines_of(tmp_path / "cut")) == 4
-    monkeypatch.setattr(VqaLearner, "enough", enough)
+    monkeypatch.setattr(VqaLearner, "should_stop", should_stop)
     cut = run(tmp_path / "cut", toy, **changes)
     assert calls[: 4 * steps] == [(epoch, step) for epoch in range(4) for step in range(steps)]
-    assert calls[4 * steps :] == [(3, step) for step in range(5, steps)]  # what was lost with the kill
+    assert calls[4 * steps :] == [(3, step) for step in range(5, steps)]  # repeated after the kill
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
     assert (tmp_path / "cut" / "state.json").read_bytes() == (tmp_path / "whole" / "state.json").read_bytes()
     assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole") and cut["curve"] == whole["curve"]
     assert cut["curve"]["stopped"] and cut["curve"]["epochs"] == 4
 
 
-def test_validations_without_a_question_know_no_best_epoch(tmp_path) -> None:
-    """The answers that count are there all the same."""
+def test_without_validation_questions_there_is_no_best_epoch(tmp_path) -> None:
+    """The final evaluation is not affected."""
     dataset, rollouts = make(tmp_path / "toy", train=24, validation=6)
     path = dataset.split("validation").questions_file
     first, *others = json.loads(path.read_text(encoding="utf-8"))

@@ -43,9 +43,7 @@ def test_both_are_those_of_scikit_learn():
     truth = rng.random((30, 7, 7)) < 0.1
     score = np.round(rng.random(truth.shape) + 0.3 * truth, 1)  # with ties
     assert auroc(score, truth) == pytest.approx(reference.roc_auc_score(truth.ravel(), score.ravel()))
-    assert average_precision(score, truth) == pytest.approx(
-        reference.average_precision_score(truth.ravel(), score.ravel())
-    )
+    assert average_precision(score, truth) == pytest.approx(reference.average_precision_score(truth.ravel(), score.ravel()))
 
 
 def some_graphs(samples: int = 5, slots: int = 4):
@@ -59,7 +57,7 @@ def some_graphs(samples: int = 5, slots: int = 4):
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.4, 0.7, 1.0])
-def test_measures_are_what_loops_find(threshold):
+def test_measures_equal_those_of_plain_loops(threshold):
     graph, masked, contact, seen = some_graphs()
     found = measures("attention", graph, threshold, masked, contact, seen)
     samples, slots, _ = graph.shape
@@ -86,7 +84,7 @@ def test_measures_are_what_loops_find(threshold):
     assert (found["warning"] is None) == (0.01 < found["density"] < 0.99)
 
 
-def test_between_is_where_a_threshold_tells_slots_apart():
+def test_between_holds_the_thresholds_that_separate_slots():
     graph, masked, _, _ = some_graphs(200)
     low, high = measures("attention", graph, 0.2, masked)["between"]
     for threshold, empty, full in [
@@ -99,24 +97,25 @@ def test_between_is_where_a_threshold_tells_slots_apart():
 
 
 @pytest.mark.parametrize(
-    "entry, often, told, said",
+    "entry, often, between, text",
     [
-        (5e-44, 0.0, [0, 0], "at no threshold"),  # what is left of an influence that has died out
+        (5e-44, 0.0, [0, 0], "at no threshold"),  # what is left of a vanished influence
         (5e-44, 0.1, [0, 0.5], "at thresholds above 0, up to 0.5"),
         (0.02, 0.1, [0.02, 0.5], "at thresholds between 0.02 and 0.5"),
         (0.02, 0.0, [0.02, 0.02], "at no threshold"),
     ],
 )
-def test_thresholds_are_told_in_numbers_somebody_might_set(entry, often, told, said):
+def test_thresholds_are_reported_in_a_usable_range(entry, often, between, text):
     graph = np.where(np.random.default_rng(2).random((200, 4, 4)) < often, 0.5, entry).astype(np.float32)
     found = measures("learned", graph.astype(np.float64), 0.7, np.zeros((200, 4), dtype=bool))
-    assert found["between"] == pytest.approx(told, rel=1e-6) and found["warning"].endswith(f"tells slots apart {said}")
-    for threshold in (told[0] * 0.99, 2e-4, told[1] * 0.99) if told[0] < told[1] else ():
+    assert found["between"] == pytest.approx(between, rel=1e-6)
+    assert found["warning"].endswith(f"it separates slots {text}")
+    for threshold in (between[0] * 0.99, 2e-4, between[1] * 0.99) if between[0] < between[1] else ():
         density = measures("learned", graph, threshold, np.zeros((200, 4), dtype=bool))["density"]
-        assert (0.01 < density < 0.99) == (told[0] < threshold <= told[1])
+        assert (0.01 < density < 0.99) == (between[0] < threshold <= between[1])
 
 
-def test_a_slots_own_entry_and_masked_slots_count_for_nothing():
+def test_the_diagonal_and_masked_slots_do_not_count():
     graph = np.tile(np.eye(4), (2, 1, 1))
     masked = np.ones((2, 4), dtype=bool)
     found = measures("attention", graph, 0.5, masked)
@@ -124,7 +123,7 @@ def test_a_slots_own_entry_and_masked_slots_count_for_nothing():
     assert found["zero"] == {"invariance": 1.0, "sufficiency": 0.0} and found["auroc"] is None
 
 
-def test_the_warning_says_what_would_help():
+def test_the_warning_names_useful_thresholds():
     empty = warning("attention", 0.15, 0.0, 0.031, 0.142)
     assert "empty at ctt_adj_threshold 0.15" in empty and "ignore every other" in empty
     assert "between 0.031 and 0.142" in empty

@@ -1,4 +1,4 @@
-"""What the files of an ALOE say: predictions, accuracies, and what is sent to EvalAI."""
+"""The files that ALOE writes: predictions, accuracies and the EvalAI submission."""
 
 from __future__ import annotations
 
@@ -46,10 +46,7 @@ def test_files_agree_with_each_other(tmp_path, toy, trained) -> None:
     recounted = metrics_of(table)
     assert {name: written[name] for name in recounted} == recounted
     lines = read_metrics(folder / "metrics.jsonl")
-    assert (
-        lines[-1]["average"] == recounted["average"]
-        and lines[-1]["explanatory"] == recounted["per_question"]["explanatory"]
-    )
+    assert lines[-1]["average"] == recounted["average"] and lines[-1]["explanatory"] == recounted["per_question"]["explanatory"]
     best = max(lines, key=lambda line: line["average"])
     curve = written["curve"]
     assert curve["best"]["epoch"] == best["step"] and curve["best"]["descriptive"] == best["descriptive"]
@@ -57,12 +54,12 @@ def test_files_agree_with_each_other(tmp_path, toy, trained) -> None:
     assert curve["last"]["multiple_choice"] == recounted["multiple_choice"]
     assert (curve["videos"], curve["of"], curve["stopped"], curve["epochs"]) == (60, 60, False, 2)
     assert written["cost"]["steps_per_second"] > 0 and written["cost"]["peak_memory_mib"] > 10
-    again = evaluate(AloeSettings(**SMALL), folder, dataset, rollouts, "validation", job=BuildContext(tmp_path))
+    again = evaluate(AloeSettings(**SMALL), folder, dataset, rollouts, "validation", context=BuildContext(tmp_path))
     pd.testing.assert_frame_equal(again, table)
 
 
 def test_accuracies_recounted_from_the_files_alone(toy, trained) -> None:
-    """With nothing of ctt: the official question file beside the prediction file's logits."""
+    """Without ctt's code: from the official question file and the prediction file's logits."""
     dataset, _ = toy
     folder, metrics = trained
     table = pd.read_parquet(folder / "predictions.parquet").to_dict("records")
@@ -73,46 +70,44 @@ def test_accuracies_recounted_from_the_files_alone(toy, trained) -> None:
         logits = list(row["logits"])
         assert len(logits) == (22 if row["category"] == "descriptive" else 1)
         best = max(range(len(logits)), key=lambda k: logits[k])
-        said = answers.get(best) if row["choice_id"] == -1 else "correct" if logits[0] > 0 else "wrong"
-        given[row["scene"], row["question_id"], row["choice_id"]] = said
-    asked, right, options, chosen = {}, {}, {}, {}
+        answer = answers.get(best) if row["choice_id"] == -1 else "correct" if logits[0] > 0 else "wrong"
+        given[row["scene"], row["question_id"], row["choice_id"]] = answer
+    total, right, options, chosen = {}, {}, {}, {}
     for scene in json.loads((dataset.folder / "questions_validation.json").read_text()):
         for question in scene["questions"]:
             kind, at = question["question_type"], (scene["scene_index"], question["question_id"])
             parts = question.get("choices", [{"choice_id": -1, **question}])
             fine = [given.pop((*at, part["choice_id"])) == part["answer"] for part in parts]
-            asked[kind], right[kind] = asked.get(kind, 0) + 1, right.get(kind, 0) + all(fine)
+            total[kind], right[kind] = total.get(kind, 0) + 1, right.get(kind, 0) + all(fine)
             options[kind], chosen[kind] = options.get(kind, 0) + len(fine), chosen.get(kind, 0) + sum(fine)
     assert not given
-    for kind in asked:
-        assert metrics["per_question"][kind] == pytest.approx(100 * right[kind] / asked[kind], abs=1e-9)
+    for kind in total:
+        assert metrics["per_question"][kind] == pytest.approx(100 * right[kind] / total[kind], abs=1e-9)
         assert metrics["per_option"][kind] == pytest.approx(100 * chosen[kind] / options[kind], abs=1e-9)
-    assert metrics["average"] == pytest.approx(100 * sum(right.values()) / sum(asked.values()), abs=1e-9)
-    several = [kind for kind in asked if kind != "descriptive"]
-    pooled = 100 * sum(right[k] for k in several) / sum(asked[k] for k in several)
+    assert metrics["average"] == pytest.approx(100 * sum(right.values()) / sum(total.values()), abs=1e-9)
+    several = [kind for kind in total if kind != "descriptive"]
+    pooled = 100 * sum(right[k] for k in several) / sum(total[k] for k in several)
     assert metrics["multiple_choice"] == pytest.approx(pooled, abs=1e-9)
 
 
 def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
-    """With rollout_frames=all the predicted frames reach a descriptive question's answer; with `predictive` they cannot."""
+    """With rollout_frames=all predicted frames affect the answers of all categories, with `predictive` only of that one."""
     dataset, rollouts = toy
     others = {split: frames[:, :, ::-1].copy() for split, frames in rollouts.items()}
     for which, reached in (("all", True), ("predictive", False)):
         folder = tmp_path / which
         run(folder, toy, epochs=1, rollout_frames=which)
         settings = AloeSettings(**(SMALL | {"epochs": 1, "rollout_frames": which}))
-        a, b = (
-            evaluate(settings, folder, dataset, r, "validation", job=BuildContext(tmp_path)) for r in (rollouts, others)
-        )
+        a, b = (evaluate(settings, folder, dataset, r, "validation", context=BuildContext(tmp_path)) for r in (rollouts, others))
         changed = (a["logit"] != b["logit"]).groupby(a["category"]).mean()
         assert changed["predictive"] > 0.9
         for category in ("descriptive", "explanatory"):
             assert (changed[category] > 0.9) if reached else (changed[category] == 0)
 
 
-def test_an_aloe_trained_without_predictive_questions_knows_no_world_model(tmp_path, toy) -> None:
-    """Trained on other rollouts it has the same weights, so only predictive questions are answered otherwise; where
-    training draws some of these, it has not."""
+def test_an_aloe_trained_without_predictive_questions_does_not_depend_on_rollouts(tmp_path, toy) -> None:
+    """Other rollouts give the same weights, so only answers to predictive questions change; with a share of predictive
+    questions in training, weights differ."""
     dataset, rollouts = toy
     others = {split: frames[:, :, ::-1].copy() for split, frames in rollouts.items()}
     for share in (0.0, 0.2):
@@ -151,16 +146,16 @@ def test_a_test_split_gets_an_evalai_file(tmp_path, toy) -> None:
     count = 0
     for answered, asked in zip(sent, scenes, strict=True):
         assert set(answered) == {"scene_index", "questions"}
-        for said, question in zip(answered["questions"], asked["questions"], strict=True):
+        for answer, question in zip(answered["questions"], asked["questions"], strict=True):
             at = (answered["scene_index"] - 5_000, question["question_id"])  # the same video among the validation ones
-            assert said["question_id"] == question["question_id"]
+            assert answer["question_id"] == question["question_id"]
             if "choices" not in question:
-                assert set(said) == {"question_id", "answer"}
-                assert said["answer"] == ANSWERS[table.loc[(*at, -1), "prediction"] - 1]
+                assert set(answer) == {"question_id", "answer"}
+                assert answer["answer"] == ANSWERS[table.loc[(*at, -1), "prediction"] - 1]
                 count += 1
                 continue
-            assert set(said) == {"question_id", "choices"} and len(said["choices"]) == len(question["choices"])
-            for choice, option in zip(said["choices"], question["choices"], strict=True):
+            assert set(answer) == {"question_id", "choices"} and len(answer["choices"]) == len(question["choices"])
+            for choice, option in zip(answer["choices"], question["choices"], strict=True):
                 verdict = ["wrong", "correct"][table.loc[(*at, option["choice_id"]), "prediction"]]
                 assert choice == {"choice_id": option["choice_id"], "answer": verdict}
                 count += 1
@@ -178,7 +173,7 @@ def test_random_first_frames_in_evaluation_depend_on_the_seed_alone(tmp_path, to
             rollouts,
             "validation",
             seed=s,
-            job=BuildContext(tmp_path),
+            context=BuildContext(tmp_path),
         )["logit"]
         for start, s in ((None, 0), (None, 0), (None, 1), (4, 0), (4, 1))
     ]

@@ -1,4 +1,4 @@
-"""Published checkpoints: read without executing them, they compute what the literal models compute; hostile ones are refused."""
+"""Published checkpoints: read without executing code, equal to the literal models; hostile files are refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def saved(path: Path, model: torch.nn.Module, wrap: bool, prefix: str) -> Path:
 
 
 @pytest.mark.parametrize("wrap, prefix", [(False, ""), (True, ""), (False, "module."), (True, "module.")])
-def test_a_world_model_predicts_what_the_literal_one_does(tmp_path: Path, wrap: bool, prefix: str) -> None:
+def test_a_world_model_predicts_as_the_literal_one(tmp_path: Path, wrap: bool, prefix: str) -> None:
     theirs = literal()
     checkpoint = read(saved(tmp_path / "w.ckpt", theirs, wrap, prefix))
     assert checkpoint.kind == "world_model"
@@ -56,7 +56,7 @@ def test_a_world_model_predicts_what_the_literal_one_does(tmp_path: Path, wrap: 
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_aloes_tensors_are_the_published_ones(tmp_path: Path) -> None:
+def test_aloe_has_the_published_tensors(tmp_path: Path) -> None:
     theirs = LiteralAloe()
     checkpoint = read(saved(tmp_path / "a.pth", theirs, True, "module."))
     assert checkpoint.kind == "aloe"
@@ -95,7 +95,7 @@ def test_hostile_files_are_refused_and_nothing_runs(case: str, tmp_path: Path, m
     assert os.listdir(tmp_path) == ["evil.ckpt"], "something was executed"
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     checkpoint = read(saved(tmp_path / "w.ckpt", literal(), False, ""))
     with pytest.raises(DataError, match=r"w\.ckpt does not fit .*num_preds 1.*time_pos_embed.*world_model=paper"):
         predictor_of(checkpoint, PredictorSettings(history_size=3, num_preds=1, depth=2, heads=4, mlp_width=32))
@@ -111,7 +111,7 @@ TINY = [
 ]  # fmt: skip
 
 
-def test_numbers_in_another_byte_order_and_strange_names(tmp_path: Path) -> None:
+def test_other_byte_orders_are_read_and_strange_names_are_shortened(tmp_path: Path) -> None:
     token = np.arange(1280, dtype=">f4").reshape(1, 1, 1280)
     found = read(_pickled(tmp_path / "w.pkl", {"mask_token": token, "a\n" * 1000: token}))
     assert found.tensors["mask_token"].tolist() == token.tolist()
@@ -128,15 +128,15 @@ def _pickled(path: Path, tree: Any) -> Path:
     return path
 
 
-def test_later_stages_follow_an_imported_world_model(tmp_path: Path) -> None:
-    """Its rollouts, and an imported ALOE's answers from them."""
+def test_later_stages_use_an_imported_world_model(tmp_path: Path) -> None:
+    """Rollouts of it, and an imported ALOE's answers from them."""
     path = saved(tmp_path / "w.ckpt", literal(), True, "")
     config = compose([*TINY, f"store={tmp_path / 'store'}"])
     state = imported_model(read(path), config)
     theirs = LiteralAloe()
     aloe = imported_aloe(read(saved(tmp_path / "a.pth", theirs, False, "")), Rollout(state, config.rollout), config)
     store = Store.open(tmp_path / "store")
-    answers = build(Vqa(Rollout(state, config.rollout), config.aloe, 0, taught_by=aloe), store)
+    answers = build(Vqa(Rollout(state, config.rollout), config.aloe, 0, aloe_from=aloe), store)
     assert (answers.path / "predictions.parquet").is_file()
     history = torch.randn(1, 6, 7, 128)
     with torch.no_grad():
@@ -145,10 +145,10 @@ def test_later_stages_follow_an_imported_world_model(tmp_path: Path) -> None:
     weights = load_file(store.path(aloe.key) / MODEL)
     assert all(torch.equal(weights[n].reshape(v.shape), v) for n, v in theirs.state_dict().items())
     renamed = path.rename(tmp_path / "renamed.ckpt")
-    assert imported_model(read(renamed), config).key == state.key, "known by its tensors, not by its name"
+    assert imported_model(read(renamed), config).key == state.key, "identified by its tensors, not by its name"
 
 
-def test_the_verb_says_what_was_imported(tmp_path: Path) -> None:
+def test_the_command_prints_what_was_imported(tmp_path: Path) -> None:
     config = compose([*TINY, f"store={tmp_path / 'store'}"])
     console = Console(record=True, width=200, file=io.StringIO())
     assert import_checkpoint(saved(tmp_path / "w.ckpt", literal(), False, ""), None, False, config, console) == 0

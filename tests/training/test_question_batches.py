@@ -1,4 +1,4 @@
-"""What a sequence of a batch holds, against a loader that builds one sequence at a time."""
+"""The contents of batches, compared with a loader that builds one sequence at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctt.core.errors import DataError
 from ctt.data.questions.vocab import tokenise
 from ctt.models.aloe.aloe_settings import AloeSettings
-from ctt.training.question_batches import Arranged, QuestionBatches
+from ctt.training.question_batches import ArrangedBatches, QuestionBatches
 from tests.training.toy_questions import make
 
 
@@ -20,15 +20,15 @@ from tests.training.toy_questions import make
 def toy(tmp_path_factory):
     dataset, _ = make(tmp_path_factory.mktemp("toy"), train=6, validation=2)
     split = dataset.split("train")
-    # every frame of every slot can be told from every other
-    marked = np.arange(6 * 128 * 7, dtype=np.float32).reshape(6, 128, 7, 1) + np.zeros(128, np.float32)
+    # every frame of every slot has its own value
+    numbered = np.arange(6 * 128 * 7, dtype=np.float32).reshape(6, 128, 7, 1) + np.zeros(128, np.float32)
     predicted = -1 - np.arange(6 * 32 * 7, dtype=np.float32).reshape(6, 32, 7, 1) + np.zeros(128, np.float32)
-    split.slots = marked
+    split.slots = numbered
     return split, predicted
 
 
 def frames_of(settings: AloeSettings, category: str, start: int, rollouts: bool) -> list[int]:
-    """The frames a question sees, by the published rule and its two extensions."""
+    """The frames of a question, by the published rule and its two extensions."""
     stride = 128 // settings.frames
     frames = [start + stride * k for k in range(settings.frames)]
     if rollouts and (category == "predictive" or settings.rollout_frames == "all"):
@@ -48,9 +48,7 @@ def frames_of(settings: AloeSettings, category: str, start: int, rollouts: bool)
     st.integers(0, 10_000),
 )
 @hypothesis_settings(max_examples=40, deadline=None)
-def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(
-    toy, sizes, which, with_rollouts, pieces, by_layout, seed
-):
+def test_sequences_equal_those_built_one_by_one(toy, sizes, which, with_rollouts, pieces, by_layout, seed):
     split, predicted = toy
     frames, predicted_frames = sizes
     settings = AloeSettings(frames=frames, predicted_frames=predicted_frames, rollout_frames=which)
@@ -83,24 +81,24 @@ def test_sequences_equal_those_of_a_loader_that_builds_them_one_by_one(
 
 @given(st.sampled_from([None, 4]), st.integers(1, 5), st.integers(1, 9), st.integers(1, 6), st.integers(0, 10_000))
 @hypothesis_settings(max_examples=30, deadline=None)
-def test_batches_arranged_together_are_the_ones_arranged_alone(toy, predicted_frames, many, size, count, seed):
+def test_batches_arranged_at_once_equal_those_arranged_singly(toy, predicted_frames, many, size, count, seed):
     split, predicted = toy
     settings = AloeSettings(frames=16, predicted_frames=predicted_frames)
     batches = QuestionBatches(settings, split, predicted)
     random = np.random.default_rng(seed)
     questions = np.stack([random.permutation(batches.questions)[:size] for _ in range(many)])
     starts = random.integers(0, settings.starts, questions.shape)
-    together = Arranged(batches, questions, starts, count)
+    arranged = ArrangedBatches(batches, questions, starts, count)
     for n in reversed(range(many)):
-        pieces, alone = list(together.pieces(n)), list(batches.pieces(questions[n], starts[n], count))
-        for a, b in zip(pieces, alone, strict=True):
+        pieces, single = list(arranged.pieces(n)), list(batches.pieces(questions[n], starts[n], count))
+        for a, b in zip(pieces, single, strict=True):
             np.testing.assert_array_equal(a.rows, b.rows)
             assert torch.equal(a.answer, b.answer) and a.descriptive == b.descriptive
             for name, value in vars(a.input).items():
                 assert (value is None) == (getattr(b.input, name) is None), name
                 assert value is None or torch.equal(value, getattr(b.input, name)), name
         kinds = batches.category[np.concatenate([piece.rows for piece in pieces])]
-        assert together.sequences(n) == (int((kinds == 0).sum()), int((kinds != 0).sum()))
+        assert arranged.sequences(n) == (int((kinds == 0).sum()), int((kinds != 0).sum()))
 
 
 @pytest.mark.parametrize("shares", [[1.0, 1.0, 1.0, 1.0], [1.0, 0.5, 0.0, 0.1]])
@@ -112,34 +110,32 @@ def test_batches_arranged_together_are_the_ones_arranged_alone(toy, predicted_fr
         (4, None, "all"), (2, None, "predictive"),
     ],
 )  # fmt: skip
-def test_as_many_frames_are_rolled_out_as_are_read(toy, frames, added, which, eval_start, shares) -> None:
-    """Told by the loader that builds one by one; of one fewer, the frame that is missing is not another video's."""
-    settings = AloeSettings(
-        frames=frames, predicted_frames=added, rollout_frames=which, eval_start=eval_start, shares=shares
-    )
-    every, kinds = range(settings.starts), ("descriptive", "explanatory", "predictive", "counterfactual")
-    read = [(kind, start) for kind, share in zip(kinds, shares, strict=True) if share for start in every]
-    read += [(kind, start) for kind in kinds for start in (every if eval_start is None else [eval_start])]
-    last = {start: max(frames_of(settings, "predictive", start, True)) - 127 for start in every}
-    seen = [last[start] for kind, start in read if which == "all" or kind == "predictive"]
-    assert settings.frames_ahead == max(0, *seen)
+def test_as_many_frames_are_rolled_out_as_are_needed(toy, frames, added, which, eval_start, shares) -> None:
+    """By the rule of single sequences; with one frame fewer an error is raised, and no frame of another video is used."""
+    settings = AloeSettings(frames=frames, predicted_frames=added, rollout_frames=which, eval_start=eval_start, shares=shares)
+    possible, kinds = range(settings.starts), ("descriptive", "explanatory", "predictive", "counterfactual")
+    read = [(kind, start) for kind, share in zip(kinds, shares, strict=True) if share for start in possible]
+    read += [(kind, start) for kind in kinds for start in (possible if eval_start is None else [eval_start])]
+    last = {start: max(frames_of(settings, "predictive", start, True)) - 127 for start in possible}
+    needed = [last[start] for kind, start in read if which == "all" or kind == "predictive"]
+    assert settings.frames_ahead == max(0, *needed)
 
     split, predicted = toy
-    asked = np.flatnonzero(np.isin(split.questions.category, 2))
-    start = max((s for s in every if last[s] <= settings.frames_ahead), key=lambda s: last[s])
+    predictive = np.flatnonzero(np.isin(split.questions.category, 2))
+    start = max((s for s in possible if last[s] <= settings.frames_ahead), key=lambda s: last[s])
     for rolled_out in {max(1, settings.frames_ahead - 1), max(1, settings.frames_ahead)}:
         batches = QuestionBatches(settings, split, predicted[:, :rolled_out])
-        questions = np.unique(batches.question[asked])
+        questions = np.unique(batches.question[predictive])
         starts = np.full(len(questions), start)
         if last[start] <= rolled_out:
-            assert sum(len(piece.rows) for piece in batches.pieces(questions, starts, 2)) == len(asked)
+            assert sum(len(piece.rows) for piece in batches.pieces(questions, starts, 2)) == len(predictive)
         else:
-            with pytest.raises(DataError, match=f"{rolled_out} are rolled out; set rollout.frames to at least"):
+            with pytest.raises(DataError, match=f"only {rolled_out} are rolled out; set rollout.frames to at least"):
                 list(batches.pieces(questions, starts, 2))
 
 
 def test_pieces_by_layout_hold_less_padding(toy) -> None:
-    """Questions and choices with as many words together, but not apart: by length alone they meet in every piece."""
+    """For sequences of equal length whose questions and choices differ in length: by length alone every piece is mixed."""
     split, _ = toy
     batches = QuestionBatches(AloeSettings(), split, None)
     every = np.arange(batches.questions)

@@ -1,5 +1,4 @@
-"""The recipes as they are shipped: a training step of each is the literal one of what the published code computes, or of the
-sound values."""
+"""The shipped recipes: a training step of each equals that of the literal model, with the published or the corrected values."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ SMALL = [
     f"world_model.batch_size={BATCH}", "ctt_inv_weight=0.2", "ctt_suf_weight=0.1", "ctt_start_epoch=0",
 ]  # fmt: skip
 PUBLISHED = {"reference": (3, 1, 5, [0, 1]), "paper": (6, 10, 2, [0, 1, 2, 5])}  # H, P, frameskip, masked slots
-FAULTS = {  # the published value, the sound one
+FAULTS = {  # the published value, the corrected one
     "graph.frames": ("mean", "sum"),
     "graph.scope": ("batch", "sample"),
     "graph.dropout": ("after", "before"),
@@ -47,7 +46,7 @@ def value(config: Config, name: str) -> object:
 
 
 @pytest.mark.parametrize("recipe, fault", [("reference", 0), ("paper", 0), ("default", 1), ("mini", 1)])
-def test_a_recipe_has_the_faults_or_the_sound_values(recipe: str, fault: int) -> None:
+def test_a_recipe_has_the_published_or_the_corrected_values(recipe: str, fault: int) -> None:
     config = compose([f"world_model={recipe}"])
     assert {name: value(config, name) for name in FAULTS} == {name: both[fault] for name, both in FAULTS.items()}
     assert config.world_model.graph.source == "attention"
@@ -67,17 +66,15 @@ def dataset() -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("recipe", ["reference", "paper", "default"])
-def test_a_step_of_a_recipe_is_the_literal_one(recipe: str) -> None:
-    """From the windows it takes to the gradients; attention is made uneven, so that graphs differ."""
+def test_a_step_of_a_recipe_equals_the_literal_one(recipe: str) -> None:
+    """From the windows to the gradients; attention is made uneven, so that graphs differ."""
     config, data = compose([f"world_model={recipe}", *SMALL]), dataset()
     published = recipe in PUBLISHED
     history, future, skip, fixed = PUBLISHED[recipe if published else "reference"]
     made: list[Draws] = []
     real = world_model.draw_slots
     with mock.patch.object(world_model, "draw_slots", lambda *a: made.append(real(*a)) or made[-1]):
-        learner = world_model.WorldModelLearner(
-            config.world_model, config.method(), config.num_masked_slots, 5, data, "cpu"
-        )
+        learner = world_model.WorldModelLearner(config.world_model, config.method(), config.num_masked_slots, 5, data, "cpu")
         with torch.no_grad():
             for layer in learner.predictor.transformer.layers:
                 layer[0].in_proj_weight[: 2 * WIDTH] *= 6
@@ -87,10 +84,7 @@ def test_a_step_of_a_recipe_is_the_literal_one(recipe: str) -> None:
     numbers = learner._epoch_order(0)
     assert sorted(numbers) == list(range(VIDEOS * starts))
     x = torch.stack(
-        [
-            torch.from_numpy(data.split("train").slots[n // starts, n % starts :: skip][: history + future])
-            for n in numbers[:BATCH]
-        ]
+        [torch.from_numpy(data.split("train").slots[n // starts, n % starts :: skip][: history + future]) for n in numbers[:BATCH]]
     )
     model = literal.LiteralPredictor(history, future, 2, 2, 24, WIDTH)
     model.load_state_dict(learner.predictor.state_dict())
@@ -116,8 +110,8 @@ PUBLISHED_ALOE = {
     # nn.TransformerEncoder over 144 = 8 heads of 18, pre-LN, its layers copies of one; heads of 128; a word is 14 numbers
     "layers": 12, "heads": 8, "width": 144, "ffn": 512, "head_hidden": 128, "word_width": 14, "equal_layers": True,
     "dropout": 0.1, "dropout_kind": "exact",
-    # a token per slot and sampled frame and per word: 25 frames, stride 5, first one random in evaluation too;
-    # predictive questions see a window 32 frames later, others given frames alone
+    # a token per slot and sampled frame and per word: 25 frames, stride 5, the first one random in evaluation too;
+    # predictive questions get a window 32 frames later, others given frames only
     "tokens": "frames", "words": "tokens", "frames": 25, "eval_start": None, "rollout_frames": "predictive",
     "predicted_frames": None,
     # the reported numbers: 80 epochs into a schedule of 400, the last weights, validated every 20
@@ -128,25 +122,25 @@ PUBLISHED_ALOE = {
     "aloe_seed": None, "protocol": "train",
 }  # fmt: skip
 """SlotFormer's and C-JEPA's aloe.py, transformer.py and parameters (arXiv 2210.05861, 2602.11389), and the published logs."""
-COMPUTED_OTHERWISE = {"precision": "bf16", "buckets": 4, "compile": False, "threads": 1}
-"""What is ours about `aloe=reference`: fp16 with scaled losses and whole batches were published."""
+COMPUTED_DIFFERENTLY = {"precision": "bf16", "buckets": 4, "compile": False, "threads": 1}
+"""Where `aloe=reference` differs from the published code: that uses fp16 with scaled losses and whole batches."""
 UNREAD = {"frame_width", "muon_learning_rate"}
 """Only tokens=trajectory and optimizer=muon read them."""
-SOUND = {"eval_start": 4, "schedule_epochs": None, "eval_every": 5}
-"""Where `aloe=default` differs: one model has one score, and its schedule ends where training ends."""
+CORRECTED = {"eval_start": 4, "schedule_epochs": None, "eval_every": 5}
+"""Where `aloe=default` differs: evaluation is deterministic, and the schedule ends with training."""
 
 
-def test_aloe_reference_is_the_published_one_and_default_has_the_sound_values() -> None:
+def test_aloe_reference_has_the_published_and_default_the_corrected_values() -> None:
     reference, default = (vars(compose([f"aloe={name}"]).aloe) for name in ("reference", "default"))
-    assert {name: reference[name] for name in reference if name not in UNREAD} == PUBLISHED_ALOE | COMPUTED_OTHERWISE
-    assert {name: value for name, value in default.items() if value != reference[name]} == SOUND
+    assert {name: reference[name] for name in reference if name not in UNREAD} == PUBLISHED_ALOE | COMPUTED_DIFFERENTLY
+    assert {name: value for name, value in default.items() if value != reference[name]} == CORRECTED
 
 
 NARROW = ["aloe.layers=2", "aloe.heads=2", "aloe.width=8", "aloe.ffn=12", "aloe.batch_size=12", "aloe.dropout=0"]
 
 
-def test_a_step_of_aloe_reference_is_the_literal_one(tmp_path: Path) -> None:
-    """At epoch 79, where the reported numbers were taken: from the frames that each question sees to the gradients."""
+def test_a_step_of_aloe_reference_equals_the_literal_one(tmp_path: Path) -> None:
+    """At epoch 79, where the reported numbers were measured: from the frames of each question to the gradients."""
     dataset, rollouts = numbered(*toy_questions.make(tmp_path, train=8, validation=2))
     settings = compose(["aloe=reference", *NARROW, "aloe.precision=fp32"]).aloe
     learner = VqaLearner(settings, 3, dataset, rollouts, BuildContext(tmp_path))
@@ -178,6 +172,4 @@ def test_a_step_of_aloe_reference_is_the_literal_one(tmp_path: Path) -> None:
     assert float(terms["train_option_loss"]) == pytest.approx(float(option_loss.detach()), rel=1e-5)
     theirs = dict(model.named_parameters())
     for name, ours in learner.model.named_parameters():
-        torch.testing.assert_close(
-            ours.grad, theirs[name].grad, rtol=1e-4, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        torch.testing.assert_close(ours.grad, theirs[name].grad, rtol=1e-4, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")

@@ -1,4 +1,4 @@
-"""Several processes that train one model: equal parameters, one writer, and the training of a single process."""
+"""Several processes that train one model: equal parameters, one writer, and the results of a single process."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two gloo processes on this machine's loopback have left."""
+    """The folder written by two gloo processes on the loopback interface."""
     folder = tmp_path_factory.mktemp("several")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     common |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     command = [sys.executable, "-m", "tests.training.several", str(folder)]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     ranks = [subprocess.Popen(command, env={**common, "RANK": str(rank)}, **pipes) for rank in range(2)]  # type: ignore[call-overload]
     try:
-        said = [rank.communicate(timeout=400)[0] for rank in ranks]
+        output = [rank.communicate(timeout=400)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
             rank.wait()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(output)
     return folder
 
 
 @pytest.mark.parametrize("name", [*several.SCENARIOS, "stopped"])
-def test_the_parameters_are_equal_to_the_bit_and_those_that_were_written(trained: Path, name: str) -> None:
-    ours, theirs = (torch.load(trained / f"{name}.{rank}.pt") for rank in range(2))
-    assert ours.keys() == theirs.keys()
-    for key, value in ours.items():
-        assert torch.equal(value, theirs[key]), key
+def test_all_processes_have_the_parameters_that_were_written(trained: Path, name: str) -> None:
+    first, second = (torch.load(trained / f"{name}.{rank}.pt") for rank in range(2))
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
     file = trained / name / (WEIGHTS if (trained / name / WEIGHTS).exists() else MODEL)
-    assert all(torch.equal(value, ours[key]) for key, value in load_file(file).items())
+    assert all(torch.equal(value, first[key]) for key, value in load_file(file).items())
 
 
-def test_batches_are_shared_not_changed(trained: Path, tmp_path: Path) -> None:
-    """A single process gets the same, but for the order of sums: batch-wide graph, both losses, cells that are not all in
-    view, a batch that does not divide, micro-batches that fall otherwise. Two steps with halves of it would not."""
+def test_two_processes_train_as_a_single_one_up_to_rounding(trained: Path, tmp_path: Path) -> None:
+    """With a graph of the whole batch, both losses, slots out of view, a batch that can't be halved, and other micro-batches.
+    Steps on half of the batch each would give other results."""
     several.train(tmp_path / "alone", "whole batch", ALONE)
-    alone, together = (load_file(folder / WEIGHTS) for folder in (tmp_path / "alone", trained / "whole batch"))
-    for key, value in alone.items():
+    single, both = (load_file(folder / WEIGHTS) for folder in (tmp_path / "alone", trained / "whole batch"))
+    for key, value in single.items():
         if key.endswith("in_proj_bias"):  # softmax does not see a key's bias: its gradient is rounding alone
-            value, together[key] = (x.unflatten(0, (3, -1))[::2] for x in (value, together[key]))
-        assert torch.allclose(value, together[key], rtol=1e-3, atol=1e-5), key
+            value, both[key] = (x.unflatten(0, (3, -1))[::2] for x in (value, both[key]))
+        assert torch.allclose(value, both[key], rtol=1e-3, atol=1e-5), key
     lines = [read_metrics(folder / "metrics.jsonl") for folder in (tmp_path / "alone", trained / "whole batch")]
     assert len(lines[0]) == len(lines[1]) == 3
     for one, two in zip(*lines, strict=True):
@@ -73,20 +73,20 @@ def test_batches_are_shared_not_changed(trained: Path, tmp_path: Path) -> None:
     assert all(line["invariance"] > 0 and line["sufficiency"] > 0 for line in lines[0][1:]), "both losses act"
 
 
-def test_dropout_differs_between_them(trained: Path, tmp_path: Path) -> None:
-    """With dropout the parts of a batch draw masks of their own, so a single process trains on others."""
+def test_processes_draw_different_dropout_masks(trained: Path, tmp_path: Path) -> None:
+    """Each process draws masks for its part of the batch, so a single process gets other results."""
     several.train(tmp_path / "alone", "dropout", ALONE)
-    alone, together = (load_file(folder / MODEL) for folder in (tmp_path / "alone", trained / "dropout"))
-    assert any(not torch.allclose(value, together[key], rtol=1e-3, atol=1e-5) for key, value in alone.items())
+    single, both = (load_file(folder / MODEL) for folder in (tmp_path / "alone", trained / "dropout"))
+    assert any(not torch.allclose(value, both[key], rtol=1e-3, atol=1e-5) for key, value in single.items())
 
 
-def test_stopped_in_one_of_them_and_continued_is_uninterrupted(trained: Path) -> None:
+def test_stopping_one_process_and_resuming_gives_the_bytes_of_uninterrupted_training(trained: Path) -> None:
     for name in (MODEL, OPTIMIZER):
         assert (trained / "stopped" / name).read_bytes() == (trained / "dropout" / name).read_bytes()
-    assert not (trained / "diverged" / MODEL).exists(), "one that diverges stops all"
+    assert not (trained / "diverged" / MODEL).exists(), "one process that diverges stops all"
 
 
-def test_who_is_who_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_and_size_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WORLD_SIZE", "RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_NTASKS", "4")  # a batch script, not one of srun's tasks
@@ -105,18 +105,16 @@ def test_who_is_who_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
     assert [i for share in shares for i in range(10)[share]] == list(range(10))
 
 
-def test_what_cannot_be_shared_is_refused() -> None:
+def test_more_processes_than_windows_are_refused() -> None:
     small = {**several.SMALL, "batch_size": 2}
     learner = WorldModelLearner(WorldModelSettings(**small), several.METHOD, 2, 3, StandIn(), "cpu")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="batch_size 2 can't be shared by 3"):
         learner.join(ProcessGroup(0, 3))
 
 
-def test_a_process_alone_does_not_wait_for_torch() -> None:
-    """A job with nothing to do costs little."""
+def test_a_single_process_does_not_import_torch() -> None:
+    """So a job with nothing to do costs little."""
     program = "import sys; from ctt.core.process_group import ALONE;"
     program += "ALONE.connect(); ALONE.broadcast(); ALONE.close(); print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
     assert done.stdout == b"False\n"

@@ -1,4 +1,4 @@
-"""What a training step of ALOE is given: questions at first frames drawn at random, in pieces of similar length."""
+"""Batches of ALOE's training: questions from random first frames, in pieces of similar length."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def starts(learner: VqaLearner, epochs: int = 2) -> np.ndarray:
 
 @pytest.mark.parametrize("frames, count", [(25, 8), (8, 16)])
 def test_training_draws_every_question_s_first_frame_at_random(toy, frames: int, count: int) -> None:
-    """Evaluation's fixed one (`eval_start`) has no part in it."""
+    """Evaluation's fixed one (`eval_start`) has no effect on training."""
     settings = dict(frames=frames, eval_start=4)
     drawn = starts(learner(toy, rollouts=False, **settings))
     assert drawn.size == 2 * 6 * 32 and drawn.min() == 0 and drawn.max() == count - 1
@@ -52,10 +52,8 @@ def test_training_draws_every_question_s_first_frame_at_random(toy, frames: int,
 
 @pytest.mark.parametrize("added", [None, 2])
 @pytest.mark.parametrize("buckets", [1, 4])
-def test_a_batch_comes_in_as_many_pieces_as_asked_for_each_of_other_lengths(
-    toy, buckets: int, added: int | None
-) -> None:
-    """Questions that get predicted frames added come in pieces of their own, which are cut by length too."""
+def test_a_batch_is_cut_into_the_configured_number_of_pieces_by_length(toy, buckets: int, added: int | None) -> None:
+    """Questions with added predicted frames are in separate pieces, which are cut by length too."""
     made = learner(toy, buckets=buckets, predicted_frames=added)
     split = made.train_split
     for step in range(made.steps):
@@ -63,9 +61,7 @@ def test_a_batch_comes_in_as_many_pieces_as_asked_for_each_of_other_lengths(
         groups = [[p for p in pieces if (p.input.added is not None) == adds] for adds in (False, True)]
         assert bool(groups[1]) == (added is not None)
         assert len(pieces) == buckets or (added is not None and len(pieces) == buckets + 1)
-        assert sorted(np.concatenate([piece.rows for piece in pieces])) == sorted(
-            split.rows_of(made.questions_of(0, step))
-        )
+        assert sorted(np.concatenate([piece.rows for piece in pieces])) == sorted(split.rows_of(made.questions_of(0, step)))
         for group in groups:
             lengths = [split.length[piece.rows] for piece in group]
             assert all(shorter.max() <= longer.min() for shorter, longer in zip(lengths, lengths[1:], strict=False))

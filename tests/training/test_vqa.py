@@ -1,4 +1,4 @@
-"""ALOE's training: what it learns, and that interruptions leave no trace."""
+"""ALOE's training: what it learns, and that interruptions do not change the result."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ def few(tmp_path_factory):
     return make(tmp_path_factory.mktemp("few"), train=24, validation=6)
 
 
-def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
-    """And without rollouts predictive questions stay at their blind level while the others are learnt."""
+def test_it_learns_from_slots_and_rollouts(tmp_path, toy) -> None:
+    """Without rollouts predictive questions stay at their blind level, and the others are learned."""
     quick = dict(optimizer="muon", words="vector", epochs=8)
     with_rollouts = run(tmp_path / "a", toy, **quick)
-    assert (
-        with_rollouts["per_question"]["descriptive"] > 90 > with_rollouts["blind"]["per_question"]["descriptive"] + 15
-    )
+    assert with_rollouts["per_question"]["descriptive"] > 90 > with_rollouts["blind"]["per_question"]["descriptive"] + 15
     assert with_rollouts["per_option"]["explanatory"] > 85
     assert with_rollouts["per_option"]["predictive"] > with_rollouts["blind"]["per_option"]["predictive"] + 12
     without = run(tmp_path / "b", toy, rollouts=False, **quick)
@@ -45,7 +43,7 @@ def test_it_learns_what_the_slots_and_rollouts_show(tmp_path, toy) -> None:
     assert without["per_option"]["predictive"] < without["blind"]["per_option"]["predictive"] + 6
 
 
-def test_a_category_that_training_never_asks_about_is_measured_and_has_no_blind_level(tmp_path) -> None:
+def test_a_category_without_training_questions_is_measured_and_has_no_blind_level(tmp_path) -> None:
     dataset, rollouts = make(tmp_path / "toy", train=12, validation=4)
     path = dataset.folder / "questions_train.json"
     scenes = json.loads(path.read_text())
@@ -66,9 +64,9 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize("changes", INTERRUPTED.values(), ids=list(INTERRUPTED))
-def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, few, monkeypatch, changes) -> None:
-    """Once in the first epoch, and once in the second, past the first of the batches that are laid out together."""
-    monkeypatch.setattr(vqa, "ARRANGED", 4)
+def test_interrupted_and_resumed_training_gives_the_same_bytes(tmp_path, few, monkeypatch, changes) -> None:
+    """Interrupted once in the first epoch, and once in the second, after its first group of arranged batches."""
+    monkeypatch.setattr(vqa, "STEPS_ARRANGED", 4)
     changes = changes | dict(batch_size=8)
     run(tmp_path / "whole", few, **changes)
     calls, gradients = [], VqaLearner.gradients
@@ -78,15 +76,15 @@ def test_interrupted_and_continued_leaves_the_same_bytes(tmp_path, few, monkeypa
         return gradients(self, epoch, step)
 
     monkeypatch.setattr(VqaLearner, "gradients", counted)
-    monkeypatch.setattr(BuildContext, "stopping", property(lambda job: len(calls) in (3, 21)))
+    monkeypatch.setattr(BuildContext, "stopping", property(lambda context: len(calls) in (3, 21)))
     for _ in range(2):
         with pytest.raises(Interrupted):
             run(tmp_path / "cut", few, **changes)
     assert calls[2] == (0, 2) and calls[-1] == (1, 5)
     monkeypatch.setattr(BuildContext, "stopping", False)
     progress = tmp_path / "cut" / "progress.json"
-    told = json.loads(progress.read_text())
-    progress.write_text(json.dumps(told | {"seconds": told["seconds"] + 1000}))
+    report = json.loads(progress.read_text())
+    progress.write_text(json.dumps(report | {"seconds": report["seconds"] + 1000}))
     assert 1000 < run(tmp_path / "cut", few, **changes)["cost"]["seconds"] < 1600
     assert len(calls) == len(set(calls)) == 2 * (24 * 5 // 8)
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
@@ -114,28 +112,24 @@ def test_seeds(tmp_path, toy) -> None:
 
 
 def test_best_and_last_epoch_are_measured_on_the_same_videos(tmp_path, toy) -> None:
-    """On fewer videos in training, and what counts on all of them afterwards."""
+    """On fewer videos during training; the final accuracy is measured on all of them."""
     a = run(tmp_path / "a", toy, epochs=4, eval_every=2, eval_videos=10)
     b = run(tmp_path / "b", toy, epochs=4)
     lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
     assert ["average" in line for line in lines] == [False, True, False, True]
     table = pd.read_parquet(tmp_path / "a" / "predictions.parquet")
     assert lines[3]["average"] == metrics_of(table[table["video"] < 10])["average"] != a["average"]
-    assert (
-        a["curve"]["last"]["average"] == lines[3]["average"] and a["curve"]["videos"] == 10 and a["curve"]["of"] == 60
-    )
+    assert a["curve"]["last"]["average"] == lines[3]["average"] and a["curve"]["videos"] == 10 and a["curve"]["of"] == 60
     assert a["average"] == b["average"]
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
 
 
-def test_pieces_change_how_a_batch_is_computed_and_not_what_it_teaches(tmp_path, toy) -> None:
+def test_the_number_of_pieces_does_not_change_gradients(tmp_path, toy) -> None:
     """Gradients of a batch cut into 1, 4 or 16 pieces agree, and are those of the mean losses over the whole batch."""
     dataset, rollouts = toy
     gradients = []
     for buckets in (1, 4, 16):
-        learner = VqaLearner(
-            AloeSettings(**(SMALL | {"buckets": buckets})), 3, dataset, rollouts, BuildContext(tmp_path)
-        )
+        learner = VqaLearner(AloeSettings(**(SMALL | {"buckets": buckets})), 3, dataset, rollouts, BuildContext(tmp_path))
         learner.model.double()
         cast(learner)
         values = learner.gradients(1, 2)
@@ -146,22 +140,20 @@ def test_pieces_change_how_a_batch_is_computed_and_not_what_it_teaches(tmp_path,
 
 
 def cast(learner: VqaLearner) -> None:
-    """Lets the learner's batches come in float64."""
+    """Makes the learner's batches float64."""
     split = learner.train_split
     split.frames, split.predicted = split.frames.double(), split.predicted.double()
 
 
-def test_every_epoch_asks_every_question_once_in_its_own_order(tmp_path, toy) -> None:
+def test_every_epoch_uses_every_question_once_in_its_own_order(tmp_path, toy) -> None:
     dataset, rollouts = toy
     learner = VqaLearner(AloeSettings(**(SMALL | {"batch_size": 100})), 0, dataset, rollouts, BuildContext(tmp_path))
-    orders = [
-        np.concatenate([learner.questions_of(epoch, step) for step in range(learner.steps)]) for epoch in (0, 1, 0)
-    ]
+    orders = [np.concatenate([learner.questions_of(epoch, step) for step in range(learner.steps)]) for epoch in (0, 1, 0)]
     assert sorted(orders[0]) == list(range(1000)) == sorted(orders[1])
     assert (orders[0] == orders[2]).all() and (orders[0] != orders[1]).any()
 
 
-def test_shares_leave_out_other_questions_each_epoch_and_mix_the_rest(tmp_path, toy) -> None:
+def test_shares_draw_other_questions_each_epoch_and_mix_categories(tmp_path, toy) -> None:
     dataset, rollouts = toy
     settings = AloeSettings(**(SMALL | {"batch_size": 20, "shares": [1.0, 0.5, 0.25, 0.0]}))
     learner = VqaLearner(settings, 0, dataset, rollouts, BuildContext(tmp_path))
@@ -198,7 +190,7 @@ def test_the_schedule_may_be_longer_than_training(tmp_path, toy) -> None:
 @pytest.mark.skipif(os.environ.get("CTT_COMPILE") != "1", reason="compiling takes minutes: CTT_COMPILE=1 runs this")
 @pytest.mark.parametrize("kind", ["none", "exact", "cheap"])
 def test_compiled_training_is_close_to_eager(tmp_path, toy, kind) -> None:
-    """To rounding without dropout; with it other masks are drawn, and as much is learnt."""
+    """Up to rounding without dropout; with it, other masks are drawn and accuracies are similar."""
     changes = dict(epochs=1) if kind == "none" else dict(epochs=2, dropout=0.1, dropout_kind=kind)
     eager, compiled = run(tmp_path / "a", toy, **changes), run(tmp_path / "b", toy, compile=True, **changes)
     if kind == "none":

@@ -1,4 +1,4 @@
-"""A data set folder whose questions can be answered from slots within seconds of training, and its rollouts."""
+"""A data set whose questions can be learned from slots within seconds, and its rollouts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ COLORS = ["blue", "brown", "cyan", "red"]
 
 
 def make(folder: Path, train: int = 60, validation: int = 30, seed: int = 0) -> tuple[Dataset, dict[str, np.ndarray]]:
-    """Every slot shows one of four colours all along; predicted frames show others. Returns the data set and {split: (V,32,7,128)}.
+    """Returns the data set and {split: rollouts (V,32,7,128)}. Every slot has one of four colours, and others when predicted.
 
-    Descriptive questions and explanatory options ask what the given frames show, predictive options what the predicted ones do.
+    Descriptive questions and explanatory options are about the given frames, predictive options about predicted ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -41,9 +41,7 @@ def scene(index: int, now: np.ndarray, later: np.ndarray, random: np.random.Gene
     for k in random.permutation(len(COLORS))[:3]:
         text = f"Are there any {COLORS[k]} objects that enter the scene?"
         answer = "yes" if k in now else "no"
-        questions.append(
-            dict(question=text, question_type="descriptive", question_subtype="exist", program=[], answer=answer)
-        )
+        questions.append(dict(question=text, question_type="descriptive", question_subtype="exist", program=[], answer=answer))
     text = "Which of the following is responsible for the red object's exit?"
     questions.append(dict(question=text, question_type="explanatory", program=[], choices=choices(now, random)))
     questions.append(
@@ -55,7 +53,7 @@ def scene(index: int, now: np.ndarray, later: np.ndarray, random: np.random.Gene
 
 
 def choices(shown: np.ndarray, random: np.random.Generator) -> list[dict]:
-    """Two or three options that are correct if a slot shows their colour."""
+    """Two or three options, correct if a slot has their colour."""
     count = int(random.integers(2, 4))
     return [
         dict(

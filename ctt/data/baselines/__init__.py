@@ -1,1 +1,1 @@
-"""Answers without the video: by question form, and from the words alone."""
+"""Baselines that answer without the video: by question form, and from the question's words."""

@@ -1,6 +1,6 @@
-"""Blind levels: what is answered by always giving the training split's most frequent answer of the question's form.
+"""Blind levels: the accuracies of always giving the training split's most frequent answer to the question's form.
 
-50 % per option is too weak a floor: forms differ in how often their options are right, so every accuracy is compared with this.
+They are a stronger baseline than 50 % per option, since the share of correct options differs between forms.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from ctt.data.questions.vocab import CATEGORIES
 
 
 def blind_levels(train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
-    """The accuracies (as `metrics_of`) of the majority answer per form, counted in `train` and given in `validation`.
+    """The accuracies (as `metrics_of`) on `validation` of the majority answer per form, counted in `train`.
 
-    Of equally frequent answers the smaller is given; a form that `train` lacks gets its category's majority.
-    Raises DataError if answers are unknown (-1), as in a test split, or a whole category is missing from `train`.
+    Ties go to the smaller answer; a form that `train` lacks gets its category's majority.
+    Raises DataError if answers are unknown (-1), as in a test split, or `train` lacks a whole category.
     """
     return metrics_of(blind_predictions(train, validation))
 
 
 def blind_predictions(train: QuestionTable, validation: QuestionTable) -> pd.DataFrame:
     """The blind answers as a predictions table: scene, question_id, category, form, truth, prediction, correct."""
-    counted, asked = _frame(train), _frame(validation)
+    counted, predictions = _frame(train), _frame(validation)
     by_form = _majority(counted, "form")
     by_category = _majority(counted, "category")
-    guess = asked["form"].map(by_form).fillna(asked["category"].map(by_category))
+    guess = predictions["form"].map(by_form).fillna(predictions["category"].map(by_category))
     if guess.isna().any():
-        category = asked["category"][guess.isna()].iloc[0]
-        raise DataError(f"the training split has no {category} question to count answers from")
-    asked["prediction"] = guess.astype(np.int64)
-    asked["correct"] = asked["prediction"] == asked["truth"]
-    return asked
+        category = predictions["category"][guess.isna()].iloc[0]
+        raise DataError(f"the training split has no {category} question to count answers in")
+    predictions["prediction"] = guess.astype(np.int64)
+    predictions["correct"] = predictions["prediction"] == predictions["truth"]
+    return predictions
 
 
 def _frame(table: QuestionTable) -> pd.DataFrame:
     if len(table.answer) and np.min(table.answer) < 0:
-        raise DataError("blind levels need answers; this split has none")
+        raise DataError("blind levels need answers; this split has questions without")
     return pd.DataFrame(
         {
             "scene": table.scene,

@@ -1,4 +1,4 @@
-"""Levels of answering without the video, where training asks: a category that it never asks about has none."""
+"""Levels of answering without the video, for the categories with training questions only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from ctt.data.questions.question_table import QuestionTable
 
 LevelsOf = Callable[[QuestionTable, QuestionTable], dict[str, Any]]
-"""blind_levels or words_only_levels: (train, validation) to accuracies."""
+"""blind_levels or words_only_levels: maps (train, validation) to accuracies."""
 
 
 def levels_where_asked(levels: LevelsOf, train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
-    """`levels` of the categories that `train` asks about. The others have None, and so have the pools with one of them."""
+    """`levels` of the categories present in `train`; None for the others and for the pools that include one of them."""
     known = np.isin(validation.category, train.category)
     found = levels(train, validation.rows(known))
     if not known.all():

@@ -1,9 +1,9 @@
-"""A model that reads the question's words and never the video: how much words alone give away.
+"""A model of the question's words without the video: it measures how much the words alone reveal.
 
-Softmax regression, one model a category, on the words of the question and of the choice, and on what takes both: the
-form of the question with the kind of the choice, with each word of the choice, and with each word that both have (a
-choice that names what is asked about is more often right). CLEVRER's own question-only LSTM
-(https://arxiv.org/abs/1910.01442, table 2) has 59.7 % of explanatory and 53.8 % of counterfactual options.
+Softmax regression, one model per category, on the words of the question and of the choice and on their interactions:
+the form of the question with the kind of the choice, with each word of the choice, and with each word that both share
+(a choice that names the question's objects is more often correct). CLEVRER's own question-only LSTM
+(https://arxiv.org/abs/1910.01442, table 2) reaches 59.7 % of explanatory and 53.8 % of counterfactual options.
 """
 
 from __future__ import annotations
@@ -22,31 +22,29 @@ from ctt.data.questions.vocab import CATEGORIES, PADDING, QUESTION_WORDS
 from ctt.data.scene import COLORS, MATERIALS, SHAPES
 
 PENALTY = 20.0
-"""Weight of the squared weights (halved) beside the summed cross-entropy."""
+"""Weight of half the squared weights, added to the summed cross-entropy."""
 ITERATIONS = 80
-_DESCRIBING = np.array(
-    [False] + [w.partition("'")[0].strip(",") in (*COLORS, *MATERIALS, *SHAPES) for w in QUESTION_WORDS]
-)
+_DESCRIBING = np.array([False] + [w.partition("'")[0].strip(",") in (*COLORS, *MATERIALS, *SHAPES) for w in QUESTION_WORDS])
 
 
 def words_only_levels(train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
-    """The accuracies (as `metrics_of`) of `words_only_predictions`, whose errors it raises."""
+    """The accuracies (as `metrics_of`) of `words_only_predictions`; raises its errors."""
     return metrics_of(words_only_predictions(train, validation))
 
 
 def words_only_predictions(train: QuestionTable, validation: QuestionTable) -> pd.DataFrame:
-    """What the model fitted to `train` answers in `validation`, as `blind_predictions` tells it. Raises DataError if answers
-    are unknown, or a whole category is missing from `train`. Seconds for a thousand videos, about a minute for CLEVRER."""
+    """The answers of the model fitted to `train` on `validation`, in the format of `blind_predictions`. Raises DataError if
+    answers are unknown or `train` lacks a whole category. Seconds for a thousand videos, about a minute for CLEVRER."""
     predictions = blind_predictions(train, validation)
     for category in range(len(CATEGORIES)):
-        told, asked = np.flatnonzero(train.category == category), np.flatnonzero(validation.category == category)
-        if len(told) and len(asked):
-            classes, truth = np.unique(train.answer[told], return_inverse=True)
+        fit_rows, rows = np.flatnonzero(train.category == category), np.flatnonzero(validation.category == category)
+        if len(fit_rows) and len(rows):
+            classes, truth = np.unique(train.answer[fit_rows], return_inverse=True)
             names: dict[bytes, int] = {}
-            fitted = _features(train, told, names, new=True)
+            fitted = _features(train, fit_rows, names, new=True)
             weights = _fit(fitted, truth, len(classes))
-            scores = _features(validation, asked, names, new=False, width=fitted.shape[1]) @ weights
-            predictions.loc[asked, "prediction"] = classes[scores.argmax(axis=1)]
+            scores = _features(validation, rows, names, new=False, width=fitted.shape[1]) @ weights
+            predictions.loc[rows, "prediction"] = classes[scores.argmax(axis=1)]
     predictions["correct"] = predictions["prediction"] == predictions["truth"]
     return predictions
 
@@ -54,38 +52,38 @@ def words_only_predictions(train: QuestionTable, validation: QuestionTable) -> p
 def _features(
     table: QuestionTable, rows: np.ndarray, names: dict[bytes, int], *, new: bool, width: int | None = None
 ) -> csr_matrix:
-    """(rows, features) of 0 and 1; `names` gives features their columns, and takes on new ones if `new`."""
+    """(rows, features) of 0 and 1; `names` maps features to columns and is extended if `new`."""
     question, choice = (_words_in(tokens[rows]) for tokens in (table.question_tokens, table.choice_tokens))
     form, kind = table.form[rows], choice & ~_DESCRIBING
-    asked = np.array([name.encode() for name in table.forms])[form]
-    told = [np.packbits(line).tobytes() for line in kind]
-    at: list[tuple[int, bytes]] = [(row, b"always") for row in range(len(rows))]
-    at += [(row, asked[row] + told[row]) for row in range(len(rows))]
-    for what, words, beside in (
+    forms = np.array([name.encode() for name in table.forms])[form]
+    kinds = [np.packbits(line).tobytes() for line in kind]
+    present: list[tuple[int, bytes]] = [(row, b"always") for row in range(len(rows))]
+    present += [(row, forms[row] + kinds[row]) for row in range(len(rows))]
+    for source, words, context in (
         (b"question", question, lambda row: b""),
         (b"choice", choice, lambda row: b""),
-        (b"asked", choice, lambda row: asked[row]),
-        (b"both", question & choice & _DESCRIBING, lambda row: asked[row] + told[row]),
+        (b"asked", choice, lambda row: forms[row]),
+        (b"both", question & choice & _DESCRIBING, lambda row: forms[row] + kinds[row]),
     ):
-        at += [(row, b"%s %d %s" % (what, word, beside(row))) for row, word in zip(*np.nonzero(words), strict=True)]
+        present += [(row, b"%s %d %s" % (source, k, context(row))) for row, k in zip(*np.nonzero(words), strict=True)]
     if new:
-        for _, name in at:
+        for _, name in present:
             names.setdefault(name, len(names))
-    known = [(row, names[name]) for row, name in at if name in names]
+    known = [(row, names[name]) for row, name in present if name in names]
     lines, columns = np.array(known).T
     return csr_matrix((np.ones(len(known)), (lines, columns)), shape=(len(rows), width or len(names)))
 
 
 def _words_in(tokens: np.ndarray) -> np.ndarray:
-    """Which words are there, bool (rows, words), of ids (rows, length)."""
-    there = np.zeros((len(tokens), len(QUESTION_WORDS) + 1), bool)
-    there[np.arange(len(tokens))[:, None], tokens] = True
-    there[:, PADDING] = False
-    return there
+    """Which words occur, bool (rows, words), in token ids (rows, length)."""
+    present = np.zeros((len(tokens), len(QUESTION_WORDS) + 1), bool)
+    present[np.arange(len(tokens))[:, None], tokens] = True
+    present[:, PADDING] = False
+    return present
 
 
 def _fit(features: csr_matrix, truth: np.ndarray, classes: int) -> np.ndarray:
-    """Weights (features, classes) that make the answers likely."""
+    """Weights (features, classes) of the least penalised cross-entropy."""
     shape = (features.shape[1], classes)
     rows = np.arange(len(truth))
 

@@ -1,1 +1,1 @@
-"""CLEVRER's official files: fetching, importing and checking them."""
+"""CLEVRER's official files: downloading, importing and checking them."""

@@ -1,4 +1,4 @@
-"""Annotations: the official annotation_%05d.json, in a folder as they were unpacked, or in the archives themselves."""
+"""The official annotation files annotation_%05d.json, unpacked in a folder or in their zip archives."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ctt.data.scene import COLORS, GIVEN, MATERIALS, SHAPES
 from ctt.safeload.rebuild import shown
 
 LARGEST = 64 << 20
-"""Bytes of one annotation; the official ones have about a third of a megabyte."""
+"""Maximum bytes of one annotation; the official ones have about a third of a megabyte."""
 FURTHEST = 1e6
-"""No place or angle is as large."""
+"""Bound on the absolute value of a coordinate or an angle."""
 _NAME = re.compile(r"(?:.*/)?annotation_(\d{1,12})\.json")
 _KINDS = {"color": COLORS, "material": MATERIALS, "shape": SHAPES}
 _ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, OverflowError)
-"""What damaged archives raise; RuntimeError is of encrypted ones and of unknown methods."""
+"""Exceptions for damaged archives; RuntimeError is raised for encrypted ones and for unknown compression methods."""
 
 
 class Annotations:
@@ -32,7 +32,7 @@ class Annotations:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise DataError(f"the annotations' folder {self.folder} is missing; `ctt data fetch annotations` gets them")
+            raise DataError(f"the annotations' folder {self.folder} is missing; run `ctt data fetch annotations`")
         self._files: dict[int, Path] = {}
         self._members: dict[int, tuple[Path, zipfile.ZipInfo]] = {}
         self._open: dict[Path, zipfile.ZipFile] = {}
@@ -44,7 +44,7 @@ class Annotations:
                 with zipfile.ZipFile(path) as archive:
                     members = archive.infolist()
             except _ERRORS as error:
-                raise DataError(f"{path} is not a whole zip file ({error})") from None
+                raise DataError(f"{path} is not a complete zip file ({error})") from None
             for member in members:
                 if (match := _NAME.fullmatch(member.filename)) and int(match[1]) not in self._files:
                     self._members[int(match[1])] = (path, member)
@@ -58,21 +58,22 @@ class Annotations:
 
     @property
     def digest(self) -> str:
-        """Of which scenes there are annotations, and of the CRC-32 of each. Archives state it; files are read for it once,
-        and again when their size or time has changed, so that unpacking an archive leaves the digest as it was."""
+        """Digest of the annotated scenes and the CRC-32 of each annotation; unpacking an archive does not change it.
+
+        Archives state the CRC-32; of unpacked files it is computed once, and again if their size or time changed."""
         name = f"annotations-{digest(str(self.folder.resolve()))[:16]}.json"
-        read = checksums(self._files.values(), name, lambda path: zlib.crc32(path.read_bytes()))
-        marks = {scene: member.CRC for scene, (_, member) in self._members.items()}
-        return digest(sorted((marks | {scene: read[path] for scene, path in self._files.items()}).items()))
+        computed = checksums(self._files.values(), name, lambda path: zlib.crc32(path.read_bytes()))
+        stated = {scene: member.CRC for scene, (_, member) in self._members.items()}
+        return digest(sorted((stated | {scene: computed[path] for scene, path in self._files.items()}).items()))
 
     def missing(self, scenes: range) -> list[int]:
-        """Those of `scenes` that have none."""
+        """Those of `scenes` that have no annotation."""
         return [scene for scene in scenes if scene not in self]
 
     def read(self, scene: int) -> dict[str, Any]:
-        """The annotation of a scene. Raises DataError, naming the file and what is wrong, if there is none or it is malformed."""
+        """The annotation of a scene. Raises DataError, naming file and reason, if it is missing or malformed."""
         if scene not in self:
-            raise DataError(f"{self.folder} has no annotation of scene {scene} (CLEVRER's test split has none at all)")
+            raise DataError(f"{self.folder} has no annotation of scene {scene} (CLEVRER's test split has no annotations)")
         if scene in self._files:
             where = str(self._files[scene])
         else:
@@ -96,8 +97,7 @@ class Annotations:
         return dict(found)
 
     def damage(self, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
-        """What is wrong with any of them, every one read, one at a time; empty if nothing is.
-        progress: called with how many are read and how many there are."""
+        """Error messages of all malformed annotations; progress: called with the number read so far and the total."""
         wrong = []
         scenes = self.scenes
         for done, scene in enumerate(scenes, start=1):
@@ -119,23 +119,21 @@ class Annotations:
             raise ValueError(f"it has {size} bytes, more than {LARGEST >> 20} MiB")
         if scene in self._files:
             return path.read_bytes()
-        if path not in self._open:  # kept open: the list of an archive's members takes longer to read than a member
+        if path not in self._open:  # kept open: reading the member list takes longer than reading a member
             self._open[path] = zipfile.ZipFile(path)
         return self._open[path].read(member)
 
 
 def _check(found: dict[str, Any]) -> None:
-    """Raises DataError, KeyError or TypeError with what is wrong with an annotation."""
+    """Raises DataError, KeyError or TypeError, with the reason, if an annotation is malformed."""
     _whole(found["scene_index"], "scene_index")
     things = [_whole(thing["object_id"], "object_id") for thing in found["object_property"]]
     if not things or len(set(things)) != len(things):
-        raise DataError("an object_id is there twice" if things else "it has no objects")
+        raise DataError("an object_id occurs twice" if things else "it has no objects")
     for thing in found["object_property"]:
         for kind, known in _KINDS.items():
             if thing[kind] not in known:
-                raise DataError(
-                    f"object {thing['object_id']}: {kind} must be one of {', '.join(known)}, got {shown(thing[kind])}"
-                )
+                raise DataError(f"object {thing['object_id']}: {kind} must be one of {', '.join(known)}, got {shown(thing[kind])}")
     frames = found["motion_trajectory"]
     if len(frames) != GIVEN:
         raise DataError(f"it needs {GIVEN} frames, got {len(frames)}")
@@ -143,7 +141,7 @@ def _check(found: dict[str, Any]) -> None:
         if frame.get("frame_id", number) != number:
             raise DataError(f"frame {number} has the frame_id {shown(frame['frame_id'])}")
         if sorted(entry["object_id"] for entry in frame["objects"]) != sorted(things):
-            raise DataError(f"it needs {GIVEN} frames with every object in each, once; frame {number} has others")
+            raise DataError(f"it needs {GIVEN} frames with every object exactly once; frame {number} differs")
         for entry in frame["objects"]:
             at = f"frame {number}, object {entry['object_id']}"
             _numbers(entry["location"], f"{at}: location")
@@ -154,7 +152,7 @@ def _check(found: dict[str, Any]) -> None:
     for hit in found["collision"]:
         pair, number = hit["object_ids"], _whole(hit["frame_id"], "a collision's frame_id")
         if len(pair) != 2 or pair[0] == pair[1] or any(one not in things for one in pair):
-            raise DataError(f"a collision in frame {number} is not one of two of its objects")
+            raise DataError(f"a collision in frame {number} is not between two of its objects")
         if not 0 <= number < GIVEN:
             raise DataError(f"a collision has the frame_id {number}, outside of the video's {GIVEN} frames")
 
@@ -166,6 +164,6 @@ def _whole(value: Any, what: str) -> int:
 
 
 def _numbers(values: Any, what: str) -> None:
-    right = isinstance(values, list) and len(values) == 3
-    if not right or not all(type(x) in (int, float) and -FURTHEST < x < FURTHEST for x in values):
+    triple = isinstance(values, list) and len(values) == 3
+    if not triple or not all(type(x) in (int, float) and -FURTHEST < x < FURTHEST for x in values):
         raise DataError(f"{what} must be three numbers")

@@ -1,4 +1,4 @@
-"""Checksums of files, remembered between processes by place, size and time, in the user's cache folder."""
+"""Checksums of files, cached across processes by path, size and time in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Checksum = str | int
 
 
 def checksums(paths: Iterable[Path], cache: str, of: Callable[[Path], Checksum]) -> dict[Path, Checksum]:
-    """`of` each file; only those that are new or changed since are read. `cache` names the file that remembers them.
+    """Checksum `of(path)` of each file; reads only new or changed files. `cache` is the name of the cache file.
 
-    Raises DataError if a file cannot be read. Without a cache folder it is only slower.
+    Raises DataError if a file cannot be read. A cache that cannot be read or written only costs time.
     """
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctt" / cache
     known: Any = {}

@@ -1,10 +1,10 @@
-"""Fetching the official files: downloads that continue where they broke off, and are checked before they count.
+"""Fetching the official files: downloads that resume after an interruption and are checked before use.
 
-`PATH.part` grows until it is whole; then it is checked and renamed. A broken connection is tried again from the last
-byte; the next `ctt data fetch` continues too. Slots come with the sha256 that their hub states for them; the others are
-checked by their announced size, questions also by their counts.
-Slots are found with huggingface_hub (`ctt.data.clevrer.hub`), but their bytes come this way: since the library's partial files have
-names of their own for each process (2.4 does so), it throws away what it has when a download breaks off, and these are 9 GB.
+`PATH.part` grows until it is complete; then it is checked and renamed. A broken connection is retried from the last
+byte; so does the next `ctt data fetch`. Slots are checked by the sha256 that the hub states, other files by their
+announced size, questions also by their counts.
+huggingface_hub finds the slots (`ctt.data.clevrer.hub`), but does not download them: its partial files have a different
+name in each process (as of 2.4), so it would start an interrupted download of 9 GB from zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from ctt.core.atomic_files import write_json
 from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
-from ctt.data.clevrer.hub import ask
+from ctt.data.clevrer.hub import file_metadata
 from ctt.data.clevrer.imported_slots import sha256_of
 from ctt.data.data_settings import SPLITS, FetchSettings
 
@@ -34,12 +34,12 @@ KINDS = ("slots", "questions", "annotations")
 ENCODERS = ("videosaur", "savi")
 BLOCK = 1 << 20
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are there and all bytes (0 if not known)."""
+"""Called with the bytes downloaded so far and the total (0 if unknown)."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """One file to fetch; `sha256` if it is known beforehand. With a `hub`, `url` is a file's name there."""
+    """One file to fetch; `sha256` if known in advance. With a `hub`, `url` is the file's name there."""
 
     url: str
     path: Path
@@ -49,17 +49,17 @@ class Download:
 
 
 def downloads(settings: FetchSettings, kind: str, encoder: str = "videosaur") -> list[Download]:
-    """What a kind of files is made of. Raises DataError if no address is set for it."""
+    """The downloads for one of KINDS. Raises DataError if no address is set for it."""
     key = f"slots_{encoder}" if kind == "slots" else kind
     url: str | None = getattr(settings, key)
     if not url:
-        raise DataError(f"data.fetch.{key} has no address; conf/data/clevrer.yaml has the official ones (data=clevrer)")
+        raise DataError(f"data.fetch.{key} has no address; choose data=clevrer for the official ones (conf/data/clevrer.yaml)")
     folder = Path(settings.folder).expanduser()
     if kind == "slots":
         hub = None if "://" in url else settings.hub
         return [Download(url, folder / f"clevrer_{encoder}_slots.pkl", hub=hub)]
     if "{split}" not in url:
-        raise DataError(f"data.fetch.{key} must have {{split}} where the split's name goes, got {url}")
+        raise DataError(f"data.fetch.{key} must contain {{split}} in place of the split's name, got {url}")
     splits = SPLITS if kind == "questions" else SPLITS[:2]
     ends = {"questions": "questions/{split}.json", "annotations": "annotations/annotation_{split}.zip"}[kind]
     return [Download(url.replace("{split}", s), folder / ends.replace("{split}", s)) for s in splits]
@@ -67,7 +67,7 @@ def downloads(settings: FetchSettings, kind: str, encoder: str = "videosaur") ->
 
 @dataclass
 class _Source:
-    """What the server said of the file; `total` is 0 if it did not say."""
+    """What the server reports of the file; `total` is 0 if it is not reported."""
 
     total: int = 0
     etag: str = ""
@@ -82,10 +82,10 @@ def fetch(
     pause: Callable[[int], float] = lambda failed: min(2.0**failed, 30.0),
     progress: Progress = lambda done, total: None,
 ) -> str:
-    """Downloads one file, or leaves it if it is there; returns "fetched" or "there".
+    """Downloads one file unless it exists; returns "fetched" or "there".
 
-    Raises DataError with address, path and remedy: no network, no such file, a server that breaks off `attempts` times in
-    a row without a new byte, a file with another size or checksum than stated (it is deleted then).
+    Raises DataError with address, path and remedy: no network, no such file, `attempts` interruptions in a row without a
+    new byte, or a size or checksum that differs from the stated one (the file is deleted then).
     """
     path, part = wanted.path, wanted.path.with_name(wanted.path.name + ".part")
     if path.exists():
@@ -131,15 +131,15 @@ def _size(path: Path) -> int:
 
 
 def _found(wanted: Download, timeout: float) -> Download:
-    """The download with the address and checksum that its hub tells."""
+    """The download with the address and checksum that its hub reports."""
     if wanted.hub is None:
         return wanted
-    said = ask(wanted.url, wanted.hub, timeout)
-    return replace(wanted, url=said.url, sha256=said.sha256, token=said.token, hub=None)
+    file = file_metadata(wanted.url, wanted.hub, timeout)
+    return replace(wanted, url=file.url, sha256=file.sha256, token=file.token, hub=None)
 
 
 def _continue(wanted: Download, part: Path, timeout: float, progress: Progress) -> _Source:
-    """Gets what is missing of `part`. Raises OSError or HTTPException if the connection ends too early."""
+    """Downloads the missing bytes of `part`. Raises OSError or HTTPException if the connection ends too early."""
     url = wanted.url
     known = _known(wanted, part)
     have = _size(part) if known.total or known.etag else 0
@@ -151,12 +151,12 @@ def _continue(wanted: Download, part: Path, timeout: float, progress: Progress) 
         request.add_header("Range", f"bytes={have}-")
         if known.etag and not known.etag.startswith("W/"):
             request.add_header("If-Range", known.etag)
-    if wanted.token:  # unredirected: no other host gets it
+    if wanted.token:  # unredirected: not sent to other hosts
         request.add_unredirected_header("Authorization", f"Bearer {wanted.token}")
     try:
         answer = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # the file is shorter than what we have: it is another one now
+        if error.code == 416 and have:  # the file is shorter than the part: it has changed
             part.unlink()
             _meta(part).unlink(missing_ok=True)
             return _continue(wanted, part, timeout, progress)
@@ -184,14 +184,14 @@ def _continue(wanted: Download, part: Path, timeout: float, progress: Progress) 
 
 
 def _begins(answer: Any, have: int, source: _Source) -> int:
-    """At which byte the answer starts: where we asked, or 0 if the server sends the whole file."""
+    """The byte at which the answer starts: `have` as requested, or 0 if the server sends the whole file."""
     source.etag = answer.headers.get("ETag") or ""
     stated = answer.headers.get("Content-Length") or "0"
     length = int(stated) if stated.isdecimal() else 0
     if answer.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range") or "")
         if match is None or int(match[1]) != have:
-            raise ConnectionError("the server answers with another part of the file than was asked for")
+            raise ConnectionError("the server sent another part of the file than requested")
         source.total = int(match[2]) if match[2] != "*" else (have + length if length else 0)
         return have
     source.total = length
@@ -199,12 +199,10 @@ def _begins(answer: Any, have: int, source: _Source) -> int:
 
 
 def _known(wanted: Download, part: Path) -> _Source:
-    """What an earlier attempt was told about the same address, unless it was of another file."""
+    """The server's report to an earlier attempt at the same address; empty if the checksum differs."""
     try:
         found = json.loads(_meta(part).read_text(encoding="utf-8"))
-        if found["url"] == wanted.url and (
-            None in (found["sha256"], wanted.sha256) or found["sha256"] == wanted.sha256
-        ):
+        if found["url"] == wanted.url and (None in (found["sha256"], wanted.sha256) or found["sha256"] == wanted.sha256):
             return _Source(int(found["total"]), str(found["etag"]), found["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -225,7 +223,7 @@ def _check(wanted: Download, part: Path, source: _Source) -> None:
 
 
 def _final(error: Exception) -> bool:
-    """Whether trying again is of no use: the server says so, or there is none."""
+    """Whether a retry is useless: a permanent HTTP error, an unknown host or a refused connection."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code < 500 and error.code not in (408, 429)
     reason = getattr(error, "reason", error)
@@ -235,21 +233,21 @@ def _final(error: Exception) -> bool:
 
 
 def _explained(wanted: Download, error: Exception, have: int) -> str:
-    """What happened and what to do, in one line whatever the server says."""
-    return " ".join(_told(wanted, error, have).split())
+    """The error and its remedy on one line, whatever text the server sent."""
+    return " ".join(_problem(wanted, error, have).split())
 
 
-def _told(wanted: Download, error: Exception, have: int) -> str:
+def _problem(wanted: Download, error: Exception, have: int) -> str:
     by_hand = f"Or download it elsewhere and put it at {wanted.path}"
     if isinstance(error, urllib.error.HTTPError):
         if error.code in (401, 403) and wanted.hub:
             return (
-                f"{wanted.url}: {wanted.hub} answers {error.code} {error.reason}; it asks who you are: `hf auth login`, or set "
+                f"{wanted.url}: {wanted.hub} answers {error.code} {error.reason}; log in with `hf auth login`, or set "
                 f"HF_TOKEN. {by_hand}"
             )
-        moved = "; it has moved, perhaps: set its address in conf/data/clevrer.yaml (data.fetch)"
+        moved = "; it may have moved: set its address in conf/data/clevrer.yaml (data.fetch)"
         return f"{wanted.url}: the server answers {error.code} {error.reason}{moved if error.code == 404 else ''}. {by_hand}"
     reason = getattr(error, "reason", error)
     if have:
-        return f"{wanted.url}: {reason}. {have} bytes are kept, the same command continues there. {by_hand}"
-    return f"{wanted.url} cannot be reached ({reason}): is there no network here? {by_hand}"
+        return f"{wanted.url}: {reason}. {have} bytes are kept; the same command continues there. {by_hand}"
+    return f"{wanted.url} cannot be reached ({reason}); check the network. {by_hand}"

@@ -1,9 +1,9 @@
-"""Imported slots: a folder of memory-mapped files made from a file of the reference, once, and then opened in no time.
+"""Imported slots: a folder of memory-mapped files, made once from a file of the reference.
 
   slots_<split>.npy   float32 (V, 128, 7, 128), videos in the order of their scenes
-  import.json         what the folder holds: per split videos, first scene, size, time and sha256 of its file; the source's
-                      name, size and sha256; and `digest`, which depends on the slots alone, not on names or places
-Sizes and times are looked at when a folder is opened, every byte when it is imported and by `ctt data check`.
+  import.json         manifest: per split videos, first scene, size, time and sha256 of its file; the source's name, size
+                      and sha256; and `digest`, which depends only on the slots, not on names or paths
+Opening a folder checks sizes and times; the import and `ctt data check` read every byte.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Part:
-    """One split of an import: `first` is the number of its first video's scene."""
+    """One split of an import; `first` is the scene number of its first video."""
 
     file: str
     videos: int
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ImportedSlots:
-    """A finished import. `frames` is how many frames a video had in the source (128, or 160 with a rollout)."""
+    """A finished import; `frames` is the number of frames per video in the source (128, or 160 with a rollout)."""
 
     folder: Path
     parts: dict[str, Part]
@@ -48,19 +48,19 @@ class ImportedSlots:
 
     @classmethod
     def open(cls, folder: Path) -> ImportedSlots:
-        """The import in `folder`. Raises DataError if there is none, it is unfinished, or a file has changed."""
-        imported = cls.described(folder)
+        """The import in `folder`. Raises DataError if it is missing or unfinished, or if a file has changed."""
+        imported = cls.from_manifest(folder)
         for part in imported.parts.values():
             imported.check(part)
         return imported
 
     @classmethod
-    def described(cls, folder: Path) -> ImportedSlots:
-        """The same as its manifest says, its files not looked at."""
+    def from_manifest(cls, folder: Path) -> ImportedSlots:
+        """The import as its manifest describes it, without checking its files. Raises DataError as `open` does."""
         folder = Path(folder)
         path = folder / MANIFEST
         if folder.is_file():
-            raise DataError(f"{folder} is a file; import it with `ctt data import {folder}` and give that folder")
+            raise DataError(f"{folder} is a file; import it with `ctt data import {folder}` and name the new folder")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             parts = {split: Part(**part) for split, part in found["splits"].items()}
@@ -79,7 +79,7 @@ class ImportedSlots:
         return self.folder / part.file
 
     def check(self, part: Part, full: bool = False) -> None:
-        """Raises DataError if a part's file is not the one that was imported; `full` reads all of it."""
+        """Raises DataError if a part's file differs from the imported one; `full` reads all of it."""
         path = self.path(part)
         try:
             stat = path.stat()
@@ -88,10 +88,10 @@ class ImportedSlots:
         if stat.st_size != part.size:
             raise DataError(f"{path} has {stat.st_size} bytes instead of {part.size}; import the slots again")
         if (full or stat.st_mtime_ns != part.mtime_ns) and sha256_of(path, again=full) != part.sha256:
-            raise DataError(f"{path} is damaged: it has other bytes than were imported; import the slots again")
+            raise DataError(f"{path} is damaged: its bytes differ from the imported ones; import the slots again")
 
     def damage(self) -> list[str]:
-        """What is wrong with the files, every byte looked at; empty if nothing is."""
+        """An error message for each damaged file; reads every byte."""
         wrong = []
         for part in self.parts.values():
             try:
@@ -102,12 +102,12 @@ class ImportedSlots:
 
 
 def digest_of(parts: dict[str, Part]) -> str:
-    """Digest of the slots themselves."""
+    """Digest of the slots, independent of names and paths."""
     return digest({split: [p.videos, p.first, p.sha256] for split, p in parts.items()})
 
 
 def write_manifest(folder: Path, parts: dict[str, Part], source: dict[str, Any], frames: int) -> None:
-    """Writes import.json, last of all files and in one step."""
+    """Writes import.json, atomically and after all other files."""
     splits = {split: vars(part) for split, part in parts.items()}
     found = dict(format=FORMAT, digest=digest_of(parts), frames=frames, source=source, splits=splits)
     write_json(folder / MANIFEST, found, sort_keys=False)
@@ -120,8 +120,7 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 
 
 def sha256_of(path: Path, again: bool = False) -> str:
-    """Hex sha256 of a file; read once a process while its size and time stay, unless `again` says so. Raises DataError if
-    it cannot be read."""
+    """Hex sha256 of a file, cached per process by size and time; `again` reads it anew. Raises DataError if unreadable."""
     try:
         if again:
             _sha256.cache_clear()

@@ -1,4 +1,4 @@
-"""What CLEVRER itself counts to, beside which every data set is set.
+"""The official counts of CLEVRER, against which every data set is compared.
 
 Train: counted over the full official download by a public format report. Validation: solved from three published
 accuracies per category (their only common denominators). Test: the paper's totals (https://arxiv.org/abs/1910.01442)
@@ -15,7 +15,7 @@ QUESTIONS = {
     "test": {"descriptive": 54_976, "explanatory": 8_524, "predictive": 3_562, "counterfactual": 9_278},
 }
 
-# The rest is of train; what is known of the other splits has the same shares.
+# The counts below are of train; the known ones of other splits have the same proportions.
 
 SUBTYPES = {
     "count": 40_000,
@@ -50,17 +50,17 @@ ANSWERS = {
 }
 
 OPTIONS = {"1": 149, "2": 9_317, "3": 10_188, "4": 22_966}
-"""Multiple-choice questions by how many options they have."""
+"""Multiple-choice questions by number of options."""
 
 VERDICTS = {"correct": 70_836, "wrong": 70_375}
-"""Options by whether they are right, over the three categories."""
+"""Options by correctness, over the three categories."""
 
 CORRECT = {
     "explanatory": {"0": 2_743, "1": 3_428, "2": 5_541, "3": 4_320, "4": 767},
     "predictive": {"1": 7_179},
     "counterfactual": {"0": 169, "1": 7_947, "2": 6_406, "3": 4_120},
 }
-"""Questions by how many of their options are right."""
+"""Questions by number of correct options."""
 
 # Counted in 1,128 public explanatory questions of train.
 

@@ -1,4 +1,4 @@
-"""An official question file by itself: reading its entries, and all that is wrong with it."""
+"""Checking an official question file: its counts and all its errors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _GIVES = {"count": "number", "exist": "yes or no", "color": "color", "material":
 
 
 def check_file(path: Path) -> dict[str, Any]:
-    """What `ctt data check --questions` says of one official question file: scenes, questions {category: count},
-    without_program, and the lists unknown_words, unknown_program_tokens (each word and token once), ill_typed_programs
-    and errors (a sentence each). What is malformed is listed and not counted; the rest of its scene is.
+    """The report of `ctt data check --questions` on one official question file.
+
+    Keys: scenes, questions {category: count}, without_program, and the lists unknown_words, unknown_program_tokens (each
+    once), ill_typed_programs and errors (a sentence each). Malformed questions are listed and not counted.
     Raises DataError if the file cannot be read as a list."""
     found: dict[str, Any] = {
         "scenes": 0,
@@ -34,12 +35,12 @@ def check_file(path: Path) -> dict[str, Any]:
     }
     seen: set[int] = set()
     scenes = read_scenes(Path(path))
-    sound = not _refused(scenes)  # the whole at once is fast, and most files are sound
+    sound = not _refused(scenes)  # checking the whole file at once is fast, and most files are sound
     for place, scene in enumerate(scenes):
         index = scene.get("scene_index") if isinstance(scene, dict) else None
         where = f"scene {index}" if type(index) is int else f"entry {place}"
         twice = type(index) is int and index in seen
-        wrong = "the scene is there twice" if twice else "" if sound else _bare(scene)
+        wrong = "the scene occurs twice" if twice else "" if sound else _bare(scene)
         if wrong:
             found["errors"].append(f"{where}: {wrong}")
             continue
@@ -55,15 +56,15 @@ def check_file(path: Path) -> dict[str, Any]:
     return found
 
 
-def troubles(found: dict[str, Any]) -> int:
-    """How many things of a checked file are wrong."""
+def problem_count(found: dict[str, Any]) -> int:
+    """Number of problems in the report of `check_file`."""
     return sum(len(found[name]) for name in LISTS)
 
 
 def _refused(scenes: list[Any]) -> str:
-    """What the reader of question files says of the scenes, or nothing."""
-    told = [scene.get("scene_index") for scene in scenes if isinstance(scene, dict)]
-    known = {index for index in told if type(index) is int and 0 <= index < 2**31}
+    """The error message of the question table for these scenes, or ""."""
+    stated = [scene.get("scene_index") for scene in scenes if isinstance(scene, dict)]
+    known = {index for index in stated if type(index) is int and 0 <= index < 2**31}
     try:
         QuestionTable.build(scenes, np.array(sorted(known)), "")
     except DataError as error:
@@ -72,13 +73,13 @@ def _refused(scenes: list[Any]) -> str:
 
 
 def _bare(scene: Any) -> str:
-    """What is wrong with a scene apart from its questions, or nothing."""
+    """The error of a scene apart from its questions, or ""."""
     empty = isinstance(scene, dict) and isinstance(scene.get("questions"), list)
     return _refused([{**scene, "questions": []} if empty else scene]).partition(": ")[2]
 
 
 def _malformed(scene: dict[str, Any]) -> dict[int, str]:
-    """The questions that cannot be read, by their place, with a sentence each; unknown words alone do not matter."""
+    """Error messages of the malformed questions by position; unknown words alone are no error."""
     wrong: dict[int, str] = {}
     if not _refused([scene]):
         return wrong
@@ -87,7 +88,7 @@ def _malformed(scene: dict[str, Any]) -> dict[int, str]:
         text = _refused([{**scene, "questions": [_worded(question)]}])
         identity = question.get("question_id") if isinstance(question, dict) else None
         if not text and identity in seen:
-            text = f", question {identity}: the question_id is there twice"
+            text = f", question {identity}: the question_id occurs twice"
         if text:
             text = text.removeprefix(f", scene {scene['scene_index']}")
             wrong[number] = text if type(identity) is int else text.replace("question 0", f"question {number}", 1)
@@ -97,7 +98,7 @@ def _malformed(scene: dict[str, Any]) -> dict[int, str]:
 
 
 def _worded(question: Any) -> Any:
-    """The question with texts that can be read, so that its form alone is looked at (unknown words are listed apart)."""
+    """The question with known words as its texts, so that only its form is checked (unknown words are listed separately)."""
     if not isinstance(question, dict):
         return question
     plain = {**question}
@@ -105,8 +106,7 @@ def _worded(question: Any) -> Any:
         plain["question"] = "what"
     if isinstance(plain.get("choices"), list):
         plain["choices"] = [
-            {**c, "choice": "the"} if isinstance(c, dict) and isinstance(c.get("choice"), str) else c
-            for c in plain["choices"]
+            {**c, "choice": "the"} if isinstance(c, dict) and isinstance(c.get("choice"), str) else c for c in plain["choices"]
         ]
     return plain
 
@@ -121,7 +121,7 @@ def _check_question(question: dict[str, Any], where: str, found: dict[str, Any])
         unknown = unknown_words(text)
         found["unknown_words"] += unknown
         if not unknown and not 0 < len(tokenise(text)) <= most:
-            count = f"more than the {most} words that there is room for" if tokenise(text) else "no words"
+            count = f"more than the {most} words allowed" if tokenise(text) else "no words"
             found["errors"].append(f"{at}: has {count}")
     subtype = question.get("question_subtype")
     if category == "descriptive" and subtype is not None and subtype not in list(SUBTYPES):
@@ -141,14 +141,14 @@ def _check_question(question: dict[str, Any], where: str, found: dict[str, Any])
 def _programs(
     question: dict[str, Any], where: str, choices: list[dict[str, Any]]
 ) -> Iterator[tuple[str, Any, tuple[str, ...], Any]]:
-    """(where, program, types on the stack before it, the choice's own program or None): a choice's program gives what the
-    question's takes, so the two are looked at as one where both are there."""
+    """(where, program, types on the stack before it, the choice's own program or None); a choice's program yields the input
+    of the question's, so the two are checked as one where both exist."""
     program = question.get("program")
-    told = [choice for choice in choices if choice.get("program") is not None]
-    if program is not None and (not told or not isinstance(program, list)):
+    programmed = [choice for choice in choices if choice.get("program") is not None]
+    if program is not None and (not programmed or not isinstance(program, list)):
         yield where, program, () if question["question_type"] == "descriptive" else ("event",), None
         return
-    for choice in told:
+    for choice in programmed:
         own = choice["program"]
         whole = own + (program or []) if isinstance(own, list) else own
         yield f"{where}, choice {choice['choice_id']}", whole, (), own
@@ -168,7 +168,7 @@ def _ill_typed(program: list[str], given: tuple[str, ...], question: dict[str, A
 
 
 def _no_option(program: list[str] | None, category: str) -> str:
-    """What is wrong with a choice's own program: it must give an event, or of explanatory questions an event or an object."""
+    """The error of a choice's own program, or "": it must give an event (explanatory questions: or an object)."""
     if program is None:
         return ""
     try:

@@ -1,9 +1,9 @@
 """Importing slots: from a pickle of the reference to a folder of memory-mapped files, in bounded memory.
 
-The file is walked twice. First its instructions alone: that gives the place of every video and finds every mistake of
-names, shapes and kinds before a byte is written. Then its bytes, once and in order: each video goes straight to its row,
-and the checksum of the source is taken on the way. An interrupted import continues: videos that are on disk are
-not written again, the source is read again for its checksum.
+The file is read twice. First its opcodes only: they give the position of every video and reveal every error in
+names, shapes and types before a byte is written. Then its bytes, in order: each video is written to its row, and the
+checksum of the source is computed. An interrupted import continues: videos on disk are not written again; the source is
+read again for its checksum.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from ctt.safeload.rebuild import Array, Span, shown
 
 UNFINISHED = "unfinished.json"
 FRAMES = (GIVEN, 160)
-"""Frames a video may have: the given ones, or with the 32 of a rollout, which are left out."""
+"""Allowed frames per video: the given ones, or with the 32 of a rollout, which are not imported."""
 MOST_SCENES = 1_000_000
 EVERY = 5.0
-"""Seconds between two notes of how far an import is."""
+"""Seconds between two saves of an import's progress."""
 BLOCK = 1 << 22
 
 _NAME = re.compile(r"(?:video_)?(\d{1,12})(?:_pixels)?(?:\.mp4)?")
 _SPLIT = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes read and all bytes."""
+"""Called with the bytes read so far and the total."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """Where a video is in the source, and the row it goes to."""
+    """A video's array in the source, and its row in the imported file."""
 
     split: str
     name: str
@@ -61,7 +61,7 @@ class Video:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """First byte in the source, and the one after the last."""
+        """(first byte in the source, last byte + 1)."""
         span = self.array.span
         assert isinstance(span, Span)
         if span.encoding != "bytes":
@@ -70,9 +70,9 @@ class Video:
 
 
 def import_slots(source: Path, folder: Path, progress: Progress = lambda done, total: None) -> ImportedSlots:
-    """Makes `folder` from `source`; if that is already done, says so by doing nothing.
+    """Imports `source` into `folder`; does nothing if that is already done.
 
-    Raises DataError, naming split and video, for what is malformed, doubled, missing, refused or not finite.
+    Raises DataError, naming split and video, for data that are malformed, duplicate, missing, refused or not finite.
     """
     source, folder = Path(source), Path(folder)
     if (folder / MANIFEST).exists():
@@ -80,26 +80,25 @@ def import_slots(source: Path, folder: Path, progress: Progress = lambda done, t
     videos, first, frames = survey(source)
     stat = source.stat()
     layout = digest([[v.split, v.name, *v.reach, v.array.dtype, v.row] for v in videos])
-    mark = dict(size=stat.st_size, mtime_ns=stat.st_mtime_ns, layout=layout)
+    identity = dict(size=stat.st_size, mtime_ns=stat.st_mtime_ns, layout=layout)
     counts = {split: sum(v.split == split for v in videos) for split in first}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        done = _allocate(folder, counts, mark)
-        sha256 = _copy(source, folder, videos, done, mark, progress)
+        done = _allocate(folder, counts, identity)
+        sha256 = _copy(source, folder, videos, done, identity, progress)
         parts = {split: _part(folder, split, counts[split], first[split]) for split in counts}
         write_manifest(folder, parts, dict(name=source.name, size=stat.st_size, sha256=sha256), frames)
     except OSError as error:
         what = error.filename or folder
-        raise DataError(
-            f"the import stopped: {what}: {error.strerror or error}; the same command continues it"
-        ) from None
+        raise DataError(f"the import stopped: {what}: {error.strerror or error}; the same command continues it") from None
     (folder / UNFINISHED).unlink(missing_ok=True)
     return ImportedSlots.open(folder)
 
 
 def survey(source: Path) -> tuple[list[Video], dict[str, int], int]:
-    """What the source holds: its videos in the order of their bytes, each split's first scene, frames a video.
-    Raises DataError; reads names and shapes alone."""
+    """(videos in the order of their bytes, first scene of each split, frames per video), from names and shapes only.
+
+    Raises DataError for malformed, duplicate or missing videos."""
     tree = pickle_reader.read(source)
     if not isinstance(tree, dict) or not tree:
         raise DataError(f"{source} must hold a dict of splits, not {_kind(tree)}")
@@ -107,9 +106,9 @@ def survey(source: Path) -> tuple[list[Video], dict[str, int], int]:
     first: dict[str, int] = {}
     for key in sorted(tree, key=str):
         if key not in _SPLIT:
-            raise DataError(f"{source}: {shown(key)} is no split; train, val and test are")
+            raise DataError(f"{source}: {shown(key)} is no split; the splits are train, val and test")
         if _SPLIT[key] in first:
-            raise DataError(f"{source}: split {_SPLIT[key]} is there twice, as val and as validation")
+            raise DataError(f"{source}: split {_SPLIT[key]} occurs twice, as val and as validation")
         rows = _rows(source, key, tree[key])
         first[_SPLIT[key]] = rows[0]
         videos += rows[1]
@@ -125,7 +124,7 @@ def survey(source: Path) -> tuple[list[Video], dict[str, int], int]:
 
 
 def _rows(source: Path, split: str, entries: Any) -> tuple[int, list[Video]]:
-    """The first scene of a split, and its videos with their rows."""
+    """(first scene of a split, its videos with their rows)."""
     where = f"{source}, split {split}"
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{where}: must hold a dict of videos, not {_kind(entries)}")
@@ -133,10 +132,10 @@ def _rows(source: Path, split: str, entries: Any) -> tuple[int, list[Video]]:
     for name, array in entries.items():
         match = _NAME.fullmatch(str(name))
         if match is None or int(match[1]) >= MOST_SCENES:
-            raise DataError(f"{where}: {shown(name)} is no video's name; 123_pixels.mp4 and video_00123.mp4 are")
+            raise DataError(f"{where}: {shown(name)} is no video's name; expected 123_pixels.mp4 or video_00123.mp4")
         scene = int(match[1])
         if scene in named:
-            raise DataError(f"{where}: video {scene} is there twice, as {named[scene].name} and as {name}")
+            raise DataError(f"{where}: video {scene} occurs twice, as {named[scene].name} and as {name}")
         _check(f"{where}, video {name}", array)
         named[scene] = Video(_SPLIT[split], str(name), array)
     first, last = min(named), max(named)
@@ -164,7 +163,7 @@ def _kind(value: Any) -> str:
 
 
 def _again(source: Path, folder: Path) -> ImportedSlots:
-    """A folder that is finished: right if it was made from this very file."""
+    """The finished import in `folder`. Raises DataError if it was made from another file."""
     imported = ImportedSlots.open(folder)
     known = imported.source
     if source.exists() and (source.stat().st_size != known["size"] or sha256_of(source) != known["sha256"]):
@@ -177,38 +176,37 @@ def _file(folder: Path, split: str) -> Path:
 
 
 ROW = GIVEN * SLOTS * WIDTH * 4
-"""Bytes of a video."""
+"""Bytes of one video."""
 
 
 def _header(videos: int) -> bytes:
-    """How the npy file of so many videos begins."""
+    """The header of the npy file of `videos` videos."""
     out = io.BytesIO()
     described = dict(descr="<f4", fortran_order=False, shape=(videos, GIVEN, SLOTS, WIDTH))
     np.lib.format.write_array_header_1_0(out, described)
     return out.getvalue()
 
 
-def _allocate(folder: Path, counts: dict[str, int], mark: dict[str, Any]) -> int:
-    """Makes the files at their full size; returns how many videos of an interrupted import are in them."""
+def _allocate(folder: Path, counts: dict[str, int], identity: dict[str, Any]) -> int:
+    """Creates the files at full size; returns the number of videos already written by an interrupted import."""
     sizes = {split: len(_header(videos)) + videos * ROW for split, videos in counts.items()}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         note = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
-        if note["mark"] == mark and all(_file(folder, s).stat().st_size == size for s, size in sizes.items()):
+        if note["mark"] == identity and all(_file(folder, s).stat().st_size == size for s, size in sizes.items()):
             return int(note["done"])
     for split, videos in counts.items():
         with open(_file(folder, split), "wb") as file:
             file.write(_header(videos))
             file.flush()
-            os.posix_fallocate(file.fileno(), 0, sizes[split])  # a disk too small is found now, not in an hour
-    write_json(folder / UNFINISHED, dict(mark=mark, done=0))
+            os.posix_fallocate(file.fileno(), 0, sizes[split])  # a full disk is detected now, not in an hour
+    write_json(folder / UNFINISHED, dict(mark=identity, done=0))
     return 0
 
 
-def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict[str, Any], progress: Progress) -> str:
-    """Writes the rows of videos[done:]; returns the source's sha256. Written, not mapped: pages of a mapped file would
-    count as this process's memory, all 9 GB of them."""
+def _copy(source: Path, folder: Path, videos: list[Video], done: int, identity: dict[str, Any], progress: Progress) -> str:
+    """Writes the rows of videos[done:] (not mapped: mapped pages count as memory); returns the source's sha256."""
     counts = Counter(v.split for v in videos)
-    total, last = mark["size"], time.monotonic()
+    total, last = identity["size"], time.monotonic()
     hashed = hashlib.sha256()
     position = 0
 
@@ -218,7 +216,7 @@ def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict
         while position < end:
             block = file.read(min(BLOCK, end - position))
             if not block:
-                raise DataError(f"{source} ends at byte {position}; it is being changed")
+                raise DataError(f"{source} ends at byte {position}: it is being changed")
             hashed.update(block)
             position += len(block)
             yield
@@ -227,10 +225,10 @@ def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict
         out = {s: stack.enter_context(open(_file(folder, s), "r+b", buffering=0)) for s in sorted(counts)}
         starts = {split: len(_header(count)) for split, count in counts.items()}
 
-        def note(number: int) -> None:
+        def save_progress(number: int) -> None:
             for written in out.values():
                 os.fsync(written.fileno())
-            write_json(folder / UNFINISHED, dict(mark=mark, done=number))
+            write_json(folder / UNFINISHED, dict(mark=identity, done=number))
 
         file = stack.enter_context(open(source, "rb"))
         for number, video in enumerate(videos):
@@ -241,24 +239,24 @@ def _copy(source: Path, folder: Path, videos: list[Video], done: int, mark: dict
                 _write(out[video.split], frames.data.cast("B"), starts[video.split] + video.row * ROW)
             progress(position, total)
             if stopping() or (number >= done and time.monotonic() - last > EVERY):
-                note(max(number + 1, done))
+                save_progress(max(number + 1, done))
                 last = time.monotonic()
                 if stopping():
                     raise Interrupted(f"the import stopped at video {number + 1}; the same command continues it")
         for _ in read_to(file, total):
             progress(position, total)
-        note(len(videos))
+        save_progress(len(videos))
     now = source.stat()
-    if (now.st_size, now.st_mtime_ns) != (mark["size"], mark["mtime_ns"]):
+    if (now.st_size, now.st_mtime_ns) != (identity["size"], identity["mtime_ns"]):
         raise DataError(f"{source} was changed while it was imported; run the same command again")
     return hashed.hexdigest()
 
 
 def _write(file: FileIO, data: memoryview, place: int) -> None:
-    """All of `data` at `place`: a system may take less of it at a time."""
+    """Writes all of `data` at `place`; one system call may write less."""
     while data:
-        taken = os.pwrite(file.fileno(), data, place)
-        data, place = data[taken:], place + taken
+        written = os.pwrite(file.fileno(), data, place)
+        data, place = data[written:], place + written
 
 
 def _frames(source: Path, file: BinaryIO, video: Video) -> np.ndarray:
@@ -269,8 +267,7 @@ def _frames(source: Path, file: BinaryIO, video: Video) -> np.ndarray:
     if not np.isfinite(frames).all():
         bad = np.argwhere(~np.isfinite(frames))[0]
         raise DataError(
-            f"{source}, split {video.split}, video {video.name}: frame {bad[0]}, slot {bad[1]} is not finite "
-            "(NaN or infinite)"
+            f"{source}, split {video.split}, video {video.name}: frame {bad[0]}, slot {bad[1]} is not finite (NaN or infinite)"
         )
     return frames
 

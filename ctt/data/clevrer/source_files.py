@@ -1,7 +1,7 @@
-"""CLEVRER's own files: which of them a run needs, what they are known by, and the data set made of them.
+"""CLEVRER's own files: which of them a run needs, how they are identified, and the data set built from them.
 
-A run needs imported slots and official question files for train and validation; test is taken if both have it. What
-was made from them is known by a digest of the slots and of the question files, so moving or renaming them changes nothing.
+A run needs imported slots and official question files for train and validation; test is used if both have it. The data
+set is identified by a digest of the slots and question files, so moving or renaming them changes nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ctt.data.questions.question_table import UNKNOWN, QuestionTable, read_scene
 
 NEEDED = ("train", "validation")
 QUESTION_NAMES = {"train": ("train.json",), "validation": ("validation.json", "val.json"), "test": ("test.json",)}
-HELP = "`ctt data fetch` and `ctt data import` get them; data=mini and data=synthetic need no files"
+HELP = "run `ctt data fetch` and `ctt data import`; data=mini and data=synthetic need no files"
 
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """The files of a run: per split, where its slots and its questions are."""
+    """The files of a run: slots and, by split, question files; `left_out` explains a missing test split."""
 
     slots: ImportedSlots
     questions: dict[str, Path]
@@ -43,12 +43,10 @@ class Sources:
 
     @property
     def content(self) -> str:
-        """Digest of all that is in the files, whatever they are called."""
+        """Digest of the files' content, independent of their names."""
         parts = {split: self.slots.parts[split] for split in self.splits}
         slots = {split: [part.videos, part.first, part.sha256] for split, part in parts.items()}
-        return digest(
-            {"slots": slots, "questions": {split: known_hash(path) for split, path in self.questions.items()}}
-        )
+        return digest({"slots": slots, "questions": {split: known_hash(path) for split, path in self.questions.items()}})
 
     @property
     def counts(self) -> dict[str, int]:
@@ -57,7 +55,7 @@ class Sources:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What there is of the files that the settings name, and a sentence for each that is missing."""
+    """The existing files among those that the settings name, and a sentence for each missing one."""
 
     slots: ImportedSlots | None
     questions: dict[str, Path]
@@ -65,7 +63,7 @@ class Found:
 
     @property
     def splits(self) -> list[str]:
-        """Those that have slots and questions."""
+        """The splits that have slots and questions."""
         return [split for split in SPLITS if self.slots and split in self.slots.parts and split in self.questions]
 
     @property
@@ -73,11 +71,11 @@ class Found:
         given = self.slots.parts if self.slots else {}
         if "test" in self.splits or not ("test" in given or "test" in self.questions):
             return ""
-        return f"test is left out: there are no {'questions' if 'test' in given else 'slots'} of it"
+        return f"test is left out: it has no {'questions' if 'test' in given else 'slots'}"
 
 
 def look(settings: DataSettings) -> Found:
-    """What there is of the files; of slots, the manifest alone is read."""
+    """Looks for the files that the settings name; of slots, only the manifest is read."""
     missing: list[str] = []
     named = {"slots_file (imported slots)": settings.slots_file}
     named["questions (the folder of the official question files)"] = settings.questions
@@ -86,11 +84,9 @@ def look(settings: DataSettings) -> Found:
     slots, questions = None, {}
     if settings.slots_file:
         try:
-            slots = ImportedSlots.described(Path(settings.slots_file).expanduser())
+            slots = ImportedSlots.from_manifest(Path(settings.slots_file).expanduser())
             have = ", ".join(slots.parts)
-            missing += [
-                f"{slots.folder} has no slots of split {s}; it has {have}" for s in NEEDED if s not in slots.parts
-            ]
+            missing += [f"{slots.folder} has no slots of split {s}; it has {have}" for s in NEEDED if s not in slots.parts]
         except DataError as error:
             missing.append(str(error))
     if settings.questions:
@@ -104,7 +100,7 @@ def look(settings: DataSettings) -> Found:
 
 
 def find(settings: DataSettings) -> Sources:
-    """The files that the settings name. Raises DataError, naming what is missing, before anything large is read."""
+    """The files that the settings name. Raises DataError, naming a missing file, before anything large is read."""
     found = look(settings)
     if found.missing or found.slots is None:
         raise DataError(found.missing[0])
@@ -114,22 +110,23 @@ def find(settings: DataSettings) -> Sources:
 
 
 def question_files(folder: Path) -> dict[str, Path]:
-    """The official question files of a folder by split, by either name. Raises DataError for both names at once."""
+    """The official question files of a folder by split. Raises DataError if validation.json and val.json differ."""
     if not folder.is_dir():
         raise DataError(f"the questions' folder {folder} is missing; {HELP}")
     found = {}
     for split, names in QUESTION_NAMES.items():
         paths = [folder / name for name in names if (folder / name).is_file()]
         if len(paths) > 1 and known_hash(paths[0]) != known_hash(paths[1]):
-            raise DataError(f"{paths[0]} and {paths[1]} are both there and differ; keep one")
+            raise DataError(f"{paths[0]} and {paths[1]} both exist and differ; remove one")
         if paths:
             found[split] = paths[0]
     return found
 
 
 def resolved(settings: DataSettings) -> DataSettings:
-    """The settings with `content` and the counts of the files; while these are not there, with a provisional content
-    (made of the places, so that settings with different ones stay different) and the counts as they are."""
+    """The settings with `content` and counts taken from the files.
+
+    While these are missing: unchanged counts and a provisional content made of their paths, so that settings differ."""
     if settings.kind != "clevrer":
         return settings
     try:
@@ -142,10 +139,9 @@ def resolved(settings: DataSettings) -> DataSettings:
 
 
 def assemble(settings: DataSettings, context: BuildContext) -> dict[str, Any]:
-    """Makes the data set in job.folder from the files; returns facts: what they were. Slots are linked, not copied.
+    """Builds the data set in context.folder from the files; returns facts about them. Slots are linked, not copied.
 
-    Raises DataError if the questions are malformed, or ask about a scene of which there is no video (or a video is there
-    of which nothing is asked).
+    Raises DataError if the questions are malformed, or if questions and videos are not about the same scenes.
     """
     sources = find(settings)
     if settings.content is not None and sources.content != settings.content:
@@ -175,24 +171,25 @@ def assemble(settings: DataSettings, context: BuildContext) -> dict[str, Any]:
 
 
 def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
-    """The scene_index of the split's first video, as the questions number scenes, and a note if that is not the number in
-    the video's name. Raises DataError if questions and videos are not about the same scenes, a question is malformed, or
-    one that is trained on or measured with has no answer."""
+    """The scene_index of the split's first video in the questions' numbering, and a note if the video's name differs.
+
+    Raises DataError if questions and videos are not about the same scenes, a question is malformed, or a question of
+    train or validation has no answer."""
     scenes = read_scenes(path)
-    asked = sorted({scene["scene_index"] for scene in scenes if _indexed(scene)})
+    numbered = sorted({scene["scene_index"] for scene in scenes if _indexed(scene)})
     first, note = part.first, ""
-    within = asked and part.first == 0 and asked[0] == {"validation": 10_000, "test": 15_000}.get(split)
-    if within:  # the names count within the split
-        first = asked[0]
+    within = numbered and part.first == 0 and numbered[0] == {"validation": 10_000, "test": 15_000}.get(split)
+    if within:  # the videos' names count within the split
+        first = numbered[0]
         note = f"{split}: video 0 is scene {first}, as the questions number them"
     table = QuestionTable.build(scenes, np.arange(first, first + part.videos), str(path))
     if split in NEEDED and not table.answered:
         raise DataError(_unanswered(table, path, split))
-    have = set(asked)
-    silent = [scene for scene in range(first, first + part.videos) if scene not in have]
-    if silent:
-        some = ", ".join(map(str, silent[:5])) + (" …" if len(silent) > 5 else "")
-        raise DataError(f"{path} has no questions for {len(silent)} videos of split {split}: scenes {some}")
+    have = set(numbered)
+    without = [scene for scene in range(first, first + part.videos) if scene not in have]
+    if without:
+        some = ", ".join(map(str, without[:5])) + (" …" if len(without) > 5 else "")
+        raise DataError(f"{path} has no questions for {len(without)} videos of split {split}: scenes {some}")
     return first, note
 
 
@@ -202,7 +199,7 @@ def _unanswered(table: QuestionTable, path: Path, split: str) -> str:
     choice = f", choice {table.choice_id[row]}" if table.choice_id[row] >= 0 else ""
     where = f"{path}, scene {table.scene[row]}, question {table.question_id[row]}{choice}"
     more = f" (and {len(rows) - 1} more have none)" if len(rows) > 1 else ""
-    return f"{where}: answer is missing{more}; {split} needs answers, only test may be without"
+    return f"{where}: answer is missing{more}; {split} needs answers, only test may lack them"
 
 
 def _indexed(scene: Any) -> bool:
@@ -210,7 +207,7 @@ def _indexed(scene: Any) -> bool:
 
 
 def link(source: Path, target: Path) -> bool:
-    """A second name for the file, so that nothing is copied and jobs share its pages; False where that cannot be."""
+    """Hard-links `target` to `source`, so that nothing is copied and jobs share its pages; False if impossible."""
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)
@@ -220,7 +217,7 @@ def link(source: Path, target: Path) -> bool:
 
 
 def known_hash(path: Path) -> str:
-    """sha256 of a file, remembered between processes by its place, size and time (in the user's cache folder)."""
+    """sha256 of a file, cached across processes by path, size and time (in the user's cache folder)."""
     try:
         stat = path.stat()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The file that EvalAI's CLEVRER challenge (667) takes: a list of scenes, each with its questions' answers."""
+"""The submission file of EvalAI's CLEVRER challenge (667): a list of scenes, each with the answers to its questions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ VERDICTS = ("wrong", "correct")
 def submission(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """[{"scene_index", "questions": [{"question_id", "answer"} or {"question_id", "choices": [{"choice_id", "answer"}]}]}].
 
-    predictions: one row per descriptive question or choice, with scene, question_id, choice_id (−1 descriptive) and logits; all
-    rows of the split, in its order. The padding class, which is no answer, is never given.
+    predictions: all rows of the split in order, one per descriptive question or choice, with scene, question_id, choice_id
+    (−1: descriptive) and logits. The padding class is never given as an answer.
     """
     scenes: dict[int, dict[int, dict[str, Any]]] = {}
     columns = (predictions[name].tolist() for name in ("scene", "question_id", "choice_id", "logits"))

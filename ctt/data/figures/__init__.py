@@ -1,1 +1,1 @@
-"""Pictures and animations of scenes."""
+"""Figures and animations of scenes."""

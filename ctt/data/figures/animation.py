@@ -1,4 +1,4 @@
-"""A scene as an animation: what moves where, frame by frame, as a GIF of 480 × 320 pixels."""
+"""Animations of scenes, GIF files of 480 × 320 pixels."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 SIZE = (480, 320)
 STEP = 2
-"""Every second frame is shown, twice as long."""
+"""Every second frame is shown, for twice the duration."""
 TRAIL = 24
 FLASH = 8
-"""Frames for which a collision is marked."""
+"""Frames for which a collision is highlighted."""
 
 CAMERA = np.array(
     [
@@ -32,13 +32,13 @@ CAMERA = np.array(
         [-0.866025447845459, 0.0, -0.4999999701976776, 5.000000476837158],
     ]
 )
-"""World to pixel of CLEVRER's camera, (u, v, w) = CAMERA (x, y, z, 1), pixel (u/w, v/w); from VRDP's simulator."""
+"""Projection of CLEVRER's camera: (u, v, w) = CAMERA (x, y, z, 1), pixel (u/w, v/w). Source: VRDP's simulator."""
 
 
 @dataclass
 class Film:
     """N objects over F frames in pixels: place (F, N, 2), radius (F, N), angle (F, N) in radians, inside (F, N) bool;
-    hits (frame, a, b). `frame_box` is the rectangle that the camera sees, if that is not the whole picture."""
+    hits (frame, a, b). `frame_box` is the camera's view, None if that is the whole picture."""
 
     title: str
     things: list[Thing]
@@ -51,7 +51,7 @@ class Film:
 
 
 def film_of(scene: Scene) -> Film:
-    """A synthetic scene from above, the future included."""
+    """A synthetic scene seen from above, including the future."""
     scale = SIZE[0] / (2 * SHOWN[0])
     middle = np.array(SIZE) / 2
     place = middle + scene.position * np.array([scale, -scale])
@@ -62,11 +62,11 @@ def film_of(scene: Scene) -> Film:
 
 
 def film_of_annotation(annotation: dict[str, Any]) -> Film:
-    """An official annotation as CLEVRER's camera sees it."""
+    """An official annotation from the viewpoint of CLEVRER's camera."""
     ids = [thing["object_id"] for thing in annotation["object_property"]]
     frames = [{o["object_id"]: o for o in frame["objects"]} for frame in annotation["motion_trajectory"]]
     location = np.array([[frame[k]["location"] for k in ids] for frame in frames], dtype=np.float64)
-    place, top = _seen(location), _seen(location + np.array([0, 0, 0.2]))
+    place, top = _pixels(location), _pixels(location + np.array([0, 0, 0.2]))
     angle = np.array([[(frame[k].get("orientation") or [0.0])[-1] for k in ids] for frame in frames], dtype=np.float64)
     inside = np.array([[frame[k]["inside_camera_view"] for k in ids] for frame in frames])
     hits = [(hit["frame_id"], *sorted(map(ids.index, hit["object_ids"]))) for hit in annotation["collision"]]
@@ -75,15 +75,15 @@ def film_of_annotation(annotation: dict[str, Any]) -> Film:
     return Film(title, things, place, np.linalg.norm(place - top, axis=-1), -angle, inside, hits)
 
 
-def _seen(location: np.ndarray) -> np.ndarray:
-    """Pixels (…, 2) of places in the world (…, 3)."""
-    seen = np.concatenate([location, np.ones((*location.shape[:-1], 1))], axis=-1) @ CAMERA.T
-    depth = np.where(np.abs(seen[..., 2:]) < 1e-6, 1e-6, seen[..., 2:])
-    return seen[..., :2] / depth
+def _pixels(location: np.ndarray) -> np.ndarray:
+    """Pixels (…, 2) of points in the world (…, 3)."""
+    projected: np.ndarray = np.concatenate([location, np.ones((*location.shape[:-1], 1))], axis=-1) @ CAMERA.T
+    depth = np.where(np.abs(projected[..., 2:]) < 1e-6, 1e-6, projected[..., 2:])
+    return np.asarray(projected[..., :2] / depth)
 
 
 def save_gif(film: Film, path: Path) -> None:
-    """Writes the animation; it repeats for ever."""
+    """Writes the animation as an endlessly repeating GIF."""
     from PIL import Image
 
     pictures = [image.quantize(64, dither=Image.Dither.NONE) for image in _pictures(film)]
@@ -92,7 +92,7 @@ def save_gif(film: Film, path: Path) -> None:
 
 
 def save_trails(film: Film, path: Path) -> None:
-    """Writes one picture: the last given frame with every object's way to it, a time line, and who collides with whom."""
+    """Writes one picture: the last given frame with every object's trajectory, a time line and the collision graph."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -121,10 +121,10 @@ def _picture(film: Film, frame: int, trail: int) -> Any:
     if film.frame_box:
         draw.rectangle(film.frame_box, fill="#f4f2ec", outline=INK)
     for k, thing in enumerate(film.things):
-        way = film.place[max(0, frame - trail) : frame + 1, k]
-        if len(way) > 1:
-            draw.line([(float(x), float(y)) for x, y in way], fill=PAINT[thing.color], width=2)
-    for k in np.argsort(film.place[frame, :, 1]):  # what is nearer to the camera is drawn last
+        path = film.place[max(0, frame - trail) : frame + 1, k]
+        if len(path) > 1:
+            draw.line([(float(x), float(y)) for x, y in path], fill=PAINT[thing.color], width=2)
+    for k in np.argsort(film.place[frame, :, 1]):  # nearer objects are drawn last
         if film.inside[frame, k] or film.frame_box:
             _object(draw, film, frame, int(k))
     for start, a, b in film.hits:

@@ -1,4 +1,4 @@
-"""What happens in a scene, drawn: a time line of enters, exits and collisions, and the graph of who collides with whom."""
+"""Figures of a scene's events: a time line of entrances, exits and collisions, and the collision graph."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ PAINT = {
 }
 INK = "#2b2f36"
 WIDTH, FOOT, ROW = 8.4, 0.62, 0.3
-"""Inches: of a picture, below the time line, for each of its objects."""
+"""Inches: width of a figure, space below the time line, height per object."""
 
 Collisions = list[tuple[int, int, int]]
 
 
 def height(things: list[Thing]) -> float:
-    """Inches that `draw_events` takes at the foot of a figure WIDTH wide."""
+    """Height in inches that `draw_events` needs at the bottom of a figure WIDTH wide."""
     return FOOT + ROW * len(things) + 0.1
 
 
 def draw_events(figure: Figure, things: list[Thing], inside: np.ndarray, collisions: Collisions) -> None:
-    """Time line and graph at the foot of the figure; inside (F, N) bool says how many frames there are to show."""
+    """Draws time line and graph at the bottom of the figure, for the frames of `inside` (F, N) bool."""
     total = figure.get_figheight()
     rows = ROW * len(things)
     time_line(figure.add_axes((0.235, FOOT / total, 0.48, rows / total)), things, inside, collisions)
@@ -47,7 +47,7 @@ def name(thing: Thing) -> str:
 
 
 def contrast(thing: Thing) -> str:
-    """The color of what is written on the object."""
+    """The text colour on the object."""
     return INK if thing.color in ("yellow", "cyan") else "white"
 
 
@@ -69,15 +69,13 @@ def time_line(axes: Axes, things: list[Thing], inside: np.ndarray, collisions: C
     axes.set_yticks(range(count), [f"{name(thing)}   {k}" for k, thing in enumerate(things)])
     axes.set_xticks([0, 50, 100, *([GIVEN, TOTAL - 1] if last >= GIVEN else [last])])
     axes.tick_params(length=0, labelsize=8, labelcolor=INK)
-    axes.set_xlabel(
-        "frame     bar: in view     arrow: enters or leaves     joined dots: collision", fontsize=7, color=INK
-    )
+    axes.set_xlabel("frame     bar: in view     arrow: enters or leaves     joined dots: collision", fontsize=7, color=INK)
     for side in axes.spines.values():
         side.set_visible(False)
 
 
 def graph(axes: Axes, things: list[Thing], collisions: Collisions) -> None:
-    """A dot an object, in a circle; a line a collision with its frame, dashed if that is not shown to a model."""
+    """Objects as dots on a circle, collisions as lines with their frames, dashed if in the future."""
     from matplotlib.patheffects import withStroke
 
     turn = np.pi / 2 - 2 * np.pi * np.arange(len(things)) / len(things)
@@ -85,7 +83,7 @@ def graph(axes: Axes, things: list[Thing], collisions: Collisions) -> None:
     for frame, a, b in collisions:
         line = "-" if frame < GIVEN else "--"
         axes.plot(*place[[a, b]].T, color=INK, lw=1.3, ls=line, zorder=1)
-        middle = place[a] + 0.42 * (place[b] - place[a])  # not the middle, where diagonals cross
+        middle = place[a] + 0.42 * (place[b] - place[a])  # off the middle, where diagonals cross
         style: dict[str, Any] = dict(ha="center", va="center", fontsize=6.5, color=INK, zorder=2)
         axes.text(float(middle[0]), float(middle[1]), str(frame), **style).set_path_effects(
             [withStroke(linewidth=2.4, foreground="white")]

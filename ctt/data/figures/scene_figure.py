@@ -1,4 +1,4 @@
-"""Pictures of a scene: where its objects go, what happens to them, and what was not shown."""
+"""Figures of a scene: its trajectories and events, including the future."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from ctt.data.dataset import Split
 
 SHOWN = (VIEW[0] + 1.05, VIEW[1] + 0.7)
-"""Half width and height of the part of the table that is drawn."""
+"""Half width and half height of the drawn part of the table."""
 
 
 def draw_scene(split: Split, video: int, path: Path) -> None:
-    """Draws one video of a synthetic split to `path` (a PNG). Raises DataError where there is no truth to draw."""
+    """Draws one video of a synthetic split to `path` (a PNG). Raises DataError if there is no ground truth."""
     draw(split.truth.scene(video), path)
 
 
 def draw(scene: Scene, path: Path) -> None:
-    """The table from above with every trajectory; below it a time line, and the graph of who collides with whom."""
+    """Draws the table from above with every trajectory, and below it a time line and the collision graph."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -48,7 +48,7 @@ def _heading(figure: Figure, scene: Scene, y: float) -> None:
     figure.text(
         0.975,
         y,
-        "pale: start    solid: frame 127    line: given, a white dot a second    dots: the future    star: collision",
+        "pale: start    solid: frame 127    line: given, white dots: seconds    dots: the future    star: collision",
         color=INK,
         fontsize=7.5,
         ha="right",
@@ -81,14 +81,12 @@ def _trajectory(axes: Axes, position: np.ndarray, paint: str) -> None:
 
 
 def _object(axes: Axes, thing: Thing, place: np.ndarray, angle: float, strength: float) -> None:
-    """Cubes are squares, cylinders have a rim, spheres none; metal has a glint."""
+    """Draws cubes as squares, cylinders with a rim, metal with a highlight."""
     from matplotlib.patches import Arc, Circle, Rectangle
 
     x, y = float(place[0]), float(place[1])
     solid = strength == 1
-    style: dict[str, Any] = dict(
-        alpha=strength, zorder=7 if solid else 1, edgecolor=INK, facecolor=PAINT[thing.color], lw=1.1
-    )
+    style: dict[str, Any] = dict(alpha=strength, zorder=7 if solid else 1, edgecolor=INK, facecolor=PAINT[thing.color], lw=1.1)
     if thing.shape == "cube":
         corner = (x - RADIUS, y - RADIUS)
         turned: dict[str, Any] = dict(angle=float(np.degrees(angle)), rotation_point="center")
@@ -96,9 +94,7 @@ def _object(axes: Axes, thing: Thing, place: np.ndarray, angle: float, strength:
     else:
         axes.add_patch(Circle((x, y), RADIUS, **style))
     if thing.shape == "cylinder":
-        axes.add_patch(
-            Circle((x, y), 0.76 * RADIUS, fill=False, edgecolor=INK, lw=0.7, alpha=0.7 * strength, zorder=7.1)
-        )
+        axes.add_patch(Circle((x, y), 0.76 * RADIUS, fill=False, edgecolor=INK, lw=0.7, alpha=0.7 * strength, zorder=7.1))
     if thing.material == "metal" and solid:
         size = 1.22 * RADIUS if thing.shape != "cylinder" else 1.76 * RADIUS
         glint: dict[str, Any] = dict(theta1=105, theta2=165, color="white", lw=2.0, alpha=0.85, capstyle="round")
@@ -106,7 +102,7 @@ def _object(axes: Axes, thing: Thing, place: np.ndarray, angle: float, strength:
 
 
 def _label(axes: Axes, position: np.ndarray, text: str, thing: Thing) -> None:
-    """The object's number: on it where it is drawn in frame 127, else where its line leaves the picture."""
+    """Draws the object's number on its position in frame 127, or where its trajectory leaves the picture."""
     inside = (np.abs(position) < np.array(SHOWN) - RADIUS).all(axis=1)
     style: dict[str, Any] = dict(ha="center", va="center", fontsize=9, fontweight="bold", zorder=11)
     if inside[-1]:
@@ -122,8 +118,6 @@ def _star(axes: Axes, place: np.ndarray, frame: int, below: bool) -> None:
 
     face = "#ffe98a" if frame < GIVEN else "white"
     axes.plot(*place, marker=(8, 1, 0), ms=11, mfc=face, mec=INK, mew=0.8, zorder=9)
-    style: dict[str, Any] = dict(
-        textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=10
-    )
+    style: dict[str, Any] = dict(textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=10)
     text = axes.annotate(str(frame), (place[0], place[1]), xytext=(0, -11 if below else 11), **style)
     text.set_path_effects([withStroke(linewidth=2.6, foreground="white")])

@@ -1,1 +1,1 @@
-"""Positions read from slots, slots matched to objects, and questions answered from positions."""
+"""Positions read from slots, slots matched to objects, questions answered from positions, reference levels."""

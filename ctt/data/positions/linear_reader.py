@@ -1,8 +1,7 @@
-"""Probe: a linear map from slots to positions, and from what distance on two objects count as touching.
+"""LinearPositionReader: a linear map from slots to positions, and the distance below which two objects collide.
 
-Fitted by least squares on given frames; it sees nothing of the frames it is later asked to read. An object's shape is
-known, and with it how near the centres of two objects come when they touch: the cut between the closest approaches of
-pairs that met and of pairs that did not, for each pair of shapes.
+It is fitted by least squares on given frames only, not on the frames it is applied to. The collision distance depends on
+the two shapes: it is the threshold that best separates the closest approaches of pairs that collided from the others.
 """
 
 from __future__ import annotations
@@ -27,38 +26,34 @@ FILE = "probe.npz"
 
 @dataclass
 class PositionReaderSettings(Settings):
-    """The position reader: what it is fitted on and what it answers."""
+    """The position reader: the data it is fitted on and the questions it answers."""
 
     enabled: bool = setting(
         True,
-        "read positions from every run's rollout, where they are known of the given frames: synthetic data, or "
-        "CLEVRER with data.annotation_files",
+        "read positions from every run's rollout; needs positions in the given frames: synthetic data, or CLEVRER with "
+        "data.annotation_files",
     )
-    videos: int = setting(400, "training videos that the probe is fitted on", minimum=2)
-    stride: int = setting(8, "of which it takes every so many-th frame", minimum=1, maximum=64)
-    interventions: bool = setting(
-        True, "also answer counterfactual questions, by rolling out without the object that they remove"
-    )
-    annotations: str | None = setting(
-        None, "CLEVRER: digest of the annotations, found from the files; what they are known by", old=None
-    )
+    videos: int = setting(400, "training videos that it is fitted on", minimum=2)
+    stride: int = setting(8, "uses every stride-th frame of these videos", minimum=1, maximum=64)
+    interventions: bool = setting(True, "also answer counterfactual questions, by a rollout without the removed object")
+    annotations: str | None = setting(None, "CLEVRER: digest of the annotations, computed from the files", old=None)
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             ("videos", "stride", "interventions", "annotations"),
-            "the reader is switched off",
+            "the position reader is switched off",
             lambda reader: not reader.enabled,
         ),
     )
 
 
 def positions_known(settings: PositionReaderSettings, data: DataSettings) -> bool:
-    """Whether the data tell where objects are in the given frames."""
+    """Whether the objects' positions in the given frames are known."""
     return data.kind == "synthetic" or settings.annotations is not None
 
 
 def resolved(settings: PositionReaderSettings, data: DataSettings) -> PositionReaderSettings:
-    """The settings with the digest of the annotations that `data` names; a provisional one while they are not there."""
+    """The settings with the digest of the annotations that `data` names; a provisional one while they are missing."""
     if data.kind != "clevrer" or not data.annotation_files:
         return dataclasses.replace(settings, annotations=None) if settings.annotations else settings
     return dataclasses.replace(settings, annotations=digest_of(data.annotation_files) or PROVISIONAL)
@@ -66,63 +61,64 @@ def resolved(settings: PositionReaderSettings, data: DataSettings) -> PositionRe
 
 @dataclass(frozen=True)
 class LinearPositionReader:
-    """weights (D+1, 2) float64, the last row the offset; reach (3, 3) by shapes; empty (D,) float32, a slot of nothing."""
+    """weights (D+1, 2) float64, last row the offset; reach (3, 3) by shapes; empty (D,) float32, the mean empty slot."""
 
     weights: np.ndarray
     reach: np.ndarray
     empty: np.ndarray
 
     def read(self, slots: np.ndarray) -> np.ndarray:
-        """Positions (..., 2) float32 that slots (..., D) show."""
+        """Positions (..., 2) float32 of slots (..., D)."""
         return read(self.weights, slots)
 
     def read_all(self, slots: np.ndarray, chunk: int = 64) -> np.ndarray:
-        """The same of many videos (V, F, S, D), memory-mapped or not, some at a time."""
+        """Positions (V, F, S, 2) of slots (V, F, S, D), `chunk` videos at a time; slots may be memory-mapped."""
         return np.concatenate([self.read(slots[i : i + chunk]) for i in range(0, len(slots), chunk)])
 
     def gaps(self, position: np.ndarray, shape: np.ndarray) -> np.ndarray:
-        """How near pairs come, less their reach: (V, N, N) from objects' positions (V, F, N, 2) and shapes (V, N); inf for
-        pairs that are not there."""
+        """(V, N, N): closest approach of each pair minus its reach, from positions (V, F, N, 2) and shapes (V, N).
+
+        inf for pairs with a missing object."""
         reach = self.reach[shape[:, :, None], shape[:, None, :]]
-        there = (shape >= 0)[:, :, None] & (shape >= 0)[:, None, :]
-        return np.where(there, nearest(position) - reach, np.inf)
+        present = (shape >= 0)[:, :, None] & (shape >= 0)[:, None, :]
+        return np.where(present, nearest(position) - reach, np.inf)
 
     def save(self, folder: Path) -> None:
         np.savez(folder / FILE, weights=self.weights, reach=self.reach, empty=self.empty)
 
     @classmethod
     def load(cls, folder: Path) -> LinearPositionReader:
-        """Raises DataError if there is none."""
+        """Raises DataError if the file is missing or malformed."""
         try:
             with np.load(folder / FILE, allow_pickle=False) as stored:
                 return cls(stored["weights"], stored["reach"], stored["empty"])
         except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise DataError(f"{folder / FILE} is not a probe ({error})") from None
+            raise DataError(f"{folder / FILE} is not a position reader ({error})") from None
 
 
 def fit(slots: np.ndarray, tracks: ObjectTracks, stride: int) -> LinearPositionReader:
-    """The probe of videos whose slots (V, 128, S, D) are matched to objects. Raises DataError where nothing is in view."""
+    """The reader fitted on slots (V, 128, S, D) that are matched to objects. Raises DataError if no object is in view."""
     held = tracks.slots
     frames = slice(None, None, stride)
     video, frame, k = np.nonzero(tracks.inside[:, frames] & (held[:, frames] >= 0))
     if not len(video):
-        raise DataError("no object of the videos that the reader is fitted on is in view")
+        raise DataError("no object is in view in the videos that the position reader is fitted on")
     seen, at = slots[:, frames], (video, frame, held[:, frames][video, frame, k])
     weights = regress(seen[at], tracks.position[:, frames][video, frame, k])
     nothing = np.ones(seen.shape[:3], bool)
     video, frame, k = np.nonzero(held[:, frames] >= 0)
     nothing[video, frame, held[:, frames][video, frame, k]] = False
     empty = np.asarray(seen[nothing] if nothing.any() else seen.reshape(-1, seen.shape[-1]), np.float32).mean(0)
-    probe = LinearPositionReader(weights, np.zeros((len(SHAPES), len(SHAPES))), empty)
-    where = follow(probe.read(slots), held)
+    reader = LinearPositionReader(weights, np.zeros((len(SHAPES), len(SHAPES))), empty)
+    where = follow(reader.read(slots), held)
     where[~tracks.inside] = np.nan
     return LinearPositionReader(weights, reaches(where, tracks), empty)
 
 
 def regress(slots: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """(D+1, 2): least squares of positions (n, 2) on slots (n, D) and a constant; directions without noise are left alone."""
+    """(D+1, 2): least squares of positions (n, 2) on slots (n, D) and a constant, with a negligible ridge for stability."""
     seen = np.column_stack([np.asarray(slots, np.float64), np.ones(len(slots))])
-    # einsum, not matmul: its bits do not depend on how many threads a linear algebra library takes
+    # einsum, not matmul: its bits do not depend on the threads of a linear algebra library
     gram = np.einsum("ni,nj->ij", seen, seen)
     ridge = 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))
     return np.asarray(np.linalg.solve(gram + ridge, np.einsum("ni,nc->ic", seen, position.astype(np.float64))))
@@ -131,11 +127,12 @@ def regress(slots: np.ndarray, position: np.ndarray) -> np.ndarray:
 def read(weights: np.ndarray, slots: np.ndarray) -> np.ndarray:
     """Positions (..., 2) float32 of slots (..., D) by a map (D+1, 2)."""
     slots = np.asarray(slots, np.float32)
-    return np.einsum("...d,dc->...c", slots, weights[:-1].astype(np.float32)) + weights[-1].astype(np.float32)
+    weights = weights.astype(np.float32)
+    return np.asarray(np.einsum("...d,dc->...c", slots, weights[:-1]) + weights[-1])
 
 
 def follow(position: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Objects' positions (V, F, N, 2) from slots' (V, F, S, 2); held (V, F, N) or (V, 1, N): their slots, NaN where -1."""
+    """Objects' positions (V, F, N, 2) from slots' (V, F, S, 2); held (V, F, N) or (V, 1, N): their slots, -1 gives NaN."""
     held = np.broadcast_to(held, (*position.shape[:2], held.shape[2]))
     out = np.take_along_axis(position, np.maximum(held, 0)[..., None].astype(np.int64), axis=2)
     out[held < 0] = np.nan
@@ -143,10 +140,9 @@ def follow(position: np.ndarray, held: np.ndarray) -> np.ndarray:
 
 
 def nearest(position: np.ndarray) -> np.ndarray:
-    """Each pair's closest approach (V, N, N) over the frames of positions (V, F, N, 2); inf where it is unknown.
+    """Each pair's closest approach (V, N, N) over the frames of positions (V, F, N, 2); inf where unknown.
 
-    Between two frames objects move straight on.
-    """
+    Motion between two frames is linear."""
     if position.shape[1] == 1:
         position = position.repeat(2, 1)
     objects = position.shape[2]
@@ -158,14 +154,14 @@ def nearest(position: np.ndarray) -> np.ndarray:
             length = np.maximum((step**2).sum(-1), 1e-12)
             at = np.clip(-(start * step).sum(-1) / length, 0, 1)
             distance = np.linalg.norm(start + at[..., None] * step, axis=-1)
-            alone = np.linalg.norm(apart, axis=-1)  # a frame between two in which one of the pair is out of sight
+            alone = np.linalg.norm(apart, axis=-1)  # for frames whose neighbours lack one of the pair
             distance = np.minimum(*(np.where(np.isnan(d), np.inf, d).min(1) for d in (distance, alone)))
             out[:, a, b] = out[:, b, a] = distance
     return out
 
 
 def reaches(position: np.ndarray, tracks: ObjectTracks) -> np.ndarray:
-    """(3, 3): for each pair of shapes the distance that tells best which pairs met in the given frames."""
+    """(3, 3): for each pair of shapes the distance that best separates pairs that collided in the given frames."""
     near, shape = nearest(position), tracks.shape
     out = np.full((len(SHAPES), len(SHAPES)), np.nan)
     below = np.tril(np.ones(near.shape[1:], bool), -1) & np.isfinite(near)
@@ -178,7 +174,7 @@ def reaches(position: np.ndarray, tracks: ObjectTracks) -> np.ndarray:
 
 
 def cut(distance: np.ndarray, met: np.ndarray) -> float:
-    """Midway between the two distances where counting nearer pairs as met errs least; NaN without both kinds."""
+    """The threshold, midway between two distances, with the fewest errors; NaN if `met` has only one value."""
     if not met.any() or met.all():
         return float("nan")
     order = np.argsort(distance, kind="stable")

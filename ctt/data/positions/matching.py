@@ -1,8 +1,8 @@
 """Matching slots to objects where only positions are known, as with CLEVRER's annotations.
 
-Nothing tells at first where a slot is. But a regression of slots on the mean position of the objects in view already
-gives the linear map from slot to position, shrunk by the number of objects: an object's slot moves that mean as the
-object does. From there matching (Hungarian) and fitting take turns until no match changes.
+A slot's position is unknown at first. A regression of the mean position of the objects in view on slots gives the linear
+map from slot to position, shrunk by the number of objects, since that mean moves with each object. From there matching
+(Hungarian algorithm) and fitting alternate until no match changes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ FAR = 1e6
 
 
 def match(slots: np.ndarray, tracks: ObjectTracks, stride: int) -> ObjectTracks:
-    """`placed` with the slot that holds each object, the same in all frames; slots (V, 128, S, D), of which every `stride`-th
-    frame is looked at."""
+    """`tracks` with the slot of each object, the same in all frames; uses every `stride`-th frame of slots (V, 128, S, D)."""
     shown = np.asarray(slots[:, ::stride], np.float32)
     position, inside = tracks.position[:, ::stride], tracks.inside[:, ::stride]
     weights = first_map(shown, position, inside)
@@ -37,17 +36,17 @@ def match(slots: np.ndarray, tracks: ObjectTracks, stride: int) -> ObjectTracks:
 
 
 def matched(tracks: ObjectTracks, found: np.ndarray, stride: int) -> ObjectTracks:
-    """`placed` with the slots whose positions (V, 128, S, 2), as they were read, are its objects'."""
+    """`tracks` with the slot of each object, from the slots' positions `found` (V, 128, S, 2)."""
     return holding(tracks, assign(found[:, ::stride], tracks.position[:, ::stride], tracks.inside[:, ::stride]))
 
 
 def holding(tracks: ObjectTracks, held: np.ndarray) -> ObjectTracks:
-    """`placed` with each object in one slot of held (V, 6) throughout."""
+    """`tracks` with each object in the slot of held (V, 6) in all frames."""
     return dataclasses.replace(tracks, slot=np.broadcast_to(held[:, None], tracks.inside.shape))
 
 
 def first_map(shown: np.ndarray, position: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The map (D+1, 2) that needs no match: towards the mean position in view, stretched to the spread of positions."""
+    """The initial map (D+1, 2), without matches: regression on the mean position in view, scaled to the positions' spread."""
     seen = inside.any(-1)
     masked = np.where(inside[..., None], position, 0.0)
     mean = masked.sum(2)[seen] / inside.sum(2)[seen][:, None]
@@ -56,14 +55,15 @@ def first_map(shown: np.ndarray, position: np.ndarray, inside: np.ndarray) -> np
     found = read(weights, shown[seen]).reshape(-1, 2)
     true = position[inside]
     stretch = true.std(0) / np.maximum(found.std(0), 1e-9)
-    weights = weights * stretch
+    weights = np.asarray(weights * stretch)
     weights[-1] += true.mean(0) - (found * stretch).mean(0)
     return weights
 
 
 def assign(found: np.ndarray, position: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The slot of every object (V, N) int8, -1 for none: the assignment with the least mean squared distance over the
-    frames in which objects are in view; found (V, F, S, 2), position (V, F, N, 2), inside (V, F, N)."""
+    """The slot of every object (V, N) int8, -1 for objects never in view: least mean squared distance while in view.
+
+    found (V, F, S, 2), position (V, F, N, 2), inside (V, F, N)."""
     out = np.full(position.shape[:1] + position.shape[2:3], -1, np.int8)
     for v in range(len(out)):
         seen = inside[v].any(0)

@@ -1,6 +1,6 @@
-"""Placed: the objects of some videos' given frames: what they are, where, and which slot holds each.
+"""ObjectTracks: the objects in the given frames of videos: their kind, position and slot.
 
-Of synthetic data everything is known. CLEVRER's annotations tell what and where, but not which slot: see matching.py.
+Synthetic data provide all of these. CLEVRER's annotations contain kind and position, but not the slot: see matching.py.
 """
 
 from __future__ import annotations
@@ -27,31 +27,33 @@ class ObjectTracks:
     """V videos of up to six objects, padded with NaN, False and -1."""
 
     things: list[list[Thing]]
-    position: np.ndarray  # (V, 128, 6, 2) float32, in the annotations' units
+    position: np.ndarray  # (V, 128, 6, 2) float32, in the units of the annotations
     inside: np.ndarray  # (V, 128, 6) bool, in the camera's view
     met: np.ndarray  # (V, 6, 6) bool: the pair collides in the given frames
-    slot: np.ndarray | None  # (V, 128, 6) int8: the slot that holds the object; None: not known
+    slot: np.ndarray | None  # (V, 128, 6) int8: the object's slot; None: unknown
 
     def __len__(self) -> int:
         return len(self.things)
 
     @property
     def shape(self) -> np.ndarray:
-        """(V, 6): the objects' numbers in SHAPES, -1 for none."""
+        """(V, 6): indices in SHAPES, -1 for no object."""
         return kinds_of(self.things)[..., 2]
 
     @property
     def slots(self) -> np.ndarray:
-        """(V, 128, 6) int8. Raises DataError where slots are not matched to objects."""
+        """(V, 128, 6) int8. Raises DataError if slots are not matched to objects."""
         if self.slot is None:
-            raise DataError("no slot is matched to an object")
+            raise DataError("slots are not matched to objects")
         return self.slot
 
 
 @dataclass(frozen=True)
 class SlotObjects:
-    """The objects of V videos as a reader of later frames needs them: kinds (V, 6, 3) int8, numbers in COLORS, MATERIALS and
-    SHAPES; first, last (V, 6) int8: the slots that hold them in the first and in the last given frame. -1: none."""
+    """The objects of V videos for reading later frames.
+
+    kinds (V, 6, 3) int8: indices in COLORS, MATERIALS and SHAPES; first, last (V, 6) int8: the objects' slots in the first
+    and last given frame. -1: no object."""
 
     kinds: np.ndarray
     first: np.ndarray
@@ -73,7 +75,7 @@ class SlotObjects:
 
     @classmethod
     def load(cls, folder: Path) -> SlotObjects:
-        """Raises DataError if there are none."""
+        """Raises DataError if the file is missing or malformed."""
         try:
             with np.load(folder / OBJECTS, allow_pickle=False) as stored:
                 return cls(stored["kinds"], stored["first"], stored["last"])
@@ -82,7 +84,7 @@ class SlotObjects:
 
 
 def kinds_of(things: list[list[Thing]]) -> np.ndarray:
-    """(V, 6, 3) int8: colours, materials and shapes as numbers; -1 for no object."""
+    """(V, 6, 3) int8: indices in COLORS, MATERIALS and SHAPES; -1 for no object."""
     out = np.full((len(things), _N, 3), -1, np.int8)
     for row, mine in zip(out, things, strict=True):
         for k, t in enumerate(mine):
@@ -91,16 +93,13 @@ def kinds_of(things: list[list[Thing]]) -> np.ndarray:
 
 
 def from_truth(split: Split, videos: int) -> ObjectTracks:
-    """The first `videos` of a synthetic split. Raises DataError if the split has no truth."""
+    """The first `videos` videos of a synthetic split. Raises DataError if the split has no truth."""
     truth = split.truth
     meets = truth.meets[:videos]
     count = np.asarray(truth.objects[:videos])
     kinds = zip(truth.color[:videos], truth.material[:videos], truth.shape[:videos], count, strict=True)
     return ObjectTracks(
-        [
-            [Thing(COLORS[c], MATERIALS[m], SHAPES[s]) for c, m, s in zip(*row[:3], strict=True) if c >= 0]
-            for row in kinds
-        ],
+        [[Thing(COLORS[c], MATERIALS[m], SHAPES[s]) for c, m, s in zip(*row[:3], strict=True) if c >= 0] for row in kinds],
         np.array(truth.position[:videos, :GIVEN]),
         np.array(truth.inside[:videos, :GIVEN]),
         np.asarray((meets >= 0) & (meets < GIVEN)),
@@ -108,11 +107,10 @@ def from_truth(split: Split, videos: int) -> ObjectTracks:
     )
 
 
-def from_annotations(
-    annotations: Annotations, scenes: Sequence[int], step: Callable[[], None] = lambda: None
-) -> ObjectTracks:
-    """The videos of `scenes`, from official annotations; `step` is called after each. Raises DataError for one that is missing,
-    malformed, or has more than six objects."""
+def from_annotations(annotations: Annotations, scenes: Sequence[int], step: Callable[[], None] = lambda: None) -> ObjectTracks:
+    """The videos of `scenes`, from official annotations; `step` is called after each.
+
+    Raises DataError if an annotation is missing, malformed, or has more than six objects."""
     videos = len(scenes)
     things: list[list[Thing]] = []
     position = np.full((videos, GIVEN, _N, 2), np.nan, np.float32)
@@ -122,7 +120,7 @@ def from_annotations(
         found = annotations.read(int(scene))
         ids = [entry["object_id"] for entry in found["object_property"]]
         if len(ids) > _N:
-            raise DataError(f"the annotation of scene {scene} has {len(ids)} objects, at most {_N} are expected")
+            raise DataError(f"the annotation of scene {scene} has {len(ids)} objects, at most {_N} are supported")
         things.append([Thing(p["color"], p["material"], p["shape"]) for p in found["object_property"]])
         place = {identity: k for k, identity in enumerate(ids)}
         for f, frame in enumerate(found["motion_trajectory"]):
@@ -138,7 +136,7 @@ def from_annotations(
 
 
 def digest_of(folder: str) -> str | None:
-    """What the annotations below `folder` are known by; None if there is no such folder, or a damaged archive in it."""
+    """Digest of the annotations below `folder`; None if it is missing or contains a damaged archive."""
     path = Path(folder).expanduser()
     return _digest(str(path), path.stat().st_mtime_ns) if path.is_dir() else None
 

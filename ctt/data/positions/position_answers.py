@@ -1,7 +1,7 @@
-"""Reading: questions about what comes, answered by running their programs on collisions found in positions.
+"""Predictive and counterfactual questions, answered by running their programs on collisions found in positions.
 
-Two objects collide where their centres come within the reach of their shapes. Of a predictive question's options exactly one
-is correct: the reach grows until one of them has happened, so the pair that comes closest decides.
+Two objects collide if their centres come within the reach of their shapes. Exactly one option of a predictive question is
+correct: the reach grows until one option has happened, so the closest pair decides.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREDICTIVE, COUNTERFACTUAL = "predictive", "counterfactual"
 
 @dataclass(frozen=True)
 class MultipleChoiceQuestion:
-    """A multiple-choice question about the future or about what would have been."""
+    """A predictive or counterfactual question."""
 
     video: int
     scene: int
@@ -35,11 +35,11 @@ class MultipleChoiceQuestion:
     category: str
     form: str
     program: list[str]
-    choices: list[tuple[int, list[str], bool]]  # choice_id, program, whether it is correct
+    choices: list[tuple[int, list[str], bool]]  # (choice_id, program, whether it is correct)
 
 
-class Seen(World):
-    """A world of which the objects are known, and the collisions as far as they were found."""
+class FoundCollisions(World):
+    """A world of known objects and the collisions found so far."""
 
     def __init__(self, things: Sequence[Thing]) -> None:
         self.things, self.objects = things, tuple(range(len(things)))
@@ -49,13 +49,13 @@ class Seen(World):
         self.removed: int | None = None
 
     def without(self, k: int) -> tuple[Event, ...]:
-        """The collisions that were found in a world without `k`; that it was asked for is remembered."""
+        """The collisions found without object `k`; `removed` records `k`."""
         self.removed = k
         return self.happens
 
 
-def asked(path: Path, scene_index: np.ndarray, categories: Sequence[str]) -> list[MultipleChoiceQuestion]:
-    """The questions of `categories` in an official file. Raises DataError if one has no program or no answer."""
+def read_questions(path: Path, scene_index: np.ndarray, categories: Sequence[str]) -> list[MultipleChoiceQuestion]:
+    """The questions of `categories` in an official file. Raises DataError if one lacks its program or answer."""
     row = {int(scene): v for v, scene in enumerate(scene_index)}
     out = []
     for scene in json.loads(path.read_bytes()):
@@ -67,7 +67,7 @@ def asked(path: Path, scene_index: np.ndarray, categories: Sequence[str]) -> lis
                 program = question["program"]
             except KeyError as error:
                 where = f"{path}, scene {scene['scene_index']}, question {question['question_id']}"
-                raise DataError(f"{where}: {error.args[0]} is missing: it cannot be read without") from None
+                raise DataError(f"{where}: {error.args[0]} is missing; the position reader needs it") from None
             for _, choice, _ in choices:
                 type_check([*choice, *program])
             place = (row[scene["scene_index"]], scene["scene_index"], question["question_id"])
@@ -75,16 +75,16 @@ def asked(path: Path, scene_index: np.ndarray, categories: Sequence[str]) -> lis
     return out
 
 
-def removed(question: MultipleChoiceQuestion, things: Sequence[Thing]) -> int | None:
-    """The object that a counterfactual question takes away; None if its program does not come to that."""
-    world = Seen(things)
+def removed_object(question: MultipleChoiceQuestion, things: Sequence[Thing]) -> int | None:
+    """The object that a counterfactual question removes; None if its program removes none."""
+    world = FoundCollisions(things)
     _truths(question, world)
     return world.removed
 
 
-def predict(question: MultipleChoiceQuestion, things: Sequence[Thing], gap: np.ndarray) -> list[bool]:
-    """Which options of a predictive question come true; gap (N, N): how near pairs come, less their reach."""
-    world = Seen(things)
+def answer_predictive(question: MultipleChoiceQuestion, things: Sequence[Thing], gap: np.ndarray) -> list[bool]:
+    """Whether each option of a predictive question happens; gap (N, N): closest approach of pairs minus their reach."""
+    world = FoundCollisions(things)
     pairs = [pair for pair in combinations(world.objects, 2) if np.isfinite(gap[pair])]
     for pair in sorted(pairs, key=lambda pair: float(gap[pair])):
         world.unseen = (*world.unseen, Event(GIVEN, "collision", pair))
@@ -93,9 +93,9 @@ def predict(question: MultipleChoiceQuestion, things: Sequence[Thing], gap: np.n
     return [False] * len(question.choices)
 
 
-def imagine(question: MultipleChoiceQuestion, things: Sequence[Thing], gap: np.ndarray) -> list[bool]:
-    """Which options of a counterfactual question are true where pairs of gap below 0 collide."""
-    world = Seen(things)
+def answer_counterfactual(question: MultipleChoiceQuestion, things: Sequence[Thing], gap: np.ndarray) -> list[bool]:
+    """Whether each option of a counterfactual question is true if exactly the pairs with a gap below 0 collide."""
+    world = FoundCollisions(things)
     pairs = combinations(world.objects, 2)
     world.happens = tuple(Event(-1, "collision", pair) for pair in pairs if gap[pair] < 0)
     return _truths(question, world)
@@ -115,13 +115,13 @@ Answer = Callable[[MultipleChoiceQuestion], list[bool]]
 
 
 def answers(questions: Sequence[MultipleChoiceQuestion], by_category: Mapping[str, Answer]) -> pd.DataFrame:
-    """A row an option, with the columns that tables read; questions of other categories are left out."""
+    """One row per option, with the columns that tables read; questions of other categories are left out."""
     rows: list[tuple[Any, ...]] = []
     for question in questions:
         if question.category not in by_category:
             continue
-        given = by_category[question.category](question)
-        for (choice, _, correct), answer in zip(question.choices, given, strict=True):
+        predicted = by_category[question.category](question)
+        for (choice, _, correct), answer in zip(question.choices, predicted, strict=True):
             place = (question.scene, question.video, question.question_id, choice, question.category, question.form)
             rows.append((*place, int(correct), int(answer), correct == answer))
     names = ["scene", "video", "question_id", "choice_id", "category", "form", "truth", "prediction", "correct"]

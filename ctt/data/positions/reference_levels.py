@@ -1,9 +1,9 @@
-"""Levels: the reader's probe, made once a data set, and what reading gives without any world model.
+"""Fitting the position reader, once per data set, and its reference levels: its answers without a world model.
 
-true_future   the true future's slots are read; of counterfactual questions, the true runs without the object (synthetic only)
-linear        positions read of the given frames go on as they went last
-copy_last     they stay
-unchanged     counterfactual questions are answered with what happens while the object is there
+true_future   positions read from the true future; counterfactual: the true runs without the object (synthetic data only)
+linear        positions read from the given frames, extrapolated linearly
+copy_last     the last of these positions, unchanged
+unchanged     counterfactual questions answered by the collisions that happen with the object present
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ctt.data.positions.position_answers import (
     PREDICTIVE,
     Answer,
     MultipleChoiceQuestion,
+    answer_counterfactual,
+    answer_predictive,
     answers,
-    asked,
-    imagine,
-    predict,
-    removed,
+    read_questions,
+    removed_object,
 )
 from ctt.data.scene import GIVEN
 
@@ -40,47 +40,42 @@ SPLIT = "validation"
 METRICS = "metrics.json"
 LEVELS = ("true_future", "linear", "copy_last", "unchanged")
 STEPS = 10
-"""Frames over which the change is taken that linear extrapolation goes on with."""
+"""Frames over which the velocity of the linear extrapolation is measured."""
 
 
-def make(
-    settings: PositionReaderSettings, dataset: Dataset, annotations: str | None, frames: int, context: BuildContext
-) -> None:
-    """Writes probe.npz, objects.npz of the validation split, LEVEL.parquet each, and metrics.json.
+def make(settings: PositionReaderSettings, dataset: Dataset, annotations: str | None, frames: int, context: BuildContext) -> None:
+    """Writes probe.npz, objects.npz of the validation split, LEVEL.parquet for each level, and metrics.json.
 
-    frames: how many of the future are read, as many as are rolled out. Raises DataError where positions or programs are
-    missing.
+    frames: future frames to read, as many as are rolled out. Raises DataError if positions or programs are missing.
     """
     train, split = dataset.split("train"), dataset.split(SPLIT)
-    learnt, tracks = (
-        tracks_of(train, settings.videos, annotations, context),
-        tracks_of(split, None, annotations, context),
-    )
-    slots = np.array(train.slots[: len(learnt)])
-    if learnt.slot is None:
-        learnt = match(slots, learnt, settings.stride)
-    probe = fit(slots, learnt, settings.stride)
-    seen = probe.read_all(split.slots)
+    fitted = tracks_of(train, settings.videos, annotations, context)
+    tracks = tracks_of(split, None, annotations, context)
+    slots = np.array(train.slots[: len(fitted)])
+    if fitted.slot is None:
+        fitted = match(slots, fitted, settings.stride)
+    reader = fit(slots, fitted, settings.stride)
+    seen = reader.read_all(split.slots)
     if tracks.slot is None:
         tracks = matched(tracks, seen, settings.stride)
     objects = SlotObjects.of(tracks)
-    probe.save(context.folder)
+    reader.save(context.folder)
     objects.save(context.folder)
-    questions = asked(split.questions_file, split.scene_index, (PREDICTIVE, COUNTERFACTUAL))
+    questions = read_questions(split.questions_file, split.scene_index, (PREDICTIVE, COUNTERFACTUAL))
     found = {}
-    for name, by_category in levels(probe, split, objects, follow(seen, tracks.slots), frames).items():
+    for name, by_category in levels(reader, split, objects, follow(seen, tracks.slots), frames).items():
         found[name] = write(answers(questions, by_category), context.folder / f"{name}.parquet")
-    text = json.dumps({"levels": found, "reach": probe.reach.tolist()}, indent=1, sort_keys=True)
+    text = json.dumps({"levels": found, "reach": reader.reach.tolist()}, indent=1, sort_keys=True)
     (context.folder / METRICS).write_text(text + "\n", encoding="utf-8")
 
 
 def tracks_of(split: Split, videos: int | None, annotations: str | None, context: BuildContext) -> ObjectTracks:
-    """The first `videos` (None: all) of a split. Raises DataError where their positions are not known."""
+    """The objects of the first `videos` (None: all) videos of a split. Raises DataError if positions are unknown."""
     count = min(videos or split.videos, split.videos)
     if split.has_truth:
         return from_truth(split, count)
     if annotations is None:
-        raise DataError("the reader needs positions: data.annotation_files, the folder of CLEVRER's annotations")
+        raise DataError("the position reader needs data.annotation_files, the folder of CLEVRER's annotations")
     done = 0
 
     def step() -> None:
@@ -94,7 +89,7 @@ def tracks_of(split: Split, videos: int | None, annotations: str | None, context
 
 
 def write(table: pd.DataFrame, path: Path) -> dict[str, dict[str, float]]:
-    """Writes answers as parquet; returns {"per_question", "per_option"}: percent by category. Of nothing it writes no file."""
+    """Writes answers as parquet (no file if empty); returns {"per_question", "per_option"}: percent by category."""
     if table.empty:
         return {"per_question": {}, "per_option": {}}
     table.to_parquet(path, engine="pyarrow", index=False, compression="zstd")
@@ -103,41 +98,43 @@ def write(table: pd.DataFrame, path: Path) -> dict[str, dict[str, float]]:
 
 
 def levels(
-    probe: LinearPositionReader, split: Split, objects: SlotObjects, given: np.ndarray, frames: int
+    reader: LinearPositionReader, split: Split, objects: SlotObjects, given: np.ndarray, frames: int
 ) -> dict[str, dict[str, Answer]]:
-    """How each level answers the questions of a category; given (V, 128, 6, 2): the objects' positions as they were read."""
+    """{level: {category: Answer}}; given (V, 128, 6, 2): the objects' positions as read from the given frames."""
     last, change = given[:, -1:], (given[:, -1:] - given[:, -1 - STEPS : -STEPS]) / STEPS
     future = linear = last + change * np.arange(1, frames + 1, dtype=np.float32)[:, None, None]
-    out = {"linear": {PREDICTIVE: predicting(probe, objects, linear)}}
+    out = {"linear": {PREDICTIVE: predictive_answers(reader, objects, linear)}}
     if split.future is not None:
-        future = follow(probe.read_all(split.future[:, :frames]), objects.last[:, None])
-        out["true_future"] = {PREDICTIVE: predicting(probe, objects, future)}
+        future = follow(reader.read_all(split.future[:, :frames]), objects.last[:, None])
+        out["true_future"] = {PREDICTIVE: predictive_answers(reader, objects, future)}
     if split.has_truth:
         truth = split.truth
 
         def without(video: int, k: int) -> np.ndarray:
             position = np.array(truth.without_position[video, k, : GIVEN + frames])
-            return probe.gaps(position[None], objects.shape[video : video + 1])[0]
+            return np.asarray(reader.gaps(position[None], objects.shape[video : video + 1])[0])
 
-        out["true_future"][COUNTERFACTUAL] = imagining(objects, without)
-    whole = probe.gaps(np.concatenate([given, future], 1), objects.shape)
-    out["copy_last"] = {PREDICTIVE: predicting(probe, objects, last)}
-    out["unchanged"] = {COUNTERFACTUAL: imagining(objects, lambda video, k: whole[video])}
+        out["true_future"][COUNTERFACTUAL] = counterfactual_answers(objects, without)
+    whole = reader.gaps(np.concatenate([given, future], 1), objects.shape)
+    out["copy_last"] = {PREDICTIVE: predictive_answers(reader, objects, last)}
+    out["unchanged"] = {COUNTERFACTUAL: counterfactual_answers(objects, lambda video, k: whole[video])}
     return {name: out[name] for name in LEVELS if name in out}
 
 
-def predicting(probe: LinearPositionReader, objects: SlotObjects, position: np.ndarray) -> Answer:
-    """Answers predictive questions from the objects' positions (V, F, 6, 2) in the frames to come."""
-    gaps = probe.gaps(position, objects.shape)
-    return lambda question: predict(question, objects.things(question.video), gaps[question.video])
+def predictive_answers(reader: LinearPositionReader, objects: SlotObjects, position: np.ndarray) -> Answer:
+    """Answers predictive questions from the objects' positions (V, F, 6, 2) in future frames."""
+    gaps = reader.gaps(position, objects.shape)
+    return lambda question: answer_predictive(question, objects.things(question.video), gaps[question.video])
 
 
-def imagining(objects: SlotObjects, gaps: Callable[[int, int], np.ndarray]) -> Answer:
-    """Answers counterfactual questions; gaps(video, k): those (6, 6) of a world without object k, over all frames."""
+def counterfactual_answers(objects: SlotObjects, gaps: Callable[[int, int], np.ndarray]) -> Answer:
+    """Answers counterfactual questions; gaps(video, k): (6, 6) without object k, over all frames."""
 
     def answer(question: MultipleChoiceQuestion) -> list[bool]:
         things = objects.things(question.video)
-        k = removed(question, things)
-        return [False] * len(question.choices) if k is None else imagine(question, things, gaps(question.video, k))
+        k = removed_object(question, things)
+        if k is None:
+            return [False] * len(question.choices)
+        return answer_counterfactual(question, things, gaps(question.video, k))
 
     return answer

@@ -1,1 +1,1 @@
-"""CLEVRER's questions: language, programs, candidates, sampling, and the table that ALOE reads."""
+"""CLEVRER's questions: language, programs, candidates, sampling, and the question table of ALOE."""

@@ -1,7 +1,7 @@
-"""What could be asked of a scene: every fact that questions are made of, each answered by running its program.
+"""Candidate questions of a scene, each answered by running its program.
 
-Enumerating needs the scene and runs in any number of processes; choosing among candidates (ctt.data.questions.sampling) needs
-all scenes in order but no scene any more.
+Enumeration needs the scene and runs in any number of processes; ctt.data.questions.sampling then chooses among the
+candidates of all scenes in order, without the scenes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Names = tuple[Description, ...]
 
 
 class DescriptiveQuestion(NamedTuple):
-    """A descriptive question: the number of its form in FORMS, what fills its places, its answer."""
+    """A descriptive question: the index of its form in FORMS, the descriptions in its places, its answer."""
 
     form: int
     places: Places
@@ -36,7 +36,7 @@ class DescriptiveQuestion(NamedTuple):
 
 
 class Option(NamedTuple):
-    """A possible cause of an outcome: kind is presence, entrance or collision; responsible as the executor says."""
+    """A possible cause of an outcome: kind is presence, entrance or collision; responsible is the executor's result."""
 
     kind: str
     objects: tuple[int, ...]
@@ -44,17 +44,17 @@ class Option(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """An event that can be explained (kind collision or exit) and the causes to choose from."""
+    """An event to explain (kind collision or exit) and its possible causes."""
 
     kind: str
     objects: tuple[int, ...]
     options: tuple[Option, ...]
 
 
-class Meeting(NamedTuple):
-    """A pair of objects. happens: it collides in the future, or, of a removal, without the removed object; seen: it
-    collided in the given frames, or, of a removal, it collides at any time with nothing removed; extrapolated: how near
-    going straight on after the given frames would bring it (table units, centre to centre)."""
+class PossibleCollision(NamedTuple):
+    """A pair of objects. happens: it collides in the future or, for a removal, without the removed object; seen: it
+    collides in the given frames or, for a removal, at any time with nothing removed; extrapolated: the least distance of
+    its centres on straight lines after the given frames (table units)."""
 
     pair: Pair
     happens: bool
@@ -64,15 +64,15 @@ class Meeting(NamedTuple):
 
 @dataclass
 class Candidates:
-    """All that can be asked of one scene. `names[k]` are the unique descriptions of object k, the shortest first;
-    `removals[k]` what could collide without object k."""
+    """All candidate questions of one scene. `names[k]` are the unique descriptions of object k, the shortest first;
+    `removals[k]` the pairs that could collide without object k."""
 
     index: int
     names: list[Names]
     descriptive: list[DescriptiveQuestion] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    future: list[Meeting] = field(default_factory=list)
-    removals: dict[int, list[Meeting]] = field(default_factory=dict)
+    future: list[PossibleCollision] = field(default_factory=list)
+    removals: dict[int, list[PossibleCollision]] = field(default_factory=dict)
 
 
 _FORM_NUMBER = {form: number for number, form in enumerate(FORMS)}
@@ -81,16 +81,16 @@ _DESCRIPTIVE = [
     [form for form in _ASKED if form.program_template == program]
     for program in dict.fromkeys(form.program_template for form in _ASKED)
 ]
-"""The descriptive forms that are asked, those of one program together."""
+"""The generated descriptive forms, grouped by program."""
 MANY = 4
-"""Sets of objects ("red cubes") tried per form that asks for several, beside the broad ones."""
+"""Sets of objects ("red cubes") tried per form about several objects, in addition to the broad ones."""
 LONGER = 0.2
-"""Share of names that are a word longer than they need be (CLEVRER's public questions: 18 % have three words)."""
+"""Share of names that are one word longer than necessary (CLEVRER's public questions: 18 % have three words)."""
 _BROAD = (Description(), *(Description(material=m) for m in MATERIALS), *(Description(shape=s) for s in SHAPES))
 
 
 def enumerate_questions(scene: Scene, rng: np.random.Generator) -> Candidates:
-    """All candidates of `scene`; `rng` decides only which sets of objects are tried. About 10 ms."""
+    """All candidates of `scene`; `rng` only chooses the sets of objects that are tried. About 10 ms."""
     draw = random.Random(int(rng.integers(2**62)))
     world = World(scene)
     found = Candidates(scene.index, unique_descriptions(scene.things))
@@ -100,14 +100,14 @@ def enumerate_questions(scene: Scene, rng: np.random.Generator) -> Candidates:
     seen = {e.objects for e in world.events if e.kind == "collision"}
     coming = {e.objects for e in world.unseen if e.kind == "collision"}
     if coming:
-        found.future = list(_meetings(world, found.names, seen, near, None))
+        found.future = list(_possible_collisions(world, found.names, seen, near, None))
     for k in sorted(scene.without):
-        found.removals[k] = list(_meetings(world, found.names, seen | coming, near, k))
+        found.removals[k] = list(_possible_collisions(world, found.names, seen | coming, near, k))
     return found
 
 
 def straight_line_approach(position: np.ndarray) -> dict[Pair, float]:
-    """For each pair the least distance of centres over the unseen frames, if every object went on as it moved over
+    """For each pair the least distance of centres over the future frames, if every object kept its mean velocity of
     the last five given frames. Positions (178, N, 2)."""
     last, step = position[GIVEN - 1].astype(np.float64), (position[GIVEN - 1] - position[GIVEN - 6]) / 5.0
     times = np.arange(1, TOTAL - GIVEN + 1)[:, None, None]
@@ -141,23 +141,21 @@ def _descriptive(world: World, names: list[Names], draw: random.Random) -> Itera
             base: Places = {} if subject < 0 else {"X": pick_name(names[subject], draw)}
             for places in _with_sets(form, base, world, sets, draw):
                 try:
-                    said = answer(form.program(places), world)
+                    result = answer(form.program(places), world)
                 except Unanswerable:
                     continue
-                if said in ANSWERS:
-                    yield DescriptiveQuestion(_FORM_NUMBER[form], places, said)
+                if result in ANSWERS:
+                    yield DescriptiveQuestion(_FORM_NUMBER[form], places, result)
 
 
-def _with_sets(
-    form: Form, base: Places, world: World, sets: list[Description], draw: random.Random
-) -> Iterator[Places]:
+def _with_sets(form: Form, base: Places, world: World, sets: list[Description], draw: random.Random) -> Iterator[Places]:
     if "Z" in form.places:
         for described in (*_BROAD, *draw.sample(sets, min(MANY, len(sets)))):
             yield {**base, "Z": described}
     elif "S" in form.places:
-        asked = form.name.partition(":")[0].removeprefix("query_")
-        # A set of one needs no motion to be told apart, and what is asked must not be said.
-        several = [d for d in sets if getattr(d, asked) is None and sum(d.fits(t) for t in world.things) > 1]
+        attribute = form.name.partition(":")[0].removeprefix("query_")
+        # A set of one needs no motion to be identified, and the description must not name the queried attribute.
+        several = [d for d in sets if getattr(d, attribute) is None and sum(d.fits(t) for t in world.things) > 1]
         for described in draw.sample(several, min(MANY, len(several))):
             yield {**base, "S": described}
     else:
@@ -165,31 +163,31 @@ def _with_sets(
 
 
 def _sets_of_objects(world: World, draw: random.Random) -> list[Description]:
-    """Descriptions of sets, mostly of objects that are there, all different."""
+    """Distinct descriptions of sets, mostly of objects of the scene."""
     sets = {Description(): None}
     for thing in world.things:
-        for said in ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1)):
-            sets[_partly(thing.color, thing.material, thing.shape, said)] = None
+        for mask in ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1)):
+            sets[_partly(thing.color, thing.material, thing.shape, mask)] = None
     for _ in range(3):
         absent = draw.choice(COLORS), draw.choice(MATERIALS), draw.choice(SHAPES)
         sets[_partly(*absent, draw.choice(((0, 0, 1), (1, 0, 0), (0, 1, 1), (1, 0, 1))))] = None
     return list(sets)
 
 
-def _partly(color: str, material: str, shape: str, said: tuple[int, int, int]) -> Description:
-    return Description(color if said[0] else None, material if said[1] else None, shape if said[2] else None)
+def _partly(color: str, material: str, shape: str, mask: tuple[int, int, int]) -> Description:
+    return Description(color if mask[0] else None, material if mask[1] else None, shape if mask[2] else None)
 
 
 def pick_name(names: Names, draw: random.Random) -> Description:
-    """One of an object's unique descriptions: one of the shortest, or now and then one a word longer."""
+    """A random one of an object's unique descriptions: mostly of the fewest words, sometimes one word longer."""
     shortest, longer = _by_length(names)
-    level = longer if longer and draw.random() < LONGER else shortest
-    return level[int(len(level) * draw.random())]
+    chosen = longer if longer and draw.random() < LONGER else shortest
+    return chosen[int(len(chosen) * draw.random())]
 
 
 @lru_cache(maxsize=4096)
 def _by_length(names: Names) -> tuple[Names, Names]:
-    """The descriptions of the fewest words, and those of one word more."""
+    """The descriptions of the fewest words, and those with one word more."""
     least = min(name.words for name in names)
     return tuple(d for d in names if d.words == least), tuple(d for d in names if d.words == least + 1)
 
@@ -207,7 +205,7 @@ def _crossed_once(world: World, kind: str) -> list[int]:
 
 
 def _places(objects: tuple[int, ...], names: list[Names]) -> Places:
-    """{X} and {Y} by their shortest unique descriptions; what is asked does not depend on which is taken."""
+    """{X} and {Y} by their shortest unique descriptions; the program's result does not depend on the choice."""
     return {place: names[k][0] for place, k in zip("XY", objects, strict=False)}
 
 
@@ -215,9 +213,7 @@ def _outcomes(world: World, names: list[Names]) -> Iterator[Outcome]:
     entered, left = _crossed_once(world, "in"), _crossed_once(world, "out")
     times = Counter(e.objects for e in _of_kind(world, "collision"))
     collisions = [pair for pair, count in times.items() if count == 1]
-    explained: list[tuple[str, tuple[int, ...]]] = [("collision", pair) for pair in collisions] + [
-        ("exit", (k,)) for k in left
-    ]
+    explained: list[tuple[str, tuple[int, ...]]] = [("collision", pair) for pair in collisions] + [("exit", (k,)) for k in left]
     for kind, objects in explained:
         question = forms_of("explanatory", f"is:{kind}")[0].program(_places(objects, names))
         others = [k for k in world.objects if k not in objects]
@@ -226,15 +222,15 @@ def _outcomes(world: World, names: list[Names]) -> Iterator[Outcome]:
         possible += [("collision", pair) for pair in collisions if pair != objects]
         options = []
         for cause, who in possible:
-            stated = forms_of("explanatory", cause, choice=True)[0].program(_places(who, names))
-            options.append(Option(cause, who, execute(stated + question, world) == "yes"))
+            choice = forms_of("explanatory", cause, choice=True)[0].program(_places(who, names))
+            options.append(Option(cause, who, execute(choice + question, world) == "yes"))
         yield Outcome(kind, objects, tuple(options))
 
 
-def _meetings(
+def _possible_collisions(
     world: World, names: list[Names], seen: set[tuple[int, ...]], near: dict[Pair, float], k: int | None
-) -> Iterator[Meeting]:
-    """Every pair (without object k): does it collide in the future, or, given k, with k removed?"""
+) -> Iterator[PossibleCollision]:
+    """Every pair without object k, and whether it collides in the future or, if k is given, with k removed."""
     if k is None:
         question = forms_of("predictive", "next")[0].program({})
     else:
@@ -242,5 +238,5 @@ def _meetings(
     for pair in combinations(world.objects, 2):
         if k in pair:
             continue
-        stated = forms_of("predictive", "collision", choice=True)[0].program(_places(pair, names))
-        yield Meeting(pair, execute(stated + question, world) == "yes", pair in seen, near[pair])
+        choice = forms_of("predictive", "collision", choice=True)[0].program(_places(pair, names))
+        yield PossibleCollision(pair, execute(choice + question, world) == "yes", pair in seen, near[pair])

@@ -1,8 +1,8 @@
 """The language of CLEVRER's questions: every form as one text and one program, in one table.
 
-A form's text has places: {X} and {Y} hold a unique description ("red cube"), {Z} one of many ("metal objects").
-Its program has the same places: {X} becomes `objects … unique`, {Z} `objects …`. What fills a place is a Description.
-Forms were collected from CLEVRER's public questions (https://arxiv.org/abs/1910.01442).
+A form's text has places: {X} and {Y} take the Description of one object ("red cube"), {Z} that of a set ("metal
+objects"). In its program {X} becomes `objects … unique`, {Z} `objects …`.
+Source: the forms of CLEVRER's public questions (https://arxiv.org/abs/1910.01442).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ctt.data.scene import Thing
 
 
 class Description(NamedTuple):
-    """What is said of an object, or of several: colour, material and shape, each or None."""
+    """A description of one or more objects: colour, material and shape, each possibly None."""
 
     color: str | None = None
     material: str | None = None
@@ -35,32 +35,27 @@ class Description(NamedTuple):
 
     def filters(self) -> list[str]:
         """The program's tokens after `objects`."""
-        said = ((self.color, "filter_color"), (self.material, "filter_material"), (self.shape, "filter_shape"))
-        return [token for value, name in said if value for token in (value, name)]
+        named = ((self.color, "filter_color"), (self.material, "filter_material"), (self.shape, "filter_shape"))
+        return [token for value, name in named if value for token in (value, name)]
 
     def fits(self, thing: Thing) -> bool:
-        """Whether `thing` is as described."""
-        return (
-            self.color in (None, thing.color)
-            and self.material in (None, thing.material)
-            and self.shape in (None, thing.shape)
-        )
+        """Whether the description fits `thing`."""
+        return self.color in (None, thing.color) and self.material in (None, thing.material) and self.shape in (None, thing.shape)
 
 
 def unique_descriptions(things: Sequence[Thing]) -> list[tuple[Description, ...]]:
-    """For every thing the descriptions that fit it alone, those of fewest words first (triples must differ)."""
+    """For every thing the descriptions that fit only it, the shortest first (no two things may be equal)."""
     found = []
     for thing in things:
         options = [
-            Description(*(value if said else None for value, said in zip(_attributes(thing), mask, strict=True)))
-            for mask in _MASKS
+            Description(*(value if used else None for value, used in zip(_attributes(thing), mask, strict=True))) for mask in _MASKS
         ]
         unique = [d for d in options if sum(d.fits(other) for other in things) == 1]
         found.append(tuple(sorted(unique, key=lambda d: d.words)))
     return found
 
 
-_MASKS = sorted(product((True, False), repeat=3), key=sum)[1:]  # all but saying nothing
+_MASKS = sorted(product((True, False), repeat=3), key=sum)[1:]  # all but the empty one
 
 
 def _attributes(thing: Thing) -> tuple[str, str, str]:
@@ -69,10 +64,10 @@ def _attributes(thing: Thing) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class Form:
-    """One way of asking (or of stating a choice).
+    """One wording of a question or of a choice.
 
-    name groups forms for breakdowns ("count:moving"); category is that of the question; generated: whether our own
-    questions use it (the others are only understood).
+    name groups forms for breakdowns ("count:moving"); category is that of the question; generated: whether synthetic
+    questions use it (the others are only parsed).
     """
 
     name: str
@@ -89,7 +84,7 @@ class Form:
         object.__setattr__(self, "_parts", tuple(self.program_template.split()))
 
     def text(self, places: Mapping[str, Description]) -> str:
-        """The form with its places filled; as a sentence of its own it starts with a capital."""
+        """The form's text with its places filled."""
         filled = self.template
         for place, description in places.items():
             filled = filled.replace("{" + place + "}", description.text(plural=place == "Z"))
@@ -167,20 +162,20 @@ def _count_and_exist() -> Iterator[Form]:
 
 def _query() -> Iterator[Form]:
     for attribute, ask in product(("color", "material", "shape"), ("What {0} is", "What is the {0} of")):
-        asked, query = ask.format(attribute), f"query_{attribute}"
+        opening, query = ask.format(attribute), f"query_{attribute}"
         for order in ("", "first", "second", "last"):
             pick, word = (f"{order} filter_order", f"{order} ") if order else ("unique", "")
             yield Form(
                 f"{query}:partner",
                 "descriptive",
-                f"{asked} the {word}object to collide with the {{X}}?",
+                f"{opening} the {word}object to collide with the {{X}}?",
                 f"events {{X}} filter_collision {pick} {{X}} get_col_partner {query}",
             )
             for verb, kind in _CROSS:
                 yield Form(
                     f"{query}:{_CROSSING_NAME[kind]}",
                     "descriptive",
-                    f"{asked} the {word}object that {verb} the scene?",
+                    f"{opening} the {word}object that {verb} the scene?",
                     f"events objects filter_{kind} {pick} get_object {query}",
                     generated=order != "second",
                 )
@@ -189,11 +184,11 @@ def _query() -> Iterator[Form]:
             yield Form(
                 name,
                 "descriptive",
-                f"{asked} the object that is {state} {when}?",
+                f"{opening} the object that is {state} {when}?",
                 f"objects {motion}",
                 generated="video" in when,
             )
-            described = f"{asked} the {state} {{S}} {when}?"
+            described = f"{opening} the {state} {{S}} {when}?"
             yield Form(name, "descriptive", described, f"{{S}} {motion}")
 
 
@@ -225,16 +220,16 @@ def _explanatory() -> Iterator[Form]:
 
 
 def _future() -> Iterator[Form]:
-    for asked in ("What", "Which event"):
-        yield Form("next", "predictive", f"{asked} will happen next?", "unseen_events belong_to")
+    for opening in ("What", "Which event"):
+        yield Form("next", "predictive", f"{opening} will happen next?", "unseen_events belong_to")
     clauses = (
         ("{} if the {{X}} is removed?", "If the {{X}} is removed, {}?"),
         ("{} without the {{X}}?", "Without the {{X}}, {}?"),
     )
-    for asked, negated, pair, first in product(
+    for opening, negated, pair, first in product(
         ("What", "Which event", "Which of the following"), (False, True), clauses, (False, True)
     ):
-        core = f"{asked} will {'not ' if negated else ''}happen"
+        core = f"{opening} will {'not ' if negated else ''}happen"
         text = pair[1].format(core[0].lower() + core[1:]) if first else pair[0].format(core)
         yield Form(
             "not" if negated else "is",
@@ -254,5 +249,5 @@ FORMS: tuple[Form, ...] = (*_count_and_exist(), *_query(), *_explanatory(), *_fu
 
 @cache
 def forms_of(category: str, name: str, choice: bool = False) -> tuple[Form, ...]:
-    """The forms of one name: other words for the same program."""
+    """The forms of one name: different wordings of the same program."""
     return tuple(made for made in FORMS if (made.category, made.name, made.choice) == (category, name, choice))

@@ -1,4 +1,4 @@
-"""Reading CLEVRER's questions: from a text to its form and what fills its places, and coarse names of forms."""
+"""Parser of CLEVRER's questions: from a text to its form and descriptions, and to a coarse name of the form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctt.data.scene import COLORS, MATERIALS, SHAPES
 
 
 class Parsed(NamedTuple):
-    """What a text says: its form and what fills its places."""
+    """A parsed text: its form and the descriptions in its places."""
 
     form: Form
     places: dict[str, Description]
@@ -25,17 +25,17 @@ _PHRASE = re.compile(
 
 
 def _skeleton(text: str) -> tuple[str, list[tuple[Description, bool]]]:
-    """The text with every noun phrase replaced by a mark, and the phrases: (description, plural)."""
+    """The text with every noun phrase replaced by a placeholder, and the phrases: (description, plural)."""
     phrases: list[tuple[Description, bool]] = []
 
-    def mark(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         words, noun, plural = match.group(1).split(), match.group(2), bool(match.group(3))
         color = next((w for w in words if w in COLORS), None)
         material = next((w for w in words if w in MATERIALS), None)
         phrases.append((Description(color, material, None if noun == "object" else noun), plural))
         return "@@" if plural else "@"
 
-    return _PHRASE.sub(mark, text), phrases
+    return _PHRASE.sub(replace, text), phrases
 
 
 def _example(form: Form) -> str:
@@ -43,9 +43,9 @@ def _example(form: Form) -> str:
 
 
 def _places_in_order(form: Form) -> tuple[str, ...]:
-    """The place of every noun phrase of the form, "" for the word "object" of the form itself."""
-    marked = re.sub(r"{(\w)}", r"<\1>", form.template)
-    return tuple(match.group(1) or "" for match in re.finditer(r"<(\w)>|(?<![\w])objects?(?![\w])", marked))
+    """The place of every noun phrase of the form, "" for the word "object" in the form itself."""
+    template = re.sub(r"{(\w)}", r"<\1>", form.template)
+    return tuple(match.group(1) or "" for match in re.finditer(r"<(\w)>|(?<![\w])objects?(?![\w])", template))
 
 
 @cache
@@ -73,12 +73,12 @@ def _parse(text: str, choice: bool, category: str | None) -> Parsed | None:
 
 
 def parse_question(text: str, category: str | None = None) -> Parsed:
-    """The form of a question's text and what fills its places. Raises DataError if it is of none of the forms."""
+    """The form of a question's text and its descriptions. Raises DataError if the text fits no form."""
     return _parsed(text, False, category)
 
 
 def parse_choice(text: str, category: str | None = None) -> Parsed:
-    """The same for the text of a choice; predictive and counterfactual choices look alike."""
+    """The same for the text of a choice; predictive and counterfactual choices have the same forms."""
     return _parsed(text, True, category)
 
 
@@ -86,7 +86,7 @@ def _parsed(text: str, choice: bool, category: str | None) -> Parsed:
     parsed = _parse(text, choice, category)
     if parsed is None:
         of = f"{category} " if category else ""
-        raise DataError(f"{text!r} is none of the known forms of a {of}{'choice' if choice else 'question'}")
+        raise DataError(f"{text!r} has none of the known forms of a {of}{'choice' if choice else 'question'}")
     return parsed
 
 
@@ -94,12 +94,12 @@ def form(question: Mapping[str, Any], choice: Mapping[str, Any] | None = None) -
     """A coarse name for breakdowns and blind baselines: "descriptive:count:moving", "explanatory:not:presence",
     "predictive:next", "counterfactual:is". A text of no known form gets its category (and subtype) and "other"."""
     category = question["question_type"]
-    asked = _parse(question["question"], False, category)
+    parsed = _parse(question["question"], False, category)
     if category == "descriptive":
-        return f"descriptive:{asked.form.name}" if asked else f"descriptive:{question.get('question_subtype')}:other"
-    if asked is None:
+        return f"descriptive:{parsed.form.name}" if parsed else f"descriptive:{question.get('question_subtype')}:other"
+    if parsed is None:
         return f"{category}:other"
     if category != "explanatory" or choice is None:
-        return f"{category}:{asked.form.name}"
-    said = _parse(choice["choice"], True, category)
-    return f"{category}:{asked.form.name.split(':')[0]}:{said.form.name if said else 'other'}"
+        return f"{category}:{parsed.form.name}"
+    parsed_choice = _parse(choice["choice"], True, category)
+    return f"{category}:{parsed.form.name.split(':')[0]}:{parsed_choice.form.name if parsed_choice else 'other'}"

@@ -1,9 +1,8 @@
-"""CLEVRER's question programs: a postfix language on a stack, checked by type and run on a world.
+"""CLEVRER's question programs: a postfix language on a stack, type-checked and run on a world.
 
-The 47 tokens of the official files are all here, and the names that the paper's released executor uses for some of
-them (ALIASES). A multiple-choice answer is the choice's program followed by the question's: "yes" is correct.
-Where the paper's text and its executor differ, the text is followed: an object is responsible for an event also by
-taking part in it.
+It has the 47 tokens of the official files and the names of the paper's released executor (ALIASES). A choice is
+evaluated by its program followed by the question's: "yes" is correct. Where the paper's text and its executor differ,
+the text is followed: an object is also responsible for the events that it takes part in.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _INPUTS = {
     "end": "event",
 }
 _ONE_OR_MORE = ("objects", "object")
-# token: (the types it takes, the last one from the top of the stack), the type it gives); None: the type of one element
+# token: ((the types it takes, the last from the top of the stack), the type it gives); None: the type of one element
 _SIGNATURES: dict[str, tuple[tuple[tuple[str, ...], ...], str | None]] = {
     "filter_color": ((("objects",), ("color",)), "objects"),
     "filter_material": ((("objects",), ("material",)), "objects"),
@@ -74,20 +73,20 @@ TOKENS = frozenset(_VALUES) | frozenset(_INPUTS) | (frozenset(_SIGNATURES) - _EX
 
 
 class Unanswerable(DataError):
-    """A well-typed program that has no answer in this scene, such as `unique` of two objects."""
+    """A well-typed program without an answer in this scene, such as `unique` of two objects."""
 
 
 def known_token(token: object) -> bool:
-    """Whether `token` is one of the language, by its official name or an alias."""
+    """Whether `token` belongs to the language, by its official name or an alias."""
     return isinstance(token, str) and (token in TOKENS or token in _SIGNATURES or token in ALIASES)
 
 
 def type_check(program: Sequence[str], given: Sequence[str] = ()) -> str:
-    """The type of what `program` leaves on a stack that holds values of the types `given`, the last on top.
+    """The type of the value that `program` leaves on a stack with values of the types `given`, the last on top.
 
     The question part of a multiple-choice program is checked with given=("event",) or after its choice's program.
-    Raises DataError naming token and position (from 0) if a token is unknown, lacks an argument or gets one of the
-    wrong type, and if the program does not leave exactly one value.
+    Raises DataError naming token and position (from 0) if a token is unknown, lacks an argument or takes one of the
+    wrong type, or if the program does not leave exactly one value.
     """
     stack = list(given)
     for position, written in enumerate(program):
@@ -104,9 +103,7 @@ def type_check(program: Sequence[str], given: Sequence[str] = ()) -> str:
         del stack[-len(takes) :]
         for number, (accepted, got) in enumerate(zip(takes, arguments, strict=True), start=1):
             if got not in accepted:
-                raise DataError(
-                    f"{written} at position {position} takes {' or '.join(accepted)} as value {number}, got {got}"
-                )
+                raise DataError(f"{written} at position {position} takes {' or '.join(accepted)} as value {number}, got {got}")
         stack.append(gives or arguments[0].removesuffix("s"))
     if len(stack) != 1:
         raise DataError(f"the program leaves {len(stack)} values at its end (position {len(program)}), not one")
@@ -114,16 +111,16 @@ def type_check(program: Sequence[str], given: Sequence[str] = ()) -> str:
 
 
 class _Causes(tuple[Event, ...]):
-    """The ancestors of `outcome` among some events; remembers whose they are."""
+    """The ancestors of `outcome` among some events."""
 
     outcome: Event
 
 
 def execute(program: Sequence[str], world: World) -> Any:
-    """What `program` leaves: a number, a word ("yes", "red" …), an object's number, an Event or a tuple of them.
+    """The result of `program`: a number, a word ("yes", "red" …), an object's number, an Event or a tuple of them.
 
-    The program must be well typed (`type_check`). Raises Unanswerable if it has no answer in this scene, naming token
-    and position.
+    The program must be well typed (`type_check`). Raises Unanswerable naming token and position if it has no answer in
+    this scene.
     """
     stack: list[Any] = []
     position = -1
@@ -144,7 +141,7 @@ def execute(program: Sequence[str], world: World) -> Any:
 
 
 def answer(program: Sequence[str], world: World) -> str:
-    """The answer of a whole question's program as the official files write it: "2", "yes", "red"."""
+    """The answer of a complete program in the notation of the official files: "2", "yes", "red"."""
     return str(execute(program, world))
 
 
@@ -194,19 +191,19 @@ def _filter_ancestor(world: World, events: tuple[Event, ...], outcome: Event) ->
 
 def _get_object(world: World, event: Event) -> int:
     if event.kind not in ("in", "out"):
-        raise Unanswerable(f"the event is a {event.kind}, which has no one object")
+        raise Unanswerable(f"the event is a {event.kind}, which has no single object")
     return event.objects[0]
 
 
 def _get_frame(world: World, event: Event) -> int:
     if event.frame < 0:
-        raise Unanswerable("an event that may or may not happen has no frame")
+        raise Unanswerable("a hypothetical event has no frame")
     return event.frame
 
 
 def _get_col_partner(world: World, event: Event, k: int) -> int:
     if event.kind != "collision" or k not in event.objects:
-        raise Unanswerable("the event is no collision of that object")
+        raise Unanswerable("the event is not a collision of that object")
     return event.objects[0] if event.objects[1] == k else event.objects[1]
 
 
@@ -265,8 +262,8 @@ _RUN: dict[str, Callable[..., Any]] = {
 
 
 def _value(token: str) -> Callable[[World], Any]:
-    said = None if token == "null" else token
-    return lambda world: said
+    value = None if token == "null" else token
+    return lambda world: value
 
 
 _STEPS: dict[str, tuple[int, Callable[..., Any]]] = {
@@ -274,5 +271,5 @@ _STEPS: dict[str, tuple[int, Callable[..., Any]]] = {
     **{token: (0, run) for token, run in _READ.items()},
     **{token: (len(_SIGNATURES[token][0]), run) for token, run in _RUN.items()},
 }
-"""How many values a token takes, and what it does with them."""
+"""Per token: the number of values it takes, and its function."""
 _STEPS |= {alias: _STEPS[token] for alias, token in ALIASES.items()}

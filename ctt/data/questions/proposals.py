@@ -1,4 +1,4 @@
-"""Multiple-choice questions as they might be asked of a scene: drawn at random, for the Balancer to choose from."""
+"""Random multiple-choice questions about a scene, from which the Balancer chooses."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ctt.data.questions.candidates import Candidates, Meeting, Places, pick_name
+from ctt.data.questions.candidates import Candidates, Places, PossibleCollision, pick_name
 from ctt.data.questions.forms import Form, forms_of
 from ctt.data.questions.targets import SHARES
 
 MOST = 4
-"""Choices of a question at most."""
+"""Maximum number of choices of a question."""
 
 
-class Stated(NamedTuple):
-    """A choice: its form, what fills it, whether it is correct, and what would be guessed without understanding why:
-    whether the pair of a counterfactual choice collides anyway."""
+class Choice(NamedTuple):
+    """A choice: its form, the descriptions in its places, whether it is correct, and `anyway`: whether the pair of a
+    counterfactual choice collides with nothing removed (None for other categories)."""
 
     form: Form
     places: Places
@@ -25,45 +25,45 @@ class Stated(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """A question that may be asked. `subject` is what a scene is asked about once; `counted` are the values that count
-    towards SHARES, as (what is counted, value)."""
+    """A possible question. `subject` identifies what it is about, to be used once per scene; `counted` are the values
+    that count towards SHARES, as (key of SHARES, value)."""
 
     form: Form
     places: Places
-    choices: list[Stated]
+    choices: list[Choice]
     subject: Any
     counted: list[tuple[str, Any]]
 
-    def telling(self, stated: Stated) -> Iterator[str]:
-        """What by itself could tell whether a choice is correct: the forms of question and choice with how many objects
-        both name by the same words, and `anyway`."""
-        named = set(self.places.values()) & set(stated.places.values())
-        yield f"{self.form.name} {stated.form.name} {len(named)}"
-        yield f"{self.form.name.partition(':')[0]} anyway {stated.anyway}"
+    def cues(self, choice: Choice) -> Iterator[str]:
+        """Features that could reveal by themselves whether a choice is correct: the forms of question and choice with the
+        number of descriptions that both share, and `anyway`."""
+        named = set(self.places.values()) & set(choice.places.values())
+        yield f"{self.form.name} {choice.form.name} {len(named)}"
+        yield f"{self.form.name.partition(':')[0]} anyway {choice.anyway}"
 
-    def words(self, stated: Stated) -> Iterator[str]:
-        """What a model that sees words alone could weigh."""
-        asked = self.form.name.partition(":")[0]
-        yield asked
-        yield f"{asked} {stated.form.template}"
+    def words(self, choice: Choice) -> Iterator[str]:
+        """Features available to a model that reads only the words."""
+        polarity = self.form.name.partition(":")[0]
+        yield polarity
+        yield f"{polarity} {choice.form.template}"
         yield self.form.template
         for described in self.places.values():
             for word in described:
                 yield f"asked of {word}"
-        for described in stated.places.values():
+        for described in choice.places.values():
             for word in described:
-                yield f"{asked} {word}"
+                yield f"{polarity} {word}"
 
     def official(self) -> dict[str, Any]:
         """The question in CLEVRER's schema, without its id."""
         choices = [
             {
                 "choice_id": number,
-                "choice": stated.form.text(stated.places),
-                "program": stated.form.program(stated.places),
-                "answer": "correct" if stated.correct else "wrong",
+                "choice": choice.form.text(choice.places),
+                "program": choice.form.program(choice.places),
+                "answer": "correct" if choice.correct else "wrong",
             }
-            for number, stated in enumerate(self.choices)
+            for number, choice in enumerate(self.choices)
         ]
         return {
             "question": self.form.text(self.places),
@@ -74,7 +74,7 @@ class Proposal(NamedTuple):
 
 
 def propose(category: str, candidates: Candidates, taken: set[Any], draw: random.Random) -> Proposal | None:
-    """A question about a subject that is not `taken`, or None if there is none."""
+    """A random question about a subject that is not in `taken`, or None if there is none."""
     return _PROPOSE[category](candidates, taken, draw)
 
 
@@ -86,7 +86,7 @@ def _explanatory(candidates: Candidates, taken: set[Any], draw: random.Random) -
     negated = draw.random() < 0.5
     options = _some(outcome.options, draw)
     choices = [
-        Stated(_wording("explanatory", o.kind, draw), _named(o.objects, candidates, draw), o.responsible != negated)
+        Choice(_wording("explanatory", o.kind, draw), _named(o.objects, candidates, draw), o.responsible != negated)
         for o in options
     ]
     counted = _counted("explanatory", choices, negated)
@@ -101,17 +101,15 @@ def _predictive(candidates: Candidates, taken: set[Any], draw: random.Random) ->
     if not options:
         return None
     draw.shuffle(options)
-    choices = [
-        Stated(_wording("predictive", "collision", draw), _named(m.pair, candidates, draw), m.happens) for m in options
-    ]
+    choices = [Choice(_wording("predictive", "collision", draw), _named(m.pair, candidates, draw), m.happens) for m in options]
     form = draw.choices(forms_of("predictive", "next"), list(SHARES["predictive wordings"].values()))[0]
     return Proposal(form, {}, choices, "next", [("predictive wordings", form.template.partition(" will")[0])])
 
 
-def hardest(future: Sequence[Meeting]) -> tuple[Meeting, ...]:
-    """One pair that will collide and one that won't, so that going straight on would bring the wrong pair the nearest
-    compared with the right one. A pair that has collided already, and so will not again, is wrong only for want of
-    others. Empty if no pair will collide, or all will."""
+def hardest(future: Sequence[PossibleCollision]) -> tuple[PossibleCollision, ...]:
+    """A pair that will collide (correct) and one that will not (wrong), chosen so that straight extrapolation brings the
+    wrong pair nearest compared with the correct one. A pair that has already collided is the wrong one only if there is
+    no other. Empty if no pair or every pair will collide."""
     pairs = [(right, wrong) for right in future if right.happens for wrong in future if not wrong.happens]
     return min(pairs, key=lambda pair: (pair[1].seen, pair[1].extrapolated - pair[0].extrapolated), default=())
 
@@ -120,12 +118,12 @@ def _counterfactual(candidates: Candidates, taken: set[Any], draw: random.Random
     removals = [k for k in candidates.removals if k not in taken]
     if not removals:
         return None
-    # Removing an object that changes nothing asks no more than what happens in the video.
+    # Removing an object without effect asks only about what happens in the video.
     weights = [1 + 3 * sum(m.happens != m.seen for m in candidates.removals[k]) for k in removals]
     k = draw.choices(removals, weights)[0]
     negated = draw.random() < 0.5
     choices = [
-        Stated(
+        Choice(
             _wording("counterfactual", "collision", draw),
             _named(m.pair, candidates, draw),
             m.happens != negated,
@@ -142,15 +140,15 @@ _PROPOSE = {"explanatory": _explanatory, "predictive": _predictive, "counterfact
 
 
 def _some(options: Sequence[Any], draw: random.Random) -> list[Any]:
-    """Four of the options, or as many as there are; now and then fewer."""
+    """MOST of the options or as many as there are; sometimes fewer."""
     wanted = MOST if draw.random() < 0.93 else draw.randint(1, MOST - 1)
     return draw.sample(options, min(wanted, len(options)))
 
 
-def _counted(category: str, choices: list[Stated], negated: bool) -> list[tuple[str, Any]]:
+def _counted(category: str, choices: list[Choice], negated: bool) -> list[tuple[str, Any]]:
     return [
         (f"{category} options", len(choices)),
-        (f"{category} correct", sum(stated.correct for stated in choices)),
+        (f"{category} correct", sum(choice.correct for choice in choices)),
         (f"{category} negated", negated),
     ]
 

@@ -1,4 +1,4 @@
-"""QuestionTable: an official question file as arrays, one row per sequence that ALOE reads.
+"""QuestionTable: an official question file as arrays, one row per ALOE sequence.
 
 A descriptive question is one row, a multiple-choice question one row per choice, in the file's order.
 """
@@ -21,7 +21,7 @@ from ctt.data.questions.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH,
 
 UNKNOWN = -1
 _PACKED = (b"\x1f\x8b", b"PK\3\4", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-"""How gzip, zip, bzip2, xz and zstandard files begin."""
+"""The first bytes of gzip, zip, bzip2, xz and zstandard files."""
 _VERDICTS = {"wrong": 0, "correct": 1}
 
 
@@ -29,15 +29,15 @@ _VERDICTS = {"wrong": 0, "correct": 1}
 class QuestionTable:
     """R rows. Texts are vocabulary ids, padded with 0; `forms` names the values of `form`.
 
-    answer: the class 1..21 of a descriptive row, 0 (wrong) or 1 (correct) of a choice, -1 where the file tells none.
+    answer: the class 1..21 of a descriptive row, 0 (wrong) or 1 (correct) of a choice, -1 if the file has none.
     """
 
-    video: np.ndarray  # (R,) int32, the row of the split's slots
+    video: np.ndarray  # (R,) int32, row of the split's slots
     scene: np.ndarray  # (R,) int32, scene_index
     question_id: np.ndarray  # (R,) int32
     choice_id: np.ndarray  # (R,) int32, -1 for descriptive rows
-    category: np.ndarray  # (R,) int8, a number of CATEGORIES
-    form: np.ndarray  # (R,) int16, a number of forms
+    category: np.ndarray  # (R,) int8, index in CATEGORIES
+    form: np.ndarray  # (R,) int16, index in forms
     question_tokens: np.ndarray  # (R, 20) uint8
     choice_tokens: np.ndarray  # (R, 12) uint8, all 0 for descriptive rows
     answer: np.ndarray  # (R,) int8
@@ -48,7 +48,7 @@ class QuestionTable:
 
     @property
     def answered(self) -> bool:
-        """Whether every row's answer is known (not so in a test split)."""
+        """Whether every row's answer is known (False for a test split)."""
         return bool((self.answer != UNKNOWN).all())
 
     def rows(self, chosen: np.ndarray) -> QuestionTable:
@@ -81,16 +81,16 @@ class QuestionTable:
             number = forms.setdefault(form(question), len(forms))
             start = (row_of[scene], scene, question["question_id"])
             try:
-                asked = text(question["question"], QUESTION_LENGTH)
+                tokens = text(question["question"], QUESTION_LENGTH)
                 if category == 0:
                     answer = answer_id(question["answer"]) if "answer" in question else UNKNOWN
                     numbers.append((*start, -1, category, number, answer))
-                    questions += asked
+                    questions += tokens
                     choices += bytes(CHOICE_LENGTH)
                     continue
                 for choice in _choices(question):
                     numbers.append((*start, choice["choice_id"], category, number, _verdict(choice)))
-                    questions += asked
+                    questions += tokens
                     choices += text(choice["choice"], CHOICE_LENGTH)
             except DataError as error:
                 raise DataError(f"{where}: {error}") from None
@@ -112,7 +112,7 @@ class QuestionTable:
 
     @classmethod
     def load(cls, path: Path) -> QuestionTable:
-        """Reads what `save` wrote. Raises DataError if the file is missing or damaged."""
+        """Reads a file of `save`. Raises DataError if it is missing or damaged."""
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {f.name: stored[f.name] for f in fields(cls)}
@@ -122,7 +122,7 @@ class QuestionTable:
 
 
 def read_scenes(path: Path) -> list[Any]:
-    """The entries of a question file. Raises DataError if it is missing, cannot be read, is no JSON or no list."""
+    """The entries of a question file. Raises DataError if it is missing, unreadable, not JSON or not a list."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -134,7 +134,7 @@ def read_scenes(path: Path) -> list[Any]:
     try:
         scenes = json.loads(data)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: it is no UTF-8 text ({error})") from None
+        raise DataError(f"{path} is not valid JSON: it is not UTF-8 text ({error})") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); it may be cut off") from None
     if not isinstance(scenes, list):
@@ -145,12 +145,12 @@ def read_scenes(path: Path) -> list[Any]:
 def _padded(words: str, length: int) -> bytes:
     ids = tokenise(words)
     if len(ids) > length:
-        raise DataError(f"{words!r} has {len(ids)} words, more than the {length} that there is room for")
+        raise DataError(f"{words!r} has {len(ids)} words, more than the {length} allowed")
     return bytes(ids).ljust(length, b"\0")
 
 
 def _walk(scenes: list[Any], known: Mapping[int, int], source: str) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """(scene_index, question, its place in words) of every question, checked as far as every category needs."""
+    """(scene_index, question, its location for errors) of every question, with the checks common to all categories."""
     seen: set[int] = set()
     for place, scene in enumerate(scenes):
         where = f"{source}, entry {place}"
@@ -159,19 +159,19 @@ def _walk(scenes: list[Any], known: Mapping[int, int], source: str) -> Iterator[
         index = _get(scene, "scene_index", int, where)
         where = f"{source}, scene {index}"
         if index in seen:
-            raise DataError(f"{where}: the scene is there twice")
+            raise DataError(f"{where}: the scene occurs twice")
         seen.add(index)
         if index not in known:
-            raise DataError(f"{where}: there is no video of this scene in the split")
-        asked: set[int] = set()
+            raise DataError(f"{where}: the split has no video of this scene")
+        ids: set[int] = set()
         for number, question in enumerate(_get(scene, "questions", list, where)):
             if not isinstance(question, dict):
                 raise DataError(f"{where}, question {number}: a question must be an object, not {_kind(question)}")
             identity = _get(question, "question_id", int, f"{where}, question {number}")
             at = f"{where}, question {identity}"
-            if identity in asked:
-                raise DataError(f"{at}: the question_id is there twice")
-            asked.add(identity)
+            if identity in ids:
+                raise DataError(f"{at}: the question_id occurs twice")
+            ids.add(identity)
             if _get(question, "question_type", str, at) not in CATEGORIES:
                 kinds, got = ", ".join(CATEGORIES), question["question_type"]
                 raise DataError(f"{at}: question_type must be one of {kinds}, got {got!r}")
@@ -189,7 +189,7 @@ def _choices(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
             raise DataError(f"choice {place} must be an object, not {_kind(choice)}")
         identity = _get(choice, "choice_id", int, f"choice {place}")
         if identity in seen:
-            raise DataError(f"choice {place}: the choice_id {identity} is there twice")
+            raise DataError(f"choice {place}: the choice_id {identity} occurs twice")
         seen.add(identity)
         _get(choice, "choice", str, f"choice {place}")
         yield choice
@@ -204,7 +204,7 @@ def _verdict(choice: dict[str, Any]) -> int:
 
 
 def _get(record: dict[str, Any], key: str, kind: type, where: str = "") -> Any:
-    """record[key] if it is of that type, else DataError (a bool is no int)."""
+    """record[key]. Raises DataError unless it has exactly the type `kind` (a bool is not an int)."""
     at = f"{where}: " if where else ""
     if key not in record:
         raise DataError(f"{at}{key} is missing")

@@ -1,18 +1,18 @@
-"""Questions of a data set: chosen from what could be asked, so that words alone give little away.
+"""Sampling of a data set's questions from the candidates, so that the words alone reveal little.
 
 How to use:
     candidates = enumerate_questions(scene, rng)      # per scene, in any process, ~10 ms; picklable, ~20 KB
     balancer = Balancer(seed)                         # one per split
-    official = balancer.add(candidates)               # as they come, in scene order, in one process: an official scene
+    official = balancer.add(candidates)               # in scene order, in one process: an official scene
 or  scenes = balance(candidates_in_scene_order, seed) # the same over an iterable; collect no candidates in lists
     hidden = strip_answers(scenes)                    # the test split
 
 The result is {"scene_index", "video_filename", "questions": [...]} in CLEVRER's official schema: question ids from 0 in
-every scene; descriptive, explanatory, predictive, counterfactual. It depends on the seed and the scenes so far alone.
+every scene; descriptive, explanatory, predictive, counterfactual. It depends only on the seed and the scenes so far.
 
-As in CLEVRER (https://arxiv.org/abs/1910.01442, appendix) all questions are enumerated, then sampled. Of several drawn
-proposals the one is taken that brings the counts so far nearest to CLEVRER's own shares and that evens out right and
-wrong for every word, for every form, and for choices that name what the question names.
+As in CLEVRER (https://arxiv.org/abs/1910.01442, appendix) all questions are enumerated, then sampled. Of several random
+proposals, the one is chosen that brings the counts so far nearest to CLEVRER's own shares and balances correct and wrong
+choices for every word, for every form, and for choices that name the question's objects.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ PROPOSALS = 24
 WORDINGS = 6
 """Tried per descriptive question."""
 JITTER = 0.3
-"""How much chance has a say in which form and answer is the most due (standard deviations)."""
+"""Random part of the cost of a form and answer (standard deviations)."""
 WEIGHTS = {"options": 2, "correct": 6, "outcomes": 8, "causes": 2}
-"""How much some shares count beside the others. Outcomes: whether a collision or an exit is explained; with less, exits
-come twice as often as in CLEVRER."""
+"""Weights of shares in the cost, 1 for the others. Outcomes: whether a collision or an exit is explained; with a smaller
+weight, exits are twice as frequent as in CLEVRER."""
 FORMS_EVEN = 5
-"""How much it counts that choices of a form, and those that name what is asked about, are right as often as wrong."""
+"""Weight of balancing correct and wrong choices per form, and among choices that name the question's objects."""
 ANYWAY = 0.3
-"""How much it counts that what collides anyway is right as often as wrong; more costs the shares."""
+"""Weight of the same balance among pairs that collide anyway; a larger one disturbs the shares."""
 MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
-"""Questions a video at most."""
+"""Maximum number of questions per video."""
 
 
 class Balancer:
-    """Chooses the questions of one scene after the other. One Balancer per split."""
+    """Chooses the questions of scenes in sequence. One Balancer per split."""
 
     def __init__(self, seed: int, density: int = 1) -> None:
-        """density: how many times CLEVRER's eleven descriptive questions a scene is asked."""
+        """density: descriptive questions per scene, as a multiple of CLEVRER's eleven."""
         self._seed = seed
         self._density = density
         self._shares = {counted: Shares(targets) for counted, targets in SHARES.items()}
@@ -59,10 +59,10 @@ class Balancer:
         self._words: dict[tuple[str, str | None], Shares] = {}
         self._even = {category: Evenness() for category in RATES}
         self._scenes = 0
-        self._asked = dict.fromkeys(RATES, 0)
+        self._chosen = dict.fromkeys(RATES, 0)
 
     def add(self, candidates: Candidates) -> dict[str, Any]:
-        """The next scene's questions, as an official scene."""
+        """The next scene's questions, in the official format."""
         draw = random.Random(f"{self._seed}/{candidates.index}")
         self._scenes += 1
         questions = self._descriptive(candidates, draw)
@@ -77,15 +77,16 @@ class Balancer:
     # ---- descriptive ----
 
     def _descriptive(self, candidates: Candidates, draw: random.Random) -> list[dict[str, Any]]:
-        cells: dict[str, dict[tuple[str, str], list[DescriptiveQuestion]]] = {group: {} for group in GROUPS}
-        for asked in candidates.descriptive:
-            name = FORMS[asked.form].name
-            cells[name.partition(":")[0].partition("_")[0]].setdefault((name, asked.answer), []).append(asked)
+        available: dict[str, dict[tuple[str, str], list[DescriptiveQuestion]]] = {group: {} for group in GROUPS}
+        for question in candidates.descriptive:
+            name = FORMS[question.form].name
+            group = name.partition(":")[0].partition("_")[0]
+            available[group].setdefault((name, question.answer), []).append(question)
         chosen: list[dict[str, Any]] = []
         for group, wanted in GROUPS.items():
             taken: set[tuple[str, ...]] = set()
             for _ in range(wanted * self._density):
-                picked = self._pick(group, cells[group], taken, draw)
+                picked = self._pick(group, available[group], taken, draw)
                 if picked is None:
                     break
                 chosen.append(picked)
@@ -95,62 +96,59 @@ class Balancer:
     def _pick(
         self,
         group: str,
-        cells: dict[tuple[str, str], list[DescriptiveQuestion]],
+        available: dict[tuple[str, str], list[DescriptiveQuestion]],
         taken: set[tuple[str, ...]],
         draw: random.Random,
     ) -> dict[str, Any] | None:
-        """A question whose form and answer are due, worded as is due; none whose program is `taken`."""
-        cost = {cell: self._cell_cost(group, *cell) + JITTER * draw.random() for cell in cells}
-        for name, said in sorted(cost, key=cost.__getitem__):
-            among = cells[name, said]
+        """The available question of the least cost whose program is not in `taken`; form and answer are chosen first."""
+        cost = {key: _excess(self._entries(group, *key)) + JITTER * draw.random() for key in available}
+        for name, answer in sorted(cost, key=cost.__getitem__):
+            among = available[name, answer]
             some = draw.sample(among, min(WORDINGS, len(among)))
-            for asked in sorted(some, key=lambda one: _excess(self._worded(one))):
-                form = FORMS[asked.form]
-                program = form.program(asked.places)
+            for question in sorted(some, key=lambda one: _excess(self._word_entries(one))):
+                form = FORMS[question.form]
+                program = form.program(question.places)
                 if tuple(program) in taken:
                     continue
                 taken.add(tuple(program))
-                for shares, value in (*self._entries(group, name, said), *self._worded(asked)):
+                for shares, value in (*self._entries(group, name, answer), *self._word_entries(question)):
                     shares.add(value)
                 return {
-                    "question": form.text(asked.places),
+                    "question": form.text(question.places),
                     "question_type": "descriptive",
                     "question_subtype": name.partition(":")[0],
                     "program": program,
-                    "answer": said,
+                    "answer": answer,
                 }
         return None
 
-    def _cell_cost(self, group: str, name: str, said: str) -> float:
-        return _excess(self._entries(group, name, said))
-
-    def _entries(self, group: str, name: str, said: str) -> list[tuple[Shares, Any]]:
+    def _entries(self, group: str, name: str, answer: str) -> list[tuple[Shares, Any]]:
         subtype, _, kind = name.partition(":")
         entries = [
-            (self._shares[f"{subtype} answers"], said),
+            (self._shares[f"{subtype} answers"], answer),
             (self._shares[f"{group} forms"], kind),
-            (self._joint[group], (name, said)),
+            (self._joint[group], (name, answer)),
         ]
         if group == "query":
             entries.append((self._shares["query attributes"], subtype))
         return entries
 
-    def _worded(self, asked: DescriptiveQuestion) -> list[tuple[Shares, str]]:
-        """For every word said of an object, and for the form, how often each answer came with it."""
-        form = FORMS[asked.form]
+    def _word_entries(self, question: DescriptiveQuestion) -> list[tuple[Shares, str]]:
+        """For every word of the descriptions and for the form, the shares of answers so far, with this answer."""
+        form = FORMS[question.form]
         subtype = form.name.partition(":")[0]
-        words = [form.template, *(f"{place} {word}" for place, name in asked.places.items() for word in name)]
+        words = [form.template, *(f"{place} {word}" for place, name in question.places.items() for word in name)]
         targets = SHARES[f"{subtype} answers"]
-        return [(self._words.setdefault((subtype, word), Shares(targets)), asked.answer) for word in words]
+        return [(self._words.setdefault((subtype, word), Shares(targets)), question.answer) for word in words]
 
     # ---- multiple choice ----
 
     def _multiple_choice(self, category: str, candidates: Candidates, draw: random.Random) -> list[dict[str, Any]]:
-        due = RATES[category] * self._scenes - self._asked[category]
+        due = RATES[category] * self._scenes - self._chosen[category]
         wanted = min(int(due + draw.random()), MOST[category])
-        asked: list[dict[str, Any]] = []
+        chosen: list[dict[str, Any]] = []
         subjects: set[Any] = set()
-        while len(asked) < wanted:
+        while len(chosen) < wanted:
             drawn = (propose(category, candidates, subjects, draw) for _ in range(PROPOSALS))
             proposals = [proposal for proposal in drawn if proposal is not None]
             if not proposals:
@@ -159,21 +157,21 @@ class Balancer:
             subjects.add(best.subject)
             for counted, value in best.counted:
                 self._shares[counted].add(value)
-            for stated in best.choices:
-                self._even[category].add((*best.telling(stated), *best.words(stated)), stated.correct)
-            asked.append(best.official())
-        self._asked[category] += len(asked)
-        return asked
+            for choice in best.choices:
+                self._even[category].add((*best.cues(choice), *best.words(choice)), choice.correct)
+            chosen.append(best.official())
+        self._chosen[category] += len(chosen)
+        return chosen
 
     def _cost(self, category: str, proposal: Proposal) -> float:
         even = self._even[category]
         cost = 0.0
         for counted, value in proposal.counted:
             cost += WEIGHTS.get(counted.rpartition(" ")[2], 1) * self._shares[counted].excess(value)
-        for stated in proposal.choices:
-            form, anyway = proposal.telling(stated)
-            cost += FORMS_EVEN * even.cost((form,), stated.correct) + ANYWAY * even.cost((anyway,), stated.correct)
-            cost += even.cost(proposal.words(stated), stated.correct)
+        for choice in proposal.choices:
+            form, anyway = proposal.cues(choice)
+            cost += FORMS_EVEN * even.cost((form,), choice.correct) + ANYWAY * even.cost((anyway,), choice.correct)
+            cost += even.cost(proposal.words(choice), choice.correct)
         return cost
 
 
@@ -184,7 +182,7 @@ def balance(candidates: Iterable[Candidates], seed: int) -> list[dict[str, Any]]
 
 
 def strip_answers(scenes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The scenes as the official test split has them: no answers, no programs."""
+    """The scenes without answers and programs, as in the official test split."""
     hidden = copy.deepcopy(list(scenes))
     for scene in hidden:
         for question in scene["questions"]:

@@ -1,4 +1,4 @@
-"""Running counts that a sampler steers by: how far from wanted shares, and from as many right as wrong."""
+"""Running counts that guide the sampler: towards target shares, and towards as many correct as wrong choices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Shares:
-    """Counts of values beside the shares they should have."""
+    """Counts of values and their target shares."""
 
     def __init__(self, targets: Mapping[Any, float]) -> None:
         self._targets = dict(targets)
@@ -17,8 +17,8 @@ class Shares:
         self._total = 0
 
     def excess(self, value: Any) -> float:
-        """How much more often than wanted `value` came, in standard deviations of a fair draw; lower is more due."""
-        expected = self._targets.get(value, 0.0) * self._total
+        """How much more often than targeted `value` was counted, in standard deviations; the lowest comes next."""
+        expected: float = self._targets.get(value, 0.0) * self._total
         return (self._counts[value] - expected) / math.sqrt(1.0 + expected)
 
     def add(self, value: Any) -> None:
@@ -27,21 +27,21 @@ class Shares:
 
 
 class Evenness:
-    """For each cell how many more were right than wrong."""
+    """Per group, the surplus of correct over wrong choices."""
 
     def __init__(self) -> None:
         self._surplus: dict[str, int] = defaultdict(int)
         self._count: dict[str, int] = defaultdict(int)
-        self._worth: dict[str, float] = {}
+        self._scores: dict[str, float] = {}
 
-    def cost(self, cells: Iterable[str], right: bool) -> float:
-        """Mean over cells of their surplus, in standard deviations, towards `right`; lower is more due."""
-        worth = [self._worth.get(cell, 0.0) for cell in cells]
-        mean = sum(worth) / max(len(worth), 1)
+    def cost(self, groups: Iterable[str], right: bool) -> float:
+        """Mean surplus of the groups towards `right`, in standard deviations; the lowest comes next."""
+        scores = [self._scores.get(group, 0.0) for group in groups]
+        mean = sum(scores) / max(len(scores), 1)
         return mean if right else -mean
 
-    def add(self, cells: Iterable[str], right: bool) -> None:
-        for cell in cells:
-            self._surplus[cell] += 1 if right else -1
-            self._count[cell] += 1
-            self._worth[cell] = self._surplus[cell] / math.sqrt(1.0 + self._count[cell])
+    def add(self, groups: Iterable[str], right: bool) -> None:
+        for group in groups:
+            self._surplus[group] += 1 if right else -1
+            self._count[group] += 1
+            self._scores[group] = self._surplus[group] / math.sqrt(1.0 + self._count[group])

@@ -1,7 +1,7 @@
-"""CLEVRER's own shares, which our questions are sampled towards.
+"""CLEVRER's own shares, the targets of question sampling.
 
-Source: counts over the 152,572 questions of the official training file. Shares marked "worked out" are not counted
-there but follow from the counts of program tokens (for instance, every `get_frame` belongs to a question about motion).
+Source: counts over the 152,572 questions of the official training file. Shares under "derived" are not counted there
+but follow from the counts of program tokens (for instance, every `get_frame` belongs to a question about motion).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 RATES = {"explanatory": 1.68, "predictive": 0.718, "counterfactual": 1.864}
-"""Questions a video."""
+"""Questions per video."""
 
 GROUPS = {"count": 4, "exist": 2, "query": 5}
-"""Descriptive questions a video."""
+"""Descriptive questions per video."""
 
 _COLORS = ("gray", "red", "blue", "green", "brown", "cyan", "purple", "yellow")
 
@@ -23,31 +23,31 @@ SHARES: dict[str, dict[Any, float]] = {
     "query_material answers": {"metal": 0.5, "rubber": 0.5},
     "query_shape answers": dict.fromkeys(("cube", "sphere", "cylinder"), 1 / 3),
     "query attributes": {"query_color": 0.369, "query_material": 0.293, "query_shape": 0.338},
-    # worked out
+    # derived
     "count forms": {"moving": 0.25, "stationary": 0.25, "entering": 0.18, "exiting": 0.02, "collisions": 0.3},
     "exist forms": {"moving": 0.25, "stationary": 0.25, "entering": 0.45, "exiting": 0.05},
     "query forms": {"motion": 0.4, "partner": 0.446, "entering": 0.134, "exiting": 0.02},
-    # worked out: the two categories' options together are counted, and how many choices are of all_events
+    # derived from the counted options of both categories together and the counted choices with all_events
     "explanatory options": {4: 0.714, 3: 0.2, 2: 0.078, 1: 0.008},
     "counterfactual options": {4: 0.59, 3: 0.37, 2: 0.04},
     "explanatory correct": {0: 0.163, 1: 0.204, 2: 0.33, 3: 0.257, 4: 0.046},
     "counterfactual correct": {0: 0.009, 1: 0.426, 2: 0.344, 3: 0.221},
     "explanatory negated": {True: 0.48, False: 0.52},
     "counterfactual negated": {True: 0.52, False: 0.48},
-    # counted in the 628 public ones with a text
+    # counted in the 628 public questions with a text
     "explanatory outcomes": {"collision": 0.896, "exit": 0.104},
     "explanatory causes": {"presence": 0.46, "collision": 0.32, "entrance": 0.22},
     "predictive wordings": {"What": 0.8, "Which event": 0.2},
 }
-"""Share of every value, by what is counted."""
+"""Target share of every value, by the counted quantity."""
 
 
 def joint(group: str) -> dict[tuple[str, str], float]:
-    """Wanted shares of (form name, answer) in a descriptive group: every form has the same share of each answer."""
+    """Target shares of (form name, answer) in a descriptive group: answers are distributed alike in all forms."""
     subtypes = SHARES["query attributes"] if group == "query" else {group: 1.0}
     return {
-        (f"{subtype}:{kind}", said): of_group * of_kind * of_answer
+        (f"{subtype}:{kind}", answer): of_group * of_kind * of_answer
         for subtype, of_group in subtypes.items()
         for kind, of_kind in SHARES[f"{group} forms"].items()
-        for said, of_answer in SHARES[f"{subtype} answers"].items()
+        for answer, of_answer in SHARES[f"{subtype} answers"].items()
     }

@@ -1,8 +1,8 @@
-"""The words of CLEVRER's questions and answers, with the ids that ALOE was trained on.
+"""The vocabulary of CLEVRER's questions and answers, with the ids of the reference ALOE.
 
 Source: the vocabulary file of the reference training code (81 question words, 21 answers, 0 is padding); the order
-below is the order of the ids. Text is lower-cased, question marks are dropped, words are split at blanks, so a comma
-or an 's stays on its word ("cube," and "cube's" are words of their own).
+below is the order of the ids. Text is lower-cased, question marks are dropped, words are split at blanks, so that a
+comma or an 's stays part of its word ("cube," and "cube's" are separate words).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ANSWER_ID = {answer: i + 1 for i, answer in enumerate(ANSWERS)}
 
 
 def words_of(text: str) -> list[str]:
-    """The words that are looked up, known or not."""
+    """The words of `text`, lower-cased, known or not."""
     return text.lower().replace("?", "").split()
 
 
@@ -45,7 +45,7 @@ def unknown_words(text: str) -> list[str]:
 
 
 def tokenise(text: str) -> list[int]:
-    """The ids of the words of `text`, without padding. Raises DataError naming the first word that has none."""
+    """The ids of the words of `text`, without padding. Raises DataError naming the first unknown word."""
     try:
         return [_WORD_ID[word] for word in words_of(text)]
     except KeyError as unknown:
@@ -53,7 +53,7 @@ def tokenise(text: str) -> list[int]:
 
 
 def answer_id(answer: str) -> int:
-    """The class of a descriptive answer, 1..21. Raises DataError if it is none of the 21."""
+    """The class of a descriptive answer, 1..21. Raises DataError if it is not one of the 21 answers."""
     try:
         return _ANSWER_ID[answer]
     except (KeyError, TypeError):

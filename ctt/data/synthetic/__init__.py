@@ -1,1 +1,1 @@
-"""The embedded data set: physics, scenes, events, slots and the truth about them."""
+"""The embedded data set: physics, scenes, events, slots and ground truth."""

@@ -1,4 +1,4 @@
-"""Annotations: a scene in the schema of CLEVRER's annotation_%05d.json, which tells of the given frames only."""
+"""Annotations of the given frames of a scene, in the schema of CLEVRER's annotation_%05d.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctt.data.synthetic.physics import RADIUS
 
 
 def annotation(scene: Scene) -> dict[str, Any]:
-    """The scene's annotation; heights are the objects' radius, angles are about the vertical axis."""
+    """The scene's annotation; heights equal the objects' radius, angles are about the vertical axis."""
     spin = _short(np.gradient(np.unwrap(scene.orientation.astype(np.float64), axis=0), 1 / FPS, axis=0)[:GIVEN])
     place, velocity = _short(scene.position[:GIVEN]), _short(scene.velocity[:GIVEN])
     angle, inside = _short(scene.orientation[:GIVEN]), scene.inside[:GIVEN].tolist()
@@ -53,6 +53,6 @@ def annotation(scene: Scene) -> dict[str, Any]:
 
 
 def _short(values: np.ndarray) -> Any:
-    """Nested lists of the values, to five digits."""
+    """Nested lists of the values, rounded to five decimals."""
     rounded = [round(value, 5) for value in values.astype(np.float64).ravel().tolist()]
     return np.array(rounded, dtype=object).reshape(values.shape).tolist()

@@ -1,4 +1,4 @@
-"""Events of a scene, what caused them, and the world that programs are run on.
+"""Events of a scene, their causes, and the world on which programs are run.
 
 Sources: CLEVRER (https://arxiv.org/abs/1910.01442, §3 and appendix) for events, causes and responsibility; the speed
 threshold is that of the paper's released executor, 0.1 pixels a frame of a 480-pixel-wide picture.
@@ -19,16 +19,16 @@ START_FRAME = 0
 END_FRAME = 125
 PICTURE_WIDTH = 480
 MOVING_SPEED = 0.1 * FPS * 2 * VIEW[0] / PICTURE_WIDTH
-"""Units a second; an object is moving in a frame if it is faster there, else stationary."""
+"""Units per second; an object above this speed is moving, else stationary."""
 
 SPEED_REACH = 5
-"""Speed is taken over the positions 5 frames before and after (as far as they are among the given frames)."""
+"""Speed is measured between the positions 5 frames before and after, clipped to the given frames."""
 
 _RANK = {"start": 0, "in": 1, "collision": 2, "out": 3, "end": 4}
 
 
 class Event(NamedTuple):
-    """Something that happens in a frame: kind is start, end, in, out or collision; objects are in ascending order."""
+    """An event in a frame: kind is start, end, in, out or collision; objects are in ascending order."""
 
     frame: int
     kind: str
@@ -40,7 +40,7 @@ END = Event(END_FRAME, "end", ())
 
 
 def events_of(scene: Scene) -> list[Event]:
-    """All entrances, exits and collisions over all frames, in time order; within a frame in, collision, out."""
+    """All entrances, exits and collisions in all frames, in time order; within a frame in, collision, out."""
     events = [Event(frame, kind, (k,)) for frame, k, kind in crossings(scene.inside)]
     events += [Event(frame, "collision", (a, b)) for frame, a, b in scene.collisions]
     return sorted(events, key=_order)
@@ -51,7 +51,7 @@ def _order(event: Event) -> tuple[int, int, tuple[int, ...]]:
 
 
 def direct_causes(events: Iterable[Event]) -> dict[Event, frozenset[Event]]:
-    """For every event, per participant the event just before it on that object."""
+    """For every event, the previous event of each of its objects."""
     latest: dict[int, Event] = {}
     causes = {}
     for event in sorted(events, key=_order):
@@ -61,7 +61,7 @@ def direct_causes(events: Iterable[Event]) -> dict[Event, frozenset[Event]]:
 
 
 def ancestors(events: Iterable[Event]) -> dict[Event, frozenset[Event]]:
-    """For every event, its causes, their causes, and so on; never the event itself."""
+    """For every event, its direct and indirect causes, without the event itself."""
     closed: dict[Event, frozenset[Event]] = {}
     for event, causes in direct_causes(events).items():  # causes come before their effects
         closed[event] = causes.union(*(closed[cause] for cause in causes))
@@ -69,27 +69,27 @@ def ancestors(events: Iterable[Event]) -> dict[Event, frozenset[Event]]:
 
 
 def event_responsible(event: Event, outcome: Event, closed: dict[Event, frozenset[Event]]) -> bool:
-    """An event is responsible for an outcome if it is one of its ancestors."""
+    """Whether `event` is responsible for the outcome: it is one of its ancestors."""
     return event in closed[outcome]
 
 
 def object_responsible(k: int, outcome: Event, closed: dict[Event, frozenset[Event]]) -> bool:
-    """An object is responsible for an outcome if it takes part in it or in one of its ancestors."""
+    """Whether object `k` is responsible for the outcome: it takes part in it or in one of its ancestors."""
     return k in outcome.objects or any(k in event.objects for event in closed[outcome])
 
 
 def speeds(position: np.ndarray) -> np.ndarray:
-    """Speed (GIVEN, N), units a second, from positions (at least GIVEN, N, 2): the way between the frames SPEED_REACH
-    before and after, clipped to the given ones, over the time between them."""
+    """Speed (GIVEN, N), units per second, from positions (at least GIVEN, N, 2): the distance between the positions
+    SPEED_REACH frames before and after, clipped to the given frames, over the time between them."""
     frames = np.arange(GIVEN)
     before, after = np.maximum(frames - SPEED_REACH, 0), np.minimum(frames + SPEED_REACH, GIVEN - 1)
-    way = np.linalg.norm(position[after].astype(np.float64) - position[before], axis=-1)
-    return way * FPS / (after - before)[:, None]
+    distance = np.linalg.norm(position[after].astype(np.float64) - position[before], axis=-1)
+    return np.asarray(distance * FPS / (after - before)[:, None])
 
 
 class World:
-    """What a program may ask of a scene: its objects, the events seen and unseen, causes, motion, and what would
-    happen without an object. Made once per scene; parts are computed when first asked for."""
+    """The view of a scene for programs: its objects, the events seen and unseen, causes, motion, and the collisions
+    without an object. Made once per scene; its parts are computed at first use."""
 
     def __init__(self, scene: Scene) -> None:
         self.things: Sequence[Thing] = scene.things
@@ -102,7 +102,7 @@ class World:
 
     @cached_property
     def hypothetical(self) -> tuple[Event, ...]:
-        """Every pair of objects as a collision that may or may not happen; its frame is -1."""
+        """A hypothetical collision of every pair of objects, with frame -1."""
         return tuple(Event(-1, "collision", pair) for pair in combinations(self.objects, 2))
 
     @cached_property
@@ -120,7 +120,7 @@ class World:
         return speeds(self._scene.position) > MOVING_SPEED
 
     def in_state(self, moving: bool, frame: int | None) -> tuple[int, ...]:
-        """The objects in view that move (or rest) in `frame`; with None, those seen that ever move (or never do)."""
+        """The visible objects that move (or rest) in `frame`; with None, those that ever move (or never do) while visible."""
         if (moving, frame) not in self._states:
             self._states[moving, frame] = self._find_in_state(moving, frame)
         return self._states[moving, frame]
@@ -134,6 +134,6 @@ class World:
         return tuple(np.flatnonzero(chosen).tolist())
 
     def without(self, k: int) -> tuple[Event, ...]:
-        """The collisions of the same scene without object `k`, over all frames, future included.
+        """The collisions of the same scene without object `k`, over all frames including the future.
         Raises KeyError if the scene was not simulated without it."""
         return tuple(Event(frame, "collision", (a, b)) for frame, a, b in self._scene.without[k])

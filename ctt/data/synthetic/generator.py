@@ -1,9 +1,9 @@
-"""Generator of scenes: one moving object, then objects added so that they hit, or just miss, those already there.
+"""Generator of scenes: one moving object, then objects added so that they hit, or just miss, the previous ones.
 
-As CLEVRER builds its scenes (https://arxiv.org/abs/1910.01442, appendix): recursively, simulating after each addition,
-and dropping what will not do: pairs that meet twice, collisions out of view, objects that come back into view. Numbers
-of objects and of collisions are drawn first, then the scene is built to have them, so their shares are what `OUTLINES`
-says whatever is dropped on the way.
+As in CLEVRER (https://arxiv.org/abs/1910.01442, appendix), scenes are built recursively, with a simulation after each
+addition; pairs that collide twice, collisions out of view and objects that return into view are rejected. The numbers of
+objects and collisions are drawn first and the scene is built to match them, so that rejections do not change the shares
+of `OUTLINES`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ctt.data.scene import COLORS, FPS, GIVEN, MATERIALS, SHAPES, TOTAL, VIEW, Scene, Thing, crossings, in_view
 from ctt.data.synthetic.physics import CORNER, RADIUS, TABLE_FRICTION, Body, Motion, glide, simulate
 
-# (objects, collisions in the given frames, collisions afterwards at least): share.
+# (objects, collisions in the given frames, minimum of later collisions): share.
 OUTLINES = {
     (4, 2, 0): 0.04,
     (4, 2, 1): 0.28,
@@ -33,26 +33,26 @@ OUTLINES = {
     (6, 4, 1): 0.01,
 }
 EARLIEST = 10
-"""No collision before this frame: what moves must be seen moving first."""
+"""No collision before this frame: objects must first be seen moving."""
 MARGIN = 3
-"""No collision within this many frames of the end of the given part, so none is half seen."""
+"""No collision within this many frames of the end of the given part, so that none is partly visible."""
 SOFTEST = 0.05
-"""Every collision changes both velocities by more than this between two frames (units a second)."""
+"""Every collision changes both velocities by more than this between two frames (units per second)."""
 SEEN = 12
 """Every object is in view for at least this many of the given frames."""
 FARTHEST = 11.0
-"""No object starts further out than this, in either direction (table units)."""
+"""No object starts farther from the centre than this, along either axis (table units)."""
 LATEST = 166
 OBVIOUS = 0.3
-"""Share kept of the later collisions that a straight line foretells."""
+"""Share of the later collisions predictable by straight lines that is kept."""
 TRIES = 40
 LATE_TRIES = 200
-"""Collisions long after the start are hard to aim at, but most aims fail the cheap look ahead."""
+"""Late collisions are hard to hit, but most attempts fail the cheap check of `_promising`."""
 SCENES = 5000
 
 
 def make_scene(index: int, rng: np.random.Generator) -> Scene:
-    """A scene with its counterfactual runs; `rng` alone decides what it is. About 50 ms."""
+    """A scene with its counterfactual runs, determined by `rng`. About 50 ms. Raises RuntimeError after SCENES attempts."""
     shares = np.array(list(OUTLINES.values()))
     objects, given, later = list(OUTLINES)[rng.choice(len(OUTLINES), p=shares / shares.sum())]
     for _ in range(SCENES):
@@ -66,7 +66,7 @@ def _attempt(rng: np.random.Generator, objects: int, given: int, later: int) -> 
     things = _things(rng, objects)
     bodies = [_passing(rng, things[0], frame=int(rng.integers(0, 50)))]
     motion = simulate(bodies)
-    if not _sound(motion):
+    if not _acceptable(motion):
         return None
     hits = [(EARLIEST + 3, GIVEN - MARGIN - 3)] * given + [(GIVEN + MARGIN, LATEST)] * later
     windows: list[tuple[int, int] | None] = [None] * (objects - 1)
@@ -91,7 +91,7 @@ def _add(
     given: int,
     later: int,
 ) -> tuple[list[Body], Motion] | None:
-    """One more object: it is hit or hits within `window` (frames), or with None collides with nothing."""
+    """Adds an object that collides within `window` (frames), or with nothing if that is None."""
     late = window is not None and window[0] >= GIVEN
     for _ in range(LATE_TRIES if late else TRIES):
         body = _hitting(rng, motion, thing, window) if window else _bystander(rng, motion, thing)
@@ -100,15 +100,13 @@ def _add(
         longer = simulate([*bodies, body], unwanted=_limit(given, later))
         new = [frame for frame, _, b in longer.collisions if b == len(bodies)]
         wanted = any(window[0] <= frame <= window[1] for frame in new) if window else not new
-        if wanted and _sound(longer) and (not late or not _obvious(longer) or rng.random() < OBVIOUS):
+        if wanted and _acceptable(longer) and (not late or not _obvious(longer) or rng.random() < OBVIOUS):
             return [*bodies, body], longer
     return None
 
 
-def _promising(
-    rng: np.random.Generator, body: Body, others: list[Body], motion: Motion, window: tuple[int, int] | None
-) -> bool:
-    """A cheap look ahead, in straight lines, that spares most simulations; objects long out of view are thinned out."""
+def _promising(rng: np.random.Generator, body: Body, others: list[Body], motion: Motion, window: tuple[int, int] | None) -> bool:
+    """A cheap straight-line check that avoids most simulations; objects long out of view are partly rejected."""
     if any(math.dist(body.position, other.position) < 2 * CORNER + 0.02 for other in others):
         return False
     if max(map(abs, body.position)) > FARTHEST:
@@ -124,25 +122,25 @@ def _promising(
     return bool(near[first]) and window[0] <= first <= window[1] and bool(inside[first])
 
 
-def _felt(motion: Motion, frame: int, pair: tuple[int, int]) -> bool:
-    """Whether a collision changes both objects' velocities by what one could see; grazes do not."""
+def _noticeable(motion: Motion, frame: int, pair: tuple[int, int]) -> bool:
+    """Whether a collision visibly changes both objects' velocities; grazes do not."""
     change = np.diff(motion.velocity[frame - 1 : frame + 2, list(pair)], axis=0)
     return bool((np.hypot(change[..., 0], change[..., 1]).max(axis=0) > SOFTEST).all())
 
 
 def _obvious(motion: Motion) -> bool:
-    """Whether straight lines on from the last given frame bring a pair that will collide nearer than all that won't."""
+    """Whether straight lines from the last given frame bring a colliding pair nearer than all other pairs."""
     ahead = np.arange(1, 33)[:, None, None] / FPS
     place = motion.position[GIVEN - 1] + ahead * motion.velocity[GIVEN - 1]
     gap = np.hypot(*(place[:, :, None] - place[:, None]).T).min(axis=-1)
     a, b = np.triu_indices(gap.shape[0], k=1)
-    meets = {(a, b) for frame, a, b in motion.collisions if frame >= GIVEN}
-    will = np.array([pair in meets for pair in zip(a.tolist(), b.tolist(), strict=True)])
+    colliding = {(a, b) for frame, a, b in motion.collisions if frame >= GIVEN}
+    will = np.array([pair in colliding for pair in zip(a.tolist(), b.tolist(), strict=True)])
     return bool(will.all()) or bool(gap[a, b][will].min() < gap[a, b][~will].min())
 
 
 def _limit(given: int, later: int) -> Callable[[int, int, int], bool]:
-    """Says of a simulation's collisions, as they happen, whether they are too early, on the verge, or too many."""
+    """A test for `simulate`: whether a collision is too early, too near the end of the given frames, or one too many."""
     left = {True: given, False: 2 * later}
 
     def unwanted(frame: int, a: int, b: int) -> bool:
@@ -152,13 +150,13 @@ def _limit(given: int, later: int) -> Callable[[int, int, int], bool]:
     return unwanted
 
 
-def _sound(motion: Motion) -> bool:
-    """Whether the scene so far is one to go on with."""
+def _acceptable(motion: Motion) -> bool:
+    """Whether the scene so far meets all conditions."""
     if motion.twice or motion.given_up:
         return False
     inside = in_view(motion.position)
     for frame, a, b in motion.collisions:
-        if not (inside[frame, a] and inside[frame, b]) or not _felt(motion, frame, (a, b)):
+        if not (inside[frame, a] and inside[frame, b]) or not _noticeable(motion, frame, (a, b)):
             return False
         if frame >= GIVEN and not inside[:GIVEN, [a, b]].any(axis=0).all():
             return False
@@ -171,14 +169,12 @@ def _things(rng: np.random.Generator, count: int) -> list[Thing]:
     return [kinds[i] for i in rng.choice(len(kinds), size=count, replace=False)]
 
 
-def _arriving(
-    rng: np.random.Generator, thing: Thing, point: np.ndarray, frame: int, heading: float, speed: float
-) -> Body:
-    """An object that would be at `point` in `frame`, going towards `heading` (radians) at `speed` (units a second)."""
+def _arriving(rng: np.random.Generator, thing: Thing, point: np.ndarray, frame: int, heading: float, speed: float) -> Body:
+    """An object that reaches `point` in `frame`, moving towards `heading` (radians) at `speed` (units per second)."""
     time, slowing = frame / FPS, TABLE_FRICTION[thing.material]
-    way = np.array([math.cos(heading), math.sin(heading)])
-    start = point - way * (speed * time + 0.5 * slowing * time**2)
-    velocity = way * (speed + slowing * time)
+    direction = np.array([math.cos(heading), math.sin(heading)])
+    start = point - direction * (speed * time + 0.5 * slowing * time**2)
+    velocity = direction * (speed + slowing * time)
     spin = float(rng.uniform(-2, 2)) if rng.random() < 0.5 else 0.0
     return Body(thing, (float(start[0]), float(start[1])), (float(velocity[0]), float(velocity[1])), _angle(rng), spin)
 
@@ -191,18 +187,18 @@ def _angle(rng: np.random.Generator) -> float:
     return float(rng.uniform(-math.pi, math.pi))
 
 
-def _somewhere(rng: np.random.Generator, share: float) -> np.ndarray:
-    """A point within the middle `share` of the view, each way."""
-    return rng.uniform(-1, 1, size=2) * np.array(VIEW) * share
+def _random_point(rng: np.random.Generator, share: float) -> np.ndarray:
+    """A point within the middle `share` of the view along each axis."""
+    return np.asarray(rng.uniform(-1, 1, size=2) * np.array(VIEW) * share)
 
 
 def _passing(rng: np.random.Generator, thing: Thing, frame: int) -> Body:
     """A moving object that passes the middle of the view."""
-    return _arriving(rng, thing, _somewhere(rng, 0.7), frame, _angle(rng), rng.uniform(0.6, 2.0))
+    return _arriving(rng, thing, _random_point(rng, 0.7), frame, _angle(rng), rng.uniform(0.6, 2.0))
 
 
 def _hitting(rng: np.random.Generator, motion: Motion, thing: Thing, window: tuple[int, int]) -> Body | None:
-    """An object that meets one of those there, in a frame of the window: standing in its way, or on its way to it."""
+    """An object that meets a present one in a frame of the window: at rest on its path, or moving towards it."""
     frame = int(rng.integers(window[0], window[1] + 1))
     place, velocity = motion.position[frame], motion.velocity[frame]
     candidates = np.nonzero((np.abs(place) < np.array(VIEW) * 0.9).all(axis=-1))[0]
@@ -216,7 +212,7 @@ def _hitting(rng: np.random.Generator, motion: Motion, thing: Thing, window: tup
         return _resting(rng, thing, point) if in_view(point) else None
     normal = _angle(rng)
     heading = normal + rng.uniform(-0.7, 0.7)
-    speed = rng.uniform(0.15, 1.2) if frame >= GIVEN else rng.uniform(0.4, 2.0)  # what is fast late comes from afar
+    speed = rng.uniform(0.15, 1.2) if frame >= GIVEN else rng.uniform(0.4, 2.0)  # fast and late: a start too far away
     toward = np.array([math.cos(normal), math.sin(normal)])
     closing = speed * math.cos(heading - normal) - float(velocity[target] @ toward)
     if closing < 0.2:
@@ -225,10 +221,10 @@ def _hitting(rng: np.random.Generator, motion: Motion, thing: Thing, window: tup
 
 
 def _bystander(rng: np.random.Generator, motion: Motion, thing: Thing) -> Body:
-    """An object meant to touch nothing: at rest, passing, or about to hit something but stopping short of it."""
+    """An object intended to touch nothing: at rest, passing, or moving towards an object and stopping before it."""
     kind = rng.random()
     if kind < 0.15:
-        return _resting(rng, thing, _somewhere(rng, 0.9))
+        return _resting(rng, thing, _random_point(rng, 0.9))
     if kind < 0.3:
         return _passing(rng, thing, frame=int(rng.integers(0, TOTAL - 40)))
     frame = int(rng.integers(GIVEN + 5, TOTAL))
@@ -240,7 +236,7 @@ def _bystander(rng: np.random.Generator, motion: Motion, thing: Thing) -> Body:
 
 
 def _scene(index: int, bodies: list[Body], motion: Motion, order: np.ndarray) -> Scene:
-    """The scene, its objects numbered by `order`, so that numbers say nothing of the order of building."""
+    """The scene with its objects numbered by the random `order` instead of the order of building."""
     number = np.argsort(order)
     without = {k: simulate(bodies, absent=int(built)) for k, built in enumerate(order)}
     return Scene(
@@ -258,4 +254,5 @@ def _scene(index: int, bodies: list[Body], motion: Motion, order: np.ndarray) ->
 
 
 def _renumbered(collisions: list[tuple[int, int, int]], number: np.ndarray) -> list[tuple[int, int, int]]:
-    return sorted((f, *sorted((int(number[a]), int(number[b])))) for f, a, b in collisions)  # type: ignore[misc]  # three
+    renamed = ((frame, int(number[a]), int(number[b])) for frame, a, b in collisions)
+    return sorted((frame, min(a, b), max(a, b)) for frame, a, b in renamed)

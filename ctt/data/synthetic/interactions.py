@@ -1,4 +1,4 @@
-"""Interactions: which slots hold objects that touch within a window, as the simulation knows it."""
+"""Interactions: the slots whose objects touch within a window, from the simulated ground truth."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ctt.data.windows import Windows
 
 
 class Interactions:
-    """The true interactions of a split's windows; every video frame from a window's first to its last one counts."""
+    """The true interactions of a split's windows, over every video frame from a window's first to its last."""
 
     def __init__(self, truth: Truth, windows: Windows) -> None:
         self._truth, self._windows = truth, windows
 
     def among_slots(self, index: np.ndarray) -> np.ndarray:
-        """Of the windows with the numbers `index` (B,): bool (B,S,S), symmetric, no slot with itself."""
+        """For the windows with the numbers `index` (B,): bool (B,S,S), symmetric, False on the diagonal."""
         video, frame = self._windows.span(index)
         contact, slot_of = self._truth.contact[video, frame], self._truth.slot_of[video, frame]
         window, at, a, b = np.nonzero(contact)  # absent objects touch nothing

@@ -1,7 +1,7 @@
-"""Physics of a scene: flat bodies sliding on a table seen from above, by pymunk (Chipmunk).
+"""Physics of a scene: flat bodies sliding on a table seen from above, simulated by pymunk (Chipmunk).
 
 All objects have one mass and one size. The table slows them by Coulomb friction, a constant deceleration that depends
-on the material; metal slides further and bounces harder than rubber. Spheres and cylinders are circles from above (they
+on the material; metal slides farther and bounces more than rubber. Spheres and cylinders are circles from above (they
 differ in their moment of inertia), cubes are boxes. The same input gives the same bits on the same machine.
 """
 
@@ -18,25 +18,25 @@ import pymunk.batch
 from ctt.data.scene import FPS, TOTAL, Thing
 
 RADIUS = 0.22
-"""Radius of spheres and cylinders; a cube's side is its double."""
+"""Radius of spheres and cylinders; a cube's side is twice as long."""
 CORNER = RADIUS * math.sqrt(2)
-"""Distance from a cube's centre to its corners: no two objects further apart than twice this ever touch."""
+"""Distance from a cube's centre to its corners: no two objects farther apart than twice this touch."""
 SUBSTEPS = 2
 TABLE_FRICTION = {"metal": 0.05, "rubber": 0.1}
-"""Deceleration on the table, units a second squared."""
+"""Deceleration on the table, units per second squared."""
 RESTITUTION = {"metal": 0.97, "rubber": 0.88}
 """A collision's restitution is the product over the two objects."""
 SIDE_FRICTION = {"metal": 0.3, "rubber": 0.75}
-"""Likewise for the friction between two objects that touch."""
+"""The same for the friction between two touching objects."""
 APART = 10
-"""A pair that touches again within this many frames is still in the same collision (frames)."""
+"""A pair that touches again within this many frames is still in the same collision."""
 
 _STATE = pymunk.batch.BodyFields.POSITION | pymunk.batch.BodyFields.ANGLE | pymunk.batch.BodyFields.VELOCITY
 
 
 @dataclass(frozen=True)
 class Body:
-    """An object at frame 0: position (x, y), velocity (units a second), angle (radians), spin (radians a second)."""
+    """An object at frame 0: position (x, y), velocity (units per second), angle (radians), spin (radians per second)."""
 
     thing: Thing
     position: tuple[float, float]
@@ -47,9 +47,9 @@ class Body:
 
 @dataclass
 class Motion:
-    """What a simulation gives, over F frames and N objects; `collisions` as in Scene, `twice`: a pair met again.
+    """The result of a simulation, F frames and N objects; `collisions` as in Scene, `twice`: some pair collided twice.
 
-    One that was given up (see `simulate`) ends before its last frame.
+    A simulation that was `given_up` (see `simulate`) ends before its last frame.
     """
 
     position: np.ndarray  # (F, N, 2) float64
@@ -62,7 +62,7 @@ class Motion:
 
 
 class _Contacts:
-    """Listens to the engine: which pairs touch from when to when."""
+    """Callbacks of the engine that record which pairs touch in which frames."""
 
     def __init__(self, frames: int, count: int, unwanted: Callable[[int, int, int], bool] | None) -> None:
         self.frame = 0
@@ -86,16 +86,16 @@ class _Contacts:
 
     def separate(self, arbiter: pymunk.Arbiter, space: pymunk.Space, data: object) -> None:
         pair = self._pair(arbiter)
-        start = self.touching.pop(pair, None)  # the engine calls this once more when it is taken down
+        start = self.touching.pop(pair, None)  # the engine calls this again when it is destroyed
         if start is not None:
-            self._mark(pair, start)
+            self._record(pair, start)
 
     def close(self) -> None:
         for pair, start in self.touching.items():
-            self._mark(pair, start)
+            self._record(pair, start)
         self.touching = {}
 
-    def _mark(self, pair: tuple[int, int], start: int) -> None:
+    def _record(self, pair: tuple[int, int], start: int) -> None:
         self.grid[start : self.frame + 1, pair[0], pair[1]] = True
         self.grid[start : self.frame + 1, pair[1], pair[0]] = True
         self.last[pair] = self.frame
@@ -119,11 +119,11 @@ def simulate(
     absent: int | None = None,
     unwanted: Callable[[int, int, int], bool] | None = None,
 ) -> Motion:
-    """Runs the scene; `absent` leaves one object out (its rows are NaN, the others keep their numbers).
+    """Simulates the scene; `absent` leaves one object out (its rows are NaN, the others keep their numbers).
 
-    Frame 0 is the given state; a collision's frame is the first whose interval (the 1/25 s before it) holds the first
-    touch. With `unwanted`, a function of a collision, the run is given up as soon as that is true or a pair meets
-    again.
+    Frame 0 is the given state; a collision's frame is the first whose interval (the 1/25 s before it) contains the first
+    touch. With `unwanted`, a function of (frame, a, b), the simulation is given up as soon as that is true or a pair
+    collides again.
     """
     space = pymunk.Space()
     space.collision_slop = 0.001
@@ -137,7 +137,7 @@ def simulate(
     space.on_collision(begin=contacts.begin, separate=contacts.separate)
     ids, floats = pymunk.batch.Buffer(), pymunk.batch.Buffer()
     pymunk.batch.get_space_bodies(space, pymunk.batch.BodyFields.BODY_ID, ids)
-    listed = memoryview(ids.int_buf()).cast("P").tolist()  # the engine's own order; the table is among them
+    listed = memoryview(ids.int_buf()).cast("P").tolist()  # the engine's own order, including the table
     columns = [listed.index(body.id) for body in made]
     for frame in range(frames):
         contacts.frame = frame
@@ -150,20 +150,20 @@ def simulate(
     contacts.close()
     read = np.frombuffer(floats.float_buf(), dtype=np.float64).reshape(-1, len(listed), 5)
     state = np.full((len(read), count, 5), np.nan)
-    state[:, present] = read[:, columns][..., [0, 1, 3, 4, 2]]  # the engine writes position, angle, velocity
+    state[:, present] = read[:, columns][..., [0, 1, 3, 4, 2]]  # the engine's order is position, angle, velocity
     collisions = sorted((frame, a, b) for (a, b), frame in contacts.first.items())
     place, velocity, angle = state[..., 0:2], state[..., 2:4], state[..., 4]
     return Motion(place, velocity, angle, collisions, contacts.grid, contacts.twice, contacts.given_up)
 
 
 def glide(body: Body, frames: int = TOTAL) -> np.ndarray:
-    """Where the object goes if it meets nothing, (frames, 2): the closed form of Coulomb friction."""
+    """The path (frames, 2) of the object without collisions: the closed form of Coulomb friction."""
     speed, slowing = math.hypot(*body.velocity), TABLE_FRICTION[body.thing.material]
     if speed == 0:
         return np.tile(np.array(body.position), (frames, 1))
     time = np.minimum(np.arange(frames) / FPS, speed / slowing)
-    way = (speed * time - 0.5 * slowing * time**2) / speed
-    return np.array(body.position) + way[:, None] * np.array(body.velocity)
+    travelled = (speed * time - 0.5 * slowing * time**2) / speed
+    return np.asarray(np.array(body.position) + travelled[:, None] * np.array(body.velocity))
 
 
 def _add(space: pymunk.Space, body: Body, number: int) -> pymunk.Body:
@@ -175,7 +175,7 @@ def _add(space: pymunk.Space, body: Body, number: int) -> pymunk.Body:
     shape = pymunk.Poly.create_box(made, (2 * RADIUS, 2 * RADIUS)) if square else pymunk.Circle(made, RADIUS)
     shape.elasticity, shape.friction = RESTITUTION[material], SIDE_FRICTION[material]
     shape.collision_type = number + 1
-    # Coulomb friction with the table: a joint that would hold the body still, but whose force is bounded.
+    # Coulomb friction with the table: a joint that holds the body still, with a bounded force.
     slide = pymunk.PivotJoint(space.static_body, made, (0, 0), (0, 0))
     slide.max_bias, slide.max_force = 0.0, TABLE_FRICTION[material]
     turn = pymunk.GearJoint(space.static_body, made, 0.0, 1.0)

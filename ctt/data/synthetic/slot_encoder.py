@@ -1,8 +1,8 @@
-"""Slots: what a fixed random encoder makes of an object as one frame shows it.
+"""Slots: a fixed random encoding of an object in a single frame.
 
-A slot sees position, orientation (a cube's up to its symmetry, nothing of a round object's), colour, material, shape
-and whether the object is in view; never velocity, and nothing of other frames. The map to 128 numbers is linear plus a
-smaller bounded non-linear part, scaled so that slots of different objects have an SD of 1, to which `noise` relates.
+A slot encodes position, orientation (a cube's up to its symmetry, none for round objects), colour, material, shape and
+whether the object is in view; never velocity or other frames. The map to 128 numbers is linear plus a smaller bounded
+non-linear part, scaled so that slots of different objects have an SD of 1, the unit of `noise`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ FEATURES = 2 + 2 + 1 + len(COLORS) + len(MATERIALS) + len(SHAPES)
 HIDDEN = 48
 POSITION_SCALE, ORIENTATION_SCALE, VIEW_SCALE, ATTRIBUTE_SCALE = 3.0, 0.4, 0.4, 0.8
 NONLINEAR = 0.35
-"""Size of the non-linear part beside the linear one."""
+"""Size of the non-linear part relative to the linear one."""
 
 
 def features(
     things: list[Thing], position: np.ndarray, orientation: np.ndarray, inside: np.ndarray, out_of_view: str = "true"
 ) -> np.ndarray:
-    """What frames show of N objects: (F, N, 18) float64 from position (F, N, 2), orientation (F, N), inside (F, N)."""
+    """Visible features of N objects: (F, N, 18) float64 from position (F, N, 2), orientation (F, N), inside (F, N)."""
     frames, count = inside.shape
     shown = np.zeros((frames, count, FEATURES))
     place = position.astype(np.float64)
@@ -47,7 +47,7 @@ def features(
 
 
 class SlotEncoder:
-    """The fixed random map from features to slots; the same seed is the same encoder everywhere."""
+    """The fixed random map from features to slots, determined by its seed."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(np.random.SeedSequence([seed, 0x510]))
@@ -61,31 +61,32 @@ class SlotEncoder:
         self._center = sample.mean(axis=0)
         self._scale = float(1 / np.sqrt(sample.var(axis=0).mean()))
         self.empty = rng.standard_normal(WIDTH)
-        """The slot of no object, (128,)."""
+        """The slot without an object, (128,)."""
 
     def encode(self, shown: np.ndarray) -> np.ndarray:
         """Slots (..., 128) float64 of features (..., 18), without noise."""
-        # einsum, not matmul: its bits do not depend on how many threads a linear algebra library takes
+        # einsum, not matmul: its bits do not depend on the number of threads of a linear algebra library
         flat = shown.reshape(-1, FEATURES)
         hidden = np.tanh(np.einsum("if,fh->ih", flat, self._inner) + self._bias)
         slots = np.einsum("if,fd->id", flat, self._linear) + np.einsum("ih,hd->id", hidden, self._outer)
-        return ((slots - self._center) * self._scale).reshape(*shown.shape[:-1], WIDTH)
+        return np.asarray(((slots - self._center) * self._scale).reshape(*shown.shape[:-1], WIDTH))
 
 
 @lru_cache(maxsize=4)
 def encoder_of(seed: int) -> SlotEncoder:
-    """The encoder of a seed, made once a process: that takes as long as two scenes."""
+    """The encoder of a seed, cached per process: making it takes as long as two scenes."""
     return SlotEncoder(seed)
 
 
 def _random_features(rng: np.random.Generator, count: int) -> np.ndarray:
     things = [Thing(COLORS[rng.integers(8)], MATERIALS[rng.integers(2)], SHAPES[rng.integers(3)]) for _ in range(count)]
     place = rng.uniform(-1, 1, (1, count, 2)) * VIEW
-    return features(things, place, rng.uniform(-np.pi, np.pi, (1, count)), np.ones((1, count), dtype=bool))[0]
+    shown = features(things, place, rng.uniform(-np.pi, np.pi, (1, count)), np.ones((1, count), dtype=bool))
+    return np.asarray(shown[0])
 
 
 def assign(rng: np.random.Generator, objects: int, swap_probability: float) -> np.ndarray:
-    """Which slot holds which object, int8 (178, N): shuffled between videos, fixed within one but for identity swaps.
+    """The slot of every object, int8 (178, N): random per video, fixed within a video except for identity swaps.
 
     A swap exchanges two of the seven slots, at least one of them with an object, from a random frame on.
     """
@@ -97,14 +98,10 @@ def assign(rng: np.random.Generator, objects: int, swap_probability: float) -> n
     return order[:, :objects]
 
 
-def render(
-    scene: Scene, encoder: SlotEncoder, settings: DataSettings, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
+def render(scene: Scene, encoder: SlotEncoder, settings: DataSettings, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """The scene's slots (178, 7, 128) float32, slots' visibility (178, 7) bool, objects' slots (178, N) int8."""
     slot_of = assign(rng, len(scene.things), settings.swap_probability)
-    shown = encoder.encode(
-        features(scene.things, scene.position, scene.orientation, scene.inside, settings.out_of_view)
-    )
+    shown = encoder.encode(features(scene.things, scene.position, scene.orientation, scene.inside, settings.out_of_view))
     if settings.out_of_view == "hidden":
         shown = np.where(scene.inside[..., None], shown, encoder.empty)
     slots = np.tile(encoder.empty, (TOTAL, SLOTS, 1))

@@ -1,11 +1,11 @@
-"""Truth: everything the generator knows of a split, as one memory-mapped file an array (`truth_<split>.<name>.npy`).
+"""Truth: the ground truth of a synthetic split, one memory-mapped file per array (`truth_<split>.<name>.npy`).
 
 First axis the video, objects padded to six with NaN, False or -1:
-  objects (V,) how many; color, material, shape (V, 6) indices into scene.COLORS, MATERIALS, SHAPES
+  objects (V,) their number; color, material, shape (V, 6) indices into scene.COLORS, MATERIALS, SHAPES
   position, velocity (V, 178, 6, 2), orientation (V, 178, 6), inside (V, 178, 6): as in Scene
   slot_of (V, 178, 6): the slot that holds the object in that frame
-  contact (V, 178, 6, 6): which pairs touch, the true interactions; meets (V, 6, 6): frame of their first touch, or -1
-  without_position (V, 6, 178, 6, 2), without_meets (V, 6, 6, 6): the same with one object removed, that one first
+  contact (V, 178, 6, 6): the touching pairs, i.e. the true interactions; meets (V, 6, 6): frame of first contact, or -1
+  without_position (V, 6, 178, 6, 2), without_meets (V, 6, 6, 6): the same with the object of the second axis removed
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
 
 
 class Truth:
-    """One split's truth; every array of ARRAYS is an attribute. Raises DataError naming the file that is amiss."""
+    """One split's ground truth; every array of ARRAYS is an attribute. Raises DataError naming the defective file."""
 
     objects: np.ndarray
     color: np.ndarray
@@ -59,7 +59,7 @@ class Truth:
             setattr(self, name, array)
 
     def scene(self, video: int) -> Scene:
-        """The scene of one video, as it was simulated."""
+        """The simulated scene of one video."""
         n = int(self.objects[video])
         kinds = zip(self.color[video, :n], self.material[video, :n], self.shape[video, :n], strict=True)
         return Scene(
@@ -81,15 +81,15 @@ def path_of(folder: Path, split: str, name: str) -> Path:
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """The array in `path`, memory-mapped. Raises DataError if it is missing, cut off, or of another shape or type."""
+    """The array in `path`, memory-mapped. Raises DataError if it is missing, truncated, or has another shape or type."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is not a whole npy file ({error})") from None
+        raise DataError(f"{path} is not a complete npy file ({error})") from None
     if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise DataError(f"{path} should hold {dtype} {shape}, but holds {array.dtype} {array.shape}")
+        raise DataError(f"{path} must contain {dtype} {shape}, got {array.dtype} {array.shape}")
     return array
 
 

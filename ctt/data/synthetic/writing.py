@@ -1,8 +1,8 @@
-"""Writes a synthetic data set: scenes, their slots, questions and truth, in parallel and the same for any parallelism.
+"""Writes a synthetic data set: scenes, slots, questions and ground truth, independent of the number of workers.
 
-Every scene has random streams of its own, derived from (seed, split, number in the split, purpose), so neither the
-number of workers nor the size of the set changes it, and other noise leaves the same scenes. Workers write their rows
-into memory-mapped files; only questions and annotations pass through the main process, a chunk of videos at a time.
+Every scene has its own random streams, derived from (seed, split, number in the split, purpose), so that it depends
+neither on the number of workers nor on the size of the set, nor on the noise of slots. Workers write their rows into
+memory-mapped files; only questions and annotations pass through the main process, one chunk of videos at a time.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH, encoder_of, render
 from ctt.data.synthetic.truth import ARRAYS, path_of, rows
 
 CHUNK = 10
-"""Videos a worker makes at a time."""
+"""Videos per chunk, the unit of work of a worker."""
 AHEAD = 4
-"""Chunks handed out a worker before the first of them is needed."""
+"""Chunks submitted ahead, per worker."""
 PURPOSES = ("scene", "slots", "questions")
 
 
-class Call(NamedTuple):
-    """A chunk to be made: the videos `numbers` of a split whose first scene_index is `first_scene`."""
+class Chunk(NamedTuple):
+    """A chunk to generate: the videos `numbers` of a split whose first scene_index is `first_scene`."""
 
     settings: DataSettings
     folder: Path
@@ -50,20 +50,20 @@ class Call(NamedTuple):
     first_scene: int
 
 
-class Made(NamedTuple):
-    """What of a chunk goes through the main process: one entry a video; annotations only if they are asked for."""
+class ChunkOutput(NamedTuple):
+    """The part of a chunk for the main process, one entry per video; annotations only with data.annotations."""
 
     candidates: list[Candidates]
     annotations: list[str]
 
 
 def stream(seed: int, split: str, number: int, purpose: str) -> np.random.Generator:
-    """The random stream of one purpose in one scene (number = its place in the split)."""
+    """The random stream of one purpose in one scene (number: its index in the split)."""
     return np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), number, PURPOSES.index(purpose)]))
 
 
 def generate(settings: DataSettings, context: BuildContext) -> None:
-    """Writes the data set into job.folder with job.workers processes. Raises Interrupted when asked to stop."""
+    """Writes the data set into context.folder with context.workers processes. Raises Interrupted on a stop signal."""
     counts, first = settings.counts(), settings.first_scene()
     done, total = 0, sum(counts.values())
     context.progress(0, total, "video")
@@ -74,12 +74,12 @@ def generate(settings: DataSettings, context: BuildContext) -> None:
             pool = stack.enter_context(ProcessPoolExecutor(context.workers, spawn, _start_worker))
         for split, videos in counts.items():
             _allocate(context.folder, split, videos)
-            calls = [
-                Call(settings, context.folder, split, range(start, min(start + CHUNK, videos)), first[split])
+            chunks = [
+                Chunk(settings, context.folder, split, range(start, min(start + CHUNK, videos)), first[split])
                 for start in range(0, videos, CHUNK)
             ]
             with _Writer(settings, context.folder, split, first[split]) as writer:
-                for made in _in_order(calls, pool, context):
+                for made in _in_order(chunks, pool, context):
                     writer.add(made)
                     done += len(made.candidates)
                     context.progress(done, total, "video")
@@ -87,7 +87,7 @@ def generate(settings: DataSettings, context: BuildContext) -> None:
 
 
 def _start_worker() -> None:
-    """A worker leaves signals to the process that started it, and does not outlive that one."""
+    """Makes a worker ignore signals, which its parent handles, and exit with its parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -100,20 +100,20 @@ def _start_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _in_order(calls: list[Call], pool: Executor | None, context: BuildContext) -> Iterator[Made]:
-    """The chunks, in the order of the videos; few enough are under way that they never fill the memory."""
+def _in_order(chunks: list[Chunk], pool: Executor | None, context: BuildContext) -> Iterator[ChunkOutput]:
+    """The outputs in the order of the videos; the number of pending chunks is bounded to limit memory."""
     if pool is None:
-        for call in calls:
+        for chunk in chunks:
             if context.stopping:
                 context.stop()
-            yield make_chunk(call)
+            yield make_chunk(chunk)
         return
-    waiting: deque[Future[Made]] = deque()
-    left = iter(calls)
+    waiting: deque[Future[ChunkOutput]] = deque()
+    left = iter(chunks)
     try:
         while True:
-            for call in islice(left, AHEAD * context.workers - len(waiting)):
-                waiting.append(pool.submit(make_chunk, call))
+            for chunk in islice(left, AHEAD * context.workers - len(waiting)):
+                waiting.append(pool.submit(make_chunk, chunk))
             if not waiting:
                 return
             while not _ready(waiting[0]):
@@ -125,7 +125,7 @@ def _in_order(calls: list[Call], pool: Executor | None, context: BuildContext) -
             future.cancel()
 
 
-def _ready(future: Future[Made]) -> bool:
+def _ready(future: Future[ChunkOutput]) -> bool:
     try:
         future.exception(timeout=0.5)
     except TimeoutError:
@@ -133,14 +133,14 @@ def _ready(future: Future[Made]) -> bool:
     return True
 
 
-def make_chunk(call: Call) -> Made:
-    """Makes the videos of a chunk: writes their rows into the arrays, returns the rest."""
-    settings, split = call.settings, call.split
+def make_chunk(chunk: Chunk) -> ChunkOutput:
+    """Generates the videos of a chunk: writes their rows into the arrays and returns the rest."""
+    settings, split = chunk.settings, chunk.split
     encoder = encoder_of(settings.encoder_seed)
-    arrays = {name: np.load(path, mmap_mode="r+") for name, path in _paths(call.folder, split).items()}
-    made = Made([], [])
-    for number in call.numbers:
-        scene = make_scene(call.first_scene + number, stream(settings.seed, split, number, "scene"))
+    arrays = {name: np.load(path, mmap_mode="r+") for name, path in _paths(chunk.folder, split).items()}
+    made = ChunkOutput([], [])
+    for number in chunk.numbers:
+        scene = make_scene(chunk.first_scene + number, stream(settings.seed, split, number, "scene"))
         slots, visible, slot_of = render(scene, encoder, settings, stream(settings.seed, split, number, "slots"))
         row = {"slots": slots[:GIVEN], "future": slots[GIVEN:], "visible": visible, **rows(scene, slot_of)}
         for name, array in arrays.items():
@@ -157,7 +157,7 @@ def _paths(folder: Path, split: str) -> dict[str, Path]:
 
 
 def _allocate(folder: Path, split: str, videos: int) -> None:
-    """Makes the files of all arrays at their full size; workers fill in the rows."""
+    """Creates the files of all arrays at full size; workers fill in the rows."""
     shapes: dict[str, tuple[tuple[int, ...], str]] = {
         "slots": ((GIVEN, SLOTS, WIDTH), "float32"),
         "future": ((TOTAL - GIVEN, SLOTS, WIDTH), "float32"),
@@ -170,14 +170,14 @@ def _allocate(folder: Path, split: str, videos: int) -> None:
 
 
 class _Writer:
-    """Chooses a split's questions and writes them, and the annotations, as they come: video after video."""
+    """Chooses and writes a split's questions, and writes its annotations, video by video."""
 
     def __init__(self, settings: DataSettings, folder: Path, split: str, first_scene: int) -> None:
         density = settings.density if split == "train" else 1
         self._balancer = Balancer(settings.seed, density)
         self._split, self._next = split, first_scene
         self._questions = open(folder / f"questions_{split}.json", "w", encoding="utf-8")  # noqa: SIM115
-        self._lead = "["
+        self._separator = "["
         self._archive = None
         if settings.annotations and split != "test":
             self._archive = zipfile.ZipFile(folder / f"annotations_{split}.zip", "w")
@@ -185,16 +185,16 @@ class _Writer:
     def __enter__(self) -> _Writer:
         return self
 
-    def add(self, made: Made) -> None:
+    def add(self, made: ChunkOutput) -> None:
         for candidates in made.candidates:
             official: dict[str, Any] = self._balancer.add(candidates)
             if self._split == "test":
                 official = strip_answers([official])[0]
-            self._questions.write(self._lead + "\n" + json.dumps(official))
-            self._lead = ","
+            self._questions.write(self._separator + "\n" + json.dumps(official))
+            self._separator = ","
         for text in made.annotations:
             assert self._archive is not None
-            member = zipfile.ZipInfo(f"annotation_{self._next:05d}.json")  # dated 1980 always: same set, same bytes
+            member = zipfile.ZipInfo(f"annotation_{self._next:05d}.json")  # always dated 1980: same set, same bytes
             member.compress_type = zipfile.ZIP_DEFLATED
             self._archive.writestr(member, text)
             self._next += 1

@@ -1,7 +1,7 @@
-"""Events: what happened to the jobs of a record, one JSON line each in jobs/events.jsonl, written by whoever launches them.
+"""Events: what happened to the jobs of a record, one JSON line each in jobs/events.jsonl, written by the launcher.
 
 {time, number, label, target, event, job_id, host, class, message, log}; `event` is submitted, started, ended (class null
-if the target was made) or retried.
+if the target is in the store) or retried.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 NAME = "events.jsonl"
-CANCELLED = "cancelled"  # name of the file beside it that asks the launcher to end all jobs
+CANCELLED = "cancelled"  # a file in the same folder; while it exists, the launcher ends all jobs
 
 
 def append(jobs: Path, number: int, label: str, target: str, event: str, **more: Any) -> None:
-    """Adds a line; `more` holds job_id, host, failure (written as "class"), message and log where they are known."""
+    """Adds a line; `more` may hold job_id, host, failure (written as "class"), message and log."""
     line = dict(time=round(time.time(), 3), number=number, label=label, target=target, event=event)
     line |= {"job_id": more.get("job_id"), "host": more.get("host"), "class": more.get("failure")}
     line |= {"message": more.get("message", ""), "log": more.get("log")}
@@ -30,7 +30,7 @@ def append(jobs: Path, number: int, label: str, target: str, event: str, **more:
 
 
 def read(jobs: Path) -> list[dict[str, Any]]:
-    """All events, oldest first; a line that a crash has cut off is left out."""
+    """All events, oldest first; a line cut off by a crash is skipped."""
     try:
         text = (jobs / NAME).read_text(encoding="utf-8")
     except FileNotFoundError:

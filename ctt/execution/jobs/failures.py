@@ -1,4 +1,4 @@
-"""Failure: why a job ended without its artifact, told from whatever is known of its end."""
+"""Failures: why a job ended without its artifact, classified from all that is known of its end."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _EARLIER = re.compile(rf"^({BEGINS}.*|slurmstepd.* DUE TO JOB REQUEUE \*\*\*.*)\
 class Failure(StrEnum):
     """The classes, as they are recorded and shown."""
 
-    TIMEOUT = "timeout"  # its time limit came
-    PREEMPTED = "preempted"  # another job took its place
+    TIMEOUT = "timeout"  # it reached its time limit
+    PREEMPTED = "preempted"  # SLURM gave its resources to a job of higher priority
     NODE_FAILURE = "node failure"
     OUT_OF_MEMORY = "out of memory"
-    CANCELLED = "cancelled"  # by somebody, from outside
-    KILLED = "killed"  # SIGKILL, or gone without a word: often the kernel, when the host's memory ran out
+    CANCELLED = "cancelled"  # by a user
+    KILLED = "killed"  # SIGKILL, or it ended without a message: often the kernel, when the host ran out of memory
     INTERRUPTED = "interrupted"  # asked to stop by a signal of unknown origin; it wrote a checkpoint if it could
-    HANG = "hang"  # alive, but nothing moved for too long
-    BLOCKED = "blocked"  # never began, because a job it needs failed
+    HANG = "hang"  # it ran without progress for too long
+    BLOCKED = "blocked"  # it never started, because a job it needs failed
     DIVERGED = "diverged"
     CODE_ERROR = "code error"
 
@@ -38,9 +38,9 @@ class Failure(StrEnum):
 class Ending:
     """What is known of how a job ended; the rest is None or empty.
 
-    outcome: what the job itself returned (record.run_frozen). code: of its process, negative for a signal. error: what
-    submitit raised instead of a result. log: the end of its log. hung: ended because nothing moved. held: ended because
-    SLURM could not start it and held it.
+    outcome: what the job itself recorded (job_process.run). account: from sacct. code: exit code of its process, negative
+    for a signal. error: what submitit raised instead of a result. log: the end of its log. hung: it was ended for lack of
+    progress. held: it was cancelled because SLURM could not start it and held it.
     """
 
     outcome: Mapping[str, Any] | None = None
@@ -54,7 +54,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Failed:
-    """A class, one sentence, and the last lines of the log."""
+    """Why a job failed: its class, one sentence, and the last lines of its log."""
 
     failure: Failure
     message: str
@@ -72,7 +72,7 @@ _STATES = {
     "CANCELLED": Failure.CANCELLED,
     "REVOKED": Failure.CANCELLED,
 }
-_TEXTS = (  # what slurmstepd, the kernel, torch, Python and submitit write, the surest first
+_TEXTS = (  # messages of slurmstepd, the kernel, torch, Python and submitit, the most reliable first
     (re.compile(r"CANCELLED AT .* DUE TO TIME LIMIT|because: timed-out"), Failure.TIMEOUT),
     (re.compile(r"CANCELLED AT .* DUE TO PREEMPTION"), Failure.PREEMPTED),
     (re.compile(r"CANCELLED AT .* DUE TO NODE FAILURE"), Failure.NODE_FAILURE),
@@ -85,7 +85,7 @@ _TEXTS = (  # what slurmstepd, the kernel, torch, Python and submitit write, the
         Failure.OUT_OF_MEMORY,
     ),
     (re.compile(r"\*\*\* JOB \S+ ON \S+ CANCELLED AT"), Failure.CANCELLED),
-    (re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT"), Failure.INTERRUPTED),  # alone: of the signal that makes room
+    (re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT"), Failure.INTERRUPTED),  # no JOB line: sent at preemption
     (re.compile(r"^(\w+\.)*Diverged\b", re.MULTILINE), Failure.DIVERGED),
 )
 _STATE_IN_TEXT = re.compile(r"has not produced any output \(state: (\w+)")
@@ -93,7 +93,7 @@ _ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, 
 
 
 def classify(ending: Ending) -> Failed | None:
-    """Why the job failed; None if by its own word it did not."""
+    """Why the job failed; None if its own outcome records success."""
     outcome = ending.outcome
     if outcome is not None and not outcome.get("failure"):
         return None
@@ -111,9 +111,9 @@ def _failure(ending: Ending) -> Failure:
     if ending.held:
         return Failure.NODE_FAILURE
     account = ending.account
-    said = _STATE_IN_TEXT.search(ending.error)
-    state = account.state if account else said[1] if said else ""
-    unbegun = account is not None and not account.nodes  # SLURM keeps the reason of a job's waiting when it has begun
+    quoted = _STATE_IN_TEXT.search(ending.error)
+    state = account.state if account else quoted[1] if quoted else ""
+    unbegun = account is not None and not account.nodes  # of a job that has begun, SLURM still shows why it once waited
     if state == "CANCELLED" and account and unbegun and account.reason.startswith("Dependency"):
         return Failure.BLOCKED
     if state in _STATES:
@@ -122,18 +122,18 @@ def _failure(ending: Ending) -> Failure:
         for pattern, failure in _TEXTS:
             if pattern.search(text) and (own, failure) != (Failure.KILLED, Failure.INTERRUPTED):
                 return failure
-    if own is not None:  # KILLED: it lost another process of the job, whose end made srun ask it to stop, too
+    if own is not None:  # KILLED: another process of the job ended, whereupon srun asked this one to stop, too
         return own
     number = _signal(ending)
     if number in _ASKED_TO_STOP:
         return Failure.INTERRUPTED
     code = (account.code if account else 0) or ending.code
-    wordless = not code and not number and (said is not None or not ending.error)
-    return Failure.KILLED if number == signal.SIGKILL or wordless else Failure.CODE_ERROR
+    no_message = not code and not number and (quoted is not None or not ending.error)
+    return Failure.KILLED if number == signal.SIGKILL or no_message else Failure.CODE_ERROR
 
 
 def _signal(ending: Ending) -> int:
-    """The signal that ended the job, 0 for none; a shell reports one of its child as 128 + number."""
+    """The signal that ended the job, 0 for none; a shell reports the signal of its child as 128 + number."""
     account = ending.account
     if account and account.signal:
         return account.signal
@@ -145,9 +145,7 @@ def _sentence(failure: Failure, ending: Ending) -> str:
     account, number = ending.account, _signal(ending)
     parts = [str(failure)]
     if account:
-        parts.append(
-            f"SLURM's job {account.job} is {account.state}" + (f" on {account.nodes}" if account.nodes else "")
-        )
+        parts.append(f"SLURM's job {account.job} is {account.state}" + (f" on {account.nodes}" if account.nodes else ""))
     if number:
         names = {s.value: s.name for s in signal.Signals}
         parts.append(f"ended by {names.get(number, f'signal {number}')}")
@@ -157,16 +155,16 @@ def _sentence(failure: Failure, ending: Ending) -> str:
 
 
 def last_lines(text: str, count: int = KEPT_LINES) -> tuple[str, ...]:
-    """The last lines of a log that say something; of a line that was written over (bars), what stood there last."""
+    """The last lines of a log that are not blank; of a line overwritten by "\\r" (progress bars), its last text."""
     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
     return tuple(line for line in lines if line)[-count:]
 
 
-def telling(logs: Sequence[Path], outcome: Mapping[str, Any] | None) -> Path:
-    """Of what a job's processes printed, by rank, that which tells why it failed: of the process whose word `outcome` is,
-    or where somebody else wrote the surest sign; else the first one's."""
+def log_of_failure(logs: Sequence[Path], outcome: Mapping[str, Any] | None) -> Path:
+    """Of the logs of a job's processes, by rank, the one that explains its failure: that of the process which recorded
+    `outcome`, else the one with the most reliable message, else the first."""
     if outcome is not None and outcome["failure"] != Failure.KILLED:
-        return logs[min(outcome.get("rank", 0), len(logs) - 1)]
+        return logs[min(int(outcome.get("rank", 0)), len(logs) - 1)]
     tails = [log_tail(log) for log in logs] if len(logs) > 1 else []
     for pattern, _ in _TEXTS:
         for log, tail in zip(logs, tails, strict=False):
@@ -176,7 +174,7 @@ def telling(logs: Sequence[Path], outcome: Mapping[str, Any] | None) -> Path:
 
 
 def log_tail(path: Path) -> str:
-    """The end of what a job's last attempt has put into its log file, "" if there is none."""
+    """The end of what a job's last attempt has written to its log, "" if there is none."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))

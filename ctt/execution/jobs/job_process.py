@@ -1,8 +1,8 @@
-"""The process of a frozen job: it builds the target, then what is beside it, and writes down how that went.
+"""The process of a job: it builds the target, then its auxiliary stages, and records the outcome.
 
     python -m ctt.execution.jobs.job_process JOB.json
 
-Exit code 0 means that the target is in the store. The module imports little, so that a job with nothing to do costs little.
+Exit code 0 means that the target is in the store. Imports are few, so that a job with nothing to do costs little.
 """
 
 from __future__ import annotations
@@ -34,67 +34,66 @@ if TYPE_CHECKING:
     from ctt.stages.base import Stage
 
 PARENT = "CTT_LAUNCHER_PID"
-LEFT = "left"  # name of the file beside the jobs that holds the id of the launcher that has left its jobs to themselves
+LEFT = "left"  # file in the jobs' folder: id of a launcher that ended and left its jobs running
 DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 
 
 def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
-    """Builds the target of a frozen job, then what is beside it; never raises CttError. `told` hears what happens to each
-    stage: "waiting" again and again while somebody else builds it.
+    """Builds the target of the job spec `path`, then its auxiliary stages; never raises CttError.
 
-    Returns {"target", "label", "failure": None | class, "message", "beside": {kind: message}}: a side that fails is told
-    of there and leaves the job a success, unless a signal stopped it: then the job has to go on. The failure is in the
-    store, in what is returned and in the job's outcome file; raising would make Hydra's launchers abandon the other jobs.
+    on_event: called with what happens to a stage (ctt.stages.base.Event), "waiting" repeatedly while another process
+    builds it.
+    Returns {"target", "label", "failure": None | class, "message", "beside": {kind of auxiliary stage: why it failed}}.
+    An auxiliary stage that fails does not fail the job; a signal that stops it does. Failures are recorded in the store,
+    the return value and the job's outcome file; raising would make Hydra's launchers abandon the other jobs.
     """
     frozen = json.loads(path.read_text(encoding="utf-8"))
     outcome = {"target": frozen["target"], "label": frozen["label"], "failure": None, "message": "", "beside": {}}
     store = Store.open(frozen["store"])
-    world = of_environment()
-    world.connect()
-    if not world.writer:
-        return _assist(frozen, path, store, world, outcome)
+    group = of_environment()
+    group.connect()
+    if not group.writer:
+        return _assist(frozen, path, store, group, outcome)
     pid_file = path.with_suffix(".pid")
-    path.with_suffix(".outcome.json").unlink(missing_ok=True)  # of an attempt before this one
+    path.with_suffix(".outcome.json").unlink(missing_ok=True)  # of an earlier attempt
     try:
         if not all(store.has(key) for key in frozen["wanted"]):
-            outcome["beside"] = _build(frozen, path, store, pid_file, world, on_event)
-        world.broadcast(None)
+            outcome["beside"] = _build(frozen, path, store, pid_file, group, on_event)
+        group.broadcast(None)
     except StageFailed as error:
         outcome |= {"failure": error.failure, "message": str(error)}
     except CttError as error:
         outcome |= {"failure": "code error", "message": str(error)}
     finally:
         pid_file.unlink(missing_ok=True)
-        world.close()  # without a word if something failed: the others may wait for it in the middle of a step
+        group.close()  # no broadcast after a failure: the other processes may be waiting in the middle of a step
     if outcome["failure"]:
         print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
     for kind, message in outcome["beside"].items():
-        print(f"ctt: {outcome['label']}: {kind} failed, the answers are complete: {message}", flush=True)
+        print(f"ctt: {outcome['label']}: auxiliary stage {kind} failed, the run is complete: {message}", flush=True)
     write_json(path.with_suffix(".outcome.json"), {**outcome, "time": time.time(), "host": this_host()})
     return outcome
 
 
-def _assist(
-    frozen: dict[str, Any], path: Path, store: Store, world: ProcessGroup, outcome: dict[str, Any]
-) -> dict[str, Any]:
-    """The part of those processes of a job that are not its first: they help to train, and record nothing but why they
-    could not: the first one sees no more than that they are gone."""
-    from ctt.stages.base import assist, class_of
+def _assist(frozen: dict[str, Any], path: Path, store: Store, group: ProcessGroup, outcome: dict[str, Any]) -> dict[str, Any]:
+    """What every process of a job but its first does: it takes part in training, and records only its own failure, which
+    the first one can not see."""
+    from ctt.stages.base import assist, failure_class
 
-    file = path.with_suffix(f".outcome.{world.rank}.json")
+    file = path.with_suffix(f".outcome.{group.rank}.json")
     file.unlink(missing_ok=True)
     target, auxiliaries = thaw(frozen)
     try:
-        assist(stages_of(target, *auxiliaries), store, world, device=frozen["config"]["device"])
+        assist(stages_of(target, *auxiliaries), store, group, device=frozen["config"]["device"])
     except Exception as error:
-        if (failure := class_of(error)) == "killed":
+        if (failure := failure_class(error)) == "killed":
             print(f"ctt: the first process of the job has ended: {error}", flush=True)
         else:
             traceback.print_exc()
-            message = f"process {world.rank} of {world.size}: {type(error).__name__}: {error}"
-            outcome |= {"failure": failure, "message": message, "rank": world.rank}
+            message = f"process {group.rank} of {group.size}: {type(error).__name__}: {error}"
+            outcome |= {"failure": failure, "message": message, "rank": group.rank}
             write_json(file, {**outcome, "time": time.time(), "host": this_host()})
-    world.close()
+    group.close()
     return outcome
 
 
@@ -103,7 +102,7 @@ def _build(
     path: Path,
     store: Store,
     pid_file: Path,
-    world: ProcessGroup,
+    group: ProcessGroup,
     on_event: Callable[[str], None],
 ) -> dict[str, str]:
     from ctt.plan import costs
@@ -114,20 +113,20 @@ def _build(
     if target.key != frozen["target"]:
         raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
 
-    def tell(what: str, stage: Stage, detail: str) -> None:
+    def report(what: str, stage: Stage, detail: str) -> None:
         if what == "building":
             write_pid_file(pid_file, stage.key)
-        _say(what, stage, detail)
+        _print_once(what, stage, detail)
         on_event(what)
 
     device = frozen["config"]["device"]
-    more: Any = dict(device=device, world=world, on_event=tell, on_built=lambda *built: costs.record(store, *built))
+    more: Any = dict(device=device, group=group, on_event=report, on_built=lambda *built: costs.record(store, *built))
     build(target, store, **more)
     return build_auxiliaries(auxiliaries, store, **more)
 
 
 def build_auxiliaries(auxiliaries: Sequence[Stage], store: Store, **more: Any) -> dict[str, str]:
-    """Builds stages beside a target; {kind: message} of those that failed. Raises Interrupted if a signal stopped one."""
+    """Builds auxiliary stages; {kind: message} of those that failed. Raises Interrupted if a signal stopped one."""
     from ctt.stages.base import build
 
     failed = {}
@@ -141,40 +140,41 @@ def build_auxiliaries(auxiliaries: Sequence[Stage], store: Store, **more: Any) -
     return failed
 
 
-_said: set[tuple[str, str]] = set()
+_printed: set[tuple[str, str]] = set()
 
 
-def _say(what: str, stage: Stage, detail: str) -> None:
-    if what != "cached" and (what, stage.key) not in _said:
-        _said.add((what, stage.key))
+def _print_once(what: str, stage: Stage, detail: str) -> None:
+    if what != "cached" and (what, stage.key) not in _printed:
+        _printed.add((what, stage.key))
         print(f"ctt: {what} {stage.kind} {stage.key[:12]} {detail}".rstrip(), flush=True)
 
 
 def end_with_launcher() -> None:
-    """Asks the kernel to send SIGTERM to this process when the one that launched it is gone (Linux; elsewhere nothing)."""
+    """Asks the kernel to send SIGTERM to this process when its launcher ends (on Linux; elsewhere it does nothing)."""
     launcher = os.environ.get(PARENT)
     if launcher is None or not sys.platform.startswith("linux"):
         return
-    _at_death_of_launcher(signal.SIGTERM)
+    _signal_at_launcher_end(signal.SIGTERM)
     if os.getppid() != int(launcher):
-        raise Interrupted("the launcher ended before the job began")
+        raise Interrupted("the launcher ended before the job started")
 
 
-def _at_death_of_launcher(number: int) -> None:
+def _signal_at_launcher_end(number: int) -> None:
     with contextlib.suppress(OSError, AttributeError):
         import ctypes
 
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, int(number))
 
 
-def _unless_left(ask: Callable[..., Any], jobs: Path, number: int, frame: FrameType | None) -> None:
-    """SIGTERM; but the one that says that the launcher is gone, which left its jobs to themselves, is the last of that kind."""
+def _unless_left_running(stop: Callable[..., Any], jobs: Path, number: int, frame: FrameType | None) -> None:
+    """Handler of SIGTERM: calls `stop`, except for the one signal the kernel sends when a launcher ends that left its jobs
+    running."""
     launcher = os.environ.get(PARENT)
     if launcher and launcher != str(os.getppid()) and _left_by(jobs) == launcher:
-        signal.signal(number, ask)
-        _at_death_of_launcher(0)
+        signal.signal(number, stop)
+        _signal_at_launcher_end(0)
     else:
-        ask(number, frame)
+        stop(number, frame)
 
 
 def _left_by(jobs: Path) -> str | None:
@@ -185,33 +185,33 @@ def _left_by(jobs: Path) -> str | None:
 
 
 def begin() -> None:
-    """Marks in the log of a job's process where this attempt begins: what stands above does not tell how it ended."""
+    """Prints the line with which an attempt begins: failures are classified by what follows it in the log."""
     print(f"{BEGINS} on {this_host()}", flush=True)
 
 
-def main(words: list[str]) -> int:
-    """The job's process: 0 if its target is in the store, else 1."""
+def main(arguments: list[str]) -> int:
+    """Runs the job; its exit code: 0 if the target is in the store, else 1."""
     begin()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the launcher, which asks what to do
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     stop_on_signals(signal.SIGTERM)
-    ask = signal.getsignal(signal.SIGTERM)
-    assert callable(ask)
-    signal.signal(signal.SIGTERM, partial(_unless_left, ask, Path(words[0]).parent))
+    stop = signal.getsignal(signal.SIGTERM)
+    assert callable(stop)
+    signal.signal(signal.SIGTERM, partial(_unless_left_running, stop, Path(arguments[0]).parent))
     for file in filter(None, os.environ.pop("CTT_LEASED_FILES", "").split(",")):
         os.set_inheritable(int(file), False)
     try:
         end_with_launcher()
-        outcome = run(Path(words[0]))
+        outcome = run(Path(arguments[0]))
     except Interrupted as error:
         print(f"ctt: {error}", flush=True)
         return 1
     return 1 if outcome["failure"] else 0
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """Ends this process."""
-    if of_environment().size > 1:  # gloo's threads may abort an interpreter that is torn down beneath them
+    if of_environment().size > 1:  # gloo's threads may abort when the interpreter shuts down
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -219,4 +219,4 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

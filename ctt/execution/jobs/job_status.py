@@ -1,4 +1,4 @@
-"""How the jobs of a record stand: read from its events and marks, the store, and one question to SLURM if it has any."""
+"""States of the jobs of a record: from its events and pid files, the store, and one call of squeue if SLURM has any."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SHOWN = 12
 
 @dataclasses.dataclass(frozen=True)
 class JobStatus:
-    """`state`: done, running, queued (SLURM has it), failed (with its class), waiting, lost (nobody looks after it), or
-    unknown (SLURM has or had it, and does not answer)."""
+    """`state`: done, running, queued (in SLURM), failed (with its class), waiting, not started, lost (no launcher follows
+    it), or unknown (submitted to SLURM, which does not answer)."""
 
     number: int
     label: str
@@ -36,45 +36,43 @@ class JobStatus:
     failure: str | None = None
     message: str = ""
     log: str | None = None
-    rate: float | None = None  # of the stage it is at, in `unit`s a second
+    rate: float | None = None  # of its current stage, `unit`s per second
     unit: str = ""
     left: float | None = None  # seconds to the end of that stage
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json: `class` is its failure's."""
+        """For --json, where `failure` is called `class`."""
         values = dataclasses.asdict(self)
         values["class"] = values.pop("failure")
         return values
 
 
-def standings(store: Store, jobs: Path) -> list[JobStatus]:
-    """The jobs of the record whose `jobs` folder this is, by number."""
-    told = event_log.last(jobs)
+def job_statuses(store: Store, jobs: Path) -> list[JobStatus]:
+    """Status of the jobs in a record's `jobs` folder, by number."""
+    last = event_log.last(jobs)
     followed = pid_files.running(jobs / LAUNCHER) is not None
     queue: dict[str, tuple[str, str]] | None = {}
-    if any(event["event"] != "ended" and "_" in (event["job_id"] or "") for event in told.values()):
+    if any(event["event"] != "ended" and "_" in (event["job_id"] or "") for event in last.values()):
         queue = commands.queued(slurm_name(jobs, store))
     all_jobs = spec.read(jobs)
-    found = [_standing(store, job, told.get(job.number, {}), queue, followed) for job in all_jobs]
+    found = [_status(store, job, last.get(job.number, {}), queue, followed) for job in all_jobs]
     elsewhere = {
-        job.target: job
-        for pid_file in pid_files.elsewhere(jobs)
-        for job in [spec.read_one(pid_file.with_suffix(".json"))]
+        job.target: job for pid_file in pid_files.of_other_records(jobs) for job in [spec.read_one(pid_file.with_suffix(".json"))]
     }
     for index, job in enumerate(all_jobs):
         if found[index].state in ("waiting", "lost", "not started") and (other := elsewhere.get(job.target)):
             event = event_log.last(other.path.parent).get(other.number, {})
-            found[index] = dataclasses.replace(_standing(store, other, event, {}, True), number=job.number)
+            found[index] = dataclasses.replace(_status(store, other, event, {}, True), number=job.number)
     failed = {job.target for job, one in zip(all_jobs, found, strict=True) if one.state == "failed"}
     for index, job in enumerate(all_jobs):
-        if found[index].state == "lost" and failed & job.needs:  # SLURM has dropped it, and nobody was there to say so
+        if found[index].state == "lost" and failed & job.needs:  # SLURM dropped it while no launcher followed
             found[index] = dataclasses.replace(
                 found[index], state="failed", failure=Failure.BLOCKED, message="what it needs has failed"
             )
     return found
 
 
-def _standing(
+def _status(
     store: Store, job: JobSpec, event: dict[str, Any], queue: dict[str, tuple[str, str]] | None, followed: bool
 ) -> JobStatus:
     task = event.get("job_id")
@@ -94,29 +92,30 @@ def _standing(
         return JobStatus(state="failed", failure=event["class"], message=event["message"], **known)
     if event.get("event") == "ended":
         return JobStatus(state="done", **known)
-    said = job.outcome()
-    if not followed and task and said and said["failure"]:
-        return JobStatus(state="failed", failure=said["failure"], message=said["message"], **known)
+    outcome = job.outcome()
+    if not followed and task and outcome and outcome["failure"]:
+        return JobStatus(state="failed", failure=outcome["failure"], message=outcome["message"], **known)
     return JobStatus(state="waiting" if followed else "lost" if task else "not started", **known)
 
 
 def _progress(store: Store, job: JobSpec) -> dict[str, Any]:
-    """rate, unit, left and a message of the stage that a running job is at."""
+    """rate, unit, left and message of the stage that a running job builds; {} if unknown."""
     key = pid_files.stage_of(job.pid_file)
     folder = store.unfinished(key) if key else None
     if folder is None:
         return {}
     with contextlib.suppress(OSError, ValueError, KeyError):
-        seen = spec.progress(folder)
-        left = (seen["total"] - seen["done"]) / seen["rate"] if seen["rate"] > 0 else None
-        message = f"{seen['done']:.0f}/{seen['total']:.0f} {seen['unit']}"
-        return dict(rate=round(seen["rate"], 3), unit=seen["unit"], left=left, message=message)
+        report = spec.progress(folder)
+        left = (report["total"] - report["done"]) / report["rate"] if report["rate"] > 0 else None
+        message = f"{report['done']:.0f}/{report['total']:.0f} {report['unit']}"
+        return dict(rate=round(report["rate"], 3), unit=report["unit"], left=left, message=message)
     return {}
 
 
 def eta(found: list[JobStatus], jobs: Path) -> float | None:
-    """Seconds until the last job ends, if those to come take as long as those that ended; None if none has."""
-    began, took = {}, []
+    """Seconds until the last job ends, if each takes the mean time of those that ended; None if none has."""
+    began: dict[int, float] = {}
+    took: list[float] = []
     for event in event_log.read(jobs):
         if event["event"] == "started":
             began[event["number"]] = event["time"]
@@ -127,29 +126,29 @@ def eta(found: list[JobStatus], jobs: Path) -> float | None:
         return None
     mean = sum(took) / len(took)
     spent = sum(min(mean, time.time() - began.get(job.number, time.time())) for job in running)
-    to_come = sum(job.state in ("waiting", "queued") for job in found)
-    return ((len(running) + to_come) * mean - spent) / len(running)
+    not_begun = sum(job.state in ("waiting", "queued") for job in found)
+    return ((len(running) + not_begun) * mean - spent) / len(running)
 
 
 def print_jobs(found: list[JobStatus], console: Console) -> None:
-    """The jobs that run, and those that failed with their class and the end of their log."""
+    """Prints the running jobs, the numbers of others, and the failed jobs with class and the end of their log."""
     running = [job for job in found if job.state == "running"]
     for job in running[:SHOWN]:
         rate = f", {job.rate:.1f} {job.unit}/s" if job.rate else ""
-        left = f", {duration(job.left)} to go" if job.left is not None else ""
+        left = f", {duration(job.left)} left" if job.left is not None else ""
         where = f"job {job.job_id} on {job.host}"
         console.print(f"{job.label}: {where}: {job.message}{rate}{left}", highlight=False, soft_wrap=True, markup=False)
         console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
     if len(running) > SHOWN:
-        console.print(f"and {len(running) - SHOWN} more that run", highlight=False)
+        console.print(f"and {len(running) - SHOWN} more running", highlight=False)
     states = ("queued", "waiting", "lost", "unknown", "not started")
     counts = {state: sum(job.state == state for job in found) for state in states}
     if any(counts.values()):
         console.print(", ".join(f"{n} jobs {state}" for state, n in counts.items() if n), highlight=False)
     if counts["lost"]:
-        console.print("nobody looks after the lost ones any more; the same sweep runs them", highlight=False)
+        console.print("no launcher follows the lost jobs; run the same sweep command again to run them", highlight=False)
     if counts["unknown"]:
-        console.print("SLURM does not answer here: these wait, run, or have ended", highlight=False)
+        console.print("unknown: SLURM does not answer on this host", highlight=False)
     for job in (job for job in found if job.state == "failed"):
         host = f" on {job.host}" if job.host else ""
         where = f"job {job.job_id}{host}" if job.job_id else "never started"

@@ -1,4 +1,4 @@
-"""Retry: which failures are tried again, and how often; whether a job gets on."""
+"""Retries: which failures are retried, how often, and whether a job makes progress."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from ctt.store import Store
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a class is tried again: at most `times` (None: no limit), and at most `fruitless` times in a row in
-    which the job got no further."""
+    """How often a class is retried: at most `times` (None: no limit), of which `without_progress` in a row without progress."""
 
     times: int | None
-    fruitless: int
+    without_progress: int
 
 
 NEVER = Retry(0, 0)
 RETRIES = {
     Failure.PREEMPTED: Retry(None, 20),
     Failure.NODE_FAILURE: Retry(10, 3),
-    Failure.TIMEOUT: Retry(None, 0),  # it continues from its checkpoint while there is progress
-    Failure.INTERRUPTED: Retry(None, 2),  # also before it could write anything: while it started
+    Failure.TIMEOUT: Retry(None, 0),  # retried as long as it makes progress
+    Failure.INTERRUPTED: Retry(None, 2),  # includes the time before its first checkpoint
     Failure.KILLED: Retry(3, 1),
     Failure.HANG: Retry(2, 1),
-    Failure.CANCELLED: Retry(1, 1),  # one job, and the sweep goes on; `ctt cancel` ends the sweep
-    Failure.BLOCKED: NEVER,  # it is asked for again with the job it needs
+    Failure.CANCELLED: Retry(1, 1),  # of a single job; `ctt cancel` ends the sweep
+    Failure.BLOCKED: NEVER,  # submitted again when the job it needs is
     Failure.OUT_OF_MEMORY: NEVER,
     Failure.DIVERGED: NEVER,
     Failure.CODE_ERROR: NEVER,
 }
-FINAL = (Failure.CODE_ERROR, Failure.DIVERGED, Failure.OUT_OF_MEMORY)  # what the jobs that need this one would meet too
+FINAL = (Failure.CODE_ERROR, Failure.DIVERGED, Failure.OUT_OF_MEMORY)  # jobs that need this one would fail alike
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,20 @@ class Attempt:
     progressed: bool
 
 
-def again(attempts: Sequence[Attempt]) -> bool:
-    """Whether the job whose failed attempts these are, the last one last, is to be tried once more."""
+def should_retry(attempts: Sequence[Attempt]) -> bool:
+    """Whether to retry a job after these failed attempts, in order."""
     same = [a for a in attempts if a.failure == attempts[-1].failure]
-    fruitless = 0
+    without_progress = 0
     for attempt in reversed(same):
         if attempt.progressed:
             break
-        fruitless += 1
+        without_progress += 1
     rule = RETRIES[attempts[-1].failure]
-    return (rule.times is None or len(same) <= rule.times) and fruitless <= rule.fruitless
+    return (rule.times is None or len(same) <= rule.times) and without_progress <= rule.without_progress
 
 
 class Attempts:
-    """The failed attempts of jobs, and how far each job had got before."""
+    """The failed attempts of jobs, and the furthest progress of each job."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -70,22 +69,21 @@ class Attempts:
         self.furthest: dict[int, tuple[int, str]] = {}
 
     def begin(self, job: JobSpec) -> None:
-        """Before its first attempt: what it finds done is not its progress."""
+        """Call before the first attempt: what is already done does not count as the job's progress."""
         self.furthest.setdefault(job.number, reached(self.store, job.stages))
 
-    def again(self, job: JobSpec, failure: Failure) -> bool:
-        """Notes that an attempt has failed; whether the job is to be tried once more."""
+    def retry_after(self, job: JobSpec, failure: Failure) -> bool:
+        """Records a failed attempt; whether to retry the job."""
         now, before = reached(self.store, job.stages), self.furthest[job.number]
         self.failed[job.number].append(Attempt(failure, now > before))
         self.furthest[job.number] = max(now, before)
-        return again(self.failed[job.number])
+        return should_retry(self.failed[job.number])
 
 
 def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:
-    """How far the work on the stages `keys` is: those that are finished, and the newest checkpoint of the others, or that their
-    training is over and what it is for has begun.
+    """Progress of the stages `keys`: how many are finished, and the newest checkpoint of the others, or "trained".
 
-    Grows with the work. What a killed job did after its last checkpoint is lost, so it does not count.
+    It grows with the work. What a killed job did after its last checkpoint is lost and does not count.
     """
     finished, checkpoint = 0, ""
     for key in keys:
@@ -93,13 +91,13 @@ def reached(store: Store, keys: Iterable[str]) -> tuple[int, str]:
             finished += 1
         elif folder := store.unfinished(key):
             names = [p.name for p in (folder / CHECKPOINT).glob("*") if p.suffix != ".tmp"]
-            trained = ["trained"] if (folder / STATE).exists() else []  # sorts after all numbers
+            trained = ["trained"] if (folder / STATE).exists() else []  # sorts after all checkpoints
             checkpoint = max([checkpoint, *names, *trained])
     return finished, checkpoint
 
 
 def idle(store: Store, job: JobSpec) -> float:
-    """Seconds since the job last printed something or told how far it is; infinite if it never did."""
+    """Seconds since the job last printed something or reported progress; infinite if it never did."""
     paths = [job.log]
     key = stage_of(job.pid_file)
     folder = store.unfinished(key) if key else None

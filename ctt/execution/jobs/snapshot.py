@@ -2,9 +2,9 @@
 
     code/<digest>/ctt, hydra_plugins, conf, sweeps, launch, origin.json
 
-The name is a digest of every file, so equal code has one copy. origin.json is the commit and the changes of the checkout
-the copy was taken of; manifests of what a job builds tell these. It works alike from a checkout, from an editable install and
-from a wheel.
+The name is a digest of every file, so equal code has one copy. origin.json holds the commit and the changes of the checkout
+it was copied from; the manifests of what its jobs build record them. A checkout, an editable install and a wheel of the same
+code give the same snapshot.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ctt.stages.code_version import CODE_VERSION_FILE, code_version
 from ctt.store import Store
 
 CODE = "code"
-FRESH = 24 * 3600.0  # seconds for which a snapshot is kept without a record that refers to it: one may be on its way
+FRESH = 24 * 3600.0  # seconds for which gc keeps a snapshot that no record refers to: a sweep may be about to write one
 
 
 def snapshot(store: Store) -> Path:
-    """The folder of the code this process runs, made if the store has none equal to it. Raises StoreError."""
+    """The folder with a copy of the code this process runs, written if it is missing. Raises StoreError if it was edited."""
     files = dict(sorted(_sources()))
     files[CODE_VERSION_FILE] = (json.dumps(code_version(store), sort_keys=True) + "\n").encode()
     path = store.root / CODE / _digest(files)
@@ -40,22 +40,22 @@ def snapshot(store: Store) -> Path:
         if not path.is_dir():
             _write(path, files)
         if _digest(dict(_tree(path))) != path.name:
-            raise StoreError(f"{path} is not the code that was submitted any more: remove that folder and run again")
+            raise StoreError(f"{path} was edited and is no longer the code that was submitted; remove it and run again")
         os.utime(path)
     return path
 
 
 def environment(path: Path) -> dict[str, str]:
-    """What to set in a job's environment so that it imports the snapshot, wherever it is started."""
-    before = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    """Environment variables with which a process imports the snapshot, whatever its current folder."""
+    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return {
-        "PYTHONPATH": os.pathsep.join([str(path), *(entry for entry in before if entry != str(path))]),
+        "PYTHONPATH": os.pathsep.join([str(path), *(entry for entry in entries if entry != str(path))]),
         "PYTHONSAFEPATH": "1",  # python -m would look in the current folder first
     }
 
 
 def garbage(store: Store, referred: set[str]) -> list[Path]:
-    """Snapshots that may go: those whose name is not `referred` to and that are not fresh."""
+    """Snapshots that gc may remove: older than FRESH, with names that are not in `referred`."""
     now = time.time()
     found = []
     for path in sorted((store.root / CODE).glob("*")):
@@ -66,7 +66,7 @@ def garbage(store: Store, referred: set[str]) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Deletes a snapshot at once for all readers."""
+    """Removes a snapshot; readers see all of it or nothing."""
     away = path.with_name(f".removed-{uuid.uuid4().hex}")
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, away)
@@ -89,7 +89,7 @@ def _sources() -> Iterator[tuple[str, bytes]]:
 
 
 def _tree(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The files below a folder but hidden and compiled ones."""
+    """The files below a folder, without hidden and compiled ones."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if any(part.startswith(".") or part == "__pycache__" for part in name.parts) or path.suffix == ".pyc":
@@ -106,7 +106,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 
 def _write(path: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the files to a private folder and renames it; if somebody else was first, theirs is as good."""
+    """Writes the files to a temporary folder and renames it; an equal snapshot that was there first is kept."""
     atomic_files.make_folder(path.parent)
     private = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -1,9 +1,10 @@
-"""Frozen jobs: what a process (`ctt.execution.jobs.job_process`) is asked for, written down when the sweep is submitted.
+"""Job specs: what a process (`ctt.execution.jobs.job_process`) has to build, written when the sweep is submitted.
 
-jobs/0007.json          the job: nothing edited later can change it
-jobs/0007.log           what it printed
-jobs/0007.pid           "PID STARTED HOST STAGE" while it runs
-jobs/0007.outcome.json  how its last attempt ended; of several processes that help in it 0007.outcome.1.json tells why one failed
+jobs/0007.json            the spec: later edits of settings or code do not change it
+jobs/0007.log             its output
+jobs/0007.pid             "PID STARTED HOST STAGE" while it runs
+jobs/0007.outcome.json    how its last attempt ended
+jobs/0007.outcome.1.json  of a job of several processes: why process 1 failed
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class JobSpec:
-    """A frozen job as launchers see it. `path` is its specification; `stages` the keys it may have to build, in order;
-    `wanted` those of them it is for: its target and what is beside it."""
+    """A frozen job as launchers use it. path: its file; stages: keys of all it may have to build, in order; wanted: keys
+    of its target and its auxiliary stages; needs: targets of other jobs; prefix: it trains a shared prefix."""
 
     number: int
     path: Path
@@ -49,30 +50,28 @@ class JobSpec:
         return self.path.with_suffix(".outcome.json")
 
     def outcome(self) -> dict[str, Any] | None:
-        """What the last attempt said of itself at its end: {failure, message, time, host}; None if it could not.
+        """What the last attempt recorded at its end: {failure, message, time, host}; None if it could not.
 
-        Of several processes it is the first one's word, unless it lost another: then that one's, with its "rank".
+        Of several processes the first one records it, unless another failed first: then that one, with its "rank".
         """
         own = read_json(self.outcome_file)
         if own is None or own["failure"] == "killed":
-            return next(filter(None, map(read_json, self._others())), own)
+            return next(filter(None, map(read_json, self._other_outcomes())), own)
         return own
 
-    def forget_outcome(self) -> None:
-        for file in (self.outcome_file, *self._others()):
+    def remove_outcome(self) -> None:
+        for file in (self.outcome_file, *self._other_outcomes()):
             file.unlink(missing_ok=True)
 
-    def _others(self) -> list[Path]:
+    def _other_outcomes(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{self.path.stem}.outcome.*.json"))
 
 
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
-    """Writes the job as number `number` of the folder."""
+    """Writes the spec of a planned job as number `number` of the folder."""
     path = folder / f"{number:04d}.json"
-    stages, wanted = (
-        list(stages_of(job.target, *job.auxiliaries)),
-        [stage.key for stage in (job.target, *job.auxiliaries)],
-    )
+    stages = list(stages_of(job.target, *job.auxiliaries))
+    wanted = [stage.key for stage in (job.target, *job.auxiliaries)]
     content = {
         "store": str(Path(store.root).resolve()),
         "label": job.label,
@@ -91,7 +90,7 @@ def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
 
 
 def stages_of(*targets: Stage) -> dict[str, Stage]:
-    """The targets and all they are made of, by key, in the order they are built."""
+    """The targets and all stages they depend on, by key, in the order they are built."""
     found: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
@@ -116,13 +115,11 @@ def read_one(path: Path) -> JobSpec:
 
 
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
-    """The target a frozen job describes, and its sides."""
+    """The target of a job spec (the content of its file), and its auxiliary stages."""
     from ctt.config import from_dict
     from ctt.plan import auxiliaries_of, target_of
 
-    teacher = frozen["teacher"] and target_of(
-        from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"])
-    )
+    teacher = frozen["teacher"] and target_of(from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"]))
     config = from_dict(frozen["config"])
     target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
@@ -131,6 +128,6 @@ def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
 
 
 def progress(folder: Path) -> dict[str, Any]:
-    """The last progress report of the work in `folder`. Raises OSError or ValueError where there is none."""
+    """The last progress report in a work folder. Raises OSError or ValueError if there is none."""
     value: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     return value

@@ -1,4 +1,4 @@
-"""AdoptedProcess: the process of a job that is not a child of this one, because the launcher that started it has left it."""
+"""AdoptedProcess: the process of a job that another launcher started and left running."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ctt.execution.jobs.spec import JobSpec
 
 
 class AdoptedProcess:
-    """Process `pid` of `job`, with what a `subprocess.Popen` has to offer."""
+    """Process `pid` of `job`, with the methods of `subprocess.Popen` that a launcher uses."""
 
     def __init__(self, job: JobSpec, pid: int) -> None:
         self.job, self.pid, self.began = job, pid, started(pid)
 
     def poll(self) -> int | None:
-        """None while it runs, then what the job recorded of its end as an exit code: -SIGKILL if it could not."""
+        """None while it runs, then an exit code after the outcome it recorded: -SIGKILL if there is none."""
         if self.began is not None and started(self.pid) == self.began:
             return None
         outcome = self.job.outcome()

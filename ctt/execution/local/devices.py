@@ -1,8 +1,8 @@
 """Devices: the GPUs or CPU cores of this host, leased to jobs by kernel locks.
 
-Each device is a file in one folder that all sweeps of the host share. Whoever has the file's lock has the device. The lock
-is taken by the launcher and its descriptor handed to the job, so it is the job (and its children) that holds it: when
-they are gone, however they went, the kernel frees it.
+Each device is a file in one folder that all sweeps of the host share; the holder of the file's lock has the device. The
+launcher takes the lock and hands its descriptor to the job, so the job and its children hold it: when they end, in
+whatever way, the kernel releases it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ctt.core.errors import StoreError
 
 
 class DeviceLease:
-    """Some devices, locked. `files` go to the job by pass_fds; then `close` ours."""
+    """Locked devices. Pass `files` to the job (pass_fds), then `close` them here."""
 
     def __init__(self, names: Sequence[str], files: Sequence[int]) -> None:
         self.names, self.files = tuple(names), tuple(files)
@@ -29,12 +29,10 @@ class DeviceLease:
             os.close(file)
 
 
-def take(
-    folder: Path, kind: str, names: Sequence[str], count: int, locks: Sequence[str] | None = None
-) -> DeviceLease | None:
-    """Locks `count` of the devices `names`, the first that are free; None, holding nothing, if fewer are.
+def take(folder: Path, kind: str, names: Sequence[str], count: int, locks: Sequence[str] | None = None) -> DeviceLease | None:
+    """Locks the first `count` free devices of `names`; None, and no lock, if fewer are free.
 
-    The files are KIND-NAME, or KIND-LOCK of `locks`, where a device has many names.
+    The files are KIND-NAME, or KIND-LOCK of `locks` where a device has several names.
     """
     held: list[tuple[str, int]] = []
     for name, lock in zip(names, locks or names, strict=True):
@@ -54,7 +52,7 @@ def take(
 
 
 def _open(folder: Path, name: str) -> int:
-    """Opens a lock file that other users may have made, following no link."""
+    """Opens or creates a lock file for all users; follows no link. Raises StoreError."""
     path = folder / name.replace("/", "_")
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -68,21 +66,18 @@ def _open(folder: Path, name: str) -> int:
             os.fchmod(file, 0o666)
         return file
     except OSError as error:
-        raise StoreError(f"{path} cannot be locked ({error}); name another folder by launch.leases") from error
+        raise StoreError(f"{path} cannot be locked ({error}); choose another folder with launch.leases") from error
 
 
 def locks_of(names: Sequence[str]) -> list[str]:
-    """What to lock for these GPUs: their UUIDs, whether they are named by those (or the start of one) or by a number."""
+    """The UUIDs of GPUs that are given by number, by UUID or by the start of one; other names stay as they are."""
     numbers = _driver()
     uuids = list(numbers.values())
     return [numbers.get(name) or next((uuid for uuid in uuids if uuid.startswith(name)), name) for name in names]
 
 
 def gpus(chosen: Sequence[str] | None) -> list[str]:
-    """Names of the GPUs jobs may have: those chosen, else those of CUDA_VISIBLE_DEVICES, else all of the host.
-
-    A number is that of nvidia-smi.
-    """
+    """Names of the GPUs that jobs may use: `chosen`, else CUDA_VISIBLE_DEVICES, else all; numbers are nvidia-smi's."""
     if chosen is not None:
         return [str(name) for name in chosen]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -92,7 +87,7 @@ def gpus(chosen: Sequence[str] | None) -> list[str]:
 
 
 def _driver() -> dict[str, str]:
-    """UUIDs of the host's GPUs by their number, from the driver's own tool, so that no CUDA context is made here."""
+    """Number → UUID of the host's GPUs, from nvidia-smi, which creates no CUDA context in this process."""
     if shutil.which("nvidia-smi") is None:
         return {}
     query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
@@ -114,7 +109,7 @@ def cores() -> int:
 
 
 def memory_gb() -> float:
-    """Memory that new jobs may take here: what the host has left, or the limit of its control group; infinite if unknown."""
+    """GiB that new jobs may use: the host's available memory, or its control group's limit; infinite if unknown."""
     found = [float("inf")]
     with contextlib.suppress(OSError, ValueError, KeyError):
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())

@@ -1,11 +1,11 @@
-"""Local: the jobs of a sweep as processes of this host, each started as soon as its needs are met and a device is free.
+"""The local launcher: jobs are processes of this host, each started when its needs are met and a device is free.
 
-submitit's local executor is not used: it starts all jobs at once behind a controller process each, gives every one the
-same devices, and ends a job a second after asking it to, too soon for a checkpoint.
+submitit's local executor is not used: it starts all jobs at once with a controller process each, gives all of them the
+same devices, and kills a job one second after asking it to end, too soon for a checkpoint.
 
-A job has one lease for each of its devices (`ctt.execution.local.devices`): GPUs, or CPU cores where there are none. It gets
-SIGTERM if this process is gone, so that a killed sweep leaves nothing behind but checkpoints. One that the user leaves is
-followed by `ctt.app.relauncher`, which adopts its jobs.
+A job holds one lease for each of its devices (`ctt.execution.local.devices`): GPUs, or CPU cores where there are none. The
+kernel sends it SIGTERM when this process ends, so a killed sweep leaves only checkpoints behind. If the user leaves the
+jobs running, `ctt.app.relauncher` adopts them.
 """
 
 from __future__ import annotations
@@ -23,39 +23,47 @@ from pathlib import Path
 
 from ctt.core.resources import LaunchSettings
 from ctt.execution.jobs import event_log, job_process, pid_files
+from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.failures import Ending, Failure, classify, log_tail
 from ctt.execution.jobs.retries import FINAL, Attempts, idle
-from ctt.execution.jobs.session import in_background
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.local import devices
 from ctt.execution.local.adopted_process import AdoptedProcess
 from ctt.store import Store
 
 PATIENCE = 30.0  # seconds a job has for its checkpoint
-CPU_JOB_GB = 2.0  # what a job without a GPU is taken to need, for how many fit, where launch.mem_gb does not say
-LOOK_EVERY = 0.5  # seconds between looks at what may have become ready by others' doing
+CPU_JOB_GB = 2.0  # memory of a job without a GPU, where launch.mem_gb is null; it bounds how many run at once
+POLL = 0.5  # seconds between looks at stages that other processes may have finished
 
 
 @dataclasses.dataclass
 class Running:
-    """A job's process. `moved` is when it was last seen to get on, `asked` when it was asked to end, and why."""
+    """A job's process. Times are monotonic: when it began, last made progress, and was asked to stop for `reason`."""
 
     job: JobSpec
     process: subprocess.Popen[bytes] | AdoptedProcess
     began: float
-    moved: float
-    asked: float | None = None
+    progressed: float
+    stop_requested: float | None = None
     reason: Failure | None = None
     handle: int | None = None  # a descriptor that becomes readable when the process ends
 
 
-def command(job: JobSpec) -> list[str]:
+def job_command(job: JobSpec) -> list[str]:
     """The command of a job's process."""
     return [sys.executable, "-m", "ctt.execution.jobs.job_process", str(job.path)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """What is started: a job's command, and the arguments of Python for the process that follows jobs left running."""
+
+    job: Callable[[JobSpec], list[str]] = job_command
+    relauncher: Sequence[str] = ("-m", "ctt.app.relauncher")
+
+
 class LocalLauncher:
-    """Runs `jobs`, in their order of importance. `threads` is how many cores a job uses where there are no GPUs."""
+    """Runs `jobs`, the first ones first. threads: cores of a job where there are no GPUs; done: whether a key is built."""
 
     independent = False
 
@@ -68,13 +76,12 @@ class LocalLauncher:
         device: str = "auto",
         threads: int = 1,
         environment: Mapping[str, str] | None = None,
-        command: Callable[[JobSpec], list[str]] = command,
+        programs: Programs = Programs(),
         done: Callable[[str], bool] | None = None,
-        relauncher: Sequence[str] = ("-m", "ctt.app.relauncher"),
     ) -> None:
         self.jobs, self.store, self.settings = list(jobs), store, settings
         self.folder = self.jobs[0].path.parent if self.jobs else Path()
-        self.command, self.done, self.relauncher = command, done or store.has, relauncher
+        self.programs, self.done = programs, done or store.has
         self.environment = {**os.environ, **(environment or {})}
         self.gpus = devices.gpus(settings.devices) if device != "cpu" else []
         self.locks = devices.locks_of(self.gpus) if self.gpus else []
@@ -84,30 +91,31 @@ class LocalLauncher:
         self.most = max(1, min(most, settings.jobs or most) if self.gpus else settings.jobs or most)
         self.waiting = list(self.jobs)
         self.running: list[Running] = []
-        self.failed: dict[str, Failure] = {}  # target → class of the failure after which it was not tried again
+        self.failed: dict[str, Failure] = {}  # target → class of its last failure; not retried
         self.attempts = Attempts(store)
 
     def run(self) -> None:
-        """Returns when no job is left that can run. KeyboardInterrupt passes through, with the jobs still alive."""
+        """Returns when no job is left that can run. KeyboardInterrupt passes through and leaves the jobs running."""
         while self.waiting or self.running:
             if (self.folder / event_log.CANCELLED).exists():
                 self.cancel()
                 return
-            self._start_what_is_ready()
+            self._start_ready()
             if not self.running and self.waiting and self._nothing_can_start():
                 return
-            self._wait(LOOK_EVERY)
+            self._wait(POLL)
             self._reap()
             self._watch()
 
     def submit(self) -> None:
-        raise NotImplementedError("jobs of this host need this process")
+        """Not possible: raises NotImplementedError."""
+        raise NotImplementedError("local jobs need a launcher that runs; use --detach")
 
     def cancel(self, reason: Failure = Failure.CANCELLED) -> None:
-        """Asks every job to write its checkpoint and end, waits until they have, and kills those that take too long."""
+        """Asks every job to write its checkpoint and end; kills those that have not after PATIENCE seconds."""
         self.waiting = []
         for one in self.running:
-            self._ask(one, reason)
+            self._request_stop(one, reason)
         while self.running:
             self._wait(0.2)
             self._reap()
@@ -115,19 +123,19 @@ class LocalLauncher:
             self.waiting = []
 
     def leave(self) -> str:
-        """The jobs go on; a process in a session of its own looks after them and starts those that follow."""
+        """Starts a process in a session of its own that follows the running jobs and starts those that wait."""
         (self.folder / job_process.LEFT).write_text(str(os.getpid()), encoding="utf-8")
         log = self.folder.parent.parent / "detached.log"
-        process = in_background([*self.relauncher, str(self.folder)], log, self.environment)
-        return f"process {process.pid} ({log})"
+        process = start_in_background([*self.programs.relauncher, str(self.folder)], log, self.environment)
+        return f"process {process.pid} starts those that wait and prints to {log}"
 
     def adopt(self) -> None:
-        """Takes on what an earlier launcher of this record has left: its jobs that run; and gives up what it had given up."""
+        """Takes over from an earlier launcher of this record: follows its running jobs, and keeps its recorded failures."""
         last = event_log.last(self.folder)
         for job in self.jobs:
             pid, event = pid_files.running(job.pid_file), last.get(job.number, {})
             if pid is not None:
-                self._look_after(job, AdoptedProcess(job, pid))
+                self._follow(job, AdoptedProcess(job, pid))
             elif event.get("event") == "ended" and event["class"]:
                 self.failed[job.target] = Failure(event["class"])
             else:
@@ -136,7 +144,7 @@ class LocalLauncher:
 
     # Starting
 
-    def _start_what_is_ready(self) -> None:
+    def _start_ready(self) -> None:
         free = self._free_slots() if self.waiting else 0
         for job in list(self.waiting):
             if free <= 0:
@@ -152,14 +160,14 @@ class LocalLauncher:
                 free -= 1
 
     def _free_slots(self) -> int:
-        """How many more jobs may be alive. `launch.jobs` bounds those of other records of the sweep, too; devices have leases."""
+        """How many more jobs may run. `launch.jobs` counts those of the sweep's other records; devices are leased anyway."""
         free = self.most - len(self.running)
         if free > 0 and self.settings.jobs:
-            free = min(free, self.settings.jobs - len(self.running) - len(pid_files.elsewhere(self.folder)))
+            free = min(free, self.settings.jobs - len(self.running) - len(pid_files.of_other_records(self.folder)))
         return free
 
     def _ready(self, job: JobSpec) -> bool:
-        """All its needs are in the store, or failed in a way that need not repeat: it then builds them itself."""
+        """Its needs are in the store, or failed in a way that may not repeat: then the job builds them itself."""
         under_way = {one.job.target for one in self.running} | {other.target for other in self.waiting}
         for need in job.needs:
             if self.done(need):
@@ -169,18 +177,18 @@ class LocalLauncher:
         return True
 
     def _built_elsewhere(self, job: JobSpec) -> bool:
-        """Somebody builds a stage of it, a job of ours or another sweep's: a device would only wait with it."""
+        """Another process builds one of its stages, so that it would only wait and occupy a device."""
         missing = (key for key in job.stages if not self.done(key))
         return any((found := self.store.holder(key)) is not None and found.state == "held" for key in missing)
 
     def _nothing_can_start(self) -> bool:
-        """No waiting job can ever start: what it needs has failed for good. Names that as its reason."""
+        """Whether no waiting job can ever start, because its needs have failed; records them as blocked."""
         stuck = [job for job in self.waiting if not self._ready(job)]
         if len(stuck) < len(self.waiting):
             return False
         for job in stuck:
             need = next(n for n in job.needs if not self.done(n))
-            self._record_event(job, "ended", failure=Failure.BLOCKED, message=f"what it needs has failed: {need[:12]}")
+            self._record_event(job, "ended", failure=Failure.BLOCKED, message=f"the job it needs has failed: {need[:12]}")
         self.waiting = []
         return True
 
@@ -192,20 +200,20 @@ class LocalLauncher:
         return devices.take(folder, "cpu", [str(i) for i in range(slots)], self.threads)
 
     def _start(self, job: JobSpec, lease: devices.DeviceLease) -> None:
-        job.forget_outcome()
+        job.remove_outcome()
         job.pid_file.unlink(missing_ok=True)
         environment = {
             **self.environment,
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi numbers them
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbers of nvidia-smi
             "CUDA_VISIBLE_DEVICES": ",".join(lease.names) if self.gpus else "",
             "CTT_LEASED_FILES": ",".join(map(str, lease.files)),
             job_process.PARENT: str(os.getpid()),
         }
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the job ignores it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the job unblocks it once it ignores it
         try:
             with open(job.log, "ab") as log:
                 process = subprocess.Popen(
-                    self.command(job),
+                    self.programs.job(job),
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -216,10 +224,10 @@ class LocalLauncher:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             lease.close()
         pid_files.write_pid_file_of(job.pid_file, process.pid)
-        self._look_after(job, process)
+        self._follow(job, process)
         self._record_event(job, "started", job_id=str(process.pid))
 
-    def _look_after(self, job: JobSpec, process: subprocess.Popen[bytes] | AdoptedProcess) -> None:
+    def _follow(self, job: JobSpec, process: subprocess.Popen[bytes] | AdoptedProcess) -> None:
         now = time.monotonic()
         one = Running(job, process, now, now)
         if hasattr(os, "pidfd_open"):
@@ -231,7 +239,7 @@ class LocalLauncher:
     # Ending
 
     def _wait(self, seconds: float) -> None:
-        """Sleeps, but no longer than until a job ends."""
+        """Waits until a job ends, `seconds` at most."""
         handles = [one.handle for one in self.running if one.handle is not None]
         if len(handles) < len(self.running):
             seconds = min(seconds, 0.05)
@@ -257,10 +265,10 @@ class LocalLauncher:
             return
         failed = classify(Ending(outcome, code=code, log=log_tail(job.log), hung=one.reason == Failure.HANG))
         failure = Failure(one.reason) if one.reason else failed.failure if failed else Failure.KILLED
-        message = failed.message if failed else "the job ended well, but what it made is not in the store"
-        if outcome is None and failure != Failure.CANCELLED:  # it could not say so itself
+        message = failed.message if failed else "the job succeeded, but its target is not in the store"
+        if outcome is None and failure != Failure.CANCELLED:  # the job could not record it
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
-        if self.attempts.again(job, failure) and one.reason != Failure.CANCELLED:
+        if self.attempts.retry_after(job, failure) and one.reason != Failure.CANCELLED:
             self._record_event(job, "retried", job_id=pid, failure=failure, message=message)
             self.waiting.insert(0, job)
         else:
@@ -270,24 +278,22 @@ class LocalLauncher:
     # Watching
 
     def _watch(self) -> None:
-        """Ends jobs that are over their time limit or get nowhere; kills those that were asked to end and do not."""
+        """Stops jobs that exceed their time limit or make no progress; kills those that do not end in time."""
         now = time.monotonic()
         for one in self.running:
-            if one.asked is not None:
-                if now - one.asked > PATIENCE:
+            if one.stop_requested is not None:
+                if now - one.stop_requested > PATIENCE:
                     one.process.kill()
             elif self.settings.timeout_min is not None and now - one.began > 60 * self.settings.timeout_min:
-                self._ask(one, Failure.TIMEOUT)
-            elif self.settings.hang_min is not None and now - one.moved > 60 * self.settings.hang_min:
-                one.moved = max(one.began, now - idle(self.store, one.job))
-                if now - one.moved > 60 * self.settings.hang_min:
-                    self._ask(one, Failure.HANG)
+                self._request_stop(one, Failure.TIMEOUT)
+            elif self.settings.hang_min is not None and now - one.progressed > 60 * self.settings.hang_min:
+                one.progressed = max(one.began, now - idle(self.store, one.job))
+                if now - one.progressed > 60 * self.settings.hang_min:
+                    self._request_stop(one, Failure.HANG)
 
-    def _ask(self, one: Running, reason: Failure) -> None:
-        one.asked, one.reason = time.monotonic(), one.reason or reason
+    def _request_stop(self, one: Running, reason: Failure) -> None:
+        one.stop_requested, one.reason = time.monotonic(), one.reason or reason
         one.process.terminate()
 
     def _record_event(self, job: JobSpec, event: str, **more: str | None) -> None:
-        event_log.append(
-            self.folder, job.number, job.label, job.target, event, host=os.uname().nodename, log=str(job.log), **more
-        )
+        event_log.append(self.folder, job.number, job.label, job.target, event, host=os.uname().nodename, log=str(job.log), **more)

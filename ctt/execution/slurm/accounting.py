@@ -1,7 +1,7 @@
-"""Accounting: what SLURM's `sacct` says of jobs, as read from its text.
+"""Accounting: the records of jobs in the output of SLURM's `sacct`.
 
-Ask for jobs by number (`-j`): without it sacct leaves out those that never began, among them the jobs that were cancelled
-because what they waited for had failed.
+sacct gets the numbers of jobs (`-j`): without them it omits those that never began, for example the jobs that were
+cancelled because a job they depend on had failed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "RESIZI
 
 @dataclass(frozen=True)
 class Account:
-    """One job (or array task, "12_3"): its state in one word, exit code, signal, reason and nodes.
+    """One job (or array task, "12_3"): its state, exit code, signal, reason and nodes.
 
-    `state` is the job's own, or OUT_OF_MEMORY if a step's is that: the job of a killed step often just FAILED. Likewise
-    `signal`: where one ended the step, the batch script that ran it has failed with a code.
+    state: the job's, or OUT_OF_MEMORY if a step's is that, because the job is then often just FAILED. signal: likewise that
+    of a step, because the batch script that ran it then fails with an exit code.
     """
 
     job: str
@@ -31,13 +31,12 @@ class Account:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs or may yet run. NODE_FAIL and PREEMPTED may, too, if the job is requeued: then the next
-        answer says PENDING."""
+        """Whether it runs or may still run. NODE_FAIL and PREEMPTED count as ended: a requeued job becomes PENDING."""
         return self.state in ALIVE
 
 
 def command(jobs: Iterable[str]) -> list[str]:
-    """One sacct call for all these jobs; array numbers ("12") stand for their tasks. `read` reads its output."""
+    """The sacct command for all these jobs; an array's number ("12") stands for its tasks. `read` parses its output."""
     return ["sacct", "--parsable2", f"--format={','.join(COLUMNS)}", f"--jobs={','.join(jobs)}"]
 
 
@@ -71,7 +70,7 @@ def read(text: str) -> dict[str, Account]:
 
 
 def _expanded(job: str) -> Iterator[str]:
-    """12_[0-2,7%4] → 12_0 12_1 12_2 12_7; every other number is itself."""
+    """12_[0-2,7%4] → 12_0 12_1 12_2 12_7; any other number stays as it is."""
     match = re.fullmatch(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", job)
     if match is None:
         yield job

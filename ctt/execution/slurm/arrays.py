@@ -1,4 +1,4 @@
-"""Arrays: batch files, written and submitted by submitit. What a task runs is a command of ours, so nothing is pickled."""
+"""Job arrays: batch files, written and submitted by submitit. A task runs a command, so nothing is pickled."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ctt.core.resources import LaunchSettings, Resources
 from ctt.execution.site_defaults import site_file
 from ctt.execution.slurm.commands import plain_environment
 
-LARGEST = 1000  # tasks of an array, where the cluster allows as many
+LARGEST = 1000  # tasks of an array at most
 GIVEN = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus_per_node", "cpus_per_task", "nodes")
 
 
-class NoRoom(UsageError):
-    """A limit like MaxSubmitJobs: SLURM takes no more of this user's jobs for now; a smaller array may fit."""
+class SubmitLimitReached(UsageError):
+    """SLURM accepts no more jobs of this user for now (a limit like MaxSubmitJobs); a smaller array may be accepted."""
 
 
 class Arrays(SlurmExecutor):
@@ -32,28 +32,26 @@ class Arrays(SlurmExecutor):
         foreign = sorted(os.environ.keys() - plain_environment().keys())
         return ["env", *(f"--unset={name}" for name in foreign), "sbatch", str(submission_file_path)]
 
-    def submit_command(self, words: Sequence[str], count: int) -> str:
-        """Submits an array of `count` tasks that run the command `words`; its number. Raises UsageError if SLURM refuses."""
+    def submit_tasks(self, command: Sequence[str], count: int) -> str:
+        """Submits an array of `count` tasks that run `command`; returns its number. Raises UsageError if SLURM refuses."""
         self.parameters["map_count"] = count
         try:
-            return str(self._submit_command(shlex.join(words)).job_id)
+            return str(self._submit_command(shlex.join(command)).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
             if re.search("(Max|Grp)SubmitJob", str(error)):
-                raise NoRoom(
-                    f"SLURM has no room for so many jobs: {error}; without --detach they follow one another"
+                raise SubmitLimitReached(
+                    f"SLURM's limit of submitted jobs is reached: {error}; without --detach they are submitted bit by bit"
                 ) from error
-            raise UsageError(
-                f"sbatch refused the jobs: {error}; see the settings launch.*, also in {site_file()}"
-            ) from error
+            raise UsageError(f"sbatch refused the jobs: {error}; check the settings launch.* and {site_file()}") from error
 
 
 def log_of(folder: Path, task: str) -> Path:
-    """What the first process of a task ("12_3") prints, in the folder of its batch file."""
+    """The log of the first process of a task ("12_3"), in the folder of its batch file."""
     return folder / f"{task}_0_log.out"
 
 
-def logs_beside(log: Path) -> list[Path]:
-    """What the processes of a task print, by rank; `log` is the first one's."""
+def task_logs(log: Path) -> list[Path]:
+    """The logs of a task's processes, by rank; `log` is that of the first."""
     first = log.resolve()
     stem = first.name.removesuffix("_0_log.out")
     others = set(first.parent.glob(f"{stem}_*_log.out")) - {first} if stem != first.name else set()
@@ -67,7 +65,7 @@ def parameters(
     environment: Mapping[str, str],
     dependencies: Sequence[str],
 ) -> dict[str, Any]:
-    """What submitit writes into the batch file of jobs called `name` that begin when all of `dependencies` have succeeded."""
+    """submitit's parameters of an array called `name` that starts when all of `dependencies` have succeeded."""
     found: dict[str, Any] = {key: value for key in GIVEN if (value := getattr(resources, key)) is not None}
     if resources.tasks_per_node is not None:
         found["ntasks_per_node"] = resources.tasks_per_node
@@ -79,13 +77,13 @@ def parameters(
         seconds = int(60 * resources.timeout_min)
         time = f"{seconds // 60}:{seconds % 60:02d}"
     else:
-        time = None  # the partition's; SIGUSR2 comes before that, too
+        time = None  # the partition's limit; SIGUSR2 precedes that, too
     options: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
     for option in settings.options:
         key, _, value = option.lstrip("-").partition("=")
         options[key] = value or True
     srun = ["--kill-on-bad-exit=1"]
-    if resources.cpus_per_task is not None:  # srun does not take it over from sbatch any more
+    if resources.cpus_per_task is not None:  # srun does not inherit it from sbatch
         srun.append(f"--cpus-per-task={resources.cpus_per_task}")
     return {
         **found,

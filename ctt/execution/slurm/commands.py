@@ -1,4 +1,4 @@
-"""Cluster: SLURM's commands on this host, and what they answer: one question for all jobs, whatever their number."""
+"""SLURM's commands on this host and their output: one call for all jobs, whatever their number."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from collections.abc import Iterable, Iterator, Sequence
 from ctt.core.errors import UsageError
 from ctt.execution.slurm import accounting
 
-ASK_SECONDS = 60  # one question to SLURM
+TIMEOUT = 60  # seconds of one command
 PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
 HELD = "REQUEUE_HOLD"
 _HELD_BY_SLURM = re.compile("launch.failed.requeued.held|JobHoldMaxRequeue", re.IGNORECASE)
-PAUSES = (0.0, 2.0, 5.0, 10.0, 20.0)  # seconds before each time SLURM is asked what has to be known
+PAUSES = (0.0, 2.0, 5.0, 10.0, 20.0)  # seconds before each attempt to get an answer that is needed
 
 
 def check_host() -> None:
-    """Raises UsageError where SLURM's commands are missing."""
+    """Raises UsageError if SLURM's commands are missing."""
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         raise UsageError(
-            f"launch=slurm needs a host that submits to a cluster: {', '.join(missing)} not on PATH; "
-            "launch=local runs the jobs on this host"
+            f"launch=slurm needs SLURM's commands, but {', '.join(missing)} not on PATH; use a login node of the cluster, "
+            "or launch=local to run the jobs on this host"
         )
 
 
-def ask(words: Sequence[str]) -> str | None:
-    """What one of SLURM's commands says; None if it could not be asked, which passes."""
+def ask(command: Sequence[str]) -> str | None:
+    """The output of one of SLURM's commands; None if it failed or did not answer, which may be temporary."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SECONDS, env=plain_environment())
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=plain_environment())
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment without what SLURM says of a job this process may run in: it would be taken for options."""
+    """The environment without SLURM's variables of the job this process may run in, which would act as options."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_")) or k == "SLURM_CONF"}
 
 
 def queued(name: str) -> dict[str, tuple[str, str]] | None:
-    """SLURM's id → (state, nodes) of the jobs called `name` that wait or run, by one call; None: no answer.
+    """SLURM's id → (state, nodes) of the queued and running jobs called `name`, by one call; None: no answer.
 
-    One that SLURM holds, because it could not start it, is PENDING for SLURM and HELD here: without somebody it stays so.
+    A job that SLURM holds because it could not start it is PENDING in SLURM and HELD here: it would wait forever.
     """
     rows = _rows(name, "%i|%T|%r|%N")
     if rows is None:
@@ -54,17 +54,17 @@ def queued(name: str) -> dict[str, tuple[str, str]] | None:
     return {task: (HELD if _HELD_BY_SLURM.search(why) else state, host) for task, state, why, host in rows}
 
 
-def surely_queued(name: str) -> dict[str, tuple[str, str]]:
-    """As `queued`, asked again where there is no answer. Raises UsageError if there never is one."""
+def queued_with_retries(name: str) -> dict[str, tuple[str, str]]:
+    """As `queued`, with retries. Raises UsageError if SLURM never answers."""
     for pause in PAUSES:
         time.sleep(pause)
         if (found := queued(name)) is not None:
             return found
-    raise UsageError(f"SLURM does not say which jobs called {name} it has (squeue); try again when it answers")
+    raise UsageError(f"squeue --name {name} does not answer; try again when SLURM does")
 
 
 def scripts(name: str) -> dict[str, str] | None:
-    """The batch files of the same jobs, by SLURM's id; None: no answer."""
+    """SLURM's id → batch file of the jobs called `name`; None: no answer."""
     rows = _rows(name, "%i|%o")
     return None if rows is None else dict(rows)
 
@@ -79,19 +79,19 @@ def _rows(name: str, columns: str) -> list[list[str]] | None:
 
 def longest_array() -> int:
     """How many tasks an array of this cluster may have."""
-    said = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]) or "", re.MULTILINE)
-    return max(1, int(said[1])) if said else 1001  # SLURM's default
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]) or "", re.MULTILINE)
+    return max(1, int(size[1])) if size else 1001  # SLURM's default
 
 
 def accounted(tasks: Iterable[str]) -> dict[str, accounting.Account]:
-    """What the accounting says of these tasks, by one call for all; empty where there is no accounting."""
+    """Accounts of these tasks, by one call; empty if there is no accounting."""
     arrays = sorted({task.partition("_")[0] for task in tasks})
     text = ask(accounting.command(arrays)) if arrays else None
     return accounting.read(text) if text else {}
 
 
 def end_all(name: str, tasks: Iterable[str], patience: float = 120.0) -> bool:
-    """Cancels these jobs called `name` and waits until they have ended, each has its time for a checkpoint; whether all did."""
+    """Cancels these jobs called `name` and waits while they write their checkpoints; whether all have ended."""
     left = set(tasks)
     for some in _chunks(sorted(left), 200):
         ask(["scancel", *some])

@@ -1,9 +1,9 @@
-"""SLURM: the whole plan submitted at once, one array for each set of needs, and followed with one question for all jobs.
+"""The SLURM launcher: it submits the whole plan at once, one array for each set of needs, and polls all jobs in one call.
 
-submitit writes and submits the batch files. The rest is ours, because its jobs are COMPLETED for SLURM when they have
-failed, and its multirun ends 15 s after one job was lost. Here a task's process (`task_process`) exits as its job went,
-writes its checkpoint and requeues itself when its time is up or it is preempted; what this process adds is to submit
-again what was lost for good. Nothing depends on it: without it (`--detach`) only such jobs stay missing.
+submitit writes and submits the batch files, but does not run the jobs: its jobs are COMPLETED in SLURM even if they have
+failed, and its multirun ends 15 s after a job was lost. Here a task's process (`task_process`) has the exit code of its
+job, and writes its checkpoint and requeues itself at its time limit or when it is preempted. This process only submits
+lost jobs again; without it (`--detach`) the others run all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from ctt.core.errors import UsageError
 from ctt.core.resources import LaunchSettings, Resources
 from ctt.execution.jobs import event_log, pid_files
-from ctt.execution.jobs.failures import Ending, Failure, classify, log_tail, telling
+from ctt.execution.jobs.failures import Ending, Failure, classify, log_of_failure, log_tail
 from ctt.execution.jobs.retries import FINAL, Attempts, idle
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.slurm import arrays, commands, queue_tasks
@@ -27,13 +27,13 @@ from ctt.execution.slurm.queue_tasks import Task, link
 from ctt.execution.slurm.task_process import compressed
 from ctt.store import Store
 
-UNBEGUN = (Failure.CANCELLED, Failure.KILLED)  # what one that never began may look like
-REFUSALS = 60  # in a row of a SLURM that had taken the jobs before, as while its controller is restarted
-ABSENT = 60  # looks after which one that the queue does not know has ended, though the accounting says that it runs
+UNBEGUN = (Failure.CANCELLED, Failure.KILLED)  # classes that a job which never began may get
+REFUSALS = 60  # refused submissions in a row before giving up: the controller may be restarting
+ABSENT = 60  # polls after which a job missing in the queue has ended, even if the accounting calls it running
 
 
 class SlurmLauncher:
-    """The jobs of a record on a cluster. `name` tells them from all other jobs of the user."""
+    """Runs the jobs of a record on a cluster. name: that of all jobs of the sweep, and only those, in the queue."""
 
     independent = True
     most: int | None = None
@@ -58,13 +58,13 @@ class SlurmLauncher:
         self.failed: dict[str, Failure] = {}
         self.attempts = Attempts(store)
         self.largest = arrays.LARGEST
-        self.unsure = False  # whether SLURM may have taken an array though it seemed to refuse it
+        self.unsure = False  # whether SLURM may have accepted an array although sbatch failed
 
     # Submitting
 
     def submit(self, patient: bool = False) -> None:
-        """Submits all jobs; those that there is no room for remain waiting if `patient`. Raises UsageError, and has
-        cancelled what SLURM had taken of them, if it refuses some."""
+        """Submits all jobs; if `patient`, those beyond SLURM's limit stay waiting. If SLURM refuses some, the others are
+        cancelled and UsageError is raised."""
         for job in self.jobs:
             self.attempts.begin(job)
         self._adopt()
@@ -73,27 +73,27 @@ class SlurmLauncher:
         try:
             self._submit()
         except UsageError as error:
-            if patient and isinstance(error, arrays.NoRoom):
+            if patient and isinstance(error, arrays.SubmitLimitReached):
                 return
             self._cancel(self.alive.keys() - adopted)
             if self.unsure:
                 with contextlib.suppress(UsageError):
-                    queue_tasks.end_strangers(self.record, self.name)
+                    queue_tasks.cancel_unrecorded(self.record, self.name)
             raise
 
     def _submit(self) -> None:
-        """Submits what is waiting, needs first; drops what can't succeed. Raises UsageError if SLURM refuses some."""
+        """Submits the waiting jobs, needs first; drops those that can't succeed. Raises UsageError if SLURM refuses some."""
         if self.unsure:
-            queue_tasks.end_strangers(self.record, self.name)
+            queue_tasks.cancel_unrecorded(self.record, self.name)
             self.unsure = False
         self.waiting = [job for job in self.waiting if job.number not in self.alive and not self._done(job)]
         while self.waiting:
             if blocked := [job for job in self.waiting if self._blocked(job)]:
                 for job in blocked:
                     self.failed[job.target] = Failure.BLOCKED
-                    self._end(job, Failure.BLOCKED, "what it needs has failed")
+                    self._end(job, Failure.BLOCKED, "a job it needs has failed")
                 self.waiting = [job for job in self.waiting if job not in blocked]
-                continue  # with those that need these
+                continue  # with the jobs that need these
             targets = {job.target for job in self.waiting}
             groups: dict[tuple[bool, tuple[str, ...]], list[JobSpec]] = defaultdict(list)
             for job in self.waiting:
@@ -107,12 +107,12 @@ class SlurmLauncher:
             self.waiting = [job for job in self.waiting if job.number not in self.alive]
 
     def _adopt(self) -> None:
-        """Takes on what earlier records of this sweep still have in the queue, so that no second job waits beside it: a key
-        means the same whatever code was submitted with it."""
+        """Follows jobs that earlier records of this sweep have in the queue instead of submitting them again: equal keys
+        mean equal artifacts, whatever code was submitted."""
         for task, other in queue_tasks.earlier(self.record, self.name):
             job = self.by_target.get(other.target)
             if job is not None and job.wanted == other.wanted and job.number not in self.alive:
-                for file in ("log", "mark", "outcome_file"):
+                for file in ("log", "pid_file", "outcome_file"):
                     link(getattr(job, file), getattr(other, file))
                 self.alive[job.number] = Task(task, waits=bool(self._missing(job)))
                 self._record_event(job, "submitted")
@@ -124,11 +124,11 @@ class SlurmLauncher:
         given = (self.name, self.settings, resources, self.environment, dependencies)
         executor.update_parameters(**arrays.parameters(*given))
         for job in jobs:
-            job.forget_outcome()
-        words = [sys.executable, "-u", *self.program, str(self.folder), compressed([job.number for job in jobs])]
+            job.remove_outcome()
+        command = [sys.executable, "-u", *self.program, str(self.folder), compressed([job.number for job in jobs])]
         try:
-            number = executor.submit_command(words, len(jobs))
-        except arrays.NoRoom:
+            number = executor.submit_tasks(command, len(jobs))
+        except arrays.SubmitLimitReached:
             self.largest = max(1, len(jobs) // 2)
             raise
         except UsageError:
@@ -146,13 +146,13 @@ class SlurmLauncher:
         return [need for need in job.needs if not self.store.has(need) and need in self.by_target]
 
     def _blocked(self, job: JobSpec) -> bool:
-        """What it needs has failed and would fail again, or was never begun for that reason."""
+        """A job it needs has failed for good, or is blocked itself."""
         return any(self.failed.get(need) in (*FINAL, Failure.BLOCKED) for need in self._missing(job))
 
     # Following
 
     def run(self) -> None:
-        """Submits all and returns when no job is left that can run. KeyboardInterrupt passes through, jobs unharmed."""
+        """Submits all jobs and returns when none is left that can run. KeyboardInterrupt leaves the jobs running."""
         self.submit(patient=True)
         refusals = 0
         while self.alive or self.waiting:
@@ -160,19 +160,19 @@ class SlurmLauncher:
                 self.cancel()
                 return
             time.sleep(self.settings.poll_s)
-            self.look()
+            self.poll()
             try:
                 self._submit()
                 refusals = 0
-            except arrays.NoRoom:
+            except arrays.SubmitLimitReached:
                 refusals = 0
             except UsageError:
                 refusals += 1
                 if refusals > REFUSALS and not self.alive:
                     raise
 
-    def look(self) -> None:
-        """Asks SLURM once about all jobs, and once more about those that have ended."""
+    def poll(self) -> None:
+        """One call of squeue for all jobs, and one of sacct for those that have ended."""
         queue = commands.queued(self.name)
         if queue is None:
             return
@@ -191,11 +191,11 @@ class SlurmLauncher:
             account = accounts.get(self.alive[job.number].id)
             absent = self.alive[job.number].absent
             if job.number in lost and account is not None and account.alive and absent < ABSENT:
-                continue  # SLURM is between two states: it says more at the next look
+                continue  # SLURM is between two states; the next poll will show more
             self._ended(job, account)
 
     def _seen(self, job: JobSpec, task: Task, state: str, host: str) -> None:
-        """SLURM has it still. One that runs, but gets nowhere, is ended."""
+        """Records the state of a job in the queue; cancels one that is held, or runs without progress."""
         if state == "RUNNING" and task.state != "RUNNING":
             self._record_event(job, "started", host=host)
         task.state, task.host, task.absent = state, host or task.host, 0
@@ -203,12 +203,12 @@ class SlurmLauncher:
             task.held = self._scancel(task)
         now, patience = time.monotonic(), self.settings.hang_min
         if state != "RUNNING":
-            task.moved = None
-        elif task.moved is None:
-            task.moved = now
-        elif patience is not None and not task.hung and now - task.moved > 60 * patience:
-            task.moved = max(task.moved, now - idle(self.store, job))
-            if now - task.moved > 60 * patience:
+            task.progressed = None
+        elif task.progressed is None:
+            task.progressed = now
+        elif patience is not None and not task.hung and now - task.progressed > 60 * patience:
+            task.progressed = max(task.progressed, now - idle(self.store, job))
+            if now - task.progressed > 60 * patience:
                 task.hung = self._scancel(task)
 
     def _scancel(self, task: Task) -> bool:
@@ -223,18 +223,18 @@ class SlurmLauncher:
             self._record_event(job, "ended", host=host)
             del self.alive[job.number]
             return
-        log = telling(arrays.logs_beside(job.log), outcome)
+        log = log_of_failure(arrays.task_logs(job.log), outcome)
         failed = classify(Ending(outcome, account, log=log_tail(log), hung=task.hung, held=task.held))
         failure = failed.failure if failed else Failure.KILLED
-        message = failed.message if failed else "the job ended well, but what it made is not in the store"
+        message = failed.message if failed else "the job succeeded, but its target is not in the store"
         if failure == Failure.BLOCKED or (failure in UNBEGUN and self._dropped(job, account)):
-            del self.alive[job.number]  # it never began: it is submitted again if what it needs is
+            del self.alive[job.number]  # it never began: submitted again if the job it needs is
             self.waiting.append(job)
             return
-        if outcome is None or outcome.get("rank") or outcome["failure"] == Failure.KILLED:  # it could not say so itself
+        if outcome is None or outcome.get("rank") or outcome["failure"] == Failure.KILLED:  # it could not record it
             stage = pid_files.stage_of(job.pid_file) or job.target
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
-        if self.attempts.again(job, failure):
+        if self.attempts.retry_after(job, failure):
             self._record_event(job, "retried", host=host, failure=failure, message=message, log=str(log))
             del self.alive[job.number]
             self.waiting.append(job)
@@ -243,14 +243,14 @@ class SlurmLauncher:
             self._end(job, failure, message, host=host, log=str(log))
 
     def _dropped(self, job: JobSpec, account: Account | None) -> bool:
-        """SLURM cancelled it unbegun because what it waited for had failed; the accounting may not tell so, or lag behind."""
+        """SLURM cancelled it before it began because a job it needs failed; the accounting may lack that, or lag behind."""
         task = self.alive[job.number]
-        began = task.moved is not None or job.log.exists() or (account is not None and account.nodes)
+        began = task.progressed is not None or job.log.exists() or (account is not None and account.nodes)
         needs = (self.by_target[need].number for need in self._missing(job))
         return task.waits and not began and any(need not in self.alive for need in needs)
 
     def cancel(self) -> None:
-        """Cancels every job and waits until SLURM has ended them: each has its time for a checkpoint."""
+        """Cancels every job and waits while they write their checkpoints and end."""
         self._cancel(list(self.alive))
 
     def _cancel(self, numbers: Collection[int]) -> None:
@@ -260,8 +260,8 @@ class SlurmLauncher:
             self._end(job, None if self._done(job) else Failure.CANCELLED, "")
 
     def leave(self) -> str:
-        """SLURM runs what it has; only what is lost for good is not submitted again."""
-        return "SLURM"
+        """SLURM runs the submitted jobs; lost ones are not submitted again."""
+        return "SLURM starts those that wait"
 
     def _end(self, job: JobSpec, failure: Failure | None, message: str, **more: Any) -> None:
         self._record_event(job, "ended", failure=failure, message=message, **more)

@@ -1,11 +1,11 @@
-"""A task of a SLURM array: the frozen job it stands for, stopped and continued as SLURM demands.
+"""The process of a SLURM array task: it runs one job, stops it when SLURM asks, and requeues itself.
 
     python -m ctt.execution.slurm.task_process JOBS_FOLDER 0-3,7      task 4 of the array is job 7
 
-SLURM sends SIGUSR2 some time before the limit, SIGTERM to what it preempts or cancels. The stage then writes its checkpoint
-and the task puts itself back into the queue, if it has got further since it did so last; a job that was cancelled ends.
-So does, of itself, a task that waits for what another sweep builds: the node is for others meanwhile.
-Exit code 0 means that the target is in the store; for any other SLURM says FAILED, and nothing starts that needs it.
+SLURM sends SIGUSR2 some time before the time limit, and SIGTERM to a job it preempts or cancels. The stage then writes its
+checkpoint, and the task requeues itself if it has made progress since it last did so; a cancelled task ends.
+A task that only waits for what another sweep builds requeues itself too, and frees its node meanwhile.
+Exit code 0 means that the target is in the store; after any other the job is FAILED, and its dependents do not start.
 """
 
 from __future__ import annotations
@@ -31,96 +31,95 @@ from ctt.execution.slurm import commands
 from ctt.store import Store
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
-PATIENCE = 600.0  # seconds for which a task holds its node while it waits for what somebody else builds
-UNANSWERED = 600.0  # seconds for which it asks a SLURM that does not answer; its own end often comes sooner
+PATIENCE = 600.0  # seconds for which a task holds its node while another process builds what it needs
+UNANSWERED = 600.0  # seconds for which a call to SLURM is retried; the task often ends sooner
 UNWANTED = ("", "CANCELLED", "COMPLETING", "COMPLETED", "TIMEOUT")
 
 
-def main(words: list[str]) -> int:
-    """The task's process."""
+def main(arguments: list[str]) -> int:
+    """Runs the task; its exit code."""
     job_process.begin()
-    folder, numbers = words
+    folder, numbers = arguments
     number = expanded(numbers)[int(os.environ["SLURM_ARRAY_TASK_ID"])]
     received = _remember_signals()
     path = Path(folder) / f"{number:04d}.json"
-    outcome = job_process.run(path, _give_way(PATIENCE))
+    outcome = job_process.run(path, _stop_if_waiting(PATIENCE))
     if outcome["failure"] is None:
-        for late in SIGNALS:  # Python gives its handlers up before it ends: one of these would make a failure of this
+        for late in SIGNALS:  # Python drops its handlers before it exits: a late signal would make this a failure
             signal.signal(late, signal.SIG_IGN)
         return 0
     if outcome["failure"] == Failure.INTERRUPTED and received and _wanted():
-        return _stopped(path, outcome, received)
+        return _requeue(path, outcome, received)
     return 1
 
 
 def _remember_signals() -> list[int]:
-    """Lets the signals ask the stages to stop; the list they are put into."""
+    """From now on the signals ask stages to stop; returns the list to which they are appended."""
     stop_on_signals(*SIGNALS)
     received: list[int] = []
     for number in SIGNALS:
-        ask = signal.getsignal(number)
-        assert callable(ask)
-
-        signal.signal(number, partial(_note, received, ask))
+        stop = signal.getsignal(number)
+        assert callable(stop)
+        signal.signal(number, partial(_record_signal, received, stop))
     return received
 
 
-def _note(received: list[int], ask: Callable[..., Any], number: int, frame: FrameType | None) -> None:
+def _record_signal(received: list[int], stop: Callable[..., Any], number: int, frame: FrameType | None) -> None:
     received.append(number)
-    ask(number, frame)
+    stop(number, frame)
 
 
-def _give_way(patience: float) -> Callable[[str], None]:
-    """Asks this process to stop, as SLURM would, when it has done nothing but wait for `patience` seconds."""
+def _stop_if_waiting(patience: float) -> Callable[[str], None]:
+    """A listener to events that sends this process SIGTERM, as SLURM would, after `patience` seconds of only waiting."""
     since = math.inf
 
-    def told(what: str) -> None:
+    def on_event(what: str) -> None:
         nonlocal since
         since = min(since, time.monotonic()) if what == "waiting" else math.inf
         if time.monotonic() - since > patience:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return told
+    return on_event
 
 
-def _stopped(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
-    """Requeues the task after its checkpoint, unless a whole time slot has brought it no further."""
+def _requeue(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
+    """Requeues the task after its checkpoint, unless it made no progress between two time limits; returns its exit code."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    pid_file = path.with_suffix(".reached.json")
+    file = path.with_suffix(".reached.json")
     now = list(reached(Store.open(content["store"]), content["stages"]))
-    before = json.loads(pid_file.read_text(encoding="utf-8")) if pid_file.exists() else None
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     if received[0] == signal.SIGUSR2 and before is not None and now <= before:
-        message = f"a whole time slot brought it no further; raise launch.timeout_min ({outcome['message']})"
+        message = f"no progress within the time limit; raise launch.timeout_min ({outcome['message']})"
         print(f"ctt: {message}", flush=True)
         write_json(path.with_suffix(".outcome.json"), {**outcome, "failure": Failure.TIMEOUT, "message": message})
         return 1
-    write_json(pid_file, now)
+    write_json(file, now)
     path.with_suffix(".outcome.json").unlink(missing_ok=True)
     print("ctt: the checkpoint is written; back into the queue", flush=True)
     received.clear()
     if _answer(["scontrol", "requeue", _own_id()]) is not None:
         end = time.monotonic() + 60
-        while not received and time.monotonic() < end:  # SLURM ends us: by ourselves we might count as failed
+        while not received and time.monotonic() < end:  # SLURM ends the task; if it exits first it may count as failed
             time.sleep(0.05)
     return 1
 
 
 def _wanted() -> bool:
-    """False if SLURM says that it has cancelled this job."""
+    """False if SLURM has cancelled this job, or ended it otherwise."""
     state = _answer(["squeue", "-h", "-j", _own_id(), "-o", "%T"])
     return state is None or state.strip() not in UNWANTED
 
 
-def _answer(words: list[str]) -> str | None:
-    """What SLURM says, asked again while it says nothing: its controller may be restarted just when a time slot ends."""
+def _answer(command: list[str]) -> str | None:
+    """The output of one of SLURM's commands, with retries: its controller may be restarting when a time limit comes."""
     end = time.monotonic() + UNANSWERED
-    while (said := commands.ask(words)) is None and time.monotonic() < end:
+    while (answer := commands.ask(command)) is None and time.monotonic() < end:
         time.sleep(min(1.0, UNANSWERED))
-    return said
+    return answer
 
 
 def _own_id() -> str:
-    """SLURM's id of this task alone: SLURM_JOB_ID of an array's last task is that of the whole array."""
+    """SLURM's id of this task; SLURM_JOB_ID is that of the whole array in its last task."""
     return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
 
 
@@ -145,4 +144,4 @@ def expanded(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    job_process.leave(main(sys.argv[1:]))
+    job_process.exit_process(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""ALOE's settings: the published sizes and schedule as defaults, the deviations (tokens, frames, speed) as values."""
+"""ALOE's settings: the defaults are the published sizes and schedule; other values deviate (tokens, frames, speed)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ PREDICTED_FRAMES = 32
 
 @dataclass
 class AloeSettings(Settings):
-    """What ALOE is and how it is trained; the seed it derives from is the run's unless `aloe_seed` is set."""
+    """ALOE's architecture and training; its seed is the run's unless `aloe_seed` is set."""
 
     layers: int = setting(12, "transformer layers", minimum=1)
     heads: int = setting(8, "attention heads; must divide width", minimum=1)
     width: int = setting(144, "width of a token inside the transformer", minimum=1)
     ffn: int = setting(512, "hidden width of each layer's feed-forward part", minimum=1)
     head_hidden: int = setting(128, "hidden width of the two answer heads", minimum=1)
-    word_width: int = setting(14, "width of a word's embedding before it is projected to `width`", minimum=1)
+    word_width: int = setting(14, "width of a word's embedding before its projection to `width`", minimum=1)
     equal_layers: bool = setting(True, "all layers start from the same weights, as nn.TransformerEncoder's copies do")
-    dropout: float = setting(
-        0.1, "dropout in every layer: attention weights, feed-forward, both residuals", minimum=0, maximum=0.9
-    )
+    dropout: float = setting(0.1, "dropout in every layer: attention weights, feed-forward, both residuals", minimum=0, maximum=0.9)
     dropout_kind: str = setting(
         "exact",
-        "exact: torch's dropout; cheap: masks from random 16-bit words (probability to 2^-16)",
+        "exact: torch's dropout; cheap: masks from 16 random bits a decision (probability rounded to 2^-16)",
         choices=("exact", "cheap"),
     )
 
@@ -39,16 +37,14 @@ class AloeSettings(Settings):
     )
     words: str = setting(
         "tokens",
-        "tokens: one token per word (published); vector: the words, each projected by its place, become one vector that is "
-        "added to CLS and to every slot token; film: and scales the slot tokens, and CLS after the last layer",
+        "tokens: one token per word (published); vector: the words, each projected by its position, become one vector that is "
+        "added to CLS and to every slot token; film: it also scales the slot tokens, and CLS after the last layer",
         choices=("tokens", "vector", "film"),
         old="tokens",
     )
     frames: int = setting(25, "given frames a question sees, at stride 128 // frames", minimum=1, maximum=GIVEN_FRAMES)
     frame_width: int = setting(24, "tokens=trajectory: width a slot of one frame is first projected to", minimum=1)
-    eval_start: int | None = setting(
-        4, "first sampled frame in evaluation; null = random per question, as published", minimum=0
-    )
+    eval_start: int | None = setting(4, "first sampled frame in evaluation; null = random per question, as published", minimum=0)
     rollout_frames: str = setting(
         "predictive",
         "which categories see predicted frames: predictive (published) or all",
@@ -57,7 +53,7 @@ class AloeSettings(Settings):
     predicted_frames: int | None = setting(
         None,
         "predicted frames added to the given ones, at the same stride; null = the published rule: predictive questions "
-        "see a window that lies 32 frames later (rollout_frames=all: as many as fit)",
+        "see a window that starts 32 frames later (rollout_frames=all: as many as fit)",
         minimum=1,
     )
 
@@ -65,18 +61,14 @@ class AloeSettings(Settings):
     schedule_epochs: int | None = setting(None, "length of the learning rate schedule; null = epochs", minimum=1)
     shares: list[float] = setting(
         lambda: [1.0, 1.0, 1.0, 1.0],
-        "share of the training questions of each category (descriptive, explanatory, predictive, counterfactual) an epoch draws",
+        "share of the training questions of each category (descriptive, explanatory, predictive, counterfactual) in an epoch",
     )
-    batch_size: int = setting(96, "questions a step (all choices of a question together)", minimum=1)
-    buckets: int = setting(
-        4, "pieces of similar length a batch is computed in; they never choose what is in it", minimum=1
-    )
+    batch_size: int = setting(96, "questions per step (with all their choices)", minimum=1)
+    buckets: int = setting(4, "groups of similar length in which a batch is computed; they do not change the batch", minimum=1)
     optimizer: str = setting("adam", "adam (published) or muon for the layers' matrices", choices=("adam", "muon"))
     learning_rate: float = setting(1e-3, "peak learning rate (Adam's)", above=0)
     muon_learning_rate: float = setting(0.02, "peak learning rate of the matrices under Muon", above=0)
-    warmup: float = setting(
-        0.1, "share of the schedule that warms up from a hundredth of the peak", minimum=0, maximum=1
-    )
+    warmup: float = setting(0.1, "share of the schedule that warms up from a hundredth of the peak", minimum=0, maximum=1)
     average: float | None = setting(
         None,
         "decay per step of an exponential moving average of the weights, which answers the questions; null (published): "
@@ -85,29 +77,27 @@ class AloeSettings(Settings):
         maximum=0.99999,
         old=None,
     )
-    option_weight: float = setting(1.0, "weight of the multiple-choice loss beside the descriptive one's 1", minimum=0)
+    option_weight: float = setting(1.0, "weight of the multiple-choice loss; the descriptive one's is 1", minimum=0)
     precision: str = setting("fp32", "fp32 or bf16 (autocast)", choices=("fp32", "bf16"))
-    compile: bool = setting(False, "torch.compile the encoder (minutes to start; CTT_COMPILE=1 makes the tests try it)")
-    aloe_seed: int | None = setting(
-        None, "seed of ALOE's weights, order and dropout; null = from the run's seed", minimum=0
-    )
+    compile: bool = setting(False, "torch.compile the encoder (takes minutes; CTT_COMPILE=1 includes it in the tests)")
+    aloe_seed: int | None = setting(None, "seed of ALOE's weights, order and dropout; null = from the run's seed", minimum=0)
     protocol: str = setting(
         "train",
-        "train: one ALOE per run; shared: one per seed, on the baseline's rollouts",
+        "train: one ALOE per run; shared: one per seed, trained on the baseline's rollouts",
         choices=("train", "shared"),
     )
     threads: int = setting(1, "CPU threads of one training or evaluation", minimum=1, key=False)
     eval_every: int = setting(1, "epochs between validations; the last epoch always has one", minimum=1)
     eval_videos: int | None = setting(
         None,
-        "videos that validations during training use, the same each time, so that epochs compare; null = all. What counts is "
-        "measured after training, on all",
+        "videos of the validations during training, the same each time, so that epochs are comparable; null = all. The "
+        "final accuracy is measured after training, on all videos",
         minimum=1,
     )
     patience: int | None = setting(
         None,
         "training stops once this many validations in a row have not surpassed the best average; null (published): never. "
-        "The schedule stays as long as it is, and the last epoch counts, not the best",
+        "The length of the schedule does not change, and the last epoch counts, not the best",
         minimum=1,
         old=None,
     )
@@ -124,12 +114,12 @@ class AloeSettings(Settings):
         ),
         Rule(
             ("eval_videos",),
-            "ALOE is validated after its last epoch alone, on all videos",
+            "ALOE is validated only after its last epoch, on all videos",
             lambda aloe: aloe.eval_every >= aloe.epochs,
         ),
         Rule(
             ("patience",),
-            "ALOE has too few validations for its patience to run out before the last of them",
+            "ALOE has too few validations for its patience to end training before the last one",
             lambda aloe: not aloe.may_stop,
         ),
     )
@@ -140,57 +130,53 @@ class AloeSettings(Settings):
             raise SettingError(f"aloe.width must be a multiple of aloe.heads; got {self.width} and {self.heads}")
         if self.eval_start is not None and self.eval_start >= self.starts:
             raise SettingError(
-                f"aloe.eval_start must be under {self.starts} with aloe.frames={self.frames}; got {self.eval_start}"
+                f"aloe.eval_start must be less than {self.starts} with aloe.frames={self.frames}; got {self.eval_start}"
             )
         if self.rollout_frames == "all" and self.predicted_frames is None and self.stride > PREDICTED_FRAMES:
             raise SettingError(
-                f"aloe.rollout_frames=all adds predicted frames, and at stride {self.stride} (aloe.frames={self.frames}) "
+                f"aloe.rollout_frames=all adds predicted frames, but at stride {self.stride} (aloe.frames={self.frames}) "
                 f"none fits; set aloe.frames to at least {GIVEN_FRAMES // PREDICTED_FRAMES}"
             )
         if self.predicted_frames is not None and self.predicted_frames > PREDICTED_FRAMES // self.stride:
             most = PREDICTED_FRAMES // self.stride
-            raise SettingError(
-                f"aloe.predicted_frames can be at most {most} at stride {self.stride}; got {self.predicted_frames}"
-            )
+            raise SettingError(f"aloe.predicted_frames can be at most {most} at stride {self.stride}; got {self.predicted_frames}")
         if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
-            raise SettingError(
-                f"aloe.schedule_epochs must be at least aloe.epochs; got {self.schedule_epochs} and {self.epochs}"
-            )
+            raise SettingError(f"aloe.schedule_epochs must be at least aloe.epochs; got {self.schedule_epochs} and {self.epochs}")
 
         if len(self.shares) != 4 or not all(0 <= share <= 1 for share in self.shares) or not any(self.shares):
             raise SettingError(f"aloe.shares must be four numbers from 0 to 1, not all 0; got {list(self.shares)}")
 
     @property
     def may_stop(self) -> bool:
-        """Whether `patience` can end training before its last validation; else it says nothing."""
+        """Whether `patience` can end training before its last validation; otherwise it has no effect."""
         return self.patience is not None and self.patience + 2 <= -(-self.epochs // self.eval_every)
 
     @property
     def stride(self) -> int:
-        """Frames between two sampled ones."""
+        """Distance between sampled frames, in video frames."""
         return GIVEN_FRAMES // self.frames
 
     @property
     def starts(self) -> int:
-        """How many first frames a window of given frames can have: 0 … starts − 1."""
+        """Number of possible first frames of a window of given frames: 0 … starts − 1."""
         return GIVEN_FRAMES - self.stride * (self.frames - 1)
 
     @property
     def added_frames(self) -> int:
-        """Predicted frames appended to a sequence that sees them; 0 under the published rule, which moves the window."""
+        """Predicted frames appended to a sequence that reads them; 0 under the published rule, which moves the window."""
         if self.predicted_frames is not None:
             return self.predicted_frames
         return PREDICTED_FRAMES // self.stride if self.rollout_frames == "all" else 0
 
     @property
     def trained_on_predicted(self) -> bool:
-        """Whether training draws questions that see predicted frames; else ALOE's weights know nothing of a world model."""
+        """Whether training questions read predicted frames; otherwise ALOE's weights do not depend on a world model."""
         _, _, predictive, _ = self.shares
         return self.rollout_frames == "all" or predictive > 0
 
     @property
     def frames_ahead(self) -> int:
-        """How many frames have to be rolled out: the last that any question reads in training or evaluation, counted from 1."""
+        """Number of frames to roll out: the last one that any question reads in training or evaluation, counted from 1."""
         if self.trained_on_predicted or self.eval_start is None:  # from any first frame
             return self.stride * self.added_frames or PREDICTED_FRAMES
         if self.added_frames:

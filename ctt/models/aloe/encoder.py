@@ -1,6 +1,6 @@
-"""ALOE's transformer: pre-LN layers that end in CLS alone, the attention that is fastest where it runs, and dropout.
+"""ALOE's transformer: pre-LN layers, the last for CLS alone; the fastest attention for each case; and dropout.
 
-Shape letters as in `aloe`: B sequences, N tokens, E width, H heads; here M asking tokens and d the width of a head.
+Shape letters as in `aloe.model`: B sequences, N tokens, E width, H heads; here M query tokens and d the width of a head.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ctt.models.aloe.aloe_settings import AloeSettings
 
 FEW_KEYS = 16
-"""With fewer (a token a slot, words=vector or film: 8) the fused kernel pays in float32, from here on in bf16."""
+"""With fewer keys (tokens=trajectory with words=vector or film: 8) the fused kernel is faster in float32, else in bf16."""
 
 
 class Layer(nn.Module):
@@ -51,12 +51,11 @@ class Layer(nn.Module):
             k, v = F.linear(h, kv_weight, kv_bias).view(b, n, 2, self.heads, d).permute(2, 0, 3, 1, 4)
             q = q.permute(2, 0, 3, 1, 4)[0]
         else:
-            q, k, v = (
-                F.linear(h, attn.in_proj_weight, attn.in_proj_bias).view(b, n, 3, self.heads, d).permute(2, 0, 3, 1, 4)
-            )
+            q, k, v = F.linear(h, attn.in_proj_weight, attn.in_proj_bias).view(b, n, 3, self.heads, d).permute(2, 0, 3, 1, 4)
         p = self.dropout if self.training else 0.0
         out = attend(q, k, v, bias, p, self.cheap)
-        return attn.out_proj(out.transpose(1, 2).reshape(b, m, e))
+        projected: Tensor = attn.out_proj(out.transpose(1, 2).reshape(b, m, e))
+        return projected
 
     def _drop(self, x: Tensor) -> Tensor:
         return dropout(x, self.dropout, self.cheap) if self.training and self.dropout else x
@@ -65,12 +64,12 @@ class Layer(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap: bool) -> Tensor:
     """softmax(q kᵀ / √d + bias) v with dropout on the weights: q (B,H,M,d), k and v (B,H,N,d), bias (B,1,N) → (B,H,M,d)."""
     if fused_is_faster(q, k.shape[2], p, cheap):
-        return fused(q, k, v, bias, p, multiple=8 if q.is_cuda else 1)  # what fused CUDA kernels want
+        return fused(q, k, v, bias, p, multiple=8 if q.is_cuda else 1)  # fused CUDA kernels need it
     return unfused(q, k, v, bias, p, cheap)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, multiple: int) -> Tensor:
-    """`attend` by PyTorch's kernel, heads padded with zeros to a `multiple` in width, which add nothing."""
+    """`attend` by PyTorch's kernel, with heads padded with zeros to a width that is a `multiple`; the result is the same."""
     b, heads, m, d = q.shape
     if pad := -d % multiple:
         q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
@@ -79,23 +78,24 @@ def fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, multip
 
 
 def unfused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, cheap: bool) -> Tensor:
-    """`attend` by a softmax between two batched products."""
+    """`attend` by two batched products with a softmax between them."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if bias is not None:
         scores = scores + bias[:, None].to(scores.dtype)
     weights = scores.softmax(-1)
     if p:
         weights = dropout(weights, p, cheap)
-    return weights.to(v.dtype) @ v
+    out: Tensor = weights.to(v.dtype) @ v
+    return out
 
 
 def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
     """Whether scaled_dot_product_attention beats softmax and two batched products.
 
-    CUDA: always, unless our own dropout masks are asked for. CPU: its kernel knows no dropout; else `make bench ONLY=attend`
-    tells (unfused over fused, one thread with AVX-512, 8, 30 and 190 keys): forward alone 1.1, 0.7, 2.9 in float32 and 1.0, 1.4,
-    1.6 in bf16; with gradients 1.1, 0.7, 2.1 in float32 and 0.5, 0.2, 0.3 in bf16. Results depend on the choice in their last
-    bits: another one is another version of the stage `vqa`.
+    CUDA: always, except with cheap dropout masks. CPU: the kernel has no dropout; without it, `make bench ONLY=attend`
+    measures (time of unfused over fused; one thread with AVX-512; 8, 30 and 190 keys): forward alone 1.1, 0.7, 2.9 in float32
+    and 1.0, 1.4, 1.6 in bf16; with gradients 1.1, 0.7, 2.1 in float32 and 0.5, 0.2, 0.3 in bf16. The last bits of results
+    depend on the choice: changing it needs a new version of the stage `vqa`.
     """
     if q.is_cuda:
         return not (p and cheap)
@@ -109,17 +109,17 @@ def fused_is_faster(q: Tensor, keys: int, p: float, cheap: bool) -> bool:
 
 
 def dropout(x: Tensor, p: float, cheap: bool) -> Tensor:
-    """x with a share p zeroed and the rest scaled up; `cheap` draws the mask as 16-bit words (p rounded to 2^-16)."""
+    """x with a share p zeroed and the rest scaled up; `cheap` compares 16 random bits with p, rounded to 2^-16."""
     if not cheap:
         return F.dropout(x, p)
     cut = round(p * 65536)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= cut - 32768
-    return x * (keep * (65536 / (65536 - cut))).to(x.dtype)
+    drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    kept = drawn.view(torch.int16)[: x.numel()].view(x.shape) >= cut - 32768
+    return x * (kept * (65536 / (65536 - cut))).to(x.dtype)
 
 
 class AloeEncoder(nn.Module):
-    """Learnt positions (zero at first) and the layers; no final LayerNorm."""
+    """Learnt positions (initially zero) and the layers; no final LayerNorm."""
 
     def __init__(self, settings: AloeSettings, positions: int) -> None:
         super().__init__()

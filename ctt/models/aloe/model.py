@@ -1,12 +1,12 @@
 """ALOE as SlotFormer and C-JEPA use it: a pre-LN transformer over [CLS, slot tokens, words] with two heads on CLS.
 
-Tensor names are the published ones (`transformer_model.…`). Computed faster than nn.TransformerEncoder, with equal
-results: the last layer only for CLS, words through a table of projected embeddings, slots projected once per question.
-With words=vector (not published) no token is a word: their vector is added to CLS and to the slots, which so know from
-the start what is asked. With words=film it also scales them (FiLM, arXiv 1709.07871, §2), so that a slot that is named is
-found by one product, and what is seen counts the other way round where "not" is asked.
+Tensor names are the published ones (`transformer_model.…`). It is faster than nn.TransformerEncoder, with equal results:
+the last layer is computed for CLS alone, words come from a table of projected embeddings, and slots are projected once per
+question. With words=vector (not published) no token is a word: the words become one vector that is added to CLS and to the
+slots, which depend on the question from the first layer on. With words=film it also scales them (FiLM, arXiv 1709.07871, §2),
+so that one product selects a named slot, and a question with "not" can reverse signs.
 Source: arXiv 2210.05861. Shape letters: Q questions, B sequences (a descriptive question, or one choice of a
-multiple-choice one), F sampled frames, S slots, D slot width, L words, N tokens, E width, H heads.
+multiple-choice question), F sampled frames, S slots, D slot width, L words, N tokens, E width, H heads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHOICE_LENGTH = 12
 TEXT_LENGTH = QUESTION_LENGTH + CHOICE_LENGTH
 MOTION_GAIN = 4.0
 SPARSE_GAIN = 2.0
-"""words=vector and film: most of the 32 places are empty, so the projection of all of them starts larger than torch's."""
+"""words=vector and film: most of the 32 word positions are empty, so their projection starts larger than torch's default."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class AloeInput:
     """Sequences that see equally many frames.
 
     given (Q,F,S,D): sampled slots; added (Q,P,S,D): appended predicted slots, or None; owner (B,): each sequence's row in them;
-    text (B,L): word ids, 0 = padding; columns (L,): the places 0..31 of these words (places nobody uses are left out);
+    text (B,L): word ids, 0 = padding; columns (L,): the positions 0..31 of these words (unused positions are left out);
     descriptive (B,): whether the sequence is a descriptive question.
     """
 
@@ -51,12 +51,12 @@ class AloeInput:
 
     def to(self, device: str | torch.device) -> AloeInput:
         move = {name: None if value is None else value.to(device) for name, value in vars(self).items()}
-        return AloeInput(**move)  # type: ignore[arg-type]  # None only where there was None
+        return AloeInput(**move)  # type: ignore[arg-type]  # `added` alone is None, where it was
 
 
 class QuestionConditioning(NamedTuple):
-    """What the words of a sequence are to CLS and to the slots, each (B,1,E): vectors that are added to them and, with
-    words=film, what scales what CLS ends as and, before the addition, the slots."""
+    """How the words of a sequence change CLS and the slots, each (B,1,E): vectors to add and, with words=film, factors
+    of the last layer's CLS and of the slots before the addition."""
 
     for_cls: Tensor
     for_slots: Tensor
@@ -111,7 +111,7 @@ class Tensors(nn.Module):
 class Aloe(nn.Module):
     """The published architecture (settings.tokens=frames), or one token per slot (trajectory).
 
-    longest: tokens of the longest sequence.
+    longest: number of tokens of the longest sequence.
     """
 
     def __init__(self, settings: AloeSettings, slots: int = 7, slot_width: int = 128) -> None:
@@ -124,26 +124,26 @@ class Aloe(nn.Module):
     def forward(self, batch: AloeInput) -> tuple[Tensor, Tensor]:
         """Answer logits (B,22), read for descriptive questions, and option logits (B,), read for choices."""
         t = self.transformer_model
-        asked = None if self.settings.words == "tokens" else self._asked(batch)
-        tokens, padding = self.embed(batch, asked)
+        conditioning = None if self.settings.words == "tokens" else self._conditioning(batch)
+        tokens, padding = self.embed(batch, conditioning)
         cls = t.transformer_encoder(tokens, padding)
-        if asked is not None and asked.scales is not None:
-            cls = cls * (1 + asked.scales[0][:, 0])
+        if conditioning is not None and conditioning.scales is not None:
+            cls = cls * (1 + conditioning.scales[0][:, 0])
         return t.cls_answer_mlp(cls), t.mc_answer_mlp(cls)[:, 0]
 
-    def embed(self, batch: AloeInput, asked: QuestionConditioning | None = None) -> tuple[Tensor, Tensor | None]:
-        """Tokens (B,N,E) with positions added, CLS first, and the attention bias (B,1,N), −∞ at padding words; None without any."""
+    def embed(self, batch: AloeInput, question: QuestionConditioning | None = None) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B,N,E) with positions added, CLS first, and the attention bias (B,1,N), −∞ at padding words, or None."""
         t = self.transformer_model
         positions = t.transformer_encoder.pos_embedding[0]
         b = len(batch.owner)
         slots = self._slot_tokens(batch)
         seen = slots.shape[1]
         slots = slots.index_select(0, batch.owner)
-        if asked is not None:
-            cls = (t.CLS[0] + positions[:1])[None] + asked.for_cls
-            if asked.scales is not None:
-                slots = slots * (1 + asked.scales[1].to(slots.dtype))
-            return torch.cat([cls.to(slots.dtype), slots + asked.for_slots.to(slots.dtype)], 1), None
+        if question is not None:
+            cls = (t.CLS[0] + positions[:1])[None] + question.for_cls
+            if question.scales is not None:
+                slots = slots * (1 + question.scales[1].to(slots.dtype))
+            return torch.cat([cls.to(slots.dtype), slots + question.for_slots.to(slots.dtype)], 1), None
         text = F.embedding(batch.text + WORDS * self._is_choice(batch), self._word_table())
         text = text + positions[-TEXT_LENGTH:].index_select(0, batch.columns)
         cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
@@ -155,7 +155,7 @@ class Aloe(nn.Module):
         return torch.cat([cls.to(slots.dtype), slots, text.to(slots.dtype)], 1), bias
 
     def _slot_tokens(self, batch: AloeInput) -> Tensor:
-        """(Q,tokens,E). Trajectory tokens carry no positions, so that slots are a set; predicted frames add to their slot's."""
+        """(Q,tokens,E). Trajectory tokens have no positions, so that slots are a set; predicted frames are added to their slot."""
         t = self.transformer_model
         if self.settings.tokens == "trajectory":
             tokens = project(self._trajectories(batch.given), t.vision_in_proj, t.vision_token)
@@ -165,16 +165,16 @@ class Aloe(nn.Module):
         return tokens + t.transformer_encoder.pos_embedding[0, 1 : 1 + tokens.shape[1]]
 
     def _trajectories(self, slots: Tensor) -> Tensor:
-        """(Q,F,S,D) → (Q,S,(2F−1)·C): a slot's frames side by side, each projected in the same way, then their differences.
+        """(Q,F,S,D) → (Q,S,(2F−1)·C): a slot's frames, concatenated after the same projection, then their differences.
 
-        Motion is a small part of what changes between slots; MOTION_GAIN makes it as large as the rest.
+        Motion is a small part of the variation between slots; MOTION_GAIN makes it as large as the rest.
         """
         frames = self.transformer_model.frame_in_proj(slots)
         motion = MOTION_GAIN * frames.diff(dim=1)
         return torch.cat([frames, motion], 1).transpose(1, 2).flatten(2)
 
-    def _asked(self, batch: AloeInput) -> QuestionConditioning:
-        """The words in their places as vectors for CLS and for the slots. Choices have places of their own."""
+    def _conditioning(self, batch: AloeInput) -> QuestionConditioning:
+        """The words at their positions as vectors for CLS and for the slots. Choices have positions of their own."""
         t = self.transformer_model
         words = F.embedding(batch.text, t.q_embedding.weight) * (batch.text != 0)[..., None]
         weight = t.text_in_proj.weight.view(self.settings.width, TEXT_LENGTH, -1).index_select(1, batch.columns)
@@ -183,11 +183,11 @@ class Aloe(nn.Module):
         return QuestionConditioning(for_cls, for_slots, (scales[1], scales[0]) if scales else None)
 
     def _is_choice(self, batch: AloeInput) -> Tensor:
-        """(B,L): 1 where a word carries the second of the two ids: in a descriptive question, or in a choice."""
+        """(B,L): 1 where a word has the second of the two ids: in a descriptive question, or in a choice."""
         return (batch.descriptive[:, None] | (batch.columns >= QUESTION_LENGTH)[None]).long()
 
     def _word_table(self) -> Tensor:
-        """(2·82,E): every word's token without its position, first with the id of questions, then with that of choices."""
+        """(2·82,E): each word's token without its position, first with the id of questions, then with that of choices."""
         t = self.transformer_model
         words = t.q_embedding.weight
         with_id = [torch.cat([words, kind.expand(WORDS, 2)], 1) for kind in (t.mc_question_token, t.mc_choice_token)]
@@ -195,7 +195,7 @@ class Aloe(nn.Module):
 
 
 def project(features: Tensor, layer: nn.Linear, modality: Tensor) -> Tensor:
-    """layer([features, modality]) without writing the constant modality to every token: (…,C) → (…,E)."""
+    """layer([features, modality]) without appending the constant modality to every token: (…,C) → (…,E)."""
     c = features.shape[-1]
     return F.linear(features, layer.weight[:, :c], layer.bias + layer.weight[:, c:] @ modality)
 
@@ -209,15 +209,15 @@ def load_published(model: Aloe, state: Mapping[str, object]) -> None:
     if not isinstance(inner, Mapping):
         raise DataError("the checkpoint's 'state_dict' is not a table of tensors")
     own = model.state_dict()
-    given = {name.removeprefix("module."): value for name, value in inner.items() if isinstance(value, Tensor)}
-    fits = {name: value for name, value in given.items() if name in own and _sizes(value) == _sizes(own[name])}
-    missing = sorted(set(own) - set(given))
-    unexpected = sorted(set(given) - set(own))
-    wrong = sorted(name for name in own if name in given and name not in fits)
+    found = {name.removeprefix("module."): value for name, value in inner.items() if isinstance(value, Tensor)}
+    fits = {name: value for name, value in found.items() if name in own and _sizes(value) == _sizes(own[name])}
+    missing = sorted(set(own) - set(found))
+    unexpected = sorted(set(found) - set(own))
+    wrong = sorted(name for name in own if name in found and name not in fits)
     if missing or unexpected or wrong:
         parts = [
-            f"{word}: {', '.join(names[:5])}"
-            for word, names in (("missing", missing), ("unexpected", unexpected), ("other shape", wrong))
+            f"{problem}: {', '.join(names[:5])}"
+            for problem, names in (("missing", missing), ("unexpected", unexpected), ("other shape", wrong))
             if names
         ]
         raise DataError("the checkpoint does not fit ALOE's settings; " + "; ".join(parts))
@@ -225,5 +225,5 @@ def load_published(model: Aloe, state: Mapping[str, object]) -> None:
 
 
 def _sizes(value: Tensor) -> list[int]:
-    """The shape without its ones: (1, 1, 2) and (2,) are the same fixed token."""
+    """The shape without dimensions of 1: (1, 1, 2) and (2,) are the same fixed token."""
     return [size for size in value.shape if size != 1]

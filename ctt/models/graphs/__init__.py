@@ -1,1 +1,1 @@
-"""Sources of the slot graph, and how a graph makes neighbours."""
+"""Sources of the slot graph, and which slots are neighbours in it."""

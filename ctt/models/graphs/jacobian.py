@@ -1,10 +1,10 @@
-"""The slot graph of source=jacobian: how strongly each predicted slot changes with each given one.
+"""The slot graph of source=jacobian: how strongly each predicted slot changes with each given slot.
 
 The strength of j on s is the Frobenius norm of ∂ (all predicted frames of s) / ∂ (all given frames of j), without
-dropout, under the step's own slot mask. It is estimated without ever forming that matrix: for k orthonormal directions q
-of a predicted slot's n = P·D numbers, n/k · Σ |qᵀJ|² has |J|² as its expectation (Hutchinson's estimator on JᵀJ, with the
-orthogonal directions of Yu et al., arXiv 1610.09072, which make it exact at k = n). Each qᵀJ is one backward pass that
-needs no gradients of weights; those of all S slots go through the recorded pass together.
+dropout, under the step's slot mask. It is estimated without forming that matrix: for k orthonormal directions q in the
+n = P·D dimensions of a predicted slot, n/k · Σ |qᵀJ|² has the expectation |J|² (Hutchinson's estimator on JᵀJ, with the
+orthogonal directions of Yu et al., arXiv 1610.09072, which make it exact at k = n). Each qᵀJ is one backward pass without
+weight gradients; those of all S slots are computed as one batch.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ctt.models.predictor import Predictor
 
 
 def directions(count: int, numbers: int, generator: torch.Generator) -> Tensor:
-    """`count` orthonormal directions (count, numbers) float64, uniformly drawn. Raises ValueError if there are not as many."""
+    """`count` orthonormal directions (count, numbers) float64, uniformly drawn. Raises ValueError if count > numbers."""
     if not 1 <= count <= numbers:
-        raise ValueError(
-            f"world_model.graph.projections must lie in 1..{numbers}, the numbers of a predicted slot; got {count}"
-        )
+        raise ValueError(f"world_model.graph.projections must lie in 1..{numbers}, the dimensions of a predicted slot; got {count}")
     drawn, upper = torch.linalg.qr(torch.randn(numbers, count, generator=generator, dtype=torch.float64))
-    return (drawn * upper.diagonal().sign()).T
+    chosen: Tensor = (drawn * upper.diagonal().sign()).T
+    return chosen
 
 
 def jacobian_graph(
     model: Predictor, history: Tensor, masked: Tensor | None, chosen: Tensor, micro_batch: int | None = None
 ) -> Tensor:
     """A (B,S,S) of history (B,H,S,D) with the slots `masked` bool (B,S), along the directions `chosen` (k, P·D)."""
-    hidden = [None] * len(history) if masked is None else masked.split(micro_batch or len(history))
-    parts = zip(history.split(micro_batch or len(history)), hidden, strict=False)
+    size = micro_batch or len(history)
+    hidden = [None] * len(history) if masked is None else torch.split(masked, size)
+    parts = zip(torch.split(history, size), hidden, strict=False)
     return row_shares(torch.cat([_strengths(model, part, mask, chosen.to(part)) for part, mask in parts]))
 
 
@@ -40,9 +40,9 @@ def _strengths(model: Predictor, history: Tensor, masked: Tensor | None, chosen:
     batch, _, slots, width = history.shape
     history = history.detach().requires_grad_()
     with torch.enable_grad():
-        # not model(…): a compiled pass can't be differentiated for several directions at once; nor can fused attention
-        cells = model.forward(history, masked, rows=model.future_rows(slots), read=lambda *_: None)
-        ahead = cells.to(history.dtype).unflatten(1, (model.future, slots))
+        # model.forward and `read`: compiled code and fused attention can't be differentiated for a batch of directions
+        tokens = model.forward(history, masked, rows=model.future_rows(slots), read=lambda *_: None)
+        ahead = torch.unflatten(tokens.to(history.dtype), 1, (model.future, slots))
         squares = history.new_zeros(slots, batch, slots)
         for number, direction in enumerate(chosen):
             along = direction.view(model.future, 1, width) * torch.eye(slots).to(history)[:, None, :, None]

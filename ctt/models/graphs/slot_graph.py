@@ -1,8 +1,8 @@
-"""The slot graph: how much each slot depends on each other one, and who counts as a neighbour.
+"""The slot graph: how much each slot depends on each other one, and which slots count as neighbours.
 
-A graph is A (B,S,S): row s, column j says how much slot s depends on slot j. Whatever the source, a row sums to 1, the
-slot itself included, so that 1/S is what a slot gives that tells none from another, and one threshold fits all sources
-(the published reading of attention alone has a smaller scale: frames=mean).
+A graph is A (B,S,S): A[s, j] is how much slot s depends on slot j. For every source a row sums to 1, the slot itself
+included, so that equal dependence on all slots is 1/S and one threshold fits all sources. (Only the published reading of
+attention, frames=mean, has a smaller scale.)
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ctt.models.model_settings import GraphSettings
 
 
 class AttentionReader:
-    """Collects attention during a forward pass; `graph()` makes A of it, from the queries of frame t=H."""
+    """Collects attention during a forward pass; `graph()` computes A from the queries of frame t=H."""
 
     def __init__(self, settings: GraphSettings, layers: int, first_row: int, slots: int, last_rows_from: int) -> None:
-        """first_row: token H·S of a full layer; last_rows_from: where that token stands among the last layer's rows."""
+        """first_row: token H·S of a full layer; last_rows_from: the index of that token among the last layer's rows."""
         self.settings, self.layers, self.slots = settings, layers, slots
         self.first_row, self.last_rows_from = first_row, last_rows_from
         self.means: list[Tensor] = []
@@ -38,12 +38,12 @@ class AttentionReader:
         rows = self.means[-1]  # (B,S,T·S)
         if self.settings.source == "rollout_attention":
             rows = _compose(rows, self.means[:-1], self.first_row)
-        by_frame = rows.unflatten(-1, (-1, self.slots))
+        by_frame = torch.unflatten(rows, -1, (-1, self.slots))
         return by_frame.mean(2) if self.settings.frames == "mean" else by_frame.sum(2)
 
 
 def _compose(rows: Tensor, below: list[Tensor], first_row: int) -> Tensor:
-    """Follows the last layer's rows (B,S,N) down through the layers, each half attention and half residual path."""
+    """Multiplies the last layer's rows (B,S,N) by the layers below, each half attention and half residual path."""
     own = torch.zeros_like(rows)
     slots = torch.arange(rows.shape[1], device=rows.device)
     own[:, slots, first_row + slots] = 1
@@ -54,23 +54,21 @@ def _compose(rows: Tensor, below: list[Tensor], first_row: int) -> Tensor:
 
 
 def row_shares(influence: Tensor) -> Tensor:
-    """A of any influences ≥ 0 (B,S,S): each one's share of its row; a row of zeros depends on the slot itself alone."""
+    """A from influences ≥ 0 (B,S,S): each one's share of its row; in a row of zeros the slot depends on itself alone."""
     total = influence.sum(-1, keepdim=True)
     own = torch.eye(influence.shape[-1], dtype=influence.dtype, device=influence.device)
     return torch.where(total > 0, influence / total.clamp(min=torch.finfo(influence.dtype).tiny), own)
 
 
 def touching(contact: Tensor) -> Tensor:
-    """A of true interactions, bool (B,S,S): a slot depends on itself and, as much, on each slot it touches."""
+    """A from true interactions, bool (B,S,S): a slot depends equally on itself and on each slot it touches."""
     own = torch.eye(contact.shape[-1], dtype=torch.bool, device=contact.device)
     return row_shares((contact | own).float())
 
 
 def draw_unmasked(masked: Tensor, scope: str, generator: torch.Generator) -> Tensor | None:
-    """One slot for each window, uniform among those not masked (B,S); one draw for all in batch scope.
-
-    (B,), or None if all are masked.
-    """
+    """One slot (B,) for each window, uniform among those not masked (B,S); with scope=batch the same for all windows.
+    None if all are masked."""
     if bool(masked[0].all()):
         return None
     if scope == "batch":
@@ -80,7 +78,7 @@ def draw_unmasked(masked: Tensor, scope: str, generator: torch.Generator) -> Ten
 
 
 def draw_any(batch: int, slots: int, scope: str, generator: torch.Generator) -> Tensor:
-    """One slot for each window, uniform among all: (B,), equal entries in batch scope."""
+    """One slot (B,) for each window, uniform among all; with scope=batch the same for all windows."""
     if scope == "batch":
         return torch.randint(slots, (1,), generator=generator).expand(batch)
     return torch.randint(slots, (batch,), generator=generator)
@@ -90,7 +88,7 @@ Total = Callable[[Tensor], Tensor]  # sums a tensor over the processes that shar
 
 
 def scoped(graph: Tensor, scope: str, total: Total | None = None) -> Tensor:
-    """The graph a window is judged by: its own, or the mean of the batch, of which others may have parts (`total`)."""
+    """The graph that each window is judged by: its own, or the mean of the batch (`total`: shared by several processes)."""
     if scope != "batch":
         return graph
     if total is None:

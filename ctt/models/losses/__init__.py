@@ -1,1 +1,1 @@
-"""What the world model is trained on, and the forward passes that it takes."""
+"""The objective of world-model training, its terms, and the forward passes that compute them."""

@@ -1,88 +1,61 @@
-"""What the world model is trained on: prediction, and the two CTT losses (invariance, Axiom 6; sufficiency, Axiom 4).
+"""Terms of the training objective: prediction and the two CTT losses (invariance, Axiom 6; sufficiency, Axiom 4).
 
-A step is three forwards: the main one, whose attention gives the slot graph, and one batch that holds the views of both
-losses (`ctt.models.losses.passes`).
+A step is two forward passes: the prediction, whose attention gives the slot graph, and one batch with the masked views of
+both losses (`ctt.models.losses.passes`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 
 import torch
 from torch import Tensor
 
-from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
 from ctt.models.graphs.slot_graph import Total, scoped
-from ctt.models.losses.passes import Main, Views, chunks_of
-from ctt.models.model_settings import GraphSettings
+from ctt.models.losses.objective import Objective, StepBatch
+from ctt.models.losses.passes import MaskedViews, PredictionPass, chunks_of
 from ctt.models.predictor import Predictor
 
 
 def step_gradients(
     model: Predictor,
-    slots: Tensor,
-    draws: Draws,
+    batch: StepBatch,
+    objective: Objective,
     *,
-    inv_weight: float = 0.0,
-    suf_weight: float = 0.0,
-    threshold: float = 0.15,
-    graph: GraphSettings,
-    share_dropout: bool = True,
     dropout: Dropout | None = None,
     micro_batch: int | None = None,
-    visible: Tensor | None = None,
-    given: Tensor | None = None,
-    across: Total | None = None,
+    total: Total | None = None,
 ) -> dict[str, Tensor]:
     """Adds the gradients of one step's total loss to the model's `.grad`; returns its terms, detached.
 
-    slots (B,T,S,D); visible bool (B,T,S): count only those cells in the prediction and sufficiency losses (None: all);
-    given (B,S,S): the graph, where its source is not read off the main pass.
-    across: sums a tensor over the processes that share a batch; `slots` and `draws` are then this one's part, and gradients
-    and terms its part of sums over all.
-    A weight of 0 leaves its loss out: no draw, no forward, no entry in the result.
+    total: sums a tensor over the processes that share a batch; `batch` is then the part of this process, and gradients and
+    terms are its part of sums over all. A weight of 0 leaves its loss out: no draw, no forward pass, no entry in the result.
     """
-    main = Main(
-        model,
-        slots,
-        draws,
-        graph,
-        dropout,
-        visible,
-        keep=share_dropout and inv_weight > 0,
-        viewed=inv_weight + suf_weight > 0,
-        given=given,
-        across=across,
-    )
-    chunks = list(chunks_of(len(slots), micro_batch))
-    terms = main.run(chunks)
-    total = terms["masked"] + terms["future"]
-    if inv_weight + suf_weight > 0:
-        views = Views(
-            main,
-            draws,
-            scoped(main.slot_graph(), graph.scope, across),
-            threshold,
-            inv_weight > 0,
-            suf_weight > 0,
-        )
+    prediction = PredictionPass(model, batch, objective, dropout, total)
+    chunks = list(chunks_of(len(batch.slots), micro_batch))
+    terms = prediction.run(chunks)
+    loss = terms["masked"] + terms["future"]
+    inv_weight, suf_weight = objective.inv_weight, objective.suf_weight
+    if objective.has_views:
+        graph = scoped(prediction.slot_graph(), objective.graph.scope, total)
+        views = MaskedViews(prediction, graph, inv_weight > 0, suf_weight > 0)
         invariance, sufficiency = views.run(chunks, inv_weight, suf_weight)
         if inv_weight > 0:
             terms["invariance"] = invariance
-            total = total + inv_weight * invariance
+            loss = loss + inv_weight * invariance
         if suf_weight > 0:
             terms["sufficiency"] = sufficiency
-            total = total + suf_weight * sufficiency
-    return {"train_loss": total} | terms
+            loss = loss + suf_weight * sufficiency
+    return {"train_loss": loss} | terms
 
 
-@dataclass(frozen=True)
-class Apart:
-    """The terms of a step's loss one by one, unweighted: values, and norms of the gradients of each alone.
+@dataclasses.dataclass(frozen=True)
+class SeparateTerms:
+    """The unweighted terms of a step's loss: their values, and the norm of each one's gradients.
 
-    same_masks: the invariance loss with the removed slot left in, so that both passes hide the same slots: what is left
-    measures no dependence on any slot (0 where dropout masks are shared). None where no slot is non-neighbour.
+    same_masks: the invariance loss with the removed slot left in, so that both passes hide the same slots. It then measures
+    no dependence on any slot (0 where dropout masks are shared). None where no slot is a non-neighbour.
     """
 
     terms: dict[str, float]
@@ -90,36 +63,32 @@ class Apart:
     same_masks: float | None
 
 
-def terms_apart(
+def separate_terms(
     model: Predictor,
-    slots: Tensor,
-    draws: Draws,
+    batch: StepBatch,
+    objective: Objective,
     *,
-    threshold: float,
-    graph: GraphSettings,
-    share_dropout: bool,
     dropout: Dropout | None,
     micro_batch: int | None = None,
-    visible: Tensor | None = None,
-    given: Tensor | None = None,
-) -> Apart:
-    """The loss terms of a step as `step_gradients` makes them, both CTT losses acting; leaves no gradient behind."""
-    main = Main(model, slots, draws, graph, dropout, visible, keep=share_dropout, viewed=True, given=given)
-    chunks = list(chunks_of(len(slots), micro_batch))
+) -> SeparateTerms:
+    """The loss terms of a step as `step_gradients` computes them, whatever their weights; leaves no gradients."""
+    objective = dataclasses.replace(objective, inv_weight=1.0, suf_weight=1.0)
+    prediction = PredictionPass(model, batch, objective, dropout, total=None)
+    chunks = list(chunks_of(len(batch.slots), micro_batch))
     model.zero_grad()
-    terms = {name: float(value) for name, value in main.run(chunks).items()}
+    terms = {name: float(value) for name, value in prediction.run(chunks).items()}
     norms = {"prediction": _norm(model)}
-    judged = scoped(main.slot_graph(), graph.scope)
+    graph = scoped(prediction.slot_graph(), objective.graph.scope)
     for name, inv, suf in (("invariance", 1.0, 0.0), ("sufficiency", 0.0, 1.0)):
         model.zero_grad()
-        values = Views(main, draws, judged, threshold, inv > 0, suf > 0).run(chunks, inv, suf)
+        values = MaskedViews(prediction, graph, inv > 0, suf > 0).run(chunks, inv, suf)
         terms[name], norms[name] = float(sum(values)), _norm(model)
-    again, same = Views(main, draws, judged, threshold, True, False), None
-    if again.removed is not None:
-        again.removed = main.masked
-        same = float(again.run(chunks, 1.0, 0.0)[0])
+    unchanged, same = MaskedViews(prediction, graph, True, False), None
+    if unchanged.removed is not None:
+        unchanged.removed = prediction.masked
+        same = float(unchanged.run(chunks, 1.0, 0.0)[0])
     model.zero_grad()
-    return Apart(terms, norms, same)
+    return SeparateTerms(terms, norms, same)
 
 
 def _norm(model: Predictor) -> float:

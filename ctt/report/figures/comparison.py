@@ -1,4 +1,4 @@
-"""Pictures of a table: differences with intervals, accuracy against a swept setting, one table against another."""
+"""Figures of a table: differences with intervals, accuracy against a swept setting, one table against another."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from ctt.report.figures.style import GREY, OKABE_ITO, PALE, STYLE, grid, legend,
 from ctt.report.results import CATEGORIES
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
-from ctt.report.tables.pivot import ordered
+from ctt.report.tables.pivot import ordered, swept_setting
 from ctt.report.tables.ranking import Ranking
-from ctt.report.tables.table import Row, Table
+from ctt.report.tables.row import Row
+from ctt.report.tables.table import Table
 
 __all__ = [
     "Curve",
@@ -36,12 +37,10 @@ __all__ = [
 ]
 
 
-def table_picture(
-    table: Table, path: Path | None = None, *, metrics: Sequence[str] = (*CATEGORIES, "average")
-) -> Figure:
+def table_picture(table: Table, path: Path | None = None, *, metrics: Sequence[str] = (*CATEGORIES, "average")) -> Figure:
     """Differences to the baseline with their 95 % intervals, a panel a metric, a line a point.
 
-    A filled dot survives Holm; the grey bar behind spans the differences that such an experiment misses too often.
+    A filled dot: significant after Holm. The grey bar: differences below the minimum detectable one (80 % power).
     """
     with matplotlib.rc_context(STYLE):
         rows = [row for row in table.rows if not row.baseline]
@@ -63,9 +62,7 @@ def table_picture(
             axis.xaxis.set_major_locator(MaxNLocator(4, symmetric=True, steps=[1, 2, 5, 10]))
         axes[0].set_yticks(range(len(rows)), [_label(row) for row in rows])
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
-        figure.suptitle(
-            f"{table.sweep}: difference to the baseline (points, with 95 % interval)", fontsize=11, x=0.01, ha="left"
-        )
+        figure.suptitle(f"{table.sweep}: difference to the baseline (points, with 95 % interval)", fontsize=11, x=0.01, ha="left")
         figure.legend(handles=_dot_legend(), loc="outside lower center", ncols=3)
         return save(figure, path)
 
@@ -73,17 +70,15 @@ def table_picture(
 def _dot_legend() -> list[Any]:
     dot: Any = dict(color=OKABE_ITO[0], marker="o", linewidth=1.8)
     return [
-        Line2D([], [], label="survives Holm, p < 0.05", **dot),
-        Line2D([], [], markerfacecolor="white", label="does not", **dot),
-        Patch(color=PALE, label="too small for these seeds to show"),
+        Line2D([], [], label="significant (Holm p < 0.05)", **dot),
+        Line2D([], [], markerfacecolor="white", label="not significant", **dot),
+        Patch(color=PALE, label="below the min. detectable difference (80 % power)"),
     ]
 
 
 def _dot(axis: Axes, estimate: MetricEstimate, k: int) -> None:
     if not estimate.reached:
-        axis.annotate(
-            row_text.UNREACHED, (0, k), ha="center", va="center", fontsize=7.5, color=GREY, backgroundcolor="w"
-        )
+        axis.annotate(row_text.UNREACHED, (0, k), ha="center", va="center", fontsize=7.5, color=GREY, backgroundcolor="w")
         return
     if estimate.delta is None:
         axis.annotate(row_text.DASH, (0, k), ha="center", va="center", fontsize=8, color=GREY, backgroundcolor="white")
@@ -104,13 +99,13 @@ def _dot(axis: Axes, estimate: MetricEstimate, k: int) -> None:
     )
 
 
-def accuracy_against(
-    table: Table, name: str, path: Path | None = None, *, metrics: Sequence[str] = CATEGORIES
-) -> Figure:
+def accuracy_against(table: Table, name: str, path: Path | None = None, *, metrics: Sequence[str] = CATEGORIES) -> Figure:
     """Accuracy with its 95 % interval against one swept setting; a line for each combination of the other settings.
 
-    Values stand at equal distances, in order: sweeps are rarely linear. The baseline is the grey line and band.
+    Values are at equal distances, in order: sweeps are rarely linear. The baseline is the grey line and band.
+    Raises UsageError if the setting was not swept.
     """
+    name = swept_setting(table, name)
     rows = [row for row in table.rows if name in row.values]
     places = ordered({row.values[name] for row in rows})
     lines: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
@@ -118,7 +113,7 @@ def accuracy_against(
         rest = tuple((n, v) for n, v in row.values.items() if n != name)
         lines.setdefault(rest, []).append(row)
     for rest in [rest for rest, members in lines.items() if all(row.baseline for row in members)]:
-        del lines[rest]  # the baseline is drawn anyway, and joins a line only where there is one
+        del lines[rest]  # the baseline alone is no line: it is drawn as a level
     lines = {rest: lines[rest] for rest in sorted(lines, key=lambda rest: [_by_size(v) for _, v in rest])}
     swept = {n for rest in lines for n, _ in rest if len({dict(r).get(n) for r in lines}) > 1}
     with matplotlib.rc_context(STYLE):
@@ -150,12 +145,8 @@ def _level(axis: Axes, estimate: MetricEstimate) -> None:
         axis.axhspan(estimate.low, estimate.high, color=PALE, zorder=0, linewidth=0)
 
 
-def _intervals(
-    axis: Axes, rows: Sequence[Row], name: str, metric: str, places: Sequence[Any], label: str, k: int, of: int
-) -> None:
-    rows = sorted(
-        (row for row in rows if row.estimates[metric].mean is not None), key=lambda r: places.index(r.values[name])
-    )
+def _intervals(axis: Axes, rows: Sequence[Row], name: str, metric: str, places: Sequence[Any], label: str, k: int, of: int) -> None:
+    rows = sorted((row for row in rows if row.estimates[metric].mean is not None), key=lambda r: places.index(r.values[name]))
     if not rows:
         return
     shift = 0.0 if of == 1 else 0.24 * (k / (of - 1) - 0.5)
@@ -171,7 +162,7 @@ def _label(row: Row) -> str:
 
 
 def ranking_picture(found: Ranking, first: str, second: str, path: Path | None = None) -> Figure:
-    """Differences of one table against another's, a dot a point, on equal axes; `first` and `second` name them."""
+    """Differences of one table against another's, a dot for each point, on equal axes; `first`, `second`: their names."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 4.2), layout="constrained")
         axis = figure.subplots()
@@ -181,7 +172,7 @@ def ranking_picture(found: Ranking, first: str, second: str, path: Path | None =
         axis.axvline(0, color=GREY, linewidth=0.8, zorder=0)
         axis.plot(found.first, found.second, "o", color=OKABE_ITO[0], markersize=6, markeredgecolor="white")
         rank = "" if found.spearman is None else f"\nrank correlation {row_text.number(found.spearman, 2)}"
-        kept = f"{found.kept} of the best {found.top} kept"
+        kept = f"{found.kept} of the best {found.top} in common"
         axis.set_title(f"{row_text.METRIC_NAMES.get(found.metric, found.metric)}{rank}, {kept}", fontsize=9.5)
         axis.set(xlabel=f"{first}: difference (points)", ylabel=f"{second}: difference (points)")
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")

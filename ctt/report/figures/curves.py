@@ -1,4 +1,4 @@
-"""Learning curves: metrics over the epochs, a line a point and a band over its seeds."""
+"""Learning curves: metrics over the epochs, for each point a line and the band of its seeds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: the metric drawn, its title, the y axis' unit, and whether that axis is logarithmic."""
+    """One axis: the metric drawn, its title, the unit of the y axis, and whether that axis is logarithmic."""
 
     metric: str
     title: str
@@ -53,14 +53,14 @@ def learning_curves(
     path: Path | None = None,
     *,
     panels: Sequence[Panel] = PANELS,
-    levels: Mapping[str, tuple[str, float]] | None = None,
+    references: Mapping[str, tuple[str, float]] | None = None,
     videos: int | None = None,
 ) -> Figure:
     """Mean over seeds per point (line) and the range of its seeds (band), a panel for each metric that any run has.
 
-    levels: metric → (text, value) draws a reference line, e.g. validation_error → ("copying the last frame", 0.031).
-    videos: how many of the validation videos accuracies during training are of, where it isn't all.
-    Of more than ten points all but the first are thin and grey.
+    references: metric → (text, value) draws a reference line, e.g. validation_error → ("copying the last frame", 0.031).
+    videos: the number of validation videos that accuracies during training are of, if not all.
+    With more than ten points all but the first are thin and grey.
     """
     with matplotlib.rc_context(STYLE):
         used = [panel for panel in panels if any(curve.metrics.get(panel.metric) for curve in curves)]
@@ -77,8 +77,8 @@ def learning_curves(
             axis.margins(x=0.02, y=0.08)
             if panel.logarithmic:
                 axis.set_yscale("log")
-            if levels and panel.metric in levels:
-                _level(axis, *levels[panel.metric])
+            if references and panel.metric in references:
+                _reference(axis, *references[panel.metric])
             ticks(axis, panel.logarithmic)
             unit = f"{QUESTIONS}, {videos} videos" if videos and panel.unit == QUESTIONS else panel.unit
             axis.set(title=panel.title, xlabel="epoch", ylabel=unit)
@@ -88,7 +88,7 @@ def learning_curves(
 
 
 def band(axis: Axes, runs: Sequence[Mapping[float, float]], label: str | None, k: int, plain: bool) -> None:
-    """Mean and range at the epochs that any of the runs has reached; runs that ended earlier drop out of both."""
+    """Mean and range at every epoch that a run has reached, over the runs that have reached it."""
     epochs = sorted({epoch for run in runs for epoch in run})
     values = [[run[epoch] for run in runs if epoch in run] for epoch in epochs]
     means = [np.mean(v) for v in values]
@@ -103,7 +103,7 @@ def band(axis: Axes, runs: Sequence[Mapping[float, float]], label: str | None, k
     axis.fill_between(epochs, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
 
-def _level(axis: Axes, text: str, value: float) -> None:
+def _reference(axis: Axes, text: str, value: float) -> None:
     axis.axhline(value, color=GREY, linewidth=1, linestyle=":", zorder=1)
     axis.autoscale_view()
     above = axis.transData.transform((0, value))[1] > axis.transAxes.transform((0, 0.5))[1]
@@ -112,9 +112,9 @@ def _level(axis: Axes, text: str, value: float) -> None:
 
 
 def ticks(axis: Axes, logarithmic: bool) -> None:
-    """Whole epochs; linear axes span 2 or more, and nothing below 0; plain numbers on logarithmic ones.
+    """Whole epochs; linear axes span at least 2 and start at 0 or above; plain numbers on logarithmic axes.
 
-    Over less than two and a half decades 2 and 5 are numbered as well.
+    On less than two and a half decades 2 and 5 are numbered too.
     """
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     low, high = axis.get_ylim()

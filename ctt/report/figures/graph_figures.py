@@ -42,8 +42,10 @@ def diagnosis_picture(found: Mapping[str, Sequence[Diagnosis]], path: Path | Non
 
 
 def chosen_point(found: Mapping[str, Sequence[Diagnosis]]) -> str | None:
-    """Of the points whose losses act, the last one of which most graphs are known (only a run with a learned graph has
-    one); the first point if no losses act, None if nothing was measured."""
+    """Of the points whose losses act, the last one with the most graphs (a learned graph exists only in runs that train it).
+
+    The first point if no losses act; None without diagnoses.
+    """
     acting = [point for point, runs in found.items() if any(run["acting"] for run in runs)]
     known = {point: max(len(run["readings"]) for run in found[point]) for point in acting}
     return max(reversed(acting), key=known.__getitem__) if acting else next(iter(found), None)
@@ -61,9 +63,7 @@ def _density(axis: Axes, runs: Sequence[Diagnosis], names: Sequence[str]) -> Non
 
 
 def _neighbours(axis: Axes, runs: Sequence[Diagnosis], names: Sequence[str]) -> None:
-    counts = [
-        np.mean([r["readings"][n]["neighbour_counts"] for r in runs if n in r["readings"]], axis=0) for n in names
-    ]
+    counts = [np.mean([r["readings"][n]["neighbour_counts"] for r in runs if n in r["readings"]], axis=0) for n in names]
     left = np.zeros(len(names))
     for number, shares in enumerate(100 * np.array(counts).T):
         shade = matplotlib.colormaps["cividis"](number / max(len(counts[0]) - 1, 1))
@@ -115,17 +115,15 @@ def _by_name(axis: Axes, names: Sequence[str]) -> None:
 
 
 def mean_picture(runs: Sequence[Diagnosis], path: Path | None = None) -> Figure:
-    """Each source's graph, its mean over scenes and seeds; the diagonal, which no loss reads, is left out.
+    """Each source's graph, its mean over scenes and seeds, without the diagonal, which no loss reads.
 
-    Slots have no fixed place in a scene: what a mean shows is what one graph a batch leaves to see.
+    Slots have no fixed place in a scene: the mean shows how little one graph for a whole batch can distinguish.
     """
     with matplotlib.rc_context(STYLE):
         if not runs:
             return save(Figure(figsize=(2.0, 1.0)), path)
         names = list(runs[0]["readings"])[:MOST_DRAWN]
-        means = [
-            np.mean([r["readings"][name]["mean"] for r in runs if name in r["readings"]], axis=0) for name in names
-        ]
+        means = [np.mean([r["readings"][name]["mean"] for r in runs if name in r["readings"]], axis=0) for name in names]
         means = [np.where(np.eye(len(mean), dtype=bool), np.nan, mean) for mean in means]
         top = max(float(np.nanmax(mean)) for mean in means) or 1.0
         figure = Figure(figsize=(2.1 * len(names) + 0.7, 2.7), layout="constrained")

@@ -1,4 +1,4 @@
-"""Heat maps: differences to the baseline over two swept settings, each number written in its field."""
+"""Heat maps: differences to the baseline over two swept settings, with the number in each field."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from ctt.report.results import CATEGORIES
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.pivot import Pivot, pivot
-from ctt.report.tables.table import Row, Table
+from ctt.report.tables.row import Row
+from ctt.report.tables.table import Table
 
 
-def heat_map(
-    table: Table, x: str, y: str, metric: str, path: Path | None = None, *, at: Mapping[str, Any] | None = None
-) -> Figure:
+def heat_map(table: Table, x: str, y: str, metric: str, path: Path | None = None, *, at: Mapping[str, Any] | None = None) -> Figure:
     """One metric over two swept settings. Raises UsageError as `pivot` does.
 
     Fields without a row are hatched; a star marks Holm p < 0.05.
@@ -40,7 +39,7 @@ def heat_maps(
     metrics: Sequence[str] = (*CATEGORIES, "average"),
     at: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """A map for each metric, each with a scale of its own: categories differ in how far they can move."""
+    """A map for each metric, each with its own scale: categories differ in how much they can change."""
     fields = [pivot(table, x, y, metric, at) for metric in metrics]
     with matplotlib.rc_context(STYLE):
         columns, lines = len(fields[0].xs), len(fields[0].ys)

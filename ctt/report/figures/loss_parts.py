@@ -1,4 +1,4 @@
-"""What the losses are made of, drawn: samples without one, what equal masks leave of invariance, terms and gradients."""
+"""Figure of the losses: samples without a loss, invariance left with equal masks, terms and gradients."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ctt.report.tables import row_text
 from ctt.report.tables.graph_tables import NORMS, TERMS, Diagnosis
 
 MOST_POINTS = 8
-WAYS = {"losses": "as trained", "published_losses": "as published"}
+PASSES = {"losses": "as trained", "published_losses": "as published"}
 Runs = Sequence[Diagnosis]
 Found = Mapping[str, Runs]
 Values = Callable[[Diagnosis], float | None]
 
 
 def loss_picture(found: Found, path: Path | None = None) -> Figure:
-    """Four panels, a dot a seed: by source, the samples for which each loss is 0 (of `chosen_point`); by point, how much of
-    the invariance loss equal slot masks leave, the loss terms, and the norms of their gradients, none of them weighted.
+    """Four panels with a dot for each seed. By source: samples for which each loss is 0 (of `chosen_point`). By point: how
+    much of the invariance loss is left with equal slot masks, the loss terms, and their gradient norms, all unweighted.
 
-    Of more than eight points the first ones are drawn.
+    Of more than eight points the first eight are drawn.
     """
     point = chosen_point(found)
     with matplotlib.rc_context(STYLE):
@@ -46,11 +46,9 @@ def loss_picture(found: Found, path: Path | None = None) -> Figure:
         by_source = {name: [r for r in found[point] if name in r["readings"]] for name in names}
         _dots(zero, by_source, {kind: _zero_of(kind) for kind in ("invariance", "sufficiency")}, by_row=True)
         zero.set(xlabel=f"% of samples whose loss is 0\n{textwrap.fill(f'({point})', 48)}", xlim=(-4, 104))
-        _dots(left, shown, {label: _left_of(way) for way, label in WAYS.items()})
+        _dots(left, shown, {label: _left_of(name) for name, label in PASSES.items()})
         left.axvline(100, color=GREY, linestyle=":", linewidth=1, zorder=0)
-        left.set(
-            xlabel="% of the invariance loss that equal slot masks leave\n(0: it measures slots; 100: noise alone)"
-        )
+        left.set(xlabel="% of the invariance loss left with equal slot masks\n(0: it measures slots; 100: noise alone)")
         left.set_xlim(-5, max(115, left.get_xlim()[1]))
         _dots(terms, shown, {term: _of("terms", term) for term in TERMS})
         terms.set(xlabel="loss terms as trained, mean squared errors")
@@ -65,19 +63,19 @@ def _zero_of(kind: str) -> Callable[[Diagnosis, str], float | None]:
     return lambda run, source: 100 * run["readings"][source]["zero"][kind]
 
 
-def _left_of(way: str) -> Values:
-    return lambda run: None if run[way]["remaining"] is None else 100 * run[way]["remaining"]
+def _left_of(name: str) -> Values:
+    return lambda run: None if run[name]["remaining"] is None else 100 * run[name]["remaining"]
 
 
 def _of(group: str, name: str) -> Values:
-    """What is not above 0 has no place on a logarithmic axis."""
+    """None for 0, which a logarithmic axis cannot show."""
     return lambda run: value if (value := run["losses"][group].get(name)) else None
 
 
 def _dots(axis: Axes, rows: Found, series: Mapping[str, Callable[..., float | None]], by_row: bool = False) -> None:
-    """A line a row, and in it one a series, so that dots of equal values lie apart; a dash where a series has none.
+    """For each row and series a line of dots, so that equal values do not overlap; a dash where a series has no value.
 
-    by_row: a series is told the row's name beside each run.
+    by_row: the functions in `series` take the row's name as a second argument.
     """
     step = 0.7 / len(series)
     for k, (label, value_of) in enumerate(series.items()):
@@ -100,7 +98,7 @@ def _dots(axis: Axes, rows: Found, series: Mapping[str, Callable[..., float | No
 
 
 def _by_decades(axis: Axes) -> None:
-    """A logarithmic axis of whole decades, which alone are labelled."""
+    """A logarithmic axis of whole decades; only these are labelled."""
     axis.set_xscale("log")
     low, high = np.log10(axis.get_xlim())
     axis.set_xlim(10 ** np.floor(low), 10 ** np.ceil(high))

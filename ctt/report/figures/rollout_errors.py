@@ -16,22 +16,20 @@ from ctt.report.tables import row_text
 ERROR = "error"
 
 
-def rollout_errors(curves: Sequence[Curve], levels: Mapping[str, Sequence[float]], path: Path | None = None) -> Figure:
-    """Mean over seeds per point and the range of its seeds, over the predicted frames; `levels` are drawn in grey.
+def rollout_errors(curves: Sequence[Curve], references: Mapping[str, Sequence[float]], path: Path | None = None) -> Figure:
+    """Mean over seeds per point and the range of its seeds, over the predicted frames; `references` are drawn in grey.
 
-    A curve's metric "error" holds (frame, mean squared error), frame 1 being the first that is not given. Of more than ten
+    A curve's metric "error" holds (frame, mean squared error), frame 1 being the first predicted one. With more than ten
     points all but the first are thin and grey.
     """
     with matplotlib.rc_context(STYLE):
         figure, (axis,) = grid(1, wide=5.4, high=3.4)
         labels = list(dict.fromkeys(curve.label for curve in curves))
         many = len(labels) > MOST_COLOURED
-        for text, values, style in zip(levels, levels.values(), ("--", ":", "-."), strict=False):
+        for text, values, style in zip(references, references.values(), ("--", ":", "-."), strict=False):
             axis.plot(range(1, len(values) + 1), values, color=GREY, linestyle=style, linewidth=1.3, label=text)
         for k, label in reversed(list(enumerate(labels))):
-            found = [
-                dict(curve.metrics[ERROR]) for curve in curves if curve.label == label and curve.metrics.get(ERROR)
-            ]
+            found = [dict(curve.metrics[ERROR]) for curve in curves if curve.label == label and curve.metrics.get(ERROR)]
             name = f"{len(labels) - 1} other points" if many and k == 1 else label
             if found:
                 band(axis, found, name if not many or k < 2 else None, k, plain=many and k > 0)

@@ -1,4 +1,4 @@
-"""Spending: where a sweep's device-hours go, and what merging, sharing and screening save of them."""
+"""Spending: a sweep's device-hours, and how many of them merging, sharing and screening save."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ HATCHES = ("", "///", "xxx", "..")
 
 
 def spending_grid(summary: Mapping[str, Any]) -> Grid:
-    """The device-hours of a plan's summary (`ctt plan --json`): run by run, what is saved of that, what is left."""
+    """The device-hours of a plan's summary (`ctt plan --json`): every run by itself, the savings, and what is left."""
     naive = summary["device_seconds_naive"]
-    lines = [("run by run, as written", *_hours(naive, naive))]
+    lines = [("every run by itself", *_hours(naive, naive))]
     lines += [(f"− {text}", *_hours(summary["saving"][name], naive)) for name, text in SAVED.items()]
     left = [("on an empty store", *_hours(summary["device_seconds"], naive))]
     left.append(("already in the store", *_hours(summary["saving"]["cached"], naive)))
     title = f"Device-hours of {summary['runs']} runs ({summary['unique_runs']} after merging)"
-    return Grid(title, ("", "device-hours", "% of run by run"), (tuple(lines), tuple(left)))
+    return Grid(title, ("", "device-hours", "% of every run by itself"), (tuple(lines), tuple(left)))
 
 
 def spending_picture(summary: Mapping[str, Any], path: Path | None = None) -> Figure:
-    """One bar: what is computed, and what each way of saving takes off."""
+    """One bar: what is computed, and what merging, sharing and screening save."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 1.9), layout="constrained")
         axis = figure.subplots()

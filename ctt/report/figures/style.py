@@ -1,6 +1,6 @@
-"""Drawing: colours, line styles, figures and files that all pictures share.
+"""Style: colours, line styles, legends and file formats of all figures.
 
-Okabe–Ito colours; markers and line styles differ too, so that print and colour-blind eyes keep the lines apart.
+Okabe–Ito colours; markers and line styles differ too, so that lines differ in print and for colour-blind readers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def line_style(k: int) -> dict[str, Any]:
 
 
 def save(figure: Figure, path: Path | None) -> Figure:
-    """Writes a PNG (200 dpi), PDF or SVG by the suffix; without dates, so that equal figures give equal bytes.
+    """Writes a PNG (200 dpi), PDF or SVG, by the suffix, without dates: equal figures give equal bytes.
 
     Without a path nothing is written. Returns the figure.
     """
@@ -58,7 +58,7 @@ def save(figure: Figure, path: Path | None) -> Figure:
 
 
 def grid(count: int, wide: float, high: float) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes, at most three in a line; spare places are empty."""
+    """A figure with `count` axes, at most three in a row; unused axes are hidden."""
     columns = count if count < 3 else 2 if count == 4 else 3
     lines = -(-count // columns)
     figure = Figure(figsize=(wide * columns, high * lines + 0.5), layout="constrained")
@@ -69,7 +69,7 @@ def grid(count: int, wide: float, high: float) -> tuple[Figure, list[Axes]]:
 
 
 def legend(figure: Figure, axis: Axes, title: str | None = None, backwards: bool = False) -> None:
-    """One legend below all axes, from the lines of one; `backwards` if they were drawn last one first."""
+    """One legend below all axes, from the lines of `axis`; `backwards`: in the reverse order of drawing."""
     handles, labels = axis.get_legend_handles_labels()
     if backwards:
         handles, labels = handles[::-1], labels[::-1]

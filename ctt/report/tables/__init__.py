@@ -1,1 +1,1 @@
-"""The tables of a sweep: rows, estimates, and the grids of text that every writer draws."""
+"""The tables of a sweep: rows, estimates, and the grids of text that the writers draw."""

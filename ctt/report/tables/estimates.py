@@ -1,4 +1,4 @@
-"""Cells: a table's numbers, each with its interval and its difference to the baseline."""
+"""Estimates: a table's numbers, each with its interval and its difference to the baseline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTION_METRICS = (*MULTIPLE_CHOICE, "multiple_choice")
 class MetricEstimate:
     """One number of a row, in percent (differences in points) or, for errors, in the error's own unit.
 
-    None: not known (no runs, under three seeds, no pair with the baseline). `reached` is False where the swept values
+    None: not known (no runs, fewer than three seeds, or no pair with the baseline). `reached` is False where the swept values
     cannot reach the category; then every field of the difference is None.
     """
 
@@ -43,19 +43,19 @@ Pairs = Sequence[tuple[Tally, Tally]]  # a run's answers and the baseline's of t
 def question_estimates(
     metrics: tuple[str, ...], tallies: Sequence[Tally], pairs: Pairs, unreached: Collection[str] = ()
 ) -> dict[str, MetricEstimate]:
-    """Cells of metrics that pool forms, per question: level over all seeds, difference over the paired ones. The tallies share
-    one layout, and there is one at least."""
+    """Estimates per question: accuracy over all seeds, difference over the paired ones.
+
+    The tallies are at least one and share one layout.
+    """
     layout = tallies[0].layout
     difference = [mine.right.astype(np.int32) - theirs.right for mine, theirs in pairs]
-    return _estimates(
-        metrics, layout, layout.asked, np.stack([t.right for t in tallies]), _stack(difference), unreached
-    )
+    return _estimates(metrics, layout, layout.questions, np.stack([t.right for t in tallies]), _stack(difference), unreached)
 
 
 def option_estimates(
     metrics: tuple[str, ...], tallies: Sequence[Tally], pairs: Pairs, unreached: Collection[str] = ()
 ) -> dict[str, MetricEstimate]:
-    """The same per option."""
+    """The same per option instead of per question."""
     layout = tallies[0].layout
     difference = [mine.right_options.astype(np.int32) - theirs.right_options for mine, theirs in pairs]
     chosen = np.stack([t.right_options for t in tallies])
@@ -69,28 +69,26 @@ def _stack(counts: Sequence[np.ndarray]) -> np.ndarray | None:
 def _estimates(
     metrics: tuple[str, ...],
     layout: QuestionLayout,
-    asked_fv: np.ndarray,
+    questions_fv: np.ndarray,
     right_nfv: np.ndarray,
     difference_nfv: np.ndarray | None,
     unreached: Collection[str],
 ) -> dict[str, MetricEstimate]:
     member_mf = layout.membership(metrics)
-    asked_mv = member_mf @ asked_fv
-    level = statistics.estimate(_pool(member_mf, right_nfv), asked_mv)
+    questions_mv = member_mf @ questions_fv
+    level = statistics.estimate(_pool(member_mf, right_nfv), questions_mv)
     estimates = []
     for m in range(len(metrics)):
         estimates.append(MetricEstimate(mean=known(level.value[m]), low=known(level.low[m]), high=known(level.high[m])))
     if difference_nfv is not None:
         pooled_mnv = _pool(member_mf, difference_nfv)
-        difference = statistics.estimate(pooled_mnv, asked_mv)
+        difference = statistics.estimate(pooled_mnv, questions_mv)
         seeds = difference_nfv.shape[0]
         flip = statistics.sign_flip(pooled_mnv.sum(-1)) if seeds >= statistics.LEAST_SEEDS else None
         estimates = [with_difference(estimate, difference, flip, m) for m, estimate in enumerate(estimates)]
     for m, metric in enumerate(metrics):
         if metric.split("/")[0] in unreached:
-            estimates[m] = MetricEstimate(
-                mean=estimates[m].mean, low=estimates[m].low, high=estimates[m].high, reached=False
-            )
+            estimates[m] = MetricEstimate(mean=estimates[m].mean, low=estimates[m].low, high=estimates[m].high, reached=False)
     return dict(zip(metrics, estimates, strict=True))
 
 
@@ -102,6 +100,7 @@ def _pool(member_mf: np.ndarray, counts_nfv: np.ndarray) -> np.ndarray:
 
 
 def with_difference(estimate: MetricEstimate, difference: Estimate, flip: np.ndarray | None, m: int) -> MetricEstimate:
+    """The estimate with entry `m` of a difference and of its sign-flip p."""
     return replace(
         estimate,
         delta=known(difference.value[m]),
@@ -114,4 +113,5 @@ def with_difference(estimate: MetricEstimate, difference: Estimate, flip: np.nda
 
 
 def known(value: Any) -> float | None:
+    """The number as a float; None for NaN and infinities."""
     return float(value) if np.isfinite(value) else None

@@ -1,6 +1,6 @@
-"""Sheets of graph diagnoses: how full each source's slot graph is, what it finds, what the losses measure.
+"""Grids of graph diagnoses: how full each source's slot graph is, what it finds, what the losses measure.
 
-A diagnosis is what the stage `diagnostics` measured of one run (ctt/training/diagnostics.py); those of a point come as a
+A diagnosis holds what the stage `diagnostics` measured for one run (ctt/training/diagnostics.py); those of a point are a
 list over its seeds.
 """
 
@@ -23,7 +23,7 @@ NORMS = ("prediction", "invariance", "sufficiency")
 
 
 def density_grid(runs: Sequence[Diagnosis]) -> Grid:
-    """By source: density at the threshold, neighbours, samples without a loss, and where a threshold would tell slots apart."""
+    """By source: density at the threshold, neighbours, samples without a loss, and the thresholds that separate slots."""
     lines = []
     for name in runs[0]["readings"]:
         readings = [run["readings"][name] for run in runs if name in run["readings"]]
@@ -44,7 +44,7 @@ def density_grid(runs: Sequence[Diagnosis]) -> Grid:
         "neighbours",
         "no invariance, %",
         "no sufficiency, %",
-        "thresholds that tell apart",
+        "separating thresholds",
     )
     at = runs[0]["threshold"]
     return Grid(f"Slot graphs at threshold {at:g}, {row_text.count(len(runs), 'seed')}", header, (tuple(lines),))
@@ -65,23 +65,20 @@ def recovery_grid(runs: Sequence[Diagnosis]) -> Grid:
 
 
 def losses_grid(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:
-    """By point: what the invariance loss is and what is left of it with equal slot masks, as trained and as published."""
+    """By point: the loss terms, and how much of the invariance loss is left with equal slot masks."""
     lines = []
     for point, runs in found.items():
         for key, label in (("losses", "as trained"), ("published_losses", "as published")):
-            all_of = [run[key] for run in runs]
-            left = _spread([None if one["remaining"] is None else 100 * one["remaining"] for one in all_of], 1)
+            measured = [run[key] for run in runs]
+            left = _spread([None if one["remaining"] is None else 100 * one["remaining"] for one in measured], 1)
             lines.append(
                 (
                     point,
                     label,
-                    f"{all_of[0]['dropout']:g}, {'shared' if all_of[0]['share_dropout'] else 'drawn anew'}",
-                    *(
-                        _spread([one["terms"].get(name) for one in all_of], 6 if name == "invariance" else 4)
-                        for name in TERMS
-                    ),
+                    f"{measured[0]['dropout']:g}, {'shared' if measured[0]['share_dropout'] else 'drawn anew'}",
+                    *(_spread([one["terms"].get(name) for one in measured], 6 if name == "invariance" else 4) for name in TERMS),
                     left,
-                    *(_spread([one["gradient_norms"][name] for one in all_of], 3) for name in NORMS),
+                    *(_spread([one["gradient_norms"][name] for one in measured], 3) for name in NORMS),
                 )
             )
     header = (
@@ -91,11 +88,11 @@ def losses_grid(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:
         *TERMS,
         "left with equal masks, %",
     )
-    return Grid("Loss terms, unweighted", (*header, *(f"|∇ {name}|" for name in NORMS)), (tuple(lines),), words=3)
+    return Grid("Loss terms, unweighted", (*header, *(f"|∇ {name}|" for name in NORMS)), (tuple(lines),), text_columns=3)
 
 
 def chance_of(runs: Sequence[Diagnosis]) -> float | None:
-    """Share of pairs of slots that touch: the average precision of a graph that knows nothing."""
+    """Share of pairs of slots that touch: the average precision of a random graph."""
     touching = [run["touching"] for run in runs if run["touching"] is not None]
     if not touching:
         return None
@@ -108,7 +105,7 @@ def _mean(readings: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def _spread(values: Sequence[float | None], digits: int = 3) -> str:
-    """Mean, and the 95 % half-width over seeds where there are three; a dash if nothing is known."""
+    """Mean, with its 95 % half-width from three seeds on; a dash if nothing is known."""
     known = np.array([value for value in values if value is not None], dtype=float)
     if not known.size:
         return row_text.DASH

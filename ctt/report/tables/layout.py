@@ -1,4 +1,4 @@
-"""Sheets: a table as titled grids of text, the one thing that Markdown, LaTeX, HTML and the terminal all draw."""
+"""Layout: a table as a page of titled grids of text, which Markdown, LaTeX, HTML and the terminal all draw."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from ctt.report.results import CATEGORIES, METRICS
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.reader_rows import PER_OPTION, READ
-from ctt.report.tables.row_text import DASH, ERROR_NAMES, METRIC_NAMES, STAGE_NAMES, number, p_value, signed
-from ctt.report.tables.table import Row, Table
+from ctt.report.tables.row import Row
+from ctt.report.tables.row_text import DASH, DETECTABLE, ERROR_NAMES, METRIC_NAMES, STAGE_NAMES, number, p_value, signed
+from ctt.report.tables.table import Table
 
 PLUS_MINUS = "±"
 STAR = "*"
 ERROR_DIGITS = 4
 GAP_DIGITS = 5
 MOST_TESTED = {False: 12, True: 3}
-"""Points up to which the tests are listed (by `narrow`); beyond, CSV and JSON have them."""
+"""The most points whose tests are listed, by `narrow`; of more points only CSV and JSON list them."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A titled grid. `blocks` are groups of lines with a rule between them; the first `words` columns hold text."""
+    """A titled grid. `blocks` are groups of lines with a rule between them; the first `text_columns` columns hold text."""
 
     title: str
     header: tuple[str, ...]
     blocks: tuple[tuple[tuple[str, ...], ...], ...]
-    words: int = 1
+    text_columns: int = 1
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a form draws: a title, grids, and lines below them."""
+    """What a writer draws: a title, grids, and lines below them."""
 
     title: str
     grids: tuple[Grid, ...]
@@ -42,19 +43,19 @@ class Page:
 
 def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: bool = False) -> Page:
     """The page of a table. by_form: also every category's question forms."""
-    drawn = grids(table, cost=cost, narrow=narrow)
+    found = grids(table, cost=cost, narrow=narrow)
     if by_form:
-        drawn += [one for one in (forms(table, category) for category in CATEGORIES) if any(one.blocks)]
-    return Page(table.sweep, tuple(drawn), tuple(notes(table)))
+        found += [grid for grid in (forms(table, category) for category in CATEGORIES) if any(grid.blocks)]
+    return Page(table.sweep, tuple(found), tuple(notes(table)))
 
 
 def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Grid]:
-    """The sheets of a table; those that would hold nothing are left out.
+    """The grids of a table; empty ones are left out.
 
-    cost: adds device-hours, rates and memory; narrow, for terminals and papers: keeps the errors out of the accuracy sheet.
+    cost: adds device-hours, rates and memory; narrow: leaves the errors out of the accuracies, for terminals and papers.
     """
     tested = [tests(row) for row in table.rows]
-    tested = [one for one in tested if one.blocks]
+    tested = [grid for grid in tested if grid.blocks]
     tested = tested if len(tested) <= MOST_TESTED[narrow] else []
     candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table), reader(table)]
     if cost:
@@ -62,25 +63,25 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
     return [grid for grid in candidates if any(grid.blocks)]
 
 
-def accuracy(table: Table, beside: bool = True) -> Grid:
-    """Levels: percent of questions, the 95 % interval as a half-width; quoted rows below a rule."""
-    names = [name for name in ERROR_NAMES if beside and any(name in row.errors for row in table.rows)]
+def accuracy(table: Table, with_errors: bool = True) -> Grid:
+    """Percent of questions, with the 95 % interval as a half-width; published rows below a rule."""
+    names = [name for name in ERROR_NAMES if with_errors and any(name in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
-        levels = [_half(row.estimates[m].mean, row.estimates[m].low) for m in METRICS]
+        accuracies = [_half(row.estimates[m].mean, row.estimates[m].low) for m in METRICS]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
-        ours.append((row_text.named(row), _seeds(row), *levels, *means))
+        ours.append((row_text.named(row), _seeds(row), *accuracies, *means))
     theirs = []
     for quote in table.quoted:
-        levels = [number(quote.metrics.get(m)) for m in METRICS]
+        accuracies = [number(quote.metrics.get(m)) for m in METRICS]
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
-        theirs.append((f"{quote.label} (quoted)", "1", *levels, *means))
+        theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
     header = ("point", "seeds", *METRIC_NAMES.values(), *(f"{ERROR_NAMES[n]} error" for n in names))
     return Grid("Accuracy (% of questions, mean ± 95 % interval)", header, _blocks(ours, theirs))
 
 
 def differences(table: Table) -> Grid:
-    """Differences to the baseline in points, paired by seed and question; then quoted ones and noise alone."""
+    """Differences to the baseline in points, paired by seed and question; then published ones and seed noise."""
     ours = []
     for row in table.rows:
         if not row.baseline:
@@ -88,7 +89,7 @@ def differences(table: Table) -> Grid:
     theirs = []
     for quote in table.quoted:
         if quote.deltas:
-            theirs.append((f"{quote.label} (quoted)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
+            theirs.append((f"{quote.label} (reported)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
     noise = []
     for aa in table.noise:
         estimates = [_half(aa.delta[m], aa.low[m], sign=True) for m in METRICS]
@@ -99,15 +100,13 @@ def differences(table: Table) -> Grid:
 
 
 def tests(row: Row) -> Grid:
-    """The tests of a point's differences, a line a metric; empty if there is none (the baseline, under three seeds)."""
+    """The tests of a point's differences, a line a metric; empty without tests (the baseline, fewer than three seeds)."""
     floor = p_value(statistics.sign_flip_floor(row.paired))
-    header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", "could have shown")
+    header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", DETECTABLE)
     lines = []
     for m in METRICS:
         estimate = row.estimates[m]
-        interval = (
-            DASH if estimate.delta_low is None else f"{signed(estimate.delta_low)} to {signed(estimate.delta_high)}"
-        )
+        interval = DASH if estimate.delta_low is None else f"{signed(estimate.delta_low)} to {signed(estimate.delta_high)}"
         difference = signed(estimate.delta) if estimate.reached else row_text.UNREACHED
         p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
         lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(estimate.smallest)))
@@ -136,7 +135,7 @@ def errors(table: Table) -> Grid:
 
 
 def reader(table: Table) -> Grid:
-    """The position reader's accuracies with their differences to the baseline, and those of what no run made below a rule."""
+    """The position reader's accuracies with their differences to the baseline; reference levels below a rule."""
     names = [name for name in (*READ, f"{READ[1]}{PER_OPTION}") if any(name in row.reader for row in table.rows)]
     header = ["point", "seeds"]
     for name in names:
@@ -148,36 +147,32 @@ def reader(table: Table) -> Grid:
             estimate = row.reader.get(name, MetricEstimate())
             line += [_half(estimate.mean, estimate.low), _half(estimate.delta, estimate.delta_low, sign=True)]
         ours.append(tuple(line))
-    for level in table.levels:
+    for level in table.reference_levels:
         means = [number(level.estimates[name].mean) if name in level.estimates else DASH for name in names]
         theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
     blocks = _blocks(ours, theirs) if names else ()
-    return Grid("Position reader (% of questions, read from rollouts; not ALOE's answers)", tuple(header), blocks)
+    return Grid("Position reader (% of questions, answered from rollouts without ALOE)", tuple(header), blocks)
 
 
 def costs(table: Table) -> Grid:
-    """What a run cost, mean over seeds: in all, the shared prefix that it shares, and each of its own stages."""
+    """What a run cost, mean over seeds: in total, its shared prefix, and each of its own stages."""
     blocks = []
     for row in table.rows:
         cost = row.cost
-        lines = [("in all", number(cost.get("device_hours"), 3), DASH, DASH)]
+        lines = [("total", number(cost.get("device_hours"), 3), DASH, DASH)]
         lines.append(("shared prefix", number(cost.get("shared_prefix_hours"), 3), DASH, DASH))
         for kind, name in STAGE_NAMES.items():
             estimates = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
             if any(estimate is not None for estimate in estimates):
                 lines.append((name, number(estimates[0], 3), number(estimates[1], 1), number(estimates[2], 0)))
         blocks.append(tuple((row.label if n == 0 else "", *line) for n, line in enumerate(lines)))
-    title = (
-        "Cost (mean of a run; it: a training step, or a video; memory: peak of the device, or of the process on a CPU)"
-    )
+    title = "Cost (mean of a run; it: a training step, or a video; memory: peak of the device, or of the process on a CPU)"
     paid = any(row.cost for row in table.rows)
-    return Grid(
-        title, ("point", "stage", "device-hours", "it/s", "memory, MiB"), tuple(blocks) if paid else (), words=2
-    )
+    return Grid(title, ("point", "stage", "device-hours", "it/s", "memory, MiB"), tuple(blocks) if paid else (), text_columns=2)
 
 
 def forms(table: Table, category: str) -> Grid:
-    """A category's question forms: level and difference of every point."""
+    """A category's question forms: accuracy and difference of every point."""
     names = sorted({name for row in table.rows for name in row.forms if name.split("/")[0] == category})
     blocks = []
     for row in table.rows:
@@ -187,12 +182,12 @@ def forms(table: Table, category: str) -> Grid:
             line = (_half(estimate.mean, estimate.low), _difference(estimate), number(estimate.smallest))
             lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
-    header = ("point", "form", "accuracy", "difference", "could have shown")
-    return Grid(f"{METRIC_NAMES[category].capitalize()} questions by form", header, tuple(blocks), words=2)
+    header = ("point", "form", "accuracy", "difference", DETECTABLE)
+    return Grid(f"{METRIC_NAMES[category].capitalize()} questions by form", header, tuple(blocks), text_columns=2)
 
 
 def notes(table: Table) -> list[str]:
-    """The lines under the grids: a sentence a row, marks, warnings, sources, and whether noise has been measured."""
+    """The lines under the grids: a sentence a row, marks, warnings, reach, sources, and seed noise."""
     lines = [f"{row.label}: {row.sentence}" for row in table.rows]
     marks = dict.fromkeys(mark for row in table.rows for mark in row.marks)
     lines += [f"{mark}: {row_text.MARKS[mark]}" for mark in marks if mark in row_text.MARKS]
@@ -201,15 +196,15 @@ def notes(table: Table) -> list[str]:
     sources: dict[str, list[str]] = {}
     for quote in table.quoted:
         sources.setdefault(quote.source, []).append(quote.label)
-    lines += [f"quoted, {', '.join(labels)}: {source}" for source, labels in sources.items()]
+    lines += [f"reported ({'; '.join(labels)}): {source}" for source, labels in sources.items()]
     lines += [row_text.noise_sentence(row) for row in table.noise]
     if not table.noise:
-        lines.append("A/A: not run, ctt sweep noise")
+        lines.append("Seed noise not estimated: run `ctt sweep noise`")
     return lines
 
 
 def estimate_text(estimate: MetricEstimate, value: str) -> str:
-    """A cell's level (`value` mean) or difference (delta) with its half-width, as the sheets write it."""
+    """An estimate's mean or difference (`value` mean or delta) with its half-width, as the grids show it."""
     return _difference(estimate) if value == "delta" else _half(estimate.mean, estimate.low)
 
 

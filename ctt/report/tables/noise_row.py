@@ -1,4 +1,4 @@
-"""The A/A row: what ALOE's seed alone does to an answer, from runs that differ in nothing else."""
+"""The A/A row: how much ALOE's seed alone changes accuracies, from runs that differ only in it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ctt.report.tallies import Tallies
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """Percent, by metric. deviation: SD of one run's accuracy over ALOE seeds (freedom: its degrees of freedom);
+    """Percent, by metric. deviation: SD of one run's accuracy over ALOE seeds (freedom: its degrees of freedom).
 
-    delta, low, high: the difference between disjoint pairs of such runs, which should hold 0; None under three pairs.
+    delta, low, high: the difference between disjoint pairs of such runs, whose interval should contain 0; None with
+    fewer than three pairs.
     """
 
     label: str
@@ -30,7 +31,7 @@ class NoiseRow:
 
 
 def noise_row(noise: Noise, tallies: Tallies) -> NoiseRow:
-    """The row of one set of A/A runs. Raises DataError if the runs of a group were asked different questions."""
+    """The row of one set of A/A runs. Raises DataError if the runs answered different questions."""
     groups = []
     layout = None
     for g, group in enumerate(noise.groups):
@@ -38,20 +39,20 @@ def noise_row(noise: Noise, tallies: Tallies) -> NoiseRow:
         for tally in counted:
             layout = layout or tally.layout
             if tally.layout is not layout:
-                raise DataError(f"{noise.label}: its runs were not all asked the same questions")
+                raise DataError(f"{noise.label}: the runs did not all answer the same questions")
         groups.append([tally.pooled() for tally in counted])
     runs = sum(len(group) for group in groups)
     nothing: dict[str, float | None] = dict.fromkeys(METRICS)
     if layout is None:
         return NoiseRow(noise.label, 0, 0, 0, nothing, nothing, nothing, nothing)
-    asked_mv = layout.membership(METRICS) @ layout.asked
+    questions_mv = layout.membership(METRICS) @ layout.questions
     with np.errstate(divide="ignore", invalid="ignore"):
-        accuracy = [np.array([100 * right.sum(-1) / asked_mv.sum(-1) for right in group]) for group in groups]
+        accuracy = [np.array([100 * right.sum(-1) / questions_mv.sum(-1) for right in group]) for group in groups]
     deviation, freedom = statistics.spread(accuracy)
     gaps = [group[i] - group[i + 1] for group in groups for i in range(0, len(group) - 1, 2)]
     if not gaps:
         return NoiseRow(noise.label, runs, 0, freedom, nothing, nothing, nothing, nothing)
-    estimate = statistics.estimate(np.stack(gaps, axis=1), asked_mv)
+    estimate = statistics.estimate(np.stack(gaps, axis=1), questions_mv)
     return NoiseRow(
         noise.label,
         runs,

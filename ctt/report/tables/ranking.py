@@ -1,4 +1,4 @@
-"""Ranking: how well one sweep's table foretells another's, point by point (screening against retraining)."""
+"""Ranking: how well one sweep's table predicts another's, point by point (screening against retraining)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LEAST_POINTS = 3
 class Ranking:
     """Differences to the baseline of the points that both tables hold, in points, and their rank correlation.
 
-    spearman, p: None under three points, or where all points of a table are equal. kept: of the best `top` points by
-    the first table, how many are among the best `top` by the second.
+    spearman, p: None with fewer than three points, or where all points of a table are equal. kept: of the best `top`
+    points of the first table, how many are among the best `top` of the second.
     """
 
     metric: str
@@ -36,7 +36,7 @@ class Ranking:
 
 
 def ranking(first: Table, second: Table, metric: str, top: int = 3) -> Ranking:
-    """Compares the tables' differences in `metric`; points match by their swept values, or else by their labels.
+    """Compares the tables' differences in `metric`; points match by their swept values, or by their labels where they have none.
 
     Raises UsageError if they share no point that has a difference in both.
     """
@@ -57,7 +57,7 @@ def ranking(first: Table, second: Table, metric: str, top: int = 3) -> Ranking:
 
 
 def ranking_grid(first: Table, second: Table, top: int = 3) -> Grid:
-    """How well the first table ranks what the second found, by metric; metrics that share no difference are left out."""
+    """How well the first table ranks the points of the second, by metric; metrics without a shared difference are left out."""
     lines = []
     for metric in METRICS:
         with contextlib.suppress(UsageError):
@@ -65,12 +65,12 @@ def ranking_grid(first: Table, second: Table, top: int = 3) -> Grid:
             rank = row_text.number(found.spearman, 2)
             kept = f"{found.kept} of {found.top}"
             lines.append((row_text.METRIC_NAMES[metric], str(len(found.labels)), rank, row_text.p_value(found.p), kept))
-    header = ("category", "points", "rank correlation", "p", f"of the best {top} kept")
+    header = ("category", "points", "rank correlation", "p", f"best {top} in common")
     return Grid(f"{first.sweep} ranking {second.sweep}", header, (tuple(lines),) if lines else ())
 
 
 def _differences(table: Table, metric: str) -> dict[str, tuple[str, float]]:
-    """{identity: (label, difference)}; the identity is the swept values, which mean the same in both sweeps."""
+    """{identity: (label, difference)}; the identity is the swept values, which are the same in both sweeps."""
     out = {}
     for row in table.rows:
         estimate = row.estimates.get(metric)

@@ -11,9 +11,10 @@ from ctt.report.tables.estimates import MetricEstimate
 
 @dataclass(frozen=True)
 class Row:
-    """One point over its seeds. `cells` holds the six metrics, `options` per option, `forms` per question form.
+    """One point over its seeds. `estimates` holds the six metrics, `options` them per option, `forms` each question form.
 
-    seeds: those that were measured; paired: how many of them the baseline has too; missing: seeds without a result.
+    seeds: those with a result; paired: how many of them the baseline has too; missing: seeds without a result.
+    sentence: what the differences show.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""Words: numbers as text, and the sentence that says what a row shows."""
+"""Texts of a table: numbers, and a sentence on what each row shows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ DASH = "–"
 MINUS = "−"
 UNREACHED = "not reachable"
 LEAST_P = 0.05
+DETECTABLE = "min. detectable difference (80 % power)"
 
 METRIC_NAMES = {
     "descriptive": "descriptive",
@@ -34,8 +35,8 @@ STAGE_NAMES = {
     "reader": "position reader",
 }
 ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
-MARKS = {"screened": "answered by the baseline's ALOE, not by one of its own; ctt promote retrains the best ones"}
-"""What the marks of rows mean."""
+MARKS = {"screened": "answered by the baseline's ALOE, not by its own; `ctt promote` retrains ALOE for the best points"}
+"""The meaning of the marks of rows."""
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -77,16 +78,16 @@ def named(row: Row) -> str:
 
 
 def sentence(row: Row) -> str:
-    """What the row shows, in words: the differences that survive Holm, and what the rest could have shown."""
+    """What the row shows: the differences that are significant after Holm, and what was detectable of the others."""
     if row.baseline:
         return "differences are to this row"
     if not row.seeds:
-        return "nothing measured yet"
+        return "no results yet"
     if not row.paired:
-        return "no run pairs with the baseline: nothing can be said about a difference"
+        return "no run pairs with the baseline, so there is no difference"
     known = {c: row.estimates[c] for c in CATEGORIES if row.estimates[c].delta is not None}
     if not any(estimate.p is not None for estimate in known.values()):
-        return f"{count(row.paired, 'seed')}: too few to tell a difference from chance, at least 3 are needed"
+        return f"{count(row.paired, 'seed')}: too few to test a difference, at least 3 are needed"
     found: list[tuple[str, MetricEstimate]] = []
     rest: list[tuple[str, MetricEstimate]] = []
     for category, estimate in known.items():
@@ -94,38 +95,36 @@ def sentence(row: Row) -> str:
     parts = []
     for category, estimate in found:
         assert estimate.delta is not None and estimate.delta_low is not None
-        way = "worse" if estimate.delta < 0 else "better"
+        direction = "worse" if estimate.delta < 0 else "better"
         half = number(estimate.delta - estimate.delta_low)
-        parts.append(
-            f"{category} is {number(abs(estimate.delta))} ± {half} points {way} (Holm p {_equals(estimate.p_holm)})"
-        )
-    could = sorted(estimate.smallest for _, estimate in rest if estimate.smallest)
-    if could:
-        low, high = number(could[0]), number(could[-1])
+        parts.append(f"{category} is {number(abs(estimate.delta))} ± {half} points {direction} (Holm p {_equals(estimate.p_holm)})")
+    detectable = sorted(estimate.smallest for _, estimate in rest if estimate.smallest)
+    if detectable:
+        low, high = number(detectable[0]), number(detectable[-1])
         shown = low if low == high else f"{low} to {high}"
         where = " in the other categories" if found else ""
-        parts.append(f"no evidence of a difference{where}: {count(row.paired, 'seed')} could have shown {shown} points")
+        parts.append(f"no evidence of a difference{where} ({count(row.paired, 'seed')}); {DETECTABLE}: {shown} points")
     same = [category for category, estimate in rest if estimate.smallest == 0]
     if same:
         parts.append(f"{', '.join(same)}: as many right answers as the baseline in every video")
     unreached = [category for category in CATEGORIES if not row.estimates[category].reached]
     if unreached:
-        parts.append(f"{', '.join(unreached)} cannot be reached by what was swept")
+        parts.append(f"{', '.join(unreached)} cannot be reached by the swept settings")
     return "; ".join(parts)
 
 
 def noise_sentence(row: NoiseRow) -> str:
-    """What ALOE's seed alone does, and how far two single runs lie apart by it 19 times in 20."""
-    start = f"A/A: {row.label}, {count(row.runs, 'run')}"
-    apart = [(category, two_runs_apart(row.deviation[category], row.freedom)) for category in CATEGORIES]
-    known = [f"{category} {number(value)}" for category, value in apart if value is not None]
+    """How far two single runs differ in 95 % of cases if only ALOE's seed differs."""
+    start = f"Seed noise (A/A: {row.label}, {count(row.runs, 'run')})"
+    differences = [(category, two_runs_apart(row.deviation[category], row.freedom)) for category in CATEGORIES]
+    known = [f"{category} {number(value)}" for category, value in differences if value is not None]
     if not known:
-        return f"{start}: too few to say how large noise is"
-    return f"{start}: by ALOE's seed alone two single runs differ by up to {', '.join(known)} points, 19 times in 20"
+        return f"{start}: too few runs to estimate it"
+    return f"{start}: in 95 % of cases two single runs differ by at most {', '.join(known)} points"
 
 
 def two_runs_apart(deviation: float | None, freedom: int) -> float | None:
-    """The difference that two runs with this standard deviation (of `freedom` degrees) stay under 19 times in 20."""
+    """The largest difference of two runs in 95 % of cases, given a run's standard deviation and its degrees of freedom."""
     if deviation is None or freedom < 1:
         return None
     return float(special.stdtrit(freedom, 0.975)) * math.sqrt(2) * deviation

@@ -1,4 +1,4 @@
-"""Table: the rows of a comparison, one a point, each metric with its interval and its difference to the baseline."""
+"""Table: the rows of a comparison, one for each point, with intervals and differences to the baseline."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ctt.report.tables.estimates import (
     with_difference,
 )
 from ctt.report.tables.noise_row import NoiseRow, noise_row
-from ctt.report.tables.reader_rows import ReferenceLevel, levels, reader_estimates, reading_of
+from ctt.report.tables.reader_rows import ReferenceLevel, reader_estimates, reader_tallies, reference_levels
 from ctt.report.tables.row import Row
 from ctt.report.tallies import QuestionLayout, Tallies, Tally
 
 
 @dataclass(frozen=True)
 class Table:
-    """A sweep's comparison. `warnings` concern its rows, named in each; `noise` is empty if no A/A runs were there.
+    """A sweep's comparison. Each of `warnings` names its row; `noise` is empty without A/A runs.
 
-    levels: what the position reader gives without a world model.
+    reference_levels: the position reader's accuracies without a world model.
     """
 
     sweep: str
     rows: tuple[Row, ...]
-    levels: tuple[ReferenceLevel, ...] = ()
+    reference_levels: tuple[ReferenceLevel, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
@@ -48,14 +48,14 @@ class Table:
 
 @dataclass
 class _Measured:
-    """The runs of one point that have predictions over one layout, in the order of their seeds."""
+    """The runs of one point that have predictions over one layout, by seed."""
 
     point: PointResults
     runs: list[RunResults]
     tallies: list[Tally]
     missing: list[int]
     other_questions: list[int]
-    reading: dict[int, Tally]
+    reader: dict[int, Tally]
 
     @property
     def layout(self) -> QuestionLayout | None:
@@ -65,10 +65,10 @@ class _Measured:
 def build(results: Results) -> Table:
     """The table of a sweep's results; the same results in any order give the same table.
 
-    Raises DataError for predictions that cannot be read as such, UsageError for a quoted name that does not exist.
+    Raises DataError for malformed predictions, UsageError for an unknown name of a published row.
     """
-    tallies, reading = Tallies(), Tallies()
-    measured = [_measure(results, index, tallies, reading) for index in range(len(results.points))]
+    tallies, reader = Tallies(), Tallies()
+    measured = [_measure(results, index, tallies, reader) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
     rows = [_row(m, base) for m in measured]
     rows = _with_holm(rows)
@@ -78,7 +78,7 @@ def build(results: Results) -> Table:
     return Table(
         sweep=results.sweep,
         rows=tuple(rows[i] for i in order),
-        levels=levels(results.levels, reading),
+        reference_levels=reference_levels(results.reference_levels, reader),
         quoted=tuple(quoted(results.quoted)),
         noise=tuple(noise_row(noise, tallies) for noise in results.noise),
         warnings=tuple(warnings),
@@ -86,8 +86,8 @@ def build(results: Results) -> Table:
     )
 
 
-def _measure(results: Results, index: int, tallies: Tallies, reading: Tallies) -> _Measured:
-    """Reads and reduces one point's predictions, frame by frame; keeps the runs that share the commonest layout."""
+def _measure(results: Results, index: int, tallies: Tallies, reader: Tallies) -> _Measured:
+    """Reads and reduces one point's predictions, frame by frame; keeps the runs with the most common layout."""
     runs = sorted((run for run in results.runs if run.point == index), key=lambda run: run.seed)
     point = results.points[index]
     found: dict[int, tuple[QuestionLayout, list[tuple[RunResults, Tally]]]] = {}
@@ -99,8 +99,8 @@ def _measure(results: Results, index: int, tallies: Tallies, reading: Tallies) -
     others = [run.seed for _, members in found.values() if members is not kept for run, _ in members]
     missing = [run.seed for run in runs if run.predictions is None]
     answered = [run for run, _ in kept]
-    read_by = reading_of(answered, reading, point.label)
-    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), read_by)
+    by_reader = reader_tallies(answered, reader, point.label)
+    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), by_reader)
 
 
 def _row(measured: _Measured, base: _Measured | None) -> Row:
@@ -112,10 +112,10 @@ def _row(measured: _Measured, base: _Measured | None) -> Row:
         options: dict[str, MetricEstimate] = {metric: MetricEstimate() for metric in OPTION_METRICS}
         forms: dict[str, MetricEstimate] = {}
     else:
-        answers, both = measured.tallies, [(measured.tallies[i], base.tallies[j]) for i, j in pairs] if base else []
-        estimates = question_estimates(METRICS, answers, both, point.unreached)
-        options = option_estimates(OPTION_METRICS, answers, both, point.unreached)
-        forms = question_estimates(layout.form_names, answers, both, point.unreached)
+        answers, paired = measured.tallies, [(measured.tallies[i], base.tallies[j]) for i, j in pairs] if base else []
+        estimates = question_estimates(METRICS, answers, paired, point.unreached)
+        options = option_estimates(OPTION_METRICS, answers, paired, point.unreached)
+        forms = question_estimates(layout.form_names, answers, paired, point.unreached)
     return Row(
         label=point.label,
         values=dict(point.values),
@@ -128,7 +128,7 @@ def _row(measured: _Measured, base: _Measured | None) -> Row:
         options=options,
         forms=forms,
         errors=_errors(measured.runs, base),
-        reader=reader_estimates(measured.reading, None if base is measured or base is None else base.reading),
+        reader=reader_estimates(measured.reader, None if base is measured or base is None else base.reader),
         cost=_means([run.cost for run in measured.runs]),
         warnings=tuple(warnings),
     )
@@ -138,8 +138,8 @@ def _pairs(measured: _Measured, base: _Measured | None) -> list[tuple[int, int]]
     """Positions (in the point's runs, in the baseline's runs) of the seeds that both have, over the same questions."""
     if base is None or measured is base or measured.layout is not base.layout or measured.layout is None:
         return []
-    there = {run.seed: j for j, run in enumerate(base.runs)}
-    return [(i, there[run.seed]) for i, run in enumerate(measured.runs) if run.seed in there]
+    position = {run.seed: j for j, run in enumerate(base.runs)}
+    return [(i, position[run.seed]) for i, run in enumerate(measured.runs) if run.seed in position]
 
 
 def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int, int]]) -> list[str]:
@@ -148,17 +148,17 @@ def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int
         runs = len(measured.runs) + len(measured.missing) + len(measured.other_questions)
         warnings.append(f"{len(measured.missing)} of {runs} runs missing ({row_text.seeds(measured.missing)})")
     if measured.other_questions:
-        warnings.append(f"left out, other questions than the rest: {row_text.seeds(measured.other_questions)}")
+        warnings.append(f"left out because of other questions than the rest: {row_text.seeds(measured.other_questions)}")
     for text in dict.fromkeys(text for run in measured.runs for text in run.warnings):
         warnings.append(f"{text} ({row_text.seeds([run.seed for run in measured.runs if text in run.warnings])})")
     if base is None or measured is base or not measured.runs:
         return warnings
     if measured.layout is not base.layout:
-        asked = "there is no baseline run" if base.layout is None else "its questions are not the baseline's"
-        return [*warnings, f"no differences: {asked}"]
+        reason = "there is no baseline run" if base.layout is None else "its questions are not the baseline's"
+        return [*warnings, f"no differences: {reason}"]
     if len(pairs) < len(measured.runs):
-        alone = sorted({run.seed for run in measured.runs} - {measured.runs[i].seed for i, _ in pairs})
-        warnings.append(f"no baseline run to pair with: {row_text.seeds(alone)}")
+        unpaired = sorted({run.seed for run in measured.runs} - {measured.runs[i].seed for i, _ in pairs})
+        warnings.append(f"no baseline run to pair with: {row_text.seeds(unpaired)}")
     unlike = [measured.runs[i].seed for i, j in pairs if measured.runs[i].numerics != base.runs[j].numerics]
     if unlike:
         warnings.append(f"numerics differ from the baseline's ({row_text.seeds(unlike)}): not comparable bit for bit")
@@ -166,7 +166,7 @@ def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int
 
 
 def _errors(runs: list[RunResults], base: _Measured | None) -> dict[str, MetricEstimate]:
-    """Cells of the errors, which come one a run, with plain t intervals over the seeds."""
+    """Estimates of the errors, one number a run, with plain t intervals over the seeds."""
     estimates = {}
     for key in sorted({key for run in runs for key in run.errors}):
         mine = {run.seed: run.errors[key] for run in runs if key in run.errors}
@@ -190,7 +190,7 @@ def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _with_holm(rows: list[Row]) -> list[Row]:
-    """Adds Holm's p over points × the four categories; the pooled metrics stay outside the family."""
+    """Adds Holm's p over points × the four categories; pooled metrics are not in the family."""
     p = [[row.estimates[c].p for c in CATEGORIES] for row in rows]
     adjusted = statistics.holm(np.array([[np.nan if v is None else v for v in line] for line in p], dtype=np.float64))
     out = []

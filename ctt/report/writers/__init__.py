@@ -1,1 +1,49 @@
-"""Tables as files: one module a format."""
+"""Tables as text: one module a format. The text holds no time, host, date or job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ctt.core.errors import UsageError
+from ctt.report.tables import layout
+from ctt.report.tables.layout import Page
+from ctt.report.tables.table import Table
+from ctt.report.writers.csv_table import as_csv
+from ctt.report.writers.html_page import draw_html
+from ctt.report.writers.json_table import as_json
+from ctt.report.writers.latex import draw_latex
+from ctt.report.writers.markdown import draw_markdown
+from ctt.report.writers.terminal import draw_terminal
+
+FORMATS = ("terminal", "md", "tex", "csv", "html", "json")
+_DRAW: dict[str, Callable[[Page], str]] = {
+    "terminal": draw_terminal,
+    "md": draw_markdown,
+    "tex": draw_latex,
+    "html": draw_html,
+}
+
+
+def render(table: Table, format: str, *, cost: bool = False, by_form: bool = False) -> str:
+    """The table in one of FORMATS, ending in a newline. Raises UsageError for another format.
+
+    cost: with what runs cost; by_form: with a grid a category for its question forms (JSON and CSV always hold them).
+    """
+    if format == "json":
+        return as_json(table, cost=cost)
+    if format == "csv":
+        return as_csv(table, cost=cost)
+    return draw(layout.page(table, cost=cost, by_form=by_form, narrow=format in ("terminal", "tex")), format)
+
+
+def draw(page: Page, format: str) -> str:
+    """A page as terminal text, Markdown, LaTeX or HTML, ending in a newline. Raises UsageError for another format."""
+    if format not in _DRAW:
+        raise UsageError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
+    return _DRAW[format](page)
+
+
+def terminal_text(table: Table, *, cost: bool = False, by_form: bool = False, width: int = 100, colour: bool = False) -> str:
+    """Text for a terminal `width` columns wide; with `colour`, ANSI styles."""
+    page = layout.page(table, cost=cost, by_form=by_form, narrow=True)
+    return draw_terminal(page, width=width, colour=colour)

@@ -1,4 +1,4 @@
-"""Notebook: tables and sheets as a notebook shows them."""
+"""Notebook: tables, pages and grids as Jupyter displays them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ctt.report.tables import layout
 from ctt.report.tables.layout import Grid, Page
 from ctt.report.tables.table import Table
-from ctt.report.writers.render import html_body
+from ctt.report.writers.html_page import html_body
 
 _STYLE = """<style>
 .ctt table { border-collapse: collapse; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums }
@@ -21,7 +21,7 @@ _STYLE = """<style>
 
 @dataclass(frozen=True)
 class Shown:
-    """What Jupyter draws as HTML."""
+    """HTML that Jupyter displays."""
 
     html: str
 
@@ -29,10 +29,10 @@ class Shown:
         return f'{_STYLE}<div class="ctt">{self.html}</div>'
 
 
-def shown(what: Table | Page | Grid, *, cost: bool = False, by_form: bool = False) -> Shown:
-    """A table with its notes, a page, or one sheet; of a table `cost` and `by_form` ask for more sheets."""
-    if isinstance(what, Table):
-        what = layout.page(what, cost=cost, by_form=by_form)
-    if isinstance(what, Grid):
-        what = Page(what.title, (what,))
-    return Shown(html_body(what))
+def shown(content: Table | Page | Grid, *, cost: bool = False, by_form: bool = False) -> Shown:
+    """A table with its notes, a page, or one grid. `cost` and `by_form` add grids to a table, see `layout.page`."""
+    if isinstance(content, Table):
+        content = layout.page(content, cost=cost, by_form=by_form)
+    if isinstance(content, Grid):
+        content = Page(content.title, (content,))
+    return Shown(html_body(content))

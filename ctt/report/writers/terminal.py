@@ -1,4 +1,4 @@
-"""The table in a terminal, readable at 100 columns."""
+"""Terminal: the table as text, readable at 100 columns."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _SHORT = {
     "predictive": "predic-\ntive",
     "counterfactual": "counter-\nfactual",
     "multiple choice": "multiple\nchoice",
+    "min. detectable difference (80 % power)": "min. detect.\ndifference\n(80 % power)",
     "counterfactual per option": "counter-\nfactual,\nper option",
 }
 
@@ -34,8 +35,8 @@ def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
         legacy_windows=False,
         _environ={},
     )
-    for one in page.grids:
-        console.print(_grid(one))
+    for grid in page.grids:
+        console.print(_rich(grid))
     for line in page.notes:
         style = "yellow" if line.startswith("warning:") else ""
         bullet = RichTable.grid(padding=(0, 1))
@@ -44,16 +45,14 @@ def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _grid(one: Grid) -> RichTable:
-    grid = RichTable(
-        title=one.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for c, name in enumerate(one.header):
-        text = c < one.words
-        header = name if text else _SHORT.get(name, name)
-        grid.add_column(Text(header), justify="left" if text else "right", no_wrap=not text or c > 0, overflow="fold")
-    for block in one.blocks:
+def _rich(grid: Grid) -> RichTable:
+    table = RichTable(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for c, name in enumerate(grid.header):
+        left = c < grid.text_columns
+        header = name if left else _SHORT.get(name, name)
+        table.add_column(Text(header), justify="left" if left else "right", no_wrap=not left or c > 0, overflow="fold")
+    for block in grid.blocks:
         for line in block:
-            grid.add_row(*(Text(estimate, style="bold" if estimate.endswith(STAR) else "") for estimate in line))
-        grid.add_section()
-    return grid
+            table.add_row(*(Text(text, style="bold" if text.endswith(STAR) else "") for text in line))
+        table.add_section()
+    return table

@@ -1,4 +1,4 @@
-"""Blind levels against a count by hand."""
+"""Blind levels compared with a manual count."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def answers(form):
     return st.tuples(st.just(form), one if CATEGORY[form] == 0 else st.lists(st.integers(0, 1), min_size=1, max_size=4))
 
 
-asked = st.lists(st.integers(0, 5).flatmap(answers), min_size=1, max_size=30)
+questions = st.lists(st.integers(0, 5).flatmap(answers), min_size=1, max_size=30)
 one_of_each = [(form, [1]) for form in range(6)]
 
 
-@given(asked, asked)
+@given(questions, questions)
 @hypothesis_settings(max_examples=50, deadline=None)
-def test_blind_levels_equal_a_count_by_hand(train, validation) -> None:
+def test_blind_levels_equal_a_manual_count(train, validation) -> None:
     train = train + one_of_each
     levels = blind_levels(table(train), table(validation, forms=FORMS[::-1]))
     most = {}
@@ -68,7 +68,7 @@ def test_blind_levels_equal_a_count_by_hand(train, validation) -> None:
         assert levels["per_question"][name] == (pytest.approx(100 * np.mean(questions)) if questions else None)
 
 
-def test_a_form_unseen_in_training_gets_its_category_s_majority() -> None:
+def test_a_form_without_training_questions_gets_its_category_s_majority() -> None:
     train = [(2, [0, 0, 0]), (2, [1]), (0, [3])]
     levels = blind_levels(table(train), table([(3, [0, 1])]))
     assert levels["per_option"]["explanatory"] == 50 and levels["forms"]["explanatory:not"]["per_question"] == 0

@@ -1,4 +1,4 @@
-"""The model that reads words alone finds what words tell, and no more."""
+"""The words-only model uses the information in the words and finds none where there is none."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ctt.data.questions.vocab import CATEGORIES
 from tests.data.clevrer.official_files import scene
 
 
-def table(scenes: int, seed: int, telling: bool) -> QuestionTable:
-    """Two options a question; with `telling` the right one is that with the cube, else chance decides."""
+def table(scenes: int, seed: int, informative: bool) -> QuestionTable:
+    """Two options per question; if `informative` the one with the cube is correct, else a random one."""
     draw = random.Random(seed)
     made = [scene(i) for i in range(scenes)]
     for entry in made:
@@ -28,28 +28,26 @@ def table(scenes: int, seed: int, telling: bool) -> QuestionTable:
         first, second = entry["questions"][1]["choices"]
         if draw.random() < 0.5:
             first["choice"], second["choice"] = second["choice"], first["choice"]
-        right = "cube" in first["choice"] if telling else draw.random() < 0.5
+        right = "cube" in first["choice"] if informative else draw.random() < 0.5
         first["answer"], second["answer"] = ("correct", "wrong") if right else ("wrong", "correct")
     return QuestionTable.build(made, np.arange(scenes))
 
 
-def test_it_finds_what_the_words_tell_where_the_form_tells_nothing():
-    train, validation = table(200, 1, telling=True), table(100, 2, telling=True)
+def test_informative_words_are_used_where_the_form_is_uninformative():
+    train, validation = table(200, 1, informative=True), table(100, 2, informative=True)
     assert words_only_levels(train, validation)["per_option"]["predictive"] == 100.0
     assert blind_levels(train, validation)["per_option"]["predictive"] == 50.0
 
 
-def test_it_finds_nothing_where_nothing_is():
-    levels = words_only_levels(table(400, 1, telling=False), table(400, 2, telling=False))
+def test_uninformative_words_give_chance_accuracy():
+    levels = words_only_levels(table(400, 1, informative=False), table(400, 2, informative=False))
     assert levels["per_option"]["predictive"] == pytest.approx(50, abs=6)
     assert levels["per_question"]["descriptive"] == pytest.approx(33, abs=8)
 
 
 def test_the_gradient_is_that_of_the_loss(monkeypatch):
     caught = {}
-    monkeypatch.setattr(
-        words_only, "minimize", lambda loss, start, **_: caught.update(loss=loss) or type("R", (), {"x": start})
-    )
+    monkeypatch.setattr(words_only, "minimize", lambda loss, start, **_: caught.update(loss=loss) or type("R", (), {"x": start}))
     rng = np.random.default_rng(0)
     features = csr_matrix((rng.random((30, 6)) < 0.4).astype(float))
     words_only._fit(features, rng.integers(0, 3, 30), 3)
@@ -57,23 +55,21 @@ def test_the_gradient_is_that_of_the_loss(monkeypatch):
     assert check_grad(lambda w: loss(w)[0], lambda w: loss(w)[1], rng.standard_normal(18)) < 1e-5
 
 
-def test_without_answers_it_refuses():
+def test_questions_without_answers_are_refused():
     hidden = QuestionTable.build([scene(0, answered=False)], np.arange(1))
     with pytest.raises(DataError, match="need answers"):
-        words_only_levels(table(10, 1, telling=False), hidden)
+        words_only_levels(table(10, 1, informative=False), hidden)
 
 
-def test_a_category_that_training_never_asks_about_has_no_level():
-    train, validation = table(20, 1, telling=True), table(10, 2, telling=True)
-    for gone, pools in (("predictive", {"average", "multiple_choice"}), ("descriptive", {"average"})):
-        told = train.rows(train.category != CATEGORIES.index(gone))
+def test_a_category_without_training_questions_has_no_level():
+    train, validation = table(20, 1, informative=True), table(10, 2, informative=True)
+    for absent, pools in (("predictive", {"average", "multiple_choice"}), ("descriptive", {"average"})):
+        remaining = train.rows(train.category != CATEGORIES.index(absent))
         for levels in (blind_levels, words_only_levels):
-            found, whole = levels_where_asked(levels, told, validation), levels(train, validation)
+            found, whole = levels_where_asked(levels, remaining, validation), levels(train, validation)
             assert {name for name in ("average", "multiple_choice") if found[name] is None} == pools
             for kind in ("per_question", "per_option"):
-                assert found[kind] == {**whole[kind], gone: None}
+                assert found[kind] == {**whole[kind], absent: None}
             assert levels_where_asked(levels, train, validation) == whole
-    nothing = levels_where_asked(
-        blind_levels, train.rows(train.category == 0), validation.rows(validation.category > 0)
-    )
+    nothing = levels_where_asked(blind_levels, train.rows(train.category == 0), validation.rows(validation.category > 0))
     assert set(nothing["per_question"].values()) == {None}

@@ -1,4 +1,4 @@
-"""Small files of the official kinds: slots as the reference pickles them, question files, annotations."""
+"""Small files in the official formats: slots as the reference pickles them, and question files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROGRAM = ["events", "objects", "filter_collision", "count"]
 
 
 def slots_tree(counts: dict[str, int], frames: int = 128, within: bool = False, seed: int = 0) -> dict[str, Any]:
-    """{split: {file name: float32 (frames, 7, 128)}}, videos in no order; both kinds of names."""
+    """{split: {file name: float32 (frames, 7, 128)}}, in random order, with both kinds of names."""
     rng = np.random.default_rng(seed)
     tree: dict[str, Any] = {}
     for split, videos in counts.items():
@@ -30,7 +30,7 @@ def write_pickle(path: Path, tree: Any, protocol: int = 4) -> Path:
 
 
 def scene(index: int, answered: bool = True) -> dict[str, Any]:
-    """An official entry: a descriptive and a predictive question."""
+    """A scene in the official format with a descriptive and a predictive question."""
     hit = ["all_events", "objects", "red", "filter_color", "unique", "filter_collision"]
     hit += ["objects", "blue", "filter_color", "unique", "filter_collision", "unique"]
     descriptive: dict[str, Any] = {
@@ -40,8 +40,7 @@ def scene(index: int, answered: bool = True) -> dict[str, Any]:
         "question_subtype": "count",
     }
     choices: list[dict[str, Any]] = [
-        {"choice_id": i, "choice": f"The red object and the {other} collide"}
-        for i, other in enumerate(["cube", "sphere"])
+        {"choice_id": i, "choice": f"The red object and the {other} collide"} for i, other in enumerate(["cube", "sphere"])
     ]
     predictive: dict[str, Any] = {
         "question_id": 1,
@@ -62,7 +61,7 @@ def scene(index: int, answered: bool = True) -> dict[str, Any]:
 
 
 def write_questions(folder: Path, counts: dict[str, int], names: dict[str, str] | None = None) -> Path:
-    """Question files of the splits, named officially or as in `names`."""
+    """Writes question files of the splits, with the official names or those in `names`; returns `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, videos in counts.items():
         name = (names or {}).get(split, {"val": "validation"}.get(split, split))

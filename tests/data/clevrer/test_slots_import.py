@@ -1,4 +1,4 @@
-"""Importing slots: what was saved comes out, in bounded memory, whatever interrupts it; mistakes are named."""
+"""Importing slots: the result equals the source, in bounded memory and after interruptions; errors name their place."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.data.clevrer.official_files import FIRST, slots_tree, write_pickle
 OURS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def holds(imported, tree):
-    """Whether every video of the tree is in the row of its scene."""
+def matches(imported, tree):
+    """Asserts that every video of the tree is in the row of its scene."""
     for split, videos in tree.items():
         part = imported.parts[OURS[split]]
         slots = np.load(imported.path(part), mmap_mode="r")
@@ -40,10 +40,8 @@ def test_every_protocol_gives_the_same_import(protocol, tmp_path):
     tree = slots_tree({"train": 3, "val": 2, "test": 1})
     source = write_pickle(tmp_path / "slots.pkl", tree, protocol)
     imported = import_slots(source, tmp_path / "slots")
-    assert holds(imported, tree)
-    assert {s: (p.videos, p.first) for s, p in imported.parts.items()} == {
-        OURS[s]: (len(v), FIRST[s]) for s, v in tree.items()
-    }
+    assert matches(imported, tree)
+    assert {s: (p.videos, p.first) for s, p in imported.parts.items()} == {OURS[s]: (len(v), FIRST[s]) for s, v in tree.items()}
     assert imported.source["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert imported.source["size"] == source.stat().st_size
     other = import_slots(write_pickle(tmp_path / "again.pkl", tree, 2), tmp_path / "again")
@@ -59,22 +57,22 @@ def test_tensors_videos_in_other_orders_and_a_shared_array(tmp_path):
     batch = torch.from_numpy(np.stack([tree["train"][f"{i}_pixels.mp4"] for i in range(4)]))
     shared = {"train": {f"{i}_pixels.mp4": batch[i] for i in (2, 0, 3, 1)}}
     torch.save(shared, tmp_path / "zip.pkl")
-    assert holds(import_slots(tmp_path / "zip.pkl", tmp_path / "zip"), tree)
+    assert matches(import_slots(tmp_path / "zip.pkl", tmp_path / "zip"), tree)
     twice = tree["train"]["0_pixels.mp4"]
     same = {"train": {"0": twice, "video_00001.mp4": twice}}
-    assert holds(import_slots(write_pickle(tmp_path / "same.pkl", same), tmp_path / "same"), same)
+    assert matches(import_slots(write_pickle(tmp_path / "same.pkl", same), tmp_path / "same"), same)
 
 
 def test_rollouts_are_cut_to_the_given_frames(tmp_path):
     tree = slots_tree({"train": 2, "val": 1}, frames=160)
     imported = import_slots(write_pickle(tmp_path / "r.pkl", tree), tmp_path / "r")
-    assert holds(imported, tree) and imported.frames == 160
+    assert matches(imported, tree) and imported.frames == 160
 
 
 IMPORT = """
 import resource, sys
 from pathlib import Path
-from ctt.data.clevrer.source_files.slots_import import import_slots
+from ctt.data.clevrer.slots_import import import_slots
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
@@ -84,24 +82,24 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units there")
-def test_memory_stays_small_as_the_system_counts_it(tmp_path):
-    """Pages of mapped files included: of 29 MB, no more than a few are held at a time."""
+def test_resident_memory_stays_small(tmp_path):
+    """Including pages of mapped files: of 29 MB, at most a few are in memory at a time."""
     source = write_pickle(tmp_path / "s.pkl", slots_tree({"train": 64}))
-    words = [sys.executable, "-c", IMPORT, str(source), str(tmp_path / "s")]
+    command = [sys.executable, "-c", IMPORT, str(source), str(tmp_path / "s")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    assert int(said.stdout) < 16_000  # KiB; a block of 4 MiB, a video and its copy
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 16_000  # KiB; a block of 4 MiB, a video and its copy
 
 
 @pytest.mark.parametrize("order", [">f4", "F"])
-def test_numbers_in_another_order_are_put_right(order, tmp_path):
+def test_other_byte_and_axis_orders_are_converted(order, tmp_path):
     tree = slots_tree({"train": 2})
     turned = {n: a.astype(">f4") if order == ">f4" else np.asfortranarray(a) for n, a in tree["train"].items()}
-    assert holds(import_slots(write_pickle(tmp_path / "s.pkl", {"train": turned}), tmp_path / "s"), tree)
+    assert matches(import_slots(write_pickle(tmp_path / "s.pkl", {"train": turned}), tmp_path / "s"), tree)
 
 
 def stop_after(monkeypatch, videos):
-    """Interrupts the import when `videos` of them have been written; returns how many are written."""
+    """Interrupts the import after `videos` videos; returns the list of written ones."""
     written = []
     real = slots_import._frames
 
@@ -127,11 +125,11 @@ def test_an_interrupted_import_continues(tmp_path, monkeypatch):
     monkeypatch.undo()
     written = stop_after(monkeypatch, 99)
     imported = import_slots(source, folder)
-    assert len(written) == 5 and holds(imported, tree)
+    assert len(written) == 5 and matches(imported, tree)
     assert imported.source["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-def test_a_signal_stops_an_import_and_what_is_done_is_kept(tmp_path, monkeypatch):
+def test_a_signal_stops_an_import_and_written_videos_are_kept(tmp_path, monkeypatch):
     tree = slots_tree({"train": 4})
     source, folder = write_pickle(tmp_path / "s.pkl", tree), tmp_path / "s"
     monkeypatch.setattr(slots_import, "stopping", lambda: True)
@@ -139,10 +137,10 @@ def test_a_signal_stops_an_import_and_what_is_done_is_kept(tmp_path, monkeypatch
         import_slots(source, folder)
     monkeypatch.undo()
     written = stop_after(monkeypatch, 99)
-    assert holds(import_slots(source, folder), tree) and len(written) == 3
+    assert matches(import_slots(source, folder), tree) and len(written) == 3
 
 
-def test_another_file_starts_anew(tmp_path, monkeypatch):
+def test_a_changed_source_starts_the_import_anew(tmp_path, monkeypatch):
     source, folder = write_pickle(tmp_path / "s.pkl", slots_tree({"train": 4})), tmp_path / "s"
     monkeypatch.setattr(slots_import, "EVERY", 0.0)
     stop_after(monkeypatch, 3)
@@ -152,10 +150,10 @@ def test_another_file_starts_anew(tmp_path, monkeypatch):
     tree = slots_tree({"train": 4}, seed=1)
     write_pickle(source, tree)
     os.utime(source, (1, 1))
-    assert holds(import_slots(source, folder), tree)
+    assert matches(import_slots(source, folder), tree)
 
 
-def test_done_is_done(tmp_path, monkeypatch):
+def test_a_finished_import_is_not_repeated(tmp_path, monkeypatch):
     source, folder = write_pickle(tmp_path / "s.pkl", slots_tree({"train": 2})), tmp_path / "s"
     first = import_slots(source, folder)
     stop_after(monkeypatch, 0)
@@ -167,10 +165,10 @@ def test_done_is_done(tmp_path, monkeypatch):
 
 def test_progress_reaches_the_end(tmp_path):
     source = write_pickle(tmp_path / "s.pkl", slots_tree({"train": 3}))
-    told = []
-    import_slots(source, tmp_path / "s", lambda done, total: told.append((done, total)))
+    reports = []
+    import_slots(source, tmp_path / "s", lambda done, total: reports.append((done, total)))
     size = source.stat().st_size
-    assert told[-1] == (size, size) and told == sorted(told) and len(told) >= 3
+    assert reports[-1] == (size, size) and reports == sorted(reports) and len(reports) >= 3
 
 
 def changed(split, name, value):
@@ -218,7 +216,7 @@ WRONG = {
     ),
     "a video twice": (
         changed("train", "video_00001.mp4", EMPTY),
-        "split train: video 1 is there twice, as 1_pixels.mp4 and as video_00001.mp4",
+        "split train: video 1 occurs twice, as 1_pixels.mp4 and as video_00001.mp4",
     ),
     "a video missing": (
         lambda tree: tree["train"].pop("1_pixels.mp4"),
@@ -227,14 +225,14 @@ WRONG = {
     "a stray name": (changed("train", "readme.txt", EMPTY), "split train: 'readme.txt' is no video's name"),
     "a huge number": (changed("train", "99999999_pixels.mp4", EMPTY), "is no video's name"),
     "a stray split": (lambda tree: tree.update(dev={}), "'dev' is no split"),
-    "a split twice": (lambda tree: tree.update(validation=dict(tree["val"])), "split validation is there twice"),
+    "a split twice": (lambda tree: tree.update(validation=dict(tree["val"])), "split validation occurs twice"),
     "an empty split": (lambda tree: tree.update(test={}), "split test: must hold a dict of videos, not nothing"),
     "a split that is a list": (lambda tree: tree.update(test=[1]), "split test: must hold a dict of videos, not list"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_mistake_is_named_by_split_and_video(case, tmp_path):
+def test_an_error_names_split_and_video(case, tmp_path):
     change, message = WRONG[case]
     tree = slots_tree({"train": 4, "val": 2})
     change(tree)
@@ -247,10 +245,10 @@ def test_a_mistake_is_named_by_split_and_video(case, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 500_000, -1])
-def test_a_source_cut_off_is_refused_before_anything_is_written(size, tmp_path):
+def test_a_truncated_source_is_refused_before_anything_is_written(size, tmp_path):
     source = write_pickle(tmp_path / "s.pkl", slots_tree({"train": 2}))
     source.write_bytes(source.read_bytes()[:size])
-    with pytest.raises(DataError, match="cut off|not a pickle"):
+    with pytest.raises(DataError, match="cut off|malformed pickle"):
         import_slots(source, tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
@@ -265,7 +263,7 @@ def an_import(tmp_path):
     return import_slots(write_pickle(tmp_path / "s.pkl", slots_tree({"train": 3})), tmp_path / "s")
 
 
-def test_opening_takes_no_time_and_looks_at_sizes(tmp_path):
+def test_opening_is_fast_and_checks_sizes(tmp_path):
     imported = an_import(tmp_path)
     began = time.perf_counter()
     assert ImportedSlots.open(imported.folder) == imported
@@ -294,18 +292,18 @@ def test_a_flipped_bit_is_found_by_its_time_or_by_a_full_check(tmp_path):
     os.utime(path, (5, 5))
     assert ImportedSlots.open(imported.folder).digest == imported.digest  # copied elsewhere: other time, same bytes
     flip(path, keep_time=False)
-    with pytest.raises(DataError, match="is damaged: it has other bytes"):
+    with pytest.raises(DataError, match="is damaged: its bytes differ"):
         ImportedSlots.open(imported.folder)
 
 
-def test_damage_that_keeps_size_and_time_is_found_in_full(tmp_path):
+def test_damage_that_keeps_size_and_time_is_found_by_a_full_check(tmp_path):
     imported = an_import(tmp_path)
     flip(imported.path(imported.parts["train"]), keep_time=True)
     ImportedSlots.open(imported.folder)
     assert [text.split(" is ")[0] for text in imported.damage()] == [str(tmp_path / "s" / "slots_train.npy")]
 
 
-def test_a_manifest_nested_without_end_is_one_error(tmp_path):
+def test_a_deeply_nested_manifest_is_refused(tmp_path):
     imported = an_import(tmp_path)
     (imported.folder / "import.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="is not the manifest of an import"):
@@ -332,7 +330,7 @@ def test_a_manifest_that_was_changed_is_refused(change, message, tmp_path):
         ImportedSlots.open(imported.folder)
 
 
-def test_a_file_instead_of_a_folder_says_what_to_do(tmp_path):
+def test_a_file_instead_of_a_folder_is_refused_with_the_remedy(tmp_path):
     source = write_pickle(tmp_path / "s.pkl", {})
     with pytest.raises(DataError, match="import it with `ctt data import"):
         ImportedSlots.open(source)
@@ -340,7 +338,7 @@ def test_a_file_instead_of_a_folder_says_what_to_do(tmp_path):
         ImportedSlots.open(tmp_path)
 
 
-def test_a_full_disk_says_so(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -349,7 +347,7 @@ def test_a_full_disk_says_so(tmp_path, monkeypatch):
         an_import(tmp_path)
 
 
-def test_a_note_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -360,17 +358,17 @@ def test_a_note_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "[]"
 
 
-def test_a_source_that_changes_meanwhile_is_noticed(tmp_path):
+def test_a_source_that_changes_during_the_import_is_detected(tmp_path):
     source = write_pickle(tmp_path / "s.pkl", slots_tree({"train": 2}))
 
-    def meddle(done, total):
+    def touch(done, total):
         os.utime(source, (1, 1))
 
     with pytest.raises(DataError, match="was changed while it was imported"):
-        import_slots(source, tmp_path / "s", meddle)
+        import_slots(source, tmp_path / "s", touch)
 
 
-def test_nothing_of_the_pickle_is_trusted_for_names(tmp_path):
+def test_paths_in_the_pickle_are_refused(tmp_path):
     tree = {"train": {"../../0_pixels.mp4": EMPTY}}
     with pytest.raises(DataError, match="is no video's name"):
         import_slots(write_pickle(tmp_path / "s.pkl", pickle.loads(pickle.dumps(tree))), tmp_path / "s")

@@ -1,4 +1,4 @@
-"""CLEVRER's files made into a data set: linked, checked, and known by what is in them."""
+"""CLEVRER's files as a data set: linked, checked, and identified by their content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ctt.plan import compile_plan, target_of
 from ctt.stages.base import build
 from ctt.stages.data import Data
 from ctt.store import Store
-from ctt.sweep import canonical, compile_sweep
+from ctt.sweep import compile_sweep, without_inactive
 from tests.data.clevrer.official_files import FIRST, scene, slots_tree, write_pickle, write_questions
 
 COUNTS = {"train": 3, "val": 2, "test": 1}
@@ -36,9 +36,9 @@ def cache(tmp_path, monkeypatch):
     source_files._known_hash.cache_clear()
 
 
-def files(tmp_path, counts=COUNTS, names=None, asked=None, **tree) -> DataSettings:
+def files(tmp_path, counts=COUNTS, names=None, questioned=None, **tree) -> DataSettings:
     imported = import_slots(write_pickle(tmp_path / "s.pkl", slots_tree(counts, **tree)), tmp_path / "slots")
-    questions = write_questions(tmp_path / "questions", asked or counts, names)
+    questions = write_questions(tmp_path / "questions", questioned or counts, names)
     return DataSettings(kind="clevrer", slots_file=str(imported.folder), questions=str(questions))
 
 
@@ -77,7 +77,7 @@ def no_links(*_):
     raise OSError(errno.EXDEV, "Invalid cross-device link")
 
 
-def test_across_file_systems_the_place_is_recorded(tmp_path, monkeypatch):
+def test_across_file_systems_the_path_is_recorded(tmp_path, monkeypatch):
     settings = files(tmp_path)
     monkeypatch.setattr(os, "link", no_links)
     dataset = assembled(settings, tmp_path / "d")
@@ -94,7 +94,7 @@ def test_across_file_systems_the_place_is_recorded(tmp_path, monkeypatch):
     with open(path, "r+b") as file:
         file.seek(5000)
         file.write(b"other")
-    with pytest.raises(DataError, match=r"slots_train\.npy has other bytes than when"):
+    with pytest.raises(DataError, match=r"slots_train\.npy has changed since"):
         Dataset.open(tmp_path / "d")
 
 
@@ -111,7 +111,7 @@ def test_the_store_holds_such_a_data_set(linked, tmp_path, monkeypatch):
     assert build(Data(settings), store).path == artifact.path
 
 
-def test_numbers_that_count_within_a_split(tmp_path):
+def test_video_names_numbered_within_a_split(tmp_path):
     settings = files(tmp_path, within=True)
     folder = tmp_path / "d"
     folder.mkdir()
@@ -124,26 +124,26 @@ def test_numbers_that_count_within_a_split(tmp_path):
 
 
 def test_a_subset_of_splits(tmp_path):
-    settings = files(tmp_path, {"train": 3, "val": 2}, asked=COUNTS)
-    assert find(settings).left_out == "test is left out: there are no slots of it"
+    settings = files(tmp_path, {"train": 3, "val": 2}, questioned=COUNTS)
+    assert find(settings).left_out == "test is left out: it has no slots"
     assert assembled(settings, tmp_path / "d").splits == ("train", "validation")
     assert resolved(settings).counts() == {"train": 3, "validation": 2}
 
 
-# ---- what it is known by ----
+# ---- identity ----
 
 
 def key(settings) -> str:
     return Data(resolved(settings)).key
 
 
-def test_the_key_depends_on_the_content_and_on_nothing_else(tmp_path):
+def test_the_key_depends_on_the_content_only(tmp_path):
     settings = files(tmp_path)
     first = key(settings)
     shutil.copytree(tmp_path / "slots", tmp_path / "elsewhere")
-    shutil.copytree(tmp_path / "questions", tmp_path / "asked")
-    (tmp_path / "asked" / "validation.json").rename(tmp_path / "asked" / "val.json")
-    moved = DataSettings(kind="clevrer", slots_file=str(tmp_path / "elsewhere"), questions=str(tmp_path / "asked"))
+    shutil.copytree(tmp_path / "questions", tmp_path / "moved")
+    (tmp_path / "moved" / "validation.json").rename(tmp_path / "moved" / "val.json")
+    moved = DataSettings(kind="clevrer", slots_file=str(tmp_path / "elsewhere"), questions=str(tmp_path / "moved"))
     assert key(moved) == first
     for change in ({"seed": 3}, {"train": 77}, {"noise": 0.5}, {"workers": 9}):
         assert key(dataclasses.replace(settings, **change)) == first
@@ -181,7 +181,7 @@ def test_a_synthetic_set_is_left_as_it_is():
 
 
 def test_without_the_files_keys_are_provisional(tmp_path):
-    plain = Data(canonical(compose(["data=clevrer"])).data)
+    plain = Data(without_inactive(compose(["data=clevrer"])).data)
     assert plain.provisional and plain.data.counts() == {"train": 10_000, "validation": 5_000, "test": 5_000}
     with pytest.raises(DataError, match=r"needs data.slots_file .* and data.questions .*`ctt data fetch`"):
         plain.check()
@@ -196,17 +196,17 @@ def test_without_the_files_keys_are_provisional(tmp_path):
 def test_a_sweep_over_slots_is_several_points_and_needs_no_files_afterwards(tmp_path, monkeypatch):
     settings = files(tmp_path)
     other = import_slots(write_pickle(tmp_path / "o.pkl", slots_tree(COUNTS, seed=1)), tmp_path / "o")
-    words = [f"data.questions={settings.questions}", "seed=0"]
-    sweep = compile_sweep(None, [*words, f"data.slots_file={settings.slots_file},{other.folder}"])
+    overrides = [f"data.questions={settings.questions}", "seed=0"]
+    sweep = compile_sweep(None, [*overrides, f"data.slots_file={settings.slots_file},{other.folder}"])
     plan = compile_plan(sweep)
     keys = {s.key for s in plan.stages.values() if s.kind == "data"}
     assert len(keys - {Data(resolved(DataSettings(kind="clevrer"))).key}) >= 2
     shutil.rmtree(tmp_path / "o")
     again = {target_of(point.config).rollout.state.data.key for point in sweep.points}
-    assert again == keys  # what was compiled knows its data, wherever the files are by then
+    assert again == keys  # a compiled sweep needs no files
 
 
-# ---- what is wrong with the files ----
+# ---- errors in the files ----
 
 
 def broken(tmp_path, name, change):
@@ -222,8 +222,8 @@ def broken(tmp_path, name, change):
     ("change", "message"),
     [
         (lambda scenes: scenes.pop(1), r"train.json has no questions for 1 videos of split train: scenes 1"),
-        (lambda scenes: scenes.append(scene(3)), r"train.json, scene 3: there is no video of this scene"),
-        (lambda scenes: scenes.append(scene(2)), r"train.json, scene 2: the scene is there twice"),
+        (lambda scenes: scenes.append(scene(3)), r"train.json, scene 3: the split has no video of this scene"),
+        (lambda scenes: scenes.append(scene(2)), r"train.json, scene 2: the scene occurs twice"),
         (lambda scenes: scenes[1].pop("questions"), r"train.json, scene 1: questions is missing"),
         (
             lambda scenes: scenes[1]["questions"][0].update(answer="7"),
@@ -241,7 +241,7 @@ def broken(tmp_path, name, change):
         ),
     ],
 )
-def test_questions_that_do_not_fit_are_refused_by_name(change, message, tmp_path):
+def test_an_error_in_the_questions_names_its_place(change, message, tmp_path):
     settings = broken(tmp_path, "train.json", change)
     with pytest.raises(DataError, match=message):
         assembled(settings, tmp_path / "d")
@@ -249,7 +249,7 @@ def test_questions_that_do_not_fit_are_refused_by_name(change, message, tmp_path
 
 
 @pytest.mark.parametrize("size", [0, 10, 500])
-def test_a_question_file_cut_off_is_refused(size, tmp_path):
+def test_a_truncated_question_file_is_refused(size, tmp_path):
     settings = files(tmp_path)
     path = Path(settings.questions) / "validation.json"
     path.write_bytes(path.read_bytes()[:size])
@@ -260,7 +260,7 @@ def test_a_question_file_cut_off_is_refused(size, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("questions/train.json", "has no train.json; `ctt data fetch`"),
+        ("questions/train.json", "has no train.json; run `ctt data fetch`"),
         ("questions/validation.json", "has no validation.json or val.json"),
         ("questions", "questions' folder .*questions is missing"),
         ("slots", r"import\.json is missing: no import"),
@@ -268,7 +268,7 @@ def test_a_question_file_cut_off_is_refused(size, tmp_path):
         ("slots/slots_validation.npy", r"slots_validation\.npy is missing; import the slots again"),
     ],
 )
-def test_what_is_missing_is_named_before_any_work(name, message, tmp_path):
+def test_a_missing_file_is_named_before_any_work(name, message, tmp_path):
     settings = files(tmp_path)
     path = tmp_path / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -278,7 +278,7 @@ def test_what_is_missing_is_named_before_any_work(name, message, tmp_path):
 
 def test_slots_without_a_split_that_is_needed(tmp_path):
     with pytest.raises(DataError, match="has no slots of split validation; it has train, test"):
-        find(files(tmp_path, {"train": 2, "test": 1}, asked=COUNTS))
+        find(files(tmp_path, {"train": 2, "test": 1}, questioned=COUNTS))
 
 
 def test_two_validation_files_that_differ(tmp_path):
@@ -287,11 +287,11 @@ def test_two_validation_files_that_differ(tmp_path):
     shutil.copy(folder / "validation.json", folder / "val.json")
     assert find(settings).splits == ("train", "validation", "test")
     (folder / "val.json").write_text("[]")
-    with pytest.raises(DataError, match="both there and differ; keep one"):
+    with pytest.raises(DataError, match="both exist and differ; remove one"):
         find(settings)
 
 
-def test_files_that_change_between_planning_and_building(tmp_path):
+def test_files_that_change_after_planning_are_refused(tmp_path):
     settings = resolved(files(tmp_path))
     path = Path(str(settings.questions)) / "train.json"
     path.write_text(path.read_text() + " ")

@@ -1,4 +1,4 @@
-"""Animations and annotations: what is drawn is where the objects are; what is missing or malformed is named."""
+"""Animations show the objects at their positions; errors name missing and malformed annotations."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def test_the_animation_shows_every_object_where_it_is(tmp_path):
             for k, thing in enumerate(scene.things):
                 place = film.place[frame, k] + np.array([0.55, 0]) * film.radius[frame, k]
                 alone = all(
-                    np.linalg.norm(film.place[frame, k] - film.place[frame, j]) > 45
-                    for j in range(len(scene.things))
-                    if j != k
+                    np.linalg.norm(film.place[frame, k] - film.place[frame, j]) > 45 for j in range(len(scene.things)) if j != k
                 )
                 if scene.inside[frame, k] and alone and thing.shape != "cylinder":
                     painted = np.array(ImageColor.getrgb(PAINT[thing.color]))
@@ -48,14 +46,14 @@ def test_the_animation_shows_every_object_where_it_is(tmp_path):
         assert checked >= 2
 
 
-def test_the_camera_is_the_published_one():
-    # the middle of the table lies below the middle of the picture; what is further away is higher
+def test_the_camera_sees_the_table():
+    # the centre of the table lies below the centre of the picture; farther points are higher
     middle, far = film_place([0, 0, 0.2]), film_place([-3, 0, 0.2])
     assert 0 < middle[0] < 480 and 0 < middle[1] < 320 and far[1] < middle[1]
 
 
 @needs_shared
-def test_the_camera_is_copied_right():
+def test_the_camera_equals_the_published_projection():
     facts = json.loads((SHARED / "clevrer" / "camera_projection.json").read_text())
     assert np.allclose(CAMERA, facts["projection_3x4"], atol=1e-4)
 
@@ -78,16 +76,14 @@ def test_an_annotation_is_drawn_as_the_camera_sees_it(tmp_path):
     with Image.open(tmp_path / "a.gif") as picture:
         assert picture.n_frames == 64
     with Image.open(tmp_path / "a.png") as picture:
-        seen = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(np.uint32) @ np.array(
-            [1 << 16, 1 << 8, 1], np.uint32
-        )
-        for thing in film.things:  # each on the time line and in the graph, wherever it is in the film
+        seen = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        for thing in film.things:  # on the time line and in the graph, wherever it is in the film
             assert (seen == int(PAINT[thing.color][1:], 16)).sum() > 300
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder as it is unpacked, and an archive beside it."""
+    """A folder of unpacked annotations with an archive in it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     inner = tmp_path / "train" / "video_00000-01000"
     inner.mkdir(parents=True)
@@ -135,9 +131,9 @@ def test_annotations_are_found_unpacked_and_in_archives(folder):
         (lambda a: a.pop("scene_index"), "annotation_00001.json is not an annotation: 'scene_index' is missing"),
         (lambda a: a["object_property"][1].update(color="pink"), "object 1: color must be one of gray, .*, got 'pink'"),
         (lambda a: a["object_property"][1].update(shape=["cube"]), "object 1: shape must be one of .*, got list"),
-        (lambda a: a["object_property"][1].update(object_id=0), "an object_id is there twice"),
-        (lambda a: a["collision"][0].update(object_ids=[0, 77]), "is not one of two of its objects"),
-        (lambda a: a["collision"][0].update(object_ids=[0, 0]), "is not one of two of its objects"),
+        (lambda a: a["object_property"][1].update(object_id=0), "an object_id occurs twice"),
+        (lambda a: a["collision"][0].update(object_ids=[0, 77]), "is not between two of its objects"),
+        (lambda a: a["collision"][0].update(object_ids=[0, 0]), "is not between two of its objects"),
         (lambda a: a["collision"][0].update(frame_id=128), "has the frame_id 128, outside of the video's 128 frames"),
         (lambda a: a.update(object_property=5), "is not an annotation"),
         (lambda a: a.update(collision=[{"object_ids": [1]}]), "is not an annotation"),
@@ -158,9 +154,9 @@ def test_a_malformed_annotation_is_named(change, message, folder):
 
 
 def test_damage_in_an_archive_is_named(folder):
-    archive, told = folder / "annotation_validation.zip", []
-    assert Annotations(folder).damage(lambda done, total: told.append((done, total))) == []
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    archive, reported = folder / "annotation_validation.zip", []
+    assert Annotations(folder).damage(lambda done, total: reported.append((done, total))) == []
+    assert reported == [(1, 3), (2, 3), (3, 3)]
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for index in (10_000, 10_001):
             packed.writestr(f"annotation_{index}.json", json.dumps(annotation(some_scenes()[2])))
@@ -171,7 +167,7 @@ def test_damage_in_an_archive_is_named(folder):
         assert text.startswith(f"{archive}:annotation_1000") and "cannot be read" in text and "\n" not in text
 
 
-def test_the_digest_is_of_the_content_and_unpacking_leaves_it(folder, monkeypatch):
+def test_the_digest_depends_on_the_content_only(folder, monkeypatch):
     first = Annotations(folder).digest
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
     assert Annotations(folder).digest == first
@@ -188,8 +184,8 @@ def test_the_digest_is_of_the_content_and_unpacking_leaves_it(folder, monkeypatc
 
 
 def test_a_missing_folder_and_a_damaged_archive(tmp_path):
-    with pytest.raises(DataError, match="is missing; `ctt data fetch annotations`"):
+    with pytest.raises(DataError, match="is missing; run `ctt data fetch annotations`"):
         Annotations(tmp_path / "gone")
     (tmp_path / "a.zip").write_bytes(b"PK\3\4")
-    with pytest.raises(DataError, match=r"a\.zip is not a whole zip"):
+    with pytest.raises(DataError, match=r"a\.zip is not a complete zip"):
         Annotations(tmp_path)

@@ -1,4 +1,4 @@
-"""Pictures: drawn for any scene, and showing what they say they show."""
+"""Figures of scenes show their objects, collisions and events."""
 
 from __future__ import annotations
 
@@ -33,29 +33,25 @@ def test_every_object_is_drawn_in_its_color(tmp_path):
             assert (rgb in seen) == (color in present)
 
 
-def test_the_graph_joins_who_collides_and_the_time_line_says_when():
+def test_graph_and_time_line_show_every_collision():
     scene = next(scene for scene in some_scenes() if any(frame >= 128 for frame, _, _ in scene.collisions))
     figure = Figure(figsize=(8.4, height(scene.things)))
     lines, dots = figure.subplots(1, 2)
     graph(dots, scene.things, scene.collisions)
     place = [line.get_xydata()[0] for line in dots.lines if len(line.get_xdata()) == 1]
     assert len(place) == len(scene.things)
-    joined = {
-        tuple(line.get_xydata().ravel()): line.get_linestyle() for line in dots.lines if len(line.get_xdata()) == 2
-    }
+    joined = {tuple(line.get_xydata().ravel()): line.get_linestyle() for line in dots.lines if len(line.get_xdata()) == 2}
     wanted = {(*place[a], *place[b]): "-" if frame < 128 else "--" for frame, a, b in scene.collisions}
     assert joined == wanted and {"-", "--"} <= set(joined.values())
     assert {str(frame) for frame, _, _ in scene.collisions} <= {text.get_text() for text in dots.texts}
     time_line(lines, scene.things, scene.inside, scene.collisions)
     joints = [tuple(line.get_xydata().ravel().astype(int)) for line in lines.lines if line.get_marker() == "o"]
     assert sorted(joints) == sorted((frame, a, frame, b) for frame, a, b in scene.collisions)
-    crossed = [
-        (*line.get_xydata()[0].astype(int), line.get_marker()) for line in lines.lines if line.get_marker() in (8, 9)
-    ]
+    crossed = [(*line.get_xydata()[0].astype(int), line.get_marker()) for line in lines.lines if line.get_marker() in (8, 9)]
     assert sorted(crossed) == sorted((f, k, 9 if kind == "in" else 8) for f, k, kind in crossings(scene.inside))
 
 
-def test_without_truth_there_is_nothing_to_draw(tmp_path):
+def test_a_split_without_truth_cannot_be_drawn(tmp_path):
     split = Dataset.open(a_dataset(tmp_path / "d")).split("train")
     with pytest.raises(DataError, match="only synthetic"):
         draw_scene(split, 0, tmp_path / "scene.png")

@@ -1,7 +1,7 @@
-"""A second opinion on answers: reads a question's words and counts in the trajectories and the list of collisions.
+"""An independent answering of questions: matches a question's words, and counts in trajectories and collisions.
 
-Shares nothing with events, programs or language: words are matched here, crossings found frame by frame, and causes by
-passing on, event by event, what has influenced each object so far.
+It shares no code with events, programs or language: words are matched here, entrances and exits are found frame by frame,
+and causes by propagating, event by event, what has influenced each object so far.
 """
 
 import math
@@ -18,7 +18,7 @@ def descriptive(text, scene):
         found = re.fullmatch(pattern, text)
         if found:
             return answer(scene, **found.groupdict())
-    raise AssertionError(f"no reading of {text!r}")
+    raise AssertionError(f"no pattern matches {text!r}")
 
 
 def explanatory(question, choice, scene):
@@ -47,8 +47,8 @@ def counterfactual(question, choice, scene):
 def _like(scene, phrase):
     words = phrase.split()
     noun = words[-1] if words[-1] in ("object", "cube", "sphere", "cylinder") else words[-1].removesuffix("s")
-    asked = [*words[:-1], *([noun] if noun != "object" else [])]
-    return [k for k, t in enumerate(scene.things) if all(w in (t.color, t.material, t.shape) for w in asked)]
+    wanted = [*words[:-1], *([noun] if noun != "object" else [])]
+    return [k for k, t in enumerate(scene.things) if all(w in (t.color, t.material, t.shape) for w in wanted)]
 
 
 def _the(scene, phrase):
@@ -62,13 +62,13 @@ def _pair(scene, choice):
 
 
 def _crossing(scene, verb):
-    """(frame, object) of everything that enters (or exits) in the given frames, in time order."""
-    coming = verb.startswith("enter")
+    """(frame, object) of all entrances (or exits) in the given frames, in time order."""
+    enters = verb.startswith("enter")
     return [
         (f, k)
         for f in range(1, 128)
         for k in range(len(scene.things))
-        if bool(scene.inside[f, k]) == coming and bool(scene.inside[f - 1, k]) != coming
+        if bool(scene.inside[f, k]) == enters and bool(scene.inside[f - 1, k]) != enters
     ]
 
 
@@ -176,7 +176,7 @@ def _all_events(scene):
 
 
 def _history(scene):
-    """For every event what has influenced it, and for every object what has influenced it in the end."""
+    """({event: events that influenced it}, for each object the events that influenced it by the end)."""
     objects = [frozenset() for _ in scene.things]
     influences = {}
     for event in _all_events(scene):

@@ -1,4 +1,4 @@
-"""The reader's parts against plain counterparts: closest approaches, cuts, the linear map, matching, programs, levels."""
+"""The position reader against simple counterparts: closest approaches, thresholds, linear map, matching, programs, levels."""
 
 import dataclasses
 import itertools
@@ -30,10 +30,10 @@ from ctt.data.positions.position_answers import (
     COUNTERFACTUAL,
     PREDICTIVE,
     MultipleChoiceQuestion,
-    asked,
-    imagine,
-    predict,
-    removed,
+    answer_counterfactual,
+    answer_predictive,
+    read_questions,
+    removed_object,
 )
 from ctt.data.scene import Thing
 from ctt.data.synthetic.writing import generate
@@ -50,20 +50,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.open(folder)
 
 
-def made(
-    dataset: Dataset, folder: Path, settings: PositionReaderSettings = READER, annotations: str | None = None
-) -> Path:
+def made(dataset: Dataset, folder: Path, settings: PositionReaderSettings = READER, annotations: str | None = None) -> Path:
     folder.mkdir()
     reference_levels.make(settings, dataset, annotations, FRAMES, BuildContext(folder))
     return folder
 
 
 @pytest.fixture(scope="module")
-def probed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fitted(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(dataset, tmp_path_factory.mktemp("probe") / "made")
 
 
-def test_closest_approaches_are_those_of_a_fine_grid() -> None:
+def test_closest_approaches_agree_with_a_fine_grid() -> None:
     rng = np.random.default_rng(0)
     position = rng.normal(size=(3, 6, 4, 2))
     position[0, 2, 1] = position[1, :, 3] = np.nan
@@ -75,18 +73,16 @@ def test_closest_approaches_are_those_of_a_fine_grid() -> None:
             apart = position[v, f : f + 2, a] - position[v, f : f + 2, b]
             ways = (1 - share) * apart[0] + share * apart[1] if np.isfinite(apart).all() else apart
             found += [d for d in np.hypot(*ways.T) if np.isfinite(d)]
-        assert near[v, a, b] == (np.inf if a == b else pytest.approx(min(found), abs=2e-3)) or not np.isfinite(
-            min(found)
-        )
+        assert near[v, a, b] == (np.inf if a == b else pytest.approx(min(found), abs=2e-3)) or not np.isfinite(min(found))
 
 
-def test_things_that_pass_each_other_between_two_frames_are_near() -> None:
+def test_objects_that_pass_each_other_between_two_frames_are_near() -> None:
     way = np.array([[[0.0, 0.0], [1.0, 1.0]], [[2.0, 0.0], [1.0, -1.0]]])[None]
     assert nearest(way)[0, 0, 1] == pytest.approx(0, abs=1e-9)
     assert nearest(way[:, :1])[0, 0, 1] == pytest.approx(np.sqrt(2))
 
 
-def test_a_cut_errs_least() -> None:
+def test_the_threshold_has_the_fewest_errors() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
         met = rng.random(30) < 0.4
@@ -97,7 +93,7 @@ def test_a_cut_errs_least() -> None:
     assert np.isnan(cut(np.ones(3), np.zeros(3, bool)))
 
 
-def test_the_linear_map_is_found_again_also_where_slots_are_redundant() -> None:
+def test_the_linear_map_is_recovered_from_redundant_slots() -> None:
     rng = np.random.default_rng(2)
     small = rng.normal(size=(500, 4))
     slots = small @ rng.normal(size=(4, 9))
@@ -106,25 +102,25 @@ def test_the_linear_map_is_found_again_also_where_slots_are_redundant() -> None:
     np.testing.assert_allclose(slots @ weights[:-1] + weights[-1], position, atol=1e-5)
 
 
-def test_positions_are_read_with_a_small_error(dataset: Dataset, probed: Path) -> None:
-    """On other videos than those it was fitted on, and in frames that are not given."""
-    probe, split = LinearPositionReader.load(probed), dataset.split("validation")
+def test_positions_are_read_with_a_small_error(dataset: Dataset, fitted: Path) -> None:
+    """On videos and frames that the reader was not fitted on."""
+    reader, split = LinearPositionReader.load(fitted), dataset.split("validation")
     truth = split.truth
-    seen = follow(probe.read(split.future), truth.slot_of[:, 128:])
+    seen = follow(reader.read(split.future), truth.slot_of[:, 128:])
     inside = truth.inside[:, 128:]
     assert np.sqrt(((seen - truth.position[:, 128:])[inside] ** 2).mean()) < 0.06
-    shown = probe.read(probe.empty)
+    shown = reader.read(reader.empty)
     assert np.isfinite(shown).all() and np.abs(shown).max() < 4
 
 
-def test_reach_is_about_what_the_shapes_say(probed: Path) -> None:
-    """Round things touch at 0.44, the corners of two cubes at 0.62; forty videos have few pairs of each kind."""
-    reach = LinearPositionReader.load(probed).reach
+def test_the_reach_agrees_with_the_shapes(fitted: Path) -> None:
+    """Round objects touch at 0.44, the corners of two cubes at 0.62; forty videos have few pairs of each kind."""
+    reach = LinearPositionReader.load(fitted).reach
     assert (reach > 0.38).all() and (reach < 0.68).all()
     np.testing.assert_array_equal(reach, reach.T)
 
 
-def test_slots_are_matched_to_objects_by_positions_alone(dataset: Dataset) -> None:
+def test_slots_are_matched_to_objects_by_positions_only(dataset: Dataset) -> None:
     split = dataset.split("train")
     known = from_truth(split, split.videos)
     found = match(np.array(split.slots), dataclasses.replace(known, slot=None), 8)
@@ -132,33 +128,33 @@ def test_slots_are_matched_to_objects_by_positions_alone(dataset: Dataset) -> No
     assert (found.slots[:, 0] == known.slots[:, 0])[seen].mean() > 0.99
 
 
-def test_annotations_lead_to_the_same_answers_as_the_truth(dataset: Dataset, probed: Path, tmp_path: Path) -> None:
-    """The same set without its truth and future, as if it were CLEVRER: positions from official annotation files."""
+def test_annotations_give_the_same_answers_as_the_truth(dataset: Dataset, fitted: Path, tmp_path: Path) -> None:
+    """The same data without truth and future, as in CLEVRER: positions from official annotation files."""
     bare = tmp_path / "bare"
     bare.mkdir()
     for path in dataset.folder.iterdir():
         if not path.name.startswith(("truth", "future", "visible")):
             (bare / path.name).symlink_to(path)
     official = made(Dataset.open(bare), tmp_path / "official", annotations=str(dataset.folder))
-    one, two = SlotObjects.load(probed), SlotObjects.load(official)
+    one, two = SlotObjects.load(fitted), SlotObjects.load(official)
     np.testing.assert_array_equal(one.kinds, two.kinds)
     assert ((one.last == two.last) | (two.last < 0)).mean() > 0.99
     for name in ("linear", "copy_last"):
-        mine, theirs = (pd.read_parquet(folder / f"{name}.parquet") for folder in (probed, official))
+        mine, theirs = (pd.read_parquet(folder / f"{name}.parquet") for folder in (fitted, official))
         assert (mine["prediction"] == theirs["prediction"]).mean() > 0.9
     assert not (official / "true_future.parquet").exists()
     with pytest.raises(DataError, match="annotation_files"):
         made(Dataset.open(bare), tmp_path / "nothing")
 
 
-def test_annotations_and_truth_say_the_same(dataset: Dataset) -> None:
+def test_annotations_and_truth_agree(dataset: Dataset) -> None:
     split = dataset.split("validation")
     known = from_truth(split, 5)
-    told = from_annotations(Annotations(dataset.folder), split.scene_index[:5].tolist())
-    assert told.things == known.things
-    np.testing.assert_allclose(told.position, known.position, atol=2e-5)
-    np.testing.assert_array_equal(told.inside, known.inside)
-    np.testing.assert_array_equal(told.met, known.met)
+    annotated = from_annotations(Annotations(dataset.folder), split.scene_index[:5].tolist())
+    assert annotated.things == known.things
+    np.testing.assert_allclose(annotated.position, known.position, atol=2e-5)
+    np.testing.assert_array_equal(annotated.inside, known.inside)
+    np.testing.assert_array_equal(annotated.met, known.met)
     assert Annotations(dataset.folder).digest == Annotations(dataset.folder).digest
 
 
@@ -171,9 +167,7 @@ def collision(one: str, other: str) -> list[str]:
 
 
 def question(category: str, program: list[str], *pairs: tuple[str, str]) -> MultipleChoiceQuestion:
-    return MultipleChoiceQuestion(
-        0, 0, 0, category, "form", program, [(i, collision(*p), True) for i, p in enumerate(pairs)]
-    )
+    return MultipleChoiceQuestion(0, 0, 0, category, "form", program, [(i, collision(*p), True) for i, p in enumerate(pairs)])
 
 
 def gaps(red_blue: float, red_green: float, blue_green: float) -> np.ndarray:
@@ -183,32 +177,33 @@ def gaps(red_blue: float, red_green: float, blue_green: float) -> np.ndarray:
     return out
 
 
-def test_of_a_predictive_question_the_pair_that_comes_closest_decides() -> None:
+def test_the_closest_pair_answers_a_predictive_question() -> None:
     next_ = question(PREDICTIVE, ["unseen_events", "belong_to"], ("red", "blue"), ("green", "blue"))
-    assert predict(next_, THINGS, gaps(0.5, -1.0, 0.4)) == [False, True]  # nobody touches; red and green are no option
-    assert predict(next_, THINGS, gaps(-0.3, 0.0, -0.2)) == [True, False]
-    assert predict(next_, THINGS, gaps(np.inf, np.inf, np.inf)) == [False, False]
+    # No pair of the options touches, but green and blue come closest.
+    assert answer_predictive(next_, THINGS, gaps(0.5, -1.0, 0.4)) == [False, True]
+    assert answer_predictive(next_, THINGS, gaps(-0.3, 0.0, -0.2)) == [True, False]
+    assert answer_predictive(next_, THINGS, gaps(np.inf, np.inf, np.inf)) == [False, False]
 
 
-def test_counterfactual_questions_are_answered_by_who_touches_without_the_object() -> None:
+def test_collisions_without_the_object_answer_counterfactual_questions() -> None:
     happens = ["all_events", *OBJECT["green"], "get_counterfact", "belong_to"]
     will = question(COUNTERFACTUAL, happens, ("red", "blue"), ("red", "green"))
-    assert removed(will, THINGS) == 2
-    assert imagine(will, THINGS, gaps(-0.1, np.inf, np.inf)) == [True, False]
-    assert imagine(will, THINGS, gaps(0.1, np.inf, np.inf)) == [False, False]
+    assert removed_object(will, THINGS) == 2
+    assert answer_counterfactual(will, THINGS, gaps(-0.1, np.inf, np.inf)) == [True, False]
+    assert answer_counterfactual(will, THINGS, gaps(0.1, np.inf, np.inf)) == [False, False]
     not_ = dataclasses.replace(will, program=[*happens, "negate"])
-    assert imagine(not_, THINGS, gaps(-0.1, np.inf, np.inf)) == [False, True]
+    assert answer_counterfactual(not_, THINGS, gaps(-0.1, np.inf, np.inf)) == [False, True]
 
 
-def named(words: list[str], things: list[Thing]) -> int:
-    """The object that the values among a program's tokens describe."""
-    values = {w for w in words if any(w in (t.color, t.material, t.shape) for t in things)}
+def described(tokens: list[str], things: list[Thing]) -> int:
+    """The object that a program's tokens describe."""
+    values = {token for token in tokens if any(token in (t.color, t.material, t.shape) for t in things)}
     (found,) = [k for k, t in enumerate(things) if values <= {t.color, t.material, t.shape}]
     return found
 
 
-def test_the_true_future_is_read_nearly_without_fault(dataset: Dataset, probed: Path) -> None:
-    """And as a plain reader does that takes true positions, and the pair whose centres come nearest."""
+def test_the_true_future_gives_nearly_correct_answers(dataset: Dataset, fitted: Path) -> None:
+    """And agrees with a simple reader: true positions, and the pair whose centres come nearest."""
     split = dataset.split("validation")
     plain = {}
     for scene in json.loads(split.questions_file.read_bytes()):
@@ -221,38 +216,34 @@ def test_the_true_future_is_read_nearly_without_fault(dataset: Dataset, probed: 
                 for choice in q["choices"]:
                     middle = choice["program"].index("filter_collision")
                     halves = choice["program"][:middle], choice["program"][middle:]
-                    a, b = (named(half, things) for half in halves)
+                    a, b = (described(half, things) for half in halves)
                     near.append(min(np.hypot(*(position[:, a] - position[:, b]).T)))
-                plain[scene["scene_index"], q["question_id"]] = (
-                    q["choices"][int(np.argmin(near))]["answer"] == "correct"
-                )
-    table = pd.read_parquet(probed / "true_future.parquet")
+                plain[scene["scene_index"], q["question_id"]] = q["choices"][int(np.argmin(near))]["answer"] == "correct"
+    table = pd.read_parquet(fitted / "true_future.parquet")
     mine = table[table["category"] == "predictive"].groupby(["scene", "question_id"])["correct"].all()
     assert len(mine) == len(plain) > 10
     assert mine.mean() >= 0.9 and np.mean([mine[place] == right for place, right in plain.items()]) >= 0.9
 
 
-def test_levels_lie_in_their_order(probed: Path) -> None:
-    found = {
-        name: json.loads((probed / "metrics.json").read_text())["levels"][name] for name in reference_levels.LEVELS
-    }
+def test_the_order_of_the_levels(fitted: Path) -> None:
+    found = {name: json.loads((fitted / "metrics.json").read_text())["levels"][name] for name in reference_levels.LEVELS}
     predictive = {name: level["per_question"].get("predictive") for name, level in found.items()}
     assert predictive["true_future"] > predictive["copy_last"] and predictive["linear"] >= predictive["copy_last"]
     imagined = {name: level["per_option"].get("counterfactual") for name, level in found.items()}
     assert imagined["true_future"] > 90 > imagined["unchanged"] and imagined["linear"] is None
 
 
-def test_a_question_without_a_program_is_named(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_question_without_a_program_is_an_error(dataset: Dataset, tmp_path: Path) -> None:
     split = dataset.split("validation")
     scenes = json.loads(split.questions_file.read_bytes())
     first = next(q for scene in scenes for q in scene["questions"] if q["question_type"] == "predictive")
     del first["program"]
     (tmp_path / "q.json").write_text(json.dumps(scenes))
     with pytest.raises(DataError, match=r"q\.json, scene 10\d+, question \d+: program is missing"):
-        asked(tmp_path / "q.json", split.scene_index, (PREDICTIVE,))
+        read_questions(tmp_path / "q.json", split.scene_index, (PREDICTIVE,))
 
 
-def test_nothing_in_view_is_told(dataset: Dataset) -> None:
+def test_no_object_in_view_is_an_error(dataset: Dataset) -> None:
     split = dataset.split("train")
     known = from_truth(split, 2)
     with pytest.raises(DataError, match="in view"):

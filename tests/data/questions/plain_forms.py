@@ -1,4 +1,4 @@
-"""The forms of CLEVRER's texts, written down once more as patterns; shares nothing with ctt.data.questions.forms."""
+"""The forms of CLEVRER's texts as patterns, independent of ctt.data.questions.forms."""
 
 X = r"(?:(?:gray|red|blue|green|brown|cyan|purple|yellow) )?(?:(?:metal|rubber) )?(?:object|cube|sphere|cylinder)"
 Z = X + "s"
@@ -8,7 +8,7 @@ MOMENT = f"when (?:the video begins|the video ends|{CROSSING})"
 RELATION = f"(?: (?:before|after) {CROSSING})"
 EVENTS = rf"(?:the collision between the {X} and the {X}|the {X}'s colliding with the {X})"
 LEAVING = rf"(?:the {X}'s exit|the {X}'s exiting the scene)"
-ASKED = "(What|Which event|Which of the following)"
+OPENING = "(What|Which event|Which of the following)"
 COLLISIONS = (rf"The {X} and the {X} collide", rf"The {X} collides with the {X}")
 
 QUESTIONS = {
@@ -25,8 +25,8 @@ QUESTIONS = {
     "explanatory": (rf"Which of the following is (?:not )?responsible for (?:{EVENTS}|{LEAVING})\?",),
     "predictive": (r"(?:What|Which event) will happen next\?",),
     "counterfactual": (
-        rf"(?P<asked>{ASKED}) will (?P<negated>not )?happen (?P<how>if the {X} is removed|without the {X})\?",
-        rf"(?P<how>If the {X} is removed|Without the {X}), (?P<asked>{ASKED.lower()}) will (?P<negated>not )?happen\?",
+        rf"(?P<opening>{OPENING}) will (?P<negated>not )?happen (?P<how>if the {X} is removed|without the {X})\?",
+        rf"(?P<how>If the {X} is removed|Without the {X}), (?P<opening>{OPENING.lower()}) will (?P<negated>not )?happen\?",
     ),
 }
 WHO = (

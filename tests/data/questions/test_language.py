@@ -1,4 +1,4 @@
-"""The language: every form says what its program means, text and structure turn into each other."""
+"""The language: texts and forms convert into each other, and every form has a well-typed program."""
 
 import json
 import re
@@ -26,7 +26,7 @@ LONGEST = Description("purple", "rubber", "cylinder")
 
 @given(st.sampled_from(FORMS), st.data())
 @settings(max_examples=600, deadline=None)
-def test_a_text_parses_to_what_it_was_made_of(made, data):
+def test_a_text_parses_to_its_form_and_descriptions(made, data):
     places = {place: data.draw(descriptions) for place in made.places}
     parse = parse_choice if made.choice else parse_question
     parsed = parse(made.text(places), made.category)
@@ -70,8 +70,7 @@ def test_no_two_forms_have_the_same_text():
         (
             "How many stationary blue objects are there when the cube enters the scene?",
             "descriptive",
-            "objects blue filter_color events objects cube filter_shape unique filter_in unique get_frame "
-            "filter_stationary count",
+            "objects blue filter_color events objects cube filter_shape unique filter_in unique get_frame filter_stationary count",
         ),
     ],
 )
@@ -80,10 +79,8 @@ def test_official_examples_have_their_official_programs(text, category, program)
     assert parsed.form.program(parsed.places) == program.split()
 
 
-def test_there_are_24_counterfactual_forms_and_their_clauses_stand_on_either_side():
-    texts = {
-        made.text({"X": Description(shape="cube")}) for made in FORMS if made.name in ("is", "not") and not made.choice
-    }
+def test_there_are_24_counterfactual_forms_with_clauses_in_both_orders():
+    texts = {made.text({"X": Description(shape="cube")}) for made in FORMS if made.name in ("is", "not") and not made.choice}
     assert len(texts) == 24
     assert "Without the cube, which of the following will not happen?" in texts
     assert "What will happen if the cube is removed?" in texts
@@ -123,7 +120,7 @@ things = st.lists(
 
 
 @given(things)
-def test_unique_descriptions_fit_one_thing_alone_and_none_is_missing(things):
+def test_unique_descriptions_are_all_those_that_fit_one_thing_only(things):
     every = [Description(c, m, s) for c in (None, *COLORS) for m in (None, *MATERIALS) for s in (None, *SHAPES)]
     for k, names in enumerate(unique_descriptions(things)):
         alone = {d for d in every if [j for j, thing in enumerate(things) if d.fits(thing)] == [k]}
@@ -143,13 +140,9 @@ def test_names_of_forms_are_coarse():
     for made in FORMS:
         places = dict.fromkeys(made.places, LONGEST)
         if not made.choice:
-            names.setdefault(made.category, set()).add(
-                form({"question_type": made.category, "question": made.text(places)})
-            )
+            names.setdefault(made.category, set()).add(form({"question_type": made.category, "question": made.text(places)}))
     assert set(names) == set(CATEGORIES) and all(len(of) <= 21 for of in names.values())
-    assert names["explanatory"] == {
-        f"explanatory:{asked}:{outcome}" for asked in ("is", "not") for outcome in ("collision", "exit")
-    }
+    assert names["explanatory"] == {f"explanatory:{verb}:{outcome}" for verb in ("is", "not") for outcome in ("collision", "exit")}
 
 
 def test_a_choice_refines_the_name_of_its_form():
@@ -167,18 +160,18 @@ def test_a_choice_refines_the_name_of_its_form():
 
 @needs_shared
 def test_every_public_question_parses_to_its_own_program():
-    """Its text is rendered again letter by letter, and where it has a program, the form's program is that one."""
+    """The form reproduces its text exactly, and its program if the file has one."""
     texts = 0
     for scene in json.loads((SHARED / "clevrer" / "real_questions_train.json").read_text()):
         for question in scene["questions"]:
             category = question["question_type"]
-            asked = parse_question(question["question"], category)
-            assert asked.form.generated and asked.form.text(asked.places) == question["question"]
-            assert asked.form.program(asked.places) == question.get("program", asked.form.program(asked.places))
+            parsed = parse_question(question["question"], category)
+            assert parsed.form.generated and parsed.form.text(parsed.places) == question["question"]
+            assert parsed.form.program(parsed.places) == question.get("program", parsed.form.program(parsed.places))
             assert not re.search("other", form(question))
             for choice in question["choices"]:
-                said = parse_choice(choice["choice"], category)
-                assert said.form.text(said.places) == choice["choice"]
-                assert said.form.program(said.places) == choice.get("program", said.form.program(said.places))
+                parsed = parse_choice(choice["choice"], category)
+                assert parsed.form.text(parsed.places) == choice["choice"]
+                assert parsed.form.program(parsed.places) == choice.get("program", parsed.form.program(parsed.places))
                 texts += 1
     assert texts > 2000

@@ -1,4 +1,4 @@
-"""The program language: types, answers on a scene one can see through, and the released executor's names."""
+"""The program language: types, answers on a small scene, and the names of the released executor."""
 
 import json
 
@@ -80,8 +80,7 @@ OUTCOME = f"events events {SPHERE} filter_out unique filter_ancestor belong_to"
         (f"all_events {SPHERE} filter_collision {CYLINDER} filter_collision unique unseen_events belong_to", "yes"),
         (f"all_events {SPHERE} filter_collision {CUBE1} filter_collision unique unseen_events belong_to", "no"),
         (
-            f"all_events {CUBE1} filter_collision {CYLINDER} filter_collision unique "
-            f"all_events {CUBE0} get_counterfact belong_to",
+            f"all_events {CUBE1} filter_collision {CYLINDER} filter_collision unique all_events {CUBE0} get_counterfact belong_to",
             "yes",
         ),
         (
@@ -91,7 +90,7 @@ OUTCOME = f"events events {SPHERE} filter_out unique filter_ancestor belong_to"
         ),
     ],
 )
-def test_programs_answer_as_one_sees(world, program, expected):
+def test_programs_give_the_expected_answers(world, program, expected):
     type_check(program.split())
     assert answer(program.split(), world) == expected
 
@@ -111,7 +110,7 @@ def test_a_program_may_leave_an_object_or_an_event(world):
         ("objects all_events first filter_order get_frame filter_moving", "get_frame at position 4"),
     ],
 )
-def test_what_has_no_answer_says_where_and_why(world, program, complaint):
+def test_errors_of_unanswerable_programs_name_position_and_reason(world, program, complaint):
     type_check(program.split())
     with pytest.raises(Unanswerable, match=complaint):
         execute(program.split(), world)
@@ -138,7 +137,7 @@ def test_ill_typed_programs_are_refused_by_token_and_position(program, complaint
         type_check(program.split())
 
 
-def test_tokens_that_are_no_text_are_refused():
+def test_tokens_that_are_not_text_are_refused():
     for token in (3, None, ["objects"], {"a": 1}):
         assert not known_token(token)
         with pytest.raises(DataError, match="position 0"):
@@ -151,7 +150,7 @@ def test_a_question_is_checked_with_its_choice_on_the_stack():
         type_check(["unseen_events", "belong_to"], given=("yes or no",))
 
 
-def test_the_executor_s_names_mean_the_same(world):
+def test_aliases_are_equivalent(world):
     pairs = [
         (f"events {CUBE1} filter_collision last filter_order {CUBE1} query_collision_partner query_color", "red"),
         ("events objects filter_in unique query_object query_color", "red"),
@@ -165,7 +164,7 @@ def test_the_executor_s_names_mean_the_same(world):
     assert all(known_token(alias) and official in TOKENS for alias, official in ALIASES.items())
 
 
-def test_names_of_nobody_are_unknown():
+def test_other_names_are_unknown():
     assert not known_token("filter_resting") and not known_token("counterfact_events")
 
 
@@ -192,7 +191,7 @@ ANY_TOKENS = sorted(TOKENS) + sorted(ALIASES)
 @given(st.data(), st.integers(0, 50))
 @settings(max_examples=400, deadline=None)
 def test_a_well_typed_program_runs_to_a_value_of_its_type(data, seed):
-    """Random programs, grown a token at a time while they stay well typed."""
+    """Random programs, extended by tokens that keep them well typed."""
     program = []
     for _ in range(data.draw(st.integers(1, 14))):
         fitting = [token for token in ANY_TOKENS if _stack_holds(program + [token])]
@@ -209,7 +208,7 @@ def test_a_well_typed_program_runs_to_a_value_of_its_type(data, seed):
 
 
 def _stack_holds(program):
-    """Whether every token of `program` finds its arguments, whatever is left over."""
+    """Whether every token of `program` has its arguments, regardless of the values left."""
     try:
         type_check(program)
     except DataError as error:

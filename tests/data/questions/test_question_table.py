@@ -1,4 +1,4 @@
-"""QuestionTable: an official file as arrays, and what is malformed named by file, scene and question."""
+"""QuestionTable: an official file as arrays; errors name file, scene and question."""
 
 import json
 
@@ -28,7 +28,7 @@ def fresh(official):
 
 
 def flat(scenes):
-    """What the table should hold, one tuple a row, worked out the slow way."""
+    """The expected rows, computed with plain loops."""
     for scene in scenes:
         for question in scene["questions"]:
             for choice in question.get("choices", [None]):
@@ -39,7 +39,7 @@ def text_of(ids):
     return " ".join(QUESTION_WORDS[i - 1] for i in ids if i)
 
 
-def test_every_row_is_what_the_file_says(official):
+def test_every_row_has_the_values_of_the_file(official):
     order = np.array([3, 1, 0, 2, *range(4, SCENES)])  # videos need not be in the order of the scenes
     table = QuestionTable.build(official, order)
     rows = list(flat(official))
@@ -73,7 +73,7 @@ def test_a_test_split_has_unknown_answers(official):
     assert (table.question_tokens == known.question_tokens).all() and table.forms == known.forms
 
 
-def test_a_table_survives_its_file(official, tmp_path):
+def test_a_loaded_table_equals_the_saved_one(official, tmp_path):
     table = QuestionTable.build(official, np.arange(SCENES))
     table.save(tmp_path / "table.npz")
     loaded = QuestionTable.load(tmp_path / "table.npz")
@@ -121,7 +121,7 @@ MALFORMED = {
     "question 0: question_id is missing": lambda s, q: q.pop("question_id"),
     "question 0: question_id must be an integer, got true or false": lambda s, q: q.update(question_id=True),
     "question 0: question_id must be from 0": lambda s, q: q.update(question_id=-1),
-    "question 1: the question_id is there twice": lambda s, q: q.update(question_id=1),
+    "question 1: the question_id occurs twice": lambda s, q: q.update(question_id=1),
     "question 0: question_type must be one of": lambda s, q: q.update(question_type="funny"),
     "question 0: question_type is missing": lambda s, q: q.pop("question_type"),
     "question 0: question must be a text, got null": lambda s, q: q.update(question=None),
@@ -131,18 +131,14 @@ MALFORMED = {
     "question 0: None is not one of": lambda s, q: q.update(answer=None),
     "question 0: choices is missing": lambda s, q: q.update(question_type="predictive"),
     "question 0: choices is empty": lambda s, q: choices_of(q).clear(),
-    "question 0: choice 0 must be an object, got|question 0: choice 0 must be an object": lambda s, q: choices_of(
-        q
-    ).insert(0, "The cube"),
+    "question 0: choice 0 must be an object, got|question 0: choice 0 must be an object": lambda s, q: choices_of(q).insert(
+        0, "The cube"
+    ),
     "question 0: choice 0: choice_id is missing": lambda s, q: choices_of(q)[0].pop("choice_id"),
-    "question 0: choice 1: the choice_id 0 is there twice": lambda s, q: choices_of(q).append(q["choices"][0]),
+    "question 0: choice 1: the choice_id 0 occurs twice": lambda s, q: choices_of(q).append(q["choices"][0]),
     "question 0: choice 0: choice must be a text": lambda s, q: choices_of(q)[0].update(choice=["x"]),
-    "question 0: choice 0: answer must be correct or wrong, got 'yes'": lambda s, q: choices_of(q)[0].update(
-        answer="yes"
-    ),
-    "question 0: choice 0: answer must be correct or wrong, got None": lambda s, q: choices_of(q)[0].update(
-        answer=None
-    ),
+    "question 0: choice 0: answer must be correct or wrong, got 'yes'": lambda s, q: choices_of(q)[0].update(answer="yes"),
+    "question 0: choice 0: answer must be correct or wrong, got None": lambda s, q: choices_of(q)[0].update(answer=None),
     "question 0: .* more than the 12": lambda s, q: choices_of(q)[0].update(choice="cube " * 13),
     "question 0: a question must be an object, not a text": lambda s, q: s["questions"].insert(0, "What?"),
 }
@@ -163,8 +159,8 @@ def test_malformed_questions_are_named_with_file_scene_and_question(official, co
         (lambda d: d.append("scene"), "entry 12: a scene must be an object, not a text"),
         (lambda d: d[3].pop("scene_index"), "entry 3: scene_index is missing"),
         (lambda d: d[3].update(scene_index="3"), "entry 3: scene_index must be an integer, got a text"),
-        (lambda d: d.append(d[5]), "scene 5: the scene is there twice"),
-        (lambda d: d[0].update(scene_index=99), "scene 99: there is no video of this scene"),
+        (lambda d: d.append(d[5]), "scene 5: the scene occurs twice"),
+        (lambda d: d[0].update(scene_index=99), "scene 99: the split has no video of this scene"),
     ],
 )
 def test_malformed_scenes_are_named(official, change, complaint):
@@ -175,7 +171,7 @@ def test_malformed_scenes_are_named(official, change, complaint):
 
 
 @pytest.mark.parametrize("content", [{}, None, "x", 3])
-def test_a_file_that_holds_no_list_is_refused(content, tmp_path):
+def test_a_file_without_a_list_is_refused(content, tmp_path):
     (tmp_path / "q.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"q\.json must hold a list of scenes"):
         QuestionTable.read(tmp_path / "q.json", np.arange(3))
@@ -195,8 +191,8 @@ json_values = st.recursive(
 
 @given(st.integers(0, 10**6), json_values)
 @settings(max_examples=300, deadline=None)
-def test_whatever_is_put_anywhere_gives_a_table_or_one_clear_error(official, where, value):
-    """One value of the file, found by walking, is replaced by anything that JSON can hold."""
+def test_any_value_anywhere_gives_a_table_or_one_clear_error(official, where, value):
+    """One random value of the file is replaced by an arbitrary JSON value."""
     broken = fresh(official[:2])
     places = list(_places(broken))
     holder, key = places[where % len(places)]

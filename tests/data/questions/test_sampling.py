@@ -1,4 +1,4 @@
-"""Generated questions: every answer against a second opinion, the official schema, balance and determinism."""
+"""Generated questions: answers compared with an independent reading, official schema, balance and determinism."""
 
 import json
 import os
@@ -60,8 +60,8 @@ def questions_of(official, *categories):
     return [q for scene in official for q in scene["questions"] if not categories or q["question_type"] in categories]
 
 
-def agrees(question, scene):
-    """Asserts that every answer of an official question is what the plain reading finds."""
+def assert_agrees(question, scene):
+    """Asserts that every answer of an official question equals that of the plain reading."""
     text, category = question["question"], question["question_type"]
     if category == "descriptive":
         assert question["answer"] == plain_reading.descriptive(text, scene), (scene.index, question)
@@ -76,41 +76,41 @@ def agrees(question, scene):
 
 
 def test_every_answer_agrees_with_a_plain_reading_of_the_trajectories(scenes, official):
-    for scene, asked in zip(scenes, official, strict=True):
-        for question in asked["questions"]:
-            agrees(question, scene)
+    for scene, entry in zip(scenes, official, strict=True):
+        for question in entry["questions"]:
+            assert_agrees(question, scene)
 
 
-def test_the_program_written_gives_the_answer_written(scenes, official):
-    for scene, asked in zip(scenes[:150], official, strict=False):
+def test_written_programs_give_the_written_answers(scenes, official):
+    for scene, entry in zip(scenes[:150], official, strict=False):
         world = World(scene)
-        for question in asked["questions"]:
+        for question in entry["questions"]:
             if question["question_type"] == "descriptive":
                 assert answer(question["program"], world) == question["answer"]
             for choice in question.get("choices", ()):
-                said = answer(choice["program"] + question["program"], world)
-                assert choice["answer"] == {"yes": "correct", "no": "wrong"}[said]
+                result = answer(choice["program"] + question["program"], world)
+                assert choice["answer"] == {"yes": "correct", "no": "wrong"}[result]
 
 
-def test_answers_agree_in_scenes_of_few_things_too():
+def test_answers_agree_in_scenes_with_few_things():
     scenes = [made_scene(seed, least=2) for seed in range(1000, 1040)]
-    for scene, asked in zip(scenes, balance(map(candidates_of, scenes), seed=1), strict=True):
-        for question in asked["questions"]:
-            agrees(question, scene)
+    for scene, entry in zip(scenes, balance(map(candidates_of, scenes), seed=1), strict=True):
+        for question in entry["questions"]:
+            assert_agrees(question, scene)
 
 
 def test_every_descriptive_candidate_agrees_with_a_plain_reading(scenes, candidates):
     for scene, found in zip(scenes[:30], candidates, strict=False):
-        for asked in found.descriptive:
-            text = FORMS[asked.form].text(asked.places)
-            assert asked.answer == plain_reading.descriptive(text, scene), (scene.index, text)
+        for question in found.descriptive:
+            text = FORMS[question.form].text(question.places)
+            assert question.answer == plain_reading.descriptive(text, scene), (scene.index, text)
 
 
 def test_simulated_scenes_agree_with_a_plain_reading():
     scenes = some_scenes(24)
-    for scene, asked in zip(scenes, balance(map(candidates_of, scenes), seed=1), strict=True):
-        for question in asked["questions"]:
-            agrees(question, scene)
+    for scene, entry in zip(scenes, balance(map(candidates_of, scenes), seed=1), strict=True):
+        for question in entry["questions"]:
+            assert_agrees(question, scene)
 
 
 def test_the_schema_is_the_official_one(official):
@@ -132,57 +132,57 @@ def test_the_schema_is_the_official_one(official):
     assert json.loads(json.dumps(official)) == official
 
 
-def test_every_text_is_of_a_known_form_with_its_program_and_fits(official):
+def test_every_text_has_a_known_form_its_program_and_a_valid_length(official):
     for question in questions_of(official):
         category = question["question_type"]
-        asked = parse_question(question["question"], category)
-        assert asked.form.generated and asked.form.program(asked.places) == question["program"]
+        parsed = parse_question(question["question"], category)
+        assert parsed.form.generated and parsed.form.program(parsed.places) == question["program"]
         assert len(tokenise(question["question"])) <= QUESTION_LENGTH
         if category == "descriptive":
             type_check(question["program"])
         for choice in question.get("choices", ()):
-            said = parse_choice(choice["choice"], category)
-            assert said.form.program(said.places) == choice["program"]
+            parsed = parse_choice(choice["choice"], category)
+            assert parsed.form.program(parsed.places) == choice["program"]
             assert type_check(choice["program"] + question["program"]) == "yes or no"
             assert len(tokenise(choice["choice"])) <= CHOICE_LENGTH
 
 
-def test_no_question_and_no_choice_is_there_twice(official):
+def test_questions_and_choices_are_not_repeated(official):
     for scene in official:
         programs = [tuple(q["program"]) for q in scene["questions"] if q["question_type"] == "descriptive"]
         assert len(set(programs)) == len(programs)
         for question in scene["questions"]:
-            said = [sorted(str(p) for p in c["program"]) for c in question.get("choices", ())]
-            assert len({c["choice"] for c in question.get("choices", ())}) == len(said)
+            texts = [c["choice"] for c in question.get("choices", ())]
+            assert len(set(texts)) == len(texts)
 
 
-def test_choices_never_name_what_the_question_is_about(scenes, official):
-    """As in CLEVRER: nobody asks whether an object is responsible for its own collision, or what a removed one does."""
-    for scene, asked in zip(scenes, official, strict=True):
-        for question in asked["questions"]:
+def test_choices_do_not_repeat_the_objects_of_the_question(scenes, official):
+    """As in CLEVRER: no choice is an object of the collision to explain, or a collision of the removed object."""
+    for scene, entry in zip(scenes, official, strict=True):
+        for question in entry["questions"]:
             if question["question_type"] not in ("explanatory", "counterfactual"):
                 continue
-            about = who(scene, parse_question(question["question"]).places)
+            subject = objects_of(scene, parse_question(question["question"]).places)
             for choice in question["choices"]:
-                said = who(scene, parse_choice(choice["choice"], question["question_type"]).places)
-                assert about != said and (len(said) == 2 or not about & said)
+                named = objects_of(scene, parse_choice(choice["choice"], question["question_type"]).places)
+                assert subject != named and (len(named) == 2 or not subject & named)
                 if question["question_type"] == "counterfactual":
-                    assert not about & said
+                    assert not subject & named
 
 
-def who(scene, places):
+def objects_of(scene, places):
     return {k for d in places.values() for k, thing in enumerate(scene.things) if d.fits(thing)}
 
 
-def test_predictive_questions_have_one_right_option_and_a_future_to_ask_about(scenes, official):
-    for scene, asked in zip(scenes, official, strict=True):
-        for question in asked["questions"]:
+def test_predictive_questions_have_one_correct_option_and_a_future_collision(scenes, official):
+    for scene, entry in zip(scenes, official, strict=True):
+        for question in entry["questions"]:
             if question["question_type"] == "predictive":
                 assert sorted(c["answer"] for c in question["choices"]) == ["correct", "wrong"]
                 assert any(c[0] >= 128 for c in scene.collisions)
 
 
-def test_the_wrong_option_is_the_one_that_going_straight_on_makes_likely(candidates):
+def test_the_wrong_option_is_the_most_likely_by_extrapolation(candidates):
     for found in candidates:
         if not found.future:
             continue
@@ -196,7 +196,7 @@ def test_the_wrong_option_is_the_one_that_going_straight_on_makes_likely(candida
             assert wrong.extrapolated == min(m.extrapolated for m in fresh)
 
 
-def test_straight_lines_go_on_as_the_last_frames_did():
+def test_straight_lines_continue_the_last_given_frames():
     position = np.zeros((178, 2, 2), np.float32)
     position[:, 0, 0] = np.where(np.arange(178) < 100, 5.0, 5.0 - 0.1 * (np.arange(178) - 99))
     position[128:] = 99  # the future must not be looked at
@@ -205,14 +205,14 @@ def test_straight_lines_go_on_as_the_last_frames_did():
     assert straight_line_approach(position) == {(0, 1): pytest.approx(5.0)}
 
 
-def test_questions_depend_on_seed_and_scenes_alone(candidates, official):
+def test_questions_depend_only_on_seed_and_scenes(candidates, official):
     sent = pickle.loads(pickle.dumps(candidates[:40]))
     balancer = Balancer(3)
     assert [balancer.add(one) for one in sent] == official[:40]
     assert balance(candidates[:40], seed=4) != official[:40]
 
 
-def test_the_first_scenes_stay_when_more_follow(candidates, official):
+def test_the_first_scenes_do_not_depend_on_later_ones(candidates, official):
     assert balance(candidates[:25], seed=3) == official[:25]
 
 
@@ -235,58 +235,58 @@ def test_questions_per_video_are_the_official_ones(official):
         assert subtypes[subtype] / (5 * SCENES) == pytest.approx(share, abs=0.01)
 
 
-def test_answers_are_shared_out_as_in_the_official_files(official):
-    said = {}
+def test_answers_are_distributed_as_in_the_official_files(official):
+    by_subtype = {}
     for question in questions_of(official, "descriptive"):
-        said.setdefault(question["question_subtype"], Counter())[question["answer"]] += 1
-    for subtype, answers in said.items():
+        by_subtype.setdefault(question["question_subtype"], Counter())[question["answer"]] += 1
+    for subtype, answers in by_subtype.items():
         for one, share in SHARES[f"{subtype} answers"].items():
             assert answers[one] / answers.total() == pytest.approx(share, abs=0.05), (subtype, one)
 
 
-def test_what_is_right_is_shared_out_as_in_the_official_files(official):
+def test_correct_options_are_distributed_as_in_the_official_files(official):
     for category in ("explanatory", "counterfactual"):
-        asked = questions_of(official, category)
-        right = Counter(sum(c["answer"] == "correct" for c in q["choices"]) for q in asked)
+        questions = questions_of(official, category)
+        right = Counter(sum(c["answer"] == "correct" for c in q["choices"]) for q in questions)
         for number, share in SHARES[f"{category} correct"].items():
-            assert right[number] / len(asked) == pytest.approx(share, abs=0.05), (category, number)
-        options = [c["answer"] == "correct" for q in asked for c in q["choices"]]
+            assert right[number] / len(questions) == pytest.approx(share, abs=0.05), (category, number)
+        options = [c["answer"] == "correct" for q in questions for c in q["choices"]]
         assert np.mean(options) == pytest.approx(0.5, abs=0.05)
-        negated = np.mean([" not " in q["question"] for q in asked])
+        negated = np.mean([" not " in q["question"] for q in questions])
         assert negated == pytest.approx(SHARES[f"{category} negated"][True], abs=0.05)
 
 
-def test_options_and_explained_events_are_shared_out_as_in_the_official_files(official):
-    """By CLEVRER's own counts, five points at most. Causes are left out: few objects enter in scenes without physics."""
-    told = lines(statistics(official), "train")
+def test_options_and_explained_events_are_distributed_as_in_the_official_files(official):
+    """Within five points of CLEVRER's counts. Causes are left out: few objects enter in scenes without physics."""
+    compared = lines(statistics(official), "train")
     for group, names in (
-        ("options a question", 4),
+        ("options per question", 4),
         ("options", 2),
         ("explained events", 4),
         ("explanatory questions", 2),
     ):
-        shares = [line for line in told if line.group == group]
+        shares = [line for line in compared if line.group == group]
         assert len(shares) == names
         for line in shares:
-            assert line.apart == pytest.approx(0, abs=5), line
+            assert line.difference == pytest.approx(0, abs=5), line
 
 
-def test_every_text_is_of_a_form_that_is_written_down_apart(official):
-    asked_for = set()
+def test_every_text_matches_one_of_the_plain_forms(official):
+    wordings = set()
     for question in questions_of(official):
         found = one_of(plain_forms.QUESTIONS[question["question_type"]], question["question"])
         if "who" in found.groupdict():
             one_of(plain_forms.WHO, found["who"])
         if question["question_type"] == "counterfactual":
             how = found["how"].split()[0], question["question"].startswith(found["how"])
-            asked_for.add((found["asked"].lower(), found["negated"], *how))
+            wordings.add((found["opening"].lower(), found["negated"], *how))
         for choice in question.get("choices", ()):
             one_of(plain_forms.CHOICES[question["question_type"]], choice["choice"])
-    assert len(asked_for) == 24
+    assert len(wordings) == 24
 
 
 @needs_shared
-def test_every_real_text_is_too():
+def test_every_real_text_matches_one_of_the_plain_forms():
     scenes = json.loads((SHARED / "clevrer" / "real_questions_train.json").read_text())
     for question in questions_of(scenes):
         one_of(plain_forms.QUESTIONS[question["question_type"]], question["question"])
@@ -299,8 +299,8 @@ def one_of(patterns, text):
     return found
 
 
-def test_the_form_alone_tells_little(official):
-    """Always giving the most frequent answer of its form, per option; of descriptive questions per question."""
+def test_the_form_alone_reveals_little(official):
+    """Accuracy of the most frequent answer per form, per option; for descriptive questions per question."""
     for category, most in (("descriptive", 37), ("explanatory", 57), ("predictive", 50), ("counterfactual", 54)):
         counts = {}
         for question in questions_of(official, category):
@@ -312,9 +312,9 @@ def test_the_form_alone_tells_little(official):
 
 
 @pytest.mark.parametrize(("category", "most"), [("explanatory", 60), ("predictive", 55), ("counterfactual", 55)])
-def test_the_words_alone_tell_little(two_splits, category, most):
-    """Logistic regression on the words of question and choice, and on the choice's words and those that both have,
-    with and without a "not", trained on two thirds of the scenes, on the other third; two standard errors are allowed."""
+def test_the_words_alone_reveal_little(two_splits, category, most):
+    """Logistic regression on the words of question and choice and on their shared words, with and without a "not",
+    trained on two thirds of the scenes, tested on the other third; two standard errors are allowed."""
     train, held_out = two_splits
     inputs, right = bag_of_words(train, category)
     weights = np.zeros(inputs.shape[1])
@@ -332,25 +332,25 @@ def bag_of_words(official, category):
     rows, right = [], []
     for question in questions_of(official, category):
         for choice in question["choices"]:
-            asked, said = ids(question["question"]), ids(choice["choice"])
-            both, negated = asked * said, " not " in question["question"]
+            words, named = ids(question["question"]), ids(choice["choice"])
+            both, negated = words * named, " not " in question["question"]
             meeting = both * ("colli" in choice["choice"])
-            parts = [asked, said, said * negated, both, both * negated, meeting, meeting * negated]
+            parts = [words, named, named * negated, both, both * negated, meeting, meeting * negated]
             rows.append(np.concatenate([*parts, [1.0]]))
             right.append(choice["answer"] == "correct")
     return np.array(rows), np.array(right, float)
 
 
 @pytest.mark.parametrize("negated", [False, True])
-def test_a_collision_of_what_is_asked_about_is_right_as_often_as_wrong(two_splits, negated):
-    """In scenes as they come it is responsible seven times in ten, and words alone would tell."""
+def test_collisions_of_the_question_s_objects_are_right_as_often_as_wrong(two_splits, negated):
+    """Without balancing they are responsible in 70 % of the cases, which the words alone would reveal."""
     right = []
     for question in (q for split in two_splits for q in questions_of(split, "explanatory")):
-        asked = parse_question(question["question"], "explanatory")
-        if (" not " in question["question"]) == negated and asked.form.name.endswith("collision"):
+        parsed = parse_question(question["question"], "explanatory")
+        if (" not " in question["question"]) == negated and parsed.form.name.endswith("collision"):
             for choice in question["choices"]:
-                said = parse_choice(choice["choice"], "explanatory")
-                if said.form.name == "collision" and set(asked.places.values()) & set(said.places.values()):
+                cause = parse_choice(choice["choice"], "explanatory")
+                if cause.form.name == "collision" and set(parsed.places.values()) & set(cause.places.values()):
                     right.append(choice["answer"] == "correct")
     assert len(right) > 40
     assert abs(np.mean(right) - 0.5) < 0.1 + 1 / np.sqrt(len(right)), (np.mean(right), len(right))
@@ -363,8 +363,8 @@ def ids(text):
     return words
 
 
-def test_questions_do_not_depend_on_the_order_in_which_a_process_keeps_its_sets():
-    """Python orders sets of words differently in every process, unless told how."""
+def test_questions_do_not_depend_on_the_order_of_sets():
+    """Python orders sets of strings differently in every process unless PYTHONHASHSEED is set."""
     code = (
         "import hashlib, json, numpy as np\n"
         "from ctt.data.questions.sampling import balance, enumerate_questions\n"
@@ -373,7 +373,7 @@ def test_questions_do_not_depend_on_the_order_in_which_a_process_keeps_its_sets(
         "print(hashlib.sha256(json.dumps(balance(made, 3)).encode()).hexdigest())\n"
     )
     root = Path(__file__).resolve().parents[3]
-    said = [
+    digests = [
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
@@ -384,4 +384,4 @@ def test_questions_do_not_depend_on_the_order_in_which_a_process_keeps_its_sets(
         ).stdout
         for seed in ("1", "2")
     ]
-    assert said[0] == said[1] and len(said[0].strip()) == 64
+    assert digests[0] == digests[1] and len(digests[0].strip()) == 64

@@ -1,4 +1,4 @@
-"""The vocabulary: official words and ids, and a tokeniser that names what it does not know."""
+"""The vocabulary: official words and ids, and a tokeniser that names unknown words."""
 
 import json
 
@@ -24,14 +24,14 @@ def test_there_are_81_words_and_21_answers_in_alphabetical_order():
     assert CATEGORIES == ("descriptive", "explanatory", "predictive", "counterfactual")
 
 
-def test_commas_and_possessives_stay_on_their_word():
+def test_commas_and_possessives_are_part_of_their_word():
     assert tokenise("If the cube is removed, what will happen?") == [41, 71, 16, 42, 59, 75, 78, 39]
     assert tokenise("the cube's entrance") == [71, 17, 29]
 
 
 @given(st.lists(st.sampled_from(range(1, 82)), max_size=20), st.booleans(), st.booleans())
-def test_ids_come_back_whatever_the_case_and_with_or_without_question_mark(ids, capital, asked):
-    text = " ".join(QUESTION_WORDS[i - 1] for i in ids) + ("?" if asked else "")
+def test_ids_do_not_depend_on_case_or_question_mark(ids, capital, question_mark):
+    text = " ".join(QUESTION_WORDS[i - 1] for i in ids) + ("?" if question_mark else "")
     assert tokenise(text.capitalize() if capital else text) == ids
 
 

@@ -1,4 +1,4 @@
-"""Small random scenes without physics: things that glide and stop, and collisions that merely are said to happen."""
+"""Small random scenes without physics: things that glide and stop, and arbitrary collisions."""
 
 import random
 from itertools import combinations
@@ -13,7 +13,7 @@ def made_scene(seed: int, least: int = 4) -> Scene:
     draw = random.Random(seed)
     count = draw.randint(least, 6)
     kinds = [Thing(c, m, s) for c in COLORS for m in MATERIALS for s in SHAPES]
-    # Few colours, so that shortest descriptions differ in length.
+    # Few colours, so that the shortest descriptions differ in length.
     few = [kind for kind in kinds if kind.color in draw.sample(COLORS, 4)]
     frames = np.arange(TOTAL)
     position = np.empty((TOTAL, count, 2))

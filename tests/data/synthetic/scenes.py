@@ -1,4 +1,4 @@
-"""Scenes that several tests look at, made once a process."""
+"""Simulated scenes shared by tests, made once per process."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Events, causes and responsibility, on scenes small enough to see through and against a forward computation."""
+"""Events, causes and responsibility, on small scenes and compared with a forward computation."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def bare_scene(inside, collisions, position=None, without=None):
 
 @pytest.fixture
 def chain():
-    """0 enters and hits 1, 1 hits 2, 2 leaves; 3 enters, hits 0 late and leaves after the given frames."""
+    """0 enters and hits 1, 1 hits 2, 2 leaves; 3 enters, hits 0 and leaves after the given frames."""
     inside = np.ones((TOTAL, 4), bool)
     inside[:10, 0] = False
     inside[90:, 2] = False
@@ -61,7 +61,7 @@ def test_entering_and_leaving_are_read_from_the_view(chain):
     ]
 
 
-def test_seen_and_unseen_part_at_frame_128(chain):
+def test_events_are_unseen_from_frame_128(chain):
     chain.collisions[2:] = [(127, 0, 3), (128, 1, 3)]
     world = World(chain)
     assert world.events[-1] == Event(127, "collision", (0, 3))
@@ -69,7 +69,7 @@ def test_seen_and_unseen_part_at_frame_128(chain):
     assert (START.frame, END.frame) == (0, 125)
 
 
-def test_causes_run_along_every_participant(chain):
+def test_every_participant_contributes_a_cause(chain):
     enter, first, second = Event(10, "in", (0,)), Event(30, "collision", (0, 1)), Event(60, "collision", (1, 2))
     leaves, late, late_enter = Event(90, "out", (2,)), Event(100, "collision", (0, 3)), Event(20, "in", (3,))
     events = World(chain).events
@@ -91,8 +91,8 @@ def test_an_object_is_responsible_by_taking_part_or_through_an_ancestor(chain):
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=200, deadline=None)
-def test_ancestors_are_what_has_influenced_the_participants_so_far(seed):
-    """The same by passing influences forward in time instead of searching back."""
+def test_ancestors_are_the_previous_influences_on_the_participants(seed):
+    """Computed by passing influences forward in time instead of searching back."""
     events = World(made_scene(seed, least=2)).events
     closed, influence = ancestors(events), {}
     for event in events:
@@ -103,8 +103,8 @@ def test_ancestors_are_what_has_influenced_the_participants_so_far(seed):
 
 def test_speed_is_taken_between_the_frames_five_before_and_after():
     position = np.zeros((TOTAL, 1, 2), np.float32)
-    position[:, 0, 0] = np.arange(TOTAL) / 25  # one unit a second
-    position[128:] = 1000  # what is not given must not count
+    position[:, 0, 0] = np.arange(TOTAL) / 25  # one unit per second
+    position[128:] = 1000  # future frames must not count
     assert speeds(position) == pytest.approx(np.ones((128, 1)), abs=1e-5)
     position[60:, 0] = position[60, 0]
     slowed = speeds(position)[:, 0]
@@ -112,7 +112,7 @@ def test_speed_is_taken_between_the_frames_five_before_and_after():
     assert slowed[65:128].max() < 1e-5
 
 
-def test_moving_and_stationary_count_what_is_in_view_only():
+def test_moving_and_stationary_include_only_visible_objects():
     position = np.zeros((TOTAL, 4, 2), np.float32)
     for k, pace in enumerate((0.0, MOVING_SPEED * 0.9, MOVING_SPEED * 1.1, 1.0)):
         position[:, k, 1] = np.arange(TOTAL) * pace / 25

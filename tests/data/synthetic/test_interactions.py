@@ -1,4 +1,4 @@
-"""True interactions of windows against loops, and against what positions and velocities show of them."""
+"""True interactions of windows compared with loops, and with positions and velocities."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_a_windows_interactions_are_the_contacts_of_all_its_frames(split, window
     assert not touched[:, np.arange(7), np.arange(7)].any() and np.array_equal(touched, touched.transpose(0, 2, 1))
 
 
-def test_they_are_the_events_that_trajectories_show(split, windows):
-    """A pair that is near and whose velocities both jump has collided; a pair that is far apart all along has not."""
+def test_interactions_agree_with_trajectories(split, windows):
+    """A pair that is near and whose velocities both jump has collided; a pair that is always far apart has not."""
     touched, order = found(split, windows), np.random.default_rng(0).permutation(windows.count)[:200]
     events = quiet = 0
     for number in order:
@@ -61,28 +61,26 @@ def test_they_are_the_events_that_trajectories_show(split, windows):
         frames = slice(start, start + SPAN)
         slot_of = split.truth.slot_of[video, frames]
         if (slot_of != slot_of[0]).any():
-            continue  # slots trade their objects here: the test above has these
+            continue  # slots exchange their objects here: see the test above
         jump = np.linalg.norm(np.diff(scene.velocity.astype(float), axis=0), axis=-1)
         kicked = jump > np.array([TABLE_FRICTION[thing.material] for thing in scene.things]) / FPS + 1e-3
         for a in range(len(scene.things)):
             for b in range(len(scene.things)):
                 apart = np.linalg.norm(scene.position[:, a].astype(float) - scene.position[:, b], axis=-1)
-                said = touched[number, slot_of[0, a], slot_of[0, b]]
-                inner = slice(start + 1, start + SPAN - 1)  # a jump shows in the frame before or after the contact
+                touches = touched[number, slot_of[0, a], slot_of[0, b]]
+                inner = slice(start + 1, start + SPAN - 1)  # a jump is in the frame before or after the contact
                 near = apart[inner] < 2 * CORNER
                 if a != b and (near & kicked[inner, a] & kicked[inner, b]).any() and alone(scene, a, b, frames):
-                    assert said
+                    assert touches
                     events += 1
                 if a != b and (apart[frames] > 2 * CORNER + 0.02).all():
-                    assert not said
+                    assert not touches
                     quiet += 1
     assert events > 20 and quiet > 1000
 
 
 def alone(scene, a, b, frames):
-    """Whether nobody else comes near either of the two."""
+    """Whether no other object comes near either of the two."""
     others = [k for k in range(len(scene.things)) if k not in (a, b)]
-    gaps = [
-        np.linalg.norm(scene.position[frames, k] - scene.position[frames, j], axis=-1) for k in others for j in (a, b)
-    ]
+    gaps = [np.linalg.norm(scene.position[frames, k] - scene.position[frames, j], axis=-1) for k in others for j in (a, b)]
     return all((gap > 2 * CORNER).all() for gap in gaps)

@@ -1,4 +1,4 @@
-"""The simulation against mechanics computed by hand."""
+"""The simulation compared with analytical mechanics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_lone_object_slows_down_evenly_and_stops(material):
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 2), (2, 1)])
-def test_a_head_on_impact_keeps_momentum_and_loses_what_restitution_says(first, second):
+def test_a_head_on_impact_conserves_momentum_and_has_the_set_restitution(first, second):
     a, b = ROUND[first], ROUND[second]
     motion = simulate([Body(a, (-1.0, 0.0), (2.0, 0.0)), Body(b, (0.0, 0.0))], frames=60)
     ((frame, *pair),) = motion.collisions
@@ -57,9 +57,7 @@ def test_energy_never_grows():
         moving = 0.5 * (scene.velocity.astype(float) ** 2).sum(axis=(1, 2))
         energy = moving + 0.5 * (inertia * spin**2).sum(axis=1)
         touching = scene.contact.any(axis=(1, 2)).astype(int)
-        quiet = (
-            np.convolve(touching, np.ones(5), mode="same") == 0
-        )  # spins are differences of angles: blurred at impacts
+        quiet = np.convolve(touching, np.ones(5), mode="same") == 0  # spins are differences of angles: blurred at impacts
         assert moving[0] > 0 and quiet.sum() > 100
         assert (np.diff(energy[quiet]) <= 1e-4 * energy[0]).all()
 
@@ -78,8 +76,8 @@ def worlds(scene):
         yield position.astype(float), scene.without[k]
 
 
-def test_collisions_of_round_objects_are_where_their_distances_say():
-    """In the future too, and in the worlds that lack an object."""
+def test_collisions_agree_with_distances():
+    """Including the future and the simulations without an object."""
     met = without = 0
     for scene in some_scenes(24):
         for position, collisions in worlds(scene):
@@ -89,7 +87,7 @@ def test_collisions_of_round_objects_are_where_their_distances_say():
             for a, b in combinations(there.tolist(), 2):
                 gap = np.hypot(*(position[:, a] - position[:, b]).T) - 2 * RADIUS
                 corners = sum(scene.things[k].shape == "cube" for k in (a, b))
-                reach = corners * (CORNER - RADIUS)  # corners stick out: touching begins anywhere up to there
+                reach = corners * (CORNER - RADIUS)  # corners protrude: contact begins anywhere up to there
                 closing = np.hypot(*(velocity[:, a] - velocity[:, b]).T)
                 if (a, b) in listed:
                     frame = listed[a, b]
@@ -105,8 +103,8 @@ def test_collisions_of_round_objects_are_where_their_distances_say():
 
 
 @pytest.mark.parametrize("shape", ["sphere", "cube"])
-def test_metal_bounces_harder_slides_further_and_grips_less(shape):
-    """The same throw in each material: how fast the hit object is, how far the thrower rolls out, how it is turned."""
+def test_metal_bounces_more_slides_farther_and_grips_less(shape):
+    """The same impact per material: speed of the hit object, distance of a free slide, rotation of the hit object."""
     hit, far, turned = {}, {}, {}
     for material in ("metal", "rubber"):
         thing, other = Thing("red", material, shape), Thing("blue", material, "sphere")
@@ -135,7 +133,7 @@ def test_every_collision_changes_velocities_and_nothing_else_does():
             assert kicked[near, a].any() and kicked[near, b].any()
 
 
-def test_contacts_begin_with_the_collision_and_never_come_back():
+def test_contacts_begin_with_the_collision_and_do_not_recur():
     for scene in some_scenes(24):
         assert (scene.contact == scene.contact.transpose(0, 2, 1)).all()
         pairs = {(a, b): frame for frame, a, b in scene.collisions}
@@ -159,7 +157,7 @@ def test_an_object_that_touches_nothing_can_be_left_out():
     assert lonely > 3
 
 
-def test_leaving_an_object_out_changes_nothing_before_it_would_have_mattered():
+def test_leaving_an_object_out_changes_nothing_before_its_first_collision():
     changed = 0
     for scene in some_scenes(24):
         for k, run in scene.without_position.items():
@@ -182,9 +180,9 @@ def test_unwanted_collisions_end_the_run():
     assert not simulate(bodies, unwanted=lambda when, a, b: when != frame).given_up
 
 
-def test_a_pair_that_meets_again_is_noticed():
+def test_a_second_collision_of_a_pair_is_detected():
     a, b = ROUND[2], ROUND[0]
-    # b hits a and is slow after; a third one throws a back at it
+    # b hits a and is slow afterwards; a third object pushes a back to it
     bodies = [
         Body(a, (0.0, 0.0)),
         Body(b, (-1.0, 0.0), (2.0, 0.0)),
@@ -195,7 +193,7 @@ def test_a_pair_that_meets_again_is_noticed():
     assert len({(x, y) for _, x, y in motion.collisions}) == len(motion.collisions)
 
 
-def test_moments_order_as_mass_does():
+def test_moments_of_inertia_are_ordered_by_shape():
     assert moment("sphere") < moment("cylinder") < moment("cube")
     assert moment("cube") == pytest.approx((2 * RADIUS) ** 2 / 6)
     assert math.isclose(CORNER, RADIUS * 2**0.5)

@@ -1,4 +1,4 @@
-"""What a slot shows, and what it must not."""
+"""What a slot encodes, and what it must not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_velocity_leaves_no_trace():
         assert np.array_equal(render(scene, ENCODER, QUIET, rng())[0], render(other, ENCODER, QUIET, rng())[0])
 
 
-def test_a_frame_shows_nothing_of_other_frames():
+def test_a_frame_does_not_depend_on_other_frames():
     scene = some_scenes()[0]
     order = np.random.default_rng(1).permutation(len(scene.position))
     mixed = dataclasses.replace(
@@ -67,7 +67,7 @@ def test_the_spread_between_objects_is_one_and_noise_relates_to_it():
     ):
         difference = render(scene, ENCODER, settings, rng())[0] - render(scene, ENCODER, QUIET, rng())[0]
         assert difference.std() == pytest.approx(noise, rel=0.02)
-    # no two frames, slots or dimensions share their noise
+    # noise is independent across frames, slots and dimensions
     assert abs(np.corrcoef(difference[:-1].ravel(), difference[1:].ravel())[0, 1]) < 0.02
 
 
@@ -111,7 +111,7 @@ def test_out_of_view_an_object_is_an_empty_slot_when_hidden():
     assert np.abs(slots[~outside, k] - empty[0]).max(axis=1).min() > 0.5
 
 
-def test_slots_keep_their_objects_within_a_video_and_not_between_videos():
+def test_slots_keep_their_objects_within_a_video_but_not_across_videos():
     orders = {tuple(assign(np.random.default_rng(i), 5, 0.0)[0]) for i in range(40)}
     assert len(orders) > 30
     for i in range(20):
@@ -120,7 +120,7 @@ def test_slots_keep_their_objects_within_a_video_and_not_between_videos():
         assert len(set(slot_of[0])) == 5 and set(slot_of[0]) <= set(range(SLOTS))
 
 
-def test_identities_swap_once_in_the_share_of_videos_asked_for():
+def test_identities_swap_once_in_the_given_share_of_videos():
     swapped = 0
     for i in range(400):
         slot_of = assign(np.random.default_rng(i), 4, 0.3)
@@ -132,7 +132,7 @@ def test_identities_swap_once_in_the_share_of_videos_asked_for():
     assert 0.22 < swapped / 400 < 0.38
 
 
-def test_another_seed_is_another_encoder_and_the_same_seed_is_the_same():
+def test_the_encoder_is_determined_by_its_seed():
     shown = np.random.default_rng(0).standard_normal((10, 18))
     assert np.array_equal(SlotEncoder(0).encode(shown), ENCODER.encode(shown))
     assert np.abs(SlotEncoder(1).encode(shown) - ENCODER.encode(shown)).max() > 1

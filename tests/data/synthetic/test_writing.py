@@ -1,4 +1,4 @@
-"""The generated set as a whole: the same for any parallelism, and like CLEVRER where CLEVRER's numbers are known."""
+"""The generated data set: independent of the number of workers, with CLEVRER's shares where they are known."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 
 
 def test_any_number_of_workers_writes_the_same_bytes(folder, tmp_path):
-    """Three chunks: each by a worker of its own."""
+    """Three chunks, each by its own worker."""
     three = written(make(tmp_path / "three", workers=3))
     assert written(folder) == three
 
@@ -64,13 +64,13 @@ def test_a_scene_depends_on_neither_the_size_of_the_set_nor_the_noise(folder, tm
     )
 
 
-def test_splits_have_scenes_of_their_own(folder):
+def test_splits_have_different_scenes(folder):
     dataset = Dataset.open(folder)
     places = [dataset.split(split).truth.position[0] for split in dataset.splits]
     assert len({place.tobytes() for place in places}) == 3
 
 
-def test_what_is_written_is_what_was_simulated(folder):
+def test_files_contain_the_simulated_scene(folder):
     split = Dataset.open(folder).split("train")
     rng = writing.stream(SMALL.seed, "train", 21, "scene")
     scene, read = make_scene(21, rng), split.truth.scene(21)
@@ -88,7 +88,7 @@ def test_what_is_written_is_what_was_simulated(folder):
     assert np.array_equal(split.truth.slot_of[21, :, : len(scene.things)], slot_of)
 
 
-def test_the_test_split_tells_no_answers(folder):
+def test_the_test_split_has_no_answers(folder):
     train, test = (json.loads((folder / f"questions_{split}.json").read_text()) for split in ("train", "test"))
     assert [scene["scene_index"] for scene in test] == [15_000, 15_001]
     assert len(train) == 23 and all(scene["questions"] for scene in train + test)
@@ -111,11 +111,11 @@ def test_annotations_have_the_official_schema(folder):
             assert shown["object_id"] == k and shown["inside_camera_view"] == scene.inside[frame, k]
             assert np.allclose(shown["location"][:2], scene.position[frame, k], atol=1e-4)
             assert all(len(shown[key]) == 3 for key in ("location", "orientation", "velocity", "angular_velocity"))
-    told = [(c["frame_id"], *c["object_ids"]) for c in record["collision"]]
-    assert told == [c for c in scene.collisions if c[0] < GIVEN]
+    collisions = [(c["frame_id"], *c["object_ids"]) for c in record["collision"]]
+    assert collisions == [c for c in scene.collisions if c[0] < GIVEN]
 
 
-def test_scenes_are_as_the_generator_promises():
+def test_scenes_meet_the_conditions_of_the_generator():
     for scene in some_scenes(24):
         count = len(scene.things)
         assert 4 <= count <= 6 and len(set(scene.things)) == count
@@ -156,7 +156,7 @@ def test_attributes_are_drawn_evenly(folder):
     assert sum(seen.values()) == truth.objects.sum() and len(seen) == 8
 
 
-def test_asked_to_stop_it_stops_and_leaves_no_data_set(tmp_path, monkeypatch):
+def test_a_stop_signal_leaves_no_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(BuildContext, "stopping", property(lambda self: True))
     for workers in (1, 2):
         with pytest.raises(Interrupted):
@@ -169,10 +169,10 @@ import sys
 from pathlib import Path
 from ctt.data.data_settings import DataSettings
 from ctt.data.synthetic.writing import generate
-from ctt.core.build_context import Job, stop_on_signals
+from ctt.core.build_context import BuildContext, stop_on_signals
 if __name__ == "__main__":
     stop_on_signals()
-    generate(DataSettings(train=5000), Job(Path(sys.argv[1]), workers=2))
+    generate(DataSettings(train=5000), BuildContext(Path(sys.argv[1]), workers=2))
 """
 
 
@@ -188,24 +188,22 @@ def processes(text):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, which is absent")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_do_not_outlive_the_process_that_started_them(number, tmp_path):
-    script, folder, mark = tmp_path / "run.py", tmp_path / "data", f"MARK={tmp_path}"
+    script, folder, variable = tmp_path / "run.py", tmp_path / "data", f"TEST_RUN={tmp_path}"
     script.write_text(RUN)
     folder.mkdir()
     path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "MARK": str(tmp_path), "PYTHONPATH": path}
-    process = subprocess.Popen(
-        [sys.executable, script, folder], env=environment, stderr=subprocess.PIPE, start_new_session=True
-    )
+    environment = {**os.environ, "TEST_RUN": str(tmp_path), "PYTHONPATH": path}
+    process = subprocess.Popen([sys.executable, script, folder], env=environment, stderr=subprocess.PIPE, start_new_session=True)
     try:
         wait_until(lambda: done(folder / "progress.json") > 0)
-        assert len(processes(mark)) >= 3
+        assert len(processes(variable)) >= 3
         if number == signal.SIGTERM:
-            os.killpg(process.pid, number)  # as a cluster does: every process hears it
+            os.killpg(process.pid, number)  # like a cluster, to every process
         else:
             process.kill()
         error = process.communicate(timeout=60)[1]
         assert (b"Interrupted" in error) == (number == signal.SIGTERM)
-        wait_until(lambda: not processes(mark))
+        wait_until(lambda: not processes(variable))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -227,7 +225,7 @@ def test_progress_ends_at_the_number_of_videos(folder):
     assert (progress["done"], progress["total"], progress["unit"]) == (28, 28, "video")
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_invalid_settings_are_refused():
     for wrong in (dict(kind="video"), dict(train=0), dict(noise=-0.1), dict(swap_probability=1.5), dict(seed=-1)):
         with pytest.raises(SettingError, match=next(iter(wrong))):
             DataSettings(**wrong)

@@ -14,7 +14,7 @@ import pytest
 
 
 def load_devcluster() -> ModuleType:
-    """launch/devcluster/private_cluster.py as a module: launch/ holds data and scripts, it is no package."""
+    """launch/devcluster/private_cluster.py as a module; launch/ is not a package."""
     folder = str(Path(__file__).resolve().parents[3] / "launch" / "devcluster")
     if folder not in sys.path:
         sys.path.append(folder)
@@ -23,7 +23,7 @@ def load_devcluster() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def devcluster() -> ModuleType:
-    """The module, where SLURM is installed; elsewhere the test skips, or fails if CTT_REQUIRE_SYSTEM=1."""
+    """The module. Without SLURM the test is skipped, or fails if CTT_REQUIRE_SYSTEM=1."""
     module = load_devcluster()
     if missing := module.missing_programs():
         reason = f"SLURM is not installed: {', '.join(missing)} missing (apt-get install {module.PACKAGES})"
@@ -35,11 +35,11 @@ def devcluster() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def cluster(devcluster: ModuleType) -> Iterator[object]:
-    """A cluster that os.environ["SLURM_CONF"] names, ended with the session; a process left over is a failure."""
+    """A cluster, set in os.environ["SLURM_CONF"], that ends with the session; a leftover process is an error."""
     before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH")}
     with tempfile.TemporaryDirectory(prefix="ctt-slurm-") as folder:  # short: unix sockets have short paths
         one = devcluster.Cluster(folder, devcluster.Size(grace=5))
-        one.end_with_me()
+        one.end_with_caller()
         try:
             one.up()
             os.environ.update({"SLURM_CONF": str(one.conf), "PATH": devcluster.SEARCH})

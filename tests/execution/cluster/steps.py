@@ -1,6 +1,6 @@
-"""A task whose job counts steps in place of training: it checkpoints when asked to, continues, and publishes the count.
+"""A task whose job counts steps instead of training: it writes checkpoints, continues from them, and publishes the count.
 
-python steps.py JOBS_FOLDER NUMBERS, as `ctt.execution.slurm.task_process`, whose signals, requeues and exit codes these are.
+python steps.py JOBS_FOLDER NUMBERS runs `ctt.execution.slurm.task_process` with this job.
 """
 
 import json
@@ -18,9 +18,9 @@ from ctt.execution.slurm import task_process
 from ctt.store import Store
 
 
-def run(path: Path, told: object = None) -> dict[str, Any]:
-    """`ctt.execution.jobs.job_process.run` for a job {store, target, stages, needs, steps, raises, hangs, dies}; a step
-    takes a tenth of a second; a job that hangs or dies of a SIGKILL does so at its first attempt."""
+def run(path: Path, on_event: object = None) -> dict[str, Any]:
+    """In place of `ctt.execution.jobs.job_process.run`, for a job {store, target, stages, needs, steps, raises, hangs, dies}:
+    a step takes 0.1 s; a job hangs, or is killed, in its first attempt only."""
     job = json.loads(path.read_text())
     outcome: dict[str, Any] = {"failure": None, "message": "", "target": job["target"]}
     store = Store(job["store"], heartbeat=0.5, expiry=5)

@@ -1,4 +1,4 @@
-"""The private cluster does what the launcher's tests count on, and leaves nothing behind."""
+"""The private cluster behaves as the launcher's tests expect, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def submit(cluster: Any, folder: Path, script: str, *options: str) -> str:
 
 
 def state(cluster: Any, job: str) -> str:
-    """The state of a job, from the accounting: also of jobs the controller has forgotten."""
+    """The state of a job from the accounting, which also has jobs the controller has dropped."""
     return cluster.run("sacct", "-n", "-X", "-P", "-j", job, "-o", "state").partition("\n")[0]
 
 
 def wait_for(cluster: Any, job: str, wanted: str = "COMPLETED") -> None:
-    ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE")  # the others may yet be requeued
+    ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE")  # after other states a job may be requeued
     until(lambda: state(cluster, job).startswith(ends), every=0.1)
     assert state(cluster, job).startswith(wanted)
 
@@ -77,13 +77,13 @@ def test_a_crashed_nodes_job_is_killed_and_runs_again(cluster: Any, tmp_path: Pa
     assert len((tmp_path / "starts").read_text().splitlines()) == 2
 
 
-def test_debug_takes_the_place_of_low_which_runs_again(cluster: Any, tmp_path: Path) -> None:
-    asked = tmp_path / "asked"
+def test_a_job_in_debug_preempts_one_in_low_which_runs_again(cluster: Any, tmp_path: Path) -> None:
+    signalled = tmp_path / "signalled"
     loop = tmp_path / "loop.sh"
     loop.write_text(f"""
         touch {tmp_path}/start.$SLURM_RESTART_COUNT
-        [ -e {asked} ] && exit 0
-        trap 'touch {asked}' TERM  # a job that ended now would count as ended, and not run again
+        [ -e {signalled} ] && exit 0
+        trap 'touch {signalled}' TERM  # a job that ends now is not requeued
         while :; do sleep 0.1; done
     """)
     low = submit(cluster, tmp_path, f"srun -N1 -n1 sh {loop}", "-p", "low", "-N2", "--exclusive", "--requeue")
@@ -91,17 +91,17 @@ def test_debug_takes_the_place_of_low_which_runs_again(cluster: Any, tmp_path: P
     urgent = submit(cluster, tmp_path, "true", "-p", "debug", "-N2", "--exclusive")
     wait_for(cluster, urgent)
     wait_for(cluster, low)
-    assert asked.exists(), "it was asked to end before it was killed"
+    assert signalled.exists(), "it got SIGTERM before it was killed"
     assert (tmp_path / "start.1").exists(), "it was started again"
 
 
-def test_two_clusters_live_side_by_side_and_end_apart(cluster: Any, devcluster: ModuleType, tmp_path: Path) -> None:
+def test_two_clusters_run_at_once_and_end_independently(cluster: Any, devcluster: ModuleType, tmp_path: Path) -> None:
     other = devcluster.Cluster(tmp_path / "b", devcluster.Size(nodes=1, gpus=0, accounting=False))
     try:
         other.up()
         again = devcluster.Cluster(tmp_path / "b")
         again.up()
-        assert again.running() == other.running(), "up twice is up once"
+        assert again.running() == other.running(), "a second `up` changes nothing"
         assert other.run("sbatch", "--parsable", "--wait", "-o", "/dev/null", "--wrap", "true") == "1"
         assert set(other.running()) == {"munged", "slurmctld", "slurmd.node1"}
         listening = other.ports()
@@ -119,8 +119,8 @@ def test_two_clusters_live_side_by_side_and_end_apart(cluster: Any, devcluster: 
     assert not other.folder.exists()
 
 
-def test_a_number_that_another_process_has_since_got_is_not_killed(devcluster: ModuleType, tmp_path: Path) -> None:
-    """daemons.json may outlive its processes: a stranger with one of their ids must survive `down`."""
+def test_a_process_with_a_recycled_id_is_not_killed(devcluster: ModuleType, tmp_path: Path) -> None:
+    """daemons.json may outlive its processes: another process with one of their ids must survive `down`."""
     (tmp_path / "daemons.json").write_text(f'{{"slurmctld": {{"pid": {os.getpid()}, "began": 1}}}}')
     one = devcluster.Cluster(tmp_path)
     assert one.running() == {}
@@ -128,7 +128,7 @@ def test_a_number_that_another_process_has_since_got_is_not_killed(devcluster: M
 
 
 def test_an_interrupted_test_run_leaves_no_process_and_no_folder(devcluster: ModuleType, tmp_path: Path) -> None:
-    """pytest is killed, so that no fixture comes to its end, while a job runs on the cluster of its fixture."""
+    """pytest is killed, so that no fixture is finalized, while a job runs on the cluster of its fixture."""
     root = Path(__file__).resolve().parents[3]
     (tmp_path / "test_sleeps.py").write_text(
         "import time\n"
@@ -152,10 +152,10 @@ def test_an_interrupted_test_run_leaves_no_process_and_no_folder(devcluster: Mod
     ]
     variables = {k: v for k, v in os.environ.items() if k != "SLURM_CONF"} | {"PYTHONPATH": str(root)}
     run = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    said = tmp_path / "folder"
+    name = tmp_path / "folder"
     try:
-        until(lambda: said.exists() and said.read_text().endswith("\n") or run.poll() is not None)
-        one = devcluster.Cluster(said.read_text().strip())
+        until(lambda: (name.exists() and name.read_text().endswith("\n")) or run.poll() is not None)
+        one = devcluster.Cluster(name.read_text().strip())
         assert one.run("squeue", "-h", "-o", "%T") == "RUNNING" and len(one.steps()) == 1
         members = [*one.leftovers(), *(p for s in one.steps() for p in devcluster.processes.descendants(s))]
         assert len(members) >= 7

@@ -17,17 +17,17 @@ from ctt.execution.jobs.spec import freeze
 from ctt.plan import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
-from tests.execution.cluster.day import SLURM, WORDS, Day, awaits, go_on, launched
+from tests.execution.cluster.small_sweep import SETTINGS, SLURM, SmallSweep, has_pending, launched, resume
 from tests.tiny import TINY, artifacts
 from tests.waiting import until
 
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[3]
-SWEEP = "name: day\nbaseline: {ctt_inv_weight: 0.2}\n"
+SWEEP = "name: small\nbaseline: {ctt_inv_weight: 0.2}\n"
 
 
 def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path: Path) -> None:
-    """The same parameters to the bit on both, and a frozen job whose artifacts are those of one builder."""
+    """Both have bitwise equal parameters, and a job on both publishes its artifacts once."""
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", [*TINY, "ctt_start_epoch=1", "seed=0"]))
     prefix = next(job for job in plan.jobs if job.prefix)
@@ -50,42 +50,42 @@ def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path
     ours, theirs = (torch.load(tmp_path / f"dropout.{rank}.pt") for rank in (0, 1))
     assert ours.keys() == theirs.keys() and all(torch.equal(value, theirs[key]) for key, value in ours.items())
     assert store.has(prefix.target.key)
-    assert "built world_model" in logs[0] and "buil" not in logs[1], "the second one only helps"
+    assert "built world_model" in logs[0] and "buil" not in logs[1], "only the first one builds"
     for key in list(store.keys()):
         manifest = store.manifest(key)
-        together = manifest["provenance"]["numerics"].endswith(", 2 processes")
-        assert together == (manifest["kind"] == "world_model")
+        ddp = manifest["provenance"]["numerics"].endswith(", 2 processes")
+        assert ddp == (manifest["kind"] == "world_model")
     assert not list((store.root / "work").glob("*")) and not list((store.root / "failures").glob("*"))
     outcome = json.loads((tmp_path / "0000.outcome.json").read_text())
     assert outcome["failure"] is None and os.path.exists(job.path)
 
 
-def swept(store: Path, file: Path, cluster: Any, ask: bool) -> Day:
-    """A sweep of one run on two nodes; `ask`: it is asked to stop in the middle of its training."""
+def swept(store: Path, file: Path, cluster: Any, signalled: bool) -> SmallSweep:
+    """A finished sweep of one run on two nodes; signalled: with a signal to stop in the middle of its training."""
     own = ["launch.nodes=2", "launch.setup=['export GLOO_SOCKET_IFNAME=lo']", "tracking=off"]
-    day = Day(store, cluster)
-    with launched(store, "sweep", str(file), *WORDS, *SLURM, *own) as (process, out):
-        if ask:
-            until((store / "sweeps/day/0001/jobs/events.jsonl").exists, "jobs")
-            writer = day.hold("baseline")["baseline"]  # the other one waits for it in the middle of a step
-            cluster.run("scancel", "--signal=USR2", day.task("baseline"))
-            until(lambda: awaits(writer, signal.SIGUSR2), "the signal")
-            go_on(writer)
-            until(lambda: "back into the queue" in day.log("baseline"), "a job that requeues itself")
-            assert day.checkpoints("baseline")
-        assert process.wait(300) == 0, out.read_text() + day.log("baseline")
-    return day
+    small = SmallSweep(store, cluster)
+    with launched(store, "sweep", str(file), *SETTINGS, *SLURM, *own) as (process, out):
+        if signalled:
+            until((store / "sweeps/small/0001/jobs/events.jsonl").exists, "jobs")
+            writer = small.hold("baseline")["baseline"]  # the other process waits for it in the middle of a step
+            cluster.run("scancel", "--signal=USR2", small.task("baseline"))
+            until(lambda: has_pending(writer, signal.SIGUSR2), "the signal")
+            resume(writer)
+            until(lambda: "back into the queue" in small.log("baseline"), "a job that requeues itself")
+            assert small.checkpoints("baseline")
+        assert process.wait(300) == 0, out.read_text() + small.log("baseline")
+    return small
 
 
 @pytest.mark.skipif(os.environ.get("CTT_FAULTS") != "full", reason="minutes: `make faults` runs it")
-def test_a_sweep_over_two_nodes_goes_on_after_a_signal_with_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
-    file = tmp_path / "day.yaml"
+def test_a_sweep_over_two_nodes_continues_after_a_signal_with_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
     file.write_text(SWEEP)
-    asked, left = (swept(tmp_path / name, file, cluster, name == "asked") for name in ("asked", "left"))
-    for day in (asked, left):
-        assert cluster.run("sacct", "-n", "-X", "-P", "-o", "NNodes", "-j", day.task("baseline")) == "2"
-        [trained] = [day.store.manifest(key) for key, kind in day.kinds.items() if kind == "world_model"]
+    stopped, undisturbed = (swept(tmp_path / name, file, cluster, name == "stopped") for name in ("stopped", "other"))
+    for small in (stopped, undisturbed):
+        assert cluster.run("sacct", "-n", "-X", "-P", "-o", "NNodes", "-j", small.task("baseline")) == "2"
+        [trained] = [small.store.manifest(key) for key, kind in small.kinds.items() if kind == "world_model"]
         assert trained["provenance"]["numerics"].endswith(", 2 processes")
-        assert not list((day.store.root / "failures").glob("*"))
-    assert [day.log("baseline").count("building world_model") for day in (asked, left)] == [2, 1]
-    assert artifacts(asked.store.root) == artifacts(left.store.root)
+        assert not list((small.store.root / "failures").glob("*"))
+    assert [small.log("baseline").count("building world_model") for small in (stopped, undisturbed)] == [2, 1]
+    assert artifacts(stopped.store.root) == artifacts(undisturbed.store.root)

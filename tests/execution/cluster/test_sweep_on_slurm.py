@@ -1,4 +1,4 @@
-"""A sweep on a real SLURM: the same table, byte for byte, as on one machine."""
+"""A sweep on a real SLURM: the same table, byte for byte, as a local one."""
 
 from pathlib import Path
 
@@ -20,4 +20,4 @@ def test_a_sweep_on_slurm_gives_the_table_of_a_local_one(cluster: object, tmp_pa
     assert tables[0] == tables[1]
     assert artifacts(here) == artifacts(there)
     ended = [event for event in event_log.read(there / "sweeps/demo/0001/jobs") if event["event"] == "ended"]
-    assert len(ended) == 3 and all("_" in event["job_id"] for event in ended), "arrays of SLURM made them"
+    assert len(ended) == 3 and all("_" in event["job_id"] for event in ended), "they ran in SLURM's arrays"

@@ -1,4 +1,4 @@
-"""What it takes to follow a thousand runs: one question to SLURM for all of them every few seconds, and little memory."""
+"""Following a thousand runs takes one call of squeue for all of them every few seconds, and little memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ctt.execution.jobs import event_log, spec
-from tests.execution.cluster.day import launched
+from tests.execution.cluster.small_sweep import launched
 from tests.tiny import TINY, ctt
 from tests.waiting import until
 
@@ -24,7 +24,7 @@ POLL = 2.0
 
 @pytest.fixture
 def counted(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that gets a line with the time for every question to SLURM."""
+    """A file with a line, which has the time, for every call of a SLURM command."""
     folder, calls = tmp_path / "bin", tmp_path / "calls"
     folder.mkdir()
     for name in ("squeue", "sacct", "scontrol"):
@@ -36,11 +36,11 @@ def counted(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Pa
     return calls
 
 
-def test_a_thousand_runs_are_followed_with_one_question_and_little_memory(counted: Path, tmp_path: Path) -> None:
-    """SLURM holds all jobs in its queue, so that nothing but the following is seen."""
+def test_a_thousand_runs_are_followed_with_one_call_and_little_memory(counted: Path, tmp_path: Path) -> None:
+    """All jobs are held in the queue, so that only the launcher works."""
     file, store = tmp_path / "big.yaml", tmp_path / "store"
     file.write_text(SWEEP % ",".join(f"{0.001 * number:.3f}" for number in range(1, 334)))
-    words = [
+    arguments = [
         "sweep",
         str(file),
         *TINY,
@@ -51,15 +51,13 @@ def test_a_thousand_runs_are_followed_with_one_question_and_little_memory(counte
         "tracking=off",
     ]
     jobs = store / "sweeps/big/0001/jobs"
-    with launched(store, *words) as (process, _):
+    with launched(store, *arguments) as (process, _):
         until(lambda: len(event_log.last(jobs)) == 3 + 1002, "all jobs in the queue")
         assert len(spec.read(jobs)) == 3 + 1002
-        until(lambda: counted.read_text().count("squeue") >= 3, "three questions")
-        asked = [line.split() for line in counted.read_text().splitlines()]
-        assert [name for _, name in asked if name != "squeue"] == ["scontrol"] == [asked[0][1]], (
-            "how long arrays may be"
-        )
-        times = [float(moment) for moment, name in asked if name == "squeue"]
+        until(lambda: counted.read_text().count("squeue") >= 3, "three polls")
+        calls = [line.split() for line in counted.read_text().splitlines()]
+        assert [name for _, name in calls if name != "squeue"] == ["scontrol"] == [calls[0][1]], "one call for the largest array"
+        times = [float(moment) for moment, name in calls if name == "squeue"]
         assert all(later - earlier >= POLL for earlier, later in zip(times, times[1:], strict=False))
         used = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
         assert used is not None and int(used[1]) < 300 * 1024, used and used[0]

@@ -1,4 +1,4 @@
-"""Stages beside a run's answers: built by the run's job after its target, reported when they fail, never in the answers' way."""
+"""Auxiliary stages: built by the run's job after its target, reported when they fail, without an effect on the answers."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ FAILS: dict[str, Exception] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Look(Stage):
-    """Looks at a rollout."""
+    """An auxiliary stage of a rollout."""
 
     kind = "look"
     version = 1
@@ -54,16 +54,16 @@ class Look(Stage):
 
 
 @pytest.fixture
-def sided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Store, Plan]:
-    """The demo with one seed, everything but the sides in the store, and its record."""
+def with_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Store, Plan]:
+    """The demo with one seed, recorded, all but its auxiliary stages in the store."""
     BUILT.clear()
     FAILS.clear()
 
     def look(config: Any, target: Any) -> tuple[Stage, ...]:
         return (Look(target.rollout),)
 
-    for place in ("ctt.plan.plan", "ctt.plan"):
-        monkeypatch.setattr(f"{place}.sides_of", look)
+    for place in ("ctt.plan.compiled_plan", "ctt.plan"):
+        monkeypatch.setattr(f"{place}.auxiliaries_of", look)
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", ["seed=0", "device=cpu"]))
     for stage in plan.stages.values():
@@ -73,14 +73,14 @@ def sided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Store, Plan]
     return store, plan
 
 
-def frozen(store: Store, plan: Plan, folder: Path) -> dict[str, Any]:
-    """What the job of the plan's first run says after it ran."""
+def outcome_of_first(store: Store, plan: Plan, folder: Path) -> dict[str, Any]:
+    """Runs the job of the plan's first run; its outcome."""
     job = next(j for j in plan.jobs if j.target.key == plan.targets[0].key)
     return run(freeze(job, store, folder, 0).path)
 
 
-def test_plans_count_sides_as_stages(sided) -> None:
-    _, plan = sided
+def test_plans_count_auxiliary_stages(with_look: tuple[Store, Plan]) -> None:
+    _, plan = with_look
     kinds = [s["kind"] for s in Budget(plan, ()).numbers()["stages"]]
     assert kinds.count("look") == 2 and kinds.count("vqa") == 2
     assert plan.kinds == ("data", "world_model", "rollout", "vqa", "look")
@@ -89,8 +89,8 @@ def test_plans_count_sides_as_stages(sided) -> None:
     assert order == ["data", "world_model", "world_model", "rollout", "vqa", "look"]
 
 
-def test_a_job_is_finished_with_its_sides_only(sided) -> None:
-    store, plan = sided
+def test_a_job_is_finished_when_its_auxiliary_stages_are(with_look: tuple[Store, Plan]) -> None:
+    store, plan = with_look
     runs = [j for j in plan.jobs if not j.prefix]
     assert not any(j.finished(store.has) for j in runs)
     assert all(j.finished(store.has) for j in plan.jobs if j.prefix)
@@ -98,22 +98,22 @@ def test_a_job_is_finished_with_its_sides_only(sided) -> None:
     assert [j.finished(store.has) for j in runs] == [j.target.key == plan.targets[0].key for j in runs]
 
 
-def test_the_runs_job_builds_them_after_the_target(sided, tmp_path: Path) -> None:
-    store, plan = sided
-    outcome = frozen(store, plan, tmp_path)
+def test_the_runs_job_builds_them_after_the_target(with_look: tuple[Store, Plan], tmp_path: Path) -> None:
+    store, plan = with_look
+    outcome = outcome_of_first(store, plan, tmp_path)
     assert [plan.auxiliaries[0][0].key] == BUILT and outcome["failure"] is None and outcome["beside"] == {}
     assert store.has(plan.auxiliaries[0][0].key) and not store.has(plan.auxiliaries[1][0].key)
 
 
-def test_one_that_fails_is_told_of_and_the_run_stands(sided, tmp_path: Path) -> None:
-    store, plan = sided
-    FAILS["look"] = DataError("nothing to be seen")
-    outcome = frozen(store, plan, tmp_path)
-    assert outcome["failure"] is None and "nothing to be seen" in outcome["beside"]["look"]
+def test_a_failure_is_reported_and_the_run_is_complete(with_look: tuple[Store, Plan], tmp_path: Path) -> None:
+    store, plan = with_look
+    FAILS["look"] = DataError("no frames")
+    outcome = outcome_of_first(store, plan, tmp_path)
+    assert outcome["failure"] is None and "no frames" in outcome["beside"]["look"]
     first, second = missing_auxiliaries(plan, store)
-    assert "baseline seed=0: look code error: nothing to be seen" in first and "not run yet" in second
+    assert "baseline seed=0: look code error: no frames" in first and "not run yet" in second
     store.remove(plan.targets[1].key)
-    assert len(missing_auxiliaries(plan, store)) == 1, "what is beside a missing run is not told of on its own"
+    assert len(missing_auxiliaries(plan, store)) == 1, "auxiliary stages of a missing run are not listed"
     run = tracked_runs(plan, store)[0]
     tails = [Tail(stage) for stage in run.stages]
     for tail in tails:
@@ -121,26 +121,24 @@ def test_one_that_fails_is_told_of_and_the_run_stands(sided, tmp_path: Path) -> 
     assert run_status(tails) == "FINISHED"
 
 
-def test_one_that_a_signal_stops_leaves_the_job_to_go_on(sided, tmp_path: Path) -> None:
-    store, plan = sided
+def test_a_signal_during_an_auxiliary_stage_interrupts_the_job(with_look: tuple[Store, Plan], tmp_path: Path) -> None:
+    store, plan = with_look
     FAILS["look"] = Interrupted("stopped by a signal")
-    assert frozen(store, plan, tmp_path)["failure"] == "interrupted"
+    assert outcome_of_first(store, plan, tmp_path)["failure"] == "interrupted"
 
 
-def test_gc_keeps_the_rollout_that_one_still_needs(sided) -> None:
-    store, plan = sided
+def test_gc_keeps_the_rollout_that_an_auxiliary_stage_needs(with_look: tuple[Store, Plan]) -> None:
+    store, plan = with_look
     assert garbage(store, survey(store), rollouts=True) == []
     put(store, plan.auxiliaries[0][0])
     assert [i.key for i in garbage(store, survey(store), rollouts=True)] == [plan.targets[0].rollout.key]
-    other = dataclasses.replace(
-        plan.auxiliaries[0][0], rollout=compile_plan(compile_sweep("demo", ["seed=1"])).targets[0].rollout
-    )
+    other = dataclasses.replace(plan.auxiliaries[0][0], rollout=compile_plan(compile_sweep("demo", ["seed=1"])).targets[0].rollout)
     put(store, other)
     assert [i.key for i in garbage(store, survey(store), rollouts=False)] == [other.key]
 
 
-def test_status_shows_them(sided, capsys: pytest.CaptureFixture[str]) -> None:
-    store, plan = sided
+def test_status_shows_them(with_look: tuple[Store, Plan], capsys: pytest.CaptureFixture[str]) -> None:
+    store, plan = with_look
     put(store, plan.auxiliaries[0][0])
     assert print_status(store, "demo", as_json=True) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
@@ -152,8 +150,10 @@ def test_status_shows_them(sided, capsys: pytest.CaptureFixture[str]) -> None:
     assert "look" in console.export_text()
 
 
-def test_a_run_is_known_by_its_answers(sided, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, plan = sided
+def test_a_runs_identity_does_not_depend_on_auxiliary_stages(
+    with_look: tuple[Store, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, plan = with_look
     bare = dataclasses.replace(plan, auxiliaries=tuple(() for _ in plan.targets))
     assert [r.identity for r in tracked_runs(plan, store)] == [r.identity for r in tracked_runs(bare, store)]
     assert len(tracked_runs(plan, store)[0].stages) == len(tracked_runs(bare, store)[0].stages) + 1

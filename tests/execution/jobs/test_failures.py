@@ -1,6 +1,6 @@
-"""Failure classes from recorded ends of jobs. The sacct text is what SLURM 22.05 said of jobs on the private cluster of
-launch/devcluster, except where a job ran out of memory: without cgroups that can't happen there, so those lines are
-written after SLURM's documentation (sacct, JOB STATE CODES), and torch's and Python's errors are raised here."""
+"""Failure classes from recorded ends of jobs. The sacct text is the output of SLURM 22.05 for jobs on the private cluster of
+launch/devcluster, except where a job ran out of memory: without cgroups that can't happen there, so those lines follow
+SLURM's documentation (sacct, JOB STATE CODES), and torch's and Python's errors are raised here."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ BY_LOG = {  # written by slurmstepd there, but for the memory ones
 
 
 @pytest.mark.parametrize("job", BY_JOB)
-def test_what_slurm_recorded_is_told_apart(job: str) -> None:
+def test_classes_from_the_accounting(job: str) -> None:
     failed = classify(Ending(account=accounting.read(RECORDED)[job]))
     assert failed is not None and failed.failure == BY_JOB[job]
     assert f"job {job} is" in failed.message
 
 
-def test_accounts_know_arrays_steps_and_who_may_still_run() -> None:
+def test_accounts_of_arrays_and_steps_and_whether_they_may_still_run() -> None:
     accounts = accounting.read(RECORDED)
     assert {job for job, account in accounts.items() if account.alive} == {"10_2", "10_3", "10_7"}
     assert accounts["10_1"] == Account("10_1", "FAILED", 1, 0, "JobArrayTaskLimit", "node1")
@@ -103,24 +103,24 @@ def test_accounts_know_arrays_steps_and_who_may_still_run() -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_text_from_sacct_or_a_log_is_too_strange(text: str) -> None:
+def test_any_text_from_sacct_or_a_log_is_classified(text: str) -> None:
     accounting.read("JobID|State\n" + text)
     assert classify(Ending(log=text, error=text)) is not None
 
 
 @pytest.mark.parametrize("line", BY_LOG)
-def test_a_log_tells_where_the_accounting_does_not(line: str) -> None:
+def test_a_log_decides_where_the_accounting_does_not(line: str) -> None:
     log = f"epoch 3\n{line}\n"
     for account in (None, Account("1", "FAILED", 1)):
         failed = classify(Ending(account=account, log=log, code=1))
         assert failed is not None and failed.failure == BY_LOG[line] and failed.lines == ("epoch 3", line)
 
 
-def test_the_jobs_own_word_comes_first_unless_it_was_only_interrupted() -> None:
+def test_the_jobs_outcome_comes_first_unless_it_was_only_interrupted() -> None:
     lost = Account("1", "TIMEOUT", nodes="node1")
-    said = {"failure": "diverged", "message": "train_loss became nan in step 3 of epoch 1"}
-    failed = classify(Ending(outcome=said, account=lost))
-    assert failed is not None and (failed.failure, failed.message) == (Failure.DIVERGED, said["message"])
+    outcome = {"failure": "diverged", "message": "train_loss became nan in step 3 of epoch 1"}
+    failed = classify(Ending(outcome=outcome, account=lost))
+    assert failed is not None and (failed.failure, failed.message) == (Failure.DIVERGED, outcome["message"])
     stopped = {"failure": "interrupted", "message": "stopped by a signal"}
     for account, failure in ((lost, "timeout"), (Account("1", "FAILED", 1), "interrupted"), (None, "interrupted")):
         failed = classify(Ending(outcome=stopped, account=account))
@@ -135,7 +135,7 @@ def test_the_jobs_own_word_comes_first_unless_it_was_only_interrupted() -> None:
     [(f"exit {code}", Failure.CODE_ERROR) for code in (1, 2, 255)]
     + [(f"kill -{number} $$", Failure.KILLED if number == 9 else Failure.INTERRUPTED) for number in (9, 15, 2, 10)]
     + [(f"kill -{signal.SIGSEGV.value} $$", Failure.CODE_ERROR)]
-    + [("bash -c 'kill -9 $$'; exit $?", Failure.KILLED)],  # a shell says 137
+    + [("bash -c 'kill -9 $$'; exit $?", Failure.KILLED)],  # a shell returns 137
 )
 def test_a_process_that_ended_by_itself_or_by_a_signal(code: str, failure: Failure) -> None:
     ended = subprocess.run(["bash", "-c", code], stderr=subprocess.DEVNULL)
@@ -143,7 +143,7 @@ def test_a_process_that_ended_by_itself_or_by_a_signal(code: str, failure: Failu
     assert failed is not None and failed.failure == failure
 
 
-def test_one_that_is_gone_without_a_word_was_killed() -> None:
+def test_a_job_that_ended_without_a_message_was_killed() -> None:
     failed = classify(Ending())
     assert failed is not None and failed.failure == Failure.KILLED
 
@@ -154,7 +154,7 @@ def test_what_submitit_raises_is_understood(tmp_path: Path) -> None:
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
     def fail(error: type[Exception]) -> None:
-        raise error("as the test wants")
+        raise error("raised by the test")
 
     def kill() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_what_submitit_raises_is_understood(tmp_path: Path) -> None:
 
 
 class Greedy(Stage):
-    """A stage that runs out of memory the way torch says it on a GPU, or Python, or (None) torch on a CPU."""
+    """A stage that runs out of memory with the error of torch on a GPU, of Python, or (None) of torch on a CPU."""
 
     kind, version = "greedy", 1
 
@@ -196,9 +196,7 @@ class Greedy(Stage):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, None])
-def test_running_out_of_memory_is_recorded_as_that_and_told_from_the_trace(
-    tmp_path: Path, error: type[Exception] | None
-) -> None:
+def test_running_out_of_memory_is_recorded_and_recognized_in_the_traceback(tmp_path: Path, error: type[Exception] | None) -> None:
     store = Store.open(tmp_path)
     stage = Greedy(error)
     with pytest.raises(StageFailed):
@@ -209,7 +207,7 @@ def test_running_out_of_memory_is_recorded_as_that_and_told_from_the_trace(
         assert failed is not None and failed.failure == Failure.OUT_OF_MEMORY
 
 
-def test_the_last_lines_are_kept_without_what_was_written_over(tmp_path: Path) -> None:
+def test_the_last_lines_are_kept_without_overwritten_text(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"\xff" * 100_000 + b"\n" + b"".join(b"%d\n" % i for i in range(100)) + b"10%\r20%\r\n\n  \n")
     lines = last_lines(log_tail(path))
@@ -218,7 +216,7 @@ def test_the_last_lines_are_kept_without_what_was_written_over(tmp_path: Path) -
 
 
 def test_a_job_that_a_signal_ended_while_it_started_was_not_cancelled() -> None:
-    """As when it is preempted before it can take the signal: SLURM calls it FAILED, and says CANCELLED of its step."""
+    """For example preempted before it handles the signal: SLURM calls the job FAILED and its step CANCELLED."""
     log = "slurmstepd-node1: error: *** STEP 4.0 ON node1 CANCELLED AT 2026-11-22T21:42:02 ***"
     failed = classify(Ending(account=accounting.read(RECORDED)["4"], log=log))
     assert failed is not None and failed.failure is Failure.INTERRUPTED
@@ -226,8 +224,8 @@ def test_a_job_that_a_signal_ended_while_it_started_was_not_cancelled() -> None:
 
 def test_a_job_that_had_waited_for_another_and_ran_was_cancelled_not_blocked() -> None:
     began, unbegun = (Account("1_2", "CANCELLED", reason="Dependency", nodes=nodes) for nodes in ("node1", ""))
-    told = [classify(Ending(account=account)) for account in (began, unbegun)]
-    assert [one and one.failure for one in told] == [Failure.CANCELLED, Failure.BLOCKED]
+    failed = [classify(Ending(account=account)) for account in (began, unbegun)]
+    assert [one and one.failure for one in failed] == [Failure.CANCELLED, Failure.BLOCKED]
 
 
 REQUEUED = """\
@@ -250,10 +248,10 @@ srun: Job step aborted: Waiting up to 7 seconds for job step to finish.
         (REQUEUED, f"{BEGINS} on node1\nMemoryError\n", None, Failure.OUT_OF_MEMORY),
     ],
 )
-def test_what_an_earlier_attempt_has_printed_does_not_tell_how_the_last_one_ended(
+def test_the_output_of_an_earlier_attempt_does_not_decide_the_class_of_the_last(
     tmp_path: Path, before: str, since: str, account: Account | None, failure: Failure
 ) -> None:
-    """The log of a requeued task, as on the private cluster, and one of a local job that was tried again."""
+    """Logs of a requeued task, as on the private cluster, and of a local job that was retried."""
     log = tmp_path / "log"
     log.write_text(f"{BEGINS} on node1\n{before}{since}")
     failed = classify(Ending(account=account, log=log_tail(log)))
@@ -261,6 +259,6 @@ def test_what_an_earlier_attempt_has_printed_does_not_tell_how_the_last_one_ende
     assert not set(failed.lines) & set(before.splitlines()[:-2]) and "checkpoint" not in "".join(failed.lines)
 
 
-def test_one_that_slurm_held_was_failed_by_its_node() -> None:
+def test_a_job_held_by_slurm_is_a_node_failure() -> None:
     failed = classify(Ending(account=Account("4", "CANCELLED"), held=True))
     assert failed is not None and failed.failure == Failure.NODE_FAILURE

@@ -1,4 +1,4 @@
-"""A sweep some of whose jobs run for an earlier record: they are seen, counted, and cancelled with the rest."""
+"""Jobs that run for an earlier record of the sweep: they are shown, counted, and cancelled with the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctt.app.cancel import cancel_sweep
 from ctt.core.resources import LaunchSettings
 from ctt.execution.jobs import event_log, job_status, pid_files, spec
 from ctt.execution.jobs.session import LAUNCHER
-from ctt.execution.local.local_launcher import LocalLauncher
+from ctt.execution.local.local_launcher import LocalLauncher, Programs
 from ctt.execution.slurm import commands
 from ctt.store import Store
 
@@ -34,7 +34,7 @@ def recorded(store: Store, number: int, wanted: Sequence[int]) -> Path:
     return folder
 
 
-def tell(folder: Path, event: str, number: int, task: str | None, **more: Any) -> None:
+def record_event(folder: Path, event: str, number: int, task: str | None, **more: Any) -> None:
     job = spec.read(folder)[number]
     event_log.append(folder, number, job.label, job.target, event, job_id=task, **more)
 
@@ -50,7 +50,7 @@ def process(store: Store) -> Iterator[subprocess.Popen[bytes]]:
     first, second = recorded(store, 1, [0, 1]), recorded(store, 2, [1])
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     pid_files.write_pid_file_of(first / "0001.pid", started.pid)
-    tell(first, "started", 1, str(started.pid))
+    record_event(first, "started", 1, str(started.pid))
     (first / "0001.log").write_text("at work")
     pid_files.write_pid_file(second / LAUNCHER, "-")
     yield started
@@ -58,22 +58,22 @@ def process(store: Store) -> Iterator[subprocess.Popen[bytes]]:
     started.wait()
 
 
-def test_a_job_of_an_earlier_record_is_seen(store: Store, process: subprocess.Popen[bytes]) -> None:
-    [job] = job_status.standings(store, store.root / "sweeps/x/0002/jobs")
+def test_a_job_of_an_earlier_record_is_shown(store: Store, process: subprocess.Popen[bytes]) -> None:
+    [job] = job_status.job_statuses(store, store.root / "sweeps/x/0002/jobs")
     assert (job.number, job.state, job.job_id) == (0, "running", str(process.pid))
-    assert logs.find(store, "job 1")[1].log.read_text() == "at work"
+    assert logs.find_job(store, "job 1")[1].log.read_text() == "at work"
     process.kill()
     process.wait()
-    [job] = job_status.standings(store, store.root / "sweeps/x/0002/jobs")
-    assert job.state == "waiting" and logs.find(store, "job 1")[1].path.parts[-3] == "0002"
+    [job] = job_status.job_statuses(store, store.root / "sweeps/x/0002/jobs")
+    assert job.state == "waiting" and logs.find_job(store, "job 1")[1].path.parts[-3] == "0002"
 
 
-def test_it_counts_among_those_that_may_be_alive(store: Store, process: subprocess.Popen[bytes]) -> None:
+def test_it_counts_towards_the_limit_of_jobs(store: Store, process: subprocess.Popen[bytes]) -> None:
     third = recorded(store, 3, [2, 3])
     settings = LaunchSettings(kind="local", jobs=2, devices=[], leases=str(store.root / "leases"))
-    local = LocalLauncher(spec.read(third), store, settings, command=lambda job: ["sleep", "60"])
+    local = LocalLauncher(spec.read(third), store, settings, programs=Programs(lambda job: ["sleep", "60"]))
     try:
-        local._start_what_is_ready()
+        local._start_ready()
         assert [one.job.number for one in local.running] == [0]
     finally:
         local.cancel()
@@ -88,12 +88,12 @@ def test_it_is_cancelled(store: Store, process: subprocess.Popen[bytes]) -> None
 
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, str]]:
-    """What SLURM has of the sweep."""
+    """The sweep's jobs in SLURM's queue, which scancel empties."""
     tasks: dict[str, tuple[str, str]] = {}
 
-    def ask(words: Sequence[str]) -> str:
-        assert words[0] == "scancel"
-        for task in words[1:]:
+    def ask(command: Sequence[str]) -> str:
+        assert command[0] == "scancel"
+        for task in command[1:]:
             del tasks[task]
         return ""
 
@@ -106,40 +106,40 @@ def classes(folder: Path) -> dict[int, Any]:
     return {n: (e["event"], e["class"], e["message"]) for n, e in event_log.last(folder).items()}
 
 
-def test_all_that_slurm_has_of_the_sweep_is_cancelled(store: Store, queue: dict[str, tuple[str, str]]) -> None:
+def test_all_jobs_of_the_sweep_in_the_queue_are_cancelled(store: Store, queue: dict[str, tuple[str, str]]) -> None:
     first, second = recorded(store, 1, [0, 1]), recorded(store, 2, [0])
     for folder, number, task in ((first, 0, "5_0"), (first, 1, "5_1"), (second, 0, "6_0")):
-        tell(folder, "submitted", number, task)
+        record_event(folder, "submitted", number, task)
     queue |= {"5_0": ("RUNNING", "n"), "5_1": ("PENDING", ""), "6_0": ("PENDING", ""), "7_0": ("PENDING", "")}
     assert cancel_sweep(store, "x", Console()) == 0
-    assert queue == {}, "also that which no record tells of"
+    assert queue == {}, "also those that no record names"
     cancelled = ("ended", "cancelled", "")
     assert classes(first) == {0: cancelled, 1: cancelled} and classes(second) == {0: cancelled}
-    assert (first / event_log.CANCELLED).exists(), "whoever follows the first record submits nothing again"
+    assert (first / event_log.CANCELLED).exists(), "a launcher of the first record submits nothing again"
 
 
 def test_a_job_that_had_failed_before_keeps_its_reason(store: Store, queue: dict[str, tuple[str, str]]) -> None:
     folder = recorded(store, 1, [0, 1, 2])
     for number in range(3):
-        tell(folder, "submitted", number, f"5_{number}")
-    said = {"failure": "code error", "message": "RuntimeError: x"}
-    (folder / "0000.outcome.json").write_text(json.dumps(said))
+        record_event(folder, "submitted", number, f"5_{number}")
+    outcome = {"failure": "code error", "message": "RuntimeError: x"}
+    (folder / "0000.outcome.json").write_text(json.dumps(outcome))
     queue["5_1"] = ("RUNNING", "n")
     assert cancel_sweep(store, "x", Console()) == 0
     lost = ("submitted", None, "")
-    assert classes(folder) == {0: ("ended", *said.values()), 1: ("ended", "cancelled", ""), 2: lost}
+    assert classes(folder) == {0: ("ended", *outcome.values()), 1: ("ended", "cancelled", ""), 2: lost}
 
 
-def test_a_silent_slurm_is_not_taken_for_an_empty_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_of_slurm_is_not_an_empty_queue(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "queued", lambda name: None)
     folder = recorded(store, 1, [0])
-    tell(folder, "submitted", 0, "5_0")
+    record_event(folder, "submitted", 0, "5_0")
     assert cancel_sweep(store, "x", Console()) == 1
-    tell(folder, "ended", 0, "5_0")
-    assert cancel_sweep(store, "x", Console()) == 0, "nothing is known to be there"
+    record_event(folder, "ended", 0, "5_0")
+    assert cancel_sweep(store, "x", Console()) == 0, "no job is recorded as submitted"
 
 
-def test_what_slurm_took_without_saying_so_is_cancelled(store: Store, queue: dict[str, tuple[str, str]]) -> None:
+def test_an_array_that_slurm_accepted_without_an_answer_is_cancelled(store: Store, queue: dict[str, tuple[str, str]]) -> None:
     folder = recorded(store, 1, [0])
     (folder.parent / "slurm").mkdir()
     queue["5_0"] = ("PENDING", "")

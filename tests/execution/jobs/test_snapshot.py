@@ -39,17 +39,17 @@ TAKE = (
 )
 
 
-def run(code: Path, store: Path, *words: str, cwd: Path, check: bool = True, **more: str) -> str:
+def run(code: Path, store: Path, *args: str, cwd: Path, check: bool = True, **more: str) -> str:
     """Python with `code` first on its path; its output."""
     variables = {**environment(store), "PYTHONPATH": str(code), "PYTHONSAFEPATH": "1", **more}
-    done = subprocess.run([sys.executable, *words], env=variables, cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, *args], env=variables, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout of its own, with a commit."""
+    """A copy of the checkout, with a commit."""
     folder = tmp_path / "checkout"
     for name in ("ctt", "conf", "sweeps", "launch", "hydra_plugins"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,13 +59,13 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *args: str) -> str:
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *identity, *args], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def test_a_frozen_job_runs_the_code_and_tells_the_commit_of_its_submission(checkout: Path, tmp_path: Path) -> None:
+def test_a_job_runs_the_code_and_records_the_commit_of_its_submission(checkout: Path, tmp_path: Path) -> None:
     store, commit = tmp_path / "store", git(checkout, "rev-parse", "HEAD")
     settings = checkout / "ctt/data/data_settings.py"
     settings.write_text(settings.read_text() + "\nCHANGED = 1\n")
@@ -77,15 +77,15 @@ def test_a_frozen_job_runs_the_code_and_tells_the_commit_of_its_submission(check
         "[job] = [job for job in plan.jobs if job.target.kind == 'world_model'][:1];"
         "freeze(job, Store.open(sys.argv[1]), Path(sys.argv[1]), 7)"
     )
-    words = [*TINY, "ctt_start_epoch=1", "seed=0", "world_model.epochs=2"]
-    run(checkout, store, "-c", freeze, str(store), *words, cwd=checkout)
+    settings_given = [*TINY, "ctt_start_epoch=1", "seed=0", "world_model.epochs=2"]
+    run(checkout, store, "-c", freeze, str(store), *settings_given, cwd=checkout)
 
     (checkout / "ctt/stages/world_model.py").write_text("raise SystemExit('this was edited after the submission')")
     shutil.rmtree(checkout / "conf")
     git(checkout, "commit", "-a", "-q", "-m", "Another commit.")
     job = ("-m", "ctt.execution.jobs.job_process", f"{store}/0007.json")
-    said = run(checkout, store, *job, cwd=checkout, check=False)
-    assert not list(store.glob("artifacts/*/*")), f"the edited code can't run it: {said}"
+    output = run(checkout, store, *job, cwd=checkout, check=False)
+    assert not list(store.glob("artifacts/*/*")), f"the edited code can't run it: {output}"
     run(code, store, *job, cwd=checkout, **snapshot.environment(code))
 
     manifests = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
@@ -96,7 +96,7 @@ def test_a_frozen_job_runs_the_code_and_tells_the_commit_of_its_submission(check
 
 
 JOB = """
-    def run(path, told=None):
+    def run(path, on_event=None):
         print("as it was submitted", flush=True)
         while not path.with_suffix(".go").exists():
             time.sleep(0.02)
@@ -104,32 +104,34 @@ JOB = """
         write_json(path.with_suffix(".outcome.json"), outcome)
         return outcome
 
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))
 """
 
 
-def test_a_local_sweep_goes_on_as_submitted_whatever_is_edited_between_its_jobs(checkout: Path, tmp_path: Path) -> None:
-    """Three shared prefixes, one at a time; edited during the first, left during the second, the third started by another
-    process."""
+def test_a_local_sweep_runs_the_submitted_code_whatever_is_edited_meanwhile(checkout: Path, tmp_path: Path) -> None:
+    """Three shared prefixes, one at a time: the code is edited during the first, the launcher leaves during the second, and
+    the relauncher starts the third."""
     builder, store = checkout / "ctt/execution/jobs/job_process.py", tmp_path / "store"
-    last = "\n    leave(main(sys.argv[1:]))\n"
+    last = "\n    exit_process(main(sys.argv[1:]))\n"
     assert last in builder.read_text()
     builder.write_text(builder.read_text().replace(last, JOB))
-    words = ["sweep", "demo", *TINY, "ctt_start_epoch=1", "seed=0,1,2", "launch=local", "launch.jobs=1", "tracking=off"]
+    args = ["sweep", "demo", *TINY, "ctt_start_epoch=1", "seed=0,1,2", "launch=local", "launch.jobs=1", "tracking=off"]
     ours, theirs = pty.openpty()
-    with open(tmp_path / "said", "wb") as said:
+    with open(tmp_path / "shown", "wb") as shown:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ctt", *words],
+            [sys.executable, "-m", "ctt", *args],
             env={**environment(store), "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"},
-            **dict(cwd=checkout, stdin=theirs, stdout=said, stderr=said, start_new_session=True),
+            **dict(cwd=checkout, stdin=theirs, stdout=shown, stderr=shown, start_new_session=True),
         )
     jobs = store / "sweeps/demo/0001/jobs"
     begun: list[Path] = []
 
     def next_has_begun() -> None:
-        words = ("submitted", "edited")
-        logs = lambda: (p for p in jobs.glob("*.log") if p not in begun and any(map(p.read_text().count, words)))  # noqa: E731
-        begun.append(until(lambda: next(logs(), None), seconds=60))
+        def new_log() -> Path | None:
+            new = (log for log in jobs.glob("*.log") if log not in begun)
+            return next((log for log in new if "submitted" in log.read_text() or "edited" in log.read_text()), None)
+
+        begun.append(until(new_log, seconds=60))
         assert "edited" not in begun[-1].read_text()
 
     try:
@@ -139,7 +141,7 @@ def test_a_local_sweep_goes_on_as_submitted_whatever_is_edited_between_its_jobs(
         begun[0].with_suffix(".go").touch()
         next_has_begun()
         process.send_signal(signal.SIGINT)
-        until(lambda: "[C/l]" in (tmp_path / "said").read_text())
+        until(lambda: "[C/l]" in (tmp_path / "shown").read_text())
         os.write(ours, b"l\n")
         assert process.wait(60) == 130
         relauncher = until(lambda: pid_files.running(jobs / LAUNCHER), seconds=60)
@@ -153,26 +155,26 @@ def test_a_local_sweep_goes_on_as_submitted_whatever_is_edited_between_its_jobs(
         os.close(ours)
         os.close(theirs)
     until(lambda: started(relauncher) is None)
-    told = [e for e in event_log.read(jobs) if e["event"] == "ended"]
-    assert [(f"{e['number']:04d}", e["message"]) for e in told[:3]] == [(log.stem, "asked to fail") for log in begun]
-    assert {e["class"] for e in told[3:]} == {"blocked"}
+    ended = [e for e in event_log.read(jobs) if e["event"] == "ended"]
+    assert [(f"{e['number']:04d}", e["message"]) for e in ended[:3]] == [(log.stem, "asked to fail") for log in begun]
+    assert {e["class"] for e in ended[3:]} == {"blocked"}
     assert "of 6 runs are missing" in (store / "sweeps/demo/detached.log").read_text()
 
 
-def test_jobs_of_slurm_are_told_where_the_code_of_their_submission_is(tmp_path: Path) -> None:
+def test_slurm_jobs_get_the_path_of_the_submitted_code(tmp_path: Path) -> None:
     store, config = Store.open(tmp_path), Config(launch=LaunchSettings(kind="slurm"))
     plan = compile_plan(compile_sweep("demo", ["seed=0"]))
     code = snapshot.snapshot(store)
     jobs = record.write(plan, store, code) / "jobs"
     job = spec.freeze(plan.jobs[0], store, jobs, 0)
-    queue = launchers.slurm(config, plan, store, [job])
-    assert isinstance(queue, SlurmLauncher)
-    told = queue.environment
-    assert told["PYTHONPATH"].split(os.pathsep)[0] == str(code) and told["PYTHONSAFEPATH"] == "1"
+    launcher = launchers.slurm(config, plan, store, [job])
+    assert isinstance(launcher, SlurmLauncher)
+    variables = launcher.environment
+    assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(code) and variables["PYTHONSAFEPATH"] == "1"
 
 
-def test_it_is_the_same_from_a_checkout_a_wheels_layout_and_a_snapshot(checkout: Path, tmp_path: Path) -> None:
-    """A wheel has the YAML inside the package and other plugins beside ours; it knows no commit, so neither may the checkout."""
+def test_a_checkout_a_wheel_and_a_snapshot_give_the_same_snapshot(checkout: Path, tmp_path: Path) -> None:
+    """A wheel has the YAML in the package, next to plugins of others; it has no commit, so the checkout may have none."""
     shutil.rmtree(checkout / ".git")
     wheel = tmp_path / "site-packages"
     shutil.copytree(checkout / "ctt", wheel / "ctt")
@@ -189,7 +191,7 @@ def test_it_is_the_same_from_a_checkout_a_wheels_layout_and_a_snapshot(checkout:
     assert {"origin.json", "conf/config.yaml", "launch/local.yaml", "hydra_plugins/ctt_sweeper/__init__.py"} <= names
     assert not any("another" in name or "_config" in name or "devcluster" in name for name in names)
     shown = run(first, tmp_path, "-m", "ctt", "run", "--cfg", "job", cwd=tmp_path)
-    assert "ctt_adj_threshold" in shown, "the settings are found in the snapshot"
+    assert "ctt_adj_threshold" in shown, "the settings come from the snapshot"
 
 
 def test_equal_code_is_one_snapshot_whoever_makes_it_at_once(tmp_path: Path) -> None:
@@ -197,18 +199,16 @@ def test_equal_code_is_one_snapshot_whoever_makes_it_at_once(tmp_path: Path) -> 
     children = [fork(lambda: None if snapshot.snapshot(store).is_dir() else os._exit(1)) for _ in range(4)]
     assert [wait(pid) for pid in children] == [0] * 4
     [path] = (tmp_path / "code").iterdir()
-    assert (
-        snapshot.snapshot(store) == path
-        and (path / "ctt" / "settings.py").read_bytes() == (ROOT / "ctt" / "settings.py").read_bytes()
-    )
+    assert snapshot.snapshot(store) == path
+    assert (path / "ctt/core/settings.py").read_bytes() == (ROOT / "ctt/core/settings.py").read_bytes()
 
 
 def test_a_snapshot_that_was_edited_is_refused(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
-    edited = snapshot.snapshot(store) / "ctt" / "settings.py"
+    edited = snapshot.snapshot(store) / "ctt/core/settings.py"
     edited.chmod(0o644)
     edited.write_text("")
-    with pytest.raises(StoreError, match="not the code that was submitted"):
+    with pytest.raises(StoreError, match="no longer the code that was submitted"):
         snapshot.snapshot(store)
 
 
@@ -221,11 +221,11 @@ def test_gc_keeps_the_code_of_newest_records_and_of_jobs_that_may_run(tmp_path: 
         (made[name] / "ctt").mkdir(parents=True)
         if name != "fresh":
             os.utime(made[name], (time.time() - 2 * snapshot.FRESH,) * 2)
-    for name, words in {"ended": ("submitted", "started", "ended"), "running": ("started",), "newest": ()}.items():
+    for name, events in {"ended": ("submitted", "started", "ended"), "running": ("started",), "newest": ()}.items():
         folder = record.write(plan, store, made[name])
-        lines = [json.dumps({"number": 0, "event": event}) for event in words] + ['{"number":']
+        lines = [json.dumps({"number": 0, "event": event}) for event in events] + ['{"number":']
         (folder / "jobs" / "events.jsonl").write_text("\n".join(lines))
     assert collect(store, rollouts=False, yes=False, console=Console(quiet=True)) == 1
-    assert all(path.is_dir() for path in made.values()), "nothing goes without a yes"
+    assert all(path.is_dir() for path in made.values()), "nothing is removed without --yes"
     assert collect(store, rollouts=False, yes=True, console=Console(quiet=True)) == 0
     assert {path.name for path in (tmp_path / "code").iterdir()} == {"fresh", "running", "newest"}

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a killed launcher and `ctt cancel`: jobs write their checkpoints and end, or go on if left running."""
+"""Ctrl-C, SIGTERM, a killed launcher and `ctt cancel`: jobs write their checkpoints and end, or are left running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctt.app.cancel import cancel_sweep
 from ctt.core.processes import started
 from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.failures import BEGINS
-from ctt.execution.jobs.job_status import standings
+from ctt.execution.jobs.job_status import job_statuses
 from ctt.execution.jobs.session import LAUNCHER
 from ctt.store import Store
 from tests.waiting import until
@@ -69,10 +69,10 @@ def ctrl_c(launched: Any, tmp_path: Path, answer: str) -> None:
     process = launched(stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the jobs as well
-    said = b""
-    while b"[C/l]" not in said:
-        said += os.read(ours, 1000)
-    assert not names(tmp_path, "checkpoint"), "the jobs go on while it asks"
+    shown = b""
+    while b"[C/l]" not in shown:
+        shown += os.read(ours, 1000)
+    assert not names(tmp_path, "checkpoint"), "the jobs continue until the question is answered"
     os.write(ours, answer.encode() + b"\n")
     assert process.wait(60) == 130
     os.close(ours)
@@ -85,16 +85,16 @@ def test_on_a_terminal_ctrl_c_asks_whether_to_cancel(launched: Any, tmp_path: Pa
 
 @pytest.fixture
 def left(launched: Any, tmp_path: Path) -> int:
-    """Two jobs that were left running; the process that looks after them has begun."""
+    """Two jobs that were left running; id of the process that follows them."""
     ctrl_c(launched, tmp_path, "l")
     return until(lambda: pid_files.running(tmp_path / "sweeps/waits/0001/jobs" / LAUNCHER))
 
 
-def test_jobs_that_are_left_go_on_and_another_process_starts_those_that_follow(left: int, tmp_path: Path) -> None:
+def test_jobs_left_running_continue_and_another_process_starts_the_next(left: int, tmp_path: Path) -> None:
     time.sleep(0.5)
     assert not names(tmp_path, "checkpoint")
     jobs = tmp_path / "sweeps/waits/0001/jobs"
-    states = [job.state for job in standings(Store.open(tmp_path), jobs)]
+    states = [job.state for job in job_statuses(Store.open(tmp_path), jobs)]
     assert states == ["running", "running", "waiting"], "never more than before"
     (tmp_path / "go").touch()
     until(lambda: started(left) is None)
@@ -104,9 +104,7 @@ def test_jobs_that_are_left_go_on_and_another_process_starts_those_that_follow(l
     assert not list(jobs.glob("*.pid")) and not (tmp_path / "sweeps/waits/detached.log").read_text()
 
 
-def test_one_that_was_left_is_started_again_if_killed_and_then_ends_with_its_new_launcher(
-    left: int, tmp_path: Path
-) -> None:
+def test_a_killed_job_is_restarted_by_the_relauncher_and_ends_with_it(left: int, tmp_path: Path) -> None:
     job = pid_files.running(tmp_path / "sweeps/waits/0001/jobs/0000.pid")
     assert job is not None
     (tmp_path / "begun0").unlink()
@@ -115,11 +113,11 @@ def test_one_that_was_left_is_started_again_if_killed_and_then_ends_with_its_new
     assert (tmp_path / "sweeps/waits/0001/jobs/0000.log").read_text().count(BEGINS) == 2
     os.kill(left, signal.SIGKILL)
     until(lambda: (tmp_path / "checkpoint0").exists(), seconds=30)
-    assert names(tmp_path, "checkpoint") == {"checkpoint0"}, "nobody left that one; the other was left"
+    assert names(tmp_path, "checkpoint") == {"checkpoint0"}, "the relauncher started only this one"
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_jobs_that_were_left_are_cancelled(left: int, tmp_path: Path, alone: bool) -> None:
+def test_jobs_left_running_can_be_cancelled(left: int, tmp_path: Path, alone: bool) -> None:
     if alone:
         os.kill(left, signal.SIGKILL)
         until(lambda: started(left) is None)

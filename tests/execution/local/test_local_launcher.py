@@ -1,4 +1,4 @@
-"""Jobs on this host: never more than devices, each on its own, started when their needs are met, whatever the others do.
+"""Local jobs: at most one per device, started when their needs are met, independent of failures of other jobs.
 
 The jobs here are small scripts, so that dozens run in a second; the end-to-end tests run real ones.
 """
@@ -20,13 +20,13 @@ from ctt.execution import launchers
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.local import devices
-from ctt.execution.local.local_launcher import LocalLauncher
+from ctt.execution.local.local_launcher import LocalLauncher, Programs
 from ctt.store import Store
 from tests.waiting import until
 
 
 class Fakes:
-    """Jobs that run a line of Python with `me` (their number), `folder` and `make()`, which makes the job's target."""
+    """Jobs that run Python code with `me` (their number), `folder`, `log()`, and `make()`, which makes the target."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.made, self.jobs = folder, folder / "made", folder / "0001" / "jobs"
@@ -54,27 +54,27 @@ class Fakes:
         start = f"""
             import os, signal, sys, time
             me, folder = {job.number}, {str(self.folder)!r}
-            def log(word):
-                with open(folder + "/story", "a") as f: f.write(f"{{time.monotonic()}} {{me}} {{word}}\\n")
+            def log(message):
+                with open(folder + "/story", "a") as f: f.write(f"{{time.monotonic()}} {{me}} {{message}}\\n")
             def make(): open(folder + "/made/" + str(me), "w").close()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             log("begins " + os.environ["CUDA_VISIBLE_DEVICES"])
         """
         return [sys.executable, "-I", "-S", "-c", textwrap.dedent(start) + self.texts[job.number] + "\nlog('ends')"]
 
-    def local(self, what: Sequence[JobSpec], **settings: Any) -> LocalLauncher:
+    def local(self, specs: Sequence[JobSpec], **settings: Any) -> LocalLauncher:
         chosen = LaunchSettings(kind="local", leases=str(self.folder / "leases"), **{"jobs": None, **settings})
-        return LocalLauncher(what, self.store, chosen, command=self.command, done=self.done)
+        return LocalLauncher(specs, self.store, chosen, programs=Programs(self.command), done=self.done)
 
     def story(self) -> list[tuple[int, str]]:
-        """(number, what it said), in the order of time."""
+        """(number, message) of all jobs, in order of time."""
         lines = (self.folder / "story").read_text().splitlines()
-        return [(int(number), word) for _, number, word in (line.split(" ", 2) for line in lines)]
+        return [(int(number), message) for _, number, message in (line.split(" ", 2) for line in lines)]
 
     def most_at_once(self) -> int:
         alive = most = 0
-        for _, word in self.story():
-            alive += 1 if word.startswith("begins") else -1
+        for _, message in self.story():
+            alive += 1 if message.startswith("begins") else -1
             most = max(most, alive)
         return most
 
@@ -91,7 +91,7 @@ WORK = "time.sleep(0.05); make()"
 
 
 def together(count: int) -> str:
-    """Work that ends once so many jobs have begun: they are alive at once if they may be."""
+    """Code that waits until so many jobs have begun, so that as many are alive at once."""
     return f"while open(folder + '/story').read().count('begins') < {count}: time.sleep(0.01)\n" + WORK
 
 
@@ -100,9 +100,9 @@ def test_never_more_jobs_than_devices_and_each_has_its_own(fakes: Fakes) -> None
     local.run()
     assert fakes.most_at_once() == 3
     holding: dict[str, int] = {}
-    for number, word in fakes.story():
-        if word.startswith("begins"):
-            device = word.removeprefix("begins ")
+    for number, message in fakes.story():
+        if message.startswith("begins"):
+            device = message.removeprefix("begins ")
             assert device in ("0", "GPU-1", "2") and device not in holding
             holding[device] = number
         else:
@@ -113,18 +113,18 @@ def test_never_more_jobs_than_devices_and_each_has_its_own(fakes: Fakes) -> None
 def test_a_job_may_have_several_gpus(fakes: Fakes) -> None:
     fakes.local([fakes.add(together(2)) for _ in range(4)], devices=list("01234"), gpus_per_job=2).run()
     assert fakes.most_at_once() == 2
-    assert {word for _, word in fakes.story() if word != "ends"} <= {"begins 0,1", "begins 2,3", "begins 0,2"}
+    assert {message for _, message in fakes.story() if message != "ends"} <= {"begins 0,1", "begins 2,3", "begins 0,2"}
 
 
 def test_without_gpus_as_many_jobs_as_asked_and_no_gpu_is_seen(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     fakes.local([fakes.add(together(2)) for _ in range(6)], jobs=2).run()
     assert fakes.most_at_once() == 2
-    assert {word for _, word in fakes.story()} == {"begins ", "ends"}
+    assert {message for _, message in fakes.story()} == {"begins ", "ends"}
 
 
 def test_two_sweeps_on_one_host_share_the_devices(fakes: Fakes) -> None:
-    """Another launcher's job, in another process, has one of the two devices until it is killed."""
+    """A job of another launcher holds one of the two devices until it is killed."""
     hold = devices.take(fakes.folder / "leases", "gpu", ["0"], 1)
     assert hold is not None
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=hold.files)
@@ -133,12 +133,12 @@ def test_two_sweeps_on_one_host_share_the_devices(fakes: Fakes) -> None:
         assert devices.take(fakes.folder / "leases", "gpu", ["0"], 1) is None
         fakes.local([fakes.add(WORK) for _ in range(3)], devices=["0", "1"]).run()
         assert fakes.most_at_once() == 1
-        assert {word for _, word in fakes.story() if word != "ends"} == {"begins 1"}
+        assert {message for _, message in fakes.story() if message != "ends"} == {"begins 1"}
     finally:
         sleeper.kill()
         sleeper.wait()
     again = devices.take(fakes.folder / "leases", "gpu", ["0"], 1)
-    assert again is not None, "the kernel frees what a killed job had"
+    assert again is not None, "the kernel frees the device of a killed job"
     again.close()
 
 
@@ -169,14 +169,14 @@ def test_a_job_starts_when_its_own_needs_are_met_not_when_a_wave_ends(fakes: Fak
 
 def test_the_first_of_the_ready_jobs_starts_first(fakes: Fakes) -> None:
     fakes.local([fakes.add(WORK) for _ in range(4)], devices=["0"]).run()
-    assert [number for number, word in fakes.story() if word == "ends"] == [0, 1, 2, 3]
+    assert [number for number, message in fakes.story() if message == "ends"] == [0, 1, 2, 3]
 
 
 ONCE = "import pathlib; first = not pathlib.Path(folder, f'tried{me}').exists(); open(folder + f'/tried{me}', 'w').close()\n"
 
 
-def test_one_lost_job_never_ends_the_others(fakes: Fakes) -> None:
-    """Raised, killed once, killed for ever, ended by exit code: each has its class, what can be tried again is."""
+def test_a_failed_job_does_not_end_the_others(fakes: Fakes) -> None:
+    """An exception, one kill, repeated kills, an exit code: each has its class, and is retried where that may help."""
     fakes.local(
         [
             fakes.add("raise ValueError('broken')"),
@@ -196,12 +196,12 @@ def test_one_lost_job_never_ends_the_others(fakes: Fakes) -> None:
     assert {key for key in range(9) if fakes.done(fakes.key(key))} == {1, 6, 7, 8}
     [failure] = fakes.store.failures(fakes.key(0))
     assert failure["failure"] == "code error" and "ValueError: broken" in failure["log"]
-    assert sum(word.startswith("begins") for number, word in fakes.story() if number == 0) == 1
+    assert sum(message.startswith("begins") for number, message in fakes.story() if number == 0) == 1
     retried = [event["number"] for event in event_log.read(fakes.jobs) if event["event"] == "retried"]
-    assert set(retried) == {1, 2}, "code errors and lack of memory are not tried again"
+    assert set(retried) == {1, 2}, "code errors and lack of memory are not retried"
 
 
-def test_a_job_over_its_time_or_getting_nowhere_is_ended(fakes: Fakes) -> None:
+def test_a_job_over_its_time_limit_or_without_progress_is_ended(fakes: Fakes) -> None:
     jobs = [fakes.add("time.sleep(60)"), fakes.add(WORK)]
     fakes.local(jobs, devices=["0"], timeout_min=0.005).run()
     assert fakes.classes() == {0: "timeout", 1: None}
@@ -210,25 +210,25 @@ def test_a_job_over_its_time_or_getting_nowhere_is_ended(fakes: Fakes) -> None:
     assert again.classes() == {0: "hang", 1: None}
 
 
-def test_what_another_sweep_builds_is_waited_for_without_a_device(fakes: Fakes) -> None:
+def test_waiting_for_another_sweeps_stage_takes_no_device(fakes: Fakes) -> None:
     theirs, ours = fakes.add("log('has a device')"), fakes.add(WORK)
     with fakes.store.lease(theirs.target):
         local = fakes.local([theirs, ours], devices=["0"])
-        local._start_what_is_ready()
+        local._start_ready()
         assert [one.job.number for one in local.running] == [1]
         (fakes.made / "0").touch()
     local.run()
-    assert "has a device" not in {word for _, word in fakes.story()}
+    assert "has a device" not in {message for _, message in fakes.story()}
 
 
 def test_cancel_asks_the_jobs_to_end_and_waits(fakes: Fakes) -> None:
     text = "signal.signal(signal.SIGTERM, lambda *_: (log('checkpoint'), sys.exit(1)))\nlog('ready')\ntime.sleep(60)"
     local = fakes.local([fakes.add(text), fakes.add(text), fakes.add(WORK)], devices=["0", "1"])
-    local._start_what_is_ready()
-    until(lambda: sum(word == "ready" for _, word in fakes.story()) == 2)
+    local._start_ready()
+    until(lambda: sum(message == "ready" for _, message in fakes.story()) == 2)
     (fakes.jobs / event_log.CANCELLED).touch()
     local.run()
-    assert sorted(n for n, word in fakes.story() if word == "checkpoint") == [0, 1]
+    assert sorted(n for n, message in fakes.story() if message == "checkpoint") == [0, 1]
     assert fakes.classes() == {0: "cancelled", 1: "cancelled"}
 
 
@@ -271,9 +271,9 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_jobs_keep_the_memory_they_free_unless_the_user_says_otherwise(tmp_path: Path, monkeypatch) -> None:
+def test_glibc_settings_are_passed_to_jobs_unless_the_user_has_set_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes = Fakes(tmp_path)
     monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
-    told = launchers.variables(fakes.jobs, fakes.store)
-    assert int(told["MALLOC_MMAP_THRESHOLD_"]) == 2**30 and "MALLOC_TOP_PAD_" not in told
+    given = launchers.variables(fakes.jobs, fakes.store)
+    assert int(given["MALLOC_MMAP_THRESHOLD_"]) == 2**30 and "MALLOC_TOP_PAD_" not in given

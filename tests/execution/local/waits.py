@@ -1,7 +1,7 @@
 """A launcher and its jobs for tests of interruption: `waits.py FOLDER` runs two jobs that wait for FOLDER/go, and a third.
 
-`waits.py FOLDER/sweeps/waits/0001/jobs/0000.json` is one of the jobs: a frozen job's process with its signals.
-`waits.py successor FOLDER/sweeps/waits/0001/jobs` goes on with what was left.
+`waits.py FOLDER/sweeps/waits/0001/jobs/0000.json` is one of the jobs: job_process with its signals.
+`waits.py relauncher FOLDER/sweeps/waits/0001/jobs` follows jobs that were left running.
 """
 
 import json
@@ -13,9 +13,9 @@ from typing import Any
 from ctt.core.build_context import stopping
 from ctt.core.resources import LaunchSettings
 from ctt.execution.jobs import job_process, spec
-from ctt.execution.jobs.session import interrupted, launcher_of
+from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.local import devices
-from ctt.execution.local.local_launcher import LocalLauncher
+from ctt.execution.local.local_launcher import LocalLauncher, Programs
 from ctt.store import Store
 
 
@@ -55,9 +55,8 @@ def launch(folder: Path, jobs: Path, adopt: bool) -> None:
         spec.read(jobs),
         Store.open(folder),
         LaunchSettings(kind="local", jobs=2, devices=[], leases=str(folder / "locks")),
-        command=lambda job: [sys.executable, __file__, str(job.path)],
+        programs=Programs(lambda job: [sys.executable, __file__, str(job.path)], [__file__, "relauncher"]),
         done=lambda key: (folder / f"made{int(key, 16)}").exists(),
-        relauncher=[__file__, "successor"],
     )
     if adopt:
         local.adopt()
@@ -65,7 +64,7 @@ def launch(folder: Path, jobs: Path, adopt: bool) -> None:
         with launcher_of(jobs):
             local.run()
     except KeyboardInterrupt as error:
-        interrupted(local, jobs, error)
+        handle_interrupt(local, jobs, error)
         sys.exit(130)
 
 
@@ -73,7 +72,7 @@ if __name__ == "__main__":
     if sys.argv[1].endswith(".json"):
         job_process.run = wait
         sys.exit(job_process.main(sys.argv[1:]))
-    if sys.argv[1] == "successor":
+    if sys.argv[1] == "relauncher":
         launch(Path(sys.argv[2]).parents[3], Path(sys.argv[2]), adopt=True)
     else:
         launch(Path(sys.argv[1]), freeze(Path(sys.argv[1])), adopt=False)

@@ -1,4 +1,4 @@
-"""A SLURM in memory: what its commands say and do, so that a launcher's decisions can be looked at without a cluster."""
+"""A SLURM in memory: the output and effect of its commands, to test a launcher's decisions without a cluster."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ class Queued:
 
 
 class FakeSlurm:
-    """`queue` is squeue's, `accounts` sacct's answer ("7_0" → "CANCELLED|Dependency|None assigned"); what is in `silent`
-    does not answer. Arrays get the numbers 100, 101, ...; those that sbatch submits depend on `dependencies[number]`.
-    `refusals` are what sbatch says instead, one for each call; None: it takes the jobs."""
+    """queue: squeue's output; accounts: sacct's ("7_0" → "CANCELLED|Dependency|None assigned"); silent: commands that do
+    not answer; dependencies: those of the submitted arrays, which get the numbers 100, 101, …; refusals: what sbatch
+    raises, one for each call; None: it accepts the jobs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.queue: dict[str, Queued] = {}
         self.accounts: dict[str, str] = {}
         self.silent: set[str] = set()
-        self.asked: list[list[str]] = []
+        self.calls: list[list[str]] = []
         self.refusals: list[UsageError | None] = []
         self.dependencies: dict[int, str] = {}
         self.longest = 1001
         monkeypatch.setattr(commands, "ask", self.ask)
         monkeypatch.setattr(commands, "PAUSES", (0.0, 0.0))
         monkeypatch.setattr(arrays.Arrays, "affinity", classmethod(lambda cls: 2))
-        monkeypatch.setattr(arrays.Arrays, "submit_words", lambda executor, words, count: self.sbatch(executor, count))
+        monkeypatch.setattr(arrays.Arrays, "submit_tasks", lambda executor, command, count: self.sbatch(executor, count))
 
-    def ask(self, words: Sequence[str]) -> str | None:
-        self.asked.append(list(words))
-        if words[0] in self.silent:
+    def ask(self, command: Sequence[str]) -> str | None:
+        self.calls.append(list(command))
+        if command[0] in self.silent:
             return None
-        if words[0] == "squeue":
-            return "".join(self._row(task, words[-1]) + "\n" for task in self.queue)
-        if words[0] == "sacct":
+        if command[0] == "squeue":
+            return "".join(self._row(task, command[-1]) + "\n" for task in self.queue)
+        if command[0] == "sacct":
             lines = (f"{task}|{account}\n" for task, account in self.accounts.items())
             return "JobID|State|Reason|NodeList\n" + "".join(lines)
-        if words[0] == "scancel":
-            gone = [task for task in self.queue if {task, task.partition("_")[0]} & set(words[1:])]
+        if command[0] == "scancel":
+            gone = [task for task in self.queue if {task, task.partition("_")[0]} & set(command[1:])]
             for task in gone:
                 del self.queue[task]
             return ""
-        assert words[0] == "scontrol"
+        assert command[0] == "scontrol"
         return f"MaxArraySize            = {self.longest}\n"
 
     def _row(self, task: str, columns: str) -> str:
@@ -79,12 +79,12 @@ class FakeSlurm:
         return str(number)
 
     def cancelled(self) -> list[str]:
-        """What was cancelled."""
-        return [task for words in self.asked if words[0] == "scancel" for task in words[1:]]
+        """The arguments of all calls of scancel."""
+        return [task for call in self.calls if call[0] == "scancel" for task in call[1:]]
 
 
 def record(folder: Path, number: int, needs: dict[int, list[int]], wanted: Sequence[str] = ()) -> list[JobSpec]:
-    """A record of jobs, job → those it needs; each makes `wanted` besides its target."""
+    """A record of jobs. needs: job → jobs it needs; wanted: keys that each job builds in addition to its target."""
     jobs = folder / "sweeps" / "x" / f"{number:04d}" / "jobs"
     jobs.mkdir(parents=True)
     for job, others in needs.items():
@@ -103,22 +103,22 @@ def launcher(folder: Path, jobs: Sequence[JobSpec]) -> SlurmLauncher:
 
 
 def publish(slurm: SlurmLauncher, job: int) -> None:
-    """Its target comes into the store."""
+    """Publishes the target of a job."""
     with slurm.store.lease(key(job)) as lease:
         folder = slurm.store.work_folder(key(job))
         slurm.store.publish(key(job), folder, lease, dict(kind="x", settings={}, inputs={}))
 
 
-def says(slurm: SlurmLauncher, job: int, failure: str | None, **more: object) -> None:
-    """The job's own word."""
-    content = {"failure": failure, "message": "it says", **more}
+def record_outcome(slurm: SlurmLauncher, job: int, failure: str | None, **more: object) -> None:
+    """Writes the job's outcome file."""
+    content = {"failure": failure, "message": "recorded", **more}
     slurm.by_number[job].outcome_file.write_text(json.dumps(content))
 
 
-def look(slurm: SlurmLauncher) -> None:
-    """What a launcher does now and then; twice, so that what is gone is gone for sure."""
+def poll(slurm: SlurmLauncher) -> None:
+    """Polls as a launcher does, twice, because a job missing in the queue counts as ended at the second poll."""
     for _ in range(2):
-        slurm.look()
+        slurm.poll()
     slurm._submit()
 
 

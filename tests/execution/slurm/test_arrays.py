@@ -1,4 +1,4 @@
-"""What sbatch gets: the batch file that stands for all settings, and an environment without another job's."""
+"""What sbatch gets: a batch file with all settings, and an environment without variables of another job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctt.execution.slurm import arrays
 
 @pytest.fixture
 def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of that name in this folder: it keeps the batch file and its environment, or says what `refusal` holds."""
+    """A folder with a fake sbatch: it keeps the batch file and its environment, or fails with the text in `refusal`."""
     folder = tmp_path / "bin"
     folder.mkdir()
     script = f"""#!/bin/sh
@@ -44,14 +44,14 @@ def submitted(
     executor = arrays.Arrays(folder / "logs")
     given = arrays.parameters("name", settings, settings.of(prefix), environment or {}, dependencies)
     executor.update_parameters(**given)
-    assert executor.submit_command(["python", "-m", "x", "a b"], 3) == "77"
+    assert executor.submit_tasks(["python", "-m", "x", "a b"], 3) == "77"
     return (folder / "file").read_text().splitlines()
 
 
 def options(lines: list[str]) -> dict[str, str | bool]:
     """The options of a batch file."""
-    words = [shlex.split(line)[1].removeprefix("--") for line in lines if line.startswith("#SBATCH ")]
-    return {key: value or True for key, _, value in (word.partition("=") for word in words)}
+    given = [shlex.split(line)[1].removeprefix("--") for line in lines if line.startswith("#SBATCH ")]
+    return {key: value or True for key, _, value in (option.partition("=") for option in given)}
 
 
 EVERYTHING = LaunchSettings(
@@ -116,14 +116,14 @@ def test_what_is_null_is_left_to_the_cluster(sbatch: Path) -> None:
     assert found["array"] == "0-2%3"
 
 
-def test_trunk_jobs_have_their_own(sbatch: Path) -> None:
+def test_jobs_of_shared_prefixes_have_their_own_resources(sbatch: Path) -> None:
     settings = LaunchSettings(kind="slurm", timeout_min=10, prefix=Resources(timeout_min=240, partition="long"), jobs=1)
     found = [options(submitted(sbatch, settings, prefix=prefix)) for prefix in (False, True)]
     assert [(one.get("partition"), one["time"]) for one in found] == [(None, "10:00"), ("long", "240:00")]
     assert found[0]["array"] == "0-2%1"
 
 
-def test_sbatch_knows_nothing_of_the_job_that_it_is_called_in(sbatch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sbatch_gets_no_variables_of_another_job(sbatch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SLURM_CPU_BIND", "SBATCH_EXCLUSIVE"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("SLURM_CONF", "/etc/here")
@@ -135,16 +135,16 @@ def test_sbatch_knows_nothing_of_the_job_that_it_is_called_in(sbatch: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("message", "kind"),
     [
-        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", arrays.NoRoom),
-        ("sbatch: error: AssocGrpSubmitJobsLimit", arrays.NoRoom),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", arrays.SubmitLimitReached),
+        ("sbatch: error: AssocGrpSubmitJobsLimit", arrays.SubmitLimitReached),
         ("sbatch: error: invalid partition specified: nowhere", UsageError),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", UsageError),
     ],
 )
-def test_a_limit_on_jobs_is_told_from_other_refusals(sbatch: Path, said: str, kind: type[UsageError]) -> None:
-    (sbatch / "refusal").write_text(said)
-    with pytest.raises(UsageError, match=said.rpartition(": ")[2]) as caught:
+def test_a_limit_of_jobs_has_its_own_error(sbatch: Path, message: str, kind: type[UsageError]) -> None:
+    (sbatch / "refusal").write_text(message)
+    with pytest.raises(UsageError, match=message.rpartition(": ")[2]) as caught:
         submitted(sbatch, LaunchSettings(kind="slurm"))
     assert type(caught.value) is kind

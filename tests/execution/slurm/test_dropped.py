@@ -1,4 +1,4 @@
-"""Jobs that SLURM drops from its queue unbegun, because what they wait for has failed, whatever the accounting tells of them."""
+"""Jobs that SLURM drops from its queue because a job they depend on failed, whatever the accounting records of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctt.store import Store
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmLauncher:
-    """Job 0, which job 1 needs; SLURM has both, then neither."""
+    """Follows job 0 and job 1, which needs it; both have left the queue."""
     folder = tmp_path / "0001" / "jobs"
     folder.mkdir(parents=True)
     for number, needs in enumerate(([], [f"{0:064x}"])):
@@ -40,7 +40,7 @@ def story(slurm: SlurmLauncher) -> list[tuple[int, str, str | None]]:
 
 
 def raised(slurm: SlurmLauncher) -> None:
-    slurm.alive[0].moved = 0.0
+    slurm.alive[0].progressed = 0.0
     slurm.jobs[0].outcome_file.write_text(json.dumps({"failure": "code error", "message": "RuntimeError: x"}))
 
 
@@ -53,32 +53,30 @@ def raised(slurm: SlurmLauncher) -> None:
         Account("8_0", "CANCELLED", reason="None"),
     ],
 )
-def test_it_is_blocked_and_not_tried_again(
+def test_a_dropped_job_is_blocked_and_not_retried(
     slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch, account: Account | None
 ) -> None:
     monkeypatch.setattr(commands, "accounted", lambda tasks: {"8_0": account} if account else {})
     raised(slurm)
-    slurm.look()
-    slurm.look()
+    slurm.poll()
+    slurm.poll()
     slurm._submit()
     assert story(slurm) == [(0, "ended", "code error"), (1, "ended", "blocked")]
     assert not slurm.alive and not slurm.waiting
 
 
-def test_one_that_has_printed_something_had_begun(slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_with_a_log_had_begun(slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "accounted", lambda tasks: {})
     raised(slurm)
     slurm.jobs[1].log.write_text("from step 3\n")
-    slurm.look()
-    slurm.look()
+    slurm.poll()
+    slurm.poll()
     assert story(slurm) == [(0, "ended", "code error"), (1, "retried", "killed")]
 
 
-def test_one_that_somebody_cancels_while_what_it_needs_runs_is_tried_again(
-    slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_cancelled_while_the_job_it_needs_runs_is_retried(slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "queued", lambda name: {"7_0": ("RUNNING", "node1")})
     monkeypatch.setattr(commands, "accounted", lambda tasks: {"8_0": Account("8_0", "CANCELLED")})
-    slurm.look()
-    slurm.look()
+    slurm.poll()
+    slurm.poll()
     assert story(slurm) == [(0, "started", None), (1, "retried", "cancelled")]

@@ -1,4 +1,4 @@
-"""What a launcher does about each job that SLURM tells of, keeps silent about, refuses, holds or loses."""
+"""What a launcher does about jobs that SLURM runs, does not list, refuses, holds or loses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from ctt.core.errors import UsageError
 from ctt.execution.jobs import event_log
 from ctt.execution.slurm import arrays
 from ctt.execution.slurm import slurm_launcher as slurm_module
-from tests.execution.slurm.fake_slurm import FakeSlurm, Queued, key, launcher, look, publish, record, says, story
+from tests.execution.slurm.fake_slurm import (
+    FakeSlurm,
+    Queued,
+    key,
+    launcher,
+    poll,
+    publish,
+    record,
+    record_outcome,
+    story,
+)
 
 
 @pytest.fixture
@@ -22,70 +32,66 @@ def test_what_needs_a_blocked_job_is_blocked_too(slurm: FakeSlurm, tmp_path: Pat
     follower = launcher(tmp_path, record(tmp_path, 1, {0: [], 1: [0], 2: [1]}))
     follower.submit()
     assert slurm.dependencies == {100: "", 101: "afterok:100_0", 102: "afterok:101_0"}
-    follower.alive[0].moved = 0.0
-    says(follower, 0, "diverged")
+    follower.alive[0].progressed = 0.0
+    record_outcome(follower, 0, "diverged")
     slurm.queue.clear()
     slurm.accounts = {"101_0": "CANCELLED|Dependency|", "102_0": "CANCELLED|Dependency|"}
-    look(follower)
+    poll(follower)
     assert story(follower) == [(0, "ended", "diverged"), (1, "ended", "blocked"), (2, "ended", "blocked")]
-    assert len(slurm.dependencies) == 3, "nothing was submitted again"
+    assert len(slurm.dependencies) == 3, "nothing is submitted again"
     assert not follower.alive and not follower.waiting
 
 
-def test_what_fails_beside_a_target_leaves_the_job_a_success_where_there_is_no_accounting(
-    slurm: FakeSlurm, tmp_path: Path
-) -> None:
+def test_a_failed_auxiliary_stage_leaves_the_job_a_success_without_accounting(slurm: FakeSlurm, tmp_path: Path) -> None:
     follower = launcher(tmp_path, record(tmp_path, 1, {0: []}, wanted=[key(9)]))
     slurm.silent.add("sacct")
     follower.submit()
     slurm.queue["100_0"].state = "RUNNING"
-    follower.look()
+    follower.poll()
     publish(follower, 0)
-    says(follower, 0, None, beside={"look": "DataError: nothing"})
+    record_outcome(follower, 0, None, beside={"look": "DataError: nothing"})
     slurm.queue.clear()
-    look(follower)
+    poll(follower)
     assert story(follower) == [(0, "started", None), (0, "ended", None)]
 
 
-def test_one_that_is_killed_while_it_makes_what_is_beside_its_target_is_tried_again(
-    slurm: FakeSlurm, tmp_path: Path
-) -> None:
+def test_a_job_killed_in_an_auxiliary_stage_is_retried(slurm: FakeSlurm, tmp_path: Path) -> None:
     follower = launcher(tmp_path, record(tmp_path, 1, {0: []}, wanted=[key(9)]))
     follower.submit()
     publish(follower, 0)
     slurm.queue.clear()
-    look(follower)
+    poll(follower)
     assert story(follower) == [(0, "retried", "killed")] and len(slurm.dependencies) == 2
 
 
 # Refusals
 
 
-def test_what_another_record_has_in_the_queue_is_followed_whatever_its_code(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_queued_jobs_of_another_record_are_followed_whatever_their_code(slurm: FakeSlurm, tmp_path: Path) -> None:
     first = launcher(tmp_path, record(tmp_path, 1, {0: [], 1: []}))
     first.submit()
-    (first.record / "record.json").write_text('{"code": "what was there before an edit"}')
+    (first.record / "record.json").write_text('{"code": "another version"}')
     del slurm.queue["100_1"]
     second = launcher(tmp_path, record(tmp_path, 2, {0: [], 1: [], 2: []}))
     second.submit()
     assert second.alive[0].id == "100_0" and {second.alive[1].id, second.alive[2].id} == {"101_0", "101_1"}
     first.by_number[0].log.unlink()
     first.by_number[0].log.write_text("from step 3\n")
-    says(first, 0, "code error")
+    record_outcome(first, 0, "code error")
     assert second.by_number[0].log.read_text() == "from step 3\n"
     slurm.queue.clear()
-    look(second)
-    assert (0, "ended", "code error") in story(second), "its word is heard there"
+    poll(second)
+    assert (0, "ended", "code error") in story(second), "its outcome is read through the link"
 
 
-def test_a_job_that_wants_more_than_the_one_in_the_queue_is_submitted(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_a_job_that_builds_more_than_the_one_in_the_queue_is_submitted(slurm: FakeSlurm, tmp_path: Path) -> None:
     launcher(tmp_path, record(tmp_path, 1, {0: []})).submit()
     second = launcher(tmp_path, record(tmp_path, 2, {0: []}, wanted=[key(9)]))
     second.submit()
     assert second.alive[0].id == "101_0"
 
 
-def test_nothing_is_submitted_while_it_is_not_known_what_the_queue_has(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_nothing_is_submitted_while_the_queue_is_not_known(slurm: FakeSlurm, tmp_path: Path) -> None:
     launcher(tmp_path, record(tmp_path, 1, {0: []})).submit()
     second = launcher(tmp_path, record(tmp_path, 2, {0: []}))
     slurm.silent.add("squeue")
@@ -94,7 +100,7 @@ def test_nothing_is_submitted_while_it_is_not_known_what_the_queue_has(slurm: Fa
     assert list(slurm.dependencies) == [100] and not slurm.cancelled()
 
 
-def test_a_refusal_at_the_start_ends_what_was_just_submitted_and_nothing_else(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_a_refusal_at_the_start_cancels_only_what_was_just_submitted(slurm: FakeSlurm, tmp_path: Path) -> None:
     launcher(tmp_path, record(tmp_path, 1, {0: []})).submit()
     second = launcher(tmp_path, record(tmp_path, 2, {0: [], 1: [], 2: [1]}))
     slurm.refusals = [None, UsageError("sbatch refused the jobs: invalid qos")]
@@ -103,23 +109,21 @@ def test_a_refusal_at_the_start_ends_what_was_just_submitted_and_nothing_else(sl
     assert slurm.cancelled() == ["101_0"] and list(slurm.queue) == ["100_0"]
 
 
-def test_an_array_that_slurm_took_though_sbatch_failed_does_not_stay_beside_the_next(
-    slurm: FakeSlurm, tmp_path: Path
-) -> None:
+def test_an_array_that_slurm_accepted_although_sbatch_failed_is_cancelled(slurm: FakeSlurm, tmp_path: Path) -> None:
     follower = launcher(tmp_path, record(tmp_path, 1, {0: []}))
     follower.submit()
-    says(follower, 0, "killed")
+    record_outcome(follower, 0, "killed")
     slurm.queue.clear()
     logs = follower.record / "slurm"
     slurm.refusals = [UsageError("sbatch refused the jobs: Socket timed out on send/recv operation")]
     with pytest.raises(UsageError, match="timed out"):
-        look(follower)
+        poll(follower)
     slurm.queue["77_0"] = Queued(script=str(logs / ".submission_file_1.sh"))
     slurm.queue["78_0"] = Queued(script=str(tmp_path / "another record" / "slurm" / ".submission_file_2.sh"))
     slurm.silent.add("squeue")
     with pytest.raises(UsageError, match="not known"):
         follower._submit()
-    assert list(slurm.dependencies) == [100], "not as long as it is not known"
+    assert list(slurm.dependencies) == [100], "not while that is not known"
     slurm.silent.clear()
     follower._submit()
     assert slurm.cancelled() == ["77"] and list(slurm.queue) == ["78_0", "101_0"]
@@ -132,30 +136,28 @@ def test_arrays_are_no_longer_than_the_cluster_allows(slurm: FakeSlurm, tmp_path
     assert list(slurm.queue) == ["100_0", "100_1", "101_0", "101_1", "102_0"]
 
 
-def test_where_a_user_may_have_few_jobs_the_others_follow_when_there_is_room(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_jobs_beyond_the_limit_are_submitted_when_the_limit_allows(slurm: FakeSlurm, tmp_path: Path) -> None:
     jobs = record(tmp_path, 1, {number: [] for number in range(5)})
-    full = arrays.NoRoom("sbatch refused the jobs: QOSMaxSubmitJobPerUserLimit")
+    full = arrays.SubmitLimitReached("sbatch refused the jobs: QOSMaxSubmitJobPerUserLimit")
     slurm.refusals = [full]
     with pytest.raises(UsageError, match="QOSMaxSubmit"):
-        launcher(tmp_path, jobs).submit()  # nobody follows
+        launcher(tmp_path, jobs).submit()  # not patient: no launcher would submit the others
     follower = launcher(tmp_path, jobs)
     slurm.refusals = [full]
     follower.submit(patient=True)
     assert not slurm.queue
     slurm.refusals = [None, full]
-    with pytest.raises(arrays.NoRoom):
+    with pytest.raises(arrays.SubmitLimitReached):
         follower._submit()
     assert list(slurm.queue) == ["100_0", "100_1"]
     follower._submit()
     assert set(follower.alive) == set(range(5))
 
 
-def test_a_launcher_waits_for_room_however_long_that_takes(
-    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launcher_waits_at_the_limit_however_long(slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_module, "REFUSALS", 2)
     follower = launcher(tmp_path, record(tmp_path, 1, {0: [], 1: []}))
-    slurm.refusals = [arrays.NoRoom("sbatch refused the jobs: QOSMaxSubmitJobPerUserLimit")] * 5
+    slurm.refusals = [arrays.SubmitLimitReached("sbatch refused the jobs: QOSMaxSubmitJobPerUserLimit")] * 5
 
     def all_end() -> None:
         for number in list(follower.alive):
@@ -163,16 +165,16 @@ def test_a_launcher_waits_for_room_however_long_that_takes(
         slurm.queue.clear()
         real()
 
-    real = follower.look
-    monkeypatch.setattr(follower, "look", all_end)
+    real = follower.poll
+    monkeypatch.setattr(follower, "poll", all_end)
     follower.run()
     assert sorted(story(follower)) == [(0, "ended", None), (1, "ended", None)]
 
 
-# Jobs that get nowhere
+# Jobs without progress
 
 
-def test_one_that_only_the_accounting_calls_running_ends_some_day(
+def test_a_job_that_only_the_accounting_calls_running_ends_after_some_polls(
     slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm_module, "ABSENT", 5)
@@ -181,65 +183,63 @@ def test_one_that_only_the_accounting_calls_running_ends_some_day(
     slurm.queue.clear()
     slurm.accounts = {"100_0": "RUNNING|None|node1"}
     for _ in range(4):
-        follower.look()
+        follower.poll()
     assert follower.alive
-    follower.look()
+    follower.poll()
     assert story(follower) == [(0, "retried", "killed")]
 
 
-@pytest.mark.parametrize(
-    "reason", ["launch failed requeued held", "launch_failed_requeued_held", "JobHoldMaxRequeue"]
-)
-def test_one_that_slurm_holds_is_taken_from_it_and_tried_again(slurm: FakeSlurm, tmp_path: Path, reason: str) -> None:
+@pytest.mark.parametrize("reason", ["launch failed requeued held", "launch_failed_requeued_held", "JobHoldMaxRequeue"])
+def test_a_job_that_slurm_holds_is_cancelled_and_retried(slurm: FakeSlurm, tmp_path: Path, reason: str) -> None:
     follower = launcher(tmp_path, record(tmp_path, 1, {0: []}))
     follower.submit()
     slurm.queue["100_0"] = Queued(reason=reason)
     slurm.silent.add("scancel")
-    follower.look()
+    follower.poll()
     slurm.silent.clear()
-    follower.look()
-    assert slurm.cancelled() == ["100_0"] * 2, "again where SLURM did not answer"
+    follower.poll()
+    assert slurm.cancelled() == ["100_0"] * 2, "again, because SLURM did not answer"
     slurm.accounts = {"100_0": f"CANCELLED|{reason}|None assigned"}
-    look(follower)
+    poll(follower)
     assert story(follower) == [(0, "retried", "node failure")] and list(slurm.queue) == ["101_0"]
 
 
-def test_one_that_its_user_holds_stays_where_it_is(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_a_job_that_its_user_holds_stays_in_the_queue(slurm: FakeSlurm, tmp_path: Path) -> None:
     follower = launcher(tmp_path, record(tmp_path, 1, {0: []}))
     follower.submit()
     slurm.queue["100_0"].reason = "JobHeldUser"
-    look(follower)
+    poll(follower)
     assert not slurm.cancelled() and follower.alive
 
 
-def test_one_that_hangs_is_ended_again_where_slurm_did_not_answer(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_a_hanging_job_is_cancelled_again_if_slurm_did_not_answer(slurm: FakeSlurm, tmp_path: Path) -> None:
     follower = launcher(tmp_path, record(tmp_path, 1, {0: []}))
     follower.settings.hang_min = 1e-9
     follower.submit()
     slurm.queue["100_0"] = Queued("RUNNING", node="node1")
     slurm.silent.add("scancel")
-    look(follower)
+    poll(follower)
     assert slurm.cancelled() and not follower.alive[0].hung
     slurm.silent.clear()
-    follower.look()
+    follower.poll()
     slurm.accounts = {"100_0": "CANCELLED by 0|None|node1"}
-    look(follower)
+    poll(follower)
     assert story(follower) == [(0, "started", None), (0, "retried", "hang")]
 
 
-def test_one_that_did_not_wait_for_others_is_not_dropped_but_cancelled(slurm: FakeSlurm, tmp_path: Path) -> None:
-    """What it needs was lost in a way that need not repeat: it builds that itself, and somebody cancels it in the queue."""
+def test_a_job_without_dependencies_is_cancelled_not_dropped(slurm: FakeSlurm, tmp_path: Path) -> None:
+    """The job it needs was lost in a way that may not repeat: it builds that target itself, and is cancelled in the queue."""
     follower = launcher(tmp_path, record(tmp_path, 1, {0: [], 1: [0]}))
     follower.submit()
     for _ in range(10):
         if 0 in follower.alive:
-            follower.alive[0].moved = 0.0  # it had begun
+            follower.alive[0].progressed = 0.0  # it had begun
         for task in list(slurm.queue):
             slurm.accounts[task] = "CANCELLED|None|None assigned" if task != "100_0" else "FAILED|None|node1"
         slurm.queue.clear()
-        look(follower)
-    told = [(number, event) for number, event, failure in story(follower) if failure == "cancelled"]
-    assert told.count((1, "retried")) == 1 and told.count((1, "ended")) == 1
+        poll(follower)
+    events = [(number, event) for number, event, failure in story(follower) if failure == "cancelled"]
+    assert events.count((1, "retried")) == 1 and events.count((1, "ended")) == 1
     assert len(slurm.dependencies) < 10 and not follower.alive and not follower.waiting
 
 

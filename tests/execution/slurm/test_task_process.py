@@ -1,4 +1,4 @@
-"""A task of an array: the numbers of jobs on its command line, and what it does when it only waits."""
+"""A task of an array: the job numbers on its command line, and when it requeues itself."""
 
 import json
 import os
@@ -43,31 +43,29 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_a_task_that_only_waits_leaves_its_node_and_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: None
-) -> None:
+def test_a_task_that_only_waits_requeues_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: None) -> None:
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", [*TINY, "seed=0"]))
     job = freeze(plan.jobs[0], store, tmp_path, 4)
-    asked: list[list[str]] = []
+    calls: list[list[str]] = []
 
-    def slurm(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        asked.append(words)
-        return subprocess.CompletedProcess(words, int(words[0] == "scontrol"), "RUNNING\n")  # 1: it need not be ended
+    def slurm(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        return subprocess.CompletedProcess(command, int(command[0] == "scontrol"), "RUNNING\n")  # 1: SLURM sends no signal
 
     monkeypatch.setattr(task_process, "PATIENCE", 0.3)
     monkeypatch.setattr(task_process, "UNANSWERED", 0.0)
     monkeypatch.setattr(subprocess, "run", slurm)
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
-    with store.lease(job.stages[0]):  # another sweep is at work on the first of its stages
+    with store.lease(job.stages[0]):  # another sweep builds the first of its stages
         assert task_process.main([str(tmp_path), "3-4"]) == 1
-    assert asked[-1] == ["scontrol", "requeue", "12_1"]
+    assert calls[-1] == ["scontrol", "requeue", "12_1"]
     assert job.outcome() is None and store.failures(job.target) == [] and not list(store.keys())
 
 
 class Controller:
-    """SLURM's, which does not answer the first `deaf` questions; then the job is in `state`, and can be requeued."""
+    """SLURM's controller. It does not answer the first `deaf` calls; then the job is in `state` and can be requeued."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, deaf: int, state: str) -> None:
         self.deaf, self.state, self.requeued = deaf, state, 0
@@ -76,22 +74,20 @@ class Controller:
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
 
-    def run(self, words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         self.deaf -= 1
         if self.deaf == 0:
-            raise subprocess.TimeoutExpired(words, 60)
+            raise subprocess.TimeoutExpired(command, 60)
         if self.deaf > 0:
-            return subprocess.CompletedProcess(words, 1, "", "Unable to contact slurm controller")
-        if words[0] == "scontrol":
+            return subprocess.CompletedProcess(command, 1, "", "Unable to contact slurm controller")
+        if command[0] == "scontrol":
             self.requeued += 1
             os.kill(os.getpid(), signal.SIGTERM)  # as SLURM does then
-        return subprocess.CompletedProcess(words, 0, f"{self.state}\n")
+        return subprocess.CompletedProcess(command, 0, f"{self.state}\n")
 
 
-@pytest.mark.parametrize(
-    ("deaf", "state", "requeued"), [(4, "RUNNING", 1), (4, "COMPLETING", 0), (0, "CANCELLED", 0)]
-)
-def test_a_controller_that_is_away_when_a_slot_ends_is_asked_again(
+@pytest.mark.parametrize(("deaf", "state", "requeued"), [(4, "RUNNING", 1), (4, "COMPLETING", 0), (0, "CANCELLED", 0)])
+def test_calls_are_retried_when_the_controller_does_not_answer(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -100,23 +96,21 @@ def test_a_controller_that_is_away_when_a_slot_ends_is_asked_again(
     state: str,
     requeued: int,
 ) -> None:
-    """A task that SLURM ends without having cancelled it comes back, whenever SLURM says so; nothing else does."""
+    """A task that SLURM stops without having cancelled it is requeued once SLURM answers; no other is."""
     (tmp_path / "0000.json").write_text(json.dumps({"store": str(tmp_path / "store"), "stages": ["0" * 64]}))
 
-    def interrupted(path: Path, told: object) -> dict[str, str]:
+    def interrupted(path: Path, on_event: object) -> dict[str, str]:
         os.kill(os.getpid(), signal.SIGUSR2)
         return {"failure": "interrupted", "message": ""}
 
-    monkeypatch.setattr(task_process.builder, "run", interrupted)
+    monkeypatch.setattr(task_process.job_process, "run", interrupted)
     controller = Controller(monkeypatch, deaf, state)
     assert task_process.main([str(tmp_path), "0"]) == 1
     assert controller.requeued == requeued
-    assert capsys.readouterr().out.startswith(BEGINS), "what stands above in the log is an earlier attempt's"
+    assert capsys.readouterr().out.startswith(BEGINS), "it separates the attempts in the log"
 
 
-def test_a_task_that_is_gone_without_a_word_has_not_said_what_an_earlier_attempt_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_outcome_of_an_earlier_attempt_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", [*TINY, "seed=0"]))
     job = freeze(plan.jobs[0], store, tmp_path, 4)
@@ -132,7 +126,7 @@ def test_a_task_that_is_gone_without_a_word_has_not_said_what_an_earlier_attempt
 
 
 def test_a_signal_after_the_end_does_not_make_a_success_a_failure(tmp_path: Path) -> None:
-    """SLURM's clock may strike when the target is in the store and only the interpreter is left to end."""
+    """SLURM may send its signal while the interpreter exits, when the target is already in the store."""
     code = f"""
 import os, signal, sys
 from ctt.execution.slurm import task_process as task
@@ -141,8 +135,8 @@ class Late:
     def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGUSR2):
         kill(process, number)
 
-task.job_process.run = lambda path, told: {{"failure": None}}
-sys.kept = Late()  # goes when Python's handlers have gone
+task.job_process.run = lambda path, on_event: {{"failure": None}}
+sys.kept = Late()  # deleted when Python's handlers are
 sys.exit(task.main([{str(tmp_path)!r}, "0"]))
 """
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"})

@@ -1,4 +1,4 @@
-"""ALOE written the slow, obvious way (nn.TransformerEncoder, every token built for every sequence), to compare ours with."""
+"""ALOE implemented literally and slowly (nn.TransformerEncoder, every token computed for every sequence), for comparison."""
 
 from __future__ import annotations
 

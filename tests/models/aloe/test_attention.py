@@ -1,4 +1,4 @@
-"""ALOE's attention: the fused kernel, with heads padded as CUDA gets them, against one that is written out."""
+"""ALOE's attention: all implementations, including the padding for CUDA, equal a literal one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ B, H, M, N = 2, 2, 5, 7
 
 
 class OnCuda(torch.Tensor):
-    """A CPU tensor that says it is on a CUDA device."""
+    """A CPU tensor that claims to be on a CUDA device."""
 
     is_cuda = True  # type: ignore[assignment]  # a property of torch's, which only reads the device
 
@@ -42,7 +42,7 @@ def literal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
     return torch.stack(out).view(B, H, M, -1)
 
 
-WAYS = {
+IMPLEMENTATIONS = {
     "unfused": lambda q, k, v, bias: unfused(q, k, v, bias, 0.0, cheap=False),
     "fused": lambda q, k, v, bias: fused(q, k, v, bias, 0.0, multiple=1),
     "padded": lambda q, k, v, bias: fused(q, k, v, bias, 0.0, multiple=8),
@@ -52,14 +52,14 @@ WAYS = {
 
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("width", [18, 8])
-@pytest.mark.parametrize("way", list(WAYS))
-def test_outputs_and_gradients_are_those_of_attention_written_out(way: str, width: int, masked: bool) -> None:
+@pytest.mark.parametrize("name", list(IMPLEMENTATIONS))
+def test_outputs_and_gradients_equal_literal_attention(name: str, width: int, masked: bool) -> None:
     heads, hidden = random_heads(width)
     bias = hidden if masked else None
     with mock.patch.object(F, "scaled_dot_product_attention", wraps=KERNEL) as kernel:
-        actual = WAYS[way](*heads, bias).as_subclass(torch.Tensor)
+        actual = IMPLEMENTATIONS[name](*heads, bias).as_subclass(torch.Tensor)
     given = [t.shape[-1] for call in kernel.call_args_list for t in call.args[:3]]
-    kernel_width = {"unfused": 0, "fused": width}.get(way, 24 if width == 18 else 8)
+    kernel_width = {"unfused": 0, "fused": width}.get(name, 24 if width == 18 else 8)
     assert given == ([kernel_width] * 3 if kernel_width else [])
     expected = literal(*heads, bias)
     weight = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -84,7 +84,7 @@ def test_outputs_and_gradients_are_those_of_attention_written_out(way: str, widt
         (30, torch.bfloat16, False, True),
     ],
 )
-def test_the_kernel_is_taken_where_the_benchmark_found_it_faster(keys, dtype, trained, faster) -> None:
+def test_the_kernel_is_used_where_the_benchmark_found_it_faster(keys, dtype, trained, faster) -> None:
     q = torch.zeros(2, 2, keys, 4, dtype=dtype, requires_grad=trained)
     assert fused_is_faster(q, keys, 0.0, False) is faster
-    assert not fused_is_faster(q, keys, 0.1, False), "on a CPU it knows no dropout"
+    assert not fused_is_faster(q, keys, 0.1, False), "on a CPU the kernel has no dropout"

@@ -1,4 +1,4 @@
-"""ALOE against its literal version, the published sizes and names, and the ways it may be computed faster."""
+"""ALOE equals its literal version and has the published sizes and names; its variants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = dict(layers=3, heads=4, width=24, ffn=40, frames=5, dropout=0.0, equal_l
 
 
 def questions(count: int, seed: int, frames: int = 5, slots: int = 3):
-    """Random sequences: slots of `count` questions, 1..3 sequences each, padded words; returns what literal and ours need."""
+    """Random slots of `count` questions, their sequences (1..3 each) and padded words: the arguments of `as_input`."""
     g = torch.Generator().manual_seed(seed)
     given_slots = torch.randn(count, frames, slots, 128, generator=g, dtype=torch.float64)
     owner = torch.arange(count).repeat_interleave(torch.randint(1, 4, (count,), generator=g))
@@ -43,7 +43,7 @@ def as_input(slots, owner, question, choice, descriptive, added=None) -> AloeInp
 
 
 def random_aloe(seed: int, **changes) -> Aloe:
-    """Ours with random weights (positions and CLS too, which start at zero)."""
+    """Our model with random weights (positions and CLS too, which are initially zero)."""
     torch.manual_seed(seed)
     ours = Aloe(AloeSettings(**(SMALL | changes)), slots=3).double()
     for p in ours.parameters():
@@ -52,12 +52,10 @@ def random_aloe(seed: int, **changes) -> Aloe:
 
 
 def both(seed: int, **changes):
-    """Ours and the literal model with the same weights."""
+    """Our model and the literal one with the same weights."""
     ours = random_aloe(seed, **changes)
     settings = ours.settings
-    literal = LiteralAloe(
-        settings.layers, settings.heads, settings.width, settings.ffn, 0.0, 3 * settings.frames
-    ).double()
+    literal = LiteralAloe(settings.layers, settings.heads, settings.width, settings.ffn, 0.0, 3 * settings.frames).double()
     literal.load_state_dict(ours.state_dict())
     return ours, literal
 
@@ -83,7 +81,7 @@ def test_outputs_and_gradients_equal_the_literal_version(seed: int) -> None:
 
 
 def test_evaluation_without_padding_equals_the_literal_version() -> None:
-    """Where all words of a piece are used there is no mask; in evaluation it is not even made."""
+    """In evaluation, no mask is created if no sequence has padding."""
     ours, literal = (model.eval() for model in both(2))
     slots, owner, question, choice, _ = questions(5, 2)
     question[:, :9], question[:, 9:], choice[:, :4], choice[:, 4:] = 5, 0, 7, 0
@@ -98,7 +96,7 @@ def test_evaluation_without_padding_equals_the_literal_version() -> None:
 
 @pytest.mark.parametrize("padded", [True, False])
 def test_evaluation_by_the_fused_kernel_equals_the_literal_version(padded: bool) -> None:
-    """From 100 tokens on; a mask is given to the kernel where words are padded."""
+    """The kernel is used from 100 tokens on, with a mask if there is padding."""
     ours, literal = (model.eval() for model in both(3, frames=40, layers=2))
     slots, owner, question, choice, descriptive = questions(3, 3, frames=40)
     if not padded:
@@ -122,8 +120,8 @@ def test_dropout_off_in_eval_and_on_in_training() -> None:
     assert not torch.equal(ours(batch)[0], ours(batch)[0])
 
 
-def test_dropout_acts_where_torch_has_it() -> None:
-    """Mean and spread over many draws agree with nn.TransformerEncoderLayer's (one layer: the one that computes CLS alone)."""
+def test_dropout_acts_as_in_torch() -> None:
+    """Mean and spread over many draws equal those of nn.TransformerEncoderLayer (one layer: the one for CLS alone)."""
     ours, literal = both(0, layers=1, dropout=0.3)
     for layer in literal.transformer_model.transformer_encoder.layers:
         layer.self_attn.dropout = 0.3
@@ -160,15 +158,13 @@ def test_public_checkpoints_load(wrap: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), ours.state_dict().values(), strict=True))
 
 
-def test_a_checkpoint_that_does_not_fit_is_named() -> None:
+def test_tensors_that_do_not_fit_are_named() -> None:
     ours, literal = both(0)
     state = dict(literal.state_dict())
     del state["transformer_model.CLS"]
     state["transformer_model.extra"] = torch.zeros(1)
     state["transformer_model.q_in_proj.bias"] = torch.zeros(3)
-    with pytest.raises(
-        DataError, match=r"missing: transformer_model.CLS; unexpected: .*extra; other shape: .*q_in_proj.bias"
-    ):
+    with pytest.raises(DataError, match=r"missing: transformer_model.CLS; unexpected: .*extra; other shape: .*q_in_proj.bias"):
         load_published(ours, state)
 
 
@@ -183,15 +179,13 @@ def test_leaving_out_unused_words_changes_nothing(seed: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", ["frames", "trajectory"])
-def test_added_frames_are_seen_by_those_who_get_them(tokens: str) -> None:
+def test_only_sequences_with_added_frames_depend_on_them(tokens: str) -> None:
     ours = random_aloe(0, tokens=tokens, frames=16, predicted_frames=4)
     slots, owner, question, choice, descriptive = questions(4, 2, frames=16)
     added = torch.randn(4, 4, 3, 128, dtype=torch.float64)
     without = ours(as_input(slots, owner, question, choice, descriptive))[0]
     with_them = ours(as_input(slots, owner, question, choice, descriptive, added))[0]
-    other = ours(
-        as_input(slots, owner, question, choice, descriptive, added + (torch.arange(4) == 0)[:, None, None, None])
-    )[0]
+    other = ours(as_input(slots, owner, question, choice, descriptive, added + (torch.arange(4) == 0)[:, None, None, None]))[0]
     assert (without - with_them).abs().amax(1).min() > 1e-6
     changed = (with_them - other).abs().amax(1) > 1e-9
     assert torch.equal(changed, owner == 0)
@@ -211,16 +205,16 @@ def test_trajectory_tokens_are_one_per_slot() -> None:
 
 
 @pytest.mark.parametrize("words", ["vector", "film"])
-def test_the_words_as_one_vector_are_the_sum_over_their_places(words: str) -> None:
+def test_the_words_as_one_vector_are_the_sum_over_their_positions(words: str) -> None:
     ours = random_aloe(0, tokens="trajectory", words=words)
     slots, owner, question, choice, descriptive = questions(3, 2)
     batch = as_input(slots, owner, question, choice, descriptive)
-    tokens, bias = ours.embed(batch, ours._asked(batch))
+    tokens, bias = ours.embed(batch, ours._conditioning(batch))
     t, width = ours.transformer_model, ours.settings.width
     assert bias is None and tokens.shape == (len(owner), 1 + 3, width)
     plain = ours._slot_tokens(batch)[owner]
     weight = t.text_in_proj.weight.view(width, 32, -1)
-    ended = t.transformer_encoder(tokens, None)
+    encoded = t.transformer_encoder(tokens, None)
     answers, options = ours(batch)
     for b in range(len(owner)):
         total = t.text_in_proj.bias.clone()
@@ -231,9 +225,9 @@ def test_the_words_as_one_vector_are_the_sum_over_their_places(words: str) -> No
         scale, last = (vector[2 * width : 3 * width], vector[3 * width :]) if words == "film" else (0.0, 0.0)
         cls = t.CLS[0, 0] + t.transformer_encoder.pos_embedding[0, 0] + vector[:width]
         torch.testing.assert_close(tokens[b, 0], cls, rtol=1e-10, atol=1e-10)
-        said = plain[b] * (1 + scale) + vector[width : 2 * width]
-        torch.testing.assert_close(tokens[b, 1:], said, rtol=1e-10, atol=1e-10)
-        read = ended[b] * (1 + last)
+        conditioned = plain[b] * (1 + scale) + vector[width : 2 * width]
+        torch.testing.assert_close(tokens[b, 1:], conditioned, rtol=1e-10, atol=1e-10)
+        read = encoded[b] * (1 + last)
         torch.testing.assert_close(answers[b], t.cls_answer_mlp(read), rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(options[b], t.mc_answer_mlp(read)[0], rtol=1e-10, atol=1e-10)
 
@@ -247,10 +241,10 @@ def test_cheap_dropout_zeroes_the_right_share_and_keeps_the_mean(p: float) -> No
     assert abs(share - p) < 4 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-16
     assert torch.unique(y).numel() == 2 and abs(y.mean().item() - 1) < 0.01
     columns = (y == 0).float().mean(0)
-    assert columns.std() < 1.2 * (p * (1 - p) / 401) ** 0.5  # no column of the words is favoured
+    assert columns.std() < 1.2 * (p * (1 - p) / 401) ** 0.5  # all columns have the same share
 
 
-def test_layers_start_equal_only_if_asked() -> None:
+def test_layers_start_equal_only_with_equal_layers() -> None:
     def first_two(equal: bool):
         layers = Aloe(AloeSettings(**(SMALL | {"equal_layers": equal})), 3).transformer_model.transformer_encoder.layers
         return layers[0].linear1.weight, layers[1].linear1.weight
@@ -262,7 +256,7 @@ def test_layers_start_equal_only_if_asked() -> None:
     ("changes", "message"),
     [
         ({"width": 145}, "aloe.width must be a multiple of aloe.heads"),
-        ({"eval_start": 8}, "aloe.eval_start must be under 8"),
+        ({"eval_start": 8}, "aloe.eval_start must be less than 8"),
         ({"predicted_frames": 7}, "aloe.predicted_frames can be at most 6"),
         ({"rollout_frames": "all", "frames": 3}, "none fits; set aloe.frames to at least 4"),
         ({"epochs": 10, "schedule_epochs": 9}, "aloe.schedule_epochs must be at least"),

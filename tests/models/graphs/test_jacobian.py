@@ -1,4 +1,4 @@
-"""The jacobian graph against automatic differentiation of every single number."""
+"""The jacobian graph equals the full Jacobian from automatic differentiation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMBERS = FUTURE * WIDTH
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """These sizes are too small to share out: beside other work, two threads take forty times as long."""
+    """These sizes are too small for several threads: on a busy machine, two threads take forty times as long."""
     with threads(1):
         yield
 
@@ -62,7 +62,7 @@ def test_with_every_direction_it_is_the_full_jacobian(model, history, masked, mi
     expected = full_strengths(model, history, masked).sqrt()
     graph = jacobian_graph(model, history, masked, chosen, micro_batch)
     torch.testing.assert_close(graph, expected / expected.sum(-1, keepdim=True), rtol=1e-10, atol=1e-13)
-    assert (expected.amax((1, 2)) / expected.amin((1, 2)) > 3).all()  # blocks differ: there is something to get wrong
+    assert (expected.amax((1, 2)) / expected.amin((1, 2)) > 3).all()  # blocks differ, so that errors would show
     assert not graph.requires_grad and all(p.grad is None for p in model.parameters()) and not history.requires_grad
 
 
@@ -74,16 +74,14 @@ def test_a_few_directions_are_right_on_average(model, history):
     shares = torch.stack([jacobian_graph(model, history[:1], None, directions(2, NUMBERS, rng))[0] for _ in range(200)])
     mean, error = shares.mean(0), shares.std(0) / 200**0.5
     assert ((mean - exact).abs() < 0.08 * exact + 4 * error).all()
-    assert (error < 0.05 * exact).all()  # so that this says something
+    assert (error < 0.05 * exact).all()  # otherwise the test above would be weak
 
 
 def test_directions_are_orthonormal_and_favour_none():
     rng = torch.Generator().manual_seed(0)
     drawn = torch.stack([directions(3, 5, rng) for _ in range(4000)])
     torch.testing.assert_close(drawn @ drawn.transpose(1, 2), torch.eye(3).double().expand(4000, 3, 3))
-    squares = (
-        5 / 3 * drawn.transpose(1, 2) @ drawn
-    )  # n/k · Σ qqᵀ has the identity as its mean: the estimate is unbiased
+    squares = 5 / 3 * drawn.transpose(1, 2) @ drawn  # n/k · Σ qqᵀ has the identity as its mean: no bias
     torch.testing.assert_close(squares.mean(0), torch.eye(5).double(), rtol=0, atol=0.06)
     assert drawn.mean(0).abs().max() < 0.03
     with pytest.raises(ValueError, match=r"projections must lie in 1\.\.5"):

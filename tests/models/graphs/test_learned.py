@@ -1,4 +1,4 @@
-"""The network of source=learned finds who influences whom where that is known, and nobody where nobody does."""
+"""The network of source=learned finds the known influences between slots, and none where there are none."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ OTHERS = ~torch.eye(SLOTS, dtype=torch.bool).expand(BATCH, SLOTS, SLOTS)
 
 
 def windows(step: int, influence: float, absent: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slots stay as they are, but for noise, and but for those with a heavier one (second number) near by (first number),
-    which are moved by its third number. The share `absent` of slots (fourth number −1, else 1) neither moves nor is moved.
-    Returns window (B,T,S,D) and who truly depends on whom, bool (B,S,S)."""
+    """Slots change only by noise, except those near (dimension 0) a heavier slot (dimension 1), which are moved by its
+    dimension 2. The share `absent` of slots (dimension 3 is −1, else 1) neither moves others nor is moved.
+    Returns window (B,T,S,D) and the true dependence, bool (B,S,S)."""
     rng = torch.Generator().manual_seed(step)
     slots = torch.randn(BATCH, 1, SLOTS, WIDTH, generator=rng)
     there = torch.rand(BATCH, SLOTS, generator=rng) >= absent
@@ -42,17 +42,17 @@ def learn(influence: float, price: float, steps: int, seed: int, absent: float =
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_those_who_matter_are_found_from_any_beginning(seed):
+def test_influences_are_found_from_any_initial_weights(seed):
     graph, depends, values = learn(1.0, LearnedSettings().price, steps=250, seed=seed)
     torch.testing.assert_close(graph.sum(-1), torch.ones(BATCH, SLOTS))
     assert auroc(graph[OTHERS].numpy(), depends[OTHERS].numpy()) > 0.95
     reverse = depends.transpose(1, 2) & ~depends
-    assert graph[depends].mean() > 3 * graph[reverse].mean()  # who pushes is told from who is pushed
+    assert graph[depends].mean() > 3 * graph[reverse].mean()  # the direction is found: which slot pushes which
     assert values["influence_error"] < 1.1 and values["influence_others"] > 0.1
 
 
-def test_a_price_leaves_out_what_explains_nothing():
-    """Slots that move by noise alone: by themselves, others could share the blame."""
+def test_a_price_removes_slots_that_explain_nothing():
+    """Slots move by noise alone; without a price, part of the error is attributed to other slots."""
     priced, _, _ = learn(0.0, 0.5, steps=150, seed=1)
     free, _, _ = learn(0.0, 0.0, steps=150, seed=1)
     assert priced[OTHERS].max() < 0.05 and free[OTHERS].mean() > 0.1
@@ -69,14 +69,14 @@ def test_windows_are_read_and_not_changed():
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_slots_that_take_part_in_nothing_do_not_hide_who_matters(seed):
-    """As empty slots and objects out of view are: near to others, and without influence. Nobody says which they are."""
+def test_slots_without_interactions_do_not_hide_influences(seed):
+    """Like empty slots and objects out of view: near to others, without influence, and not marked as such in the input."""
     graph, depends, _ = learn(1.0, LearnedSettings().price, steps=300, seed=seed, absent=0.6)
     assert auroc(graph[OTHERS].numpy(), depends[OTHERS].numpy()) > 0.95
     assert average_precision(graph[OTHERS].numpy(), depends[OTHERS].numpy()) > 0.6
 
 
-def test_windows_without_change_teach_no_nonsense():
+def test_windows_without_change_keep_weights_finite():
     still = torch.ones(BATCH, 3, SLOTS, WIDTH)
     side = make_influence(SHAPE, GraphSettings(), WIDTH, seed=1, device=torch.device("cpu"))
     values = learn_influence(side, 0.05, still)

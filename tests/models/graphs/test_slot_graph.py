@@ -1,4 +1,4 @@
-"""The slot graph's scale, where it is read, and who is whose neighbour."""
+"""The slot graph's scale, where it is read, and which slots are neighbours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctt.core.errors import SettingError
-from ctt.models.dropout import Dropout, Pass
+from ctt.models.dropout import Dropout, DropoutPass
 from ctt.models.graphs.slot_graph import (
     AttentionReader,
     draw_any,
@@ -33,7 +33,7 @@ def graph_of(settings: GraphSettings, rows=None, dropout=None):
     slots = torch.randn(4, HISTORY, SLOTS, WIDTH, dtype=torch.float64)
     start = HISTORY * SLOTS if rows is None else 0
     reader = AttentionReader(settings, 3, HISTORY * SLOTS, SLOTS, start)
-    drop = None if dropout is None else Pass(Dropout(dropout, "exact", 5))
+    drop = None if dropout is None else DropoutPass(Dropout(dropout, "exact", 5))
     model(slots, rows=rows, drop=drop, read=reader)
     twin = LiteralPredictor(HISTORY, FUTURE, 3, 2, 24, WIDTH).double()
     twin.load_state_dict(model.state_dict())
@@ -42,7 +42,7 @@ def graph_of(settings: GraphSettings, rows=None, dropout=None):
 
 @pytest.mark.parametrize("source", ["attention", "rollout_attention"])
 @pytest.mark.parametrize("frames,total", [("mean", 1 / (HISTORY + FUTURE)), ("sum", 1.0)])
-def test_graph_is_the_literal_one_on_its_scale(source, frames, total):
+def test_the_graph_equals_the_literal_one_and_has_its_scale(source, frames, total):
     settings = GraphSettings(source=source, frames=frames)
     future = torch.arange(HISTORY * SLOTS, (HISTORY + FUTURE) * SLOTS)
     for rows in (None, future):
@@ -52,12 +52,12 @@ def test_graph_is_the_literal_one_on_its_scale(source, frames, total):
         assert not graph.requires_grad
 
 
-def test_attention_after_dropout_is_another():
+def test_attention_after_dropout_differs():
     before, clean = graph_of(GraphSettings(dropout="before"), dropout=0.5)
     after, _ = graph_of(GraphSettings(dropout="after"), dropout=0.5)
     assert (after.sum(-1) - 1).abs().max() > 0.05
     torch.testing.assert_close(before.sum(-1), torch.ones(4, SLOTS, dtype=torch.float64))
-    assert not torch.allclose(before, clean)  # earlier layers were dropped out too
+    assert not torch.allclose(before, clean)  # dropout acted in earlier layers too
 
 
 def test_neighbours_by_hand():
@@ -65,21 +65,19 @@ def test_neighbours_by_hand():
     slot = torch.tensor([0])
     assert indifferent_to(graph, slot, 0.3).tolist() == [[False, True, False]]  # column 0: 0.2 and 0.4
     assert irrelevant_for(graph, slot, 0.3).tolist() == [[False, True, False]]  # row 0: 0.1 and 0.5
-    assert irrelevant_for(graph, slot, 0.1).tolist() == [
-        [False, False, False]
-    ]  # an entry at the threshold is a neighbour
+    assert not irrelevant_for(graph, slot, 0.1).any()  # an entry at the threshold is a neighbour
     assert irrelevant_for(graph, torch.tensor([2]), 0.3).tolist() == [[False, True, False]]
     assert indifferent_to(graph, torch.tensor([2]), 0.4).tolist() == [[False, True, False]]
 
 
-def test_batch_scope_gives_everyone_the_mean():
+def test_with_scope_batch_every_window_has_the_mean_graph():
     graph = torch.rand(5, 7, 7)
     assert torch.equal(scoped(graph, "sample"), graph)
     assert torch.allclose(scoped(graph, "batch")[3], graph.mean(0))
 
 
 @pytest.mark.parametrize("scope", ["batch", "sample"])
-def test_draws_are_uniform_over_what_they_may_choose(scope):
+def test_draws_are_uniform(scope):
     generator = torch.Generator().manual_seed(0)
     masked = torch.zeros(3, 7, dtype=torch.bool)
     masked[:, [1, 4]] = True
@@ -93,11 +91,11 @@ def test_draws_are_uniform_over_what_they_may_choose(scope):
         assert bool((drawn == drawn[:, :1]).all()) == (scope == "batch")
 
 
-def test_every_slot_masked_leaves_nothing_to_draw():
+def test_nothing_is_drawn_when_every_slot_is_masked():
     assert draw_unmasked(torch.ones(2, 7, dtype=torch.bool), "sample", torch.Generator()) is None
 
 
-def test_settings_say_what_they_do():
+def test_settings_are_checked_and_have_help_texts():
     for name in ("source", "frames", "scope", "dropout"):
         with pytest.raises(SettingError, match=name):
             GraphSettings(**{name: "other"})
@@ -111,7 +109,7 @@ def test_shares_of_a_row():
     assert torch.equal(row_shares(influence * 1e-30), expected)
 
 
-def test_a_slot_shares_with_what_it_touches():
+def test_a_slot_depends_equally_on_the_slots_that_it_touches():
     contact = torch.zeros(1, 7, 7, dtype=torch.bool)
     for a, b in [(0, 1), (0, 2)]:
         contact[0, a, b] = contact[0, b, a] = True
@@ -120,5 +118,5 @@ def test_a_slot_shares_with_what_it_touches():
     assert torch.equal(graph[0, 1], torch.tensor([1, 1, 0, 0, 0, 0, 0]) / 2)
     assert torch.equal(graph[0, 3], torch.tensor([0.0, 0, 0, 1, 0, 0, 0]))
     crowd = ~torch.eye(7, dtype=torch.bool)[None]
-    crowd[:, 6] = crowd[:, :, 6] = False  # six objects that all touch, the most there can be
-    assert bool((touching(crowd)[0, :6, :6] >= 0.15).all())  # neighbours at the published threshold still
+    crowd[:, 6] = crowd[:, :, 6] = False  # six objects that all touch each other: the maximum
+    assert bool((touching(crowd)[0, :6, :6] >= 0.15).all())  # still neighbours at the published threshold

@@ -1,4 +1,4 @@
-"""The losses and all their gradients against the literal version, and what the settings and rules promise."""
+"""The losses and all their gradients equal the literal version; the settings are bounded and the rules hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from ctt.core.errors import SettingError
 from ctt.models.draws import Draws, draw_slots
 from ctt.models.dropout import Dropout
-from ctt.models.losses.terms import step_gradients, terms_apart
+from ctt.models.losses.objective import Objective, StepBatch
+from ctt.models.losses.terms import separate_terms, step_gradients
 from ctt.models.method import RULES, Method
 from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
@@ -23,11 +24,9 @@ INV, SUF = 0.2, 0.1
 
 
 def make(history: int, future: int, dtype=torch.float64, dropout: float = 0.0, sharp: float = 6.0):
-    """Our predictor and the literal one with the same weights; `sharp` makes attention uneven: graphs differ."""
+    """Our predictor and the literal one with the same weights; `sharp` makes attention uneven, so that graphs differ."""
     torch.manual_seed(history * 100 + future)
-    settings = PredictorSettings(
-        history_size=history, num_preds=future, depth=2, heads=2, mlp_width=24, dropout=dropout
-    )
+    settings = PredictorSettings(history_size=history, num_preds=future, depth=2, heads=2, mlp_width=24, dropout=dropout)
     ours = Predictor(settings, WIDTH).to(dtype)
     with torch.no_grad():
         for layer in ours.transformer.layers:
@@ -48,7 +47,7 @@ def draws_for(masked_count: int, scope: str, draw: str = "batch") -> tuple[Draws
 
 
 def threshold_for(kind: str, graph: torch.Tensor) -> float:
-    """partial: between the two middle entries, so that no rounding decides who is a neighbour."""
+    """partial: between the two middle entries, so that rounding does not decide which slots are neighbours."""
     middle = graph.flatten().sort().values[graph.numel() // 2 - 1 :][:2].mean()
     return {"empty": 1.0, "full": 0.0, "partial": float(middle)}[kind]
 
@@ -68,9 +67,7 @@ def literal_terms(theirs, slots, draws, masked, threshold, graph: GraphSettings)
 
 CASES = [
     pytest.param(h, p, m, kind, scope, frames, source, id=f"H{h}P{p}-M{m}-{kind}-{scope}-{frames}-{source}")
-    for (h, p), m, kind, scope in itertools.product(
-        [(3, 1), (6, 10)], range(5), ["empty", "partial", "full"], ["batch", "sample"]
-    )
+    for (h, p), m, kind, scope in itertools.product([(3, 1), (6, 10)], range(5), ["empty", "partial", "full"], ["batch", "sample"])
     for frames, source in [("mean" if scope == "batch" else "sum", "attention" if m % 2 else "rollout_attention")]
 ]
 
@@ -86,18 +83,12 @@ def test_losses_and_gradients_equal_the_literal_ones(history, future, count, kin
     (main + future_term + INV * inv + SUF * suf).backward()
     terms = step_gradients(
         ours,
-        slots,
-        draws,
-        inv_weight=INV,
-        suf_weight=SUF,
-        threshold=threshold,
-        graph=settings,
+        StepBatch(slots, draws),
+        Objective(settings, INV, SUF, threshold),
         micro_batch=[None, 1, 2][count % 3],
     )
     for name, expected in dict(masked=main, future=future_term, invariance=inv, sufficiency=suf).items():
-        torch.testing.assert_close(
-            terms[name], expected.detach(), rtol=1e-10, atol=1e-14, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        torch.testing.assert_close(terms[name], expected.detach(), rtol=1e-10, atol=1e-14, msg=lambda m, n=name: f"{n}: {m}")
     if kind == "full":
         assert inv == 0 and suf == 0
     if kind == "empty":
@@ -108,8 +99,7 @@ def test_losses_and_gradients_equal_the_literal_ones(history, future, count, kin
         assert (ours_by_name[name].grad - parameter.grad).abs().max() / scale < 1e-10, name
 
 
-def test_a_partial_graph_is_partial():
-    """The case above named so has neighbours and non-neighbours in it."""
+def test_a_partial_graph_has_neighbours_and_non_neighbours():
     _, theirs, slots = make(3, 1)
     graph = literal.read_graph(theirs, slots, [[0, 1]] * BATCH, "sum", "attention")
     assert 0.2 < (graph < graph.median()).double().mean() < 0.8
@@ -117,16 +107,15 @@ def test_a_partial_graph_is_partial():
 
 
 @pytest.mark.parametrize("scope, kind", [("sample", "partial"), ("batch", "empty"), ("sample", "full")])
-def test_terms_apart_have_the_gradients_of_each_literal_term_alone(scope, kind):
+def test_separate_terms_have_the_gradients_of_each_literal_term(scope, kind):
     ours, theirs, slots = make(3, 2)
     draws, masked = draws_for(2, scope)
     settings = GraphSettings(scope=scope)
     graph = literal.read_graph(theirs, slots, masked, "sum", "attention")
     threshold = threshold_for(kind, graph.mean(0) if scope == "batch" else graph)
     main, future, inv, suf = literal_terms(theirs, slots, draws, masked, threshold, settings)
-    found = terms_apart(
-        ours, slots, draws, threshold=threshold, graph=settings, share_dropout=True, dropout=None, micro_batch=2
-    )
+    objective = Objective(settings, threshold=threshold)
+    found = separate_terms(ours, StepBatch(slots, draws), objective, dropout=None, micro_batch=2)
     for name, term in (("prediction", main + future), ("invariance", inv), ("sufficiency", suf)):
         theirs.zero_grad()
         if term.requires_grad:
@@ -141,7 +130,7 @@ def test_terms_apart_have_the_gradients_of_each_literal_term_alone(scope, kind):
 
 @pytest.mark.parametrize("history,future,count,kind,scope,frames,source", CASES)
 def test_float32_losses_agree_to_1e5(history, future, count, kind, scope, frames, source):
-    """With the threshold a rounding away from every entry, so that both agree on who is a neighbour."""
+    """With the threshold further than rounding errors from every entry, so that both have the same neighbours."""
     ours, theirs, slots = make(history, future, torch.float32)
     draws, masked = draws_for(count, scope, "batch" if scope == "batch" or count % 2 else "sample")
     settings = GraphSettings(source=source, frames=frames, scope=scope)
@@ -152,7 +141,7 @@ def test_float32_losses_agree_to_1e5(history, future, count, kind, scope, frames
         assert (graph - threshold).abs().min() > 1e-5 * threshold
     with torch.no_grad():
         expected = literal_terms(theirs, slots, draws, masked, threshold, settings)
-    terms = step_gradients(ours, slots, draws, inv_weight=INV, suf_weight=SUF, threshold=threshold, graph=settings)
+    terms = step_gradients(ours, StepBatch(slots, draws), Objective(settings, INV, SUF, threshold))
     for name, value in zip(("masked", "future", "invariance", "sufficiency"), expected, strict=True):
         assert float(terms[name]) == pytest.approx(float(value), rel=1e-5, abs=0), name
 
@@ -160,7 +149,7 @@ def test_float32_losses_agree_to_1e5(history, future, count, kind, scope, frames
 def test_total_is_the_weighted_sum_of_its_terms():
     ours, _, slots = make(3, 1)
     draws, _ = draws_for(2, "sample")
-    terms = step_gradients(ours, slots, draws, inv_weight=INV, suf_weight=SUF, threshold=0.5, graph=GraphSettings())
+    terms = step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), INV, SUF, threshold=0.5))
     total = terms["masked"] + terms["future"] + INV * terms["invariance"] + SUF * terms["sufficiency"]
     assert float(terms["train_loss"]) == pytest.approx(float(total), rel=1e-12)
 
@@ -168,39 +157,39 @@ def test_total_is_the_weighted_sum_of_its_terms():
 def test_inactive_losses_add_nothing():
     ours, _, slots = make(3, 1)
     draws, _ = draws_for(2, "sample")
-    plain = step_gradients(ours, slots, Draws(draws.masked), graph=GraphSettings())
+    plain = step_gradients(ours, StepBatch(slots, Draws(draws.masked)), Objective(GraphSettings()))
     assert set(plain) == {"train_loss", "masked", "future"}
     gradients = [p.grad.clone() for p in ours.parameters()]
     ours.zero_grad()
-    step_gradients(ours, slots, draws, inv_weight=INV, threshold=0.0, graph=GraphSettings())  # full graph: inv is 0
+    step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), INV, threshold=0.0))  # full graph: inv is 0
     assert all(torch.equal(p.grad, g) for p, g in zip(ours.parameters(), gradients, strict=True))
 
 
 @pytest.mark.parametrize("invariance,sufficiency", list(itertools.product([False, True], repeat=2)))
 def test_an_inactive_loss_draws_nothing(invariance, sufficiency):
-    asked = []
+    purposes = []
 
     def rng(purpose):
-        asked.append(purpose)
+        purposes.append(purpose)
         return torch.Generator().manual_seed(0)
 
     draws = draw_slots(torch.zeros(4, 7, dtype=torch.bool), invariance, sufficiency, "sample", rng)
-    assert len(asked) == invariance + sufficiency
+    assert len(purposes) == invariance + sufficiency
     assert (draws.removed is not None, draws.target is not None) == (invariance, sufficiency)
 
 
-def test_every_slot_masked_leaves_no_invariance():
+def test_invariance_is_0_when_every_slot_is_masked():
     ours, _, slots = make(3, 1)
     masked = torch.ones(BATCH, SLOTS, dtype=torch.bool)
     draws = draw_slots(masked, True, False, "sample", lambda purpose: torch.Generator().manual_seed(0))
-    terms = step_gradients(ours, slots, draws, inv_weight=1.0, threshold=1.0, graph=GraphSettings())
+    terms = step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), inv_weight=1.0, threshold=1.0))
     assert terms["invariance"] == 0 and terms["masked"] > 0
 
 
 @pytest.mark.parametrize("micro_batch", [None, 2])
 @pytest.mark.parametrize("kind", ["exact", "cheap"])
-def test_shared_dropout_leaves_nothing_of_invariance_when_nothing_more_is_masked(kind, micro_batch):
-    """Slot removed = one already masked: both passes see the same slots, so a sound invariance loss is exactly 0."""
+def test_with_shared_dropout_invariance_is_0_when_no_further_slot_is_masked(kind, micro_batch):
+    """The removed slot is already masked: both passes see the same slots, so a sound invariance loss is exactly 0."""
     ours, _, slots = make(3, 4, torch.float32, dropout=0.1)
     masked = torch.zeros(BATCH, SLOTS, dtype=torch.bool)
     masked[:, [1, 4]] = True
@@ -208,63 +197,50 @@ def test_shared_dropout_leaves_nothing_of_invariance_when_nothing_more_is_masked
 
     def terms(share):
         source = Dropout(0.1, kind, seed=3)
-        return step_gradients(
-            ours,
-            slots,
-            draws,
-            inv_weight=INV,
-            suf_weight=SUF,
-            threshold=1.0,
-            graph=GraphSettings(),
-            share_dropout=share,
-            dropout=source,
-            micro_batch=micro_batch,
-        )
+        objective = Objective(GraphSettings(), INV, SUF, threshold=1.0, share_dropout=share)
+        return step_gradients(ours, StepBatch(slots, draws), objective, dropout=source, micro_batch=micro_batch)
 
     assert float(terms(True)["invariance"]) < 1e-12
     assert float(terms(False)["invariance"]) > 1e-3
 
 
-def test_visible_cells_alone_count():
-    """Hidden cells' truth may be anything: neither the losses nor their gradients change."""
+def test_only_visible_slots_count():
+    """The true values of invisible slots change neither the losses nor their gradients."""
     ours, _, slots = make(3, 1)
     draws, _ = draws_for(2, "sample")
     visible = torch.rand(slots.shape[:3], generator=torch.Generator().manual_seed(1)) < 0.7
-    visible[:, :3] = True  # history is also input: leave it alone
+    visible[:, :3] = True  # history is also input and must not change
     results = []
     for offset in (0.0, 5.0):
         ours.zero_grad()
         moved = slots + offset * (~visible)[..., None]
-        terms = step_gradients(
-            ours, moved, draws, inv_weight=INV, suf_weight=SUF, threshold=0.5, graph=GraphSettings(), visible=visible
-        )
+        terms = step_gradients(ours, StepBatch(moved, draws, visible), Objective(GraphSettings(), INV, SUF, 0.5))
         results.append((terms["train_loss"], [p.grad.clone() for p in ours.parameters()]))
     assert torch.equal(results[0][0], results[1][0])
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
     predicted = ours.predict(slots[:, :3])
     errors = (predicted - slots[:, 3:]).square().mean(-1)[visible[:, 3:]]
-    unmasked = step_gradients(
-        ours, slots, Draws(torch.zeros(BATCH, SLOTS, dtype=torch.bool)), graph=GraphSettings(), visible=visible
-    )
-    assert float(unmasked["future"]) == pytest.approx(float(errors.mean()), rel=1e-12)
+    none_masked = Draws(torch.zeros(BATCH, SLOTS, dtype=torch.bool))
+    unmasked = step_gradients(ours, StepBatch(slots, none_masked, visible), Objective(GraphSettings()))
+    assert float(unmasked["future"]) == pytest.approx(float(errors.mean().detach()), rel=1e-12)
 
 
-def test_settings_are_bounded_and_say_what_they_do():
+def test_settings_are_bounded_and_have_help_texts():
     for name, value in [("inv_weight", -0.1), ("suf_weight", -1), ("start_epoch", -1), ("adj_threshold", 2)]:
         with pytest.raises(SettingError, match=name):
             Method(**{name: value})
     assert all(len(field.metadata["help"]) > 20 for field in dataclasses.fields(Method))
 
 
-def silenced(**values: float) -> set[str]:
+def inactive_settings(**values: float) -> set[str]:
     training = TrainingSettings(**values)
-    return {name for rule in RULES if rule.applies(training) for name in rule.silences}
+    return {name for rule in RULES if rule.applies(training) for name in rule.inactive}
 
 
-def test_rules_say_which_settings_say_nothing():
+def test_rules_name_the_settings_without_effect():
     every = {"ctt_inv_weight", "ctt_suf_weight", "ctt_adj_threshold", "ctt_start_epoch"}
     every |= {"world_model.graph", "world_model.share_dropout"}
-    assert silenced() == every
-    assert silenced(ctt_inv_weight=0.2, ctt_suf_weight=0.1, ctt_start_epoch=30) == every
-    assert silenced(ctt_suf_weight=0.1) == {"world_model.share_dropout"}
-    assert silenced(ctt_inv_weight=0.2) == set()
+    assert inactive_settings() == every
+    assert inactive_settings(ctt_inv_weight=0.2, ctt_suf_weight=0.1, ctt_start_epoch=30) == every
+    assert inactive_settings(ctt_suf_weight=0.1) == {"world_model.share_dropout"}
+    assert inactive_settings(ctt_inv_weight=0.2) == set()

@@ -1,4 +1,4 @@
-"""Plots: they draw the table's numbers, incomplete ones too, and give the same bytes."""
+"""Figures of tables and curves: they show the numbers, also of incomplete sweeps, and give the same bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_learning_curves_draw_mean_and_range_of_unequal_runs() -> None:
         comparison.Curve("a", 0, {"validation_error": [(1, 4.0), (2, 2.0)]}),
         comparison.Curve("a", 1, {"validation_error": [(1, 2.0)], "train_loss": []}),
     ]
-    figure = comparison.learning_curves(curves, levels={"validation_error": ("copying", 3.0)})
+    figure = comparison.learning_curves(curves, references={"validation_error": ("copying", 3.0)})
     (axis,) = figure.axes
     assert list(axis.lines[0].get_xdata()) == [1, 2] and list(axis.lines[0].get_ydata()) == [3.0, 2.0]
     band = axis.collections[0].get_paths()[0].vertices
@@ -85,7 +85,7 @@ def test_incomplete_sweeps_are_drawn(tmp_path: Path) -> None:
     comparison.learning_curves([], tmp_path / "d.png")
 
 
-def test_rollout_errors_are_drawn_frame_by_frame_beside_their_levels(tmp_path: Path) -> None:
+def test_rollout_errors_are_drawn_frame_by_frame_with_their_references(tmp_path: Path) -> None:
     curves = [
         comparison.Curve("a", 0, {"error": [(1, 1.0), (2, 4.0)]}),
         comparison.Curve("a", 1, {"error": [(1, 3.0), (2, 6.0)]}),

@@ -1,4 +1,4 @@
-"""Pictures and sheets of graph diagnoses: what is measured is what is shown."""
+"""Figures and grids of graph diagnoses show the measured numbers."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def found() -> dict:
     return {"baseline": [diagnosis(s, acting=False) for s in range(3)], "ctt": [diagnosis(s) for s in range(3)]}
 
 
-def test_sheets_show_means_over_seeds(found) -> None:
+def test_grids_show_means_over_seeds(found) -> None:
     (lines,) = density_grid(found["ctt"]).blocks
     by_name = {line[0]: line for line in lines}
     assert by_name["published attention"][1:3] == ("0.0", "0.00")
     own = by_name["attention (this run's)"]
     density = np.mean([run["readings"]["attention"]["density"] for run in found["ctt"]])
     assert float(own[1]) == pytest.approx(100 * density, abs=0.051)
-    assert "attention" in {line[0] for line in density_grid(found["baseline"]).blocks[0]}  # nothing acts there
+    assert "attention" in {line[0] for line in density_grid(found["baseline"]).blocks[0]}  # no losses act there
     (lines,) = recovery_grid(found["ctt"]).blocks
     by_name = {line[0]: line for line in lines}
     assert "oracle" not in by_name and by_name["published attention"][1].startswith("0.500")
@@ -110,8 +110,8 @@ def test_a_source_has_one_colour_in_all_panels(found) -> None:
         assert set(drawn) == set(names) and drawn.items() <= named.items()
 
 
-def test_what_the_losses_are_made_of_is_drawn_seed_by_seed(found, tmp_path: Path) -> None:
-    """Every number of the diagnoses is a dot in its panel; what is unknown is a dash."""
+def test_losses_are_drawn_seed_by_seed(found, tmp_path: Path) -> None:
+    """Every number of the diagnoses is a dot in its panel; an unknown one is a dash."""
     figure = loss_picture(found, tmp_path / "losses.png")
     zero, left, terms, norms = figure.axes
 
@@ -125,7 +125,7 @@ def test_what_the_losses_are_made_of_is_drawn_seed_by_seed(found, tmp_path: Path
     shares = [100 * r["zero"][kind] for run in found["ctt"] for r in run["readings"].values() for kind in kinds]
     assert drawn(zero) == pytest.approx(sorted(shares)) and len(shares) == 18
     assert drawn(left) == numbers(lambda run: 100 * run["published_losses"]["remaining"])
-    assert [text.get_text() for text in left.texts] == ["–", "–"], "shared masks leave nothing to tell of here"
+    assert [text.get_text() for text in left.texts] == ["–", "–"], "unknown with shared dropout"
     for axis, group in ((terms, "terms"), (norms, "gradient_norms")):
         names = found["ctt"][0]["losses"][group]
         every = [run["losses"][group][name] for runs in found.values() for run in runs for name in names]

@@ -10,11 +10,11 @@ from ctt.core.errors import UsageError
 from ctt.report.results import PointResults
 from ctt.report.tables.pivot import pivot, pivot_grid, pivot_page, swept_settings
 from ctt.report.tables.table import build
-from ctt.report.writers.render import draw
+from ctt.report.writers import draw
 from tests.report import made_up_answers
 
 
-def test_rows_stand_at_their_values() -> None:
+def test_rows_are_at_their_values() -> None:
     table = build(made_up_answers.results())
     grid = pivot(table, "ctt_inv_weight", "ctt_suf_weight", "counterfactual")
     assert grid.xs == grid.ys == (0.0, 0.05, 0.2)
@@ -24,7 +24,17 @@ def test_rows_stand_at_their_values() -> None:
     lines = pivot_grid(grid).blocks[0]
     assert lines[0][0] == "ctt_suf_weight=0.0" and lines[0][1].startswith("baseline ")
     form = pivot(table, "ctt_inv_weight", "ctt_suf_weight", "counterfactual/not")
-    assert form.cell(1, 2) == grid.rows[1][2].forms["counterfactual/not"]
+    assert form.estimate(1, 2) == grid.rows[1][2].forms["counterfactual/not"]
+
+
+def test_settings_may_be_named_as_in_labels() -> None:
+    table = build(made_up_answers.results())
+    full = pivot(table, "ctt_inv_weight", "ctt_suf_weight", "average")
+    assert pivot(table, "inv_weight", "suf_weight", "average") == full
+    with pytest.raises(UsageError, match="weight is ambiguous in weights: ctt_inv_weight, ctt_suf_weight"):
+        pivot(table, "weight", "suf_weight", "average")
+    fixed = pivot_page(table, "inv_weight", "suf_weight", "average", {"suf_weight": 0.05})
+    assert [line[0] for line in fixed.grids[0].blocks[0]] == ["ctt_suf_weight=0.0", "ctt_suf_weight=0.05"]
 
 
 def test_a_third_setting_must_be_fixed() -> None:
@@ -42,7 +52,7 @@ def test_a_third_setting_must_be_fixed() -> None:
 
 
 @pytest.mark.parametrize("format", ["terminal", "md", "tex", "html"])
-def test_a_pivot_is_drawn_in_every_form(format: str) -> None:
+def test_a_pivot_is_drawn_in_every_format(format: str) -> None:
     table = build(made_up_answers.results())
     text = draw(pivot_page(table, "ctt_inv_weight", "ctt_suf_weight", "counterfactual"), format)
     row = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.05})

@@ -17,9 +17,9 @@ from tests.report import made_up_answers
 def table_of(deltas: dict[float, float | None], name: str = "one") -> Table:
     """A table whose points, known by their value of w, differ from the baseline by `deltas`."""
     row = build(made_up_answers.results(videos=5, seeds=1)).rows[1]
-    cell = row.estimates["average"]
+    estimate = row.estimates["average"]
     rows = [
-        replace(row, label=f"{name} {w}", values={"w": w}, estimates={"average": replace(cell, delta=delta)})
+        replace(row, label=f"{name} {w}", values={"w": w}, estimates={"average": replace(estimate, delta=delta)})
         for w, delta in deltas.items()
     ]
     return Table(name, tuple(rows))
@@ -45,6 +45,6 @@ def test_too_few_or_equal_points_have_no_correlation() -> None:
     assert flat.spearman is None and flat.p is None
 
 
-def test_nothing_shared_is_said() -> None:
+def test_tables_without_a_shared_point_are_an_error() -> None:
     with pytest.raises(UsageError, match="one and two share no point with a difference in average"):
         ranking(table_of({1: 0.0}), table_of({2: 0.0}, "two"), "average")

@@ -1,4 +1,4 @@
-"""The position reader in tables: the statistics of all other accuracies, in a place of its own."""
+"""The position reader in tables: the statistics of all other accuracies, in a separate grid."""
 
 import dataclasses
 import json
@@ -9,25 +9,25 @@ import pytest
 
 from ctt.report.results import Results
 from ctt.report.tables.table import build
-from ctt.report.writers.machine import as_csv
-from ctt.report.writers.render import render
+from ctt.report.writers import render
+from ctt.report.writers.csv_table import as_csv
 from tests.report import made_up_answers
 
 READ = ["predictive", "counterfactual"]
 
 
 def with_reader(results: Results) -> Results:
-    """The reader answers as ALOE does, but only what it is asked; a level answers everything right."""
+    """The position reader answers as ALOE does, in two categories; a reference level answers everything right."""
 
-    def asked(frame: pd.DataFrame) -> pd.DataFrame:
+    def readable(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["category"].isin(READ)].reset_index(drop=True)
 
-    runs = [dataclasses.replace(run, reader=asked(run.predictions)) for run in results.runs]
-    level = asked(runs[0].predictions).assign(correct=True)
-    return dataclasses.replace(results, runs=runs, levels={"true future": level})
+    runs = [dataclasses.replace(run, reader=readable(run.predictions)) for run in results.runs]
+    level = readable(runs[0].predictions).assign(correct=True)
+    return dataclasses.replace(results, runs=runs, reference_levels={"true future": level})
 
 
-def test_the_same_answers_get_the_same_figures() -> None:
+def test_equal_predictions_give_equal_estimates() -> None:
     table = build(with_reader(made_up_answers.results()))
     for row in table.rows:
         for category in READ:
@@ -52,20 +52,18 @@ def test_accuracies_are_those_of_plain_counting() -> None:
     assert row.reader["counterfactual"].low is None, "two seeds: no interval"
 
 
-def test_json_has_them_beside_the_metrics_and_levels_apart() -> None:
+def test_json_has_them_next_to_the_metrics_and_reference_levels_apart() -> None:
     out = json.loads(render(build(with_reader(made_up_answers.results())), "json"))
     assert len(out["rows"]) == 9
     for row in out["rows"]:
         assert set(row["reader"]) == {*READ, *(f"{c}_per_option" for c in READ)}
         assert set(row["metrics"]) >= set(READ)
-    assert out["levels"] == [
-        {"point": "true future", "reader": dict.fromkeys([*READ, *(f"{c}_per_option" for c in READ)], 100.0)}
-    ]
+    assert out["levels"] == [{"point": "true future", "reader": dict.fromkeys([*READ, *(f"{c}_per_option" for c in READ)], 100.0)}]
     bare = json.loads(render(build(made_up_answers.results()), "json"))
     assert bare["levels"] == [] and all(row["reader"] == {} for row in bare["rows"])
 
 
-def test_they_never_stand_under_aloes_columns() -> None:
+def test_they_are_never_among_the_accuracies_of_aloe() -> None:
     one, two = (build(r) for r in (made_up_answers.results(), with_reader(made_up_answers.results())))
     assert [row.estimates for row in one.rows] == [row.estimates for row in two.rows]
     text = render(two, "md")
@@ -77,7 +75,7 @@ def test_they_never_stand_under_aloes_columns() -> None:
     assert sum(",reader,predictive," in line for line in lines) == 9
 
 
-def test_a_run_that_was_not_read_is_left_out() -> None:
+def test_a_run_without_a_position_reader_is_left_out() -> None:
     results = with_reader(made_up_answers.results())
     runs = [dataclasses.replace(run, reader=None) if run.point == 2 and run.seed else run for run in results.runs]
     rows = build(dataclasses.replace(results, runs=runs)).rows

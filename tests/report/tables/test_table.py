@@ -1,4 +1,4 @@
-"""The table: numbers checked by hand, pairing, what is missing, and what does not compare."""
+"""The table: numbers checked by hand, pairing, missing runs, and runs that cannot be compared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answers(**changed: int) -> pd.DataFrame:
     return frame({key: bool(value) for key, value in (BASE | flipped).items()})
 
 
-def test_levels_and_differences_by_hand() -> None:
+def test_accuracies_and_differences_by_hand() -> None:
     baseline = [answers(), answers(a1_1_d=1), answers(a2_1_0=0)]
     other = [answers(a1_0_d=0), answers(a1_2_1=1), answers(a1_2_1=1)]
     runs = [RunResults(0, s, f) for s, f in enumerate(baseline)] + [RunResults(1, s, f) for s, f in enumerate(other)]
@@ -63,16 +63,14 @@ def test_levels_and_differences_by_hand() -> None:
     assert row.estimates["descriptive"].p == pytest.approx(float(expected.p))
     # sums of the sign patterns of (−1, −1, 0): 2, 0, 0, 2 in size, so 4 of 8 reach 2
     assert row.estimates["descriptive"].sign_flip == pytest.approx(0.5)
-    # predictive and counterfactual were not asked
+    # there are no predictive and counterfactual questions
     assert row.estimates["predictive"].mean is None and row.estimates["predictive"].delta is None
 
 
 def test_baseline_has_no_difference_and_comes_first() -> None:
     results = made_up_answers.results()
-    table = build(
-        replace(results, points=results.points[::-1], runs=[replace(r, point=8 - r.point) for r in results.runs])
-    )
-    assert table.rows[0].baseline and all(cell.delta is None for cell in table.rows[0].estimates.values())
+    table = build(replace(results, points=results.points[::-1], runs=[replace(r, point=8 - r.point) for r in results.runs]))
+    assert table.rows[0].baseline and all(estimate.delta is None for estimate in table.rows[0].estimates.values())
     assert table.rows[0].sentence == "differences are to this row"
     assert all(row.estimates[m].delta is not None for row in table.rows[1:] for m in METRICS)
 
@@ -93,9 +91,9 @@ def test_predictions_may_be_read_when_needed() -> None:
 
 def test_under_three_seeds_no_interval_and_no_p() -> None:
     row = build(made_up_answers.results(seeds=2)).rows[1]
-    cell = row.estimates["descriptive"]
-    assert cell.mean is not None and cell.delta is not None
-    assert [cell.low, cell.delta_low, cell.p, cell.p_holm, cell.sign_flip, cell.smallest] == [None] * 6
+    estimate = row.estimates["descriptive"]
+    assert estimate.mean is not None and estimate.delta is not None
+    assert [estimate.low, estimate.delta_low, estimate.p, estimate.p_holm, estimate.sign_flip, estimate.smallest] == [None] * 6
     assert row.sentence.startswith("2 seeds: too few")
 
 
@@ -111,19 +109,20 @@ def test_holm_runs_over_points_and_the_four_categories() -> None:
     assert all(row.estimates["average"].p_holm is None and row.estimates["average"].p is not None for row in rows)
 
 
-def test_sentences_say_what_was_found_and_what_could_have_been() -> None:
+def test_sentences_state_findings_and_detectable_differences() -> None:
     table = build(made_up_answers.results(videos=300, seeds=6))
     strong = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.0})
     assert "counterfactual is " in strong.sentence and " points worse (Holm p " in strong.sentence
     estimates = [(row, category, row.estimates[category]) for row in table.rows[1:] for category in CATEGORIES]
-    assert any(cell.p < 0.05 <= cell.p_holm for _, _, cell in estimates), (
-        "chance would be called a finding without Holm"
+    assert any(estimate.p < 0.05 <= estimate.p_holm for _, _, estimate in estimates), (
+        "without Holm chance would be reported as a finding"
     )
-    for row, category, cell in estimates:
-        assert (f"{category} is " in row.sentence) == (cell.p_holm < 0.05)
+    for row, category, estimate in estimates:
+        assert (f"{category} is " in row.sentence) == (estimate.p_holm < 0.05)
     weak = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.2})
-    could = [weak.estimates[c].smallest for c in CATEGORIES]
-    expected = f"no evidence of a difference: 6 seeds could have shown {min(could):.1f} to {max(could):.1f} points"
+    detectable = [weak.estimates[c].smallest for c in CATEGORIES]
+    span = f"{min(detectable):.1f} to {max(detectable):.1f} points"
+    expected = f"no evidence of a difference (6 seeds); min. detectable difference (80 % power): {span}"
     assert weak.sentence == expected
 
 
@@ -136,11 +135,11 @@ def test_categories_without_any_difference_claim_no_power() -> None:
 
     row = build(replace(results, runs=[replace(r, predictions=unlearnt(r.predictions)) for r in results.runs])).rows[2]
     assert row.estimates["predictive"].smallest == 0 and row.estimates["predictive"].p == 1
-    assert "shown 0.0" not in row.sentence
+    assert "power): 0.0" not in row.sentence
     assert row.sentence.endswith("predictive: as many right answers as the baseline in every video")
 
 
-def test_missing_runs_are_said_and_the_rest_is_paired() -> None:
+def test_missing_runs_are_reported_and_the_rest_is_paired() -> None:
     results = made_up_answers.results(seeds=4)
     gone = [replace(r, predictions=None) if (r.point, r.seed) in {(0, 1), (2, 3)} else r for r in results.runs]
     table = build(replace(results, runs=gone))
@@ -158,19 +157,15 @@ def test_missing_runs_are_said_and_the_rest_is_paired() -> None:
     assert other.estimates["average"].mean == pytest.approx(np.mean([accuracy[1, s] for s in range(4)]))
     paired = np.mean([accuracy[1, s] - accuracy[0, s] for s in (0, 2, 3)])
     assert other.estimates["average"].delta == pytest.approx(paired), "not the difference of the two means"
-    assert (
-        short.paired == 2
-        and short.estimates["average"].delta_low is None
-        and short.estimates["average"].low is not None
-    )
+    assert short.paired == 2 and short.estimates["average"].delta_low is None and short.estimates["average"].low is not None
     assert any(warning.startswith(short.label) for warning in table.warnings)
 
 
-def test_nothing_measured_yet() -> None:
+def test_no_results_yet() -> None:
     runs = [RunResults(p, s) for p in range(2) for s in range(3)]
     table = build(Results("empty", TWO, runs))
-    assert [row.sentence for row in table.rows] == ["differences are to this row", "nothing measured yet"]
-    assert all(cell.mean is None for row in table.rows for cell in row.estimates.values())
+    assert [row.sentence for row in table.rows] == ["differences are to this row", "no results yet"]
+    assert all(estimate.mean is None for row in table.rows for estimate in row.estimates.values())
     assert build(Results("none", [], [])).rows == ()
 
 
@@ -183,11 +178,11 @@ def test_other_numerics_than_the_baseline_are_warned_of() -> None:
     assert not build(results).warnings
 
 
-def test_what_runs_warn_of_is_said_with_the_seeds_that_it_concerns() -> None:
-    """An empty graph of one seed is not said of another whose graph is full; the baseline's own warnings count, too."""
+def test_warnings_of_runs_name_their_seeds() -> None:
+    """A warning names only the seeds it is about; the baseline's warnings are included."""
     results = made_up_answers.results()
-    said = {(0, 1): ["stopped"], (1, 0): ["empty"], (1, 1): ["full", "stopped"], (1, 2): ["empty"]}
-    runs = [replace(run, warnings=said.get((run.point, run.seed), [])) for run in results.runs]
+    warned = {(0, 1): ["stopped"], (1, 0): ["empty"], (1, 1): ["full", "stopped"], (1, 2): ["empty"]}
+    runs = [replace(run, warnings=warned.get((run.point, run.seed), [])) for run in results.runs]
     table = build(replace(results, runs=runs))
     assert [row.warnings for row in table.rows[:3]] == [
         ("stopped (seed 1)",),
@@ -201,20 +196,18 @@ def test_what_runs_warn_of_is_said_with_the_seeds_that_it_concerns() -> None:
     )
 
 
-def test_without_baseline_runs_there_are_levels_only() -> None:
+def test_without_baseline_runs_there_are_accuracies_only() -> None:
     results = made_up_answers.results()
     table = build(replace(results, runs=[replace(r, predictions=None) if r.point == 0 else r for r in results.runs]))
     assert table.rows[1].estimates["average"].low is not None and table.rows[1].estimates["average"].delta is None
     assert table.rows[1].warnings == ("no differences: there is no baseline run",)
-    assert table.rows[1].sentence == "no run pairs with the baseline: nothing can be said about a difference"
+    assert table.rows[1].sentence == "no run pairs with the baseline, so there is no difference"
 
 
 def test_other_questions_than_the_baseline_are_not_compared() -> None:
     results = made_up_answers.results()
     other = made_up_answers.questions(40, seed=9)
-    runs = [
-        replace(r, predictions=made_up_answers.predictions(other, r.seed)) if r.point == 1 else r for r in results.runs
-    ]
+    runs = [replace(r, predictions=made_up_answers.predictions(other, r.seed)) if r.point == 1 else r for r in results.runs]
     row = build(replace(results, runs=runs)).rows[1]
     assert row.estimates["average"].mean is not None and row.estimates["average"].delta is None
     assert row.warnings == ("no differences: its questions are not the baseline's",)
@@ -225,21 +218,17 @@ def test_unreached_categories_have_no_difference_and_no_test() -> None:
     points = [replace(p, unreached=() if p.baseline else ("descriptive",)) for p in results.points]
     table, plain = build(replace(results, points=points)), build(results)
     for row in table.rows[1:]:
-        cell = row.estimates["descriptive"]
-        assert not cell.reached and cell.delta is None and cell.p_holm is None and cell.mean is not None
-        assert row.sentence.endswith("descriptive cannot be reached by what was swept")
+        estimate = row.estimates["descriptive"]
+        assert not estimate.reached and estimate.delta is None and estimate.p_holm is None and estimate.mean is not None
+        assert row.sentence.endswith("descriptive cannot be reached by the swept settings")
         assert not row.forms["descriptive/count"].reached
     # a smaller family is adjusted less
     c = "counterfactual"
-    assert any(
-        a.estimates[c].p_holm < b.estimates[c].p_holm for a, b in zip(table.rows[1:], plain.rows[1:], strict=True)
-    )
+    assert any(a.estimates[c].p_holm < b.estimates[c].p_holm for a, b in zip(table.rows[1:], plain.rows[1:], strict=True))
 
 
 def test_errors_are_means_over_seeds_with_paired_differences() -> None:
-    row = next(
-        r for r in build(made_up_answers.results()).rows if r.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.05}
-    )
+    row = next(r for r in build(made_up_answers.results()).rows if r.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.05})
     assert row.errors["world_model"].mean == pytest.approx(0.0147 + 0.0002 + 1e-4)
     assert row.errors["rollout"].delta == pytest.approx(0.004)
     assert row.errors["rollout"].delta_high - row.errors["rollout"].delta_low < 1e-9, "each seed differs by the same"
@@ -248,8 +237,8 @@ def test_errors_are_means_over_seeds_with_paired_differences() -> None:
 
 def test_forms_add_up_to_their_category() -> None:
     row = build(made_up_answers.results()).rows[1]
-    asked = made_up_answers.questions(40).drop_duplicates(["scene", "question_id"])
-    weights = asked[asked.category == "descriptive"].form.value_counts()
+    questions = made_up_answers.questions(40).drop_duplicates(["scene", "question_id"])
+    weights = questions[questions.category == "descriptive"].form.value_counts()
     pooled = sum(weights[f] * row.forms[f.replace(":", "/")].mean for f in weights.index) / weights.sum()
     assert pooled == pytest.approx(row.estimates["descriptive"].mean)
     assert set(row.forms) == {f.replace(":", "/") for forms in made_up_answers.FORMS.values() for f in forms}
@@ -260,9 +249,7 @@ def test_noise_is_the_deviation_and_the_difference_of_pairs() -> None:
     row = build(made_up_answers.results(videos=60, noise=[noise])).noise[0]
     levels = [100 * f[f.category == "descriptive"].correct.mean() for f in noise.groups[0]]
     assert row.deviation["descriptive"] == pytest.approx(np.std(levels, ddof=1))
-    assert row.delta["descriptive"] == pytest.approx(
-        np.mean([levels[0] - levels[1], levels[2] - levels[3], levels[4] - levels[5]])
-    )
+    assert row.delta["descriptive"] == pytest.approx(np.mean([levels[0] - levels[1], levels[2] - levels[3], levels[4] - levels[5]]))
     assert row.low["average"] < row.delta["average"] < row.high["average"]
     assert (row.runs, row.pairs, row.freedom) == (6, 3, 5)
     single = build(made_up_answers.results(noise=[Noise("one", [[noise.groups[0][0]]])])).noise[0]
@@ -290,5 +277,5 @@ def test_impossible_results_are_refused() -> None:
         Results("twice", TWO, [RunResults(1, 3), RunResults(1, 3)])
     with pytest.raises(UsageError, match="a run names point 2"):
         Results("beyond", TWO, [RunResults(2, 0)])
-    with pytest.raises(UsageError, match="no published row is called 'papper'; there are reported, paper"):
+    with pytest.raises(UsageError, match="no published row is called 'papper'; known are reported, paper"):
         build(Results("quote", TWO, [], quoted=["papper"]))

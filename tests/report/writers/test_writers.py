@@ -1,4 +1,4 @@
-"""Rendering: schema, bytes, alignment, and a LaTeX that compiles."""
+"""Writers: schema, bytes, alignment, and LaTeX that compiles."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ctt.core.errors import UsageError
 from ctt.report.published import QUOTED, quoted
 from ctt.report.results import METRICS
 from ctt.report.tables.table import Table, build
-from ctt.report.writers.machine import as_frame
-from ctt.report.writers.render import FORMATS, render, terminal
+from ctt.report.writers import FORMATS, render, terminal_text
+from ctt.report.writers.csv_table import as_frame
 from tests.report import made_up_answers
 from tests.shared import SHARED, needs_shared
 
@@ -43,24 +43,21 @@ def test_json_schema(table: Table) -> None:
     for row in record["rows"]:
         assert {"point", "values", "seeds", "metrics", "errors"} <= set(row)
         assert list(row["metrics"]) == list(METRICS)
-        for cell in row["metrics"].values():
-            assert {"mean", "low", "high", "delta", "delta_low", "delta_high"} <= set(cell)
-            assert 0 <= cell["mean"] <= 100
-            assert (cell["delta"] is None) == row["baseline"]
+        for estimate in row["metrics"].values():
+            assert {"mean", "low", "high", "delta", "delta_low", "delta_high"} <= set(estimate)
+            assert 0 <= estimate["mean"] <= 100
+            assert (estimate["delta"] is None) == row["baseline"]
         assert set(row["errors"]) == {"world_model", "rollout"}
         assert all(isinstance(value, float) for value in row["errors"].values())
     full, short = record["rows"][1], record["rows"][2]
-    assert (
-        full["seeds"] == [0, 1, 2]
-        and full["metrics"]["average"]["delta_low"] < full["metrics"]["average"]["delta_high"]
-    )
+    assert full["seeds"] == [0, 1, 2] and full["metrics"]["average"]["delta_low"] < full["metrics"]["average"]["delta_high"]
     assert short["seeds"] == [0, 2] and short["missing"] == [1]
     assert short["metrics"]["average"]["low"] is None and short["metrics"]["average"]["delta_low"] is None
     assert len(record["quoted"]) == 7 and len(record["noise"]) == 1
     assert record["noise"][0]["deviation"]["descriptive"] > 0
 
 
-def test_json_holds_the_tables_numbers_rounded(table: Table) -> None:
+def test_json_holds_the_rounded_numbers_of_the_table(table: Table) -> None:
     record = json.loads(render(table, "json"))
     for row, printed in zip(table.rows, record["rows"], strict=True):
         assert printed["metrics"]["average"]["mean"] == round(row.estimates["average"].mean, 6)
@@ -79,7 +76,7 @@ def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     """Another process, hash seed, locale, terminal and clock print the same."""
     code = (
         "from tests.report import made_up_answers as made_up; from ctt.report.tables.table import build;"
-        "from ctt.report.writers.render import *;"
+        "from ctt.report.writers import *;"
         "import sys; t = build(made_up.results(videos=10, quoted=['paper']));"
         "sys.stdout.buffer.write(''.join(render(t, f) for f in FORMATS).encode())"
     )
@@ -94,11 +91,7 @@ def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
             "FORCE_COLOR": seed,
         }
         root = Path(__file__).parents[3]
-        outputs.add(
-            subprocess.run(
-                [sys.executable, "-c", code], env=variables, cwd=root, check=True, capture_output=True
-            ).stdout
-        )
+        outputs.add(subprocess.run([sys.executable, "-c", code], env=variables, cwd=root, check=True, capture_output=True).stdout)
     assert len(outputs) == 1
 
 
@@ -143,20 +136,22 @@ def test_markdown_escapes(table: Table) -> None:
     assert r"a\|b_c\*" in text and label not in text
 
 
-def test_quoted_rows_stand_below_a_rule_marked(table: Table) -> None:
+def test_published_rows_are_below_a_rule_and_labelled_as_reported(table: Table) -> None:
     markdown = render(table, "md")
+    labels = ("cjepa README, CTT", "C-JEPA M=4")
     ours, _, theirs = markdown.partition("\n---\n")
-    assert "README CTT (quoted)" not in ours and "README CTT (quoted)" in theirs and "C-JEPA M=4 (quoted)" in theirs
+    assert all(f"{label} (reported)" not in ours for label in labels)
+    assert all(f"{label} (reported)" in theirs for label in labels)
     assert "arXiv 2602.11389" in markdown
     lines = render(table, "terminal").splitlines()
-    assert any("README CTT (quoted)" in line and "49.4" in line and "89.8" in line for line in lines)
+    assert any("cjepa README, CTT" in line and "49.4" in line and "89.8" in line for line in lines)
 
 
 def test_terminal_is_readable_at_100_columns(table: Table) -> None:
-    text = terminal(table)
+    text = terminal_text(table)
     assert max(map(len, text.splitlines())) <= 100
-    assert "\x1b" not in text and "\x1b" in terminal(table, colour=True)
-    for row in table.rows:  # every cell on the row's own line: nothing was cut or wrapped
+    assert "\x1b" not in text and "\x1b" in terminal_text(table, colour=True)
+    for row in table.rows:  # every estimate is on the row's line: nothing was cut or wrapped
         line = next(line for line in text.splitlines() if line.strip().startswith(row.label))
         for metric in METRICS:
             assert f"{row.estimates[metric].mean:.1f}" in line
@@ -164,18 +159,18 @@ def test_terminal_is_readable_at_100_columns(table: Table) -> None:
     assert "2 of 3" in text and "warning: inv=0.0 suf=0.2: 1 of 3 runs missing (seed 1)" in text
 
 
-def test_what_noise_does_or_that_it_is_not_known(table: Table) -> None:
-    assert "A/A: ALOE seeds" in render(table, "md")
+def test_seed_noise_or_that_it_is_not_estimated(table: Table) -> None:
+    assert "Seed noise (A/A: ALOE seeds, 6 runs): in 95 % of cases two single runs differ by at most" in render(table, "md")
     without = replace(table, noise=())
+    command = {"html": "<code>ctt sweep noise</code>", "tex": "\\texttt{ctt sweep noise}"}
     for format in ("md", "terminal", "html", "tex"):
-        assert "A/A: not run, ctt sweep noise" in render(without, format)
+        note = f"Seed noise not estimated: run {command.get(format, '`ctt sweep noise`')}"
+        assert note in render(without, format)
 
 
 def test_csv_is_one_line_a_metric(table: Table) -> None:
     lines = list(csv.DictReader(io.StringIO(render(table, "csv"))))
-    wanted = [
-        x for x in lines if x["point"] == table.rows[1].label and (x["kind"], x["metric"]) == ("metric", "predictive")
-    ]
+    wanted = [x for x in lines if x["point"] == table.rows[1].label and (x["kind"], x["metric"]) == ("metric", "predictive")]
     assert len(wanted) == 1
     assert float(wanted[0]["delta"]) == round(table.rows[1].estimates["predictive"].delta, 6)
     assert wanted[0]["ctt_suf_weight"] == "0.05"
@@ -219,18 +214,14 @@ def test_latex_compiles(table: Table, tmp_path: Path) -> None:
         pytest.skip("neither tectonic nor pdflatex is installed")
     document = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n%s\\end{document}\n"
     (tmp_path / "table.tex").write_text(document % render(table, "tex", cost=True), encoding="utf-8")
-    command = (
-        [engine, "table.tex"]
-        if engine == "tectonic"
-        else [engine, "-halt-on-error", "-interaction=nonstopmode", "table.tex"]
-    )
+    command = [engine, "table.tex"] if engine == "tectonic" else [engine, "-halt-on-error", "-interaction=nonstopmode", "table.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 1000
 
 
 @needs_shared
-def test_quoted_numbers_are_the_published_ones() -> None:
+def test_published_rows_hold_the_published_numbers() -> None:
     facts = json.loads((SHARED / "clevrer" / "published_numbers.json").read_text())
     short = {
         "desc": "descriptive",

@@ -1,4 +1,4 @@
-"""serve: MLflow's web interface on a store, with the store mirrored into it as long as it runs."""
+"""serve: MLflow's web interface on a store, which is kept up to date with the store as long as it runs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def serve(
     syncer: Syncer | None = None,
     allowed_hosts: str | None = None,
     stop: threading.Event | None = None,
-    say: Callable[[str], None] = lambda text: print(text, flush=True),
+    report: Callable[[str], None] = lambda text: print(text, flush=True),
 ) -> None:
     """Serves the store's MLflow database until Ctrl-C, SIGTERM or `stop`, and leaves no process behind.
 
     An absent database is made, an older one upgraded (its copy is kept). port 0 takes a free one. `syncer` keeps
-    following meanwhile. Where it mirrors to a server (tracking.kind=server), that server is named and only followed.
+    following meanwhile. Where it sends to a server (tracking.kind=server), that server is named and only followed.
     allowed_hosts: the names under which browsers may call it, for another host than loopback (default: this machine's).
     Raises UsageError if the port is taken, CttError if MLflow doesn't start; its output is in tracking/server.log.
     """
@@ -49,18 +49,18 @@ def serve(
     server = None
     try:
         if syncer is not None and syncer.settings.kind == "server":
-            say(f"MLflow: {syncer.settings.uri}")
+            report(f"MLflow: {syncer.settings.uri}")
         else:
             port = free_port(host, port)
             _prepare(Path(store_root), syncer)
             server = start_server(Path(store_root), host, port, allowed_hosts)
             await_answer(server, host, port, stop, Path(store_root) / "tracking" / "server.log")
             address = f"http://{socket.gethostname() if host in EVERYWHERE else host}:{port}"
-            say(f"MLflow: {address}")
+            report(f"MLflow: {address}")
             if syncer is not None:
                 syncer.sync_once()
                 for name, experiment in sorted(syncer.experiments().items()):
-                    say(f"  {name}: {address_of(address, experiment)}")
+                    report(f"  {name}: {address_of(address, experiment)}")
         follower = threading.Thread(target=syncer.follow, args=(stop,), daemon=True) if syncer is not None else None
         if follower:
             follower.start()
@@ -93,7 +93,7 @@ try:
 except (OSError, AttributeError):
     pass
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("whoever started this is gone")
+    sys.exit("the process that started this is gone")
 os.execv(sys.executable, [sys.executable, "-m", "mlflow", *sys.argv[2:]])
 """
 
@@ -141,9 +141,7 @@ def await_answer(server: subprocess.Popen[bytes], host: str, port: int, stop: th
         if server.poll() is not None:
             raise CttError(f"MLflow did not start (code {server.returncode}); see {log}")
         try:
-            with urllib.request.urlopen(
-                f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}/health", timeout=2
-            ) as answer:
+            with urllib.request.urlopen(f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}/health", timeout=2) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
@@ -159,10 +157,8 @@ def free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UsageError(
-                f"port {port} of {host} is taken ({error.strerror}); choose another with port=N"
-            ) from error
-        return probe.getsockname()[1]
+            raise UsageError(f"port {port} of {host} is taken ({error.strerror}); choose another with port=N") from error
+        return int(probe.getsockname()[1])
 
 
 def _stop_on_signals(stop: threading.Event) -> Callable[[], None]:

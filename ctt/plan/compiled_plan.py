@@ -1,4 +1,4 @@
-"""Plan: runs → unique stages → jobs. No disk, no Hydra: what a store already holds is asked by whoever reads the plan.
+"""Plan: runs → unique stages → jobs. No disk, no Hydra: what a store already holds is looked up by the reader of the plan.
 
 Runs of a seed whose world models are the same up to an epoch share the training up to there, their shared prefix: its end is
 a branch point. The job of a shared prefix makes that state and no more; a run's job then continues from it. A run's answers
@@ -54,11 +54,11 @@ def _answers(config: Config, state: WorldModel, teacher: Vqa | None) -> Vqa:
     rollout = Rollout(state, config.rollout)
     if teacher is not None and (config.aloe.protocol != "shared" or teacher.rollout.key == rollout.key):
         teacher = None
-    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, taught_by=teacher)
+    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=teacher)
 
 
 def auxiliaries_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
-    """The stages beside `target` that `config` asks for and that can be made from its data."""
+    """The auxiliary stages of `target` that `config` asks for and that can be made from its data."""
     auxiliaries: list[Stage] = []
     if config.diagnostics.enabled:
         auxiliaries.append(Diagnostics(target.rollout.state, config.diagnostics))
@@ -70,7 +70,7 @@ def auxiliaries_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
 
 
 def parts(target: Vqa, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
-    """Every stage of a run in the order they are built: data, the states of its shared prefix first, rollout, answers, sides."""
+    """Every stage of a run in the order they are built: data, the states of its shared prefix, rollout, answers, auxiliary."""
     state = target.rollout.state
     found: dict[str, Stage] = {s.key: s for s in (state.data, *reversed(list(chain(state))), state)}
     found |= {s.key: s for s in (target.rollout, target)}
@@ -82,7 +82,7 @@ def parts(target: Vqa, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A sweep compiled. `targets` holds one target per run, in the order of `sweep.runs`; `sides` what is beside each."""
+    """A sweep compiled: `targets`, one per run in the order of `sweep.runs`, and in `auxiliaries` the auxiliary stages of each."""
 
     sweep: Sweep
     targets: tuple[Vqa, ...]
@@ -110,7 +110,7 @@ class Plan:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of stages: those that every plan has, and those beside them."""
+        """The kinds of stages: the main line, which every plan has, and the auxiliary ones."""
         return (*KINDS, *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS))
 
     @cached_property
@@ -126,13 +126,13 @@ class Plan:
         prefixes: dict[str, PlannedJob] = {}
         runs: dict[str, PlannedJob] = {}
         for run, target, auxiliaries in zip(self.sweep.runs, self.targets, self.auxiliaries, strict=True):
-            state, taught_by = target.rollout.state, target.taught_by
+            state, aloe_from = target.rollout.state, target.aloe_from
             way = [branch_point for branch_point in chain(state) if branch_point.key in self.prefixes]
             needs = {branch_point.key for branch_point in way}
             teacher = None
-            if taught_by is not None:
-                needs.add(taught_by.key)
-                teacher = (self._teaching[run.seed], taught_by.rollout.state.branch_epochs)
+            if aloe_from is not None:
+                needs.add(aloe_from.key)
+                teacher = (self._teaching[run.seed], aloe_from.rollout.state.branch_epochs)
             if target.key not in runs:
                 runs[target.key] = PlannedJob(
                     target, auxiliaries, run.config, state.branch_epochs, teacher, frozenset(needs), run.name
@@ -151,12 +151,10 @@ class Plan:
         """The config of each seed's baseline."""
         return {run.seed: run.config for run in self.sweep.runs if run.point.baseline}
 
-    def waves(
-        self, jobs: Collection[PlannedJob], width: int | None, finished: Callable[[str], bool]
-    ) -> Iterator[list[PlannedJob]]:
+    def waves(self, jobs: Collection[PlannedJob], width: int | None, finished: Callable[[str], bool]) -> Iterator[list[PlannedJob]]:
         """Waves of at most `width` ready jobs, shared prefixes before runs, until none is left.
 
-        For launchers that start a list of jobs and wait for all. `finished` tells whether a target is in the store; a
+        For launchers that start a list of jobs and wait for all. `finished`: whether a target is in the store; a
         job whose needs failed is still handed out: it builds what is missing itself.
         """
         waiting, done = list(jobs), set[str]()

@@ -1,4 +1,4 @@
-"""What the launcher does on a real SLURM when jobs fail in every way a cluster knows; jobs count steps in place of training."""
+"""What the launcher does on a real SLURM when jobs fail in many ways; the jobs count steps instead of training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAM = (str(Path(__file__).with_name("steps.py")),)
 
 
 class Sweep:
-    """A record of counting jobs, and the launcher that follows them, in a thread."""
+    """A record of counting jobs, and their launcher in a thread."""
 
     def __init__(self, folder: Path, cluster: Any, number: int = 1, **settings: Any) -> None:
         self.cluster, self.jobs = cluster, folder / f"{number:04d}" / "jobs"
@@ -65,7 +65,7 @@ class Sweep:
         return str(event_log.last(self.jobs)[number]["job_id"])
 
     def runs(self, number: int) -> bool:
-        """It counts: its first step is on disk or its log says where it began."""
+        """Whether it counts: its log has the step from which it started."""
         log = self.job(number).log
         return log.exists() and "from step" in log.read_text()
 
@@ -79,9 +79,7 @@ class Sweep:
         return [(e["number"], e["event"], e["class"]) for e in event_log.read(self.jobs)]
 
 
-def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs_it(
-    cluster: Any, tmp_path: Path
-) -> None:
+def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs_it(cluster: Any, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, prefix=Resources(cpus_per_task=2), cpus_per_task=1, hang_min=0.25)
     sweep.add(0, prefix=True)
     sweep.add(1, raises=True, prefix=True)
@@ -103,7 +101,7 @@ def test_the_whole_plan_is_queued_at_once_and_a_failed_job_stops_only_what_needs
 
 
 def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp_path: Path) -> None:
-    """All at once; every job counts to its end, from a checkpoint where it could write one, and publishes once."""
+    """All in one sweep: every job counts to its end, from a checkpoint where it could write one, and publishes once."""
     sweep = Sweep(tmp_path, cluster, partition="low", timeout_min=1.0, signal_delay_s=45)
     for number in range(4):
         sweep.add(number, steps=200 if number == 3 else 100)
@@ -114,20 +112,16 @@ def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp
     cluster.crash(node)
     time.sleep(1)
     cluster.start(node)
-    urgent = cluster.run(
-        "sbatch", "--parsable", "-p", "debug", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2"
-    )
+    urgent = cluster.run("sbatch", "--parsable", "-p", "debug", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
     until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED", every=0.1)
     sweep.finish()
     assert sweep.counted() == {0: 100, 1: 100, 2: 100, 3: 200}, sweep.story()
     assert sweep.classes() == dict.fromkeys(range(4)), sweep.story()
     continued = [n for n in range(4) if "from step 0" not in sweep.job(n).log.read_text().splitlines()[-1]]
-    assert continued, "checkpoints were used"
+    assert continued, "some job continues from a checkpoint"
 
 
-def test_a_task_asks_for_itself_alone_though_an_arrays_last_one_has_the_arrays_number(
-    cluster: Any, tmp_path: Path
-) -> None:
+def test_a_task_requeues_only_itself_although_the_last_one_has_the_arrays_number(cluster: Any, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster)
     sweep.add(0, steps=150)
     sweep.add(1, steps=150)
@@ -144,14 +138,14 @@ def test_a_task_asks_for_itself_alone_though_an_arrays_last_one_has_the_arrays_n
     assert [(n, failure) for n, event, failure in sweep.story() if event == "retried"] == [(1, "cancelled")]
 
 
-def test_what_an_earlier_record_has_in_the_queue_is_followed_and_not_submitted_again(
-    cluster: Any, tmp_path: Path
-) -> None:
+def test_queued_jobs_of_an_earlier_record_are_followed_and_not_submitted_again(cluster: Any, tmp_path: Path) -> None:
     first, second = (Sweep(tmp_path, cluster, number) for number in (1, 2))
     for sweep in (first, second):
         sweep.add(0, steps=60)
     second.add(1)
-    SlurmLauncher(read(first.jobs), first.store, first.settings, first.name, {}, PROGRAM).submit()  # and nobody follows
+    SlurmLauncher(
+        read(first.jobs), first.store, first.settings, first.name, {}, PROGRAM
+    ).submit()  # without a launcher that follows
     until(lambda: first.runs(0))
     second.start()
     second.finish()
@@ -159,7 +153,7 @@ def test_what_an_earlier_record_has_in_the_queue_is_followed_and_not_submitted_a
     assert second.counted() == {0: 60, 1: 1} and second.classes() == {0: None, 1: None}
 
 
-def test_an_array_that_slurm_took_though_sbatch_failed_is_ended(
+def test_an_array_that_slurm_accepted_although_sbatch_failed_is_cancelled(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to the second call of sbatch, which submits a job again, comes too late."""

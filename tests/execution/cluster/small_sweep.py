@@ -1,4 +1,4 @@
-"""A small sweep on the private cluster, looked at and held from outside: its virtual nodes are this host."""
+"""A small sweep on the private cluster, whose jobs can be observed and stopped: its virtual nodes are this host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.tiny import TINY, environment
 from tests.waiting import until
 
 SWEEP = """\
-name: day
+name: small
 data: mini
 world_model: mini
 aloe: mini
@@ -30,23 +30,25 @@ points:
   - {ctt_inv_weight: 0.2}
   - {ctt_suf_weight: 0.2}
 """
-DIVERGING = "  - {world_model.learning_rate: 1.0e+30}\n"
-RAISING = "  - {world_model.history_size: 30}\n"  # windows longer than a video, as only the job can know
-WORDS = [word for word in TINY if not word.startswith("world_model.windows.per_epoch")] + [
+FAULTY = """\
+  - {world_model.learning_rate: 1.0e+30}
+  - {world_model.history_size: 30}
+"""  # the first diverges; the second has windows longer than a video, which only the job can detect
+SETTINGS = [setting for setting in TINY if not setting.startswith("world_model.windows.per_epoch")] + [
     "world_model.windows.per_epoch=512", "ctt_start_epoch=1", "seed=0", "diagnostics.enabled=false", "reader.enabled=false",
 ]  # fmt: skip
 SLURM = ["launch=slurm", "launch.partition=low", "launch.poll_s=1", "launch.timeout_min=5"]
 
 
-class Day:
-    """The jobs of the newest record of the sweep, by a part of their label: "shared prefix", "inv_weight=0.2"."""
+class SmallSweep:
+    """The newest record of the sweep; its jobs are named by a part of their label: "shared prefix", "inv_weight=0.2"."""
 
     def __init__(self, store: Path, cluster: Any) -> None:
         self.store, self.cluster = Store.open(store), cluster
 
     @property
     def folder(self) -> Path:
-        return record.newest(self.store, "day") / "jobs"
+        return record.newest(self.store, "small") / "jobs"
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -70,7 +72,7 @@ class Day:
         return path.read_text() if path.exists() else ""
 
     def training(self, label: str) -> int | None:
-        """The job's process, if its world model is being trained."""
+        """Id of the job's process while it trains its world model, else None."""
         job = self.job(label)
         key = pid_files.stage_of(job.pid_file)
         if key is None or self.kinds[key] != "world_model":
@@ -79,20 +81,18 @@ class Day:
         return pid_files.running(job.pid_file) if folder is not None and (folder / PROGRESS).exists() else None
 
     def checkpoints(self, label: str) -> list[Path]:
-        """What an interrupted training of the job left."""
+        """The checkpoints of the job's unfinished stages."""
         found = (self.store.unfinished(key) for key in self.job(label).stages if not self.store.has(key))
         return [path for folder in found if folder is not None for path in folder.glob("checkpoint/*")]
 
     def done(self, label: str) -> float:
-        """How far the training of the job is, or was when its last process stopped, in its own units."""
-        trained = (
-            key for key in self.job(label).stages if self.kinds[key] == "world_model" and not self.store.has(key)
-        )
+        """Progress of the job's training in its own units, also after its process has ended."""
+        trained = (key for key in self.job(label).stages if self.kinds[key] == "world_model" and not self.store.has(key))
         folder = self.store.unfinished(next(trained))
         return float(spec.progress(folder)["done"]) if folder is not None else 0.0
 
     def hold(self, *labels: str) -> dict[str, int]:
-        """Stops the processes of these jobs, each when its training has begun: nothing can be over too soon then."""
+        """Stops the processes of these jobs when their trainings have begun, so that none ends too soon; label → id."""
         held: dict[str, int] = {}
 
         def all_held() -> bool:
@@ -111,17 +111,17 @@ class Day:
         return list(self.cluster.run("squeue", "-h", "-r", "-n", name, "-o", "%T").split())
 
     def states(self, label: str) -> list[str]:
-        """What the accounting says of every attempt of a job."""
+        """States of all attempts of a job, from the accounting."""
         number = self.job(label).number
         tasks = {event["job_id"] for event in event_log.read(self.folder) if event["number"] == number}
         arrays = sorted({task.partition("_")[0] for task in tasks if task})
-        said = self.cluster.run("sacct", "-n", "-P", "-X", "-D", "-o", "JobID,State", "-j", ",".join(arrays))
-        pairs = (line.split("|") for line in said.splitlines())
+        text = self.cluster.run("sacct", "-n", "-P", "-X", "-D", "-o", "JobID,State", "-j", ",".join(arrays))
+        pairs = (line.split("|") for line in text.splitlines())
         return [state.split()[0] for task, state in pairs if task in tasks]
 
 
-def awaits(process: int, number: int) -> bool:
-    """Whether a held process has a signal waiting for it, or is gone: SLURM may make it go on when it sends one."""
+def has_pending(process: int, number: int) -> bool:
+    """Whether a stopped process has this signal pending, or has ended: SLURM may continue it when it sends one."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -131,26 +131,26 @@ def awaits(process: int, number: int) -> bool:
 
 
 def age(process: int) -> float:
-    """Seconds since a process began. Raises FileNotFoundError if it is gone."""
+    """Seconds since a process began. Raises FileNotFoundError if it has ended."""
     began = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[19]
     return float(Path("/proc/uptime").read_text().split()[0]) - int(began) / os.sysconf("SC_CLK_TCK")
 
 
-def go_on(process: int) -> None:
-    """Lets a held process run again, if it is still there."""
+def resume(process: int) -> None:
+    """Continues a stopped process, if it still exists."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGCONT)
 
 
 @contextlib.contextmanager
-def launched(store: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """`ctt` with these words beside the test, and the file it prints to; ended, with its jobs, if the test fails."""
-    said = store.parent / f"{store.name}.said"
-    with open(said, "wb") as out:
-        command = [sys.executable, "-m", "ctt", *words]
+def launched(store: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Runs `ctt` during the block; its process and output file. It is ended, with its jobs, if the test fails."""
+    output = store.parent / f"{store.name}.output"
+    with open(output, "wb") as out:
+        command = [sys.executable, "-m", "ctt", *arguments]
         process = subprocess.Popen(command, env=environment(store), stdout=out, stderr=out)
     try:
-        yield process, said
+        yield process, output
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -1,0 +1,80 @@
+"""`ctt report`: the table of a sweep in every format, pivots of it, its pictures, a notebook over it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ctt.core.errors import UsageError
+from ctt.report.figures import comparison
+from ctt.report.figures.heat_map import heat_map
+from ctt.report.tables.pivot import pivot_page
+from ctt.report.tables.table import Table, build
+from ctt.report.writers import draw, render
+from ctt.store import Store
+from ctt.study import loading, record
+from ctt.study.notebooks import render_notebook
+from ctt.study.report_files import render_terminal, write_report
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """What to print or draw. `at` fixes settings of a pivot; `against` and `picture` draw; "" is the default notebook."""
+
+    format: str = "terminal"
+    cost: bool = False
+    by_form: bool = False
+    pivot: tuple[str, str] | None = None
+    metric: str = "average"
+    at: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    against: str | None = None
+    picture: Path | None = None
+    files: bool = False
+    notebook: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.against and self.picture is None:
+            raise UsageError("--against draws a picture; name its file with --picture FILE.png")
+        if self.against and self.pivot:
+            raise UsageError("--against and --pivot are two pictures; choose one")
+        if self.at and not self.pivot:
+            raise UsageError("--at fixes a setting of a pivot; add --pivot X Y")
+        if self.pivot and self.picture is None and self.format in ("csv", "json"):
+            raise UsageError(f"a pivot is text (terminal, md, tex, html); --format {self.format} holds every row anyway")
+        if self.picture is not None and self.picture.suffix not in (".png", ".svg", ".pdf"):
+            raise UsageError(f"--picture must end in .png, .svg or .pdf, got {self.picture}")
+
+
+def print_report(store: Store, name: str, options: ReportOptions) -> int:
+    """Prints or draws the newest record of the sweep `name`, from the artifacts in the store."""
+    if options.notebook is not None:
+        print(render_notebook(name, store, options.notebook or None))
+        return 0
+    plan = record.load(record.newest(store, name))
+    if options.files:
+        write_report(plan, store)
+    table = build(loading.results(plan, store))
+    if options.picture is not None:
+        _draw(table, options, options.picture)
+    elif options.pivot:
+        page = pivot_page(table, *options.pivot, options.metric, options.at)
+        print(draw(page, options.format), end="")
+    elif options.format == "terminal" and not (options.cost or options.by_form):
+        print(render_terminal(table, Console()), end="")
+    else:
+        print(render(table, options.format, cost=options.cost, by_form=options.by_form), end="")
+    return 0
+
+
+def _draw(table: Table, options: ReportOptions, picture: Path) -> None:
+    if options.pivot:
+        heat_map(table, *options.pivot, options.metric, picture, at=options.at)
+    elif options.against:
+        comparison.accuracy_against(table, options.against, picture)
+    else:
+        comparison.table_picture(table, picture)
+    print(picture)

@@ -1,0 +1,73 @@
+"""Hydra's other launchers: they start a list of jobs and wait for all of them, so a plan is given to them in waves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctt.config import Config
+from ctt.core.build_context import stopping
+from ctt.execution.jobs import event_log
+from ctt.execution.jobs.session import end_processes
+from ctt.execution.jobs.spec import JobSpec
+from ctt.plan import Plan
+from ctt.store import Store
+
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch
+
+
+class WaveLauncher:
+    """Gives the jobs of a plan to Hydra's `launch`, those that others need first."""
+
+    independent = False
+
+    def __init__(self, launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> None:
+        self.launch, self.most, self.plan, self.store = launch, config.launch.jobs, plan, store
+        self.jobs = {job.target: job for job in jobs}
+
+    def run(self) -> None:
+        """Runs the waves. Raises KeyboardInterrupt after a signal or `ctt cancel`."""
+        pending = [job for job in self.plan.jobs if job.target.key in self.jobs]
+        for wave in self.plan.waves(pending, self.most, self.store.has):
+            todo = [self.jobs[job.target.key] for job in wave if not job.finished(self.store.has)]
+            if not todo:
+                continue
+            with _quiet_launcher():
+                results = self.launch([[f"spec={_quoted(job.path)}"] for job in todo], todo[0].number)
+            for result in results:
+                _ = result.return_value  # raises the job's exception, unless the launcher handled it
+            if stopping() or (todo[0].path.parent / event_log.CANCELLED).exists():
+                raise KeyboardInterrupt  # jobs in this process have handled the signal
+
+    def submit(self) -> None:
+        """Not possible: raises NotImplementedError."""
+        raise NotImplementedError("Hydra's launchers wait for their jobs")
+
+    def cancel(self) -> None:
+        """Ends the jobs that have a process of their own on this host; those in this process have ended."""
+        end_processes([job.pid_file for job in self.jobs.values()])
+
+    def leave(self) -> str:
+        """Running jobs continue; no other starts."""
+        return "those that have not started are not run"
+
+
+def _quoted(path: Path) -> str:
+    """The path as a value in Hydra's override grammar."""
+    text = str(path.resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+@contextlib.contextmanager
+def _quiet_launcher() -> Iterator[None]:
+    """Suppresses the line that Hydra's launchers print for each job; ctt shows their progress itself."""
+    logger = logging.getLogger("hydra_plugins")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,63 @@
+"""CSV: one line for each point and metric, for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pandas as pd
+
+from ctt.report.tables.estimates import MetricEstimate
+from ctt.report.tables.row import Row
+from ctt.report.tables.table import Table
+from ctt.report.writers.json_table import ERROR_DIGITS, PERCENT_DIGITS, rounded
+
+_CSV_FIELDS = (
+    "mean", "low", "high", "delta", "delta_low", "delta_high", "p", "p_holm", "sign_flip", "smallest", "reached",
+)  # fmt: skip
+
+
+def as_csv(table: Table, *, cost: bool = False) -> str:
+    """One line for each point and metric; `kind` is metric, option, form, error, reader, level or quoted.
+
+    Every swept setting is a column.
+    """
+    swept = sorted({name for row in table.rows for name in row.values})
+    costs = sorted({name for row in table.rows for name in row.cost}) if cost else []
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["point", "baseline", "seeds", "paired", "missing", "marks", *swept, *costs, "kind", "metric", *_CSV_FIELDS])
+    for row in table.rows:
+        start = [row.label, row.baseline, len(row.seeds), row.paired, len(row.missing), ", ".join(row.marks)]
+        start += [row.values.get(name, "") for name in swept]
+        start += [rounded(row.cost.get(name, ""), PERCENT_DIGITS) for name in costs]
+        for kind, estimates, digits in _kinds(row):
+            for metric, estimate in estimates.items():
+                numbers = [rounded(getattr(estimate, field), digits) for field in _CSV_FIELDS]
+                writer.writerow([*start, kind, metric, *("" if n is None else n for n in numbers)])
+    for level in table.reference_levels:
+        start = [level.label, False, 0, 0, 0, "", *[""] * (len(swept) + len(costs))]
+        for metric, estimate in level.estimates.items():
+            line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": rounded(estimate.mean, PERCENT_DIGITS)}
+            writer.writerow([*start, "level", metric, *line.values()])
+    for quote in table.quoted:
+        start = [quote.label, False, 1, 0, 0, "", *[""] * (len(swept) + len(costs))]
+        for metric, value in quote.metrics.items():
+            line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": value, "delta": quote.deltas.get(metric, "")}
+            writer.writerow([*start, "quoted", metric, *line.values()])
+    return out.getvalue()
+
+
+def as_frame(table: Table, *, cost: bool = True) -> pd.DataFrame:
+    """The CSV's lines as a frame, for notebooks."""
+    return pd.read_csv(io.StringIO(as_csv(table, cost=cost)))
+
+
+def _kinds(row: Row) -> list[tuple[str, dict[str, MetricEstimate], int]]:
+    return [
+        ("metric", row.estimates, PERCENT_DIGITS),
+        ("option", row.options, PERCENT_DIGITS),
+        ("form", row.forms, PERCENT_DIGITS),
+        ("error", row.errors, ERROR_DIGITS),
+        ("reader", row.reader, PERCENT_DIGITS),
+    ]

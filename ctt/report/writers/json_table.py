@@ -1,0 +1,83 @@
+"""JSON: the whole table for programs. Floats are rounded, so that equal tables give equal bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from ctt.report import statistics
+from ctt.report.tables.row import Row
+from ctt.report.tables.table import Table
+
+PERCENT_DIGITS = 6
+ERROR_DIGITS = 10
+
+
+def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
+    """The table as JSON-ready values. Measured rows, reference levels, quoted rows and noise are separate lists;
+    unknown numbers are None."""
+    return {
+        "sweep": table.sweep,
+        "rows": [_row(row, cost) for row in table.rows],
+        "levels": [
+            {
+                "point": level.label,
+                "reader": {n: rounded(estimate.mean, PERCENT_DIGITS) for n, estimate in level.estimates.items()},
+            }
+            for level in table.reference_levels
+        ],
+        "quoted": [
+            {
+                "name": quote.name,
+                "point": quote.label,
+                "source": quote.source,
+                "metrics": {m: {"mean": v, "delta": quote.deltas.get(m)} for m, v in quote.metrics.items()},
+                "errors": dict(quote.errors),
+            }
+            for quote in table.quoted
+        ],
+        "noise": [rounded(asdict(row), PERCENT_DIGITS) for row in table.noise],
+        "warnings": list(table.warnings),
+        "reach": list(table.reach),
+    }
+
+
+def as_json(table: Table, *, cost: bool = False) -> str:
+    """The record as indented JSON, ending in a newline."""
+    return json.dumps(record(table, cost=cost), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _row(row: Row, cost: bool) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "point": row.label,
+        "values": dict(row.values),
+        "seeds": list(row.seeds),
+        "baseline": row.baseline,
+        "metrics": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.estimates.items()},
+        "errors": {name: rounded(estimate.mean, ERROR_DIGITS) for name, estimate in row.errors.items()},
+        "reader": {name: rounded(estimate.mean, PERCENT_DIGITS) for name, estimate in row.reader.items()},
+        "paired": row.paired,
+        "missing": list(row.missing),
+        "sentence": row.sentence,
+        "marks": list(row.marks),
+        "warnings": list(row.warnings),
+        "sign_flip_floor": statistics.sign_flip_floor(row.paired) if row.paired >= statistics.LEAST_SEEDS else None,
+        "options": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.options.items()},
+        "forms": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.forms.items()},
+        "error_intervals": {name: rounded(asdict(estimate), ERROR_DIGITS) for name, estimate in row.errors.items()},
+        "reader_intervals": {name: rounded(asdict(estimate), PERCENT_DIGITS) for name, estimate in row.reader.items()},
+    }
+    if cost:
+        out["cost"] = rounded(row.cost, PERCENT_DIGITS)
+    return out
+
+
+def rounded(value: Any, digits: int) -> Any:
+    """Rounds the floats in nested values; −0.0 becomes 0.0, and NaN and infinities None."""
+    if isinstance(value, dict):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, float):
+        return round(value, digits) + 0.0 if math.isfinite(value) else None
+    return value

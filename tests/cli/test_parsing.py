@@ -1,0 +1,80 @@
+"""What of the command line is a name and what an override: runs' names hold "=" themselves and need not be quoted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctt.cli.parsing import open_store, parse, parse_run, split_run, tracking_of, verb_parser
+from ctt.core.errors import UsageError
+
+STORE = "store=/somewhere"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "overrides"),
+    [
+        (["demo/baseline", "seed=0"], "demo/baseline seed=0", []),
+        (["demo/baseline seed=0"], "demo/baseline seed=0", []),
+        (["demo/inv_weight=0.2", "seed=0"], "demo/inv_weight=0.2 seed=0", []),
+        (["inv_weight=0.2", "start_epoch=4", "seed=1"], "inv_weight=0.2 start_epoch=4 seed=1", []),
+        ([STORE, "demo/inv_weight=0.2", "seed=0"], "demo/inv_weight=0.2 seed=0", [STORE]),
+        (["demo/inv_weight=0.2", STORE, "seed=0"], "demo/inv_weight=0.2 seed=0", [STORE]),
+        (["demo/inv_weight=0.2", "seed=0", STORE], "demo/inv_weight=0.2 seed=0", [STORE]),
+        (["demo/inv_weight=0.2 seed=0", STORE], "demo/inv_weight=0.2 seed=0", [STORE]),
+        (["demo/shared", "prefix", "1000", "epochs", "seed=0"], "demo/shared prefix 1000 epochs seed=0", []),
+        (["demo/baseline", "seed=0", "data=mini"], "demo/baseline seed=0", ["data=mini"]),
+        (["0123abcd", STORE], "0123abcd", [STORE]),
+        ([STORE, "0123abcd"], "0123abcd", [STORE]),
+        (["0123abcd", "seed=0"], "0123abcd", ["seed=0"]),
+        ([STORE], "", [STORE]),
+    ],
+)
+def test_the_name_of_a_run_ends_with_its_seed(arguments: list[str], name: str, overrides: list[str]) -> None:
+    assert split_run(arguments, ("store",)) == (name, overrides)
+
+
+def verb(arguments: object) -> int:
+    """Do nothing."""
+    raise AssertionError
+
+
+def test_options_may_stand_between_the_parts_of_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = verb_parser("logs", verb, named="a run")
+    parser.add_argument("-f", "--follow", action="store_true")
+    parsed = parse_run(parser, ["demo/inv_weight=0.2", "-f", "seed=0", STORE], "store")
+    assert (parsed.name, parsed.overrides, parsed.follow) == ("demo/inv_weight=0.2 seed=0", [STORE], True)
+    with pytest.raises(SystemExit):
+        parse_run(parser, [STORE], "store")
+    assert "NAME is missing" in capsys.readouterr().err
+
+
+def test_a_sweeps_name_may_stand_after_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = verb_parser("report", verb, named="a sweep")
+    for arguments in (["demo", STORE], [STORE, "demo"]):
+        parsed = parse(parser, arguments)
+        assert (parsed.name, parsed.overrides) == ("demo", [STORE])
+    file = tmp_path / "rate=0.1.ckpt"
+    file.touch()
+    parsed = parse(parser, [STORE, str(file)])
+    assert (parsed.name, parsed.overrides) == (str(file), [STORE])
+    with pytest.raises(SystemExit):
+        parse(parser, [STORE])
+    assert "NAME is missing" in capsys.readouterr().err
+    parsed = parse(verb_parser("status", verb, named="a sweep", optional=True), [STORE])
+    assert (parsed.name, parsed.overrides) == (None, [STORE])
+
+
+def test_verbs_that_read_the_store_take_no_other_setting(tmp_path: Path) -> None:
+    assert open_store([f"store={tmp_path}"]).root == tmp_path
+    for wrong in ("data=mini", "demo", "store"):
+        with pytest.raises(UsageError, match=f"{wrong}: this command takes store=VALUE"):
+            open_store([f"store={tmp_path}", wrong])
+    with pytest.raises(UsageError, match="no store at"):
+        open_store([f"store={tmp_path / 'none'}"])
+
+
+def test_an_address_alone_means_a_server() -> None:
+    tracking, others = tracking_of(["tracking.uri=http://host:5000", STORE])
+    assert (tracking.kind, tracking.uri, others) == ("server", "http://host:5000", [STORE])
