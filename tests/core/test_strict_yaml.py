@@ -52,7 +52,8 @@ def test_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
         ("a: 'x ${now:%Y}'", "not an interpolation"),
         ("${a}: 1", "not an interpolation"),
         (
-            "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(f"{y}: &{y} [{f'*{x},' * 9}]\n" for x, y in zip("abcdefgh", "bcdefghi")),
+            "a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"{y}: &{y} [{f'*{x},' * 9}]\n" for x, y in zip("abcdefgh", "bcdefghi", strict=True)),
             "line 6: more than 100,000 values",
         ),
         ("d: {<<: {a: 1}, c: 3, c: 4}", "c stands twice"),
