@@ -31,7 +31,7 @@ learned: $(STAMP) ## run the demo if need be, and check what it has learnt
 	$(BIN)/ctt sweep demo launch=local > /dev/null
 	$(BIN)/python -m tests.learned
 
-bench: $(STAMP) ## measure the speed ratios beside the literal versions (ONLY=name: those alone) → bench.json
+bench: $(STAMP) ## measure the speed ratios to the literal versions (ONLY=name: those alone) → bench.json
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 same-loss: $(STAMP) ## what `bench` leaves out: whether cheap dropout and bfloat16 train as well, over three seeds (minutes)

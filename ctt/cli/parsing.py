@@ -94,7 +94,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
 def parse_run(parser: argparse.ArgumentParser, arguments: Sequence[str], *settings: str) -> argparse.Namespace:
     """Parses the arguments of a verb whose NAME is a run, a shared prefix or a key; `settings` are its overrides' keys.
 
-    The name of a run need not be quoted: `demo/inv_weight=0.2 seed=0` and "demo/inv_weight=0.2 seed=0" are the same.
+    The name of a run need not be quoted: `demo/ctt_inv_weight=0.2 seed=0` and "demo/ctt_inv_weight=0.2 seed=0" are the same.
     """
     parsed = parser.parse_intermixed_args(list(arguments))
     parsed.name, parsed.overrides = split_run([parsed.name, *parsed.overrides], settings)

@@ -51,6 +51,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                     for s in parts(target, auxiliaries)
                 ),
                 baseline=run.point.baseline,
+                known_as=run.point.former_label,
                 experiment=run.config.tracking.experiment_name(plan.sweep.name),
                 swept=tuple(name for name in varied if name in params),
             )

@@ -144,14 +144,10 @@ def labelled(points: list[Point]) -> tuple[Point, ...]:
 
 
 def _label(point: Point, text: Callable[[Any], str]) -> str:
-    """What a point is called: the values that vary, which tell it from every other."""
+    """What a point is called: the values that vary, no two points alike."""
     if point.baseline:
         return "baseline"
-    return " ".join(f"{_short(key)}={text(value)}" for key, value in point.values.items()) or "the only point"
-
-
-def _short(key: str) -> str:
-    return key.removeprefix("ctt_").removeprefix("world_model.")
+    return " ".join(f"{key}={text(value)}" for key, value in point.values.items()) or "the only point"
 
 
 def _text(value: Any) -> str:

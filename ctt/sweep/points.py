@@ -18,6 +18,14 @@ class Point:
     baseline: bool
     config: Config
 
+    @property
+    def former_label(self) -> str:
+        """The label of ctt 0.1, by which MLflow's runs of then are known: six digits, settings without their prefixes."""
+        if self.baseline or not self.values:
+            return self.label
+        short = {key.removeprefix("ctt_").removeprefix("world_model."): value for key, value in self.values.items()}
+        return " ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in short.items())
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

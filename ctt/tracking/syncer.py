@@ -27,7 +27,7 @@ LAST_SYNC_SECONDS = 10.0  # seconds a stopped `follow` may still spend on what i
 
 
 class Syncer:
-    """Mirrors `runs` of the store at `store_root`.
+    """Sends `runs` of the store at `store_root`.
 
     runs is a list, or a function that gives the present one (`ctt ui` learns of new sweeps that way). lease makes a
     context manager that holds the store's tracking lease and raises StoreError while another process does (what it
@@ -172,7 +172,7 @@ class Syncer:
         self._send.send_files()
 
     def _chart(self, runs: Sequence[TrackedRun]) -> None:
-        """Tells the pages of the experiments whose runs have begun what was swept in them."""
+        """Sets on the pages of the experiments whose runs have begun what was swept in them."""
         swept: dict[str, dict[str, None]] = {}
         for run in runs:
             swept.setdefault(self._place(run), {}).update(dict.fromkeys(run.swept))

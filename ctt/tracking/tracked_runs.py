@@ -36,6 +36,7 @@ class TrackedRun:
     stages lists what the run is made of in the order of training: the states of its shared prefix come first, and their
     curves are shown as its own. params is the full flat configuration. tags are shown as given, with those that
     ctt makes. baseline: the run is of the point that the others are compared with.
+    known_as: the point's name in `identity`, where runs made by an earlier version have another one than `point`.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
     swept: those of its params that vary in its sweep.
     """
@@ -48,13 +49,16 @@ class TrackedRun:
     params: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[TrackedStage, ...] = ()
     baseline: bool = False
+    known_as: str = ""
     experiment: str = ""
     swept: tuple[str, ...] = ()
 
     @cached_property
     def identity(self) -> str:
         """sha256 that finds the run again: sweep, point, seed and the keys of what it computes, never a run number."""
-        return digest([self.sweep, self.point, self.seed, [[s.kind, s.key] for s in self.stages if not s.auxiliary]])
+        return digest(
+            [self.sweep, self.known_as or self.point, self.seed, [[s.kind, s.key] for s in self.stages if not s.auxiliary]]
+        )
 
     def all_tags(self) -> dict[str, str]:
         """The tags given, with ctt.run, ctt.sweep, ctt.point, ctt.seed, ctt.key.KIND and ctt.branch_parent."""

@@ -17,12 +17,12 @@ STORE = "store=/somewhere"
     [
         (["demo/baseline", "seed=0"], "demo/baseline seed=0", []),
         (["demo/baseline seed=0"], "demo/baseline seed=0", []),
-        (["demo/inv_weight=0.2", "seed=0"], "demo/inv_weight=0.2 seed=0", []),
-        (["inv_weight=0.2", "start_epoch=4", "seed=1"], "inv_weight=0.2 start_epoch=4 seed=1", []),
-        ([STORE, "demo/inv_weight=0.2", "seed=0"], "demo/inv_weight=0.2 seed=0", [STORE]),
-        (["demo/inv_weight=0.2", STORE, "seed=0"], "demo/inv_weight=0.2 seed=0", [STORE]),
-        (["demo/inv_weight=0.2", "seed=0", STORE], "demo/inv_weight=0.2 seed=0", [STORE]),
-        (["demo/inv_weight=0.2 seed=0", STORE], "demo/inv_weight=0.2 seed=0", [STORE]),
+        (["demo/ctt_inv_weight=0.2", "seed=0"], "demo/ctt_inv_weight=0.2 seed=0", []),
+        (["ctt_inv_weight=0.2", "ctt_start_epoch=4", "seed=1"], "ctt_inv_weight=0.2 ctt_start_epoch=4 seed=1", []),
+        ([STORE, "demo/ctt_inv_weight=0.2", "seed=0"], "demo/ctt_inv_weight=0.2 seed=0", [STORE]),
+        (["demo/ctt_inv_weight=0.2", STORE, "seed=0"], "demo/ctt_inv_weight=0.2 seed=0", [STORE]),
+        (["demo/ctt_inv_weight=0.2", "seed=0", STORE], "demo/ctt_inv_weight=0.2 seed=0", [STORE]),
+        (["demo/ctt_inv_weight=0.2 seed=0", STORE], "demo/ctt_inv_weight=0.2 seed=0", [STORE]),
         (["demo/shared", "prefix", "1000", "epochs", "seed=0"], "demo/shared prefix 1000 epochs seed=0", []),
         (["demo/baseline", "seed=0", "data=mini"], "demo/baseline seed=0", ["data=mini"]),
         (["0123abcd", STORE], "0123abcd", [STORE]),
@@ -43,8 +43,8 @@ def verb(arguments: object) -> int:
 def test_options_may_stand_between_the_parts_of_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     parser = verb_parser("logs", verb, named="a run")
     parser.add_argument("-f", "--follow", action="store_true")
-    parsed = parse_run(parser, ["demo/inv_weight=0.2", "-f", "seed=0", STORE], "store")
-    assert (parsed.name, parsed.overrides, parsed.follow) == ("demo/inv_weight=0.2 seed=0", [STORE], True)
+    parsed = parse_run(parser, ["demo/ctt_inv_weight=0.2", "-f", "seed=0", STORE], "store")
+    assert (parsed.name, parsed.overrides, parsed.follow) == ("demo/ctt_inv_weight=0.2 seed=0", [STORE], True)
     with pytest.raises(SystemExit):
         parse_run(parser, [STORE], "store")
     assert "NAME is missing" in capsys.readouterr().err

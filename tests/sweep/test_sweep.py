@@ -221,7 +221,7 @@ def test_numbers_are_those_of_yaml_1_2_and_floats_have_twelve_digits(tmp_path) -
 def test_values_alike_in_many_digits_have_labels_of_their_own(tmp_path) -> None:
     values = "0.1, 0.10000001, 0.100000000001"
     labels = [p.label for p in compile_sweep(None, [f"ctt_inv_weight={values}".replace(" ", "")]).points[1:]]
-    assert labels == [f"inv_weight={v}" for v in values.split(", ")]
+    assert labels == [f"ctt_inv_weight={v}" for v in values.split(", ")]
 
 
 def test_an_unknown_sweep_lists_the_known_ones(tmp_path) -> None:

@@ -21,7 +21,12 @@ from tests.made_store import made_store
 from tests.tracking.chromium import BINARIES, browsing
 from tests.tracking.test_server import processes_of
 
-POINTS = ["baseline", "inv_weight=0 suf_weight=0.1", "inv_weight=0.2 suf_weight=0", "inv_weight=0.2 suf_weight=0.1"]
+POINTS = [
+    "baseline",
+    "ctt_inv_weight=0 ctt_suf_weight=0.1",
+    "ctt_inv_weight=0.2 ctt_suf_weight=0",
+    "ctt_inv_weight=0.2 ctt_suf_weight=0.1",
+]
 SWEEP = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1")
 
 
@@ -103,7 +108,7 @@ def run_ids(page: Page) -> dict[str, str]:
 
 
 def test_a_runs_page_shows_its_table_and_its_curves(page: Page) -> None:
-    name = "inv_weight=0.2 suf_weight=0.1 seed=1"
+    name = "ctt_inv_weight=0.2 ctt_suf_weight=0.1 seed=1"
     start = page.address.split("?")[0]
     page.open(f"{start}/{run_ids(page)[name]}")
     page.until(lambda: "difference to the baseline" in page.text, "the table")

@@ -73,7 +73,7 @@ def seeds(numbers: Sequence[int]) -> str:
 
 
 def named(row: Row) -> str:
-    """A row's label with its marks: "inv_weight=0.2 (screened)"."""
+    """A row's label with its marks: "ctt_inv_weight=0.2 (screened)"."""
     return f"{row.label} ({', '.join(row.marks)})" if row.marks else row.label
 
 

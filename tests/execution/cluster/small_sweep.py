@@ -41,7 +41,7 @@ SLURM = ["launch=slurm", "launch.partition=low", "launch.poll_s=1", "launch.time
 
 
 class SmallSweep:
-    """The newest record of the sweep; its jobs are named by a part of their label: "shared prefix", "inv_weight=0.2"."""
+    """The newest record of the sweep; its jobs are named by a part of their label: "shared prefix", "ctt_inv_weight=0.2"."""
 
     def __init__(self, store: Path, cluster: Any) -> None:
         self.store, self.cluster = Store.open(store), cluster

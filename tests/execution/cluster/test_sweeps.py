@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(os.environ.get("CTT_FAULTS") != "full", reason="minutes: `make faults` runs it"),
 ]
-RUNS = ("baseline", "inv_weight=0.2", "suf_weight=0.2")
+RUNS = ("baseline", "ctt_inv_weight=0.2", "ctt_suf_weight=0.2")
 BROKEN = {"learning_rate=1e+30": "diverged", "history_size=30": "code error"}
 
 
