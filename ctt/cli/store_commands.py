@@ -1,10 +1,40 @@
-"""Verbs that read or tidy the store: status, show, logs, gc, ui, sync."""
+"""Verbs that list, read or tidy: ls, settings, status, show, logs, gc, ui, sync."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ctt.cli.parsing import STORE, TRACKING, open_store, parse, parse_run, tracking_of, verb_parser
+
+
+def ls(arguments: Sequence[str]) -> int:
+    """List the sweeps that come with ctt, those of this folder, and what the store holds of each."""
+    parser = verb_parser("ls", ls, named=None, settings=STORE)
+    parser.add_argument("--json", action="store_true", help="one JSON list")
+    parsed = parse(parser, arguments)
+    from rich.console import Console
+
+    from ctt.app.ls import list_sweeps
+    from ctt.config import Config
+
+    store = open_store(parsed.overrides) if parsed.overrides or Path(Config().store).is_dir() else None
+    return list_sweeps(store, Path.cwd(), parsed.json, Console())
+
+
+def settings(arguments: Sequence[str]) -> int:
+    """Explain the settings: type, bounds, default, meaning, and what a change builds anew.
+
+    NAME is a key (ctt_adj_threshold), a group (world_model.graph) or a part of a key (threshold); without it, all.
+    """
+    parser = verb_parser("settings", settings, named="a setting, a group, or a part of a name", optional=True, settings="")
+    parser.add_argument("--json", action="store_true", help="one JSON list")
+    parsed = parser.parse_args(list(arguments))
+    from rich.console import Console
+
+    from ctt.app.list_settings import show_settings
+
+    return show_settings(parsed.name, parsed.json, Console())
 
 
 def status(arguments: Sequence[str]) -> int:

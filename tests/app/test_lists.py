@@ -1,0 +1,57 @@
+"""`ctt settings` and `ctt ls`: every setting is explained, every sweep is found."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ctt.app.list_settings import all_settings, chosen, show_settings
+from ctt.app.ls import list_sweeps, sweeps
+from ctt.config import Config, known_keys
+from ctt.core.errors import UsageError
+from ctt.sweep import shipped
+from tests.made_store import made_store
+
+
+def test_every_setting_is_listed_with_a_meaning() -> None:
+    listed = {one.key: one for one in all_settings()}
+    groups = {key.rpartition(".")[0] for key in known_keys() if "." in key}
+    assert set(listed) == set(known_keys()) - groups - {""}
+    assert [one.key for one in listed.values() if not one.help] == []
+    threshold = listed["ctt_adj_threshold"]
+    assert (threshold.type, threshold.default, threshold.allowed) == ("number", Config().ctt_adj_threshold, "≥ 0, ≤ 1")
+    assert "both CTT weights are 0, so no slot graph is read" in threshold.inactive
+    assert listed["device"].rebuilds.startswith("nothing") and listed["device"].allowed == "auto | cpu | cuda"
+    assert listed["aloe.epochs"].rebuilds == "ALOE" and listed["launch.prefix.timeout_min"].rebuilds.startswith("nothing")
+
+
+def test_a_group_and_a_part_of_a_name_are_found_and_a_typo_is_not() -> None:
+    assert {one.key.rpartition(".")[0] for one in chosen("world_model.masking")} == {"world_model.masking"}
+    assert "ctt_adj_threshold" in [one.key for one in chosen("threshold")]
+    with pytest.raises(UsageError, match="no setting is called ctt_inv_wieght; did you mean ctt_inv_weight"):
+        chosen("ctt_inv_wieght")
+
+
+def test_one_setting_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show_settings("ctt_start_epoch", False, Console(width=80)) == 0
+    out = capsys.readouterr().out
+    assert "a change builds anew" in out and "training ends before the CTT losses start" in " ".join(out.split())
+    show_settings("ctt_start_epoch", True, Console())
+    assert json.loads(capsys.readouterr().out)[0]["key"] == "ctt_start_epoch"
+
+
+def test_sweeps_of_ctt_of_the_folder_and_of_the_store_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, _ = made_store(tmp_path / "store", "demo")
+    made_store(tmp_path / "store", "demo", "name=other", "seed=7")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("# Two weights.\ndata: mini\ngrid: {ctt_inv_weight: [0, 0.1]}\nseeds: [1, 2]\n")
+    (tmp_path / "broken.yaml").write_text("grid: {ctt_inv_wieght: [0]}\n")
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    found = {one.name: one for one in sweeps(store, tmp_path)}
+    assert set(found) == {*shipped(), "mine", "broken", "other"}
+    assert (found["demo"].points, found["demo"].seeds, found["demo"].done, found["demo"].runs) == (2, 3, 6, 6)
+    assert (found["mine"].origin, found["mine"].about, found["mine"].points) == ("mine.yaml", "Two weights.", 2)
+    assert "did you mean ctt_inv_weight" in (found["broken"].error or "") and found["other"].origin == "store"
+    assert list_sweeps(None, tmp_path, False, Console(width=120)) == 0
+    assert "no store yet" in capsys.readouterr().out
