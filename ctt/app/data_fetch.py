@@ -12,7 +12,7 @@ from ctt.app.progress_bars import bar
 from ctt.core.errors import DataError
 from ctt.data import composition
 from ctt.data.clevrer import official_figures
-from ctt.data.clevrer.fetch import Download
+from ctt.data.clevrer.downloads import Download
 from ctt.data.data_settings import FetchSettings
 from ctt.data.questions.question_table import read_scenes
 
@@ -24,7 +24,7 @@ def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> 
     nothing reads.
     """
     from ctt.core.build_context import stop_on_signals
-    from ctt.data.clevrer.fetch import downloads, fetch
+    from ctt.data.clevrer.downloads import downloads, fetch
 
     console, errors = Console(markup=False), Console(markup=False, stderr=True)
     wanted = [(kind, download) for kind in kinds for download in downloads(settings, kind, encoder)]

@@ -45,7 +45,7 @@ def _data_fetch(arguments: Sequence[str]) -> int:
     Addresses and the folder are settings: data.fetch.folder, data.fetch.questions … A question file whose counts differ
     from the official one is renamed to SPLIT.other.json (exit code 1); to use it, rename it to SPLIT.json.
     """
-    from ctt.data.clevrer.fetch import ENCODERS, KINDS
+    from ctt.data.clevrer.downloads import ENCODERS, KINDS
 
     parser = verb_parser("data fetch", _data_fetch, named=None, settings="")
     parser.add_argument("positional", nargs="*", metavar="KIND|KEY=VALUE", help=f"{', '.join(KINDS)}; Hydra overrides")

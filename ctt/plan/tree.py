@@ -30,8 +30,8 @@ def print_plan(budget: Budget, store: Store, devices: int) -> None:
         f"{numbers['points']} points × {len(plan.sweep.seeds)} seeds = {numbers['runs']} runs as written, "
         f"{numbers['unique_runs']} after merging; world-model epochs: {numbers['world_model_epochs']:,} instead of "
         f"{numbers['world_model_epochs_naive']:,}",
-        f"on {devices} devices: {hours(budget.makespan(devices))}; on any number at least {hours(budget.critical_path)}, "
-        f"the longest chain; disk: {size(budget.disk)}",
+        f"on {devices} devices: {hours(budget.makespan(devices))}; with unlimited devices {hours(budget.critical_path)} "
+        f"(critical path); disk: {size(budget.disk)}",
         f"timings: {_sources(budget)}; store {store.root}",
     ]
     if any(getattr(stage, "provisional", False) for stage in plan.stages.values()):
@@ -151,5 +151,5 @@ def _sources(budget: Budget) -> str:
 
 
 def hours(seconds: float, like: float | None = None) -> str:
-    """3:05, 1:02:03, or where it or what it is shown with takes a hundred hours and more, 1,352 h."""
+    """A duration; from a hundred hours on, of it or of what it is shown with, in hours: 1,352 h."""
     return duration(seconds) if (like or seconds) < 360_000 else f"{seconds / 3600:,.0f} h"

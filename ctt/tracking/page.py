@@ -7,18 +7,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ctt.tracking.metric_names import ACCURACY, DIFFERENCE, ERROR
+
 COLUMNS = (
     "params.`seed`",
-    *(f"metrics.`accuracy/{name}`" for name in ("descriptive", "explanatory", "predictive", "counterfactual", "average")),
-    "metrics.`difference/average`",
-    "metrics.`error/world_model`",
-    "metrics.`error/rollout`",
+    *(f"metrics.`{ACCURACY}{name}`" for name in ("descriptive", "explanatory", "predictive", "counterfactual", "average")),
+    f"metrics.`{DIFFERENCE}average`",
+    f"metrics.`{ERROR}world_model`",
+    f"metrics.`{ERROR}rollout`",
 )
 VIEW = "ctt"
 _SHARED = f"mlflow.sharedViewState.{VIEW}"
 
 
-CHART = "accuracy/average"
+CHART = f"{ACCURACY}average"
 
 
 def experiment_tags(swept: Sequence[str] = ()) -> dict[str, str]:

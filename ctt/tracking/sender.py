@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ctt.core.atomic_files import read_json
 from ctt.core.settings import digest
+from ctt.tracking import metric_names
 from ctt.tracking.cursor import Cursor, CursorFolder, write_note
 from ctt.tracking.limits import safe_name
 from ctt.tracking.summary import end_time, note, run_status, start_time
@@ -232,7 +233,7 @@ def new_points(tails: Sequence[Tail], cursor: Cursor) -> tuple[list[MetricPoint]
         for line in tail.lines:
             for name, value in line.values.items():
                 if line.step > last.get(name, -1):
-                    points.append(MetricPoint(f"{tail.stage.kind}/{name}", value, line.time, line.step))
+                    points.append(MetricPoint(metric_names.curve(tail.stage.kind, name), value, line.time, line.step))
                     last[name] = line.step
     return points, reached
 

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ctt.tracking.metric_names import ACCURACY, CURVE, DETAILS, DIFFERENCE, ERROR, ERRORS, headline
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun
 from ctt.tracking.view import MetricPoint
 from ctt.training.curve import ACCURACIES
-
-# Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
-HEADLINES = {
-    ("vqa", "per_question/"): "accuracy/",
-    ("vqa", "average"): "accuracy/average",
-    ("vqa", "multiple_choice"): "accuracy/multiple_choice",
-    ("vqa", "per_option/"): "accuracy_per_option/",
-    ("world_model", "validation/"): "world_model_validation/",
-    ("rollout", ""): "rollout/",
-}
-ERRORS = {
-    "world_model": "validation/error",
-    "rollout": "error",
-}  # shown as error/KIND, as tables show it: on visible slots
-
-CURVE = "vqa/curve/"  # where ctt.training.curve stands among the final numbers
-
-DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
 
 
 def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
@@ -41,25 +24,17 @@ def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
         path = ERRORS.get(kind, "")
         error = tail.finals.get(f"{path}_visible", tail.finals.get(path))  # on all slots where visibility is unknown
         if error is not None:
-            points.append(MetricPoint(f"error/{kind}", error, tail.finals_time, 0))
+            points.append(MetricPoint(f"{ERROR}{kind}", error, tail.finals_time, 0))
     return points
-
-
-def headline(kind: str, path: str) -> str:
-    """The MLflow name of a number at `path` of a stage's metrics.json."""
-    for (of, start), name in HEADLINES.items():
-        if of == kind and (path == start or (start.endswith("/") or not start) and path.startswith(start)):
-            return name + path.removeprefix(start) if name.endswith("/") else name
-    return f"{kind}/{path}"
 
 
 def differences(own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> list[MetricPoint]:
     """The run's accuracies less the baseline's of the same seed, in percentage points, as difference/CATEGORY."""
     other = {point.name: point.value for point in baseline}
     return [
-        MetricPoint(point.name.replace("accuracy/", "difference/", 1), point.value - other[point.name], point.time, 0)
+        MetricPoint(point.name.replace(ACCURACY, DIFFERENCE, 1), point.value - other[point.name], point.time, 0)
         for point in own
-        if point.name.startswith("accuracy/") and point.name in other
+        if point.name.startswith(ACCURACY) and point.name in other
     ]
 
 
@@ -71,14 +46,14 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
     compared on the same videos, which may be fewer than those of the accuracies.
     """
     value = {point.name: point.value for point in finals}
-    names = [name.removeprefix("accuracy/") for name in value if name.startswith("accuracy/")]
+    names = [name.removeprefix(ACCURACY) for name in value if name.startswith(ACCURACY)]
     if not names:
         return ""
-    columns = [("accuracy", "accuracy/", "{:.1f}")]
-    if any(name.startswith("difference/") for name in value):
-        columns.append(("difference to the baseline", "difference/", "{:+.1f}"))
+    columns = [("accuracy", ACCURACY, "{:.1f}")]
+    if any(name.startswith(DIFFERENCE) for name in value):
+        columns.append(("difference to the baseline", DIFFERENCE, "{:+.1f}"))
     lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value)]
-    errors = [f"{name.removeprefix('error/').replace('_', ' ')} {value[name]:.4f}" for name in value if name[:6] == "error/"]
+    errors = [f"{name.removeprefix(ERROR).replace('_', ' ')} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
     return "\n".join([*lines, *(["", f"Mean squared errors: {', '.join(errors)}"] if errors else [])])
 
 

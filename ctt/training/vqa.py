@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ctt.core.atomic_files import write_json
 from ctt.core.build_context import METRICS, STATE, BuildContext, read_metrics
@@ -31,6 +30,7 @@ from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
 from ctt.training.curve import curve
 from ctt.training.learner import Learner
+from ctt.training.optimizers import aloe_optimizers, rate
 from ctt.training.question_batches import ArrangedBatches, Piece, QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL, load_weights
@@ -141,7 +141,7 @@ class VqaLearner(Learner):
             self.model = Aloe(settings, shape[2], shape[3]).to(context.device)
         if settings.compile:
             self.model.transformer_model.transformer_encoder.compile(dynamic=True)
-        self.optimizers = make_optimizers(self.model, settings)
+        self.optimizers = aloe_optimizers(self.model, settings)
         self.average = settings.average
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.kinds = self.train_split.category[self.train_split.first]
@@ -242,28 +242,6 @@ def piece_losses(model: Aloe, settings: AloeSettings, piece: Piece, descriptive:
     if len(truth) > n:
         bce = F.binary_cross_entropy_with_logits(choices[n:].float(), truth[n:].float(), reduction="sum") / options
     return torch.stack([ce, bce])
-
-
-def rate(step: int, total: int, warmup: float) -> float:
-    """The published schedule at `step` of `total`: linear from 1/100 to 1 over the warm-up share, then cosine to 1/100."""
-    low = 0.01
-    rising = warmup * total
-    if step < rising:
-        return low + (1 - low) * step / rising
-    done = (step - rising) / max(total - rising, 1)
-    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def make_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.optim.Optimizer]:
-    """Adam for all parameters; or Muon for the matrices (except word embeddings and answer heads) and Adam for the rest."""
-    parameters = dict(model.named_parameters())
-    if settings.optimizer == "adam":
-        return [torch.optim.Adam(parameters.values(), lr=settings.learning_rate)]
-    matrices = [name for name, p in parameters.items() if p.ndim == 2 and "q_embedding" not in name and "_mlp." not in name]
-    return [
-        torch.optim.Muon([parameters[name] for name in matrices], lr=settings.muon_learning_rate, weight_decay=0.0),
-        torch.optim.Adam([p for name, p in parameters.items() if name not in matrices], lr=settings.learning_rate),
-    ]
 
 
 def _finished(folder: Path, settings: AloeSettings) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import Diverged, SettingError, StoreError
@@ -24,6 +24,7 @@ from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.predictor import Predictor
 from ctt.training.learner import Learner, SideNetwork
+from ctt.training.optimizers import optimizers_for, set_rates
 from ctt.training.rollout import METRICS
 from ctt.training.seeds import derive, generator
 from ctt.training.slot_graphs import Oracle, jacobian_of, learn_influence, learned_graph, make_influence
@@ -144,12 +145,7 @@ class WorldModelLearner(Learner):
         return make_influence(self.settings, self.settings.graph, self.width, self.seed, self.device)
 
     def schedule(self, epoch: int, step: int) -> None:
-        if self.settings.decay_steps is not None:
-            factor = 1 / (1 + (epoch * self.steps + step) / self.settings.decay_steps)
-            rates = (self.settings.learning_rate, self.settings.muon_rate)
-            for optimizer, rate in zip(self.optimizers, rates, strict=False):
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * factor
+        set_rates(self.optimizers, self.settings, epoch * self.steps + step)
 
     def validate(self, epoch: int) -> dict[str, float]:
         errors = self.validation.errors(self.predictor, self.device)
@@ -242,20 +238,6 @@ def windows_of(settings: WorldModelSettings, split: Split, store: str = "float32
         visible=split.visible,
         store=store,
     )
-
-
-def optimizers_for(model: nn.Module, settings: WorldModelSettings) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters, or Muon for the layers' matrices and AdamW for the rest."""
-    matrices = []
-    if settings.optimizer == "muon":
-        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("transformer.layers.")]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    rate, decay = settings.learning_rate, settings.weight_decay
-    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=rate, weight_decay=decay, fused=True)]
-    if matrices:
-        made.append(torch.optim.Muon(matrices, lr=settings.muon_rate, weight_decay=decay))
-    return made
 
 
 def train(

@@ -20,8 +20,9 @@ from ctt.data.synthetic.writing import generate
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe
 from ctt.training.aloe_answers import answer
+from ctt.training.optimizers import aloe_optimizers
 from ctt.training.question_batches import ArrangedBatches, Piece, QuestionBatches
-from ctt.training.vqa import STEPS_ARRANGED, batch_gradients, make_optimizers
+from ctt.training.vqa import STEPS_ARRANGED, batch_gradients
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 from tests.benchmarks.published_aloe import Batch, PublishedAloe, Questions, load, loss_of, records_of
 
@@ -107,7 +108,7 @@ def aloe_train(toy: bool) -> Comparison:
         settings.dropout_kind, settings.precision = kind, precision
         torch.manual_seed(0)
         model = Aloe(settings)
-        (mine,) = make_optimizers(model, settings)
+        (mine,) = aloe_optimizers(model, settings)
         batches = QuestionBatches(settings, material.split, material.rollouts)
 
         arranged = material.arranged(batches)

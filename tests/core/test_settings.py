@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctt.core.errors import SettingError
-from ctt.core.settings import Rule, Settings, active_rules, canonical_form, canonical_json, digest, old_values, setting
+from ctt.core.settings import (
+    Rule,
+    Settings,
+    active_rules,
+    canonical_form,
+    canonical_json,
+    digest,
+    old_values,
+    setting,
+)
 
 
 @dataclasses.dataclass

@@ -16,7 +16,8 @@ from ctt.core.errors import Interrupted
 from ctt.data.accuracy import metrics_of
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training import vqa
-from ctt.training.vqa import VqaLearner, rate
+from ctt.training.optimizers import rate
+from ctt.training.vqa import VqaLearner
 from tests.training.small_aloe import SMALL, bytes_of, lines_of, run
 from tests.training.toy_questions import make
 

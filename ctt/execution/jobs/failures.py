@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ctt.execution.slurm.accounting import Account
+from ctt.execution.slurm.sacct import Account
 
 KEPT_LINES = 20  # of a failed job's log
 _TAIL_BYTES = 64 << 10

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from ctt.core.errors import UsageError
-from ctt.execution.slurm import accounting
+from ctt.execution.slurm import sacct
 
 TIMEOUT = 60  # seconds of one command
 PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
@@ -83,11 +83,11 @@ def longest_array() -> int:
     return max(1, int(size[1])) if size else 1001  # SLURM's default
 
 
-def accounted(tasks: Iterable[str]) -> dict[str, accounting.Account]:
+def accounted(tasks: Iterable[str]) -> dict[str, sacct.Account]:
     """Accounts of these tasks, by one call; empty if there is no accounting."""
     arrays = sorted({task.partition("_")[0] for task in tasks})
-    text = ask(accounting.command(arrays)) if arrays else None
-    return accounting.read(text) if text else {}
+    text = ask(sacct.command(arrays)) if arrays else None
+    return sacct.read(text) if text else {}
 
 
 def end_all(name: str, tasks: Iterable[str], patience: float = 120.0) -> bool:

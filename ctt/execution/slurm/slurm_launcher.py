@@ -22,8 +22,8 @@ from ctt.execution.jobs.failures import Ending, Failure, classify, log_of_failur
 from ctt.execution.jobs.retries import FINAL, Attempts, idle
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.slurm import arrays, commands, queue_tasks
-from ctt.execution.slurm.accounting import Account
 from ctt.execution.slurm.queue_tasks import Task, link
+from ctt.execution.slurm.sacct import Account
 from ctt.execution.slurm.task_process import compressed
 from ctt.store import Store
 

@@ -11,7 +11,16 @@ from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.reader_rows import PER_OPTION, READ
 from ctt.report.tables.row import Row
-from ctt.report.tables.row_text import DASH, DETECTABLE, ERROR_NAMES, METRIC_NAMES, STAGE_NAMES, number, p_value, signed
+from ctt.report.tables.row_text import (
+    DASH,
+    DETECTABLE,
+    ERROR_NAMES,
+    METRIC_NAMES,
+    STAGE_NAMES,
+    number,
+    p_value,
+    signed,
+)
 from ctt.report.tables.table import Table
 
 PLUS_MINUS = "±"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ctt.core.errors import StageFailed
 from ctt.execution.jobs.failures import BEGINS, Ending, Failure, classify, last_lines, log_tail
-from ctt.execution.slurm import accounting
-from ctt.execution.slurm.accounting import Account
+from ctt.execution.slurm import sacct
+from ctt.execution.slurm.sacct import Account
 from ctt.stages.base import Stage, build
 from ctt.store import Store
 
@@ -88,23 +88,23 @@ BY_LOG = {  # written by slurmstepd there, but for the memory ones
 
 @pytest.mark.parametrize("job", BY_JOB)
 def test_classes_from_the_accounting(job: str) -> None:
-    failed = classify(Ending(account=accounting.read(RECORDED)[job]))
+    failed = classify(Ending(account=sacct.read(RECORDED)[job]))
     assert failed is not None and failed.failure == BY_JOB[job]
     assert f"job {job} is" in failed.message
 
 
 def test_accounts_of_arrays_and_steps_and_whether_they_may_still_run() -> None:
-    accounts = accounting.read(RECORDED)
+    accounts = sacct.read(RECORDED)
     assert {job for job, account in accounts.items() if account.alive} == {"10_2", "10_3", "10_7"}
     assert accounts["10_1"] == Account("10_1", "FAILED", 1, 0, "JobArrayTaskLimit", "node1")
     assert accounts["30"].signal == 125 and accounts["6"].nodes == "" and not any("." in job for job in accounts)
-    assert accounting.read("") == {} == accounting.read("JobID|State\n")
-    assert accounting.command(["1", "2_3"])[-1] == "--jobs=1,2_3"
+    assert sacct.read("") == {} == sacct.read("JobID|State\n")
+    assert sacct.command(["1", "2_3"])[-1] == "--jobs=1,2_3"
 
 
 @given(st.text(max_size=200))
 def test_any_text_from_sacct_or_a_log_is_classified(text: str) -> None:
-    accounting.read("JobID|State\n" + text)
+    sacct.read("JobID|State\n" + text)
     assert classify(Ending(log=text, error=text)) is not None
 
 
@@ -218,7 +218,7 @@ def test_the_last_lines_are_kept_without_overwritten_text(tmp_path: Path) -> Non
 def test_a_job_that_a_signal_ended_while_it_started_was_not_cancelled() -> None:
     """For example preempted before it handles the signal: SLURM calls the job FAILED and its step CANCELLED."""
     log = "slurmstepd-node1: error: *** STEP 4.0 ON node1 CANCELLED AT 2026-11-22T21:42:02 ***"
-    failed = classify(Ending(account=accounting.read(RECORDED)["4"], log=log))
+    failed = classify(Ending(account=sacct.read(RECORDED)["4"], log=log))
     assert failed is not None and failed.failure is Failure.INTERRUPTED
 
 

@@ -13,7 +13,7 @@ from ctt.core.resources import LaunchSettings
 from ctt.execution.jobs import event_log, job_process
 from ctt.execution.jobs.spec import JobSpec, freeze, read
 from ctt.execution.slurm import arrays
-from ctt.execution.slurm.accounting import Account
+from ctt.execution.slurm.sacct import Account
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher, Task
 from ctt.plan import compile_plan
 from ctt.store import Store

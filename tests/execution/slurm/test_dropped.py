@@ -11,8 +11,8 @@ from ctt.core.resources import LaunchSettings
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import read
 from ctt.execution.slurm import commands
-from ctt.execution.slurm.accounting import Account
 from ctt.execution.slurm.queue_tasks import Task
+from ctt.execution.slurm.sacct import Account
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
 from ctt.store import Store
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ctt.core.errors import DataError, Interrupted
-from ctt.data.clevrer import fetch as fetching
-from ctt.data.clevrer.fetch import Download, downloads, fetch
+from ctt.data.clevrer import downloads as fetching
+from ctt.data.clevrer.downloads import Download, downloads, fetch
 from ctt.data.data_settings import FetchSettings
 
 BODY = random.Random(0).randbytes(3_000_000)

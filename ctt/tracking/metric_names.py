@@ -1,0 +1,38 @@
+"""What numbers are called in MLflow: curves as KIND/NAME, final numbers at the head of a run's page by names of their own."""
+
+from __future__ import annotations
+
+ACCURACY = "accuracy/"
+DIFFERENCE = "difference/"  # to the baseline's accuracy, in percentage points
+ERROR = "error/"
+
+# Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
+HEADLINES = {
+    ("vqa", "per_question/"): ACCURACY,
+    ("vqa", "average"): f"{ACCURACY}average",
+    ("vqa", "multiple_choice"): f"{ACCURACY}multiple_choice",
+    ("vqa", "per_option/"): "accuracy_per_option/",
+    ("world_model", "validation/"): "world_model_validation/",
+    ("rollout", ""): "rollout/",
+}
+ERRORS = {
+    "world_model": "validation/error",
+    "rollout": "error",
+}  # shown as error/KIND, as tables show it: on visible slots
+
+CURVE = "vqa/curve/"  # where ctt.training.curve stands among the final numbers
+
+DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
+
+
+def curve(kind: str, name: str) -> str:
+    """The MLflow name of a metric that a stage logs while it is built."""
+    return f"{kind}/{name}"
+
+
+def headline(kind: str, path: str) -> str:
+    """The MLflow name of a number at `path` of a stage's metrics.json."""
+    for (of, start), name in HEADLINES.items():
+        if of == kind and (path == start or (start.endswith("/") or not start) and path.startswith(start)):
+            return name + path.removeprefix(start) if name.endswith("/") else name
+    return f"{kind}/{path}"
