@@ -17,12 +17,11 @@ from rich.text import Text
 
 from ctt.core.units import duration
 from ctt.execution.jobs.spec import progress
-from ctt.plan import Budget, Plan
+from ctt.plan import KINDS, Budget, Plan
 from ctt.plan.costs import Costs
 from ctt.stages.base import Stage
 from ctt.store import Store
 
-MAIN = ("data", "world_model", "rollout", "vqa")  # every other kind is an auxiliary stage
 WIDE_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 7  # characters
 MOST_ROWS = 24
 AUXILIARY = "auxiliary"
@@ -145,8 +144,8 @@ class Follower:
         columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds}
         if self.console.width >= WIDE_RUN + (WIDE_BAR + 3) * len(columns):
             return columns, WIDE_BAR
-        columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds if kind in MAIN}
-        if auxiliary := [kind for kind in self.plan.kinds if kind not in MAIN]:
+        columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds if kind in KINDS}
+        if auxiliary := [kind for kind in self.plan.kinds if kind not in KINDS]:
             columns[AUXILIARY] = auxiliary
         return columns, NARROW_BAR
 
@@ -155,10 +154,9 @@ class Follower:
         chains: list[tuple[str, list[Stage]]] = [
             (f"shared prefix, {state.epoch} epochs seed={state.seed}", [state.data, state]) for state in self.plan.prefixes.values()
         ]
-        for run, target, auxiliaries in zip(self.plan.sweep.runs, self.plan.targets, self.plan.auxiliaries, strict=True):
+        for run, line, auxiliaries in zip(self.plan.sweep.runs, self.plan.lines, self.plan.auxiliaries, strict=True):
             inputs = [stage for auxiliary in auxiliaries for stage in auxiliary.inputs().values()]
-            state = target.rollout.state
-            chains.append((run.name, [*inputs, state.data, state, target.rollout, target, *auxiliaries]))
+            chains.append((run.name, [*inputs, line.data, *line.own, *auxiliaries]))
         rows = []
         for name, stages in chains:
             last = {stage.kind: stage for stage in stages}

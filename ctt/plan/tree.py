@@ -10,11 +10,11 @@ from rich.tree import Tree
 
 from ctt.core.errors import DataError
 from ctt.core.units import duration, size
-from ctt.plan import Budget, Plan, chain
+from ctt.plan import Budget, Plan
 from ctt.plan.costs import Source
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
-from ctt.stages.vqa import Vqa
+from ctt.stages.main_line import MainLine
 from ctt.store import Store
 
 SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
@@ -47,9 +47,9 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
     """Which points share which training; every seed has the same tree, so that it is drawn once."""
     seeds = plan.sweep.seeds
     root = Tree(f"[bold]{plan.sweep.name}[/] ({plan.sweep.source}), for each seed: {', '.join(map(str, seeds))}")
-    targets: dict[str, list[Vqa]] = defaultdict(list)
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-        targets[run.point.label].append(target)
+    lines: dict[str, list[MainLine]] = defaultdict(list)
+    for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
+        lines[run.point.label].append(line)
 
     def cached_note(stages: list[Stage]) -> str:
         there = sum(stage.key in cached for stage in stages)
@@ -58,19 +58,18 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
 
     branches: dict[str, Tree] = {"": root}
     leaves: Counter[str] = Counter()
-    for label, own in targets.items():
+    for label, own in lines.items():
         at, begin = "", 0
-        ways = [list(chain(target.rollout.state))[::-1] for target in own]
-        for number, state in enumerate(ways[0]):
+        for number, state in enumerate(own[0].prefix):
             if state.key not in branches:
-                text = f"shared prefix: epochs {begin} to {state.epoch}{cached_note([way[number] for way in ways])}"
+                text = f"shared prefix: epochs {begin} to {state.epoch}{cached_note([line.prefix[number] for line in own])}"
                 branches[state.key] = branches[at].add(text, highlight=False)
             at, begin = state.key, state.epoch
         leaves[at] += 1
         if leaves[at] <= SHOWN:
-            aloe = "the baseline's ALOE" if own[0].aloe_from else "ALOE"
-            text = f"[bold]{label}[/]: epochs {begin} to {own[0].rollout.state.epoch}, rollout, {aloe}"
-            branches[at].add(text + cached_note(list(own)), highlight=False)
+            answered = "" if own[0].answers is None else ", the baseline's ALOE" if own[0].aloe_from else ", ALOE"
+            text = f"[bold]{label}[/]: epochs {begin} to {own[0].world_model.epoch}, rollout{answered}"
+            branches[at].add(text + cached_note([line.target for line in own]), highlight=False)
     for key, branch in branches.items():
         if leaves[key] > SHOWN:
             branch.add(f"… and {leaves[key] - SHOWN} more points")

@@ -33,20 +33,20 @@ class PositionReader(Stage):
 
     def inputs(self) -> Mapping[str, Stage]:
         return {
-            "data": self.rollout.state.data,
-            "world_model": self.rollout.state,
+            "data": self.rollout.data,
+            "world_model": self.rollout.world_model,
             "rollout": self.rollout,
             "probe": self.probe,
         }
 
     def effort(self, start: Stage | None) -> dict[str, float]:
-        return {"videos": float(self.rollout.state.data.data.validation)}
+        return {"videos": float(self.rollout.data.data.validation)}
 
     def cost_class(self) -> str:
         return digest([self.kind, self.version, self.rollout.cost_class(), self.reader.interventions])
 
     def execution(self) -> dict[str, int]:
-        return {"threads": self.rollout.state.world_model.threads, "workers": 1}
+        return {"threads": self.rollout.world_model.world_model.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import SPLIT
@@ -54,7 +54,7 @@ class PositionReader(Stage):
 
         read(
             self.reader,
-            self.rollout.state.world_model,
+            self.rollout.world_model.world_model,
             self.rollout.rollout,
             inputs["probe"].path,
             inputs["world_model"].path,

@@ -15,9 +15,9 @@ from ctt.report.figures import comparison
 from ctt.report.figures.rollout_errors import ERROR
 from ctt.report.results import PointResults, Predictions, Results, RunResults
 from ctt.stages.base import Stage, seconds_of
+from ctt.stages.main_line import MainLine
 from ctt.stages.position_reader import PositionReader
 from ctt.stages.reader_fit import ReaderFit
-from ctt.stages.vqa import Vqa
 from ctt.store import Artifact, Store
 from ctt.study.noise_runs import noise, predictions_of
 
@@ -33,7 +33,7 @@ QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 def results(plan: Plan, store: Store) -> Results:
     """The results of a plan's finished runs; a run whose artifacts are missing has no predictions."""
-    screened = {id(r.point) for r, t in zip(plan.sweep.runs, plan.targets, strict=True) if t.aloe_from is not None}
+    screened = {id(r.point) for r, line in zip(plan.sweep.runs, plan.lines, strict=True) if line.aloe_from is not None}
     baseline = plan.sweep.baseline.config
     points = [
         PointResults(
@@ -47,13 +47,13 @@ def results(plan: Plan, store: Store) -> Results:
     ]
     runs = []
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
-    for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
+    for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         point = index[id(run.point)]
-        vqa = store.get(target.key)
+        vqa = store.get(line.target.key)
         if vqa is None:
             runs.append(RunResults(point, run.seed))
             continue
-        state, rollout = store.get(target.rollout.state.key), store.get(target.rollout.key)
+        state, rollout = store.get(line.world_model.key), store.get(line.rollout.key)
         runs.append(
             RunResults(
                 point,
@@ -61,9 +61,9 @@ def results(plan: Plan, store: Store) -> Results:
                 predictions=predictions_of(vqa),
                 errors=errors(state, rollout),
                 reader=_answers(auxiliaries, store),
-                cost=_cost((target.rollout.state, target.rollout, target, *auxiliaries), lineage(target)[:-1], store),
+                cost=_cost((*line.own, *auxiliaries), line.prefix, store),
                 numerics=vqa.manifest["provenance"]["numerics"],
-                warnings=_warnings(target, vqa, auxiliaries, store),
+                warnings=_warnings(line, vqa, auxiliaries, store),
             )
         )
     return Results(
@@ -96,10 +96,10 @@ def reference_levels(plan: Plan, store: Store) -> dict[str, Predictions]:
     return {label: predictions_of(artifact, f) for label, f in files.items() if (artifact.path / f).is_file()}
 
 
-def _warnings(target: Vqa, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
+def _warnings(line: MainLine, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
     """Warnings of a run: those of its diagnostics, and that ALOE stopped early."""
     warnings = [store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)]
-    if target.aloe.patience is not None:
+    if line.answers is not None and line.answers.aloe.patience is not None:
         curve = _json(vqa.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
         if curve.get("stopped"):
             warnings.append(f"ALOE stopped after {curve['epochs']} of {curve['planned_epochs']} epochs")
@@ -210,20 +210,20 @@ def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[s
 def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
     """Each run's metrics by epoch, its shared prefix included; ALOE's training loss is vqa_loss."""
     out = []
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+    for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
         metrics: dict[str, list[tuple[float, float]]] = {}
-        for stage in (*lineage(target), target):
+        for stage in (*line.training, line.target):
             artifact = store.get(stage.key)
             if artifact is None or not (artifact.path / METRICS).is_file():
                 continue
-            for line in read_metrics(artifact.path / METRICS):
-                for name, value in line.items():
+            for logged in read_metrics(artifact.path / METRICS):
+                for name, value in logged.items():
                     if stage.kind == "vqa" and name == "train_loss":
                         name = "vqa_loss"
-                    elif name == "validation_error" and "validation_error_visible" in line:
-                        value = line["validation_error_visible"]
+                    elif name == "validation_error" and "validation_error_visible" in logged:
+                        value = logged["validation_error_visible"]
                     if name not in ("t", "step"):
-                        metrics.setdefault(name, []).append((line["step"], value))
+                        metrics.setdefault(name, []).append((logged["step"], value))
         out.append(comparison.Curve(run.point.label, run.seed, metrics))
     return out
 
@@ -231,12 +231,12 @@ def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
 def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
     """{metric: (label, value)} for curves: the error of copying the last frame, and the blind level of each category."""
     out: dict[str, tuple[str, float]] = {}
-    target = plan.targets[0]
-    if (state := store.get(target.rollout.state.key)) is not None:
+    line = plan.lines[0]
+    if (state := store.get(line.world_model.key)) is not None:
         validation = _json(state.file("metrics.json"))["validation"]
         if "copy_last" in validation:
             out["validation_error"] = ("copying the last frame", error_of(validation, "copy_last"))
-    if (vqa := store.get(target.key)) is not None:
+    if line.answers is not None and (vqa := store.get(line.answers.key)) is not None:
         blind = _json(vqa.file("metrics.json")).get("blind", {})
         for category, value in {**blind.get("per_question", {}), "average": blind.get("average")}.items():
             if value is not None:
@@ -247,16 +247,16 @@ def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
 def rollout_curves(plan: Plan, store: Store) -> list[comparison.Curve]:
     """Each run's error by predicted frame, on visible slots where visibility is known."""
     out = []
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-        by_frame = per_frame(store.get(target.rollout.key), "error")
+    for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
+        by_frame = per_frame(store.get(line.rollout.key), "error")
         out.append(comparison.Curve(run.point.label, run.seed, {ERROR: list(enumerate(by_frame, start=1))}))
     return out
 
 
 def rollout_references(plan: Plan, store: Store) -> dict[str, list[float]]:
     """The same without a world model, by copying or linear extrapolation; {} where the true future is not known."""
-    for target in plan.targets:
-        rollout = store.get(target.rollout.key)
+    for line in plan.lines:
+        rollout = store.get(line.rollout.key)
         if (copied := per_frame(rollout, "copy_last")) and (straight := per_frame(rollout, "linear")):
             return {"copying the last frame": copied, "linear extrapolation": straight}
     return {}
@@ -266,11 +266,3 @@ def per_frame(rollout: Artifact | None, name: str) -> list[float]:
     """A rollout's errors by frame, on visible slots where visibility is known; [] without errors."""
     found = {} if rollout is None else _json(rollout.file("metrics.json")).get("per_frame", {})
     return list(found.get(f"{name}_visible") or found.get(name) or [])
-
-
-def lineage(target: Vqa) -> list[Any]:
-    """The world-model states of a run's training, from the first branch point on."""
-    chain: list[Any] = [target.rollout.state]
-    while branch_points := chain[0].branch_points():
-        chain.insert(0, branch_points[0])
-    return chain

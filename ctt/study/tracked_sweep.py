@@ -14,7 +14,6 @@ from ctt.plan import Plan, parts
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.study import record
-from ctt.study.loading import lineage
 from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
 
 log = logging.getLogger("ctt.tracking")
@@ -25,12 +24,11 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     commit = git_commit() or "unknown"
     varied = {name: None for point in plan.sweep.points for name in point.values}
     runs = []
-    for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
-        states = lineage(target)
-        own = {s.key for s in parts(target)}
+    for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
+        own = {s.key for s in parts(line.target)}
         tags, params = {"ctt.git_commit": commit}, flat_params(run.config)
-        if len(states) > 1:
-            tags["ctt.branch_parent"] = states[-2].key
+        if line.prefix:
+            tags["ctt.branch_parent"] = line.prefix[-1].key
         runs.append(
             TrackedRun(
                 sweep=plan.sweep.name,
@@ -48,7 +46,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         failure=store.root / "failures" / s.key,
                         auxiliary=s.key not in own,
                     )
-                    for s in parts(target, auxiliaries)
+                    for s in parts(line.target, auxiliaries)
                 ),
                 baseline=run.point.baseline,
                 experiment=run.config.tracking.experiment_name(plan.sweep.name),

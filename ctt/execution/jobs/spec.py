@@ -118,12 +118,13 @@ def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     """The target of a job spec (the content of its file), and its auxiliary stages."""
     from ctt.config import from_dict
     from ctt.plan import auxiliaries_of, target_of
+    from ctt.stages.main_line import MainLine
 
     teacher = frozen["teacher"] and target_of(from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"]))
     config = from_dict(frozen["config"])
     target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
-        return target.rollout.state.at(frozen["epoch"]), ()
+        return MainLine.of(target).world_model.at(frozen["epoch"]), ()
     return target, auxiliaries_of(config, target)
 
 
