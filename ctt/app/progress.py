@@ -111,7 +111,7 @@ class Follower:
         counts = []
         for kind in self.plan.kinds:
             keys = [k for k, s in self.plan.stages.items() if s.kind == kind]
-            counts.append(f"{kind} {sum(statuses[k].state == 'done' for k in keys)}/{len(keys)}")
+            counts.append(f"{self.plan.labels[kind]} {sum(statuses[k].state == 'done' for k in keys)}/{len(keys)}")
         running = sum(s.state == "running" for s in statuses.values())
         failed = sum(s.state == "failed" for s in statuses.values())
         text = f"{duration(time.time() - self.began)}  {share:4.0%}  {', '.join(counts)}  {running} running"
@@ -141,10 +141,10 @@ class Follower:
 
     def _columns(self) -> tuple[dict[str, list[str]], int]:
         """The kinds of stages in each column, by its title, and the width of the columns."""
-        columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds}
+        columns = {label: [kind] for kind, label in self.plan.labels.items()}
         if self.console.width >= WIDE_RUN + (WIDE_BAR + 3) * len(columns):
             return columns, WIDE_BAR
-        columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds if kind in KINDS}
+        columns = {label: [kind] for kind, label in self.plan.labels.items() if kind in KINDS}
         if auxiliary := [kind for kind in self.plan.kinds if kind not in KINDS]:
             columns[AUXILIARY] = auxiliary
         return columns, NARROW_BAR

@@ -13,16 +13,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
 from ctt.config import Config, identity
-from ctt.data.positions.linear_reader import positions_known
+from ctt.core.settings import Settings
 from ctt.plan.branching import SharedPrefixes, branch_points_of
 from ctt.plan.planned_jobs import PlannedJob, by_urgency
+from ctt.stages.auxiliary_stage import wanted
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
-from ctt.stages.diagnostics import Diagnostics
 from ctt.stages.main_line import KINDS, MainLine, Target
-from ctt.stages.position_reader import PositionReader
-from ctt.stages.reader_fit import ReaderFit
 from ctt.stages.rollout import Rollout
+from ctt.stages.stage_registry import STAGES
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
 from ctt.sweep import Sweep
@@ -59,14 +58,10 @@ def _target(config: Config, state: WorldModel, teacher: Target | None) -> Target
 
 def auxiliaries_of(config: Config, target: Target) -> tuple[Stage, ...]:
     """The auxiliary stages of `target` that `config` asks for and that can be made from its data."""
-    line, auxiliaries = MainLine.of(target), list[Stage]()
-    if config.diagnostics.enabled:
-        auxiliaries.append(Diagnostics(line.world_model, config.diagnostics))
-    if config.reader.enabled and positions_known(config.reader, config.data):
-        data, frames = line.data, config.rollout.frames
-        probe = config.reader.remembered(("stage", data.key, frames), lambda: ReaderFit(data, config.reader, frames))
-        auxiliaries.append(PositionReader(line.rollout, probe, config.reader))
-    return tuple(auxiliaries)
+    own = {name: settings for name in STAGES.builtin if isinstance(settings := getattr(config, name, None), Settings)}
+    line = MainLine.of(target)
+    made = (stage.of(settings, line) for stage, settings in wanted(config.auxiliary, own))
+    return tuple(auxiliary for auxiliary in made if auxiliary is not None)
 
 
 def parts(target: Target, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
@@ -74,8 +69,7 @@ def parts(target: Target, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
     line = MainLine.of(target)
     found: dict[str, Stage] = {s.key: s for s in (line.data, *line.prefix, *line.own)}
     for auxiliary in auxiliaries:
-        found |= {s.key: s for s in auxiliary.inputs().values() if s.key not in found}
-        found[auxiliary.key] = auxiliary
+        found |= {s.key: s for s in (*line.beneath(auxiliary), auxiliary)}
     return list(found.values())
 
 
@@ -116,6 +110,12 @@ class Plan:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of stages: the main line, which every plan has, and the auxiliary ones."""
         return (*KINDS, *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS))
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What the kinds of stages are called, in the order of `kinds`."""
+        labels = {stage.kind: stage.label for stage in self.stages.values()}
+        return {kind: labels.get(kind, kind) for kind in self.kinds}
 
     @cached_property
     def prefixes(self) -> dict[str, WorldModel]:

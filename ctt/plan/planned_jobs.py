@@ -40,8 +40,9 @@ def stages_of(job: PlannedJob) -> list[Stage]:
     """What a job builds once its needs are met and the data is there."""
     if not isinstance(job.target, Rollout | Vqa):
         return [job.target]
-    read = [stage for auxiliary in job.auxiliaries for stage in auxiliary.inputs().values() if stage.kind != "data"]
-    own = [*MainLine.of(job.target).own, *read, *job.auxiliaries]
+    line = MainLine.of(job.target)
+    read = [stage for auxiliary in job.auxiliaries for stage in line.beneath(auxiliary)]
+    own = [*line.own, *read, *job.auxiliaries]
     return list({stage.key: stage for stage in own}.values())
 
 

@@ -84,7 +84,7 @@ def _stages(budget: Budget) -> Table:
         table.add_column(column, justify="left" if column == "stage" else "right")
     kinds = defaultdict[str, list[str]](list)
     for key, stage in plan.stages.items():
-        kinds["shared prefix" if key in plan.prefixes else stage.kind.replace("_", " ")].append(key)
+        kinds["shared prefix" if key in plan.prefixes else stage.label].append(key)
     for name, keys in kinds.items():
         todo = [key for key in keys if key not in budget.cached]
         shared = "" if name == "shared prefix" else f"{written - len(keys):,}"
@@ -145,7 +145,7 @@ def _sources(budget: Budget) -> str:
     for stage in plan.stages.values():
         source = costs.of(stage, plan.start_of(stage)).source
         least[stage.kind] = max(least[stage.kind], source, key=order.index)
-    kinds = {source: [kind.replace("_", " ") for kind in plan.kinds if least[kind] is source] for source in order}
+    kinds = {source: [plan.labels[kind] for kind in plan.kinds if least[kind] is source] for source in order}
     return "; ".join(f"{', '.join(names)} {source.value}" for source, names in kinds.items() if names)
 
 

@@ -63,3 +63,17 @@ class MainLine:
     def training(self) -> tuple[WorldModel, ...]:
         """The states of the world model's training, from the first branch point on."""
         return (*self.prefix, self.world_model)
+
+    def beneath(self, auxiliary: Stage) -> list[Stage]:
+        """The stages that an auxiliary stage reads and that are not of the main line, each after those it reads."""
+        main = {stage.key for stage in (self.data, *self.own)}
+        found: dict[str, Stage] = {}
+
+        def visit(stage: Stage) -> None:
+            for other in stage.inputs().values():
+                if other.key not in main and other.key not in found:
+                    visit(other)
+                    found[other.key] = other
+
+        visit(auxiliary)
+        return list(found.values())

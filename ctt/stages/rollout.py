@@ -25,6 +25,8 @@ class Rollout(Stage):
 
     kind = "rollout"
     version = 1
+    published_seconds = {"stage": 58.0}  # 20,000 videos, written to disk
+    demo_seconds = {"stage": 7.8}
     state: WorldModel
     rollout: RolloutSettings
 

@@ -25,6 +25,9 @@ class Vqa(Stage):
 
     kind = "vqa"
     version = 4
+    label = "ALOE"
+    published_seconds = {"epochs": 110.0, "evaluations": 24.0}  # 10,000 training videos
+    demo_seconds = {"epochs": 36.0, "evaluations": 2.8}
     rollout: Rollout
     aloe: AloeSettings
     seed: int

@@ -14,20 +14,14 @@ from ctt.plan import Plan
 from ctt.report.figures import comparison
 from ctt.report.figures.rollout_errors import ERROR
 from ctt.report.results import PointResults, Predictions, Results, RunResults
+from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage, seconds_of
+from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.main_line import MainLine
-from ctt.stages.position_reader import PositionReader
-from ctt.stages.reader_fit import ReaderFit
 from ctt.store import Artifact, Store
 from ctt.study.noise_runs import noise, predictions_of
+from ctt.tracking.tail import FINALS, flatten
 
-ANSWERS = "answers.parquet"
-REFERENCE_LEVELS = {  # file stem (ctt/data/positions/reference_levels.py): label in a table
-    "true_future": "true future",
-    "linear": "linear extrapolation",
-    "copy_last": "copy of the last frame",
-    "unchanged": "object not removed",
-}
 QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
@@ -60,7 +54,8 @@ def results(plan: Plan, store: Store) -> Results:
                 run.seed,
                 predictions=predictions_of(vqa),
                 errors=errors(state, rollout),
-                reader=_answers(auxiliaries, store),
+                answered=_answered(auxiliaries, store),
+                measured=_measured(auxiliaries, store),
                 cost=_cost((*line.own, *auxiliaries), line.prefix, store),
                 numerics=vqa.manifest["provenance"]["numerics"],
                 warnings=_warnings(line, vqa, auxiliaries, store),
@@ -74,30 +69,57 @@ def results(plan: Plan, store: Store) -> Results:
         noise=noise(plan, store),
         reach=reach(plan),
         reference_levels=reference_levels(plan, store),
+        auxiliary=described(plan),
     )
 
 
-def _answers(auxiliaries: Sequence[Stage], store: Store) -> Predictions | None:
-    """The predictions of a run's position reader, if there are any."""
-    for auxiliary in auxiliaries:
-        artifact = store.get(auxiliary.key) if isinstance(auxiliary, PositionReader) else None
-        if artifact is not None and (artifact.path / ANSWERS).is_file():
-            return predictions_of(artifact, ANSWERS)
-    return None
+def described(plan: Plan) -> list[AuxiliaryColumns]:
+    """What the auxiliary stages of a plan add to tables, in the order in which a run builds them."""
+    return list({stage.kind: stage.described() for stages in plan.auxiliaries for stage in _with_columns(stages)}.values())
 
 
-def reference_levels(plan: Plan, store: Store) -> dict[str, Predictions]:
-    """The position reader's predictions without a world model, by label; {} unless the sweep has one data set."""
-    keys = {stage.key for stage in plan.stages.values() if isinstance(stage, ReaderFit)}
-    artifact = store.get(next(iter(keys))) if len(keys) == 1 else None
-    if artifact is None:
-        return {}
-    files = {label: f"{stem}.parquet" for stem, label in REFERENCE_LEVELS.items()}
-    return {label: predictions_of(artifact, f) for label, f in files.items() if (artifact.path / f).is_file()}
+def _with_columns(stages: Sequence[Stage]) -> list[AuxiliaryStage]:
+    return [stage for stage in stages if isinstance(stage, AuxiliaryStage)]
+
+
+def _answered(auxiliaries: Sequence[Stage], store: Store) -> dict[str, Predictions]:
+    """The answers to questions of a run's auxiliary stages, by kind, of those that are finished and have any."""
+    found: dict[str, Predictions] = {}
+    for stage in _with_columns(auxiliaries):
+        artifact = store.get(stage.key) if stage.answers else None
+        if artifact is not None and (artifact.path / stage.answers).is_file():
+            found[stage.kind] = predictions_of(artifact, stage.answers)
+    return found
+
+
+def _measured(auxiliaries: Sequence[Stage], store: Store) -> dict[str, dict[str, float]]:
+    """{kind: {column: number}} of a run's auxiliary stages, from their metrics.json."""
+    found = {}
+    for stage in _with_columns(auxiliaries):
+        names = [column.name for column in stage.columns if not column.answers]
+        artifact = store.get(stage.key) if names else None
+        if artifact is not None and (artifact.path / FINALS).is_file():
+            numbers = flatten(_json(artifact.file(FINALS)))
+            found[stage.kind] = {name: numbers[name] for name in names if name in numbers}
+    return found
+
+
+def reference_levels(plan: Plan, store: Store) -> dict[str, dict[str, Predictions]]:
+    """{kind of auxiliary stage: {label: its answers without a world model}}; without a kind whose runs have different ones."""
+    places: dict[str, set[tuple[tuple[str, str, str], ...]]] = {}
+    for stage in (stage for stages in plan.auxiliaries for stage in _with_columns(stages)):
+        references = tuple((label, other.key, file) for label, (other, file) in stage.references().items())
+        places.setdefault(stage.kind, set()).add(references)
+    found: dict[str, dict[str, Predictions]] = {}
+    for kind, all_references in places.items():
+        for label, key, file in all_references.pop() if len(all_references) == 1 else ():
+            if (artifact := store.get(key)) is not None and (artifact.path / file).is_file():
+                found.setdefault(kind, {})[label] = predictions_of(artifact, file)
+    return found
 
 
 def _warnings(line: MainLine, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
-    """Warnings of a run: those of its diagnostics, and that ALOE stopped early."""
+    """Warnings of a run: those of its auxiliary stages, and that ALOE stopped early."""
     warnings = [store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)]
     if line.answers is not None and line.answers.aloe.patience is not None:
         curve = _json(vqa.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
@@ -108,10 +130,15 @@ def _warnings(line: MainLine, vqa: Artifact, auxiliaries: Sequence[Stage], store
 
 def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
     """{label of a point: diagnoses of its runs, see ctt/training/diagnostics.py}, of those that are finished."""
+    return measurements(plan, store, "diagnostics")
+
+
+def measurements(plan: Plan, store: Store, kind: str) -> dict[str, list[dict[str, Any]]]:
+    """{label of a point: what the auxiliary stage `kind` measured of its runs (metrics.json)}, of those that are finished."""
     out: dict[str, list[dict[str, Any]]] = {}
     for run, auxiliaries in zip(plan.sweep.runs, plan.auxiliaries, strict=True):
         for auxiliary in auxiliaries:
-            if auxiliary.kind == "diagnostics" and (artifact := store.get(auxiliary.key)) is not None:
+            if auxiliary.kind == kind and (artifact := store.get(auxiliary.key)) is not None:
                 out.setdefault(run.point.label, []).append(_json(artifact.file("metrics.json")))
     return out
 

@@ -11,6 +11,7 @@ from ctt.config import flat_params
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.settings import digest
 from ctt.plan import Plan, parts
+from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.study import record
@@ -45,6 +46,8 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         working=partial(store.unfinished, s.key),
                         failure=store.root / "failures" / s.key,
                         auxiliary=s.key not in own,
+                        label=s.label,
+                        columns=s.columns if isinstance(s, AuxiliaryStage) else (),
                     )
                     for s in parts(line.target, auxiliaries)
                 ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ctt.tracking.tail import Tail
-from ctt.tracking.tracked_runs import TrackedRun
+from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.view import MetricPoint
 from ctt.training.curve import ACCURACIES
 
@@ -53,14 +53,17 @@ def headline(kind: str, path: str) -> str:
     return f"{kind}/{path}"
 
 
-def differences(own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> list[MetricPoint]:
-    """The run's accuracies less the baseline's of the same seed, in percentage points, as difference/CATEGORY."""
+def differences(run: TrackedRun, own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> list[MetricPoint]:
+    """The run's numbers less the baseline's of the same seed: of accuracies, in percentage points, as difference/CATEGORY, and
+    of the columns of auxiliary stages as difference/KIND/COLUMN."""
     other = {point.name: point.value for point in baseline}
-    return [
-        MetricPoint(point.name.replace("accuracy/", "difference/", 1), point.value - other[point.name], point.time, 0)
-        for point in own
-        if point.name.startswith("accuracy/") and point.name in other
-    ]
+    named = {f"{stage.kind}/{column.name}" for stage in run.stages for column in stage.columns}
+    found = []
+    for point in own:
+        if point.name in other and (point.name.startswith("accuracy/") or point.name in named):
+            name = f"difference/{point.name.removeprefix('accuracy/')}"
+            found.append(MetricPoint(name, point.value - other[point.name], point.time, 0))
+    return found
 
 
 def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
@@ -79,7 +82,21 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
         columns.append(("difference to the baseline", "difference/", "{:+.1f}"))
     lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value)]
     errors = [f"{name.removeprefix('error/').replace('_', ' ')} {value[name]:.4f}" for name in value if name[:6] == "error/"]
-    return "\n".join([*lines, *(["", f"Mean squared errors: {', '.join(errors)}"] if errors else [])])
+    lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
+    return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value))])
+
+
+def _columns(stage: TrackedStage, value: Mapping[str, float]) -> list[str]:
+    """The numbers of an auxiliary stage with their differences, as a paragraph; [] without any."""
+    texts = []
+    for column in stage.columns:
+        if column.shown and (name := f"{stage.kind}/{column.name}") in value:
+            unit = f" {column.unit}" if column.unit else ""
+            text = f"{column.heading} {value[name]:.{column.digits}f}{unit}"
+            if (difference := value.get(f"difference/{name}")) is not None:
+                text += f" ({difference:+.{column.digits}f} to the baseline)"
+            texts.append(text)
+    return ["", f"{stage.label[:1].upper()}{stage.label[1:]}: {', '.join(texts)}"] if texts else []
 
 
 def _epochs(value: Mapping[str, float]) -> list[str]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import PROGRESS
+from ctt.core.errors import UsageError
 from ctt.store import Store
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class JobSpec:
 
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
     """Writes the spec of a planned job as number `number` of the folder."""
+    from ctt.stages.stage_registry import plugin_of
+
     path = folder / f"{number:04d}.json"
     stages = list(stages_of(job.target, *job.auxiliaries))
     wanted = [stage.key for stage in (job.target, *job.auxiliaries)]
@@ -85,6 +89,8 @@ def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
         "stages": stages,
         "wanted": wanted,
     }
+    if plugins := {stage.kind: dataclasses.asdict(plugin) for stage in job.auxiliaries if (plugin := plugin_of(type(stage)))}:
+        content["plugins"] = plugins
     write_json(path, content, durable=False, sort_keys=False, end="")
     return JobSpec(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.prefix)
 
@@ -115,7 +121,7 @@ def read_one(path: Path) -> JobSpec:
 
 
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
-    """The target of a job spec (the content of its file), and its auxiliary stages."""
+    """The target of a job spec (the content of its file), and its auxiliary stages. Raises UsageError for a missing plugin."""
     from ctt.config import from_dict
     from ctt.plan import auxiliaries_of, target_of
     from ctt.stages.main_line import MainLine
@@ -125,7 +131,24 @@ def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
         return MainLine.of(target).world_model.at(frozen["epoch"]), ()
+    check_plugins(frozen.get("plugins", {}))
     return target, auxiliaries_of(config, target)
+
+
+def check_plugins(plugins: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises UsageError, naming it, if a plugin of a frozen job ({auxiliary stage: the plugin's fields}) is gone or changed."""
+    from ctt.stages.auxiliary_stage import stage_class
+    from ctt.stages.stage_registry import STAGES, plugin_of
+
+    for name, frozen in plugins.items():
+        was = f"{frozen['distribution']} {frozen['version']}"
+        if name not in STAGES:
+            raise UsageError(f"the auxiliary stage {name} of {was} is not installed here; install it, or start the sweep again")
+        plugin = plugin_of(stage_class(name))
+        if plugin is None or dataclasses.asdict(plugin) != frozen:
+            now = "the same version with other code" if str(plugin) == was else f"now {plugin or 'of ctt'}"
+            changed = f"was {was} when this job was submitted and is {now}"
+            raise UsageError(f"the auxiliary stage {name} {changed}; start the sweep again")
 
 
 def progress(folder: Path) -> dict[str, Any]:
