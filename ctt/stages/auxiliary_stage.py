@@ -21,7 +21,7 @@ from ctt.core.strict_yaml import YamlError, parse_yaml
 from ctt.stages.base import Stage
 from ctt.stages.columns import AuxiliaryColumns, Column
 from ctt.stages.main_line import MainLine
-from ctt.stages.stage_registry import STAGES
+from ctt.stages.stage_registry import STAGES, plugin_of
 
 
 @dataclasses.dataclass
@@ -109,3 +109,21 @@ def _settings(name: str, kind: type[Settings], values: Mapping[str, Any]) -> Set
         raise SettingError(f"auxiliary: {name}: {str(error).strip().splitlines()[0]}") from error
     assert isinstance(settings, kind)
     return settings
+
+
+def plugins_of(auxiliaries: Sequence[Stage]) -> dict[str, dict[str, str]]:
+    """The plugins that auxiliary stages come from, by kind, as job specs and records of sweeps hold them."""
+    return {stage.kind: dataclasses.asdict(plugin) for stage in auxiliaries if (plugin := plugin_of(type(stage)))}
+
+
+def check_plugins(plugins: Mapping[str, Mapping[str, str]], same_code: bool = True) -> None:
+    """Raises UsageError, naming it, if one of `plugins_of` is not installed; with `same_code`, also if it has changed since."""
+    for name, frozen in plugins.items():
+        was = f"{frozen['distribution']} {frozen['version']}"
+        if name not in STAGES:
+            raise UsageError(f"the auxiliary stage {name} of {was} is not installed here; install it, or start the sweep again")
+        plugin = plugin_of(stage_class(name))
+        if same_code and (plugin is None or dataclasses.asdict(plugin) != frozen):
+            now = "the same version with other code" if str(plugin) == was else str(plugin or "ctt's own")
+            changed = f"was {was} when this job was submitted and is now {now}"
+            raise UsageError(f"the auxiliary stage {name} {changed}; start the sweep again")

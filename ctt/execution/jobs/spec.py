@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import PROGRESS
-from ctt.core.errors import UsageError
 from ctt.store import Store
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ class JobSpec:
 
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
     """Writes the spec of a planned job as number `number` of the folder."""
-    from ctt.stages.stage_registry import plugin_of
+    from ctt.stages.auxiliary_stage import plugins_of
 
     path = folder / f"{number:04d}.json"
     stages = list(stages_of(job.target, *job.auxiliaries))
@@ -89,7 +87,7 @@ def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
         "stages": stages,
         "wanted": wanted,
     }
-    if plugins := {stage.kind: dataclasses.asdict(plugin) for stage in job.auxiliaries if (plugin := plugin_of(type(stage)))}:
+    if plugins := plugins_of(job.auxiliaries):
         content["plugins"] = plugins
     write_json(path, content, durable=False, sort_keys=False, end="")
     return JobSpec(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.prefix)
@@ -124,6 +122,7 @@ def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     """The target of a job spec (the content of its file), and its auxiliary stages. Raises UsageError for a missing plugin."""
     from ctt.config import from_dict
     from ctt.plan import auxiliaries_of, target_of
+    from ctt.stages.auxiliary_stage import check_plugins
     from ctt.stages.main_line import MainLine
 
     teacher = frozen["teacher"] and target_of(from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"]))
@@ -133,22 +132,6 @@ def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
         return MainLine.of(target).world_model.at(frozen["epoch"]), ()
     check_plugins(frozen.get("plugins", {}))
     return target, auxiliaries_of(config, target)
-
-
-def check_plugins(plugins: Mapping[str, Mapping[str, str]]) -> None:
-    """Raises UsageError, naming it, if a plugin of a frozen job ({auxiliary stage: the plugin's fields}) is gone or changed."""
-    from ctt.stages.auxiliary_stage import stage_class
-    from ctt.stages.stage_registry import STAGES, plugin_of
-
-    for name, frozen in plugins.items():
-        was = f"{frozen['distribution']} {frozen['version']}"
-        if name not in STAGES:
-            raise UsageError(f"the auxiliary stage {name} of {was} is not installed here; install it, or start the sweep again")
-        plugin = plugin_of(stage_class(name))
-        if plugin is None or dataclasses.asdict(plugin) != frozen:
-            now = "the same version with other code" if str(plugin) == was else f"now {plugin or 'of ctt'}"
-            changed = f"was {was} when this job was submitted and is {now}"
-            raise UsageError(f"the auxiliary stage {name} {changed}; start the sweep again")
 
 
 def progress(folder: Path) -> dict[str, Any]:
