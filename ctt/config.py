@@ -67,6 +67,11 @@ class Config(TrainingSettings):
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
     diagnostics: DiagnosticsSettings = setting(DiagnosticsSettings, "what is measured of the slot graphs (an auxiliary stage)")
     reader: PositionReaderSettings = setting(PositionReaderSettings, "the position reader (an auxiliary stage)")
+    auxiliary: list[str] = setting(
+        list,
+        'auxiliary stages of installed packages that every run has too; each is NAME, or "NAME {SETTING: VALUE, …}"',
+        key=False,
+    )
     device: str = setting("auto", "cpu, cuda, or auto: cuda where there is one", choices=("auto", "cpu", "cuda"), key=False)
     sharing: str = setting(
         "on",

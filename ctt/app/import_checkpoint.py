@@ -29,19 +29,18 @@ def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Con
     config = without_inactive(config)
     store = Store.open(config.store)
     state = imported_model(_of_kind(read(path), "world_model"), config)
-    target: Stage = state
-    auxiliaries: tuple[Stage, ...] = ()
+    stages: list[Stage] = [state]
     if evaluate or aloe is not None:
         rollout = Rollout(state, config.rollout)
         teacher = None if aloe is None else imported_aloe(_of_kind(read(aloe), "aloe"), rollout, config)
-        answers = Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=teacher)
-        auxiliaries = auxiliaries_of(config, answers)
-        target = rollout if teacher is None else answers
+        answers = None if teacher is None else Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=teacher)
+        target = answers or rollout
+        stages += [target, *auxiliaries_of(config, target)]
 
     def on_event(what: str, stage: Stage, detail: str) -> None:
         console.print(f"{what} {stage.kind} {stage.key[:12]} {detail}".rstrip(), highlight=False, soft_wrap=True)
 
-    for stage in (state, target, *auxiliaries) if target is not state else (state,):
+    for stage in stages:
         artifact = build(stage, store, device=config.device, on_event=on_event)
         metrics = artifact.path / "metrics.json"
         if metrics.is_file():

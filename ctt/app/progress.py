@@ -17,12 +17,11 @@ from rich.text import Text
 
 from ctt.core.units import duration
 from ctt.execution.jobs.spec import progress
-from ctt.plan import Budget, Plan
+from ctt.plan import KINDS, Budget, Plan
 from ctt.plan.costs import Costs
 from ctt.stages.base import Stage
 from ctt.store import Store
 
-MAIN = ("data", "world_model", "rollout", "vqa")  # every other kind is an auxiliary stage
 WIDE_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 7  # characters
 MOST_ROWS = 24
 AUXILIARY = "auxiliary"
@@ -112,7 +111,7 @@ class Follower:
         counts = []
         for kind in self.plan.kinds:
             keys = [k for k, s in self.plan.stages.items() if s.kind == kind]
-            counts.append(f"{kind} {sum(statuses[k].state == 'done' for k in keys)}/{len(keys)}")
+            counts.append(f"{self.plan.labels[kind]} {sum(statuses[k].state == 'done' for k in keys)}/{len(keys)}")
         running = sum(s.state == "running" for s in statuses.values())
         failed = sum(s.state == "failed" for s in statuses.values())
         text = f"{duration(time.time() - self.began)}  {share:4.0%}  {', '.join(counts)}  {running} running"
@@ -142,11 +141,11 @@ class Follower:
 
     def _columns(self) -> tuple[dict[str, list[str]], int]:
         """The kinds of stages in each column, by its title, and the width of the columns."""
-        columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds}
+        columns = {label: [kind] for kind, label in self.plan.labels.items()}
         if self.console.width >= WIDE_RUN + (WIDE_BAR + 3) * len(columns):
             return columns, WIDE_BAR
-        columns = {kind.replace("_", " "): [kind] for kind in self.plan.kinds if kind in MAIN}
-        if auxiliary := [kind for kind in self.plan.kinds if kind not in MAIN]:
+        columns = {label: [kind] for kind, label in self.plan.labels.items() if kind in KINDS}
+        if auxiliary := [kind for kind in self.plan.kinds if kind not in KINDS]:
             columns[AUXILIARY] = auxiliary
         return columns, NARROW_BAR
 
@@ -155,10 +154,9 @@ class Follower:
         chains: list[tuple[str, list[Stage]]] = [
             (f"shared prefix, {state.epoch} epochs seed={state.seed}", [state.data, state]) for state in self.plan.prefixes.values()
         ]
-        for run, target, auxiliaries in zip(self.plan.sweep.runs, self.plan.targets, self.plan.auxiliaries, strict=True):
+        for run, line, auxiliaries in zip(self.plan.sweep.runs, self.plan.lines, self.plan.auxiliaries, strict=True):
             inputs = [stage for auxiliary in auxiliaries for stage in auxiliary.inputs().values()]
-            state = target.rollout.state
-            chains.append((run.name, [*inputs, state.data, state, target.rollout, target, *auxiliaries]))
+            chains.append((run.name, [*inputs, line.data, *line.own, *auxiliaries]))
         rows = []
         for name, stages in chains:
             last = {stage.kind: stage for stage in stages}

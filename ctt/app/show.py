@@ -50,6 +50,10 @@ def _print_provenance(store: Store, provenance: dict[str, Any], console: Console
     console.print(f"built {when} in {duration(took)}{before} on {where}", soft_wrap=True)
     versions = ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())
     console.print(f"code {provenance['git']}, Python {provenance['python']}, {versions}", soft_wrap=True)
+    if plugin := provenance.get("plugin"):
+        console.print(
+            f"plugin {plugin['distribution']} {plugin['version']} (code {plugin['code']})", soft_wrap=True, highlight=False
+        )
     if provenance.get("diff"):
         console.print(f"uncommitted changes: {store.root / 'diffs' / provenance['diff']}", soft_wrap=True)
 

@@ -34,24 +34,23 @@ class Budget:
     def _alone(self) -> dict[str, tuple[float, float]]:
         """Seconds of each distinct run's own stages if its world model began at epoch 0; and if it had its own ALOE too."""
         found = {}
-        for target, auxiliaries in zip(self.plan.targets, self.plan.auxiliaries, strict=True):
-            if target.key not in found:
-                own = [target.rollout.state, target.rollout, target, *auxiliaries]
-                screened = sum(self.costs.of(stage, None).seconds for stage in own)
+        for line, auxiliaries in zip(self.plan.lines, self.plan.auxiliaries, strict=True):
+            if line.target.key not in found:
+                screened = sum(self.costs.of(stage, None).seconds for stage in (*line.own, *auxiliaries))
                 trained = screened
-                if target.aloe_from is not None:
-                    other = dataclasses.replace(target, aloe_from=None)
-                    trained += self.costs.of(other, None).seconds - self.costs.of(target, None).seconds
-                found[target.key] = (screened, trained)
+                if (answers := line.answers) is not None and answers.aloe_from is not None:
+                    other = dataclasses.replace(answers, aloe_from=None)
+                    trained += self.costs.of(other, None).seconds - self.costs.of(answers, None).seconds
+                found[line.target.key] = (screened, trained)
         return found
 
     @cached_property
     def _merged(self) -> tuple[float, int]:
         """Seconds and world-model epochs of the runs that were written and merged into others."""
         seconds, epochs = defaultdict[str, float](float), defaultdict[str, int](int)
-        for run, target in zip(self.plan.sweep.runs, self.plan.targets, strict=True):
-            seconds[run.point.label] += self._alone[target.key][1]
-            epochs[run.point.label] += target.rollout.state.epoch
+        for run, line in zip(self.plan.sweep.runs, self.plan.lines, strict=True):
+            seconds[run.point.label] += self._alone[line.target.key][1]
+            epochs[run.point.label] += line.world_model.epoch
         into = [merged.into for merged in self.plan.sweep.merged]
         return sum(seconds[label] for label in into), sum(epochs[label] for label in into)
 
@@ -63,9 +62,7 @@ class Budget:
         """
         plan = self.plan
         own = {
-            stage.key
-            for target, auxiliaries in zip(plan.targets, plan.auxiliaries, strict=True)
-            for stage in (target.rollout.state, target.rollout, target, *auxiliaries)
+            stage.key for line, auxiliaries in zip(plan.lines, plan.auxiliaries, strict=True) for stage in (*line.own, *auxiliaries)
         }
         once = sum(seconds for key, seconds in self.seconds.items() if key not in own and key not in plan.prefixes)
         screened = sum(screened for screened, _ in self._alone.values())
@@ -94,7 +91,7 @@ class Budget:
     @property
     def naive_epochs(self) -> int:
         """World-model epochs of all runs as written, each trained by itself."""
-        return self._merged[1] + sum(target.rollout.state.epoch for target in self.plan.targets)
+        return self._merged[1] + sum(line.world_model.epoch for line in self.plan.lines)
 
     @property
     def disk(self) -> float:

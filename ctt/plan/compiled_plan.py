@@ -13,28 +13,26 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
 from ctt.config import Config, identity
-from ctt.data.positions.linear_reader import positions_known
+from ctt.core.settings import Settings
 from ctt.plan.branching import SharedPrefixes, branch_points_of
 from ctt.plan.planned_jobs import PlannedJob, by_urgency
+from ctt.stages.auxiliary_stage import wanted
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
-from ctt.stages.diagnostics import Diagnostics
-from ctt.stages.position_reader import PositionReader
-from ctt.stages.reader_fit import ReaderFit
+from ctt.stages.main_line import KINDS, MainLine, Target
 from ctt.stages.rollout import Rollout
+from ctt.stages.stage_registry import STAGES
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
 from ctt.sweep import Sweep
 
-KINDS = ("data", "world_model", "rollout", "vqa")
 
-
-def target_of(config: Config, branch_epochs: tuple[int, ...] = (), teacher: Vqa | None = None) -> Vqa:
+def target_of(config: Config, branch_epochs: tuple[int, ...] = (), teacher: Target | None = None) -> Target:
     """The last stage of the run `config`, with everything it needs hanging from it.
 
     teacher: the baseline's run of the same seed, whose ALOE a screened run (aloe.protocol=shared) is evaluated with.
     """
-    return _answers(config, state_of(config).through(branch_epochs), teacher)
+    return _target(config, state_of(config).through(branch_epochs), teacher)
 
 
 def state_of(config: Config) -> WorldModel:
@@ -50,33 +48,28 @@ def state_of(config: Config) -> WorldModel:
     )
 
 
-def _answers(config: Config, state: WorldModel, teacher: Vqa | None) -> Vqa:
+def _target(config: Config, state: WorldModel, teacher: Target | None) -> Target:
     rollout = Rollout(state, config.rollout)
-    if teacher is not None and (config.aloe.protocol != "shared" or teacher.rollout.key == rollout.key):
-        teacher = None
-    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=teacher)
+    answers = None if teacher is None or config.aloe.protocol != "shared" else MainLine.of(teacher).answers
+    if answers is not None and answers.rollout.key == rollout.key:
+        answers = None
+    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=answers)
 
 
-def auxiliaries_of(config: Config, target: Vqa) -> tuple[Stage, ...]:
+def auxiliaries_of(config: Config, target: Target) -> tuple[Stage, ...]:
     """The auxiliary stages of `target` that `config` asks for and that can be made from its data."""
-    auxiliaries: list[Stage] = []
-    if config.diagnostics.enabled:
-        auxiliaries.append(Diagnostics(target.rollout.state, config.diagnostics))
-    if config.reader.enabled and positions_known(config.reader, config.data):
-        data, frames = target.rollout.state.data, config.rollout.frames
-        probe = config.reader.remembered(("stage", data.key, frames), lambda: ReaderFit(data, config.reader, frames))
-        auxiliaries.append(PositionReader(target.rollout, probe, config.reader))
-    return tuple(auxiliaries)
+    own = {name: settings for name in STAGES.builtin if isinstance(settings := getattr(config, name, None), Settings)}
+    line = MainLine.of(target)
+    made = (stage.of(settings, line) for stage, settings in wanted(config.auxiliary, own))
+    return tuple(auxiliary for auxiliary in made if auxiliary is not None)
 
 
-def parts(target: Vqa, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
+def parts(target: Target, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
     """Every stage of a run in the order they are built: data, the states of its shared prefix, rollout, answers, auxiliary."""
-    state = target.rollout.state
-    found: dict[str, Stage] = {s.key: s for s in (state.data, *reversed(list(chain(state))), state)}
-    found |= {s.key: s for s in (target.rollout, target)}
+    line = MainLine.of(target)
+    found: dict[str, Stage] = {s.key: s for s in (line.data, *line.prefix, *line.own)}
     for auxiliary in auxiliaries:
-        found |= {s.key: s for s in auxiliary.inputs().values() if s.key not in found}
-        found[auxiliary.key] = auxiliary
+        found |= {s.key: s for s in (*line.beneath(auxiliary), auxiliary)}
     return list(found.values())
 
 
@@ -85,8 +78,13 @@ class Plan:
     """A sweep compiled: `targets`, one per run in the order of `sweep.runs`, and in `auxiliaries` the auxiliary stages of each."""
 
     sweep: Sweep
-    targets: tuple[Vqa, ...]
+    targets: tuple[Target, ...]
     auxiliaries: tuple[tuple[Stage, ...], ...]
+
+    @cached_property
+    def lines(self) -> tuple[MainLine, ...]:
+        """The main line of each run, in the order of `sweep.runs`."""
+        return tuple(map(MainLine.of, self.targets))
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -114,10 +112,16 @@ class Plan:
         return (*KINDS, *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS))
 
     @cached_property
+    def labels(self) -> dict[str, str]:
+        """What the kinds of stages are called, in the order of `kinds`."""
+        labels = {stage.kind: stage.label for stage in self.stages.values()}
+        return {kind: labels.get(kind, kind) for kind in self.kinds}
+
+    @cached_property
     def prefixes(self) -> dict[str, WorldModel]:
         """The states that several runs continue from."""
-        finals = {t.rollout.state.key: t.rollout.state for t in self.targets}
-        branch_points = {branch_point.key for state in finals.values() for branch_point in chain(state)} - set(finals)
+        finals = {line.world_model.key for line in self.lines}
+        branch_points = {branch_point.key for line in self.lines for branch_point in line.prefix} - finals
         return {k: s for k, s in self.stages.items() if isinstance(s, WorldModel) and k in branch_points}
 
     @cached_property
@@ -125,14 +129,14 @@ class Plan:
         """Every job after those it needs; what holds up the longest work comes first."""
         prefixes: dict[str, PlannedJob] = {}
         runs: dict[str, PlannedJob] = {}
-        for run, target, auxiliaries in zip(self.sweep.runs, self.targets, self.auxiliaries, strict=True):
-            state, aloe_from = target.rollout.state, target.aloe_from
-            way = [branch_point for branch_point in chain(state) if branch_point.key in self.prefixes]
+        for run, line, auxiliaries in zip(self.sweep.runs, self.lines, self.auxiliaries, strict=True):
+            target, state = line.target, line.world_model
+            way = [branch_point for branch_point in reversed(line.prefix) if branch_point.key in self.prefixes]
             needs = {branch_point.key for branch_point in way}
             teacher = None
-            if aloe_from is not None:
+            if (aloe_from := line.aloe_from) is not None:
                 needs.add(aloe_from.key)
-                teacher = (self._teaching[run.seed], aloe_from.rollout.state.branch_epochs)
+                teacher = (self._teaching[run.seed], MainLine.of(aloe_from).world_model.branch_epochs)
             if target.key not in runs:
                 runs[target.key] = PlannedJob(
                     target, auxiliaries, run.config, state.branch_epochs, teacher, frozenset(needs), run.name
@@ -181,23 +185,15 @@ class Plan:
         return total
 
 
-def chain(state: WorldModel) -> Iterator[WorldModel]:
-    """The branch points a state goes through, the last first."""
-    prefix = state.prefix
-    while prefix is not None:
-        yield prefix
-        prefix = prefix.prefix
-
-
 def compile_plan(sweep: Sweep) -> Plan:
     """The plan of a sweep: a branch point wherever two trainings of a seed part; they are the same for every seed."""
     points, seeds = sorted(sweep.points, key=lambda point: not point.baseline), sweep.seeds
     states = [state_of(dataclasses.replace(point.config, seed=seeds[0])) for point in points]
     branch_points = {id(point): way for point, way in zip(points, branch_points_of(states), strict=True)}
-    prefixes, teachers, found = SharedPrefixes(), dict[int, Vqa](), dict[int, tuple[Vqa, tuple[Stage, ...]]]()
+    prefixes, teachers, found = SharedPrefixes(), dict[int, Target](), dict[int, tuple[Target, tuple[Stage, ...]]]()
     for run in sorted(sweep.runs, key=lambda run: not run.point.baseline):
         state = prefixes.through(state_of(run.config), branch_points[id(run.point)])
-        target = _answers(run.config, state, teachers.get(run.seed))
+        target = _target(run.config, state, teachers.get(run.seed))
         if run.point.baseline:
             teachers[run.seed] = target
         found[id(run)] = (target, auxiliaries_of(run.config, target))

@@ -4,6 +4,7 @@ Every build leaves a line in the store's timings.jsonl: what kind of stage, what
 device, how much of which effort (epochs without losses, with one, with both …) and how many seconds. A plan asks for the
 median of the same kind, settings and device; where there is none it takes the costs reported for one H100 (README and
 logs of GerardCB/cjepa, batch 2048 and 96), for small models on synthetic data what the demo took on a CPU, and names that source.
+Each stage declares these two (`published_seconds`, `demo_seconds`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from statistics import median
@@ -26,27 +27,6 @@ from ctt.store import Store
 
 TIMINGS = "timings.jsonl"
 
-# Seconds on one H100 for 10,000 training videos: world model per epoch by how many losses act (with one: interpolated),
-# rollout of 20,000 videos with its writing, ALOE per epoch and per evaluation. Synthetic data is made on the CPU.
-PUBLISHED: Mapping[str, Mapping[str, float]] = {
-    "data": {"videos": 0.03},
-    "world_model": {"plain": 42.0, "one": 83.0, "both": 124.0},
-    "rollout": {"stage": 58.0},
-    "vqa": {"epochs": 110.0, "evaluations": 24.0},
-    "probe": {"videos": 0.01},
-    "reader": {"videos": 0.02},
-}
-
-# The same of the sweep `demo` on one core of a CPU (two for the data): for models whose training state is this small.
-DEMO: Mapping[str, Mapping[str, float]] = {
-    "data": {"videos": 0.056},
-    "world_model": {"plain": 6.5, "one": 11.0, "both": 16.0},
-    "rollout": {"stage": 7.8},
-    "vqa": {"epochs": 36.0, "evaluations": 2.8},
-    "diagnostics": {"stage": 2.3},
-    "probe": {"videos": 0.0035},
-    "reader": {"videos": 0.0105},
-}
 SMALL_WEIGHTS = 1e6
 
 
@@ -100,7 +80,7 @@ class Costs:
         self.rates: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         lines = _lines(root / TIMINGS) if root is not None else []
         self.sizes: dict[tuple[str, str], list[float]] = defaultdict(list)
-        mixed = []
+        self._mixed: dict[tuple[str, str], list[tuple[float, dict[str, float]]]] = defaultdict(list)
         for line in lines:
             if line.get("bytes"):
                 self.sizes[line["kind"], _weighed(line["alike"], line["effort"])].append(line["bytes"])
@@ -111,15 +91,7 @@ class Costs:
                 ((name, amount),) = effort.items()
                 self.rates[line["kind"], line["alike"]][name].append(line["seconds"] / amount)
             else:
-                mixed.append((line, effort))
-        alone = {marker: {n: median(values) for n, values in rates.items()} for marker, rates in self.rates.items()}
-        for line, effort in mixed:  # several efforts in one time: what has no rate of its own shares what is left
-            marker = (line["kind"], line["alike"])
-            known = alone.get(marker, {})
-            left = max(line["seconds"] - sum(known[n] * amount for n, amount in effort.items() if n in known), 0.0)
-            unknown = {n: PUBLISHED.get(line["kind"], {}).get(n, 1.0) * a for n, a in effort.items() if n not in known}
-            for name, weight in unknown.items():
-                self.rates[marker][name].append(left * weight / sum(unknown.values()) / effort[name])
+                self._mixed[line["kind"], line["alike"]].append((line["seconds"], effort))
         self._sizes: dict[tuple[str, str], float] = {}
         self._seen: dict[tuple[str, str, tuple[tuple[str, float], ...]], CostEstimate] = {}
 
@@ -136,15 +108,28 @@ class Costs:
         effort = stage.effort(start)
         marker = (stage.kind, stage.cost_class(), tuple(effort.items()))
         if marker not in self._seen:
-            rates = self.rates.get((stage.kind, stage.cost_class()), {})
+            rates = self._rates_of(stage)
             if all(name in rates for name, amount in effort.items() if amount):
                 seconds = sum(median(rates[name]) * amount for name, amount in effort.items() if amount)
                 self._seen[marker] = CostEstimate(seconds, Source.MEASURED)
             else:
                 like = Source.DEMO if small(stage) else Source.PUBLISHED
-                each = (DEMO if like is Source.DEMO else PUBLISHED).get(stage.kind, {})
+                each = stage.demo_seconds if like is Source.DEMO else stage.published_seconds
                 self._seen[marker] = CostEstimate(sum(each.get(name, 1.0) * a for name, a in effort.items()), like)
         return self._seen[marker]
+
+    def _rates_of(self, stage: Stage) -> Mapping[str, Sequence[float]]:
+        """Seconds of each unit of effort that builds like that of `stage` took. Of several efforts in one time, those
+        without a time of their own share what is left, as the published costs are to each other."""
+        marker = (stage.kind, stage.cost_class())
+        if mixed := self._mixed.pop(marker, []):
+            known = {name: median(values) for name, values in self.rates[marker].items()}
+            for seconds, effort in mixed:
+                left = max(seconds - sum(known[n] * amount for n, amount in effort.items() if n in known), 0.0)
+                unknown = {n: stage.published_seconds.get(n, 1.0) * a for n, a in effort.items() if n not in known}
+                for name, weight in unknown.items():
+                    self.rates[marker][name].append(left * weight / sum(unknown.values()) / effort[name])
+        return self.rates.get(marker, {})
 
 
 def small(stage: Stage) -> bool:

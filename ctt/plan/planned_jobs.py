@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from ctt.config import Config
 from ctt.plan.costs import Costs
 from ctt.stages.base import Stage
+from ctt.stages.main_line import MainLine
+from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
 
@@ -36,10 +38,11 @@ class PlannedJob:
 
 def stages_of(job: PlannedJob) -> list[Stage]:
     """What a job builds once its needs are met and the data is there."""
-    if not isinstance(job.target, Vqa):
+    if not isinstance(job.target, Rollout | Vqa):
         return [job.target]
-    read = [stage for auxiliary in job.auxiliaries for stage in auxiliary.inputs().values() if stage.kind != "data"]
-    own = [job.target.rollout.state, job.target.rollout, job.target, *read, *job.auxiliaries]
+    line = MainLine.of(job.target)
+    read = [stage for auxiliary in job.auxiliaries for stage in line.beneath(auxiliary)]
+    own = [*line.own, *read, *job.auxiliaries]
     return list({stage.key: stage for stage in own}.values())
 
 

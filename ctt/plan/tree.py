@@ -10,11 +10,11 @@ from rich.tree import Tree
 
 from ctt.core.errors import DataError
 from ctt.core.units import duration, size
-from ctt.plan import Budget, Plan, chain
+from ctt.plan import Budget, Plan
 from ctt.plan.costs import Source
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
-from ctt.stages.vqa import Vqa
+from ctt.stages.main_line import MainLine
 from ctt.store import Store
 
 SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
@@ -47,9 +47,9 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
     """Which points share which training; every seed has the same tree, so that it is drawn once."""
     seeds = plan.sweep.seeds
     root = Tree(f"[bold]{plan.sweep.name}[/] ({plan.sweep.source}), for each seed: {', '.join(map(str, seeds))}")
-    targets: dict[str, list[Vqa]] = defaultdict(list)
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-        targets[run.point.label].append(target)
+    lines: dict[str, list[MainLine]] = defaultdict(list)
+    for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
+        lines[run.point.label].append(line)
 
     def cached_note(stages: list[Stage]) -> str:
         there = sum(stage.key in cached for stage in stages)
@@ -58,19 +58,18 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
 
     branches: dict[str, Tree] = {"": root}
     leaves: Counter[str] = Counter()
-    for label, own in targets.items():
+    for label, own in lines.items():
         at, begin = "", 0
-        ways = [list(chain(target.rollout.state))[::-1] for target in own]
-        for number, state in enumerate(ways[0]):
+        for number, state in enumerate(own[0].prefix):
             if state.key not in branches:
-                text = f"shared prefix: epochs {begin} to {state.epoch}{cached_note([way[number] for way in ways])}"
+                text = f"shared prefix: epochs {begin} to {state.epoch}{cached_note([line.prefix[number] for line in own])}"
                 branches[state.key] = branches[at].add(text, highlight=False)
             at, begin = state.key, state.epoch
         leaves[at] += 1
         if leaves[at] <= SHOWN:
-            aloe = "the baseline's ALOE" if own[0].aloe_from else "ALOE"
-            text = f"[bold]{label}[/]: epochs {begin} to {own[0].rollout.state.epoch}, rollout, {aloe}"
-            branches[at].add(text + cached_note(list(own)), highlight=False)
+            answered = "" if own[0].answers is None else ", the baseline's ALOE" if own[0].aloe_from else ", ALOE"
+            text = f"[bold]{label}[/]: epochs {begin} to {own[0].world_model.epoch}, rollout{answered}"
+            branches[at].add(text + cached_note([line.target for line in own]), highlight=False)
     for key, branch in branches.items():
         if leaves[key] > SHOWN:
             branch.add(f"… and {leaves[key] - SHOWN} more points")
@@ -85,7 +84,7 @@ def _stages(budget: Budget) -> Table:
         table.add_column(column, justify="left" if column == "stage" else "right")
     kinds = defaultdict[str, list[str]](list)
     for key, stage in plan.stages.items():
-        kinds["shared prefix" if key in plan.prefixes else stage.kind.replace("_", " ")].append(key)
+        kinds["shared prefix" if key in plan.prefixes else stage.label].append(key)
     for name, keys in kinds.items():
         todo = [key for key in keys if key not in budget.cached]
         shared = "" if name == "shared prefix" else f"{written - len(keys):,}"
@@ -146,7 +145,7 @@ def _sources(budget: Budget) -> str:
     for stage in plan.stages.values():
         source = costs.of(stage, plan.start_of(stage)).source
         least[stage.kind] = max(least[stage.kind], source, key=order.index)
-    kinds = {source: [kind.replace("_", " ") for kind in plan.kinds if least[kind] is source] for source in order}
+    kinds = {source: [plan.labels[kind] for kind in plan.kinds if least[kind] is source] for source in order}
     return "; ".join(f"{', '.join(names)} {source.value}" for source, names in kinds.items() if names)
 
 

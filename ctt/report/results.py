@@ -10,6 +10,7 @@ import pandas as pd
 
 from ctt.core.errors import UsageError
 from ctt.data.questions.vocab import CATEGORIES
+from ctt.stages.columns import AuxiliaryColumns
 
 __all__ = [
     "CATEGORIES",
@@ -53,7 +54,8 @@ class PointResults:
 class RunResults:
     """One run: point (its index in Results.points) × seed. `predictions` is None while the run is missing.
 
-    errors: {"world_model": …, "rollout": …}, mean squared errors; reader: the position reader's predictions;
+    errors: {"world_model": …, "rollout": …}, mean squared errors. Of auxiliary stages, by kind: answered: their answers to
+    questions; measured: {column: number}.
     cost: {"device_hours": …, …}.
     numerics: what the bits depend on besides the key (device model, threads …), as one text; None if not recorded.
     warnings: texts that the table shows with this run's seed.
@@ -63,7 +65,8 @@ class RunResults:
     seed: int
     predictions: Predictions | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
-    reader: Predictions | None = None
+    answered: Mapping[str, Predictions] = field(default_factory=dict)
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     numerics: str | None = None
     warnings: Sequence[str] = ()
@@ -82,7 +85,8 @@ class Results:
     """A sweep's points, its runs in any order, the names of published rows to show, and A/A runs if there are any.
 
     reach: sentences on which categories the swept values can reach, and how.
-    reference_levels: the position reader's predictions without a world model, by what it read instead.
+    auxiliary: what auxiliary stages add to the table, in the order in which it has them.
+    reference_levels: by kind of auxiliary stage its answers without a world model, by what it read instead.
     """
 
     sweep: str
@@ -91,7 +95,8 @@ class Results:
     quoted: Sequence[str] = ()
     noise: Sequence[Noise] = ()
     reach: Sequence[str] = ()
-    reference_levels: Mapping[str, Predictions] = field(default_factory=dict)
+    reference_levels: Mapping[str, Mapping[str, Predictions]] = field(default_factory=dict)
+    auxiliary: Sequence[AuxiliaryColumns] = ()
 
     def __post_init__(self) -> None:
         """Raises UsageError for two baselines, a run of an unknown point, or two runs of one point and seed."""

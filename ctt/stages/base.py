@@ -25,6 +25,7 @@ from ctt.core.memory import reset_peak
 from ctt.core.process_group import ALONE, ProcessGroup
 from ctt.core.settings import canonical_form, digest, digest_of_form
 from ctt.stages.code_version import code_version
+from ctt.stages.stage_registry import plugin_of
 from ctt.store import Artifact, Holder, Lease, Store
 from ctt.training.threads import threads
 
@@ -36,6 +37,14 @@ class Stage:
     kind: ClassVar[str]
     version: ClassVar[int]
     distributed: ClassVar[bool] = False  # whether several processes can build it (ctt.core.process_group)
+    label: ClassVar[str] = ""  # what people read; by default the kind with spaces
+    published_seconds: ClassVar[Mapping[str, float]] = {}  # of each unit of effort on one H100, as published
+    demo_seconds: ClassVar[Mapping[str, float]] = {}  # the same for the sizes of the sweep `demo` on one CPU core
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if not cls.label and hasattr(cls, "kind"):
+            cls.label = cls.kind.replace("_", " ")
 
     def settings(self) -> Mapping[str, Any]:
         """The settings that decide the result, in addition to the inputs."""
@@ -81,12 +90,13 @@ class Stage:
         return {"threads": 1, "workers": 1}
 
     def describe(self) -> dict[str, Any]:
-        """The canonical JSON that is hashed into the key."""
+        """The canonical JSON that is hashed into the key; of a plugin's stage also its distribution, version and code."""
         return {
             "kind": self.kind,
             "version": self.version,
             "settings": canonical_form(self.settings()),
             "inputs": {name: stage.key for name, stage in sorted(self.inputs().items())},
+            **_plugin(self),
         }
 
     @cached_property
@@ -146,13 +156,18 @@ def build(
             **target.describe(),
             "started_from": start[0].key if start else None,
             "facts": facts,
-            "provenance": provenance(context, began, store),
+            "provenance": {**provenance(context, began, store), **_plugin(target)},
         }
         with context.timed():
             artifact = store.publish(target.key, folder, lease, manifest)
         on_event("built", target, f"{time.time() - began:.0f} s")
         on_built(target, start[0] if start else None, context.device, context.seconds)
         return artifact
+
+
+def _plugin(target: Stage) -> dict[str, Any]:
+    plugin = plugin_of(type(target))
+    return {} if plugin is None else {"plugin": dataclasses.asdict(plugin)}
 
 
 @contextlib.contextmanager

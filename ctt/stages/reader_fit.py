@@ -26,6 +26,9 @@ class ReaderFit(Stage):
 
     kind = "probe"
     version = 1
+    label = "position reader fit"
+    published_seconds = {"videos": 0.01}
+    demo_seconds = {"videos": 0.0035}
     data: Data
     reader: PositionReaderSettings
     frames: int

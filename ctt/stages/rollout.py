@@ -14,6 +14,7 @@ from ctt.data.dataset import Dataset
 from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
 from ctt.models.model_settings import RolloutSettings
 from ctt.stages.base import Stage
+from ctt.stages.data import Data
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
 
@@ -24,24 +25,34 @@ class Rollout(Stage):
 
     kind = "rollout"
     version = 1
+    published_seconds = {"stage": 58.0}  # 20,000 videos, written to disk
+    demo_seconds = {"stage": 7.8}
     state: WorldModel
     rollout: RolloutSettings
+
+    @property
+    def world_model(self) -> WorldModel:
+        return self.state
+
+    @property
+    def data(self) -> Data:
+        return self.state.data
 
     def settings(self) -> Mapping[str, Any]:
         return {"rollout": self.rollout}
 
     def inputs(self) -> Mapping[str, Stage]:
-        return {"data": self.state.data, "world_model": self.state}
+        return {"data": self.data, "world_model": self.world_model}
 
     def cost_class(self) -> str:
-        state, counts = self.state.cost_class(), self.state.data.data.counts()
+        state, counts = self.state.cost_class(), self.data.data.counts()
         return self.rollout.remembered(
             ("cost class", state, *counts.values()),
             lambda: digest([self.kind, self.version, self.rollout, state, counts]),
         )
 
     def size(self) -> float:
-        videos = sum(self.state.data.data.counts().values())
+        videos = sum(self.data.data.counts().values())
         return float(videos * self.rollout.frames * SLOTS * WIDTH * np.dtype(self.rollout.dtype).itemsize)
 
     def execution(self) -> dict[str, int]:

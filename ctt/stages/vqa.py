@@ -25,6 +25,9 @@ class Vqa(Stage):
 
     kind = "vqa"
     version = 4
+    label = "ALOE"
+    published_seconds = {"epochs": 110.0, "evaluations": 24.0}  # 10,000 training videos
+    demo_seconds = {"epochs": 36.0, "evaluations": 2.8}
     rollout: Rollout
     aloe: AloeSettings
     seed: int
@@ -37,7 +40,7 @@ class Vqa(Stage):
         return {"aloe": aloe, "seed": self.seed if own is None else own}
 
     def inputs(self) -> Mapping[str, Stage]:
-        inputs: dict[str, Stage] = {"data": self.rollout.state.data, "rollout": self.rollout}
+        inputs: dict[str, Stage] = {"data": self.rollout.data, "rollout": self.rollout}
         if self.aloe_from is not None:
             inputs["model"] = self.aloe_from
         return inputs
@@ -46,7 +49,7 @@ class Vqa(Stage):
         return {"epochs": 0.0 if self.aloe_from else float(self.aloe.epochs), "evaluations": 1.0}
 
     def cost_class(self) -> str:
-        counts = self.rollout.state.data.data.counts()
+        counts = self.rollout.data.data.counts()
 
         def made() -> str:
             settings = {k: v for k, v in canonical_form(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")}
@@ -59,7 +62,7 @@ class Vqa(Stage):
 
     def size(self) -> float:
         """Predictions, and the training state if ALOE is trained here."""
-        predictions = 8e3 + 500.0 * self.rollout.state.data.data.validation
+        predictions = 8e3 + 500.0 * self.rollout.data.data.validation
         if self.aloe_from is not None:
             return predictions
         from ctt.models.aloe.model import Aloe

@@ -14,26 +14,20 @@ from ctt.plan import Plan
 from ctt.report.figures import comparison
 from ctt.report.figures.rollout_errors import ERROR
 from ctt.report.results import PointResults, Predictions, Results, RunResults
+from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage, seconds_of
-from ctt.stages.position_reader import PositionReader
-from ctt.stages.reader_fit import ReaderFit
-from ctt.stages.vqa import Vqa
+from ctt.stages.columns import AuxiliaryColumns
+from ctt.stages.main_line import MainLine
 from ctt.store import Artifact, Store
 from ctt.study.noise_runs import noise, predictions_of
+from ctt.tracking.tail import FINALS, flatten
 
-ANSWERS = "answers.parquet"
-REFERENCE_LEVELS = {  # file stem (ctt/data/positions/reference_levels.py): label in a table
-    "true_future": "true future",
-    "linear": "linear extrapolation",
-    "copy_last": "copy of the last frame",
-    "unchanged": "object not removed",
-}
 QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
 def results(plan: Plan, store: Store) -> Results:
     """The results of a plan's finished runs; a run whose artifacts are missing has no predictions."""
-    screened = {id(r.point) for r, t in zip(plan.sweep.runs, plan.targets, strict=True) if t.aloe_from is not None}
+    screened = {id(r.point) for r, line in zip(plan.sweep.runs, plan.lines, strict=True) if line.aloe_from is not None}
     baseline = plan.sweep.baseline.config
     points = [
         PointResults(
@@ -47,23 +41,24 @@ def results(plan: Plan, store: Store) -> Results:
     ]
     runs = []
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
-    for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
+    for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         point = index[id(run.point)]
-        vqa = store.get(target.key)
+        vqa = store.get(line.target.key)
         if vqa is None:
             runs.append(RunResults(point, run.seed))
             continue
-        state, rollout = store.get(target.rollout.state.key), store.get(target.rollout.key)
+        state, rollout = store.get(line.world_model.key), store.get(line.rollout.key)
         runs.append(
             RunResults(
                 point,
                 run.seed,
                 predictions=predictions_of(vqa),
                 errors=errors(state, rollout),
-                reader=_answers(auxiliaries, store),
-                cost=_cost((target.rollout.state, target.rollout, target, *auxiliaries), lineage(target)[:-1], store),
+                answered=_answered(auxiliaries, store),
+                measured=_measured(auxiliaries, store),
+                cost=_cost((*line.own, *auxiliaries), line.prefix, store),
                 numerics=vqa.manifest["provenance"]["numerics"],
-                warnings=_warnings(target, vqa, auxiliaries, store),
+                warnings=_warnings(line, vqa, auxiliaries, store),
             )
         )
     return Results(
@@ -74,32 +69,59 @@ def results(plan: Plan, store: Store) -> Results:
         noise=noise(plan, store),
         reach=reach(plan),
         reference_levels=reference_levels(plan, store),
+        auxiliary=described(plan),
     )
 
 
-def _answers(auxiliaries: Sequence[Stage], store: Store) -> Predictions | None:
-    """The predictions of a run's position reader, if there are any."""
-    for auxiliary in auxiliaries:
-        artifact = store.get(auxiliary.key) if isinstance(auxiliary, PositionReader) else None
-        if artifact is not None and (artifact.path / ANSWERS).is_file():
-            return predictions_of(artifact, ANSWERS)
-    return None
+def described(plan: Plan) -> list[AuxiliaryColumns]:
+    """What the auxiliary stages of a plan add to tables, in the order in which a run builds them."""
+    return list({stage.kind: stage.described() for stages in plan.auxiliaries for stage in _with_columns(stages)}.values())
 
 
-def reference_levels(plan: Plan, store: Store) -> dict[str, Predictions]:
-    """The position reader's predictions without a world model, by label; {} unless the sweep has one data set."""
-    keys = {stage.key for stage in plan.stages.values() if isinstance(stage, ReaderFit)}
-    artifact = store.get(next(iter(keys))) if len(keys) == 1 else None
-    if artifact is None:
-        return {}
-    files = {label: f"{stem}.parquet" for stem, label in REFERENCE_LEVELS.items()}
-    return {label: predictions_of(artifact, f) for label, f in files.items() if (artifact.path / f).is_file()}
+def _with_columns(stages: Sequence[Stage]) -> list[AuxiliaryStage]:
+    return [stage for stage in stages if isinstance(stage, AuxiliaryStage)]
 
 
-def _warnings(target: Vqa, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
-    """Warnings of a run: those of its diagnostics, and that ALOE stopped early."""
+def _answered(auxiliaries: Sequence[Stage], store: Store) -> dict[str, Predictions]:
+    """The answers to questions of a run's auxiliary stages, by kind, of those that are finished and have any."""
+    found: dict[str, Predictions] = {}
+    for stage in _with_columns(auxiliaries):
+        artifact = store.get(stage.key) if stage.answers else None
+        if artifact is not None and (artifact.path / stage.answers).is_file():
+            found[stage.kind] = predictions_of(artifact, stage.answers)
+    return found
+
+
+def _measured(auxiliaries: Sequence[Stage], store: Store) -> dict[str, dict[str, float]]:
+    """{kind: {column: number}} of a run's auxiliary stages, from their metrics.json."""
+    found = {}
+    for stage in _with_columns(auxiliaries):
+        names = [column.name for column in stage.columns if not column.answers]
+        artifact = store.get(stage.key) if names else None
+        if artifact is not None and (artifact.path / FINALS).is_file():
+            numbers = flatten(_json(artifact.file(FINALS)))
+            found[stage.kind] = {name: numbers[name] for name in names if name in numbers}
+    return found
+
+
+def reference_levels(plan: Plan, store: Store) -> dict[str, dict[str, Predictions]]:
+    """{kind of auxiliary stage: {label: its answers without a world model}}; without a kind whose runs have different ones."""
+    places: dict[str, set[tuple[tuple[str, str, str], ...]]] = {}
+    for stage in (stage for stages in plan.auxiliaries for stage in _with_columns(stages)):
+        references = tuple((label, other.key, file) for label, (other, file) in stage.references().items())
+        places.setdefault(stage.kind, set()).add(references)
+    found: dict[str, dict[str, Predictions]] = {}
+    for kind, all_references in places.items():
+        for label, key, file in all_references.pop() if len(all_references) == 1 else ():
+            if (artifact := store.get(key)) is not None and (artifact.path / file).is_file():
+                found.setdefault(kind, {})[label] = predictions_of(artifact, file)
+    return found
+
+
+def _warnings(line: MainLine, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
+    """Warnings of a run: those of its auxiliary stages, and that ALOE stopped early."""
     warnings = [store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)]
-    if target.aloe.patience is not None:
+    if line.answers is not None and line.answers.aloe.patience is not None:
         curve = _json(vqa.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
         if curve.get("stopped"):
             warnings.append(f"ALOE stopped after {curve['epochs']} of {curve['planned_epochs']} epochs")
@@ -108,10 +130,15 @@ def _warnings(target: Vqa, vqa: Artifact, auxiliaries: Sequence[Stage], store: S
 
 def diagnoses(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
     """{label of a point: diagnoses of its runs, see ctt/training/diagnostics.py}, of those that are finished."""
+    return measurements(plan, store, "diagnostics")
+
+
+def measurements(plan: Plan, store: Store, kind: str) -> dict[str, list[dict[str, Any]]]:
+    """{label of a point: what the auxiliary stage `kind` measured of its runs (metrics.json)}, of those that are finished."""
     out: dict[str, list[dict[str, Any]]] = {}
     for run, auxiliaries in zip(plan.sweep.runs, plan.auxiliaries, strict=True):
         for auxiliary in auxiliaries:
-            if auxiliary.kind == "diagnostics" and (artifact := store.get(auxiliary.key)) is not None:
+            if auxiliary.kind == kind and (artifact := store.get(auxiliary.key)) is not None:
                 out.setdefault(run.point.label, []).append(_json(artifact.file("metrics.json")))
     return out
 
@@ -210,20 +237,20 @@ def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[s
 def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
     """Each run's metrics by epoch, its shared prefix included; ALOE's training loss is vqa_loss."""
     out = []
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
+    for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
         metrics: dict[str, list[tuple[float, float]]] = {}
-        for stage in (*lineage(target), target):
+        for stage in (*line.training, line.target):
             artifact = store.get(stage.key)
             if artifact is None or not (artifact.path / METRICS).is_file():
                 continue
-            for line in read_metrics(artifact.path / METRICS):
-                for name, value in line.items():
+            for logged in read_metrics(artifact.path / METRICS):
+                for name, value in logged.items():
                     if stage.kind == "vqa" and name == "train_loss":
                         name = "vqa_loss"
-                    elif name == "validation_error" and "validation_error_visible" in line:
-                        value = line["validation_error_visible"]
+                    elif name == "validation_error" and "validation_error_visible" in logged:
+                        value = logged["validation_error_visible"]
                     if name not in ("t", "step"):
-                        metrics.setdefault(name, []).append((line["step"], value))
+                        metrics.setdefault(name, []).append((logged["step"], value))
         out.append(comparison.Curve(run.point.label, run.seed, metrics))
     return out
 
@@ -231,12 +258,12 @@ def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
 def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
     """{metric: (label, value)} for curves: the error of copying the last frame, and the blind level of each category."""
     out: dict[str, tuple[str, float]] = {}
-    target = plan.targets[0]
-    if (state := store.get(target.rollout.state.key)) is not None:
+    line = plan.lines[0]
+    if (state := store.get(line.world_model.key)) is not None:
         validation = _json(state.file("metrics.json"))["validation"]
         if "copy_last" in validation:
             out["validation_error"] = ("copying the last frame", error_of(validation, "copy_last"))
-    if (vqa := store.get(target.key)) is not None:
+    if line.answers is not None and (vqa := store.get(line.answers.key)) is not None:
         blind = _json(vqa.file("metrics.json")).get("blind", {})
         for category, value in {**blind.get("per_question", {}), "average": blind.get("average")}.items():
             if value is not None:
@@ -247,16 +274,16 @@ def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
 def rollout_curves(plan: Plan, store: Store) -> list[comparison.Curve]:
     """Each run's error by predicted frame, on visible slots where visibility is known."""
     out = []
-    for run, target in zip(plan.sweep.runs, plan.targets, strict=True):
-        by_frame = per_frame(store.get(target.rollout.key), "error")
+    for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
+        by_frame = per_frame(store.get(line.rollout.key), "error")
         out.append(comparison.Curve(run.point.label, run.seed, {ERROR: list(enumerate(by_frame, start=1))}))
     return out
 
 
 def rollout_references(plan: Plan, store: Store) -> dict[str, list[float]]:
     """The same without a world model, by copying or linear extrapolation; {} where the true future is not known."""
-    for target in plan.targets:
-        rollout = store.get(target.rollout.key)
+    for line in plan.lines:
+        rollout = store.get(line.rollout.key)
         if (copied := per_frame(rollout, "copy_last")) and (straight := per_frame(rollout, "linear")):
             return {"copying the last frame": copied, "linear extrapolation": straight}
     return {}
@@ -266,11 +293,3 @@ def per_frame(rollout: Artifact | None, name: str) -> list[float]:
     """A rollout's errors by frame, on visible slots where visibility is known; [] without errors."""
     found = {} if rollout is None else _json(rollout.file("metrics.json")).get("per_frame", {})
     return list(found.get(f"{name}_visible") or found.get(name) or [])
-
-
-def lineage(target: Vqa) -> list[Any]:
-    """The world-model states of a run's training, from the first branch point on."""
-    chain: list[Any] = [target.rollout.state]
-    while branch_points := chain[0].branch_points():
-        chain.insert(0, branch_points[0])
-    return chain

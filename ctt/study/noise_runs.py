@@ -24,16 +24,17 @@ def noise(plan: Plan, store: Store) -> list[Noise]:
 
     They are found in the newest records of all sweeps; [] unless a rollout has two such runs.
     """
-    wanted = {_without_seed(t) for t in _baseline(plan)}
+    wanted = {_without_seed(answers) for answers in _baseline(plan)}
     groups: dict[str, dict[str, Vqa]] = defaultdict(dict)
     for other in (plan, *_others(plan, store)):
-        for target in other.targets:
-            identity = _without_seed(target)
-            if identity in wanted and target.aloe_from is None:
-                groups[identity][target.key] = target
+        for line in other.lines:
+            if (answers := line.answers) is None or answers.aloe_from is not None:
+                continue
+            if (identity := _without_seed(answers)) in wanted:
+                groups[identity][answers.key] = answers
     found = []
     for group in groups.values():
-        artifacts = [a for target in sorted(group.values(), key=_order) if (a := store.get(target.key)) is not None]
+        artifacts = [a for answers in sorted(group.values(), key=_order) if (a := store.get(answers.key)) is not None]
         if len(artifacts) > 1:
             found.append([predictions_of(artifact) for artifact in artifacts])
     return [Noise("other ALOE seeds", found)] if found else []
@@ -45,16 +46,17 @@ def predictions_of(artifact: Artifact, name: str = "predictions.parquet") -> Cal
 
 
 def _baseline(plan: Plan) -> list[Vqa]:
-    return [t for run, t in zip(plan.sweep.runs, plan.targets, strict=True) if run.point.baseline]
+    every = zip(plan.sweep.runs, plan.lines, strict=True)
+    return [line.answers for run, line in every if run.point.baseline and line.answers is not None]
 
 
-def _without_seed(target: Vqa) -> str:
-    settings = {**target.settings(), "seed": None}
-    return json.dumps([target.rollout.key, settings], sort_keys=True)
+def _without_seed(answers: Vqa) -> str:
+    settings = {**answers.settings(), "seed": None}
+    return json.dumps([answers.rollout.key, settings], sort_keys=True)
 
 
-def _order(target: Vqa) -> tuple[int, str]:
-    return int(target.settings()["seed"]), target.key
+def _order(answers: Vqa) -> tuple[int, str]:
+    return int(answers.settings()["seed"]), answers.key
 
 
 def _others(plan: Plan, store: Store) -> list[Plan]:

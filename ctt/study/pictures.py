@@ -27,7 +27,7 @@ def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], F
     with at most one row for two values."""
     if not any(row.estimates for row in table.rows):
         return {}
-    videos = canonical_form(plan.targets[0].aloe).get("eval_videos")
+    videos = canonical_form(plan.sweep.baseline.config.aloe).get("eval_videos")
     drawn: dict[str, Callable[[], Figure]] = {
         "table.png": lambda: comparison.table_picture(table),
         "learning_curves.png": lambda: comparison.learning_curves(

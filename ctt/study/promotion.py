@@ -67,7 +67,8 @@ def _stated(config: Config) -> dict[str, Any]:
 
     own = {field.name for field in dataclasses.fields(config) if field.metadata.get("key", True)} - {"seed"}
     values = {name: value for name, value in dataclasses.asdict(config).items() if name in own}
-    return {**dict(walk(values, "")), "aloe.protocol": "train"}
+    auxiliary = {"auxiliary": list(config.auxiliary)} if config.auxiliary else {}
+    return {**dict(walk(values, "")), **auxiliary, "aloe.protocol": "train"}
 
 
 def compare(store: Store, name: str, metric: str, console: Console) -> None:

@@ -15,6 +15,7 @@ from ctt.config import changed, differences, from_dict
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
 from ctt.plan import Plan, compile_plan
+from ctt.stages.auxiliary_stage import check_plugins, plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.sweep import Point, Sweep
@@ -52,6 +53,8 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "git": git_commit(),
         "code": code and code.name,
     }
+    if plugins := plugins_of([stage for stages in plan.auxiliaries for stage in stages]):
+        record["plugins"] = plugins
     write_json(folder / "record.json", record, durable=False, sort_keys=False, end="")
     return folder
 
@@ -87,7 +90,7 @@ def code_of(folder: Path) -> str | None:
 
 def load(folder: Path) -> Plan:
     """The plan of a record, compiled anew from its resolved points. Raises StoreError if the file is damaged,
-    SweepError if another version of ctt wrote it."""
+    SweepError if another version of ctt wrote it, UsageError if a plugin that it needs is gone."""
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -106,4 +109,5 @@ def load(folder: Path) -> Plan:
         raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
     except UsageError as error:
         raise SweepError(f"{path} was written by another version of ctt: {error}; start the sweep again") from error
+    check_plugins(record.get("plugins", {}), same_code=False)
     return compile_plan(sweep)

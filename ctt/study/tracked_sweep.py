@@ -11,10 +11,10 @@ from ctt.config import flat_params
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.settings import digest
 from ctt.plan import Plan, parts
+from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.study import record
-from ctt.study.loading import lineage
 from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
 
 log = logging.getLogger("ctt.tracking")
@@ -25,12 +25,11 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     commit = git_commit() or "unknown"
     varied = {name: None for point in plan.sweep.points for name in point.values}
     runs = []
-    for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
-        states = lineage(target)
-        own = {s.key for s in parts(target)}
+    for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
+        own = {s.key for s in parts(line.target)}
         tags, params = {"ctt.git_commit": commit}, flat_params(run.config)
-        if len(states) > 1:
-            tags["ctt.branch_parent"] = states[-2].key
+        if line.prefix:
+            tags["ctt.branch_parent"] = line.prefix[-1].key
         runs.append(
             TrackedRun(
                 sweep=plan.sweep.name,
@@ -47,8 +46,10 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         working=partial(store.unfinished, s.key),
                         failure=store.root / "failures" / s.key,
                         auxiliary=s.key not in own,
+                        label=s.label,
+                        columns=s.columns if isinstance(s, AuxiliaryStage) else (),
                     )
-                    for s in parts(target, auxiliaries)
+                    for s in parts(line.target, auxiliaries)
                 ),
                 baseline=run.point.baseline,
                 known_as=run.point.former_label,

@@ -46,6 +46,8 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     for values, place in _written(file, line, plain=name is None):
         config = config_of(values, place)
         _check_screening(config, baseline, place)
+        if config.auxiliary != baseline.auxiliary:
+            raise SweepError(f"auxiliary: every run of a sweep has the same auxiliary stages as the baseline ({place})")
         merger.take(config, values)
         count += 1
     points = labelled(merger.points)

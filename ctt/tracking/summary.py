@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ctt.tracking.metric_names import ACCURACY, CURVE, DETAILS, DIFFERENCE, ERROR, ERRORS, headline
 from ctt.tracking.tail import Tail
-from ctt.tracking.tracked_runs import TrackedRun
+from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.view import MetricPoint
 from ctt.training.curve import ACCURACIES
 
@@ -28,14 +28,17 @@ def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
     return points
 
 
-def differences(own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> list[MetricPoint]:
-    """The run's accuracies less the baseline's of the same seed, in percentage points, as difference/CATEGORY."""
+def differences(run: TrackedRun, own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> list[MetricPoint]:
+    """The run's numbers less the baseline's of the same seed: of accuracies, in percentage points, as difference/CATEGORY, and
+    of the columns of auxiliary stages as difference/KIND/COLUMN."""
     other = {point.name: point.value for point in baseline}
-    return [
-        MetricPoint(point.name.replace(ACCURACY, DIFFERENCE, 1), point.value - other[point.name], point.time, 0)
-        for point in own
-        if point.name.startswith(ACCURACY) and point.name in other
-    ]
+    named = {f"{stage.kind}/{column.name}" for stage in run.stages for column in stage.columns}
+    found = []
+    for point in own:
+        if point.name in other and (point.name.startswith(ACCURACY) or point.name in named):
+            name = DIFFERENCE + point.name.removeprefix(ACCURACY)
+            found.append(MetricPoint(name, point.value - other[point.name], point.time, 0))
+    return found
 
 
 def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
@@ -54,7 +57,21 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
         columns.append(("difference to the baseline", DIFFERENCE, "{:+.1f}"))
     lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value)]
     errors = [f"{name.removeprefix(ERROR).replace('_', ' ')} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
-    return "\n".join([*lines, *(["", f"Mean squared errors: {', '.join(errors)}"] if errors else [])])
+    lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
+    return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value))])
+
+
+def _columns(stage: TrackedStage, value: Mapping[str, float]) -> list[str]:
+    """The numbers of an auxiliary stage with their differences, as a paragraph; [] without any."""
+    texts = []
+    for column in stage.columns:
+        if column.shown and (name := f"{stage.kind}/{column.name}") in value:
+            unit = f" {column.unit}" if column.unit else ""
+            text = f"{column.heading} {value[name]:.{column.digits}f}{unit}"
+            if (difference := value.get(DIFFERENCE + name)) is not None:
+                text += f" ({difference:+.{column.digits}f} to the baseline)"
+            texts.append(text)
+    return ["", f"{stage.label[:1].upper()}{stage.label[1:]}: {', '.join(texts)}"] if texts else []
 
 
 def _epochs(value: Mapping[str, float]) -> list[str]:

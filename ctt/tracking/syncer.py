@@ -193,7 +193,7 @@ class Syncer:
         if self._seen.get(run.identity) == looks:
             return 0
         finals = final_points(tails)
-        finals += differences(finals, final_points(other))
+        finals += differences(run, finals, final_points(other))
         sent = self._send.sync(run, tails, finals)
         if sent is not None:
             self._seen[run.identity] = looks

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.settings import digest
+from ctt.stages.columns import Column
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class TrackedStage:
     kind is the prefix of its metrics ("world_model", "vqa"). working is a folder, or a function that finds it (a store
     moves unfinished work when another owner takes it over). failure is the file or folder in which failed attempts
     are recorded, newer than the work's own files while nobody has continued it. auxiliary: the run's answers do not
-    depend on it, so it is no part of what the run is known by, and its failure is not the run's.
+    depend on it, so it is no part of what the run is known by, and its failure is not the run's. label: what it is called;
+    columns: those of its numbers that the run's page shows.
     """
 
     kind: str
@@ -27,6 +29,8 @@ class TrackedStage:
     working: Path | Callable[[], Path | None]
     failure: Path | None = None
     auxiliary: bool = False
+    label: str = ""
+    columns: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,9 @@ def text_of(version: int, digests: dict[str, str], harmless: list[str]) -> str:
 
 
 def versions() -> dict[str, int]:
+    from ctt.stages.auxiliary.diagnostics import Diagnostics
+    from ctt.stages.auxiliary.reader import PositionReader
     from ctt.stages.data import Data
-    from ctt.stages.diagnostics import Diagnostics
-    from ctt.stages.position_reader import PositionReader
     from ctt.stages.reader_fit import ReaderFit
     from ctt.stages.rollout import Rollout
     from ctt.stages.vqa import Vqa

@@ -69,6 +69,8 @@ class JobSpec:
 
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
     """Writes the spec of a planned job as number `number` of the folder."""
+    from ctt.stages.auxiliary_stage import plugins_of
+
     path = folder / f"{number:04d}.json"
     stages = list(stages_of(job.target, *job.auxiliaries))
     wanted = [stage.key for stage in (job.target, *job.auxiliaries)]
@@ -85,6 +87,8 @@ def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
         "stages": stages,
         "wanted": wanted,
     }
+    if plugins := plugins_of(job.auxiliaries):
+        content["plugins"] = plugins
     write_json(path, content, durable=False, sort_keys=False, end="")
     return JobSpec(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.prefix)
 
@@ -115,15 +119,18 @@ def read_one(path: Path) -> JobSpec:
 
 
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
-    """The target of a job spec (the content of its file), and its auxiliary stages."""
+    """The target of a job spec (the content of its file), and its auxiliary stages. Raises UsageError for a missing plugin."""
     from ctt.config import from_dict
     from ctt.plan import auxiliaries_of, target_of
+    from ctt.stages.auxiliary_stage import check_plugins
+    from ctt.stages.main_line import MainLine
 
     teacher = frozen["teacher"] and target_of(from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"]))
     config = from_dict(frozen["config"])
     target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
-        return target.rollout.state.at(frozen["epoch"]), ()
+        return MainLine.of(target).world_model.at(frozen["epoch"]), ()
+    check_plugins(frozen.get("plugins", {}))
     return target, auxiliaries_of(config, target)
 
 

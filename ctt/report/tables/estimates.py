@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,6 +110,18 @@ def with_difference(estimate: MetricEstimate, difference: Estimate, flip: np.nda
         smallest=known(difference.smallest[m]),
         sign_flip=None if flip is None or not np.isfinite(difference.value[m]) else float(flip[m]),
     )
+
+
+def number_estimate(mine: Mapping[int, float], base: Mapping[int, float] | None) -> MetricEstimate:
+    """The estimate of a number that each run has one of, by seed, with plain t intervals over the seeds; base: the baseline's."""
+    level = statistics.paired(np.array(list(mine.values())))
+    estimate = MetricEstimate(mean=known(level.value), low=known(level.low), high=known(level.high))
+    both = [seed for seed in mine if base is not None and seed in base]
+    if base is None or not both:
+        return estimate
+    gaps = np.array([mine[seed] - base[seed] for seed in both])
+    flip = statistics.sign_flip(gaps)[None] if gaps.size >= statistics.LEAST_SEEDS else None
+    return with_difference(estimate, statistics.paired(gaps[None]), flip, 0)
 
 
 def known(value: Any) -> float | None:

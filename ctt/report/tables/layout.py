@@ -9,7 +9,6 @@ from ctt.report import statistics
 from ctt.report.results import CATEGORIES, METRICS
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
-from ctt.report.tables.reader_rows import PER_OPTION, READ
 from ctt.report.tables.row import Row
 from ctt.report.tables.row_text import (
     DASH,
@@ -22,6 +21,7 @@ from ctt.report.tables.row_text import (
     signed,
 )
 from ctt.report.tables.table import Table
+from ctt.stages.columns import AuxiliaryColumns
 
 PLUS_MINUS = "±"
 STAR = "*"
@@ -66,7 +66,8 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
     tested = [tests(row) for row in table.rows]
     tested = [grid for grid in tested if grid.blocks]
     tested = tested if len(tested) <= MOST_TESTED[narrow] else []
-    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table), reader(table)]
+    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table)]
+    candidates += [auxiliary(table, stage) for stage in table.auxiliary]
     if cost:
         candidates.append(costs(table))
     return [grid for grid in candidates if any(grid.blocks)]
@@ -143,34 +144,39 @@ def errors(table: Table) -> Grid:
     return Grid("World model (mean squared error, lower is better)", tuple(header), blocks)
 
 
-def reader(table: Table) -> Grid:
-    """The position reader's accuracies with their differences to the baseline; reference levels below a rule."""
-    names = [name for name in (*READ, f"{READ[1]}{PER_OPTION}") if any(name in row.reader for row in table.rows)]
+def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
+    """The columns of an auxiliary stage with their differences to the baseline; reference levels below a rule."""
+    found = [row.auxiliary.get(stage.kind, {}) for row in table.rows]
+    columns = [column for column in stage.columns if column.shown and any(column.name in row for row in found)]
     header = ["point", "seeds"]
-    for name in names:
-        header += [name.replace(PER_OPTION, " per option").replace("_", " "), "difference"]
+    for column in columns:
+        detail = "" if stage.title or not column.detail else f" ({column.detail})"
+        header += [f"{column.heading}{detail}", "difference"]
     ours, theirs = [], []
-    for row in table.rows:
+    for row, estimates in zip(table.rows, found, strict=True):
         line = [row.label, _seeds(row)]
-        for name in names:
-            estimate = row.reader.get(name, MetricEstimate())
-            line += [_half(estimate.mean, estimate.low), _half(estimate.delta, estimate.delta_low, sign=True)]
+        for column in columns:
+            estimate = estimates.get(column.name, MetricEstimate())
+            line.append(_half(estimate.mean, estimate.low, column.digits))
+            line.append(_half(estimate.delta, estimate.delta_low, column.digits, sign=True))
         ours.append(tuple(line))
     for level in table.reference_levels:
-        means = [number(level.estimates[name].mean) if name in level.estimates else DASH for name in names]
-        theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
-    blocks = _blocks(ours, theirs) if names else ()
-    return Grid("Position reader (% of questions, answered from rollouts without ALOE)", tuple(header), blocks)
+        if level.kind == stage.kind:
+            means = [number(level.estimates.get(column.name, MetricEstimate()).mean, column.digits) for column in columns]
+            theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
+    title = stage.title or f"{stage.label[:1].upper()}{stage.label[1:]}"
+    return Grid(title, tuple(header), _blocks(ours, theirs) if columns else ())
 
 
 def costs(table: Table) -> Grid:
     """What a run cost, mean over seeds: in total, its shared prefix, and each of its own stages."""
+    names = STAGE_NAMES | {stage.kind: stage.label for stage in table.auxiliary}
     blocks = []
     for row in table.rows:
         cost = row.cost
         lines = [("total", number(cost.get("device_hours"), 3), DASH, DASH)]
         lines.append(("shared prefix", number(cost.get("shared_prefix_hours"), 3), DASH, DASH))
-        for kind, name in STAGE_NAMES.items():
+        for kind, name in names.items():
             estimates = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
             if any(estimate is not None for estimate in estimates):
                 lines.append((name, number(estimates[0], 3), number(estimates[1], 1), number(estimates[2], 0)))

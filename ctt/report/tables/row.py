@@ -14,7 +14,7 @@ class Row:
     """One point over its seeds. `estimates` holds the six metrics, `options` them per option, `forms` each question form.
 
     seeds: those with a result; paired: how many of them the baseline has too; missing: seeds without a result.
-    sentence: what the differences show.
+    auxiliary: the columns of auxiliary stages, by kind and name. sentence: what the differences show.
     """
 
     label: str
@@ -28,7 +28,7 @@ class Row:
     options: dict[str, MetricEstimate]
     forms: dict[str, MetricEstimate]
     errors: dict[str, MetricEstimate]
-    reader: dict[str, MetricEstimate]
+    auxiliary: dict[str, dict[str, MetricEstimate]]
     cost: dict[str, float]
     warnings: tuple[str, ...] = ()
     sentence: str = ""

@@ -12,6 +12,9 @@ from ctt.report.results import CATEGORIES
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.row import Row
+from ctt.stages.rollout import Rollout
+from ctt.stages.vqa import Vqa
+from ctt.stages.world_model import WorldModel
 
 DASH = "–"
 MINUS = "−"
@@ -27,13 +30,7 @@ METRIC_NAMES = {
     "multiple_choice": "multiple choice",
     "average": "average",
 }
-STAGE_NAMES = {
-    "world_model": "world model",
-    "rollout": "rollout",
-    "vqa": "ALOE",
-    "diagnostics": "diagnostics",
-    "reader": "position reader",
-}
+STAGE_NAMES = {stage.kind: stage.label for stage in (WorldModel, Rollout, Vqa)}
 ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
 MARKS = {"screened": "answered by the baseline's ALOE, not by its own; `ctt promote` retrains ALOE for the best points"}
 """The meaning of the marks of rows."""

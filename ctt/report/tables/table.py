@@ -11,29 +11,32 @@ from ctt.report import statistics
 from ctt.report.published import Quoted, quoted
 from ctt.report.results import CATEGORIES, METRICS, PointResults, Results, RunResults, read
 from ctt.report.tables import row_text
+from ctt.report.tables.auxiliary_rows import AuxiliaryTallies, ReferenceLevel, reference_levels
 from ctt.report.tables.estimates import (
     OPTION_METRICS,
     MetricEstimate,
     known,
+    number_estimate,
     option_estimates,
     question_estimates,
-    with_difference,
 )
 from ctt.report.tables.noise_row import NoiseRow, noise_row
-from ctt.report.tables.reader_rows import ReferenceLevel, reader_estimates, reader_tallies, reference_levels
 from ctt.report.tables.row import Row
 from ctt.report.tallies import QuestionLayout, Tallies, Tally
+from ctt.stages.columns import AuxiliaryColumns
 
 
 @dataclass(frozen=True)
 class Table:
     """A sweep's comparison. Each of `warnings` names its row; `noise` is empty without A/A runs.
 
-    reference_levels: the position reader's accuracies without a world model.
+    auxiliary: the auxiliary stages, in the order in which the table has their columns.
+    reference_levels: the accuracies of auxiliary stages without a world model.
     """
 
     sweep: str
     rows: tuple[Row, ...]
+    auxiliary: tuple[AuxiliaryColumns, ...] = ()
     reference_levels: tuple[ReferenceLevel, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
@@ -55,7 +58,7 @@ class _Measured:
     tallies: list[Tally]
     missing: list[int]
     other_questions: list[int]
-    reader: dict[int, Tally]
+    auxiliary: AuxiliaryTallies
 
     @property
     def layout(self) -> QuestionLayout | None:
@@ -67,10 +70,10 @@ def build(results: Results) -> Table:
 
     Raises DataError for malformed predictions, UsageError for an unknown name of a published row.
     """
-    tallies, reader = Tallies(), Tallies()
-    measured = [_measure(results, index, tallies, reader) for index in range(len(results.points))]
+    tallies, others = Tallies(), {stage.kind: Tallies() for stage in results.auxiliary}
+    measured = [_measure(results, index, tallies, others) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
-    rows = [_row(m, base) for m in measured]
+    rows = [_row(m, base, results.auxiliary) for m in measured]
     rows = _with_holm(rows)
     rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
@@ -78,7 +81,8 @@ def build(results: Results) -> Table:
     return Table(
         sweep=results.sweep,
         rows=tuple(rows[i] for i in order),
-        reference_levels=reference_levels(results.reference_levels, reader),
+        auxiliary=tuple(results.auxiliary),
+        reference_levels=reference_levels(results.auxiliary, results.reference_levels, others),
         quoted=tuple(quoted(results.quoted)),
         noise=tuple(noise_row(noise, tallies) for noise in results.noise),
         warnings=tuple(warnings),
@@ -86,7 +90,7 @@ def build(results: Results) -> Table:
     )
 
 
-def _measure(results: Results, index: int, tallies: Tallies, reader: Tallies) -> _Measured:
+def _measure(results: Results, index: int, tallies: Tallies, auxiliary: Mapping[str, Tallies]) -> _Measured:
     """Reads and reduces one point's predictions, frame by frame; keeps the runs with the most common layout."""
     runs = sorted((run for run in results.runs if run.point == index), key=lambda run: run.seed)
     point = results.points[index]
@@ -99,11 +103,11 @@ def _measure(results: Results, index: int, tallies: Tallies, reader: Tallies) ->
     others = [run.seed for _, members in found.values() if members is not kept for run, _ in members]
     missing = [run.seed for run in runs if run.predictions is None]
     answered = [run for run, _ in kept]
-    by_reader = reader_tallies(answered, reader, point.label)
-    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), by_reader)
+    measured = AuxiliaryTallies.of(results.auxiliary, answered, auxiliary, point.label)
+    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), measured)
 
 
-def _row(measured: _Measured, base: _Measured | None) -> Row:
+def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[AuxiliaryColumns]) -> Row:
     point, layout = measured.point, measured.layout
     pairs = _pairs(measured, base)
     warnings = _warnings(measured, base, pairs)
@@ -128,7 +132,10 @@ def _row(measured: _Measured, base: _Measured | None) -> Row:
         options=options,
         forms=forms,
         errors=_errors(measured.runs, base),
-        reader=reader_estimates(measured.reader, None if base is measured or base is None else base.reader),
+        auxiliary={
+            stage.kind: measured.auxiliary.estimates(stage, None if base is measured or base is None else base.auxiliary)
+            for stage in auxiliary
+        },
         cost=_means([run.cost for run in measured.runs]),
         warnings=tuple(warnings),
     )
@@ -167,20 +174,12 @@ def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int
 
 def _errors(runs: list[RunResults], base: _Measured | None) -> dict[str, MetricEstimate]:
     """Estimates of the errors, one number a run, with plain t intervals over the seeds."""
+    compared = base is not None and runs is not base.runs
     estimates = {}
     for key in sorted({key for run in runs for key in run.errors}):
         mine = {run.seed: run.errors[key] for run in runs if key in run.errors}
-        level = statistics.paired(np.array(list(mine.values())))
-        estimate = MetricEstimate(mean=known(level.value), low=known(level.low), high=known(level.high))
-        if base is not None and runs is not base.runs:
-            theirs = {run.seed: run.errors[key] for run in base.runs if key in run.errors}
-            both = [seed for seed in mine if seed in theirs]
-            if both:
-                gaps = np.array([mine[seed] - theirs[seed] for seed in both])
-                flip = statistics.sign_flip(gaps)[None] if gaps.size >= statistics.LEAST_SEEDS else None
-                difference = statistics.paired(gaps[None])
-                estimate = with_difference(estimate, difference, flip, 0)
-        estimates[key] = estimate
+        theirs = {run.seed: run.errors[key] for run in base.runs if key in run.errors} if base is not None and compared else None
+        estimates[key] = number_estimate(mine, theirs)
     return estimates
 
 

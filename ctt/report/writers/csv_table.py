@@ -10,7 +10,7 @@ import pandas as pd
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.row import Row
 from ctt.report.tables.table import Table
-from ctt.report.writers.json_table import ERROR_DIGITS, PERCENT_DIGITS, rounded
+from ctt.report.writers.json_table import ERROR_DIGITS, PERCENT_DIGITS, READER, rounded
 
 _CSV_FIELDS = (
     "mean", "low", "high", "delta", "delta_low", "delta_high", "p", "p_holm", "sign_flip", "smallest", "reached",
@@ -18,7 +18,8 @@ _CSV_FIELDS = (
 
 
 def as_csv(table: Table, *, cost: bool = False) -> str:
-    """One line for each point and metric; `kind` is metric, option, form, error, reader, level or quoted.
+    """One line for each point and metric; `kind` is metric, option, form, error, level, quoted, or that of an
+    auxiliary stage (reader …).
 
     Every swept setting is a column.
     """
@@ -31,7 +32,7 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
         start = [row.label, row.baseline, len(row.seeds), row.paired, len(row.missing), ", ".join(row.marks)]
         start += [row.values.get(name, "") for name in swept]
         start += [rounded(row.cost.get(name, ""), PERCENT_DIGITS) for name in costs]
-        for kind, estimates, digits in _kinds(row):
+        for kind, estimates, digits in _kinds(row, table):
             for metric, estimate in estimates.items():
                 numbers = [rounded(getattr(estimate, field), digits) for field in _CSV_FIELDS]
                 writer.writerow([*start, kind, metric, *("" if n is None else n for n in numbers)])
@@ -53,11 +54,13 @@ def as_frame(table: Table, *, cost: bool = True) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(as_csv(table, cost=cost)))
 
 
-def _kinds(row: Row) -> list[tuple[str, dict[str, MetricEstimate], int]]:
-    return [
+def _kinds(row: Row, table: Table) -> list[tuple[str, dict[str, MetricEstimate], int]]:
+    own = [
         ("metric", row.estimates, PERCENT_DIGITS),
         ("option", row.options, PERCENT_DIGITS),
         ("form", row.forms, PERCENT_DIGITS),
         ("error", row.errors, ERROR_DIGITS),
-        ("reader", row.reader, PERCENT_DIGITS),
     ]
+    for stage in table.auxiliary:
+        own.append((stage.kind, row.auxiliary.get(stage.kind, {}), PERCENT_DIGITS if stage.kind == READER else ERROR_DIGITS))
+    return own

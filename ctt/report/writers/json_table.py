@@ -10,9 +10,11 @@ from typing import Any
 from ctt.report import statistics
 from ctt.report.tables.row import Row
 from ctt.report.tables.table import Table
+from ctt.stages.columns import AuxiliaryColumns
 
 PERCENT_DIGITS = 6
 ERROR_DIGITS = 10
+READER = "reader"  # the position reader has fields of its own, other auxiliary stages are in "auxiliary"
 
 
 def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
@@ -20,11 +22,11 @@ def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
     unknown numbers are None."""
     return {
         "sweep": table.sweep,
-        "rows": [_row(row, cost) for row in table.rows],
+        "rows": [_row(row, table, cost) for row in table.rows],
         "levels": [
             {
                 "point": level.label,
-                "reader": {n: rounded(estimate.mean, PERCENT_DIGITS) for n, estimate in level.estimates.items()},
+                level.kind: {n: rounded(estimate.mean, PERCENT_DIGITS) for n, estimate in level.estimates.items()},
             }
             for level in table.reference_levels
         ],
@@ -49,7 +51,8 @@ def as_json(table: Table, *, cost: bool = False) -> str:
     return json.dumps(record(table, cost=cost), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _row(row: Row, cost: bool) -> dict[str, Any]:
+def _row(row: Row, table: Table, cost: bool) -> dict[str, Any]:
+    reader = row.auxiliary.get(READER, {})
     out: dict[str, Any] = {
         "point": row.label,
         "values": dict(row.values),
@@ -57,7 +60,7 @@ def _row(row: Row, cost: bool) -> dict[str, Any]:
         "baseline": row.baseline,
         "metrics": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.estimates.items()},
         "errors": {name: rounded(estimate.mean, ERROR_DIGITS) for name, estimate in row.errors.items()},
-        "reader": {name: rounded(estimate.mean, PERCENT_DIGITS) for name, estimate in row.reader.items()},
+        "reader": {name: rounded(estimate.mean, PERCENT_DIGITS) for name, estimate in reader.items()},
         "paired": row.paired,
         "missing": list(row.missing),
         "sentence": row.sentence,
@@ -67,11 +70,23 @@ def _row(row: Row, cost: bool) -> dict[str, Any]:
         "options": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.options.items()},
         "forms": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.forms.items()},
         "error_intervals": {name: rounded(asdict(estimate), ERROR_DIGITS) for name, estimate in row.errors.items()},
-        "reader_intervals": {name: rounded(asdict(estimate), PERCENT_DIGITS) for name, estimate in row.reader.items()},
+        "reader_intervals": {name: rounded(asdict(estimate), PERCENT_DIGITS) for name, estimate in reader.items()},
     }
+    if added := [stage for stage in table.auxiliary if stage.columns and stage.kind != READER]:
+        out["auxiliary"] = {stage.kind: _columns(row, stage) for stage in added}
     if cost:
         out["cost"] = rounded(row.cost, PERCENT_DIGITS)
     return out
+
+
+def _columns(row: Row, stage: AuxiliaryColumns) -> dict[str, Any]:
+    """The columns of an auxiliary stage with their intervals, differences, units and directions."""
+    estimates = row.auxiliary.get(stage.kind, {})
+    return {
+        column.name: {**rounded(asdict(estimates[column.name]), ERROR_DIGITS), "unit": column.unit, "better": column.better}
+        for column in stage.columns
+        if column.name in estimates
+    }
 
 
 def rounded(value: Any, digits: int) -> Any:

@@ -11,7 +11,9 @@ from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
 from ctt.models.method import Method
 from ctt.models.model_settings import GraphSettings
+from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
+from ctt.stages.main_line import MainLine
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
 from ctt.training.diagnostics_settings import DiagnosticsSettings
@@ -19,13 +21,19 @@ from ctt.training.training_settings import WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnostics(Stage):
+class Diagnostics(AuxiliaryStage):
     """Measured on a saved state, never during training, so that no state's key depends on it."""
 
     kind = "diagnostics"
     version = 2
+    demo_seconds = {"stage": 2.3}
+    settings_class = DiagnosticsSettings
     state: WorldModel
     diagnostics: DiagnosticsSettings
+
+    @classmethod
+    def of(cls, settings: DiagnosticsSettings, line: MainLine) -> Diagnostics | None:
+        return cls(line.world_model, settings) if settings.enabled else None
 
     def settings(self) -> Mapping[str, Any]:
         return {"diagnostics": self.diagnostics}
@@ -63,3 +71,6 @@ class Diagnostics(Stage):
         )
         own = found["readings"].get(found["own"], {})
         return {"warning": own.get("warning") if found["acting"] else None}
+
+
+STAGE = Diagnostics

@@ -11,6 +11,7 @@ from ctt.report.results import Results
 from ctt.report.tables.table import build
 from ctt.report.writers import render
 from ctt.report.writers.csv_table import as_csv
+from ctt.stages.auxiliary.reader import PositionReader
 from tests.report import made_up_answers
 
 READ = ["predictive", "counterfactual"]
@@ -22,9 +23,11 @@ def with_reader(results: Results) -> Results:
     def readable(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["category"].isin(READ)].reset_index(drop=True)
 
-    runs = [dataclasses.replace(run, reader=readable(run.predictions)) for run in results.runs]
+    runs = [dataclasses.replace(run, answered={"reader": readable(run.predictions)}) for run in results.runs]
     level = readable(runs[0].predictions).assign(correct=True)
-    return dataclasses.replace(results, runs=runs, reference_levels={"true future": level})
+    return dataclasses.replace(
+        results, runs=runs, auxiliary=[PositionReader.described()], reference_levels={"reader": {"true future": level}}
+    )
 
 
 def test_equal_predictions_give_equal_estimates() -> None:
@@ -33,10 +36,10 @@ def test_equal_predictions_give_equal_estimates() -> None:
         for category in READ:
             expected = dataclasses.replace(row.estimates[category], p_holm=None)
             for field in dataclasses.fields(expected):
-                mine, other = getattr(row.reader[category], field.name), getattr(expected, field.name)
+                mine, other = getattr(row.auxiliary["reader"][category], field.name), getattr(expected, field.name)
                 assert mine == (other if other is None else pytest.approx(other)), (row.label, category, field.name)
-            assert row.reader[f"{category}_per_option"].mean == pytest.approx(row.options[category].mean)
-    assert table.rows[1].reader["predictive"].delta_low is not None
+            assert row.auxiliary["reader"][f"{category}_per_option"].mean == pytest.approx(row.options[category].mean)
+    assert table.rows[1].auxiliary["reader"]["predictive"].delta_low is not None
 
 
 def test_accuracies_are_those_of_plain_counting() -> None:
@@ -45,11 +48,12 @@ def test_accuracies_are_those_of_plain_counting() -> None:
         100 * np.mean([group["correct"].all() for _, group in frame.groupby(["scene", "question_id"])])
         for run in results.runs
         if run.point == 3
-        for frame in [run.reader[run.reader["category"] == "counterfactual"]]
+        for answers in [run.answered["reader"]]
+        for frame in [answers[answers["category"] == "counterfactual"]]
     ]
     row = next(r for r in build(results).rows if r.label == results.points[3].label)
-    assert row.reader["counterfactual"].mean == pytest.approx(np.mean(per_seed))
-    assert row.reader["counterfactual"].low is None, "two seeds: no interval"
+    assert row.auxiliary["reader"]["counterfactual"].mean == pytest.approx(np.mean(per_seed))
+    assert row.auxiliary["reader"]["counterfactual"].low is None, "two seeds: no interval"
 
 
 def test_json_has_them_next_to_the_metrics_and_reference_levels_apart() -> None:
@@ -77,7 +81,7 @@ def test_they_are_never_among_the_accuracies_of_aloe() -> None:
 
 def test_a_run_without_a_position_reader_is_left_out() -> None:
     results = with_reader(made_up_answers.results())
-    runs = [dataclasses.replace(run, reader=None) if run.point == 2 and run.seed else run for run in results.runs]
+    runs = [dataclasses.replace(run, answered={}) if run.point == 2 and run.seed else run for run in results.runs]
     rows = build(dataclasses.replace(results, runs=runs)).rows
-    assert rows[2].reader["predictive"].delta is not None and rows[2].reader["predictive"].low is None
+    assert rows[2].auxiliary["reader"]["predictive"].delta is not None and rows[2].auxiliary["reader"]["predictive"].low is None
     assert rows[2].estimates["predictive"].low is not None

@@ -1,0 +1,102 @@
+"""Stage `reader` (auxiliary): questions answered from the object positions in a rollout."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ctt.core.build_context import BuildContext
+from ctt.core.settings import digest
+from ctt.data.dataset import Dataset
+from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.stages.auxiliary_stage import AuxiliaryStage
+from ctt.stages.base import Stage
+from ctt.stages.columns import PER_OPTION, Column
+from ctt.stages.main_line import MainLine
+from ctt.stages.reader_fit import ReaderFit
+from ctt.stages.rollout import Rollout
+from ctt.store import Artifact
+
+REFERENCE_LEVELS = {
+    "true_future": "true future",
+    "linear": "linear extrapolation",
+    "copy_last": "copy of the last frame",
+    "unchanged": "object not removed",
+}
+"""File stem (ctt/data/positions/reference_levels.py): label in a table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PositionReader(AuxiliaryStage):
+    """Predictive questions from the rolled-out frames; counterfactual ones from rollouts without the removed object."""
+
+    kind = "reader"
+    version = 1
+    label = "position reader"
+    published_seconds = {"videos": 0.02}
+    demo_seconds = {"videos": 0.0105}
+    title = "Position reader (% of questions, answered from rollouts without ALOE)"
+    settings_class = PositionReaderSettings
+    answers = "answers.parquet"
+    columns = (
+        Column("predictive", unit="%", better="higher", digits=1, answers=True),
+        Column("counterfactual", unit="%", better="higher", digits=1, answers=True),
+        Column(f"predictive{PER_OPTION}", unit="%", better="higher", digits=1, answers=True, shown=False),
+        Column(f"counterfactual{PER_OPTION}", unit="%", better="higher", digits=1, answers=True),
+    )
+    rollout: Rollout
+    probe: ReaderFit
+    reader: PositionReaderSettings
+
+    @classmethod
+    def of(cls, settings: PositionReaderSettings, line: MainLine) -> PositionReader | None:
+        data, frames = line.data, line.rollout.rollout.frames
+        if not settings.enabled or not positions_known(settings, data.data):
+            return None
+        probe = settings.remembered(("stage", data.key, frames), lambda: ReaderFit(data, settings, frames))
+        return cls(line.rollout, probe, settings)
+
+    def references(self) -> Mapping[str, tuple[Stage, str]]:
+        return {label: (self.probe, f"{stem}.parquet") for stem, label in REFERENCE_LEVELS.items()}
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"interventions": self.reader.interventions}
+
+    def inputs(self) -> Mapping[str, Stage]:
+        return {
+            "data": self.rollout.data,
+            "world_model": self.rollout.world_model,
+            "rollout": self.rollout,
+            "probe": self.probe,
+        }
+
+    def effort(self, start: Stage | None) -> dict[str, float]:
+        return {"videos": float(self.rollout.data.data.validation)}
+
+    def cost_class(self) -> str:
+        return digest([self.kind, self.version, self.rollout.cost_class(), self.reader.interventions])
+
+    def execution(self) -> dict[str, int]:
+        return {"threads": self.rollout.world_model.world_model.threads, "workers": 1}
+
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.positions.reference_levels import SPLIT
+        from ctt.training.position_reader import read
+
+        read(
+            self.reader,
+            self.rollout.world_model.world_model,
+            self.rollout.rollout,
+            inputs["probe"].path,
+            inputs["world_model"].path,
+            np.load(inputs["rollout"].path / f"rollout_{SPLIT}.npy", mmap_mode="r"),
+            Dataset.open(inputs["data"].path),
+            context=context,
+        )
+        return {}
+
+
+STAGE = PositionReader
