@@ -1,4 +1,4 @@
-"""Auxiliary stages: measurements of a run in addition to its answers. One file declares one: inputs, settings, cost, label, columns.
+"""Auxiliary stages: what is measured of a run in addition to its answers. One file declares inputs, settings, cost, label, columns.
 
 Those of ctt are in ctt/stages/auxiliary; an installed package adds one by an entry point of the group `ctt.stages`, and the
 setting `auxiliary=[NAME]` runs it. A stage's name is its kind. Its numbers are those of its metrics.json.
