@@ -23,6 +23,7 @@ from ctt.core.resources import LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.losses.loss_term import LOSSES, broken_terms, loss_terms
 from ctt.models.model_settings import RolloutSettings
 from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
@@ -168,9 +169,43 @@ def with_present_names(values: Mapping[str, Any], prefix: str = "") -> dict[str,
     return named
 
 
-def from_dict(values: dict[str, Any]) -> Config:
-    """The Config whose `dataclasses.asdict` is `values`, types checked; a setting that was not there when they were written
-    has the value that means what ctt did then. Raises SettingError."""
+PLUGINS = "plugins"
+"""In a stored Config: where the settings of parts that are not ctt's come from."""
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """`config` as it is stored: plain values, nested. Settings of plugins are left out where they are not used, so that they
+    are not needed to read it; where they are, "plugins" holds `plugins_of`."""
+    values, used = dataclasses.asdict(config), plugins_of(config)
+    for name, term in loss_terms().items():
+        if LOSSES.plugin(name) is not None and term.flag not in used:
+            values = {key: value for key, value in values.items() if key not in (term.flag, *term.options)}
+    return {**values, PLUGINS: used} if used else values
+
+
+def plugins_of(config: Config) -> dict[str, str]:
+    """The settings of `config` that plugins read, and the part that does: {"ctt_x_weight": "the loss term x of name 1.0"}."""
+    terms = {name: term for name, term in loss_terms().items() if getattr(config, term.flag) > 0}
+    plugins = {name: plugin for name in terms if (plugin := LOSSES.plugin(name)) is not None}
+    return {
+        key: f"the loss term {name} of {plugin}"
+        for name, plugin in plugins.items()
+        for key in (terms[name].flag, *terms[name].options)
+    }
+
+
+def check_plugins(parts: Mapping[str, str]) -> None:
+    """Raises SettingError if a setting of `plugins_of` is not there, as its plugin is not installed or cannot be imported."""
+    for key, part in parts.items():
+        if key not in known_keys():
+            raise SettingError(f"{key} is a setting of {part}, which is not installed here{_unusable()}")
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The Config whose `as_dict` is `values`, types checked; a setting that was not there when they were written has the value
+    that means what ctt did then. Raises SettingError, also where a plugin that it needs is gone."""
+    check_plugins(values.get(PLUGINS, {}))
+    values = {name: value for name, value in values.items() if name != PLUGINS}
     try:
         return to_config(OmegaConf.merge(OmegaConf.structured(Config), old_values(Config), with_present_names(values)))
     except OmegaConfBaseException as error:
@@ -205,7 +240,12 @@ def check_key(key: str) -> None:
     near = difflib.get_close_matches(key, known_keys(), 3, 0.6)
     near += [leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else "`ctt run --cfg job` lists all of them"
-    raise SettingError(f"{key} is not a setting; {hint}")
+    raise SettingError(f"{key} is not a setting; {hint}{_unusable()}")
+
+
+def _unusable() -> str:
+    """The plugins that cannot be used, and why; "" if there is none."""
+    return "".join(f"; {reason}" for reason in broken_terms().values())
 
 
 @functools.cache

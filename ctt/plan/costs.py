@@ -22,6 +22,7 @@ from typing import Any
 from ctt.core.errors import CttError
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.world_model import MORE_PASSES
 from ctt.store import Store
 
 TIMINGS = "timings.jsonl"
@@ -117,7 +118,7 @@ class Costs:
             marker = (line["kind"], line["alike"])
             known = alone.get(marker, {})
             left = max(line["seconds"] - sum(known[n] * amount for n, amount in effort.items() if n in known), 0.0)
-            unknown = {n: PUBLISHED.get(line["kind"], {}).get(n, 1.0) * a for n, a in effort.items() if n not in known}
+            unknown = {n: _rate(PUBLISHED.get(line["kind"], {}), n) * a for n, a in effort.items() if n not in known}
             for name, weight in unknown.items():
                 self.rates[marker][name].append(left * weight / sum(unknown.values()) / effort[name])
         self._sizes: dict[tuple[str, str], float] = {}
@@ -143,8 +144,16 @@ class Costs:
             else:
                 like = Source.DEMO if small(stage) else Source.PUBLISHED
                 each = (DEMO if like is Source.DEMO else PUBLISHED).get(stage.kind, {})
-                self._seen[marker] = CostEstimate(sum(each.get(name, 1.0) * a for name, a in effort.items()), like)
+                self._seen[marker] = CostEstimate(sum(_rate(each, name) * a for name, a in effort.items()), like)
         return self._seen[marker]
+
+
+def _rate(each: Mapping[str, float], name: str) -> float:
+    """Seconds of a unit of effort `name`; of epochs whose losses add other numbers of passes, in proportion to these."""
+    if name.endswith(MORE_PASSES) and "both" in each:
+        passes = float(name.removesuffix(MORE_PASSES))
+        return each["plain"] + passes * (each["both"] - each["plain"]) / 2
+    return each.get(name, 1.0)
 
 
 def small(stage: Stage) -> bool:

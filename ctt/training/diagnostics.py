@@ -7,6 +7,7 @@ losses use. Graphs of every source are read, not only of the run's own.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -24,6 +25,7 @@ from ctt.data.windows import Windows
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout, DropoutPass
 from ctt.models.graphs.slot_graph import AttentionReader, scoped, touching
+from ctt.models.losses.loss_term import diagnosed
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import separate_terms
 from ctt.models.masking import draw_masked
@@ -88,13 +90,12 @@ def diagnose(
     with threads(context.threads):
         state = _Measurements(settings, num_masked_slots, seed, diagnostics, state_folder, dataset, context.device)
         graphs = state.graphs()
-        out = state.describe(graphs, method.adj_threshold)
+        out = state.describe(graphs, method)
         out["acting"] = method.active(settings.epochs - 1)
         own = settings.graph if out["own"] else state.found["attention"]
-        out["losses"] = state.losses(own, method.adj_threshold, settings.dropout, settings.share_dropout)
-        out["published_losses"] = state.losses(
-            state.found["published attention"], method.adj_threshold, settings.dropout or PUBLISHED_DROPOUT, False
-        )
+        out["losses"] = state.losses(own, method, settings.dropout, settings.share_dropout)
+        published = state.found["published attention"]
+        out["published_losses"] = state.losses(published, method, settings.dropout or PUBLISHED_DROPOUT, False)
     if out["acting"] and out["own"] and (warning := out["readings"][out["own"]]["warning"]):
         log.warning("%s", warning)
     (context.folder / METRICS).write_text(json.dumps(out, sort_keys=True) + "\n", encoding="utf-8")
@@ -194,7 +195,8 @@ class _Measurements:
         assert self.contact is not None
         return touching(torch.from_numpy(self.contact[at.numpy()]))
 
-    def describe(self, graphs: dict[str, Tensor], threshold: float) -> dict[str, Any]:
+    def describe(self, graphs: dict[str, Tensor], method: Method) -> dict[str, Any]:
+        terms, threshold = diagnosed(method.weights), method.adj_threshold
         seen = self.visible.any(1).numpy()  # (N,S): the slot's object is in view in at least one frame of the window
         return {
             "windows": len(self.index),
@@ -203,34 +205,33 @@ class _Measurements:
             "own": own_reading(self.settings.graph, self.found),
             "touching": None if self.contact is None else float(self.contact.sum((1, 2)).mean() / 2),
             "readings": {
-                name: measures(name, graph.double().numpy(), threshold, self.masked.numpy(), self.contact, seen)
+                name: measures(name, graph.double().numpy(), threshold, self.masked.numpy(), self.contact, seen, terms)
                 for name, graph in graphs.items()
             },
         }
 
-    def losses(self, graph: GraphSettings, threshold: float, p: float, share: bool) -> dict[str, Any]:
+    def losses(self, graph: GraphSettings, method: Method, p: float, share: bool) -> dict[str, Any]:
         """{"dropout", "share_dropout", "terms", "gradient_norms", "same_masks", "remaining"}: see `SeparateTerms`;
-        remaining = same_masks / invariance, None if invariance is 0."""
+        remaining = same_masks / invariance, None if invariance is 0. Of a further term that compares passes these are
+        "same_masks of NAME" and "remaining of NAME"."""
+        terms = diagnosed(method.weights)
         at = torch.arange(min(LOSS_WINDOWS, len(self.index)))
         masked = self.masked[at] if graph.scope == "sample" else self.masked[:1].expand(len(at), -1)
         slot_graph = None if graph.source in ATTENTION_SOURCES else self._computed(graph, at, masked, 0)
-        rng = iter(range(2))
-        draws = draw_slots(masked, True, True, graph.scope, lambda _: generator(self.seed, "diagnosed slots", next(rng)))
+        rng = itertools.count()
+        draws = draw_slots(masked, terms, graph.scope, lambda _: generator(self.seed, "diagnosed slots", next(rng)))
         kind = self.settings.dropout_kind
         visible = self.visible[at].to(self.device) if self.settings.loss_on == "visible" else None
         found = separate_terms(
             self.predictor,
             StepBatch(self.slots[at], draws, visible, slot_graph),
-            Objective(graph, threshold=threshold, share_dropout=share),
+            Objective(graph, threshold=method.adj_threshold, share_dropout=share, options=method.others),
+            terms,
             dropout=Dropout(p, kind, derive(self.seed, "diagnosed losses"), self.device) if p else None,
             micro_batch=32,
         )
-        invariance = found.terms["invariance"]
-        return {
-            "dropout": p,
-            "share_dropout": share,
-            "terms": found.terms,
-            "gradient_norms": found.norms,
-            "same_masks": found.same_masks,
-            "remaining": found.same_masks / invariance if found.same_masks is not None and invariance > 0 else None,
-        }
+        out = {"dropout": p, "share_dropout": share, "terms": found.terms, "gradient_norms": found.norms}
+        for name, same in found.same_masks.items():
+            of, value = "" if name == "invariance" else f" of {name}", found.terms[name]
+            out |= {f"same_masks{of}": same, f"remaining{of}": same / value if same is not None and value > 0 else None}
+        return out

@@ -18,6 +18,7 @@ from ctt.data.dataset import Dataset, Split
 from ctt.data.windows import Windows
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout
+from ctt.models.losses.loss_term import acting
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
 from ctt.models.masking import draw_masked
@@ -90,11 +91,10 @@ class WorldModelLearner(Learner):
         visible = None
         if settings.loss_on == "visible":
             visible = torch.from_numpy(self.windows.visible(index)).to(self.device)
-        inv, suf = (method.inv_weight, method.suf_weight) if method.active(epoch) else (0.0, 0.0)
+        weights = method.weights if method.active(epoch) else {}
+        terms = [term for term, _ in acting(weights)]
         masked = draw_masked(settings.masking, self.num_masked_slots, size, self.slots, self._rng("masked", epoch, step))
-        draws = draw_slots(masked, inv > 0, suf > 0, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)).part(
-            part
-        )
+        draws = draw_slots(masked, terms, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)).part(part)
         dropout = None
         if settings.dropout > 0:
             purpose = "dropout" if self.group.writer else f"dropout of process {self.group.rank}"
@@ -102,17 +102,17 @@ class WorldModelLearner(Learner):
             dropout = Dropout(settings.dropout, settings.dropout_kind, seed, self.device)
         slot_graph: Tensor | None = None
         logged: dict[str, Tensor] = {}
-        if inv + suf > 0:
+        if terms:
             slot_graph, logged = self._slot_graph(index, slots, draws.masked, epoch, step)
-        terms = step_gradients(
+        values = step_gradients(
             self.predictor,
             StepBatch(slots, draws, visible, slot_graph),
-            Objective(settings.graph, inv, suf, method.adj_threshold, settings.share_dropout),
+            Objective(settings.graph, weights, method.adj_threshold, settings.share_dropout, method.others),
             dropout=dropout,
             micro_batch=settings.micro_batch,
             total=across,
         )
-        return terms | logged
+        return values | logged
 
     def _slot_graph(
         self, index: np.ndarray, slots: Tensor, masked: Tensor, epoch: int, step: int
@@ -270,7 +270,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains the epochs of the segment into `context.folder`.
 
-    The CTT losses act in the epochs ≥ method.start_epoch. Writes the state and `metrics.json`, and returns the latter:
+    The loss terms act in the epochs ≥ method.start_epoch. Writes the state and `metrics.json`, and returns the latter:
     {"validation": {"error", "error_visible", "copy_last", "copy_last_visible", "linear", "linear_visible"}}, mean
     squared errors of the predicted frames. Raises SettingError before any work, Diverged, Interrupted.
     """

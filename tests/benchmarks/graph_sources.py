@@ -47,7 +47,7 @@ def graph_step(model: Predictor, settings: PredictorSettings, source: str, x: Te
     side = make_influence(settings, graph, x.shape[-1], 0, x.device)
     masked = torch.zeros(x.shape[0], x.shape[2], dtype=torch.bool)
     masked[:, :2] = True
-    draws = Draws(masked, torch.full((len(x),), 4), torch.full((len(x),), 3))
+    draws = Draws(masked, {"invariance": torch.full((len(x),), 4), "sufficiency": torch.full((len(x),), 3)})
     history = x[:, : model.history]
     count = iter(range(10**9))
 
@@ -66,7 +66,7 @@ def graph_step(model: Predictor, settings: PredictorSettings, source: str, x: Te
         step_gradients(
             model,
             StepBatch(x, draws, slot_graph=given(number)),
-            Objective(graph, inv_weight=0.2, suf_weight=0.1),
+            Objective(graph, {"invariance": 0.2, "sufficiency": 0.1}),
             dropout=Dropout(0.1, "cheap", number),
             micro_batch=32,
         )

@@ -69,6 +69,8 @@ class JobSpec:
 
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
     """Writes the spec of a planned job as number `number` of the folder."""
+    from ctt.config import as_dict
+
     path = folder / f"{number:04d}.json"
     stages = list(stages_of(job.target, *job.auxiliaries))
     wanted = [stage.key for stage in (job.target, *job.auxiliaries)]
@@ -79,8 +81,8 @@ def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
         "kind": job.target.kind,
         "epoch": getattr(job.target, "epoch", None),
         "fork_epochs": list(job.branch_epochs),
-        "config": dataclasses.asdict(job.config),
-        "teacher": job.teacher and {"config": dataclasses.asdict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
+        "config": as_dict(job.config),
+        "teacher": job.teacher and {"config": as_dict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
         "needs": sorted(job.needs),
         "stages": stages,
         "wanted": wanted,
