@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ctt.core.errors import UsageError
 from ctt.core.settings import Rule, Settings, setting
+from ctt.models.graphs.graph_source import SOURCES
 from ctt.models.losses.loss_term import LOSSES, LossTerm, loss_terms
 
 T = TypeVar("T")
@@ -56,9 +57,7 @@ def with_settings_of_terms(cls: type[T]) -> type[T]:
         made = {term.flag: setting(0.0, term.help, minimum=0, old=0.0), **term.options}
         for key, field in made.items():
             if key in declared:
-                raise UsageError(
-                    f"the loss term {name} ({LOSSES.plugin(name) or 'ctt'}) has a setting {key}, which is another one's name"
-                )
+                raise UsageError(f"the loss term {name} ({LOSSES.plugin(name) or 'ctt'}) has a setting {key}, as others have")
             cls.__annotations__[key] = type(field.default)
             setattr(cls, key, field)
     return cls
@@ -82,8 +81,9 @@ def other_settings() -> list[str]:
 def plugins_used(form: Mapping[str, Any]) -> dict[str, str]:
     """The plugins whose code a training ran, by the setting that asks for them: "distribution version code"; form: the
     settings that have an effect."""
-    flags = {term.flag: name for name, term in loss_terms().items() if form.get(term.flag)}
-    found = {flag: LOSSES.plugin(name) for flag, name in flags.items()}
+    found = {term.flag: LOSSES.plugin(name) for name, term in loss_terms().items() if form.get(term.flag)}
+    if source := form["world_model"].get("graph", {}).get("source"):
+        found["world_model.graph.source"] = SOURCES.plugin(source)
     return {flag: f"{plugin} {plugin.code}" for flag, plugin in found.items() if plugin is not None}
 
 

@@ -15,9 +15,9 @@ from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, canonical_json, digest
 from ctt.data.dataset import Dataset
 from ctt.data.synthetic.slot_encoder import WIDTH
+from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import acting
 from ctt.models.method import Method, plugins_used
-from ctt.models.model_settings import ATTENTION_SOURCES
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.sizes import bytes_of_training, layers, shapes_of
@@ -120,7 +120,7 @@ class WorldModel(Stage):
     def cost_class(self) -> str:
         """Includes the number of threads, which affects the cost but not the key."""
         model, masked, size = self.world_model, self.num_masked_slots, self.data.data.train
-        computed = self.lossy and model.graph.source not in ATTENTION_SOURCES
+        computed = self.lossy and not graph_source(model.graph.source).reads_attention
         source = (model.graph.source, model.graph.projections) if computed else ()
 
         def made() -> str:

@@ -111,6 +111,6 @@ def load(folder: Path) -> Plan:
         raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
     except UsageError as error:
         raise SweepError(
-            f"{path} was written by another version of ctt or with other plugins: {error}; start the sweep again"
+            f"{path} was written with another ctt or other plugins: {error}; start the sweep again"
         ) from error
     return compile_plan(sweep)

@@ -31,7 +31,8 @@ def measures(
     object is in view. Returns density: share of pairs that are neighbours; neighbours: mean number per slot, and
     neighbour_counts: shares of slots with 0, 1, … of them; quantiles: of the entries, in percent steps (they give the
     density at any threshold); between: the thresholds between which some pairs are neighbours and some are not, equal if
-    there are none; zero: share of samples and slots for which each loss of `terms` (None: those of every diagnosis) is 0 because there are no non-neighbours; auroc and
+    there are none; zero: share of samples and slots for which each loss of `terms` (None: those of
+    every diagnosis) is 0 because there are no non-neighbours; auroc and
     average_precision against contact, over all pairs and (…_seen) those of slots in view; mean: the mean graph; warning.
     """
     slots = graph.shape[-1]

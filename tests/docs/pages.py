@@ -1,14 +1,23 @@
 """Examples of documentation pages: extracted as files, and installed as a user would install them."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.tiny import environment
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```\w+\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MOST_LINES = 60
+KEYS = """
+import json
+from ctt.config import compose
+from ctt.plan import target_of
+print(json.dumps({o: target_of(compose(["data=mini", *o.split()])).rollout.state.key for o in OVERRIDES}))
+"""
 
 
 def write_example(page: str, folder: Path) -> None:
@@ -32,3 +41,13 @@ def install(package: Path, target: Path) -> None:
 def path_with(target: Path) -> str:
     """PYTHONPATH of processes that see what is installed in `target`, beside this checkout."""
     return os.pathsep.join([str(target), str(ROOT)])
+
+
+def keys(path: str, *overrides: str) -> dict[str, str]:
+    """The keys of the world models of runs, as a process with that PYTHONPATH computes them."""
+    code = KEYS.replace("OVERRIDES", repr(overrides))
+    env = environment(Path("store")) | {"PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found

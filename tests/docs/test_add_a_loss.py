@@ -1,24 +1,16 @@
 """The example of docs/how-to/add-a-loss.md, as a package outside of the checkout."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ctt.core.errors import SettingError
 from ctt.execution.jobs.spec import thaw
-from tests.docs.pages import ROOT, install, path_with, write_example
-from tests.tiny import TINY, ctt, environment
+from tests.docs.pages import ROOT, install, keys, path_with, write_example
+from tests.tiny import TINY, ctt
 
 pytest.importorskip("setuptools")
-KEYS = """
-import json
-from ctt.config import compose
-from ctt.plan import target_of
-print(json.dumps({o: target_of(compose(["data=mini", *o.split()])).rollout.state.key for o in OVERRIDES}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +24,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def target(package: Path, tmp_path: Path) -> Path:
     install(package, tmp_path / "installed")
     return tmp_path / "installed"
-
-
-def keys(path: str, *overrides: str) -> dict[str, str]:
-    """The keys of the world models of runs, as a process with that PYTHONPATH computes them."""
-    code = KEYS.replace("OVERRIDES", repr(overrides))
-    env = environment(Path("store")) | {"PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
 
 
 def test_a_sweep_with_the_term_ends_in_a_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctt.models.losses.loss_term import LossTerm, View, ViewInputs
+from ctt.models.losses.loss_term import LossTerm, MaskedView, ViewInputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,16 +30,16 @@ class Invariance(LossTerm):
 
         return draw_unmasked(masked, scope, generator)
 
-    def view(self, given: ViewInputs) -> View | None:
+    def view(self, given: ViewInputs) -> MaskedView | None:
         from ctt.models.graphs.slot_graph import indifferent_to
 
         if (removed := given.drawn) is None:
             return None
         unmoved = indifferent_to(given.graph, removed, given.threshold) & ~given.masked
         hidden = given.masked.scatter(1, removed[:, None], True)
-        return View(hidden, given.normalised(unmoved.to(given.graph.dtype)), removed)
+        return MaskedView(hidden, given.normalised(unmoved.to(given.graph.dtype)), removed)
 
-    def value(self, view: View, predicted: Tensor, clean: Tensor, truth: Tensor, options: Mapping[str, Any]) -> Tensor:
+    def value(self, view: MaskedView, predicted: Tensor, clean: Tensor, truth: Tensor, options: Mapping[str, Any]) -> Tensor:
         moved = (predicted - clean).square().mean((1, 3))  # (b,S)
         return (moved * view.weight).sum()
 

@@ -48,7 +48,7 @@ class ViewInputs:
 
 
 @dataclass(frozen=True)
-class View:
+class MaskedView:
     """A term's view of a batch: hidden bool (B,S), its hidden slots; weight (B,…): what counts in its loss, for means over the
     batch normalised; drawn: what the term drew. Where every weight is 0 the view is not computed."""
 
@@ -56,9 +56,9 @@ class View:
     weight: Tensor
     drawn: Tensor | None = None
 
-    def part(self, part: slice) -> View:
+    def part(self, part: slice) -> MaskedView:
         """The view of the windows `part`."""
-        return View(self.hidden[part], self.weight[part], None if self.drawn is None else self.drawn[part])
+        return MaskedView(self.hidden[part], self.weight[part], None if self.drawn is None else self.drawn[part])
 
 
 class LossTerm:
@@ -90,11 +90,11 @@ class LossTerm:
         None: no choice is possible."""
         raise NotImplementedError
 
-    def view(self, given: ViewInputs) -> View | None:
+    def view(self, given: ViewInputs) -> MaskedView | None:
         """The term's view of a batch; None if it has none. Computed without gradients of the graph."""
         raise NotImplementedError
 
-    def value(self, view: View, predicted: Tensor, clean: Tensor, truth: Tensor, options: Mapping[str, Any]) -> Tensor:
+    def value(self, view: MaskedView, predicted: Tensor, clean: Tensor, truth: Tensor, options: Mapping[str, Any]) -> Tensor:
         """The unweighted loss of some of the windows, a sum over them. Of each (b,P,S,D): `predicted` from the view, `clean`
         by the prediction pass (a constant), and the truth. options: the values of the term's `options`."""
         raise NotImplementedError

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ctt.models.dropout import Dropout, DropoutPass
-from ctt.models.graphs.slot_graph import AttentionReader, Total
-from ctt.models.losses.loss_term import View, ViewInputs, acting
+from ctt.models.graphs.attention_reader import AttentionReader
+from ctt.models.graphs.slot_graph import Total
+from ctt.models.losses.loss_term import MaskedView, ViewInputs, acting
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.predictor import Predictor, Rows
 
@@ -102,9 +103,9 @@ class MaskedViews:
         found = {name: self._view(name) for name in self.terms}
         views = {name: view for name, view in found.items() if view is not None and bool(view.weight.any())}
         compared = sorted(views, key=lambda name: not self.terms[name].compares)  # the sort is stable
-        self.views: dict[str, View] = {name: views[name] for name in compared}
+        self.views: dict[str, MaskedView] = {name: views[name] for name in compared}
 
-    def _view(self, name: str) -> View | None:
+    def _view(self, name: str) -> MaskedView | None:
         main, objective, term = self.prediction, self.prediction.objective, self.terms[name]
         drawn = main.batch.draws.terms.get(name)
         if term.purpose is not None and drawn is None:

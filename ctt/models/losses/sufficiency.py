@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctt.models.losses.loss_term import LossTerm, View, ViewInputs
+from ctt.models.losses.loss_term import LossTerm, MaskedView, ViewInputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ class Sufficiency(LossTerm):
 
         return draw_any(len(masked), masked.shape[1], scope, generator)
 
-    def view(self, given: ViewInputs) -> View | None:
+    def view(self, given: ViewInputs) -> MaskedView | None:
         from ctt.models.graphs.slot_graph import irrelevant_for
 
         if (target := given.drawn) is None:
@@ -36,9 +36,9 @@ class Sufficiency(LossTerm):
         irrelevant = irrelevant_for(given.graph, target, given.threshold)
         index = target[:, None, None].expand(-1, given.counted.shape[1], 1)
         counted = given.counted.gather(2, index).squeeze(2)
-        return View(irrelevant, given.normalised(irrelevant.any(1, keepdim=True) * counted), target)
+        return MaskedView(irrelevant, given.normalised(irrelevant.any(1, keepdim=True) * counted), target)
 
-    def value(self, view: View, predicted: Tensor, clean: Tensor, truth: Tensor, options: Mapping[str, Any]) -> Tensor:
+    def value(self, view: MaskedView, predicted: Tensor, clean: Tensor, truth: Tensor, options: Mapping[str, Any]) -> Tensor:
         assert view.drawn is not None
         error = (predicted - truth).square().mean(-1)  # (b,P,S)
         target = view.drawn[:, None, None].expand(-1, error.shape[1], 1)

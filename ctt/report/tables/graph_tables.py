@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ctt.models.graphs.graph_source import graph_sources
 from ctt.models.losses.loss_term import in_order, loss_terms
 from ctt.report import statistics
 from ctt.report.tables import row_text
 from ctt.report.tables.layout import Grid
 
 Diagnosis = Mapping[str, Any]
-TRUTH = "oracle"
 RECOVERY = ("auroc", "average_precision", "auroc_seen", "average_precision_seen")
 PREDICTION = ("masked", "future")
 """The parts of the prediction loss; their gradients are measured together, as "prediction"."""
@@ -26,6 +26,11 @@ PREDICTION = ("masked", "future")
 def terms_of(runs: Iterable[Diagnosis]) -> list[str]:
     """Names of the loss terms that were measured of any of the runs."""
     return in_order({name for run in runs for name in run["losses"]["gradient_norms"]} - {"prediction"})
+
+
+def is_truth(reading: str) -> bool:
+    """Whether the graphs of that name are the true interactions."""
+    return (source := graph_sources().get(reading)) is not None and source.is_truth
 
 
 def density_grid(runs: Sequence[Diagnosis]) -> Grid:
@@ -59,7 +64,7 @@ def recovery_grid(runs: Sequence[Diagnosis]) -> Grid:
     """By source: AUROC and average precision against the true interactions, with their spread over seeds."""
     lines = []
     for name in runs[0]["readings"]:
-        if name == TRUTH:
+        if is_truth(name):
             continue
         estimates = [_spread([r["readings"].get(name, {}).get(key) for r in runs]) for key in RECOVERY]
         lines.append((_label(name, runs[0]), *estimates))
