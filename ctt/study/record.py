@@ -6,16 +6,15 @@ sweeps/NAME/0001/jobs/         job specs, logs and event log (ctt/execution/jobs
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import json
 from pathlib import Path
 
-from ctt.config import changed, differences, from_dict
+from ctt.config import as_dict, changed, check_plugins, differences, from_dict, plugins_of
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
 from ctt.plan import Plan, compile_plan
-from ctt.stages.auxiliary_stage import check_plugins, plugins_of
+from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.sweep import Point, Sweep
@@ -40,7 +39,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "overrides": list(sweep.overrides),
         "seeds": list(sweep.seeds),
         "written": sweep.written,
-        "baseline": dataclasses.asdict(sweep.baseline.config),
+        "baseline": as_dict(sweep.baseline.config),
         "points": [
             {
                 "label": p.label,
@@ -53,8 +52,12 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "git": git_commit(),
         "code": code and code.name,
     }
-    if plugins := plugins_of([stage for stages in plan.auxiliaries for stage in stages]):
-        record["plugins"] = plugins
+    if stage_plugins := stage_plugins_of([stage for stages in plan.auxiliaries for stage in stages]):
+        record["stage_plugins"] = stage_plugins
+    plugins: dict[str, str] = {}
+    for point in sweep.points:
+        plugins |= plugins_of(point.config)
+    record |= {"plugins": plugins} if plugins else {}
     write_json(folder / "record.json", record, durable=False, sort_keys=False, end="")
     return folder
 
@@ -90,10 +93,11 @@ def code_of(folder: Path) -> str | None:
 
 def load(folder: Path) -> Plan:
     """The plan of a record, compiled anew from its resolved points. Raises StoreError if the file is damaged,
-    SweepError if another version of ctt wrote it, UsageError if a plugin that it needs is gone."""
+    SweepError if another version of ctt wrote it or a plugin of its settings is gone, UsageError if one of its stages is."""
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        check_plugins(record.get("plugins", {}))
         baseline = from_dict(record["baseline"])
         points = tuple(Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"])
         sweep = Sweep(
@@ -108,6 +112,6 @@ def load(folder: Path) -> Plan:
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
     except UsageError as error:
-        raise SweepError(f"{path} was written by another version of ctt: {error}; start the sweep again") from error
-    check_plugins(record.get("plugins", {}), same_code=False)
+        raise SweepError(f"{path} was written with another ctt or other plugins: {error}; start the sweep again") from error
+    check_stage_plugins(record.get("stage_plugins", {}), same_code=False)
     return compile_plan(sweep)
