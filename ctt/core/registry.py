@@ -106,7 +106,7 @@ class Registry(Generic[T]):
     @cached_property
     def _plugins(self) -> dict[str, metadata.EntryPoint]:
         found: dict[str, metadata.EntryPoint] = {}
-        for entry in metadata.entry_points(group=self.group):
+        for entry in sorted(metadata.entry_points(group=self.group), key=lambda entry: (entry.name, _distribution(entry))):
             if entry.name in self.builtin:
                 raise UsageError(f"{_distribution(entry)} has a {self.what} named {entry.name}, as ctt has; uninstall it")
             other = found.setdefault(entry.name, entry)
@@ -115,7 +115,7 @@ class Registry(Generic[T]):
                     f"{_distribution(other)} and {_distribution(entry)} both have a {self.what} named {entry.name}; "
                     "uninstall one of them"
                 )
-        return dict(sorted(found.items()))
+        return found
 
 
 def parts_in(package: str, attribute: str, but: Collection[str]) -> dict[str, str]:

@@ -24,8 +24,8 @@ def test_every_way_trains_and_they_differ(tmp_path: Path) -> None:
 def test_differences_are_paired_by_seed() -> None:
     rows = {"exact dropout": [3.0, 1.0, 2.0], "cheap dropout": [3.2, 1.1, 2.3], "bf16": [3.1, 1.0, 2.2]}
     found = table({(way, seed): value for way, values in rows.items() for seed, value in enumerate(values)})
-    estimates = [list(column.estimates) for column in found.columns]
+    cells = [list(column.cells) for column in found.columns]
     interval = stats.ttest_rel(rows["cheap dropout"], rows["exact dropout"]).confidence_interval(0.95)
-    assert estimates[0] == list(rows) and estimates[1] == ["2.00000", "2.20000", "2.10000"]
-    assert estimates[2][0] == "–" and estimates[2][1] == f"+0.20000 ± {(interval.high - interval.low) / 2:.5f}"
-    assert estimates[3] == ["–", "exact dropout", "cheap dropout"] and estimates[4][1] == f"{50 * interval.high:.1f} %"
+    assert cells[0] == list(rows) and cells[1] == ["2.00000", "2.20000", "2.10000"]
+    assert cells[2][0] == "–" and cells[2][1] == f"+0.20000 ± {(interval.high - interval.low) / 2:.5f}"
+    assert cells[3] == ["–", "exact dropout", "cheap dropout"] and cells[4][1] == f"{50 * interval.high:.1f} %"

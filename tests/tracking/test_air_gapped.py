@@ -54,7 +54,7 @@ def test_a_login_node_shows_what_nodes_without_a_network_did(tmp_path: Path) -> 
     server = start_server(remote, "127.0.0.1", port)
     try:
         await_answer(server, "127.0.0.1", port, threading.Event(), remote / "tracking" / "server.log")
-        assert "0 points" not in ctt(store, "sync", address).stdout
+        assert not ctt(store, "sync", address).stdout.startswith("0 metric values")
         url = f"http://127.0.0.1:{port}"
         (experiment,) = [
             found["experiment_id"]
@@ -72,6 +72,6 @@ def test_a_login_node_shows_what_nodes_without_a_network_did(tmp_path: Path) -> 
         recorded = json.loads((path.parent / "metrics.json").read_text())
         assert metrics["accuracy/average"]["value"] == pytest.approx(recorded["average"])
         assert metrics["world_model/train_loss"]["step"] == 2, "the curve, to its last epoch"
-        assert ctt(store, "sync", address).stdout.startswith("0 points"), "a second time changes nothing"
+        assert ctt(store, "sync", address).stdout.startswith("0 metric values"), "a second time changes nothing"
     finally:
         end_group(server)
