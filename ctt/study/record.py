@@ -11,7 +11,7 @@ import difflib
 import json
 from pathlib import Path
 
-from ctt.config import changed, differences, from_dict
+from ctt.config import Config, changed, differences, from_dict
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
 from ctt.plan import Plan, compile_plan
@@ -51,6 +51,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         ],
         "git": git_commit(),
         "code": code and code.name,
+        "launcher": sweep.baseline.config.launch.kind,
     }
     write_json(folder / "record.json", record, durable=False, sort_keys=False, end="")
     return folder
@@ -83,6 +84,26 @@ def code_of(folder: Path) -> str | None:
         return None
     name: str | None = record.get("code")
     return name
+
+
+def launcher_of(folder: Path) -> str | None:
+    """Name of the launcher that runs a record's jobs; None if the record does not have it (an old one)."""
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    name: str | None = record.get("launcher")
+    return name
+
+
+def baseline_of(folder: Path) -> tuple[Config, list[str]]:
+    """The baseline's settings in a record, and the command line's overrides. Raises StoreError if the file is damaged."""
+    path = folder / "record.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return from_dict(record["baseline"]), list(record["overrides"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
 
 
 def load(folder: Path) -> Plan:
