@@ -3,6 +3,7 @@ its jobs are seen and cancelled from other processes, and a lost worker costs on
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from ctt.execution.jobs import event_log, spec
 from ctt.store import Store
 from ctt.study import record
-from tests.plugin_distribution import install, put_on_path
+from tests.docs.pages import ROOT, install, path_with
 from tests.tiny import TINY_SWEEP, artifacts, ctt, environment
 from tests.waiting import until
 
@@ -23,12 +24,15 @@ FAST = [*TINY_SWEEP, "tracking=off", "launch=dask"]
 
 @pytest.fixture(scope="module")
 def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(Path(__file__).parent / "dask_launcher", tmp_path_factory.mktemp("dask"))
+    folder = tmp_path_factory.mktemp("dask")
+    shutil.copytree(Path(__file__).parent / "dask_launcher", folder / "source")  # a build writes next to its source
+    install(folder / "source", folder / "installed")
+    return folder / "installed"
 
 
 @pytest.fixture
 def store(distribution: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    put_on_path(distribution, monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", path_with(distribution))
     return tmp_path / "store"
 
 
@@ -48,7 +52,9 @@ def events(store: Path) -> list[dict[str, object]]:
 
 def worker_of(pid: int) -> int:
     """The worker that has started the process of a job."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    worker = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"multiprocessing" in Path(f"/proc/{worker}/cmdline").read_bytes(), "a worker of dask is spawned by multiprocessing"
+    return worker
 
 
 def training(store: Path) -> int | None:
@@ -124,7 +130,7 @@ def test_a_record_whose_launcher_is_gone_says_so(store: Path, monkeypatch: pytes
     jobs = jobs_of(store)
     job = spec.read(jobs)[0]
     event_log.append(jobs, 0, job.label, job.target, "started", job_id="ctt-0-1")
-    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     out = ctt(store, "status", "demo", check=False).stdout
     assert "no launcher named dask" in " ".join(out.split()), out
     again = ctt(store, "sweep", *FAST, check=False)
