@@ -47,7 +47,9 @@ class Launcher(Protocol):
 
     settings_class: ClassVar[type[JobLimits]]
     independent: ClassVar[bool]
-    jobs: Sequence[JobSpec]
+
+    @property
+    def jobs(self) -> Sequence[JobSpec]: ...
 
     @property
     def most(self) -> int | None: ...
