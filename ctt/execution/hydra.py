@@ -16,7 +16,7 @@ from ctt.execution.jobs import event_log
 from ctt.execution.jobs.session import end_processes
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
-from ctt.execution.submission import Submission
+from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.plan import Plan
 from ctt.store import Store
 
@@ -40,9 +40,9 @@ class WaveLauncher:
         """Hydra has checked its launcher."""
 
     @classmethod
-    def of(cls, submission: Submission) -> Self:
+    def of(cls, recorded: RecordedJobs) -> Self:
         """The launcher of a record, which can cancel its jobs, but not run them: only Hydra can make one that does."""
-        return cls(None, None, submission.store, submission.jobs)
+        return cls(None, None, recorded.store, recorded.jobs)
 
     @classmethod
     def of_plan(cls, launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> Self:

@@ -17,7 +17,7 @@ from ctt.core.resources import LAUNCHERS, JobLimits
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.failures import Failure
 from ctt.execution.jobs.spec import JobSpec
-from ctt.execution.submission import Submission, own_settings
+from ctt.execution.recorded_jobs import RecordedJobs, own_settings
 from ctt.plan import Plan
 from ctt.store import Store
 from ctt.study import record
@@ -59,7 +59,7 @@ class Launcher(Protocol):
         """Raises UsageError, before any work, if jobs cannot be launched from this host. settings: a `settings_class`."""
 
     @classmethod
-    def of(cls, submission: Submission) -> Self:
+    def of(cls, recorded: RecordedJobs) -> Self:
         """The launcher of a record. It does nothing before one of its methods is called, and any process may make one."""
 
     def run(self) -> None:
@@ -103,12 +103,12 @@ def check(config: Config) -> type[Launcher]:
 def of_plan(config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> Launcher:
     """The launcher that the settings choose, for the jobs of a plan."""
     threads = max(stage.execution()["threads"] for stage in plan.stages.values())
-    return launcher_class(config.launch.kind).of(Submission(jobs[0].path.parent, store, jobs, config, threads))
+    return launcher_class(config.launch.kind).of(RecordedJobs(jobs[0].path.parent, store, jobs, config, threads))
 
 
 def of_record(folder: Path, store: Store, jobs: Sequence[JobSpec] | None = None) -> Launcher:
     """The launcher of a record with the folder `folder` of jobs. Raises UsageError if its plugin is gone."""
-    return launcher_class(name_of(folder)).of(Submission(folder, store, jobs))
+    return launcher_class(name_of(folder)).of(RecordedJobs(folder, store, jobs))
 
 
 def name_of(folder: Path) -> str:

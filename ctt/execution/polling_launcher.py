@@ -23,7 +23,7 @@ from ctt.execution.jobs.failures import Failure
 from ctt.execution.jobs.retries import idle
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
-from ctt.execution.submission import Submission
+from ctt.execution.recorded_jobs import RecordedJobs
 
 PATIENCE = 60.0  # seconds a job has for its checkpoint after `stop`, before `kill`
 
@@ -41,17 +41,17 @@ class Followed:
 
 
 class PollingLauncher(DependentJobs, ABC):
-    """Runs the jobs of a submission. poll_s: seconds between two looks at them."""
+    """Runs the jobs of a recorded. poll_s: seconds between two looks at them."""
 
     settings_class: ClassVar[type[JobLimits]] = JobLimits
     independent: ClassVar[bool] = False
     poll_s: ClassVar[float] = 0.5
 
-    def __init__(self, submission: Submission) -> None:
-        super().__init__(submission.jobs, submission.store)
-        self.folder = submission.folder
-        self.settings: Any = submission.settings(self.settings_class)
-        self.environment = {**os.environ, **submission.environment}
+    def __init__(self, recorded: RecordedJobs) -> None:
+        super().__init__(recorded.jobs, recorded.store)
+        self.folder = recorded.folder
+        self.settings: Any = recorded.settings(self.settings_class)
+        self.environment = {**os.environ, **recorded.environment}
         self.followed: dict[str, Followed] = {}  # by the launcher's id of the job
 
     # What a launcher has to say
@@ -88,9 +88,9 @@ class PollingLauncher(DependentJobs, ABC):
     # The protocol
 
     @classmethod
-    def of(cls, submission: Submission) -> Self:
+    def of(cls, recorded: RecordedJobs) -> Self:
         """The launcher of a record."""
-        return cls(submission)
+        return cls(recorded)
 
     @property
     def most(self) -> int | None:

@@ -20,13 +20,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_sweep_ends_in_a_table(store: Path) -> None:
-    command = ["sweep", "demo", *TINY, "seed=0", "tracking=off", "launch=nice", "launch.jobs=2"]
+    command = ["sweep", "demo", *TINY, "ctt_start_epoch=1", "seed=0", "tracking=off", "launch=nice", "launch.jobs=2"]
     done = ctt(store, *command, "launch.settings.niceness=20", check=False)
     assert done.returncode == 2 and "niceness must be at most 19, got 20" in " ".join(done.stderr.split())
     assert "inv_weight=0.2" in ctt(store, *command, "launch.settings.niceness=5").stdout
     events = [event for jobs in store.glob("sweeps/demo/*/jobs") for event in event_log.read(jobs)]
     assert {event["event"] for event in events} == {"started", "ended"} and all(event["job_id"].isdigit() for event in events)
-    assert "4/4" not in ctt(store, "status").stdout and "2/2 runs done" in ctt(store, "status").stdout
+    assert "2/2 runs done" in ctt(store, "status").stdout
 
 
 def test_the_site_may_have_values_for_it(store: Path) -> None:

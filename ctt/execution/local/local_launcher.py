@@ -34,7 +34,7 @@ from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
 from ctt.execution.local import devices
 from ctt.execution.local.adopted_process import AdoptedProcess
-from ctt.execution.submission import Submission
+from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.store import Store
 
 PATIENCE = 30.0  # seconds a job has for its checkpoint
@@ -98,11 +98,11 @@ class LocalLauncher(DependentJobs):
         """Any host will do."""
 
     @classmethod
-    def of(cls, submission: Submission) -> Self:
+    def of(cls, recorded: RecordedJobs) -> Self:
         """The launcher of a record."""
-        settings, device = submission.settings(LocalSettings), submission.config.device
-        more: Any = dict(device=device, threads=submission.threads, environment=submission.environment)
-        return cls(submission.jobs, submission.store, settings, **more)
+        settings, device = recorded.settings(LocalSettings), recorded.config.device
+        more: Any = dict(device=device, threads=recorded.threads, environment=recorded.environment)
+        return cls(recorded.jobs, recorded.store, settings, **more)
 
     @cached_property
     def gpus(self) -> list[str]:

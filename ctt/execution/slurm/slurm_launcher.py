@@ -22,11 +22,11 @@ from ctt.execution.jobs.failures import Ending, Failure, classify, log_of_failur
 from ctt.execution.jobs.retries import FINAL, Attempts, idle
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
+from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.execution.slurm import arrays, commands, queue_tasks
 from ctt.execution.slurm.accounting import Account
 from ctt.execution.slurm.queue_tasks import Task, link
 from ctt.execution.slurm.task_process import compressed
-from ctt.execution.submission import Submission
 from ctt.store import Store
 
 UNBEGUN = (Failure.CANCELLED, Failure.KILLED)  # classes that a job which never began may get
@@ -70,10 +70,10 @@ class SlurmLauncher:
         commands.check_host()
 
     @classmethod
-    def of(cls, submission: Submission) -> Self:
+    def of(cls, recorded: RecordedJobs) -> Self:
         """The launcher of a record."""
-        settings = submission.settings(SlurmSettings)
-        return cls(submission.jobs, submission.store, settings, submission.name, submission.environment)
+        settings = recorded.settings(SlurmSettings)
+        return cls(recorded.jobs, recorded.store, settings, recorded.name, recorded.environment)
 
     # Submitting
 

@@ -65,8 +65,8 @@ class DaskLauncher(PollingLauncher):
     settings_class = DaskSettings
     poll_s = 0.3
 
-    def __init__(self, submission):
-        super().__init__(submission)
+    def __init__(self, recorded):
+        super().__init__(recorded)
         self.cluster = None
         self.known = None
         self.futures: dict[str, Future] = {}

@@ -1,4 +1,4 @@
-"""Submission: the jobs of a record, and all that a launcher needs to run them or to look for them."""
+"""RecordedJobs: the jobs of a record, and all that a launcher needs to run them or to look for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ On two cores world models with both losses trained at 9.9 steps/s instead of 8.1
 """
 
 
-class Submission:
+class RecordedJobs:
     """The jobs in the folder `folder` of a record; what is not given is read from the record when it is needed.
 
     threads: CPU cores that a job uses.
