@@ -62,6 +62,7 @@ class SlurmLauncher:
         self.attempts = Attempts(store)
         self.largest = arrays.LARGEST
         self.unsure = False  # whether SLURM may have accepted an array although sbatch failed
+        self.adopted = False
         self.unrecorded: set[str] = set()  # jobs of this sweep in the queue that no record has
 
     @classmethod
@@ -122,9 +123,12 @@ class SlurmLauncher:
             self.waiting = [job for job in self.waiting if job.number not in self.alive]
 
     def adopt(self) -> None:
-        """Follows the jobs of this record that are in the queue, and records the failures of those that are not."""
-        queue = commands.queued_with_retries(self.name)
-        last = event_log.last(self.folder)
+        """Follows the jobs of this record that are in the queue, and records the failures of those that are not. Raises
+        UsageError if SLURM does not answer."""
+        queue, last = commands.queued(self.name), event_log.last(self.folder)
+        if queue is None:
+            raise UsageError("SLURM does not answer")
+        self.adopted = True
         self.unrecorded = queue_tasks.unrecorded(self.record, queue)
         for job in self.jobs:
             event = last.get(job.number, {})
@@ -297,7 +301,10 @@ class SlurmLauncher:
         return self._cancel(list(self.alive))
 
     def _cancel(self, numbers: Collection[int]) -> bool:
-        gone = commands.end_all(self.name, {*(self.alive[number].id for number in numbers), *self.unrecorded})
+        tasks = {self.alive[number].id for number in numbers} | self.unrecorded
+        if self.adopted and (queue := commands.queued(self.name)) is not None:
+            tasks &= queue.keys()  # records share jobs: the launcher of another one may have cancelled some
+        gone = commands.end_all(self.name, tasks)
         for number in numbers:
             job = self.by_number[number]
             self._end(job, None if self._done(job) else Failure.CANCELLED, "")
