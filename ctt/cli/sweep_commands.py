@@ -13,7 +13,7 @@ from ctt.core.errors import UsageError
 def sweep(arguments: Sequence[str]) -> int:
     """Run a sweep: compile it, run what is missing, print the table.
 
-    NAME is a file of sweeps/ or the path of one. launch=inproc|local|slurm, or an installed launcher, chooses where jobs run.
+    NAME is a file of sweeps/ or the path of one. launch=inproc|local|slurm|… chooses where jobs run.
     The same command again runs what is missing, and only that.
     """
     if not arguments or "--help" in arguments or "-h" in arguments:
