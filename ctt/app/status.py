@@ -1,4 +1,4 @@
-"""`ctt status`: runs × stages of a recorded sweep, and its jobs, from the store and one query to SLURM."""
+"""`ctt status`: runs × stages of a recorded sweep, and its jobs, from the store and one query to their launcher."""
 
 from __future__ import annotations
 

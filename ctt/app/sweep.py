@@ -18,9 +18,8 @@ from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.jobs.snapshot import snapshot
 from ctt.execution.jobs.spec import freeze
-from ctt.execution.launchers import Launcher, MakeLauncher
+from ctt.execution.launchers import Launcher, MakeLauncher, check
 from ctt.execution.site_defaults import with_site
-from ctt.execution.slurm.commands import check_host
 from ctt.plan import Budget, Plan, compile_plan, parts
 from ctt.plan.tree import merged
 from ctt.stages.base import Stage
@@ -41,9 +40,8 @@ def run_sweep(config: Config, overrides: Sequence[str], make_launcher: MakeLaunc
     plan = compile_plan(sweep)
     store = Store.open(config.store)
     check_inputs(plan, store)
-    if config.launch.kind == "slurm":
-        check_host()
-    elif config.launch.detach:
+    launcher_class = check(config)
+    if config.launch.detach and not launcher_class.independent:
         return detach(store, sweep.name, console)
     cached = [key for key in plan.stages if store.has(key)]
     pending = [job for job in plan.jobs if not job.finished(store.has)]
@@ -109,7 +107,7 @@ def detach(store: Store, name: str, console: Console) -> int:
 
 
 def submit(launcher: Launcher, name: str, console: Console) -> int:
-    """Submits all jobs to SLURM and returns."""
+    """Submits all jobs to a scheduler and returns."""
     launcher.submit()
     console.print(f"{name} is submitted; the same command follows it and resubmits lost jobs", highlight=False)
     more = f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name} · ctt sync"

@@ -10,7 +10,7 @@ import difflib
 import json
 from pathlib import Path
 
-from ctt.config import as_dict, changed, check_plugins, differences, from_dict, plugins_of
+from ctt.config import Config, as_dict, changed, check_plugins, differences, from_dict, plugins_of
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
 from ctt.plan import Plan, compile_plan
@@ -51,6 +51,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         ],
         "git": git_commit(),
         "code": code and code.name,
+        "launcher": sweep.baseline.config.launch.kind,
     }
     if stage_plugins := stage_plugins_of([stage for stages in plan.auxiliaries for stage in stages]):
         record["stage_plugins"] = stage_plugins
@@ -83,12 +84,31 @@ def names(store: Store) -> list[str]:
 
 def code_of(folder: Path) -> str | None:
     """Name of the code snapshot that a record's jobs run; None if they run the installed code."""
+    return _text_field(folder, "code")
+
+
+def launcher_of(folder: Path) -> str | None:
+    """Name of the launcher that runs a record's jobs; None if the record does not have it (an old one)."""
+    return _text_field(folder, "launcher")
+
+
+def _text_field(folder: Path, name: str) -> str | None:
+    """A field of a record; None if there is none, or no readable record."""
     try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        value: str | None = json.loads((folder / "record.json").read_text(encoding="utf-8")).get(name)
     except (OSError, ValueError):
         return None
-    name: str | None = record.get("code")
-    return name
+    return value
+
+
+def baseline_of(folder: Path) -> tuple[Config, list[str]]:
+    """The baseline's settings in a record, and the command line's overrides. Raises StoreError if the file is damaged."""
+    path = folder / "record.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return from_dict(record["baseline"]), list(record["overrides"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
 
 
 def load(folder: Path) -> Plan:

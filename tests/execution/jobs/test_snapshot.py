@@ -167,7 +167,7 @@ def test_slurm_jobs_get_the_path_of_the_submitted_code(tmp_path: Path) -> None:
     code = snapshot.snapshot(store)
     jobs = record.write(plan, store, code) / "jobs"
     job = spec.freeze(plan.jobs[0], store, jobs, 0)
-    launcher = launchers.slurm(config, plan, store, [job])
+    launcher = launchers.of_plan(config, plan, store, [job])
     assert isinstance(launcher, SlurmLauncher)
     variables = launcher.environment
     assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(code) and variables["PYTHONSAFEPATH"] == "1"
