@@ -1,6 +1,6 @@
 """PollingLauncher: a base for launchers that start each job when its needs are met, and look at all that run by one call.
 
-A class that derives from it says how one job is started, in which states jobs are, and how they are asked to end; the order of
+A class that derives from it defines how one job is started, in which states jobs are, and how they are asked to end; the order of
 jobs, retries, time limits, hangs, events and the continuation by a process in the background are here.
 """
 

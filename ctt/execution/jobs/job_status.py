@@ -28,7 +28,7 @@ SHOWN = 12
 @dataclasses.dataclass(frozen=True)
 class JobStatus:
     """`state`: done, running, queued (by a scheduler), failed (with its class), waiting, not started, lost (no launcher
-    follows it), or unknown (submitted to a scheduler that does not answer; `message` says which)."""
+    follows it), or unknown (submitted to a scheduler that does not answer; `message` names it)."""
 
     number: int
     label: str

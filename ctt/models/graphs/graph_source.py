@@ -58,7 +58,7 @@ class GraphSource:
     options: ClassVar[Mapping[str, Any]] = {}
     """Its settings in the group world_model.graph: name → `ctt.core.settings.setting(…)`, also of a group of settings."""
     reads_attention: ClassVar[bool] = False
-    """Whether it is read off the prediction pass, as graph.frames, graph.scope and graph.dropout say."""
+    """Whether it is read off the prediction pass, as graph.frames, graph.scope and graph.dropout set."""
     needs_truth: ClassVar[bool] = False
     """Whether it needs the true interactions, which synthetic data has."""
     is_truth: ClassVar[bool] = False

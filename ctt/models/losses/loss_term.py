@@ -1,6 +1,6 @@
-"""LossTerm: one term of the objective that acts beside the prediction, and the registry of terms.
+"""LossTerm: one term of the objective that is added to that of the prediction, and the registry of terms.
 
-A step hides slots in one view for each term that acts and predicts all views as one batch. A term says which slots its view
+A step hides slots in one view for each term that acts and predicts all views as one batch. A term chooses which slots its view
 hides, what counts in it, and what the loss of its prediction is. Each module of this folder that holds a term is found by
 its name; other distributions offer terms as entry points of the group `ctt.losses` (docs/how-to/add-a-loss.md).
 
