@@ -54,7 +54,7 @@ class PollingLauncher(DependentJobs, ABC):
         self.environment = {**os.environ, **recorded.environment}
         self.followed: dict[str, Followed] = {}  # by the launcher's id of the job
 
-    # What a launcher has to say
+    # What a launcher has to define
 
     @classmethod
     def check_host(cls, settings: Any) -> None:
