@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctt.plan import Budget, compile_plan
-from ctt.plan.costs import Costs
-from ctt.plan.tree import print_plan
-from ctt.plan.why import print_why
+from ctt.planning import Budget, compile_plan
+from ctt.planning.costs import Costs
+from ctt.planning.tree import print_plan
+from ctt.planning.why import print_why
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 

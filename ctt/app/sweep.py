@@ -20,8 +20,8 @@ from ctt.execution.jobs.snapshot import snapshot
 from ctt.execution.jobs.spec import freeze
 from ctt.execution.launchers import Launcher, MakeLauncher, check
 from ctt.execution.site_defaults import with_site
-from ctt.plan import Budget, Plan, compile_plan, parts
-from ctt.plan.tree import merged
+from ctt.planning import Budget, Plan, compile_plan, parts
+from ctt.planning.tree import merged
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.study import record

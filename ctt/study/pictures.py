@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ctt.core.errors import UsageError
 from ctt.core.settings import canonical_form
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.report.figures import comparison, graph_figures, loss_parts
 from ctt.report.figures.rollout_errors import rollout_errors
 from ctt.report.tables.pivot import pivot, swept_settings

@@ -9,8 +9,8 @@ from typing import Any
 
 from ctt.config import Config
 from ctt.core.errors import UsageError
-from ctt.plan import Budget, Plan
-from ctt.plan.costs import Costs
+from ctt.planning import Budget, Plan
+from ctt.planning.costs import Costs
 from ctt.report.figures.curves import Curve
 from ctt.report.results import Results
 from ctt.report.tables.table import Table, build

@@ -10,8 +10,8 @@ from rich.tree import Tree
 
 from ctt.core.errors import DataError
 from ctt.core.units import duration, size
-from ctt.plan import Budget, Plan
-from ctt.plan.costs import Source
+from ctt.planning import Budget, Plan
+from ctt.planning.costs import Source
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.main_line import MainLine
