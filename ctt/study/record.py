@@ -10,9 +10,10 @@ import difflib
 import json
 from pathlib import Path
 
-from ctt.config import as_dict, changed, check_plugins, differences, from_dict, plugins_of
+from ctt.config import as_dict, changed, differences, from_dict
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
+from ctt.models.plugins import check_plugins, plugins_of
 from ctt.plan import Plan, compile_plan
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
@@ -110,7 +111,5 @@ def load(folder: Path) -> Plan:
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
     except UsageError as error:
-        raise SweepError(
-            f"{path} was written with another ctt or other plugins: {error}; start the sweep again"
-        ) from error
+        raise SweepError(f"{path} was written with another ctt or other plugins: {error}; start the sweep again") from error
     return compile_plan(sweep)
