@@ -30,6 +30,12 @@ def tiny_sweep(common: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_one_seed(common: Path, tiny_sweep: Path) -> Path:
+    """A store with the first seed of the tiny sweep, and its record."""
+    return prepared.once(common, "one-seed", lambda store: prepared.with_one_seed(store, tiny_sweep))
+
+
+@pytest.fixture(scope="session")
 def empty_database(common: Path) -> Path:
     """A store with an MLflow database and nothing else."""
     return prepared.once(common, "database", prepared.with_database)

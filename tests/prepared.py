@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ctt.plan import compile_plan
@@ -13,7 +12,7 @@ from ctt.stages.base import build
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from ctt.tracking import prepare_database
-from tests.tiny import TINY, TINY_SWEEP, ctt
+from tests.tiny import TINY, TINY_ONE_SEED, TINY_SWEEP, ctt
 
 
 def once(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
@@ -40,14 +39,21 @@ def with_sweep(store: Path) -> None:
     ctt(store, "sweep", *TINY_SWEEP)
 
 
+def with_one_seed(store: Path, sweep: Path) -> None:
+    """Makes a store that holds the stages of the tiny sweep's first seed, from a store that has them, and its record."""
+    stages = compile_plan(compile_sweep(TINY_ONE_SEED[0], TINY_ONE_SEED[1:])).stages
+    copy_artifacts(sweep, store, stages)
+    ctt(store, "sweep", *TINY_ONE_SEED, "tracking=off")
+
+
 def with_database(store: Path) -> None:
     """Makes a store with an MLflow database: MLflow takes seconds to make its tables."""
     prepare_database(store)
 
 
-def copy_artifacts(store: Path, to: Path, kinds: Sequence[str] = ()) -> Path:
-    """Copies the finished artifacts of a store to another one, all or those of some kinds; returns the other one."""
+def copy_artifacts(store: Path, to: Path, keys: Collection[str] | None = None) -> Path:
+    """Copies the finished artifacts of a store to another one, all or those of some keys; returns the other one."""
     for manifest in store.glob("artifacts/*/*/manifest.json"):
-        if not kinds or json.loads(manifest.read_text())["kind"] in kinds:
+        if keys is None or manifest.parent.name in keys:
             shutil.copytree(manifest.parent, to / manifest.parent.relative_to(store))
     return to

@@ -13,6 +13,7 @@ TINY = [
     "world_model.muon_precision=fp32", "aloe.muon_precision=fp32", "device=cpu",
 ]  # fmt: skip
 TINY_SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0,1"]
+TINY_ONE_SEED = [*TINY_SWEEP[:-1], "seed=0"]  # a shared prefix and two runs
 
 
 def environment(store: Path) -> dict[str, str]:
