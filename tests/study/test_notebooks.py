@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from ctt.study.notebooks import as_page, execute, notebooks
+from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt
 
 SWEEPS = {"screening": "screened", "graphs": "graph"}
@@ -35,9 +36,9 @@ class Promoted:
 
 
 @pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
+def promoted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Promoted:
     """A real 2 × 2 sweep over three seeds: screened, its best point promoted, then all of it trained and promoted."""
-    store = tmp_path_factory.mktemp("notebooks") / "store"
+    store = copy_artifacts(tiny_data, tmp_path_factory.mktemp("notebooks") / "store")
     arguments = [*TINY, *GRID, "tracking=off"]
     here = ["tracking=off", "device=cpu"]  # in one process: launching is tested elsewhere
     steps = [
