@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from ctt.plan import compile_plan
-
+from ctt.planning import compile_plan
 from ctt.stages.base import build
 from ctt.store import Store
 from ctt.sweep import compile_sweep
