@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctt.config import Config
 from ctt.core.errors import UsageError
 from ctt.plan import Budget, Plan
 from ctt.plan.costs import Costs
-from ctt.report.figures.curves import Curve
 from ctt.report.results import Results
 from ctt.report.tables.table import Table, build
 from ctt.store import Store
 from ctt.study import loading, record
 from ctt.study.promotion import relabelled
+
+if TYPE_CHECKING:
+    from ctt.report.figures.curves import Curve
 
 
 class Study:
