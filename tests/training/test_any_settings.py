@@ -134,6 +134,7 @@ def test_branched_and_interrupted_training_gives_the_bytes_of_uninterrupted_trai
         assert_the_branch_is_the_whole(folder)
 
 
+@pytest.mark.slow
 @settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(1, STEPS - 1))
 def test_branched_and_killed_training_gives_the_bytes_of_uninterrupted_training(config: Config, epoch: int, step: int) -> None:

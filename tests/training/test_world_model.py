@@ -90,6 +90,7 @@ def test_compiled_training_equals_eager_training_up_to_rounding(tmp_path, kind):
     assert (eager - compiled).abs().mean() < 1e-3 * eager.abs().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_it_learns_and_reports_trivial_predictions(tmp_path, optimizer):
     data = StandIn(train=40)
