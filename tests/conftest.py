@@ -1,4 +1,7 @@
-"""Prepared stores as fixtures (tests/prepared.py). Tests copy them and leave them as they are."""
+"""What holds for all tests: one thread a process, which tests are slow, which files begin, and prepared stores.
+
+Tests copy the stores (tests/prepared.py) and leave them as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,30 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads wait for each other actively, on cores that all share
+
 from tests import prepared
+
+PREPARED = {"tiny_data", "tiny_sweep", "tiny_one_seed", "store_with_data"}
+BEGIN = (
+    "test_end_to_end", "test_notebooks", "test_sharing", "test_sweep_on_slurm", "test_several_nodes", "test_failing_jobs",
+    "test_cluster", "test_other_device", "test_old_store", "test_browser", "test_postgres", "test_add_a_stage",
+)  # fmt: skip
+"""The files that take longest, so that no process is left with one of them at the end (Makefile: --no-loadscope-reorder)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what builds a sweep or needs SLURM as slow, and puts the files with slow tests first, the longest before all."""
+    for item in items:
+        if PREPARED & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.stem
+        return (BEGIN.index(name) if name in BEGIN else len(BEGIN), item.path not in slow)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import TINY, TINY_ONE_SEED, TINY_SWEEP, artifacts, ctt, environment
+from tests.tiny import TINY, TINY_ONE_SEED, TINY_SWEEP, artifacts, ctt, ctt_commands, environment
 
 CATEGORIES = {"descriptive", "explanatory", "predictive", "counterfactual", "multiple_choice", "average"}
 
@@ -73,29 +73,13 @@ def test_the_second_run_finds_everything(finished: Path) -> None:
     assert {s["status"] for s in plan["stages"]} == {"cached"} and len(plan["stages"]) == len(before)
 
 
-EVERY_FORM = """
-import contextlib, io, json
-from ctt.cli import main
-
-def printed(form):
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        main(["report", "demo", "--format", form])
-    return text.getvalue()
-
-print(json.dumps({form: printed(form) for form in ("terminal", "md", "tex", "csv", "html", "json")}))
-"""
-
-
 def test_report_gives_the_same_bytes_in_every_form(finished: Path) -> None:
     """In two processes, whose sets have different orders."""
-    found = []
-    for seed in ("1", "2"):
-        variables = {**environment(finished), "PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, "-c", EVERY_FORM], env=variables, capture_output=True, text=True, check=True)
-        found.append(json.loads(done.stdout))
-    assert found[0] == found[1] and len(found[0]) == 6 and all(len(text) > 200 for text in found[0].values())
-    assert found[0]["json"] == table(finished)
+    forms = ("terminal", "md", "tex", "csv", "html", "json")
+    commands = [("report", "demo", "--format", form) for form in forms]
+    one, two = ([text for text, _ in ctt_commands(finished, *commands, PYTHONHASHSEED=seed)] for seed in ("1", "2"))
+    assert one == two and len(one) == 6 and all(len(text) > 200 for text in one)
+    assert one[-1] == table(finished)
 
 
 def test_status_counts_what_is_done(finished: Path) -> None:

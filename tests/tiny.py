@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TINY = [
@@ -29,6 +30,37 @@ def ctt(store: Path, *args: str, check: bool = True, timeout: float = 600) -> su
     if check and done.returncode != 0:
         raise AssertionError(f"ctt {' '.join(args)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+ONE_AFTER_ANOTHER = """
+import contextlib, io, json, sys, time
+from ctt.cli import main
+
+printed = []
+for command in json.loads(sys.stdin.read()):
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try:
+            main(command)
+        except SystemExit as end:
+            assert not end.code, (command, end.code, text.getvalue())
+    printed.append((text.getvalue(), time.time()))
+print(json.dumps(printed))
+"""
+
+
+def ctt_commands(store: Path, *commands: Sequence[str], **variables: str) -> list[tuple[str, float]]:
+    """What commands print that one process runs one after another, and when each ended (Unix seconds): most of a small
+    command's time is its imports."""
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER],
+        input=json.dumps(commands),
+        env={**environment(store), **variables},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [(text, ended) for text, ended in json.loads(done.stdout.splitlines()[-1])]
 
 
 def artifacts(store: Path) -> dict[str, dict[str, str]]:

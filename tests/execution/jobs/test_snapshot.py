@@ -32,6 +32,8 @@ from tests.faults.processes import fork, wait
 from tests.tiny import TINY, environment
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 TAKE = (
     "import sys; from ctt.execution.jobs.snapshot import snapshot; from ctt.store import Store;"
