@@ -14,7 +14,7 @@ from ctt.app.progress import Follower, StageStatus
 from ctt.core.errors import CttError
 from ctt.core.units import duration
 from ctt.execution.jobs.job_status import eta, job_statuses, print_jobs
-from ctt.plan import Plan, parts
+from ctt.planning import Plan, parts
 from ctt.store import Store
 from ctt.study import record
 

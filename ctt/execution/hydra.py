@@ -17,7 +17,7 @@ from ctt.execution.jobs.session import end_processes
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
 from ctt.execution.recorded_jobs import RecordedJobs
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.store import Store
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch

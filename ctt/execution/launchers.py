@@ -18,7 +18,7 @@ from ctt.execution.jobs import event_log
 from ctt.execution.jobs.failures import Failure
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.recorded_jobs import RecordedJobs, own_settings
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.store import Store
 from ctt.study import record
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ctt.config import Config, as_dict, changed, check_plugins, differences, from_dict, plugins_of
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
-from ctt.plan import Plan, compile_plan
+from ctt.planning import Plan, compile_plan
 from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store

@@ -15,7 +15,7 @@ MOST_LINES = 60
 KEYS = """
 import json
 from ctt.config import compose
-from ctt.plan import target_of
+from ctt.planning import target_of
 print(json.dumps({o: target_of(compose(["data=mini", *o.split()])).rollout.state.key for o in OVERRIDES}))
 """
 

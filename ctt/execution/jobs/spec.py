@@ -19,7 +19,7 @@ from ctt.core.build_context import PROGRESS
 from ctt.store import Store
 
 if TYPE_CHECKING:
-    from ctt.plan import PlannedJob
+    from ctt.planning import PlannedJob
     from ctt.stages.base import Stage
 
 
@@ -122,7 +122,7 @@ def read_one(path: Path) -> JobSpec:
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     """The target of a job spec (the content of its file), and its auxiliary stages. Raises UsageError for a missing plugin."""
     from ctt.config import from_dict
-    from ctt.plan import auxiliaries_of, target_of
+    from ctt.planning import auxiliaries_of, target_of
     from ctt.stages.auxiliary_stage import check_stage_plugins
     from ctt.stages.main_line import MainLine
 

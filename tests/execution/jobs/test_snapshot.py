@@ -24,7 +24,7 @@ from ctt.execution import launchers
 from ctt.execution.jobs import event_log, pid_files, snapshot, spec
 from ctt.execution.jobs.session import LAUNCHER
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.study import record
 from ctt.sweep import compile_sweep
@@ -72,7 +72,7 @@ def test_a_job_runs_the_code_and_records_the_commit_of_its_submission(checkout: 
     code = Path(run(checkout, store, "-c", TAKE, str(store), cwd=checkout))
     freeze = (
         "import sys; from pathlib import Path; from ctt.execution.jobs.spec import freeze;"
-        "from ctt.plan import compile_plan; from ctt.store import Store; from ctt.sweep import compile_sweep;"
+        "from ctt.planning import compile_plan; from ctt.store import Store; from ctt.sweep import compile_sweep;"
         "plan = compile_plan(compile_sweep('demo', sys.argv[2:]));"
         "[job] = [job for job in plan.jobs if job.target.kind == 'world_model'][:1];"
         "freeze(job, Store.open(sys.argv[1]), Path(sys.argv[1]), 7)"
