@@ -11,24 +11,31 @@ import contextlib
 import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import ctt
 from ctt.app.list_settings import SettingInfo, _text, all_settings
 from ctt.cli import VERBS, main
+from ctt.config import Config
+from ctt.core.registry import Registry
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Made by `make reference` from the code; do not edit. -->\n"
 DATA_VERBS = ("import", "fetch", "check", "show")
 HYDRAS_HELP = ("run",)  # verbs whose --help prints Hydra's text
 WIDTH = "100"
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+SETTINGS = """\
+`ctt settings KEY` prints one of these in full; `ctt settings --json` prints all of them for a program. A setting is given as
+`KEY=VALUE` on the command line or as `KEY: VALUE` in a [sweep file](../how-to/write-a-sweep.md). The defaults here are those of
+a group without a recipe; a recipe (`world_model=paper`) sets several at once, and `ctt run --cfg job` shows what a run gets. The
+last column names what of a run is built anew when the setting changes.
+"""
+FIRST = ("compile_sweep", "plan", "run", "Study", "Store", "StoredPlan", "Budget", "Sweep", "Point", "Run")
 
 
 def help_of(*words: str) -> str:
@@ -44,10 +51,7 @@ def cli() -> str:
     """The page on the command line: the help of every command."""
     page = [NOTE, "# Command line\n", f"```text\n{help_of()}\n```\n"]
     for verb, function in VERBS.items():
-        if verb in HYDRAS_HELP:
-            text = f"{inspect.getdoc(function)}"
-        else:
-            text = help_of(verb)
+        text = str(inspect.getdoc(function)) if verb in HYDRAS_HELP else help_of(verb)
         page.append(f"## ctt {verb}\n\n```text\n{text}\n```\n")
         if verb == "data":
             page += [f"### ctt data {name}\n\n```text\n{help_of('data', name)}\n```\n" for name in DATA_VERBS]
@@ -58,12 +62,7 @@ def cli() -> str:
 def settings() -> str:
     """The page on settings: a table for each group, in the order of the Config."""
     page = [NOTE, "# Settings\n"]
-    page.append(
-        "`ctt settings KEY` prints one of these in full; `ctt settings --json` all of them for a program. A setting is given as\n"
-        "`KEY=VALUE` on the command line or as `KEY: VALUE` in a [sweep file](../how-to/write-a-sweep.md). The defaults here are those\n"
-        "of a group without a recipe; a recipe (`world_model=paper`) sets several at once, and `ctt run --cfg job` shows what a run\n"
-        "gets. The last column names what of a run is built anew when the setting changes.\n"
-    )
+    page.append(SETTINGS)
     for group, found in groupby(all_settings(), key=_group):
         page.append(f"## {group}\n" if group else "## Flags of the method, and of a run\n")
         page.append("| setting | values | default | meaning | a change builds anew |\n|---|---|---|---|---|")
@@ -86,43 +85,65 @@ def _row(info: SettingInfo) -> str:
 
 def python() -> str:
     """The page on the library: what `ctt.__all__` names, with signatures and docstrings."""
-    names = [name for name in getattr(ctt, "__all__", ()) if not name.startswith("__")]
+    names = sorted(ctt.__all__, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), ctt.__all__.index(name)))
     page = [NOTE, "# Python\n"]
     page.append("`import ctt` is a library: what follows is what it exports. It is typed (`py.typed`); other modules may change.\n")
     for name in names:
-        page += _described(f"ctt.{name}", getattr(ctt, name), "##")
-    page.append("## Errors\n")
-    page.append(f"```text\n{inspect.getdoc(sys.modules['ctt.core.errors'])}\n```\n")
+        page += _described(f"ctt.{name}", getattr(ctt, name))
+    page.append(f"## Errors\n\n```text\n{inspect.getdoc(sys.modules['ctt.core.errors'])}\n```\n")
     return "\n".join(page)
 
 
-def _described(name: str, thing: Any, heading: str) -> Iterator[str]:
+def _described(name: str, thing: Any) -> Iterator[str]:
     """Heading, signature and docstring of an exported thing; of a class also its public methods and properties."""
-    yield f"{heading} {name}\n"
-    if callable(thing):
+    yield f"## {name}\n"
+    if isinstance(thing, Registry):
+        yield f"The registry of each {thing.what}; others add to it by entry points of the group `{thing.group}`.\n"
+        return
+    if thing is Config:
+        yield f"{_text_of(thing)}\n\nIts fields are the [settings](settings.md).\n"
+        return
+    if not (inspect.isclass(thing) and issubclass(thing, (Exception, Protocol))):  # type: ignore[arg-type]
         yield f"```python\n{_signature(name, thing)}\n```\n"
-    text = inspect.getdoc(thing) if callable(thing) or inspect.ismodule(thing) else None
-    yield f"{text}\n" if text else (f"`{thing!r}`\n" if not callable(thing) else "")
-    if inspect.isclass(thing):
-        for own, member in vars(thing).items():
-            if own.startswith("_"):
-                continue
-            function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
-            if inspect.isfunction(function):
-                yield f"`{_signature(f'{name}.{own}', getattr(thing, own))}`: {_sentence(function)}\n"
-            elif getattr(member, "func", getattr(member, "fget", None)) is not None:
-                yield f"`{name}.{own}`: {_sentence(member)}\n"
+    yield f"{_text_of(thing)}\n"
+    for own, member in vars(thing).items() if inspect.isclass(thing) else ():
+        function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+        if own.startswith("_"):
+            continue
+        if inspect.isfunction(function):
+            yield f"`{_signature(f'.{own}', function, True, not isinstance(member, staticmethod))}`: {_sentence(function)}\n"
+        elif getattr(member, "func", getattr(member, "fget", None)) is not None:
+            yield f"`.{own}`: {_sentence(member)}\n"
 
 
-def _signature(name: str, thing: Callable[..., Any]) -> str:
-    try:
-        text = str(inspect.signature(thing))
-    except (TypeError, ValueError):
-        text = "(…)"
-    return name + ADDRESS.sub("", text).replace("'", "")
+def _signature(name: str, thing: Callable[..., Any], method: bool = False, bound: bool = False) -> str:
+    """NAME(PARAMETERS) -> RESULT, wrapped where it is long and no method's; `bound`: without self."""
+    found = inspect.signature(thing)
+    parameters = list(found.parameters.values())[bound:]
+    text = name + str(found.replace(parameters=parameters)).replace("'", "")
+    if method or len(text) <= 100:
+        return text.removesuffix(" -> None") if inspect.isclass(thing) else text
+    texts = [str(one).replace("'", "") for one in parameters]
+    kinds = [one.kind for one in parameters]
+    if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        texts.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    result = "" if inspect.isclass(thing) else f" -> {inspect.formatannotation(found.return_annotation)}".replace("'", "")
+    return f"{name}(\n    " + ",\n    ".join(texts) + f",\n){result}"
+
+
+def _text_of(thing: Any) -> str:
+    """A docstring, its examples as code."""
+    lines = (inspect.getdoc(thing) or "").splitlines()
+    out: list[str] = []
+    for line, before in zip(lines, ["", *lines], strict=False):
+        example, earlier = line.startswith((">>>", "...")), before.startswith((">>>", "..."))
+        out += ["```python"] if example and not earlier else ["```"] if earlier and not example else []
+        out.append(line)
+    return "\n".join([*out, "```"] if lines and lines[-1].startswith((">>>", "...")) else out)
 
 
 def _sentence(thing: Any) -> str:
+    """A docstring as one paragraph."""
     return " ".join((inspect.getdoc(thing) or "").split())
 
 

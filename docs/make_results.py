@@ -78,13 +78,12 @@ def graphs(name: str) -> Callable[[str], str]:
         from ctt.report.tables.graph_tables import density_grid, losses_grid, recovery_grid
         from ctt.report.tables.layout import Page
         from ctt.report.writers import draw
+        from ctt.study.loading import diagnoses
         from ctt.study.study import Study
 
-        found = Study(name).diagnoses
-        pages = [
-            Page(f"{point}", (density_grid(runs), recovery_grid(runs)))
-            for point, runs in found.items()
-        ]
+        study = Study(name)
+        found = diagnoses(study.plan, study.store)
+        pages = [Page(point, (density_grid(runs), recovery_grid(runs))) for point, runs in found.items()]
         texts = [f"### {page.title}\n\n" + draw(page, "md").partition("\n")[2].replace("\n## ", "\n#### ") for page in pages]
         losses = draw(Page("", (losses_grid(found),)), "md").partition("\n")[2].replace("\n## ", "\n### ")
         return "\n".join([*texts, losses]).strip()
@@ -257,7 +256,9 @@ def main(arguments: Sequence[str]) -> int:
     names = {page: [name for name in parts if not parsed.only or {page, f"{page}/{name}"} & set(parsed.only)]
              for page, parts in RESULTS.items()}  # fmt: skip
     if parsed.only and not any(names.values()):
-        parser.error(f"there is no {', '.join(parsed.only)}; known are {', '.join(f'{p}/{n}' for p in RESULTS for n in RESULTS[p])}")
+        parser.error(
+            f"there is no {', '.join(parsed.only)}; known are {', '.join(f'{p}/{n}' for p in RESULTS for n in RESULTS[p])}"
+        )
     for page, parts in names.items():
         for name in () if parsed.pages else parts:
             if parsed.only or record_of(page).get(name, {}).get("commit") != commit():

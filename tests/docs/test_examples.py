@@ -6,21 +6,21 @@ import contextlib
 import io
 import os
 import shlex
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from ctt.cli import main
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from tests.data.clevrer.official_files import slots_tree, write_pickle, write_questions
 from tests.docs.examples import ROOT, RUN, Block, blocks, missing
 from tests.made_store import fill, plausible
-from tests.tiny import environment
+from tests.tiny import ctt, environment
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for f in ("tutorial", "how-to") for p in (ROOT / "docs" / f).glob("*.md"))]
 OWN_TEST = "how-to/add-"  # their examples are packages; each page has a test module of its own
@@ -28,7 +28,7 @@ DATA = ["data=mini", "data.train=24", "data.validation=12", "data.workers=1"]
 SMALL = [
     *DATA, "world_model=mini", "world_model.epochs=2", "world_model.windows.per_epoch=64", "world_model.windows.validation=32",
     "world_model.optimizer=adamw", "aloe=mini", "aloe.epochs=1", "aloe.eval_videos=4", "aloe.optimizer=adam",
-    "diagnostics.windows=32", "ctt_start_epoch=1", "device=cpu",
+    "diagnostics.windows=32", "ctt_start_epoch=1", "device=cpu", "tracking=off",
 ]  # fmt: skip
 MADE_UP = ["reader.enabled=false", "diagnostics.enabled=false"]  # sweeps other than `quick`: their artifacts are made up
 GIVEN = ("launch=", "seed=", "ctt_", "aloe.protocol=")  # what stays of a sweep's own overrides
@@ -52,13 +52,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def in_process(arguments: list[str]) -> tuple[int, str]:
-    """Exit code and output of a command, in a process of its own where Hydra runs it."""
-    if arguments[0] in ("sweep", "run", "-m", "promote"):
-        done = subprocess.run([sys.executable, "-m", "ctt", *arguments], capture_output=True, text=True, timeout=300)
-        return done.returncode, done.stdout + done.stderr
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), pytest.raises(SystemExit) as ended:
-        main(arguments)
+    """Exit code and output of a command, run in this process: a process of its own would import everything again."""
+    out, signals = io.StringIO(), (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {one: signal.getsignal(one) for one in signals}
+    GlobalHydra.instance().clear()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), pytest.raises(SystemExit) as ended:
+            main(arguments)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
     return int(ended.value.code or 0), out.getvalue()
 
 
@@ -73,11 +76,11 @@ def in_small(arguments: list[str]) -> list[str]:
     given = {a.partition("=")[0] for a in kept}
     small = [a for a in SMALL if a.partition("=")[0] not in given]
     if head == ["sweep", "quick"]:
-        return [*head, *kept, *small]
+        return [*head, *kept, *small]  # the one that has really run
     sweep = compile_sweep(head[1] if len(head) > 1 else None, [*kept, *small, *MADE_UP])
     plan = compile_plan(sweep)
     fill(Store(os.environ["CTT_STORE"]), plan, list(plan.stages.values()), plausible(plan))
-    return [*head, *kept, *small, *MADE_UP, "tracking=off"]
+    return [*head, *kept, *small, *MADE_UP]
 
 
 def run(block: Block) -> None:
@@ -108,22 +111,21 @@ def test_examples(page: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_is_not_run_has_a_reason(page: str) -> None:
-    for block in blocks(page):
+    for block in () if OWN_TEST in page else blocks(page):
         assert block.language, f"{page}, line {block.line}: a block without a language"
         if block.language in RUN and block.mark.startswith("not run"):
             assert len(block.mark.removeprefix("not run").strip(": ")) > 10, f"{page}, line {block.line}: why is it not run?"
 
 
 @pytest.mark.slurm
-def test_the_page_on_slurm_on_slurm(cluster: object, folder: Path) -> None:
+def test_the_page_on_slurm_on_slurm(cluster: object, tmp_path: Path) -> None:
     commands = [c for block in blocks("docs/tutorial/on-slurm.md") if block.mark == "slurm" for c, _ in block.commands]
     assert len(commands) > 1
     for command in commands:
         words = shlex.split(command)[1:]
-        if words[0] == "sweep":
-            words = [*words, *SMALL, "ctt_suf_weight=0.3", "launch.poll_s=1", "tracking=off"]
-        code, printed = in_process(words)
-        assert code == 0, printed
+        small = [*SMALL, *MADE_UP, "ctt_inv_weight=0.2", "launch.poll_s=1"] if words[0] == "sweep" else []
+        done = ctt(tmp_path / "store", *words, *small)
+        assert done.stdout
 
 
 def test_comparison_finds_what_was_not_printed() -> None:
