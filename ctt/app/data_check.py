@@ -13,6 +13,7 @@ from ctt.app.progress_bars import Bars, bar
 from ctt.app.show import find_artifact
 from ctt.config import Config
 from ctt.core.errors import DataError
+from ctt.core.plain_text import plain
 from ctt.data import composition
 from ctt.data.clevrer import source_files
 from ctt.data.clevrer.annotations import Annotations
@@ -27,11 +28,6 @@ from ctt.store import Artifact, Store
 
 MOST = 10
 """Mistakes of one question file that are listed."""
-
-
-def plain(text: str) -> str:
-    """A file's text as one line without control characters."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def check_questions(path: Path, as_json: bool) -> int:

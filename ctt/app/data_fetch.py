@@ -12,9 +12,9 @@ from ctt.app.progress_bars import bar
 from ctt.core.errors import DataError
 from ctt.data import composition
 from ctt.data.clevrer import official_figures
-from ctt.data.clevrer.downloads import Download
+from ctt.data.clevrer.question_file import scenes_of
+from ctt.data.clevrer.transfer import Download
 from ctt.data.data_settings import FetchSettings
-from ctt.data.questions.question_table import read_scenes
 
 
 def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> int:
@@ -24,7 +24,7 @@ def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> 
     nothing reads.
     """
     from ctt.core.build_context import stop_on_signals
-    from ctt.data.clevrer.downloads import downloads, fetch
+    from ctt.data.clevrer.downloads import downloads, fetch, limits
 
     console, errors = Console(markup=False), Console(markup=False, stderr=True)
     wanted = [(kind, download) for kind in kinds for download in downloads(settings, kind, encoder)]
@@ -32,7 +32,7 @@ def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> 
     code = 0
     for kind, download in wanted:
         with bar(download.path.name, console) as report:
-            outcome = fetch(download, timeout=settings.timeout, attempts=settings.attempts, progress=report)
+            outcome = fetch(download, limits=limits(settings), attempts=settings.attempts, progress=report)
         fetched = outcome == "fetched"
         text = f"{'fetched' if fetched else 'already present'}: {download.path}"
         if kind == "questions":
@@ -70,7 +70,7 @@ def _checked_counts(download: Download, fetched: bool) -> tuple[str, str]:
 def _counts(path: Path) -> tuple[str, str]:
     """How many questions a file has, and how its counts differ from the official ones, which take a checksum's place."""
     try:
-        found = composition.statistics(read_scenes(path))["questions"]
+        found = composition.statistics(scenes_of(path))["questions"]
     except (LookupError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no official question file ({type(error).__name__}: {error})") from None
     known = official_figures.QUESTIONS[path.stem]

@@ -8,9 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from ctt.app.data_check import data_set, plain
+from ctt.app.data_check import data_set
 from ctt.config import Config
 from ctt.core.errors import DataError
+from ctt.core.plain_text import plain
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.clevrer.source_files import find, question_files
 from ctt.data.dataset import Dataset

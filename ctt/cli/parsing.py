@@ -122,8 +122,19 @@ def split_run(positional: Sequence[str], settings: Collection[str]) -> tuple[str
     return " ".join(parts), overrides
 
 
+_ADDRESS = re.compile(r"([+\w./@-]+)=([A-Za-z][A-Za-z0-9+.-]*://.*)", re.DOTALL)
+
+
+def quoted(override: str) -> str:
+    """An override whose value is an address, in quotation marks, so that {split}, ?, & and commas in it are not Hydra's grammar."""
+    if match := _ADDRESS.fullmatch(override):
+        escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", match[2])
+        return f"{match[1]}='{escaped}'"
+    return override
+
+
 def checked(overrides: Sequence[str]) -> list[str]:
-    """The overrides. Raises UsageError, before Hydra starts, if one has no KEY=VALUE form or its key is unknown."""
+    """The overrides, addresses quoted. Raises UsageError, before Hydra starts, if one is no KEY=VALUE or its key is unknown."""
     from ctt.config import check_key
 
     for override in overrides:
@@ -134,7 +145,7 @@ def checked(overrides: Sequence[str]) -> list[str]:
         key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         if key != "hydra" and not key.startswith(("hydra.", "hydra/")):
             check_key(key)
-    return list(overrides)
+    return [quoted(override) for override in overrides]
 
 
 def tracking_of(overrides: Sequence[str]) -> tuple[TrackingSettings, list[str]]:

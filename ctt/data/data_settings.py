@@ -35,7 +35,14 @@ class FetchSettings(Settings):
     questions: str | None = setting(None, "URL of the question files, with {split}", key=False)
     annotations: str | None = setting(None, "URL of the annotation archives, with {split}", key=False)
     hub: str = setting("https://huggingface.co", "host of the files without a URL: the hub or a copy of it", key=False)
-    timeout: float = setting(30.0, "seconds without data before a download is retried", above=0, key=False)
+    timeout: float = setting(30.0, "seconds without data, or below the minimum rate, before a retry", above=0, key=False)
+    minimum_rate: float = setting(1000.0, "bytes per second below which a download is retried", minimum=0, key=False)
+    most: float = setting(20e9, "bytes of the largest file that is downloaded", above=0, key=False)
+    hosts: list[str] = setting(
+        lambda: ["huggingface.co", "hf.co"],
+        "hosts to which a server may redirect in addition to itself, with the hosts below them",
+        key=False,
+    )
     attempts: int = setting(5, "consecutive failures after which a download gives up", minimum=1, key=False)
 
 

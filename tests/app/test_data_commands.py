@@ -5,14 +5,23 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ctt.cli import main
-from ctt.data.clevrer import official_figures, source_files
+from ctt.cli.parsing import quoted
+from ctt.core.errors import DataError, Interrupted
+from ctt.data.clevrer import official_figures, question_file, source_files
+from ctt.data.questions.question_table import read_scenes
 from ctt.data.synthetic.annotation_writer import annotation
 from tests.data.clevrer.official_files import scene, slots_tree, write_pickle, write_questions
 from tests.data.synthetic.scenes import some_scenes
@@ -258,7 +267,7 @@ def web(place):
 def test_fetch_checks_counts_and_prints_the_next_command(ctt, web, place, monkeypatch):
     write_pickle(place / "web" / "s.pkl", slots_tree({"train": 1}))
     write_questions(place / "web", COUNTS)
-    arguments = [f"data.fetch.slots_savi={web}/s.pkl", f"data.fetch.questions='{web}/{{split}}.json'"]
+    arguments = [f"data.fetch.slots_savi={web}/s.pkl", f"data.fetch.questions={web}/{{split}}.json"]
     counts = {"descriptive": 3, "explanatory": 0, "predictive": 3, "counterfactual": 0}
     monkeypatch.setitem(official_figures.QUESTIONS, "train", counts)
     code, out, err = ctt("data", "fetch", "--encoder", "savi", *arguments)
@@ -280,6 +289,61 @@ def test_fetch_checks_counts_and_prints_the_next_command(ctt, web, place, monkey
     assert not list((place / "b" / "questions").iterdir())
     code, _, err = ctt("data", "fetch", "annotations", f"data.fetch.annotations='{web}/{{split}}.zip'")
     assert code == 2 and "answers 404" in err
+
+
+def test_addresses_need_no_quotes_of_hydras(ctt, web, place):
+    for text in ("{split}.json?a=b,c&d=(e)~*", "{split}.json?a='b'"):
+        plain = f"data.fetch.questions={web}/{text}"
+        assert "answers 404" in ctt("data", "fetch", "questions", plain)[2]
+    assert quoted("a.b='http://x'") == "a.b='http://x'" and quoted("a=b://x,y'") == "a='b://x,y\\''"
+    assert quoted("seed=0,1") == "seed=0,1"
+
+
+FETCH = """
+import sys
+from ctt.cli import main
+main(["data", "fetch", "questions", f"data.fetch.questions={sys.argv[1]}/{{split}}.json"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_fetch_ends_at_a_signal_while_a_server_is_silent(number, place):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        process = subprocess.Popen(
+            [sys.executable, "-c", FETCH, address], env=environment, stderr=subprocess.PIPE, text=True, cwd=place
+        )
+        with silent.accept()[0]:
+            time.sleep(0.2)
+            process.send_signal(number)
+            began = time.monotonic()
+            _, err = process.communicate(timeout=20)
+    assert time.monotonic() - began < 2 and process.returncode == 1
+    assert err.startswith("ctt: stopped at 0 bytes of clevrer/questions/train.json.part") and err.count("\n") == 1
+
+
+def test_a_question_file_is_read_until_a_signal(place, monkeypatch):
+    (place / "q.json").write_text(json.dumps([scene(70), scene(71)]))
+    entries = question_file.scenes_of(place / "q.json")
+    assert next(entries)["scene_index"] == 70
+    monkeypatch.setattr(question_file, "stopping", lambda: True)
+    with pytest.raises(Interrupted):
+        next(entries)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", " [ ] ", '[1,{"a":[2]}, 4 ]\n', "[1,]", "[1 2]", "[1]x", "", "{}", "[", "[1", "[,1]", "]", "[[]]", "[1]]"]
+)
+def test_entries_read_one_by_one_are_those_of_the_whole_file(text, place):
+    (place / "q.json").write_text(text)
+    try:
+        expected = read_scenes(place / "q.json")
+    except DataError as error:
+        with pytest.raises(DataError, match=re.escape(str(error))):
+            list(question_file.scenes_of(place / "q.json"))
+    else:
+        assert list(question_file.scenes_of(place / "q.json")) == expected
 
 
 def test_wrong_arguments_are_refused(ctt):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ctt.core.errors import DataError
+from ctt.core.build_context import stopping
+from ctt.core.errors import DataError, Interrupted
 from ctt.data.clevrer.official_figures import SUBTYPES
 from ctt.data.questions.programs import known_token, type_check
 from ctt.data.questions.question_table import QuestionTable, read_scenes
 from ctt.data.questions.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, tokenise, unknown_words
 
+_BLANK = re.compile(r"[ \t\n\r]*")
 LISTS = ("errors", "unknown_words", "unknown_program_tokens", "ill_typed_programs")
 _GIVES = {"count": "number", "exist": "yes or no", "color": "color", "material": "material", "shape": "shape"}
 
@@ -54,6 +58,40 @@ def check_file(path: Path) -> dict[str, Any]:
     for name in ("unknown_words", "unknown_program_tokens"):
         found[name] = list(dict.fromkeys(found[name]))
     return found
+
+
+def scenes_of(path: Path) -> Iterator[Any]:
+    """The entries of a question file, parsed one by one, so that a signal is obeyed in between. Raises Interrupted, and DataError
+    as `read_scenes` does."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    decoder = json.JSONDecoder()
+    sign, place = _following(text, 0)
+    ends, after = _following(text, place)
+    if sign != "[":
+        sign = ""
+    elif ends == "]":
+        sign, place = "]", after
+    while sign in ("[", ","):
+        if stopping():
+            raise Interrupted(f"stopped while {path} was read; the same command continues")
+        try:
+            scene, place = decoder.raw_decode(text, _following(text, place)[1] - 1)
+        except (ValueError, RecursionError):
+            break
+        yield scene
+        sign, place = _following(text, place)
+    if sign != "]" or _following(text, place)[0]:
+        read_scenes(path)
+        raise DataError(f"{path} is not valid JSON")
+
+
+def _following(text: str, place: int) -> tuple[str, int]:
+    """The first character from `place` that is no white space ("" at the end), and the place after it."""
+    start = _BLANK.match(text, place).end()  # type: ignore[union-attr]  # it matches everywhere
+    return text[start : start + 1], start + 1
 
 
 def problem_count(found: dict[str, Any]) -> int:

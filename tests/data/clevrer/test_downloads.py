@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -9,13 +10,16 @@ import random
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from ctt.core import build_context
 from ctt.core.errors import DataError, Interrupted
 from ctt.data.clevrer import downloads as fetching
-from ctt.data.clevrer.downloads import Download, downloads, fetch
+from ctt.data.clevrer.downloads import downloads, fetch, limits
+from ctt.data.clevrer.transfer import Download, Limits
 from ctt.data.data_settings import FetchSettings
 
 BODY = random.Random(0).randbytes(3_000_000)
@@ -35,6 +39,11 @@ class Server:
         self.heads: list[int] = []  # statuses of the hub's next answers about a file
         self.tokens: list[tuple[str, str | None]] = []  # (host, Authorization) of every request for the hub's file
         self.requests: list[str | None] = []
+        self.hang = ""  # where the next answers stop: before they begin, in the headers, or after 1 MB
+        self.go_on = threading.Event()
+        self.sent = threading.Event()
+        self.trickle = False  # a byte every 50 ms
+        self.moved: str | None = None  # where the address redirects to
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -81,6 +90,13 @@ class Server:
             return
         wanted = handler.headers.get("Range")
         self.requests.append(wanted)
+        if self.moved and handler.path != "/real":
+            handler.wfile.write(f"HTTP/1.0 302 Found\r\nLocation: {self.moved}\r\nContent-Length: 0\r\n\r\n".encode())
+            return
+        if self.hang in ("answer", "headers"):
+            handler.wfile.write(b"HTTP/1.0 200 OK\r\n" if self.hang == "headers" else b"")
+            self.go_on.wait(20)
+            return
         if self.status:
             handler.send_error(self.status.pop(0), self.reason)
             return
@@ -99,24 +115,47 @@ class Server:
         if self.etag:
             handler.send_header("ETag", self.etag)
         handler.end_headers()
+        if self.hang == "body":
+            handler.wfile.write(rest[:1_000_000])
+            handler.wfile.flush()
+            self.go_on.wait(20)
+            rest = rest[1_000_000:]
+        with contextlib.suppress(OSError):
+            for _ in range(200 if self.trickle else 0):
+                handler.wfile.write(rest[:1])
+                handler.wfile.flush()
+                rest = rest[1:]
+                if self.go_on.wait(0.05):
+                    break
         if self.break_after:
             rest = rest[: self.break_after.pop(0)]
-        handler.wfile.write(rest)
-        handler.wfile.flush()
-        handler.connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            handler.wfile.write(rest)
+            handler.wfile.flush()
+        self.sent.set()
+        with contextlib.suppress(OSError):
+            handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
 def server():
     one = Server()
     yield one
+    one.go_on.set()
     one.http.shutdown()
     one.http.server_close()
 
 
 def get(server, path, **more):
     more.setdefault("attempts", 4)
-    return fetch(Download(server.url, path, more.pop("sha256", None)), pause=lambda failed: 0.0, timeout=5, **more)
+    more.setdefault("wait", lambda failed: 0.0)
+    return fetch(Download(server.url, path, more.pop("sha256", None)), limits=limits_of(more), **more)
+
+
+def limits_of(more):
+    """The limits among keyword arguments, which are removed."""
+    given = {name: more.pop(name) for name in ("timeout", "minimum_rate", "most", "hosts") if name in more}
+    return Limits(**{"timeout": 5.0, "hosts": ("localhost",), **given})
 
 
 def names(folder: Path) -> list[str]:
@@ -155,13 +194,119 @@ def test_interruptions_with_progress_are_always_retried(server, tmp_path):
     assert get(server, tmp_path / "f", sha256=SHA, attempts=2) == "fetched"
 
 
-def test_a_signal_keeps_the_downloaded_bytes(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "stopping", lambda: True)
-    with pytest.raises(Interrupted, match="the same command continues there"):
-        get(server, tmp_path / "f")
-    monkeypatch.undo()
+@pytest.fixture
+def signal_soon():
+    """Asks the process to stop 0.3 s after the test has begun."""
+    timer = threading.Timer(0.3, build_context._stop.set)
+    timer.start()
+    yield
+    timer.cancel()
+    timer.join()
+    build_context._stop.clear()
+
+
+def stops(server, path, **more):
+    began = time.monotonic()
+    with pytest.raises(Interrupted, match=r"stopped at \d+ bytes of .*f\.part; the same command continues there"):
+        get(server, path, timeout=60, **more)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("at", ["answer", "headers", "body"])
+def test_a_signal_is_obeyed_at_once_whatever_the_server_does(at, server, tmp_path, signal_soon):
+    server.hang = at
+    stops(server, tmp_path / "f")
+    assert (at == "body") == (tmp_path / "f.part").exists()
+
+
+def test_a_signal_keeps_the_downloaded_bytes(server, tmp_path, signal_soon):
+    server.hang = "body"
+    stops(server, tmp_path / "f")
+    build_context._stop.clear()
+    server.hang = ""
     assert get(server, tmp_path / "f", sha256=SHA) == "fetched"
-    assert server.requests[-1] is not None
+    assert server.requests[-1] == "bytes=1000000-"
+
+
+def test_a_signal_is_obeyed_between_attempts_and_while_a_checksum_is_computed(server, tmp_path, signal_soon, monkeypatch):
+    server.status = [503] * 9
+    stops(server, tmp_path / "f", wait=lambda failed: 60.0)
+    server.status = []
+    build_context._stop.clear()
+    threading.Timer(0.3, build_context._stop.set).start()
+    monkeypatch.setattr(fetching, "sha256_of", lambda path: time.sleep(60))
+    stops(server, tmp_path / "f", sha256=SHA)
+
+
+def test_a_signal_is_obeyed_while_a_name_is_looked_up(server, tmp_path, signal_soon, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(60))
+    stops(server, tmp_path / "f")
+
+
+def test_an_attempt_that_was_given_up_writes_nothing_more(server, tmp_path):
+    """Its thread may wake up when the next attempt has the file."""
+
+    def give_up(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    server.hang = "body"
+    with pytest.raises(KeyboardInterrupt):
+        get(server, tmp_path / "f", progress=give_up)
+    (tmp_path / "f.part").write_bytes(b"of another attempt")
+    server.go_on.set()
+    assert server.sent.wait(5)
+    time.sleep(0.2)
+    assert (tmp_path / "f.part").read_bytes() == b"of another attempt"
+
+
+def test_a_server_below_the_minimum_rate_is_given_up(server, tmp_path):
+    server.trickle = True
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"only \d+ B in 0 s; data.fetch.minimum_rate is 1.0 kB/s"):
+        get(server, tmp_path / "f", timeout=0.4, attempts=3)
+    assert len(server.requests) == 3 and time.monotonic() - began < 3
+    server.trickle = False
+    assert get(server, tmp_path / "f", sha256=SHA) == "fetched"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_above_the_limit_is_refused_and_nothing_is_kept(announced, server, tmp_path):
+    server.length = announced
+    what = "announces 3.0 MB" if announced else r"has sent 1\.\d MB"
+    with pytest.raises(DataError, match=rf"{what}; data.fetch.most is 1.0 MB. Nothing is kept"):
+        get(server, tmp_path / "f", most=1_000_000)
+    assert names(tmp_path) == [] and len(server.requests) == 1
+    assert get(server, tmp_path / "f", most=3_000_000) == "fetched"
+
+
+@pytest.mark.parametrize(
+    "target", ["http://localhost:1/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "http://evil\x1b[31m.org/x", "http://[/"]
+)
+def test_redirects_elsewhere_are_refused(target, server, tmp_path):
+    server.moved = target
+    with pytest.raises(DataError, match="/file redirects to .*: refused, |is malformed") as refused:
+        get(server, tmp_path / "f", hosts=("elsewhere.org",))
+    assert str(refused.value).isprintable() and len(server.requests) == 1 and names(tmp_path) == []
+
+
+def test_redirects_within_a_host_and_to_those_allowed_are_followed(server, tmp_path):
+    port = server.http.server_address[1]
+    server.moved = "/real"
+    assert get(server, tmp_path / "f", hosts=()) == "fetched"
+    for number, allowed in enumerate(("a.localhost", "localhost")):
+        server.moved = f"http://localhost:{port}/real"
+        if allowed == "localhost":
+            assert get(server, tmp_path / f"g{number}", hosts=(allowed,)) == "fetched"
+        else:
+            with pytest.raises(DataError, match=r"data.fetch.hosts=\[localhost\]"):
+                get(server, tmp_path / f"g{number}", hosts=(allowed,))
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://h/x", "nothing://x/y", "data:,x", "http://", "http:///x"])
+def test_only_addresses_of_the_web_are_opened(url, tmp_path):
+    with pytest.raises(DataError, match="is not an address of http:// or https://"):
+        fetch(Download(url, tmp_path / "f"))
 
 
 def test_a_server_that_ignores_ranges_starts_over(server, tmp_path):
@@ -198,7 +343,7 @@ def test_a_file_that_became_shorter_without_a_new_etag(server, tmp_path):
 
 def from_hub(server, path, name="owner/repository/deep/slots.pkl@v1", **more):
     hub = server.url.removesuffix("/file")
-    return fetch(Download(name, path, hub=hub), pause=lambda failed: 0.0, timeout=5, attempts=2, **more)
+    return fetch(Download(name, path, hub=hub), wait=lambda failed: 0.0, limits=limits_of(more), attempts=2, **more)
 
 
 @pytest.fixture
@@ -254,7 +399,7 @@ def test_an_absent_hub_and_a_malformed_name(server, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(DataError, match="cannot be reached .*check the network"):
-        fetch(Download("a/b/c", tmp_path / "f", hub=f"http://127.0.0.1:{port}"), pause=lambda failed: 0.0)
+        fetch(Download("a/b/c", tmp_path / "f", hub=f"http://127.0.0.1:{port}"), wait=lambda failed: 0.0)
     with pytest.raises(DataError, match=r"'slots.pkl' .* is neither an address nor OWNER/REPOSITORY/FILE"):
         from_hub(server, tmp_path / "f", name="slots.pkl")
 
@@ -294,8 +439,8 @@ def test_a_length_that_is_no_number_is_ignored(server, tmp_path):
 
 @pytest.mark.parametrize("code", [401, 403, 410])
 def test_a_refusal_is_reported_on_one_line(code, server, tmp_path):
-    server.status, server.reason = [code], "No\tway \x0b here"
-    with pytest.raises(DataError, match=f"answers {code} No way here. Or download it elsewhere") as refused:
+    server.status, server.reason = [code], "No\tway \x0b \x1b[2Jhere\x9b"
+    with pytest.raises(DataError, match=rf"answers {code} No way \\x1b\[2Jhere.*\. Or download it elsewhere") as refused:
         get(server, tmp_path / "f")
     assert str(refused.value).isprintable() and len(server.requests) == 1
 
@@ -328,11 +473,9 @@ def test_a_missing_network_is_reported(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(DataError, match=r"cannot be reached \(.*refused.*check the network\. Or download it elsewhere"):
-        fetch(Download(f"http://127.0.0.1:{port}/x", tmp_path / "f"), pause=lambda failed: 0.0)
+        fetch(Download(f"http://127.0.0.1:{port}/x", tmp_path / "f"), wait=lambda failed: 0.0)
     with pytest.raises(DataError, match="cannot be reached"):
-        fetch(Download("http://no.such.host.invalid/x", tmp_path / "f"), pause=lambda failed: 0.0)
-    with pytest.raises(DataError, match="cannot be reached"):
-        fetch(Download("nothing://x/y", tmp_path / "f"), pause=lambda failed: 0.0)
+        fetch(Download("http://no.such.host.invalid/x", tmp_path / "f"), wait=lambda failed: 0.0)
 
 
 def test_a_write_error_is_reported(server, tmp_path):
@@ -354,3 +497,8 @@ def test_downloads_by_kind(tmp_path):
         downloads(FetchSettings(), "questions")
     with pytest.raises(DataError, match=r"must contain \{split\}"):
         downloads(FetchSettings(questions="http://h/q.json"), "questions")
+
+
+def test_the_settings_limit_downloads() -> None:
+    found = limits(FetchSettings(timeout=3.0, minimum_rate=5.0, most=7.0, hosts=["a.org"]))
+    assert found == Limits(3.0, 5.0, 7.0, ("a.org",))
