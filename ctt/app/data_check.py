@@ -125,7 +125,8 @@ def _official_files(settings: DataSettings, console: Console) -> tuple[list[str]
             notes.append(f"videos had {found.slots.frames} frames, of which the first 128 are taken")
         damage += found.slots.damage()
     for split, path in found.questions.items():
-        damage += _mistakes(path, split, found.slots.parts.get(split) if found.slots else None)
+        part = found.slots.parts.get(split) if found.slots else None
+        damage += _mistakes(path, split, part, settings.missing == "skip", notes)
     if settings.annotation_files:
         try:
             annotations = Annotations(Path(settings.annotation_files).expanduser())
@@ -137,8 +138,9 @@ def _official_files(settings: DataSettings, console: Console) -> tuple[list[str]
     return notes, damage
 
 
-def _mistakes(path: Path, split: str, part: Part | None) -> list[str]:
-    """What is wrong with a question file; if it is right by itself, what does not fit its split's videos."""
+def _mistakes(path: Path, split: str, part: Part | None, skip: bool, notes: list[str]) -> list[str]:
+    """What is wrong with a question file; if it is right by itself, what does not fit its split's videos. `notes` gets what is
+    left out."""
     try:
         found = check_file(path)
         wrong = [f"{path}: {text}" for name in LISTS for text in found[name]]
@@ -146,7 +148,7 @@ def _mistakes(path: Path, split: str, part: Part | None) -> list[str]:
             rest = f"{path}: and {len(wrong) - MOST} more; `ctt data check --questions {path}` lists them all"
             return [*wrong[:MOST], rest]
         if not wrong and part is not None:
-            source_files.check_questions(path, split, part)
+            notes += source_files.check_questions(path, split, part, skip).notes
         return wrong
     except DataError as error:
         return [str(error)]
@@ -157,7 +159,7 @@ def _coverage(annotations: Annotations, slots: ImportedSlots) -> list[str]:
     notes = []
     for split, part in slots.parts.items():
         if split != "test":
-            missing = annotations.missing(range(part.first, part.first + part.videos))
+            missing = annotations.missing(part.scenes)
             some = ", ".join(map(str, missing[:5])) + (" …" if len(missing) > 5 else "")
             have = f"annotations of {part.videos - len(missing)} of {part.videos} {split} videos"
             notes.append(have + (f"; missing: scenes {some}" if missing else ""))

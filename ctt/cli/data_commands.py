@@ -12,7 +12,7 @@ from ctt.core.errors import UsageError
 def data(arguments: Sequence[str]) -> int:
     """Import, fetch, check or show data: ctt data import|fetch|check|show
 
-    import FILE    convert the reference's slots (a pickle or torch file) to memory-mapped files; executes nothing in it
+    import FILE    convert slots of any form (pickle, torch, safetensors, npz, npy, HDF5) to memory-mapped files
     fetch          download slots, questions, annotations; continues an interrupted download
     check          compare a data set with CLEVRER's figures; --questions FILE: one official question file alone
     show SCENE     write a picture and an animation of a scene and print its questions
@@ -26,17 +26,23 @@ def data(arguments: Sequence[str]) -> int:
 
 
 def _data_import(arguments: Sequence[str]) -> int:
-    """Convert a slots file to memory-mapped files.
+    """Convert slots to memory-mapped files.
 
-    Only arrays are accepted; anything else is refused by name and nothing is executed. An interrupted import continues:
-    finished videos are not written again, but the file is read again for its checksum.
+    NAME is a pickle or torch file of the reference's form, {split: {video: array}}, or holds the same as safetensors, npz, npy or
+    HDF5; or a folder of such files (train/0_pixels.npy, val.h5 …). They may be compressed (gzip, xz, bzip2, zstandard).
+    float16, bfloat16 and float64 become float32. Nothing in a file is executed: only arrays are accepted, anything else is
+    refused by name. An interrupted import continues: finished videos are not written again, but the file is read again for its
+    checksum. With data.missing=skip videos may be missing; their questions are left out of runs.
     """
-    parser = verb_parser("data import", _data_import, named="a pickle or torch file", settings="")
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="target folder (default: the file without its suffix)")
-    parsed = parser.parse_args(list(arguments))
+    parser = verb_parser("data import", _data_import, named="a file or folder of slots", settings=" ")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="target folder (default: NAME without its suffix)")
+    parsed = parse(parser, arguments)
     from ctt.app.data_import import import_file
+    from ctt.config import compose
 
-    return import_file(Path(parsed.name), parsed.to)
+    if others := [override for override in parsed.overrides if not override.startswith("data.missing=")]:
+        raise UsageError(f"{others[0]}: this command takes data.missing=VALUE (command line)")
+    return import_file(Path(parsed.name), parsed.to, compose(checked(parsed.overrides)).data.missing == "skip")
 
 
 def _data_fetch(arguments: Sequence[str]) -> int:

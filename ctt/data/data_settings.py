@@ -79,6 +79,12 @@ class DataSettings(Settings):
     slots_file: str | None = setting(None, "clevrer: the imported slots", key=False)
     questions: str | None = setting(None, "clevrer: the folder with the official question files", key=False)
     annotation_files: str | None = setting(None, "clevrer: the folder with the annotations, for figures", key=False)
+    missing: str = setting(
+        "refuse",
+        "clevrer: what becomes of questions on videos that have no slots: refuse to run, or skip the questions",
+        choices=("refuse", "skip"),
+        key=False,
+    )
     content: str | None = setting(
         None, "clevrer: digest of slots and questions, computed from the files; identifies the data", old=None
     )

@@ -5,6 +5,7 @@
                               "elsewhere": {slots file: {"path", "size", "mtime_ns", "sha256"}} of large files outside
                               of the folder                                                 (CLEVRER's slots only)
   slots_<split>.npy          float32 (V, 128, 7, 128), video v being scene first_scene + v
+  scenes_<split>.npy         int64 (V,), the scene of each video, where some are missing in between           (optional)
   questions_<split>.json     CLEVRER's own schema; without answers in the test split
   future_<split>.npy         float32 (V, 50, 7, 128), the slots of frames 128 to 177          (synthetic only)
   visible_<split>.npy        bool (V, 178, 7), the slot holds an object that is in view      (synthetic only)
@@ -43,6 +44,8 @@ class Split:
     ) -> None:
         self.folder, self.name, self.videos = folder, name, videos
         self.scene_index = np.arange(first_scene, first_scene + videos, dtype=np.int64)
+        if (numbers := folder / f"scenes_{name}.npy").exists():
+            self.scene_index = np.array(open_array(numbers, (videos,), "int64"))
         self.slots = open_array(slots or folder / f"slots_{name}.npy", (videos, GIVEN, SLOTS, width), "float32")
         self.future = self._optional("future", (videos, TOTAL - GIVEN, SLOTS, width), "float32")
         self.visible = self._optional("visible", (videos, TOTAL, SLOTS), "bool")

@@ -17,11 +17,13 @@ from typing import Any, BinaryIO
 from ctt.core.errors import DataError
 from ctt.safeload.opcodes import REFUSED, STEPS
 from ctt.safeload.pickle_machine import LARGE, PickleMachine
-from ctt.safeload.rebuild import Span, Storage, brief, finished
+from ctt.safeload.rebuild import Span, Storage, brief, finished, item_size
 
 MOST_STEPS = 5_000_000
 
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+_OLD_TORCH = b"\x80\x02\x8a\x0a" + _TORCH_MAGIC.to_bytes(10, "little") + b"."
+"""The pickle of the magic number: the beginning of a torch file until torch 1.6."""
 
 
 def read(path: Path) -> Any:
@@ -33,8 +35,12 @@ def read(path: Path) -> Any:
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
-            if file.read(4) == b"PK\3\4":
+            start = file.read(len(_OLD_TORCH))
+            if start.startswith(b"PK\3\4"):
                 return _read_torch_file(path, file)
+            if start == _OLD_TORCH:
+                return _read_old_torch_file(path, file, size)
+            file.seek(0)
             return PickleReader(file, 0, size, str(path)).run()
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
@@ -75,6 +81,34 @@ def _read_torch_file(path: Path, file: BinaryIO) -> Any:
     reader = PickleReader(file, described.offset, described.size, str(path), persistent=True)
     reader.place = place
     return reader.run()
+
+
+def _read_old_torch_file(path: Path, file: BinaryIO, size: int) -> Any:
+    """torch's older format: pickles of a magic number, a version, the system, the object and the storages' keys; then for each
+    storage its count and its numbers. The object is interpreted twice: its storages' sizes give the place of their numbers."""
+    reader = PickleReader(file, 0, size, str(path), persistent=True, within=True)
+    for _ in range(3):
+        reader.next_pickle()
+    start = reader.position
+    reader.unplaced = {}
+    reader.next_pickle()
+    keys, place = reader.next_pickle(), {}
+    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not texts or len(keys) != len(reader.unplaced) or set(keys) != set(reader.unplaced):
+        raise DataError(f"{path} names other torch storages than it uses")
+    try:
+        for key in keys:
+            storage = reader.unplaced[key]
+            if reader.number("<q") != storage.count:
+                raise DataError("a torch storage has another size than announced")
+            place[key] = reader.large(storage.count * item_size(storage.dtype), "bytes")
+        if reader.position != size:
+            raise DataError(f"{size - reader.position} bytes follow its end")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    reader = PickleReader(file, start, size - start, str(path), persistent=True, within=True)
+    reader.place = place
+    return reader.next_pickle()
 
 
 class PickleReader(PickleMachine):
@@ -128,7 +162,7 @@ class PickleReader(PickleMachine):
         size = inner.number("<q")
         found = parts[3]
         span = Span(inner.position, inner.end - inner.position)
-        if parts[4] != [found.key] or size != found.count or span.size != size * int(found.dtype[-1]):
+        if parts[4] != [found.key] or size != found.count or span.size != size * item_size(found.dtype):
             raise DataError("a torch storage has another size than announced")
         found.place[found.key] = span
         self.file.seek(resume)

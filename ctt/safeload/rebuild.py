@@ -17,6 +17,8 @@ import numpy as np
 from ctt.core.errors import DataError
 
 MOST_DIMENSIONS = 8
+BFLOAT16 = "bfloat16"
+"""The name of torch's type that numpy lacks: the upper half of a float32. Arrays of it are read as float32."""
 LONGEST_LETTER = 6
 """Maximum bytes in the file per character of a text: \\u0000."""
 
@@ -63,9 +65,14 @@ def as_bytes(text: str) -> bytes:
         raise DataError(f"text that encodes bytes has a character above 255 ({error})") from None
 
 
+def item_size(dtype: str) -> int:
+    """Bytes of a number."""
+    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
+
+
 @dataclass(frozen=True)
 class Array:
-    """An array in the file: numpy `dtype` with byte order, `shape`, bytes from `start` in `span`."""
+    """An array in the file: numpy `dtype` with byte order, or BFLOAT16, `shape`, bytes from `start` in `span`."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -76,7 +83,7 @@ class Array:
     @property
     def size(self) -> int:
         """Number of bytes."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * item_size(self.dtype)
 
     def read(self, file: BinaryIO) -> np.ndarray:
         """Reads the array. Raises DataError if numbers are missing."""
@@ -89,7 +96,10 @@ class Array:
         if len(raw) != self.size:
             raise DataError(f"an array of {self.size} bytes has only {len(raw)} in the file")
         try:
-            return np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
+            numbers = np.frombuffer(raw, np.dtype("<u2" if self.dtype == BFLOAT16 else self.dtype))
+            if self.dtype == BFLOAT16:
+                numbers = (numbers.astype("<u4") << 16).view("<f4")
+            return numbers.reshape(self.shape, order="F" if self.order == "F" else "C")
         except ValueError as error:  # no element, but huge other axes
             raise DataError(f"an array of shape {self.shape} cannot be made ({error})") from None
 
@@ -135,6 +145,7 @@ _STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
     "HalfStorage": "<f2",
+    "BFloat16Storage": BFLOAT16,
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -207,7 +218,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = Fal
     if len(steps) != len(sizes) or any(step != want for step, want, n in zip(steps, wanted, sizes, strict=True) if n > 1):
         raise DataError(f"a tensor of shape {sizes} with strides {steps} is not contiguous; save it as contiguous")
     (first,) = _numbers((offset,), "a tensor's offset")
-    item = np.dtype(storage.dtype).itemsize
+    item = item_size(storage.dtype)
     if first + math.prod(sizes) > storage.count:
         raise DataError(f"a tensor of shape {sizes} extends past the end of its storage")
     if storage.key not in storage.place:
@@ -218,6 +229,15 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = Fal
     return Array(storage.dtype, sizes, span, first * item)
 
 
+def _default_dict(factory: Any = None) -> dict[Any, Any]:
+    """A plain dict: what it would make of missing keys is never called."""
+    if factory is not None and str(factory) not in _FACTORIES:
+        raise DataError(f"a defaultdict of {shown(factory)} is refused")
+    return {}
+
+
+_FACTORIES = tuple(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list"))
+_FACTORIES += ("collections.OrderedDict", "collections.defaultdict")
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
@@ -226,10 +246,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _dtype,
     "_codecs.encode": _encode,
     "collections.OrderedDict": lambda: {},
+    "collections.defaultdict": _default_dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
 }
 LOAD_STORAGE = "torch.storage._load_from_bytes"
-ADMITTED = {*FUNCTIONS, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for name in _STORAGES)}
+ADMITTED = {*FUNCTIONS, *_FACTORIES, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for name in _STORAGES)}
 
 
 def set_state(target: Any, state: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Annotations:
         stated = {scene: member.CRC for scene, (_, member) in self._members.items()}
         return digest(sorted((stated | {scene: computed[path] for scene, path in self._files.items()}).items()))
 
-    def missing(self, scenes: range) -> list[int]:
+    def missing(self, scenes: Iterable[int]) -> list[int]:
         """Those of `scenes` that have no annotation."""
         return [scene for scene in scenes if scene not in self]
 

@@ -20,7 +20,7 @@ from ctt.core.errors import DataError
 from ctt.core.interruptible import interruptible, pause
 from ctt.core.plain_text import plain
 from ctt.data.clevrer.imported_slots import sha256_of
-from ctt.data.clevrer.transfer import NETWORK, Download, Limits, Progress, Source, Transfer, stopped
+from ctt.data.clevrer.transfer import NETWORK, Download, Limits, Progress, Reported, Transfer, stopped
 from ctt.data.data_settings import SPLITS, FetchSettings
 
 KINDS = ("slots", "questions", "annotations")
@@ -82,7 +82,7 @@ def fetch(
 
 def _transferred(
     wanted: Download, limits: Limits, attempts: int, wait: Callable[[int], float], progress: Progress
-) -> tuple[Download, Source]:
+) -> tuple[Download, Reported]:
     """Transfers until the part is complete, in as many attempts as that takes while it makes progress."""
     failed = 0
     while True:
@@ -96,7 +96,7 @@ def _transferred(
         pause(wait(failed), lambda: stopped(wanted))
 
 
-def _check(wanted: Download, source: Source) -> None:
+def _check(wanted: Download, source: Reported) -> None:
     expected = wanted.sha256 or source.sha256
     sha256 = interruptible(lambda: sha256_of(wanted.part), lambda: stopped(wanted)) if expected else ""
     if source.total and wanted.have != source.total:

@@ -1,8 +1,9 @@
 """Imported slots: a folder of memory-mapped files, made once from a file of the reference.
 
-  slots_<split>.npy   float32 (V, 128, 7, 128), videos in the order of their scenes
-  import.json         manifest: per split videos, first scene, size, time and sha256 of its file; the source's name, size
-                      and sha256; and `digest`, which depends only on the slots, not on names or paths
+  slots_<split>.npy   float32 (V, 128, S, D), videos in the order of their scenes
+  import.json         manifest: per split videos, first scene, the scenes missing after it, size, time and sha256 of its
+                      file; the source's name, size and sha256; S and D if they are not 7 and 128; and `digest`, which
+                      depends only on the slots, not on names or paths
 Opening a folder checks sizes and times; the import and `ctt data check` read every byte.
 """
 
@@ -18,15 +19,20 @@ from typing import Any
 
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import DataError
+from ctt.core.regular_files import check_regular, read_regular
 from ctt.core.settings import digest
 
 MANIFEST = "import.json"
 FORMAT = 1
+LARGEST = 16 << 20
+"""Maximum bytes of a manifest, which has about a thousand."""
+SLOTS, WIDTH = 7, 128
+"""Sizes where a manifest names none."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split of an import; `first` is the scene number of its first video."""
+    """One split of an import; `first` is the scene number of its first video, `missing` those after it that have no video."""
 
     file: str
     videos: int
@@ -34,17 +40,30 @@ class Part:
     size: int
     mtime_ns: int
     sha256: str
+    missing: tuple[int, ...] = ()
+
+    @property
+    def scenes(self) -> list[int]:
+        """The scene numbers of its videos."""
+        missing = set(self.missing)
+        return [scene for scene in range(self.first, self.first + self.videos + len(missing)) if scene not in missing]
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "missing" or value}
 
 
 @dataclass(frozen=True)
 class ImportedSlots:
-    """A finished import; `frames` is the number of frames per video in the source (128, or 160 with a rollout)."""
+    """A finished import; `frames` is the number of frames per video in the source (128, or 160 with a rollout), `slots` and
+    `width` are the sizes of a frame."""
 
     folder: Path
     parts: dict[str, Part]
     source: dict[str, Any]
     frames: int
     digest: str
+    slots: int = SLOTS
+    width: int = WIDTH
 
     @classmethod
     def open(cls, folder: Path) -> ImportedSlots:
@@ -62,10 +81,13 @@ class ImportedSlots:
         if folder.is_file():
             raise DataError(f"{folder} is a file; import it with `ctt data import {folder}` and name the new folder")
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            parts = {split: Part(**part) for split, part in found["splits"].items()}
-            imported = cls(folder, parts, found["source"], found["frames"], found["digest"])
-        except FileNotFoundError:
+            found = json.loads(read_regular(path, LARGEST))
+            parts = {s: Part(**{**part, "missing": tuple(part.get("missing", ()))}) for s, part in found["splits"].items()}
+            sizes = (found.get("slots", SLOTS), found.get("width", WIDTH))
+            imported = cls(folder, parts, found["source"], found["frames"], found["digest"], *sizes)
+        except DataError:
+            if path.exists():
+                raise
             unfinished = (folder / "unfinished.json").exists()
             why = "the import was interrupted; the same `ctt data import` continues it" if unfinished else "no import"
             raise DataError(f"{path} is missing: {why}") from None
@@ -103,13 +125,20 @@ class ImportedSlots:
 
 def digest_of(parts: dict[str, Part]) -> str:
     """Digest of the slots, independent of names and paths."""
-    return digest({split: [p.videos, p.first, p.sha256] for split, p in parts.items()})
+    return digest({split: identity_of(part) for split, part in parts.items()})
 
 
-def write_manifest(folder: Path, parts: dict[str, Part], source: dict[str, Any], frames: int) -> None:
+def identity_of(part: Part) -> list[Any]:
+    """What identifies a split's slots."""
+    return [part.videos, part.first, part.sha256, *([list(part.missing)] if part.missing else [])]
+
+
+def write_manifest(folder: Path, parts: dict[str, Part], source: dict[str, Any], frames: int, slots: int, width: int) -> None:
     """Writes import.json, atomically and after all other files."""
-    splits = {split: vars(part) for split, part in parts.items()}
-    found = dict(format=FORMAT, digest=digest_of(parts), frames=frames, source=source, splits=splits)
+    splits = {split: part.as_json() for split, part in parts.items()}
+    found: dict[str, Any] = dict(format=FORMAT, digest=digest_of(parts), frames=frames, source=source, splits=splits)
+    if (slots, width) != (SLOTS, WIDTH):
+        found |= dict(slots=slots, width=width)
     write_json(folder / MANIFEST, found, sort_keys=False)
 
 
@@ -124,7 +153,7 @@ def sha256_of(path: Path, again: bool = False) -> str:
     try:
         if again:
             _sha256.cache_clear()
-        stat = os.stat(path)
+        stat = check_regular(path)
         return _sha256(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None

@@ -7,8 +7,10 @@ set is identified by a digest of the slots and question files, so moving or rena
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,14 @@ from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError
 from ctt.core.settings import digest
 from ctt.data.clevrer.checksums import checksums
-from ctt.data.clevrer.imported_slots import ImportedSlots, Part, sha256_of
+from ctt.data.clevrer.imported_slots import ImportedSlots, Part, identity_of, sha256_of
 from ctt.data.data_settings import PROVISIONAL, SPLITS, DataSettings
 from ctt.data.dataset import write_manifest
 from ctt.data.questions.question_table import UNKNOWN, QuestionTable, read_scenes
 
 NEEDED = ("train", "validation")
 QUESTION_NAMES = {"train": ("train.json",), "validation": ("validation.json", "val.json"), "test": ("test.json",)}
+SKIP = "data.missing=skip leaves their questions out"
 HELP = "run `ctt data fetch` and `ctt data import`; data=mini and data=synthetic need no files"
 
 
@@ -44,8 +47,7 @@ class Sources:
     @property
     def content(self) -> str:
         """Digest of the files' content, independent of their names."""
-        parts = {split: self.slots.parts[split] for split in self.splits}
-        slots = {split: [part.videos, part.first, part.sha256] for split, part in parts.items()}
+        slots = {split: identity_of(self.slots.parts[split]) for split in self.splits}
         return digest({"slots": slots, "questions": {split: known_hash(path) for split, path in self.questions.items()}})
 
     @property
@@ -87,6 +89,9 @@ def look(settings: DataSettings) -> Found:
             slots = ImportedSlots.from_manifest(Path(settings.slots_file).expanduser())
             have = ", ".join(slots.parts)
             missing += [f"{slots.folder} has no slots of split {s}; it has {have}" for s in NEEDED if s not in slots.parts]
+            if settings.missing != "skip":
+                gaps = {split: part.missing for split, part in slots.parts.items() if part.missing}
+                missing += [f"{slots.folder} lacks {_some(s, gaps[s])}; {SKIP}" for s in gaps]
         except DataError as error:
             missing.append(str(error))
     if settings.questions:
@@ -154,11 +159,19 @@ def assemble(settings: DataSettings, context: BuildContext) -> dict[str, Any]:
     total = 2 * len(sources.splits)
     for number, (split, path) in enumerate(sources.questions.items()):
         part = sources.slots.parts[split]
-        first[split], note = check_questions(path, split, part)
-        if note:
-            facts.setdefault("notes", []).append(note)
+        fit = check_questions(path, split, part, settings.missing == "skip")
+        first[split] = fit.first
+        if fit.notes:
+            facts.setdefault("notes", []).extend(fit.notes)
         context.progress(2 * number + 1, total, "file")
-        shutil.copyfile(path, context.folder / f"questions_{split}.json")
+        questions = context.folder / f"questions_{split}.json"
+        if fit.left_out:
+            facts.setdefault("questions_left_out", {})[split] = fit.left_out
+            questions.write_text(json.dumps(fit.scenes), encoding="utf-8")
+        else:
+            shutil.copyfile(path, questions)
+        if part.missing:
+            np.save(context.folder / f"scenes_{split}.npy", np.array(part.scenes, np.int64) + fit.first - part.first)
         name = f"slots_{split}.npy"
         if not link(sources.slots.path(part), context.folder / name):
             place = sources.slots.path(part).resolve()
@@ -170,27 +183,58 @@ def assemble(settings: DataSettings, context: BuildContext) -> dict[str, Any]:
     return facts
 
 
-def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
-    """The scene_index of the split's first video in the questions' numbering, and a note if the video's name differs.
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How a question file fits its split's videos: the scene_index of the first video, the entries on existing videos, the
+    number of questions that are left out with the others, and notes."""
+
+    first: int
+    scenes: list[Any]
+    left_out: int
+    notes: list[str]
+
+
+def check_questions(path: Path, split: str, part: Part, skip: bool = False) -> Fit:
+    """Compares questions and videos. `skip`: the questions on videos that are missing are left out.
 
     Raises DataError if questions and videos are not about the same scenes, a question is malformed, or a question of
     train or validation has no answer."""
     scenes = read_scenes(path)
     numbered = sorted({scene["scene_index"] for scene in scenes if _indexed(scene)})
-    first, note = part.first, ""
-    within = numbered and part.first == 0 and numbered[0] == {"validation": 10_000, "test": 15_000}.get(split)
-    if within:  # the videos' names count within the split
-        first = numbered[0]
-        note = f"{split}: video 0 is scene {first}, as the questions number them"
-    table = QuestionTable.build(scenes, np.arange(first, first + part.videos), str(path))
+    offset, notes = 0, []
+    base = {"validation": 10_000, "test": 15_000}.get(split)
+    if base and numbered and numbered[0] >= base > part.scenes[-1]:  # the videos' names count within the split
+        offset = base
+        notes.append(f"{split}: video 0 is scene {base}, as the questions number them")
+    videos = [scene + offset for scene in part.scenes]
+    have = set(videos)
+    missing = [scene for scene in numbered if scene not in have]
+    left_out = 0
+    if missing and not skip:
+        raise DataError(f"{path} asks about {_some(split, missing)} that {'have' if len(missing) > 1 else 'has'} no slots; {SKIP}")
+    if missing:
+        kept = [scene for scene in scenes if not _indexed(scene) or scene["scene_index"] in have]
+        left_out = _questions(scenes) - _questions(kept)
+        notes.append(f"{split}: {left_out} questions are left out: {_some(split, missing)} have no slots")
+        scenes = kept
+    table = QuestionTable.build(scenes, np.array(videos), str(path))
     if split in NEEDED and not table.answered:
         raise DataError(_unanswered(table, path, split))
-    have = set(numbered)
-    without = [scene for scene in range(first, first + part.videos) if scene not in have]
+    asked = set(numbered)
+    without = [scene for scene in videos if scene not in asked]
     if without:
-        some = ", ".join(map(str, without[:5])) + (" …" if len(without) > 5 else "")
-        raise DataError(f"{path} has no questions for {len(without)} videos of split {split}: scenes {some}")
-    return first, note
+        raise DataError(f"{path} has no questions for {_some(split, without)}")
+    return Fit(part.first + offset, scenes, left_out, notes)
+
+
+def _questions(scenes: list[Any]) -> int:
+    return sum(len(scene["questions"]) for scene in scenes if isinstance(scene, dict) and isinstance(scene.get("questions"), list))
+
+
+def _some(split: str, scenes: Sequence[int]) -> str:
+    """A number of videos, and the first few scenes."""
+    some = ", ".join(map(str, scenes[:5])) + (" …" if len(scenes) > 5 else "")
+    return f"{len(scenes)} {split} video{'s' if len(scenes) > 1 else ''} (scene{'s' if len(scenes) > 1 else ''} {some})"
 
 
 def _unanswered(table: QuestionTable, path: Path, split: str) -> str:

@@ -74,7 +74,7 @@ class Limits:
 
 
 @dataclass
-class Source:
+class Reported:
     """What the server reports of the file; `total` is 0 if it is not reported."""
 
     total: int = 0
@@ -97,7 +97,7 @@ class Transfer:
         self._lock = threading.Lock()
         self._abandoned = False
 
-    def run(self) -> tuple[Download, Source]:
+    def run(self) -> tuple[Download, Reported]:
         """Downloads until the part is complete; returns the download as its hub describes it, and the server's report.
 
         Raises an error of NETWORK if the connection fails, ends too early or is too slow, Interrupted at a signal, and DataError
@@ -136,7 +136,7 @@ class Transfer:
                 raise _GivenUp
             yield
 
-    def _work(self) -> tuple[Download, Source]:
+    def _work(self) -> tuple[Download, Reported]:
         wanted = self.wanted
         if wanted.hub is not None:
             check_address(wanted.hub)
@@ -144,12 +144,12 @@ class Transfer:
             wanted = replace(wanted, url=file.url, sha256=file.sha256, token=file.token, hub=None)
         return wanted, self._continue(wanted)
 
-    def _continue(self, wanted: Download) -> Source:
+    def _continue(self, wanted: Download) -> Reported:
         known = _known(wanted)
         have = wanted.have if known.total or known.etag else 0
         if known.total and have == known.total:
             return known
-        source = Source(sha256=wanted.sha256 or known.sha256)
+        source = Reported(sha256=wanted.sha256 or known.sha256)
         try:
             answer = open_address(_request(wanted, have, known.etag), self.limits.hosts, self.limits.timeout)
         except urllib.error.HTTPError as error:
@@ -169,7 +169,7 @@ class Transfer:
             self._receive(wanted, answer, have, source)
         return source
 
-    def _receive(self, wanted: Download, answer: Any, have: int, source: Source) -> None:
+    def _receive(self, wanted: Download, answer: Any, have: int, source: Reported) -> None:
         """Writes the answer to the part, from byte `have`."""
         self.done, self.total = have, source.total
         with self._own():
@@ -221,7 +221,7 @@ def _read(answer: Any) -> bytes:
         raise error if isinstance(error, NETWORK) else ConnectionError(str(error)) from None
 
 
-def _begins(answer: Any, have: int, source: Source) -> int:
+def _begins(answer: Any, have: int, source: Reported) -> int:
     """The byte at which the answer starts: `have` as requested, or 0 if the server sends the whole file."""
     source.etag = answer.headers.get("ETag") or ""
     stated = answer.headers.get("Content-Length") or "0"
@@ -236,12 +236,12 @@ def _begins(answer: Any, have: int, source: Source) -> int:
     return 0
 
 
-def _known(wanted: Download) -> Source:
+def _known(wanted: Download) -> Reported:
     """The server's report to an earlier attempt at the same address; empty if the checksum differs."""
     try:
         found = json.loads(wanted.report.read_text(encoding="utf-8"))
         if found["url"] == wanted.url and (None in (found["sha256"], wanted.sha256) or found["sha256"] == wanted.sha256):
-            return Source(int(found["total"]), str(found["etag"]), found["sha256"])
+            return Reported(int(found["total"]), str(found["etag"]), found["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return Source()
+    return Reported()

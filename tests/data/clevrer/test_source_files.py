@@ -221,8 +221,11 @@ def broken(tmp_path, name, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda scenes: scenes.pop(1), r"train.json has no questions for 1 videos of split train: scenes 1"),
-        (lambda scenes: scenes.append(scene(3)), r"train.json, scene 3: the split has no video of this scene"),
+        (lambda scenes: scenes.pop(1), r"train.json has no questions for 1 train video \(scene 1\)"),
+        (
+            lambda scenes: scenes.append(scene(3)),
+            r"train.json asks about 1 train video \(scene 3\) that has no slots; data.missing=skip leaves",
+        ),
         (lambda scenes: scenes.append(scene(2)), r"train.json, scene 2: the scene occurs twice"),
         (lambda scenes: scenes[1].pop("questions"), r"train.json, scene 1: questions is missing"),
         (
@@ -279,6 +282,48 @@ def test_a_missing_file_is_named_before_any_work(name, message, tmp_path):
 def test_slots_without_a_split_that_is_needed(tmp_path):
     with pytest.raises(DataError, match="has no slots of split validation; it has train, test"):
         find(files(tmp_path, {"train": 2, "test": 1}, questioned=COUNTS))
+
+
+def with_gaps(tmp_path) -> DataSettings:
+    """Slots without scenes 1 and 10002 (the last), questions about all."""
+    tree = slots_tree({"train": 4, "val": 3})
+    del tree["train"]["1_pixels.mp4"], tree["val"]["video_10002.mp4"]
+    imported = import_slots(write_pickle(tmp_path / "s.pkl", tree), tmp_path / "slots", gaps=True)
+    questions = write_questions(tmp_path / "questions", {"train": 4, "val": 3})
+    return DataSettings(kind="clevrer", slots_file=str(imported.folder), questions=str(questions), missing="skip")
+
+
+def test_missing_videos_are_named_and_their_questions_left_out_where_that_is_asked_for(tmp_path):
+    settings = with_gaps(tmp_path)
+    refusing = dataclasses.replace(settings, missing="refuse")
+    with pytest.raises(DataError, match=r"slots lacks 1 train video \(scene 1\); data.missing=skip leaves their questions out"):
+        find(refusing)
+    (tmp_path / "d").mkdir()
+    facts = assemble(resolved(settings), BuildContext(tmp_path / "d"))
+    assert facts["questions_left_out"] == {"train": 2, "validation": 2}
+    assert "train: 2 questions are left out: 1 train video (scene 1) have no slots" in facts["notes"]
+    dataset = Dataset.open(tmp_path / "d")
+    train, tree = dataset.split("train"), slots_tree({"train": 4, "val": 3})
+    assert train.scene_index.tolist() == [0, 2, 3] and dataset.split("validation").scene_index.tolist() == [10000, 10001]
+    for row, index in enumerate(train.scene_index):
+        assert (train.slots[row] == tree["train"][f"{index}_pixels.mp4"]).all()
+    assert set(zip(train.questions.video.tolist(), train.questions.scene.tolist(), strict=True)) == {(0, 0), (1, 2), (2, 3)}
+
+
+def test_skipping_is_in_no_key_and_gaps_are_in_the_content(tmp_path):
+    whole = files(tmp_path)
+    assert Data(resolved(whole)).key == Data(resolved(dataclasses.replace(whole, missing="skip"))).key
+    (tmp_path / "b").mkdir()
+    gaps = with_gaps(tmp_path / "b")
+    manifest = Path(str(gaps.slots_file)) / "import.json"
+    content = resolved(gaps).content
+    found = json.loads(manifest.read_text())
+    assert found["splits"]["train"]["missing"] == [1] and "missing" not in found["splits"]["validation"]
+    found["splits"]["train"]["missing"] = [2]
+    manifest.write_text(json.dumps(found))
+    with pytest.raises(DataError, match="is damaged"):
+        find(gaps)
+    assert content is not None and not content.startswith("provisional")
 
 
 def test_two_validation_files_that_differ(tmp_path):
