@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from ctt.core.errors import CttError
+from ctt.core.errors import CttError, StoreError
 from ctt.core.units import size
 from ctt.execution.jobs import event_log, snapshot
 from ctt.planning import Plan
 from ctt.store import Store
+from ctt.store.artifact import DamagedArtifact
 from ctt.study import record
 
 
@@ -33,12 +35,17 @@ def plans(store: Store) -> list[Plan]:
     return [record.load(record.newest(store, name)) for name in record.names(store)]
 
 
-def survey(store: Store) -> list[Item]:
-    """Every artifact of the store."""
+def survey(store: Store, damaged: Callable[[str], None] = lambda text: None) -> list[Item]:
+    """Every artifact of the store. Those with a damaged manifest go to quarantine and are left out; `damaged` gets a sentence."""
     reached = {key for plan in plans(store) for key in plan.stages}
     items = []
     for key in list(store.keys()):
-        manifest = store.manifest(key)
+        try:
+            with warnings.catch_warnings(action="ignore", category=DamagedArtifact):
+                manifest = store.manifest(key)
+        except StoreError as error:
+            damaged(str(error))
+            continue
         total = sum(file["size"] for file in manifest["files"].values())
         items.append(Item(key, manifest.get("kind", "?"), total, key in reached))
     return items
@@ -78,7 +85,7 @@ def _may_run(jobs: Path) -> bool:
 
 def collect(store: Store, *, rollouts: bool, yes: bool, console: Console) -> int:
     """Shows what would be removed, asks, removes. Work in progress and leased keys are never touched."""
-    items = survey(store)
+    items = survey(store, lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False))
     unneeded = garbage(store, items, rollouts)
     old_code = snapshot.garbage(store, snapshots_in_use(store))
     console.print(_overview(store, items, unneeded, len(old_code)))

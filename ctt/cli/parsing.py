@@ -136,7 +136,9 @@ def quoted(override: str) -> str:
 def checked(overrides: Sequence[str]) -> list[str]:
     """The overrides, addresses quoted. Raises UsageError, before Hydra starts, if one is no KEY=VALUE or its key is unknown."""
     from ctt.config import check_key
+    from ctt.sweep.overrides import check_length
 
+    check_length(overrides)
     for override in overrides:
         if override.startswith("-"):
             continue

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from ctt.core.errors import StoreError
@@ -65,6 +66,8 @@ def make_folder(path: Path) -> None:
     sync(path.parent)
 
 
+LARGEST_JSON = 256 << 20
+"""Maximum bytes of a JSON file of the store."""
 LEFTOVERS = ".*.tmp"
 """Glob pattern of the temporary files that a killed process may leave behind."""
 
@@ -104,10 +107,13 @@ def write_json(
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None if the file is missing or not valid JSON."""
+    """The JSON object in a file; None if the file is missing, no regular file, larger than such files are or not valid JSON."""
     try:
+        stat = os.stat(path)
+        if not S_ISREG(stat.st_mode) or stat.st_size > LARGEST_JSON:
+            return None
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value
 

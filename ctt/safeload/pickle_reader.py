@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ctt.core.errors import DataError
+from ctt.core.regular_files import check_regular
 from ctt.safeload.opcodes import REFUSED, STEPS
 from ctt.safeload.pickle_machine import LARGE, PickleMachine
 from ctt.safeload.rebuild import Span, Storage, brief, finished, item_size
@@ -32,8 +33,8 @@ def read(path: Path) -> Any:
     Raises DataError naming the file, the byte and the refused or malformed part; nothing was executed then.
     """
     path = Path(path)
+    size = check_regular(path).st_size
     try:
-        size = os.path.getsize(path)
         with open(path, "rb") as file:
             start = file.read(len(_OLD_TORCH))
             if start.startswith(b"PK\3\4"):
@@ -42,8 +43,6 @@ def read(path: Path) -> Any:
                 return _read_old_torch_file(path, file, size)
             file.seek(0)
             return PickleReader(file, 0, size, str(path)).run()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
     except RecursionError:

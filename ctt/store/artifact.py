@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from ctt.core import atomic_files
@@ -57,6 +58,8 @@ class Artifact:
                 stat = os.stat(self.path / name)
             except (FileNotFoundError, NotADirectoryError):
                 return f"{name} is missing"
+            if not S_ISREG(stat.st_mode):
+                return f"{name} is not a file"
             if stat.st_size != expected["size"]:
                 return f"{name} has {stat.st_size} bytes instead of {expected['size']}"
             untouched = expected["size"] > SMALL and stat.st_mtime_ns == expected["mtime_ns"]
@@ -92,10 +95,13 @@ def listing(folder: Path) -> tuple[list[str], list[Path]]:
 def read_manifest(path: Path, key: str) -> tuple[dict[str, Any], str]:
     """The manifest of the folder `path` and "", or {} and what is wrong with it."""
     try:
+        stat = os.stat(path / MANIFEST)
+        if not S_ISREG(stat.st_mode) or stat.st_size > atomic_files.LARGEST_JSON:
+            return {}, f"{MANIFEST} is not a file, or larger than a manifest"
         manifest = json.loads((path / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return {}, f"{MANIFEST} is missing"
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, f"{MANIFEST} is not JSON"
     try:
         if manifest["seal"] != seal(manifest):

@@ -103,11 +103,12 @@ class Store:
         return artifact
 
     def manifest(self, key: str) -> dict[str, Any]:
-        """The manifest of a finished artifact; StoreError if there is none or it is damaged."""
+        """The manifest of a finished artifact; StoreError if there is none or it is damaged (then quarantined)."""
         with explained(f"read artifact {key}", self.path(key)):
             manifest, reason = read_manifest(self.path(key), key)
         if reason:
-            raise StoreError(f"artifact {key}: {reason} ({self.path(key)}). Run again to rebuild it.")
+            self.quarantine(key, reason)
+            raise StoreError(f"artifact {key}: {reason} ({self.path(key)}). It is in quarantine; run again to rebuild it.")
         return manifest
 
     def verify(self, key: str) -> list[str]:
@@ -247,8 +248,8 @@ class Store:
         """The failed attempts since the last success, oldest first: failure, message, log, time, host, pid."""
         records = []
         for path in sorted((self.root / "failures" / self._plain(key)).glob("*.json")):
-            with suppress(FileNotFoundError, ValueError):
-                records.append(json.loads(path.read_text(encoding="utf-8")))
+            if (found := atomic_files.read_json(path)) is not None:
+                records.append(found)
         return records
 
     def quarantine(self, key: str, reason: str) -> None:

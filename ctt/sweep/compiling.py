@@ -14,7 +14,7 @@ from ctt.core.settings import canonical_form
 from ctt.sweep.merging import Merger
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Point, Sweep
-from ctt.sweep.sweep_file import SweepFile, read
+from ctt.sweep.sweep_file import SweepFile, check_name, read
 
 MOST_RUNS = 100_000
 
@@ -30,6 +30,8 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     """
     file, line = read(name), read_overrides(overrides)
     name_override = line.single.pop("name", None)
+    if name_override or record_as:
+        check_name(str(record_as or name_override), "command line")
     line.single.pop("sweep", None)
     groups = {**file.groups, **line.groups}
     composed = _Composer()

@@ -13,6 +13,8 @@ from ctt.core.errors import SweepError
 from ctt.sweep.sweep_file import check_known, shortest
 
 MOST_VALUES = 10_000  # of one range
+LONGEST = 40_000  # characters of a command line, which Hydra reads in about a second
+DEEPEST = 16
 
 
 @dataclasses.dataclass
@@ -23,6 +25,21 @@ class CommandLine:
     axes: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     groups: dict[str, str] = dataclasses.field(default_factory=dict)
     seeds: list[int] | None = None
+
+
+def check_length(overrides: Sequence[str]) -> None:
+    """Raises SweepError if Hydra's parser would need long for them, or more stack than there is."""
+    if (length := sum(map(len, overrides))) > LONGEST:
+        raise SweepError(
+            f"{length:,} characters of settings; write what is longer than {LONGEST:,} into a sweep file (command line)"
+        )
+    for override in overrides:
+        depth = most = 0
+        for letter in override:
+            depth += (letter in "[{(") - (letter in "]})")
+            most = max(most, depth)
+        if most > DEEPEST:
+            raise SweepError(f"{override[:40]}…: nested more than {DEEPEST} deep (command line)")
 
 
 def read_overrides(overrides: Sequence[str]) -> CommandLine:
@@ -49,6 +66,7 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
         return value
 
     out = CommandLine()
+    check_length(overrides)
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ctt.core.errors import SettingError, SweepError
 from ctt.core.strict_yaml import YamlError, read_yaml
 from ctt.models.losses.loss_term import loss_terms
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+LONGEST_NAME = 200
 FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
 DEFAULT_BASELINE = {term.flag: 0.0 for term in loss_terms().values()}
 
@@ -101,7 +104,17 @@ def read(name: str | None) -> SweepFile:
         )
     name = content.get("name", path.stem)
     _want(isinstance(name, str) and bool(name), f"name must be a text, got {name!r}", source)
+    check_name(name, source)
     return SweepFile(source, name, baseline, grid, points, seeds, groups)
+
+
+def check_name(name: str, place: str) -> None:
+    """Raises SweepError if a sweep cannot be recorded under that name."""
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}…"
+        raise SweepError(
+            f"name: {shown!r} cannot name a sweep's folder: use at most {LONGEST_NAME} letters, digits, '_', '-' and '.' ({place})"
+        )
 
 
 def shortest(value: float) -> float:

@@ -59,6 +59,9 @@ def read(path: Path) -> Checkpoint:
             tensors = {name: _tensor(array.read(file)) for name, array in arrays.items()}
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DataError(f"{path}: the tensor {brief(name)} holds NaN or infinite numbers")
     if "mask_token" in tensors:
         return Checkpoint(path, "world_model", tensors)
     if any(name.startswith("transformer_model.") for name in tensors):
@@ -74,8 +77,9 @@ def _tensor(array: np.ndarray) -> Tensor:
 def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predictor:
     """The world model, in eval mode. Raises DataError with the tensors that do not fit and the settings of their shapes."""
     token = checkpoint.tensors.get("mask_token")
-    predictor = Predictor(settings, 128 if token is None or not token.ndim or not token.numel() else token.shape[-1])
-    own = predictor.state_dict()
+    width = 128 if token is None or not token.ndim or not token.numel() else token.shape[-1]
+    with torch.device("meta"):  # shapes alone: a file may claim any width
+        own = Predictor(settings, width).state_dict()
     wrong = sorted(set(own) ^ set(checkpoint.tensors))
     wrong += [n for n, t in own.items() if n in checkpoint.tensors and t.shape != checkpoint.tensors[n].shape]
     if wrong:
@@ -84,6 +88,7 @@ def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predict
             f"{settings.num_preds}, depth {settings.depth}, heads {settings.heads}, mlp_width {settings.mlp_width}): "
             f"{', '.join(map(brief, wrong[:5]))}; choose other settings, such as world_model=paper or world_model.depth=2"
         )
+    predictor = Predictor(settings, width)
     predictor.load_state_dict(checkpoint.tensors)
     return predictor.eval()
 

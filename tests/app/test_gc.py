@@ -1,6 +1,8 @@
 """gc keeps what recorded sweeps reach; show finds artifacts by key and by name. The artifacts are made up."""
 
+import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,27 @@ def test_an_unknown_sweep_is_refused_with_the_nearest_name_and_leaves_no_files(f
     with pytest.raises(UsageError, match="recorded there: demo.*start it with `ctt sweep weights`"):
         record.newest(store, "weights")
     assert [path.name for path in (store.root / "sweeps").iterdir()] == ["demo"]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[" * 100_000, "a pipe", '{"seal": 1}'])
+def test_a_damaged_manifest_goes_to_quarantine_and_gc_goes_on(damage: str, filled) -> None:
+    store, plan = filled
+    record.write(plan, store)
+    other = compile_plan(compile_sweep("demo", ["seed=1"]))
+    for stage in other.stages.values():
+        if not store.has(stage.key):
+            put(store, stage)
+    key = plan.targets[0].key
+    manifest = store.path(key) / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest) if damage == "a pipe" else manifest.write_text(damage)
+    console = Console(file=io.StringIO(), width=300)
+    assert collect(store, rollouts=False, yes=True, console=console) == 0
+    out = console.file.getvalue()
+    assert f"artifact {key}: manifest.json is" in out or "does not match" in out
+    assert "It is in quarantine; run again to rebuild it" in out and "freed" in out
+    assert not store.has(key) and list((store.root / "quarantine").glob(f"{key}-*.txt"))
+    assert not store.has(other.targets[0].key) and store.has(plan.targets[1].key)
+    quiet_again = Console(file=io.StringIO(), width=300)
+    assert collect(store, rollouts=False, yes=True, console=quiet_again) == 0
+    assert "quarantine" not in quiet_again.file.getvalue()

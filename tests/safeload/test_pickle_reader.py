@@ -438,5 +438,5 @@ def test_an_empty_array_with_huge_axes_is_refused(tmp_path):
 def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"gone\.pkl is missing"):
         pickle_reader.read(tmp_path / "gone.pkl")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder, not a file"):
         pickle_reader.read(tmp_path)

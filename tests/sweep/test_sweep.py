@@ -2,15 +2,17 @@
 
 import functools
 import textwrap
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctt.cli.parsing import checked
 from ctt.config import Config, compose, identity, with_value
 from ctt.core.errors import SettingError, SweepError, UsageError
 from ctt.models.model_settings import GraphSettings
-from ctt.sweep import compile_sweep, shipped, without_inactive
+from ctt.sweep import compile_sweep, read_overrides, shipped, without_inactive
 
 
 def write(tmp_path, text: str):
@@ -192,7 +194,7 @@ def test_mistakes_on_the_command_line_are_named(override, words) -> None:
         ("name:\ngrid: {ctt_inv_weight: [0.1]}", "name must be a text, got None"),
         ("name: 7\ngrid: {ctt_inv_weight: [0.1]}", "name must be a text, got 7"),
         ("grid: " + "[" * 20_000, "nested more than 16 deep"),
-        ("seeds: [" + "1, " * 200_000 + "2]", "more than 100,000 values"),
+        ("seeds: [" + "1, " * 200_000 + "2]", "more than 20,000 values"),
     ],
 )
 def test_a_file_whose_values_would_be_others_than_written_is_refused(tmp_path, text, words) -> None:
@@ -267,3 +269,30 @@ def test_canonical_is_idempotent_and_only_live_values_count(inv, suf, threshold,
     other = with_value(config, "world_model.share_dropout", not share)
     assert (identity(without_inactive(other)) == identity(once)) is not (live and inv > 0)
     assert identity(without_inactive(with_value(config, "world_model.epochs", 41))) != identity(once)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ctt_inv_weight=" + "[" * 20_000 + "]" * 20_000, "nested more than 16 deep|40,015 characters"),
+        ("ctt_inv_weight=" + "[" * 17 + "]" * 17, "nested more than 16 deep"),
+        ("ctt_inv_weight=" + ",".join(map(str, range(3_000_000))), r"characters of settings; .* into a sweep file"),
+        ("ctt_inv_weight=range(0,1,1e-9)", "1,000,000,000 values; a range needs 1 to 10,000"),
+    ],
+)
+def test_a_command_line_that_would_take_long_is_refused_at_once(override, message):
+    began = time.monotonic()
+    with pytest.raises(SweepError, match=message):
+        compile_sweep("demo", [override])
+    with pytest.raises(UsageError, match=message):
+        read_overrides(checked([override]))
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "-a", "x" * 300, "..", "ü"])
+def test_a_name_that_cannot_be_recorded_is_refused_when_compiled(name, tmp_path):
+    (tmp_path / "s.yaml").write_text(f"name: '{name}'\n")
+    with pytest.raises(SweepError, match=r"name: .* cannot name a sweep's folder: use at most 200 letters.*\(.*s.yaml\)"):
+        compile_sweep(str(tmp_path / "s.yaml"))
+    with pytest.raises(SweepError, match="cannot name a sweep's folder.*command line"):
+        compile_sweep("demo", [f"name='{name}'"])

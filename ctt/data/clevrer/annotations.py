@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.errors import DataError
+from ctt.core.regular_files import check_regular, read_regular
 from ctt.core.settings import digest
 from ctt.data.clevrer.checksums import checksums
 from ctt.data.scene import COLORS, GIVEN, MATERIALS, SHAPES
@@ -40,6 +41,7 @@ class Annotations:
             if match := _NAME.fullmatch(path.name):
                 self._files[int(match[1])] = path
         for path in sorted(self.folder.rglob("*.zip")):
+            check_regular(path)
             try:
                 with zipfile.ZipFile(path) as archive:
                     members = archive.infolist()
@@ -62,7 +64,7 @@ class Annotations:
 
         Archives state the CRC-32; of unpacked files it is computed once, and again if their size or time changed."""
         name = f"annotations-{digest(str(self.folder.resolve()))[:16]}.json"
-        computed = checksums(self._files.values(), name, lambda path: zlib.crc32(path.read_bytes()))
+        computed = checksums(self._files.values(), name, lambda path: zlib.crc32(read_regular(path, LARGEST)))
         stated = {scene: member.CRC for scene, (_, member) in self._members.items()}
         return digest(sorted((stated | {scene: computed[path] for scene, path in self._files.items()}).items()))
 
@@ -118,7 +120,7 @@ class Annotations:
         if size > LARGEST:
             raise ValueError(f"it has {size} bytes, more than {LARGEST >> 20} MiB")
         if scene in self._files:
-            return path.read_bytes()
+            return read_regular(path, LARGEST)
         if path not in self._open:  # kept open: reading the member list takes longer than reading a member
             self._open[path] = zipfile.ZipFile(path)
         return self._open[path].read(member)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import DataError
+from ctt.core.regular_files import check_regular
 
 Checksum = str | int
 
@@ -29,7 +30,7 @@ def checksums(paths: Iterable[Path], cache: str, of: Callable[[Path], Checksum])
     new: dict[str, list[Checksum]] = {}
     for path in paths:
         try:
-            stat = path.stat()
+            stat = check_regular(path)
             name, state = os.path.realpath(path), [stat.st_size, stat.st_mtime_ns]
             entry = known.get(name)
             if not (isinstance(entry, list) and len(entry) == 3 and entry[:2] == state):

@@ -12,9 +12,10 @@ import numpy as np
 
 from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
+from ctt.core.regular_files import read_regular
 from ctt.data.clevrer.official_figures import SUBTYPES
 from ctt.data.questions.programs import known_token, type_check
-from ctt.data.questions.question_table import QuestionTable, read_scenes
+from ctt.data.questions.question_table import LARGEST, QuestionTable, read_scenes
 from ctt.data.questions.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, tokenise, unknown_words
 
 _BLANK = re.compile(r"[ \t\n\r]*")
@@ -64,8 +65,8 @@ def scenes_of(path: Path) -> Iterator[Any]:
     """The entries of a question file, parsed one by one, so that a signal is obeyed in between. Raises Interrupted, and DataError
     as `read_scenes` does."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        text = read_regular(path, LARGEST).decode("utf-8")
+    except UnicodeDecodeError:
         text = ""
     decoder = json.JSONDecoder()
     sign, place = _following(text, 0)

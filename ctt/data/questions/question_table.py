@@ -16,10 +16,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ctt.core.errors import DataError
+from ctt.core.regular_files import read_regular
 from ctt.data.questions.language import form
 from ctt.data.questions.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, answer_id, tokenise
 
 UNKNOWN = -1
+LARGEST = 2 << 30
+"""Maximum bytes of a question file; the official ones have about a hundred megabytes."""
 _PACKED = (b"\x1f\x8b", b"PK\3\4", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 """The first bytes of gzip, zip, bzip2, xz and zstandard files."""
 _VERDICTS = {"wrong": 0, "correct": 1}
@@ -123,12 +126,7 @@ class QuestionTable:
 
 def read_scenes(path: Path) -> list[Any]:
     """The entries of a question file. Raises DataError if it is missing, unreadable, not JSON or not a list."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+    data = read_regular(path, LARGEST)
     if data.startswith(_PACKED):
         raise DataError(f"{path} is compressed; unpack it first")
     try:

@@ -81,7 +81,7 @@ def _zip_kind(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, OverflowError):
-        return "a torch file"  # whose reader says what is wrong with it
+        return "a torch file"  # whose reader names what is wrong
     if any(name.endswith("/data.pkl") for name in names):
         return "a torch file"
     if names and all(name.endswith(".npy") for name in names):
