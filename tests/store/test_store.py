@@ -190,10 +190,11 @@ def test_any_flipped_bit_of_a_manifest(tmp_path: Path, data: st.DataObject) -> N
     if store.verify(KEY) == ["manifest.json"]:
         with pytest.raises(StoreError, match="manifest.json .*It is in quarantine"), pytest.warns(DamagedArtifact):
             store.manifest(KEY)
-        assert not store.has(KEY)
+        (away,) = (found for found in (tmp_path / "quarantine").iterdir() if found.is_dir())
+        away.rename(path.parent)
     else:
         assert store.manifest(KEY) == meant
-        path.write_bytes(good)
+    path.write_bytes(good)
 
 
 plain = st.recursive(
