@@ -84,9 +84,11 @@ def graphs(name: str) -> Callable[[str], str]:
         study = Study(name)
         found = diagnoses(study.plan, study.store)
         pages = [Page(point, (density_grid(runs), recovery_grid(runs))) for point, runs in found.items()]
-        texts = [f"### {page.title}\n\n" + draw(page, "md").partition("\n")[2].replace("\n## ", "\n#### ") for page in pages]
-        losses = draw(Page("", (losses_grid(found),)), "md").partition("\n")[2].replace("\n## ", "\n### ")
-        return "\n".join([*texts, losses]).strip()
+        texts = [
+            f"### {page.title}\n\n" + draw(page, "md").partition("\n")[2].replace("\n## ", "\n#### ").strip() for page in pages
+        ]
+        losses = draw(Page("", (losses_grid(found),)), "md").partition("\n")[2].replace("\n## ", "\n### ").strip()
+        return "\n\n".join([*texts, losses])
 
     return grids
 
