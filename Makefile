@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check docs reference results learned bench same-loss study faults slurm-up slurm-down slurm-test clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: help demo test quick check docs reference results learned bench same-loss study faults slurm-up slurm-down slurm-test clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -20,7 +22,10 @@ demo: $(STAMP) ## run the sweep `demo` on two cores and print its table (minutes
 	@echo "MLflow: $(BIN)/ctt ui    the table again: $(BIN)/ctt report demo"
 
 test: $(STAMP) check ## everything that is tested
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	$(PYTEST) --durations 15
+
+quick: $(STAMP) ## the tests that are not marked slow: two minutes, for while you write
+	$(PYTEST) -m "not slow"
 
 check: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

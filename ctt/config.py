@@ -23,9 +23,8 @@ from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
 from ctt.models.aloe.aloe_settings import AloeSettings
-from ctt.models.graphs.graph_source import SOURCES, graph_source, graph_sources
-from ctt.models.losses.loss_term import LOSSES, broken_terms, loss_terms
 from ctt.models.model_settings import RolloutSettings
+from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
 from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.training_settings import TrainingSettings
@@ -187,49 +186,16 @@ def with_present_names(values: Mapping[str, Any], prefix: str = "") -> dict[str,
     return named
 
 
-GRAPH = "world_model.graph"
 PLUGINS = "plugins"
 """In a stored Config: where the settings of parts that are not ctt's come from."""
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """`config` as it is stored: plain values, nested. Settings of plugins are left out where they are not used, so that they
-    are not needed to read it; where they are, "plugins" holds `plugins_of`."""
-    values, used = dataclasses.asdict(config), plugins_of(config)
-    unused = {key for key in _keys_of_plugins() if key not in used}
-    graph = values["world_model"]["graph"]
-    values["world_model"]["graph"] = {k: v for k, v in graph.items() if f"{GRAPH}.{k}" not in unused}
-    values = {key: value for key, value in values.items() if key not in unused}
+    """`config` as it is stored: plain values, nested. Settings of plugins that it does not use are left out; of those that it
+    uses, "plugins" holds `plugins_of`."""
+    used = plugins_of(config)
+    values = without_unused(dataclasses.asdict(config), used)
     return {**values, PLUGINS: used} if used else values
-
-
-def _keys_of_plugins() -> dict[str, str]:
-    """The settings that plugins add, and the part that reads them: {"ctt_x_weight": "the loss term x of name 1.0"}."""
-    terms = {name: (term.flag, *term.options) for name, term in loss_terms().items()}
-    sources = {name: tuple(f"{GRAPH}.{key}" for key in source.options) for name, source in graph_sources().items()}
-    return {
-        key: f"the {registry.what} {name} of {plugin}"
-        for registry, keys in ((LOSSES, terms), (SOURCES, sources))
-        for name in keys
-        if (plugin := registry.plugin(name)) is not None
-        for key in (*keys[name], *((f"{GRAPH}.source={name}",) if registry is SOURCES else ()))
-    }
-
-
-def plugins_of(config: Config) -> dict[str, str]:
-    """The settings of `config` that plugins read, and the part that does; "world_model.graph.source=NAME" for a source."""
-    acting = {key for term in loss_terms().values() if getattr(config, term.flag) > 0 for key in (term.flag, *term.options)}
-    source = config.world_model.graph.source
-    acting |= {f"{GRAPH}.source={source}", *(f"{GRAPH}.{key}" for key in graph_source(source).options)}
-    return {key: part for key, part in _keys_of_plugins().items() if key in acting}
-
-
-def check_plugins(parts: Mapping[str, str]) -> None:
-    """Raises SettingError if a setting of `plugins_of` is not there, as its plugin is not installed or cannot be imported."""
-    for key, part in parts.items():
-        name, _, source = key.partition("=")
-        if name not in known_keys() or (source and source not in graph_sources()):
-            raise SettingError(f"{key} is a setting of {part}, which is not installed here{_unusable()}")
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -272,12 +238,7 @@ def check_key(key: str) -> None:
     near = difflib.get_close_matches(key, known_keys(), 3, 0.6)
     near += [leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else "`ctt run --cfg job` lists all of them"
-    raise SettingError(f"{key} is not a setting; {hint}{_unusable()}")
-
-
-def _unusable() -> str:
-    """The plugins that cannot be used, and why; "" if there is none."""
-    return "".join(f"; {reason}" for reason in (*broken_terms().values(), *SOURCES.broken().values()))
+    raise SettingError(f"{key} is not a setting; {hint}{unusable()}")
 
 
 @functools.cache

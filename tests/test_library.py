@@ -70,7 +70,7 @@ def test_a_sweep_has_points_and_runs() -> None:
     sweep = ctt.compile_sweep("sweeps/demo.yaml", ["seed=0,1"])
     assert [point.label for point in sweep.points] == ["baseline", "ctt_inv_weight=0.2 ctt_suf_weight=0.1 ctt_start_epoch=4"]
     assert [run.seed for run in sweep.runs] == [0, 1, 0, 1] and all(isinstance(run, Run) for run in sweep.runs)
-    with pytest.raises(ctt.SettingError, match="ctt_inv_wieght"):
+    with pytest.raises(ctt.SweepError, match="ctt_inv_wieght"):
         ctt.compile_sweep("demo", ["ctt_inv_wieght=1"])
 
 
@@ -136,6 +136,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ctt.Study("demo", store.root)
 
 
+@pytest.mark.slow
 def test_running_from_python_is_running_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same artifacts, and again: nothing is run."""
     monkeypatch.setenv("CTT_LEASES", str(tmp_path / "leases"))

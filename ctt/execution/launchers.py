@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from ctt.config import Config
+from ctt.core.errors import UsageError
 from ctt.core.resources import LAUNCHERS, JobLimits
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.failures import Failure
@@ -108,7 +109,10 @@ def of_plan(config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -
 
 def of_record(folder: Path, store: Store, jobs: Sequence[JobSpec] | None = None) -> Launcher:
     """The launcher of a record with the folder `folder` of jobs. Raises UsageError if its plugin is gone."""
-    return launcher_class(name_of(folder)).of(RecordedJobs(folder, store, jobs))
+    name, plugin = name_of(folder), record.launcher_plugin_of(folder.parent)
+    if plugin and name not in LAUNCHERS:
+        raise UsageError(f"the launcher {name} of {plugin} runs these jobs, and it is not installed here; install it")
+    return launcher_class(name).of(RecordedJobs(folder, store, jobs))
 
 
 def name_of(folder: Path) -> str:

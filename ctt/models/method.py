@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from ctt.core.errors import UsageError
 from ctt.core.settings import Rule, Settings, setting
-from ctt.models.graphs.graph_source import SOURCES
 from ctt.models.losses.loss_term import LOSSES, LossTerm, loss_terms
 
 T = TypeVar("T")
+OWN = ("invariance", "sufficiency")
+"""The terms whose weights are fields of `Method`; those of others are in `Method.others`."""
 
 
 @dataclass
@@ -52,7 +53,7 @@ def with_settings_of_terms(cls: type[T]) -> type[T]:
     terms the class stays as it is. Raises UsageError if a name is taken."""
     declared = dict(cls.__annotations__)
     for name, term in loss_terms().items():
-        if name in FLAGS_OF_METHOD:
+        if name in OWN:
             continue
         made = {term.flag: setting(0.0, term.help, minimum=0, old=0.0), **term.options}
         for key, field in made.items():
@@ -63,10 +64,6 @@ def with_settings_of_terms(cls: type[T]) -> type[T]:
     return cls
 
 
-FLAGS_OF_METHOD = {"invariance": "ctt_inv_weight", "sufficiency": "ctt_suf_weight"}
-"""The terms whose weights are fields of `Method`; those of others are in `Method.others`."""
-
-
 def weight_of(name: str) -> Any:
     """The field of the weight of a term of ctt."""
     return setting(0.0, LOSSES.get(name).help, minimum=0)
@@ -74,17 +71,8 @@ def weight_of(name: str) -> Any:
 
 def other_settings() -> list[str]:
     """The flat names of weights and options of the terms that are not fields of `Method`."""
-    others = [term for name, term in loss_terms().items() if name not in FLAGS_OF_METHOD]
+    others = [term for name, term in loss_terms().items() if name not in OWN]
     return [key for term in others for key in (term.flag, *term.options)]
-
-
-def plugins_used(form: Mapping[str, Any]) -> dict[str, str]:
-    """The plugins whose code a training ran, by the setting that asks for them: "distribution version code"; form: the
-    settings that have an effect."""
-    found = {term.flag: LOSSES.plugin(name) for name, term in loss_terms().items() if form.get(term.flag)}
-    if source := form["world_model"].get("graph", {}).get("source"):
-        found["world_model.graph.source"] = SOURCES.plugin(source)
-    return {flag: f"{plugin} {plugin.code}" for flag, plugin in found.items() if plugin is not None}
 
 
 def _acts(training: Any, term: LossTerm) -> bool:
@@ -99,14 +87,14 @@ def _rules() -> tuple[Rule, ...]:
     options = tuple(key for term in terms for key in term.options)
     graph_and_views = ("ctt_adj_threshold", "world_model.graph", "world_model.share_dropout")
     losses = (*flags, "ctt_start_epoch", *options, *graph_and_views)
+    nothing = "both CTT weights are 0" if len(terms) == len(OWN) else "the weights of all loss terms are 0"
     which = " and ".join(term.name for term in comparing)
-    one = len(comparing) == 1
+    alone = f"only the {which} loss compares two passes, and its weight is 0"
+    several = f"only the losses {which} compare two passes, and their weights are 0"
     return (
         Rule(
             losses,
-            "both CTT weights are 0, so no slot graph is read"
-            if len(terms) == 2
-            else "the weights of all loss terms are 0, so no slot graph is read",
+            f"{nothing}, so no slot graph is read",
             lambda training: not any(_acts(training, term) for term in terms),
         ),
         Rule(
@@ -116,9 +104,7 @@ def _rules() -> tuple[Rule, ...]:
         ),
         Rule(
             ("world_model.share_dropout",),
-            f"only the {which} loss compares two passes, and its weight is 0"
-            if one
-            else f"only the losses {which} compare two passes, and their weights are 0",
+            alone if len(comparing) == 1 else several,
             lambda training: not any(_acts(training, term) for term in comparing),
         ),
         *(_options_of(term) for term in terms if term.options),
@@ -127,9 +113,8 @@ def _rules() -> tuple[Rule, ...]:
 
 
 def _options_of(term: LossTerm) -> Rule:
-    return Rule(
-        tuple(term.options), f"only the {term.name} loss reads it, and its weight is 0", lambda training: not _acts(training, term)
-    )
+    reason = f"only the {term.name} loss reads it, and its weight is 0"
+    return Rule(tuple(term.options), reason, lambda training: not _acts(training, term))
 
 
 RULES = _rules()

@@ -17,7 +17,8 @@ from ctt.data.dataset import Dataset
 from ctt.data.synthetic.slot_encoder import WIDTH
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import acting
-from ctt.models.method import Method, plugins_used
+from ctt.models.method import Method
+from ctt.models.plugins import plugins_in
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.sizes import bytes_of_training, layers, shapes_of
@@ -67,7 +68,7 @@ class WorldModel(Stage):
             world_model = dataclasses.replace(self.world_model, epochs=self.epoch)
             training = TrainingSettings(**flags, num_masked_slots=masked, data=data, world_model=world_model)
             form = {k: v for k, v in canonical_form(training).items() if k not in ("seed", "data")}  # data is an input
-            form |= {"plugins": found} if (found := plugins_used(form)) else {}
+            form |= {"plugins": found} if (found := plugins_in(form)) else {}
             length = {k: v for k, v in form["world_model"].items() if k != "epochs"}
             return form, canonical_json({**form, "world_model": length})
 

@@ -6,13 +6,17 @@ sweeps/NAME/0001/jobs/         job specs, logs and event log (ctt/execution/jobs
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 from pathlib import Path
+from typing import Any
 
-from ctt.config import Config, as_dict, changed, check_plugins, differences, from_dict, plugins_of
+from ctt.config import Config, as_dict, changed, differences, from_dict
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
+from ctt.core.resources import LAUNCHERS
+from ctt.models.plugins import check_plugins, plugins_of
 from ctt.planning import Plan, compile_plan
 from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
@@ -53,6 +57,8 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "code": code and code.name,
         "launcher": sweep.baseline.config.launch.kind,
     }
+    if plugin := LAUNCHERS.plugin(sweep.baseline.config.launch.kind):
+        record["launcher_plugin"] = dataclasses.asdict(plugin)
     if stage_plugins := stage_plugins_of([stage for stages in plan.auxiliaries for stage in stages]):
         record["stage_plugins"] = stage_plugins
     plugins: dict[str, str] = {}
@@ -94,11 +100,22 @@ def launcher_of(folder: Path) -> str | None:
 
 def _text_field(folder: Path, name: str) -> str | None:
     """A field of a record; None if there is none, or no readable record."""
-    try:
-        value: str | None = json.loads((folder / "record.json").read_text(encoding="utf-8")).get(name)
-    except (OSError, ValueError):
-        return None
+    value: str | None = _fields(folder).get(name)
     return value
+
+
+def launcher_plugin_of(folder: Path) -> str:
+    """The distribution that a record's launcher came from, such as "ctt-dask 1.0"; "": from ctt, or the record lacks it."""
+    plugin: dict[str, str] = _fields(folder).get("launcher_plugin", {})
+    return f"{plugin['distribution']} {plugin['version']}" if plugin else ""
+
+
+def _fields(folder: Path) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return fields
 
 
 def baseline_of(folder: Path) -> tuple[Config, list[str]]:

@@ -85,3 +85,14 @@ def test_a_mistake_in_them_names_the_key(settings: dict[str, Any], message: str)
 def test_an_unknown_launcher_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(CttError, match="no launcher named slrum; did you mean slurm. there are inproc, local, slurm"):
         launchers.check(Config(launch=LaunchSettings(kind="slrum")))
+
+
+def test_a_launcher_that_is_gone_is_named_with_its_distribution(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    jobs = record(store, "gone", "1")
+    plugin = {"distribution": "ctt-gone", "version": "1.5", "code": "0" * 16}
+    (jobs.parent / "record.json").write_text(json.dumps({"launcher": "gone", "launcher_plugin": plugin}))
+    with pytest.raises(CttError, match="the launcher gone of ctt-gone 1.5 runs these jobs, and it is not installed here"):
+        launchers.of_record(jobs, store)
+    (status,) = job_statuses(store, jobs)
+    assert status.state == "unknown" and "ctt-gone 1.5" in status.message

@@ -11,6 +11,7 @@ import torch
 from ctt.core.errors import SettingError
 from ctt.models.draws import Draws, draw_slots
 from ctt.models.dropout import Dropout
+from ctt.models.losses import loss_term
 from ctt.models.losses.loss_term import loss_terms
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import separate_terms, step_gradients
@@ -207,6 +208,27 @@ def test_with_shared_dropout_invariance_is_0_when_no_further_slot_is_masked(kind
 
     assert float(terms(True)["invariance"]) < 1e-12
     assert float(terms(False)["invariance"]) > 1e-3
+
+
+class OtherTerm(type(TERMS[0])):  # type: ignore[misc]
+    """A second term that compares its view with the prediction pass."""
+
+    name = "another"
+    flag = "ctt_another_weight"
+    purpose = "another slot"
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_two_views_that_are_compared_both_reuse_the_dropout_of_the_prediction_pass(monkeypatch, micro_batch):
+    monkeypatch.setattr(loss_term, "loss_terms", lambda: {"another": OtherTerm(), **{term.name: term for term in TERMS}})
+    ours, _, slots = make(3, 4, torch.float32, dropout=0.1)
+    masked = torch.zeros(BATCH, SLOTS, dtype=torch.bool)
+    masked[:, [1, 4]] = True
+    removed = torch.tensor([1, 4, 1])
+    draws = Draws(masked, {"invariance": removed, "another": removed, "sufficiency": torch.tensor([2, 3, 0])})
+    objective = Objective(GraphSettings(), {**WEIGHTS, "another": 0.3}, threshold=1.0)
+    terms = step_gradients(ours, StepBatch(slots, draws), objective, dropout=Dropout(0.1, "exact", 3), micro_batch=micro_batch)
+    assert float(terms["invariance"]) < 1e-12 and float(terms["another"]) < 1e-12 and float(terms["sufficiency"]) > 0
 
 
 def test_only_visible_slots_count():
