@@ -123,7 +123,7 @@ class Config(TrainingSettings):
 
 def register() -> None:
     """Makes the typed schema known to Hydra (`defaults: [ctt_schema, …]`), the presets of launch/, and the resolver that
-    conf/config.yaml uses. Hydra searches conf/ and these alone: other folders beside them, like a store, are no groups."""
+    conf/config.yaml uses. Hydra searches conf/ and these alone: other folders next to them, like a store, are no groups."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="ctt_schema", node=Config)

@@ -1,4 +1,4 @@
-"""Verbs that list, read or tidy: ls, settings, status, show, logs, gc, ui, sync."""
+"""Verbs that list, read or tidy: ls, settings, status, show, logs, gc, ui, sync, completion."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctt.cli.parsing import STORE, TRACKING, open_store, parse, parse_run, tracking_of, verb_parser
+from ctt.core.errors import UsageError
 
 
 def ls(arguments: Sequence[str]) -> int:
@@ -116,3 +117,20 @@ def sync(arguments: Sequence[str]) -> int:
 
     tracking, others = tracking_of(parsed.overrides)
     return sync_store(open_store(others), tracking, follow=parsed.follow, rebuild=parsed.rebuild)
+
+
+def completion(arguments: Sequence[str]) -> int:
+    """Print a script that completes commands, sweeps, settings and values: ctt completion bash|zsh|fish"""
+    from ctt.cli.completion_words import SECOND
+
+    shells = SECOND["completion"]
+    parser = verb_parser("completion", completion, named=", ".join(shells), settings="")
+    parsed = parser.parse_args(list(arguments))
+    if parsed.name not in shells:
+        raise UsageError(f"no completion for {parsed.name}; choose one of {', '.join(shells)}")
+    from ctt.cli import VERBS
+    from ctt.cli.completion import script
+    from ctt.cli.completion_words import completion_words
+
+    print(script(parsed.name, completion_words(VERBS)), end="")
+    return 0

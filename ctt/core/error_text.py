@@ -8,7 +8,7 @@ _LEFT_OUT = re.compile(r"\s+(full_key|object_type|reference_type)[:=]|Set the en
 
 
 def one_line(error: BaseException) -> str:
-    """What an error and its cause say, without the lines in which Hydra and OmegaConf name places in their own types."""
+    """The text of an error and of its cause, without the lines in which Hydra and OmegaConf name places in their own types."""
     parts: list[str] = []
     for each in (error, error.__cause__):
         listed = False  # Hydra lists what there is after a colon, each on an indented line
