@@ -12,7 +12,7 @@ from ctt.cli.hydra_app import hydra
 from ctt.cli.import_command import import_checkpoint
 from ctt.cli.parsing import OVERRIDES, report_errors
 from ctt.cli.report_command import report
-from ctt.cli.store_commands import gc, logs, ls, settings, show, status, sync, ui
+from ctt.cli.store_commands import completion, gc, logs, ls, settings, show, status, sync, ui
 from ctt.cli.sweep_commands import cancel, plan, promote, run, sweep
 
 __all__ = ["main", "report_errors"]
@@ -35,6 +35,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "ui": ui,
     "sync": sync,
     "settings": settings,
+    "completion": completion,
 }
 
 

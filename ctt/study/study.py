@@ -37,11 +37,10 @@ class Study:
     """
 
     def __init__(self, name: str, store: Path | str | None = None) -> None:
-        root = Path(store or Config().store)
-        if not root.is_dir():
-            raise UsageError(f"no store at {root.resolve()}; set CTT_STORE, or run a sweep first")
+        self.store = Store.open(store or Config().store)
+        if not self.store.root.is_dir():
+            raise UsageError(f"no store at {self.store.root}; set CTT_STORE, or run a sweep first")
         self.name = name
-        self.store = Store.open(root)
         self.plan: Plan = record.load(record.newest(self.store, name))
 
     def __repr__(self) -> str:
