@@ -22,7 +22,9 @@ from ctt.core.errors import SettingError
 from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.data.sources.data_source import DATA_SOURCES, data_sources
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.graphs.graph_source import SOURCES, graph_source, graph_sources
 from ctt.models.losses.loss_term import LOSSES, broken_terms, loss_terms
 from ctt.models.model_settings import RolloutSettings
@@ -66,7 +68,7 @@ def config_root() -> Path:
 class Config(TrainingSettings):
     """One run: a world model's training and what follows. Fields with `key=False` do not change what is computed."""
 
-    rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
+    rollout: RolloutSettings = setting(RolloutSettings, "the frames after the given ones, as the world model predicts them")
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
     diagnostics: DiagnosticsSettings = setting(DiagnosticsSettings, "what is measured of the slot graphs (an auxiliary stage)")
     reader: PositionReaderSettings = setting(PositionReaderSettings, "the position reader (an auxiliary stage)")
@@ -102,19 +104,22 @@ class Config(TrainingSettings):
         Rule(
             ("reader.annotations",),
             "synthetic data knows where objects are without annotations",
-            lambda run: run.data.kind == "synthetic",
+            lambda run: run.data.source.has_truth,
         ),
+        Rule(("aloe",), "the data has no questions", lambda run: not run.data.format.categories),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        aloe, frames = self.aloe, self.rollout.frames
-        if frames < aloe.frames_ahead:
-            fewer = frames // aloe.stride
-            remedy = f", or aloe.predicted_frames to at most {fewer} (they lie {aloe.stride} apart)" if fewer else ""
+        if not (data_format := self.data.format).categories:
+            return
+        sampling, frames = FrameSampling(self.aloe, data_format), self.rollout.frames
+        if frames < sampling.frames_ahead:
+            fewer = frames // sampling.stride
+            remedy = f", or aloe.predicted_frames to at most {fewer} (they lie {sampling.stride} apart)" if fewer else ""
             raise SettingError(
-                f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {aloe.frames_ahead}; "
-                f"set rollout.frames to at least {aloe.frames_ahead}{remedy}"
+                f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {sampling.frames_ahead}; "
+                f"set rollout.frames to at least {sampling.frames_ahead}{remedy}"
             )
 
 
@@ -127,6 +132,9 @@ def register() -> None:
         if name not in LAUNCHERS.builtin:  # their presets are the files of launch/; those of others need none
             preset = {"defaults": [{"override /hydra/launcher": "ctt"}], "launch": {"kind": name, "jobs": None}}
             ConfigStore.instance().store(group="launch", name=name, node=preset, package="_global_")
+    for name in DATA_SOURCES:
+        if name not in DATA_SOURCES.builtin:
+            ConfigStore.instance().store(group="data", name=name, node={"kind": name})
     OmegaConf.register_new_resolver("ctt.root", lambda: str(config_root()), replace=True)
     OmegaConf.register_new_resolver("ctt.hydra_dir", _hydra_dir, replace=True)
 
@@ -199,6 +207,7 @@ def as_dict(config: Config) -> dict[str, Any]:
     unused = {key for key in _keys_of_plugins() if key not in used}
     graph = values["world_model"]["graph"]
     values["world_model"]["graph"] = {k: v for k, v in graph.items() if f"{GRAPH}.{k}" not in unused}
+    values["data"] = {k: v for k, v in values["data"].items() if f"data.{k}" not in unused}
     values = {key: value for key, value in values.items() if key not in unused}
     return {**values, PLUGINS: used} if used else values
 
@@ -207,20 +216,24 @@ def _keys_of_plugins() -> dict[str, str]:
     """The settings that plugins add, and the part that reads them: {"ctt_x_weight": "the loss term x of name 1.0"}."""
     terms = {name: (term.flag, *term.options) for name, term in loss_terms().items()}
     sources = {name: tuple(f"{GRAPH}.{key}" for key in source.options) for name, source in graph_sources().items()}
+    data = {name: tuple(f"data.{key}" for key in source.options) for name, source in data_sources().items()}
+    parts: Any = ((LOSSES, terms, None), (SOURCES, sources, f"{GRAPH}.source"), (DATA_SOURCES, data, "data.kind"))
     return {
         key: f"the {registry.what} {name} of {plugin}"
-        for registry, keys in ((LOSSES, terms), (SOURCES, sources))
+        for registry, keys, chosen_by in parts
         for name in keys
         if (plugin := registry.plugin(name)) is not None
-        for key in (*keys[name], *((f"{GRAPH}.source={name}",) if registry is SOURCES else ()))
+        for key in (*keys[name], *((f"{chosen_by}={name}",) if chosen_by else ()))
     }
 
 
 def plugins_of(config: Config) -> dict[str, str]:
-    """The settings of `config` that plugins read, and the part that does; "world_model.graph.source=NAME" for a source."""
+    """The settings of `config` that plugins read, and the part that does; "world_model.graph.source=NAME" for a source, and
+    "data.kind=NAME"."""
     acting = {key for term in loss_terms().values() if getattr(config, term.flag) > 0 for key in (term.flag, *term.options)}
     source = config.world_model.graph.source
     acting |= {f"{GRAPH}.source={source}", *(f"{GRAPH}.{key}" for key in graph_source(source).options)}
+    acting |= {f"data.kind={config.data.kind}", *(f"data.{key}" for key in config.data.source.options)}
     return {key: part for key, part in _keys_of_plugins().items() if key in acting}
 
 
@@ -228,7 +241,7 @@ def check_plugins(parts: Mapping[str, str]) -> None:
     """Raises SettingError if a setting of `plugins_of` is not there, as its plugin is not installed or cannot be imported."""
     for key, part in parts.items():
         name, _, source = key.partition("=")
-        if name not in known_keys() or (source and source not in graph_sources()):
+        if name not in known_keys() or (source and source not in (data_sources() if name == "data.kind" else graph_sources())):
             raise SettingError(f"{key} is a setting of {part}, which is not installed here{_unusable()}")
 
 
@@ -277,7 +290,9 @@ def check_key(key: str) -> None:
 
 def _unusable() -> str:
     """The plugins that cannot be used, and why; "" if there is none."""
-    return "".join(f"; {reason}" for reason in (*broken_terms().values(), *SOURCES.broken().values()))
+    return "".join(
+        f"; {reason}" for reason in (*broken_terms().values(), *SOURCES.broken().values(), *DATA_SOURCES.broken().values())
+    )
 
 
 @functools.cache

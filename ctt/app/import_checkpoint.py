@@ -66,7 +66,7 @@ def imported_model(checkpoint: Checkpoint, config: Config) -> ImportedModel:
 
 def imported_aloe(checkpoint: Checkpoint, rollout: Rollout, config: Config) -> ImportedAloe:
     """The stage of an ALOE. Raises DataError if it does not fit config.aloe."""
-    aloe_of(checkpoint, config.aloe)
+    aloe_of(checkpoint, config.aloe, config.data.format)
     return ImportedAloe(rollout, config.aloe, config.seed, tensors=checkpoint.digest, file=str(checkpoint.source))
 
 
