@@ -109,8 +109,9 @@ class Config(TrainingSettings):
         Rule(("aloe",), "the data has no questions", lambda run: not run.data.format.categories),
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Raises SettingError for combinations of values that are not possible, those of a run with its data included."""
+        super().check()
         if not (data_format := self.data.format).categories:
             return
         sampling, frames = FrameSampling(self.aloe, data_format), self.rollout.frames

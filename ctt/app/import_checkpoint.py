@@ -26,6 +26,7 @@ def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Con
 
     Raises DataError if a file is refused or does not fit the settings, UsageError if it is of the other kind.
     """
+    config.check()
     config = without_inactive(config)
     store = Store.open(config.store)
     state = imported_model(_of_kind(read(path), "world_model"), config)

@@ -37,6 +37,8 @@ from ctt.training.trainer import Segment, train_segment
 
 PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
 TEST_PREDICTIONS, SUBMISSION = "test_predictions.parquet", "evalai.json"
+ANSWER_LOSS = "train_answer_loss"
+"""The loss of questions without choices; logged under the name of their category if that is only one."""
 STEPS_ARRANGED = 32
 """Steps whose batches are arranged at once."""
 
@@ -148,6 +150,8 @@ class VqaLearner(Learner):
         self.drawn = np.round(asked * np.array(self.train_split.sampling.shares)).astype(np.int64)
         self.batch = min(settings.batch_size, int(self.drawn.sum()))
         self.steps = int(self.drawn.sum()) // self.batch
+        answered = [category.name for category in dataset.format.categories if not category.choices]
+        self.logged_as = {ANSWER_LOSS: f"train_{answered[0]}_loss"} if len(answered) == 1 else {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._arranged: tuple[tuple[int, int], ArrangedBatches] | None = None
 
@@ -164,7 +168,8 @@ class VqaLearner(Learner):
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
         first = step - step % STEPS_ARRANGED
-        return batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
+        found = batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
+        return {self.logged_as.get(name, name): value for name, value in found.items()}
 
     def arranged(self, epoch: int, first: int) -> ArrangedBatches:
         """The batches of STEPS_ARRANGED steps from `first` on."""
@@ -222,7 +227,7 @@ def batch_gradients(model: Aloe, settings: AloeSettings, arranged: ArrangedBatch
         totals += losses.detach()
     return {
         "train_loss": totals[0] + settings.option_weight * totals[1],
-        "train_descriptive_loss": totals[0],
+        ANSWER_LOSS: totals[0],
         "train_option_loss": totals[1],
     }
 
