@@ -49,7 +49,9 @@ class Split:
         self.folder, self.name, self.videos, self.format = folder, name, videos, data_format
         self.scene_index = np.arange(first_scene, first_scene + videos, dtype=np.int64)
         frames, sizes = data_format.frames, (data_format.slots, data_format.width)
-        self.slots = open_array(slots or folder / f"slots_{name}.npy", (videos, frames, *sizes), "float32")
+        self._remedy = f"; {MANIFEST} has frames {frames}, slots {sizes[0]}, width {sizes[1]}, videos {videos}: change either"
+        shape = (videos, frames, *sizes)
+        self.slots = open_array(slots or folder / f"slots_{name}.npy", shape, "float32", remedy=self._remedy)
         self.future = self._optional("future", (videos, 1, *sizes), "float32")
         known = frames + (0 if self.future is None else self.future.shape[1])
         self.visible = self._optional("visible", (videos, known, sizes[0]), "bool")
@@ -58,7 +60,7 @@ class Split:
 
     def _optional(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
         path = self.folder / f"{name}_{self.name}.npy"
-        return open_array(path, shape, dtype, longer=1) if path.exists() else None
+        return open_array(path, shape, dtype, longer=1, remedy=self._remedy) if path.exists() else None
 
     @property
     def questions_file(self) -> Path:

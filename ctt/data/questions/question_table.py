@@ -211,7 +211,8 @@ def _walk(
             ids.add(identity)
             if _get(question, "question_type", str, at) not in categories.names:
                 kinds, got = ", ".join(categories.names), question["question_type"]
-                raise DataError(f"{at}: question_type must be one of {kinds}, got {got!r}")
+                remedy = "" if categories == CLEVRER.categories else "; or add it to the categories that the source declares"
+                raise DataError(f"{at}: question_type must be one of {kinds}, got {got!r}{remedy}")
             _get(question, "question", str, at)
             yield index, question, at
 

@@ -86,6 +86,9 @@ class Vocabulary:
         """Whose it is, for messages."""
         return "CLEVRER" if (self.words, self.answers) == (QUESTION_WORDS, ANSWERS) else "the data set"
 
+    def _remedy(self, field: str) -> str:
+        return "" if self.owner == "CLEVRER" else f"; add it to {field} where the source declares them"
+
     def unknown_words(self, text: str) -> list[str]:
         """The words of `text` that have no id, in order."""
         return [word for word in words_of(text) if word not in self._word_id]
@@ -95,7 +98,9 @@ class Vocabulary:
         try:
             return [self._word_id[word] for word in words_of(text)]
         except KeyError as unknown:
-            raise DataError(f"the word {unknown} is not in {self.owner}'s vocabulary (in {text!r})") from None
+            raise DataError(
+                f"the word {unknown} is not in {self.owner}'s vocabulary (in {text!r}){self._remedy('words')}"
+            ) from None
 
     def answer_id(self, answer: str) -> int:
         """The class of an answer, 1 to their number. Raises DataError if it is none of them."""
@@ -103,7 +108,7 @@ class Vocabulary:
             return self._answer_id[answer]
         except (KeyError, TypeError):
             known = f"{self.owner}'s {len(self.answers)} answers ({', '.join(self.answers)})"
-            raise DataError(f"{answer!r} is not one of {known}") from None
+            raise DataError(f"{answer!r} is not one of {known}{self._remedy('answers')}") from None
 
 
 def words_of(text: str) -> list[str]:

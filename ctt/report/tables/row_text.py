@@ -127,14 +127,14 @@ def sentence(row: Row) -> str:
 
 
 def _errors_sentence(row: Row) -> str:
-    """What the row of a run on data without questions shows: its errors' differences, whose tests are not corrected."""
+    """What the row of runs on data without questions shows: the differences of their errors."""
     if not any(estimate.p is not None for estimate in row.errors.values()):
         return f"{count(row.paired, 'seed')}: too few to test a difference, at least 3 are needed"
     parts = []
-    for name, estimate in row.errors.items():
-        if estimate.delta is not None and estimate.delta_low is not None:
+    for name in ERROR_NAMES:
+        if (estimate := row.errors.get(name)) is not None and estimate.delta is not None and estimate.delta_low is not None:
             half = number(estimate.delta - estimate.delta_low, GAP_DIGITS)
-            parts.append(f"{metric_name(name)} {signed(estimate.delta, GAP_DIGITS)} ± {half} (p {_equals(estimate.p)})")
+            parts.append(f"{metric_name(name)} {signed(estimate.delta, GAP_DIGITS)} ± {half} (Holm p {_equals(estimate.p_holm)})")
     return "; ".join(parts)
 
 

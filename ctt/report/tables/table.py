@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Table:
         """The metrics of pictures: of each category and the average; the errors of data without questions."""
         if self.categories:
             return (*self.categories.names, AVERAGE)
-        return tuple(name for name in row_text.ERROR_NAMES if any(name in row.errors for row in self.rows))
+        return _error_names(list(self.rows))
 
     @property
     def leading(self) -> str:
@@ -89,7 +90,7 @@ def build(results: Results) -> Table:
     measured = [_measure(results, index, tallies, others) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
     rows = [_row(m, base, results.auxiliary) for m in measured]
-    rows = _with_holm(rows, categories.names)
+    rows = _with_holm(rows, "estimates", categories.names) if categories else _with_holm(rows, "errors", _error_names(rows))
     rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
     warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]
@@ -208,16 +209,25 @@ def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
 
 
-def _with_holm(rows: list[Row], categories: Sequence[str]) -> list[Row]:
-    """Adds Holm's p over points × categories; pooled metrics are not in the family."""
-    if not categories:
+def _error_names(rows: list[Row]) -> tuple[str, ...]:
+    """The errors that any row has, those of training first."""
+    return tuple(name for name in row_text.ERROR_NAMES if any(name in row.errors for row in rows))
+
+
+def _with_holm(rows: list[Row], kind: str, names: Sequence[str]) -> list[Row]:
+    """Adds Holm's p over points × categories; pooled metrics are not in the family. Without questions, over points × errors.
+
+    kind: where a row has the estimates of these names."""
+    if not names or not rows:
         return rows
-    p = [[row.estimates[c].p for c in categories] for row in rows]
+    p = [[getattr(row, kind).get(name, MetricEstimate()).p for name in names] for row in rows]
     adjusted = statistics.holm(np.array([[np.nan if v is None else v for v in line] for line in p], dtype=np.float64))
     out = []
-    for row, line in zip(rows, adjusted.reshape(len(rows), len(categories)), strict=True):
-        estimates = dict(row.estimates)
-        for category, value in zip(categories, line, strict=True):
-            estimates[category] = replace(estimates[category], p_holm=known(value))
-        out.append(replace(row, estimates=estimates))
+    for row, line in zip(rows, adjusted.reshape(len(rows), len(names)), strict=True):
+        estimates = dict(getattr(row, kind))
+        for name, value in zip(names, line, strict=True):
+            if name in estimates:
+                estimates[name] = replace(estimates[name], p_holm=known(value))
+        changed: dict[str, Any] = {kind: estimates}
+        out.append(replace(row, **changed))
     return out
