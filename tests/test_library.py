@@ -21,7 +21,7 @@ from tests.tiny import TINY
 from tests.tiny import ctt as command
 
 NAMES = [
-    "AuxiliaryStage", "Budget", "Config", "CttError", "DataError", "GRAPH_SOURCES", "GraphSource", "LAUNCHERS", "LOSSES",
+    "AuxiliaryStage", "Budget", "Config", "CttError", "DATA_SOURCES", "DataError", "DataSource", "GRAPH_SOURCES", "GraphSource", "LAUNCHERS", "LOSSES",
     "Launcher", "LossTerm", "Point", "PollingLauncher", "Registry", "Run", "STAGES", "SettingError", "Stage", "Store",
     "StoreError", "StoredPlan", "Study", "Sweep", "SweepError", "UsageError", "compile_sweep", "plan", "run",
 ]  # fmt: skip

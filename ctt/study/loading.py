@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctt.config import Config
 from ctt.core.build_context import METRICS, read_metrics
 from ctt.core.settings import canonical_form
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.planning import Plan
 from ctt.report.results import PointResults, Predictions, Results, RunResults
 from ctt.stages.auxiliary_stage import AuxiliaryStage
@@ -22,8 +23,6 @@ from ctt.tracking.tail import FINALS, flatten
 
 if TYPE_CHECKING:
     from ctt.report.figures.curves import Curve
-
-QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
 def results(plan: Plan, store: Store) -> Results:
@@ -44,8 +43,8 @@ def results(plan: Plan, store: Store) -> Results:
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
     for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         point = index[id(run.point)]
-        vqa = store.get(line.target.key)
-        if vqa is None:
+        last = store.get(line.target.key)
+        if last is None:
             runs.append(RunResults(point, run.seed))
             continue
         state, rollout = store.get(line.world_model.key), store.get(line.rollout.key)
@@ -53,24 +52,25 @@ def results(plan: Plan, store: Store) -> Results:
             RunResults(
                 point,
                 run.seed,
-                predictions=predictions_of(vqa),
+                predictions=predictions_of(last) if line.answers is not None else None,
                 errors=errors(state, rollout),
                 answered=_answered(auxiliaries, store),
                 measured=_measured(auxiliaries, store),
                 cost=_cost((*line.own, *auxiliaries), line.prefix, store),
-                numerics=vqa.manifest["provenance"]["numerics"],
-                warnings=_warnings(line, vqa, auxiliaries, store),
+                numerics=last.manifest["provenance"]["numerics"],
+                warnings=_warnings(line, last, auxiliaries, store),
             )
         )
     return Results(
         plan.sweep.name,
         points,
         runs,
-        quoted=QUOTED[baseline.data.kind],
+        quoted=baseline.data.source.reported,
         noise=noise(plan, store),
         reach=reach(plan),
         reference_levels=reference_levels(plan, store),
         auxiliary=described(plan),
+        categories=plan.categories,
     )
 
 
@@ -119,11 +119,11 @@ def reference_levels(plan: Plan, store: Store) -> dict[str, dict[str, Prediction
     return found
 
 
-def _warnings(line: MainLine, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
+def _warnings(line: MainLine, last: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
     """Warnings of a run: those of its auxiliary stages, and that ALOE stopped early."""
     warnings = [store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)]
     if line.answers is not None and line.answers.aloe.patience is not None:
-        curve = _json(vqa.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
+        curve = _json(last.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
         if curve.get("stopped"):
             warnings.append(f"ALOE stopped after {curve['epochs']} of {curve['planned_epochs']} epochs")
     return [warning for warning in warnings if warning]
@@ -146,14 +146,19 @@ def measurements(plan: Plan, store: Store, kind: str) -> dict[str, list[dict[str
 
 def _unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:
     """Categories a point cannot reach: with the baseline's ALOE only those that read predicted frames can differ."""
-    same = screened or not (config.aloe.trained_on_predicted or config.aloe.may_stop)
-    if same and config.aloe.rollout_frames == "predictive" and not _direct(config, baseline):
-        return ("descriptive", "explanatory", "counterfactual")
+    if not config.data.format.categories:
+        return ()
+    sampling = FrameSampling(config.aloe, config.data.format)
+    same = screened or not (sampling.trained_on_predicted or config.aloe.may_stop)
+    if same and not _direct(config, baseline):
+        return tuple(name for name in config.data.format.categories.names if name not in sampling.reading)
     return ()
 
 
 def reach(plan: Plan) -> list[str]:
     """Which categories the swept settings can change, and how, one sentence for each group of points."""
+    if not plan.categories:
+        return []
     by_path: dict[str, list[str]] = {}
     for point in plan.sweep.points:
         if not point.baseline:
@@ -164,21 +169,35 @@ def reach(plan: Plan) -> list[str]:
 
 
 def _path(config: Config, baseline: Config) -> str:
-    aloe = config.aloe
+    aloe, names = config.aloe, config.data.format.categories.names
+    every = {1: "the one category", 2: "both categories", 3: "all three categories", 4: "all four categories"}
+    all_of_them = every.get(len(names), f"all {len(names)} categories")
     if direct := _direct(config, baseline):
-        return f"a change of {' and of '.join(direct)} reaches all four categories directly ({', '.join(sum(direct.values(), []))})"
+        return f"a change of {' and of '.join(direct)} reaches {all_of_them} directly ({', '.join(sum(direct.values(), []))})"
     if aloe.rollout_frames == "all":
-        return "every category reads predicted frames, so a world model reaches all four directly (aloe.rollout_frames=all)"
-    only = "only predictive questions read predicted frames, so a world model reaches them directly"
+        those = all_of_them.removesuffix(" categories")
+        return f"every category reads predicted frames, so a world model reaches {those} directly (aloe.rollout_frames=all)"
+    sampling = FrameSampling(aloe, config.data.format)
+    if not sampling.reading:
+        return "no question is about the future, so none reads predicted frames and a world model reaches none"
+    only = f"only {_listed(sampling.reading)} questions read predicted frames, so a world model reaches them directly"
     if aloe.protocol == "shared":
         return f"{only}, and with one ALOE for all runs nothing else (aloe.rollout_frames=predictive, aloe.protocol=shared)"
-    others = "descriptive, explanatory and counterfactual ones"
-    if aloe.trained_on_predicted:
+    if not (rest := [name for name in names if name not in sampling.reading]):
+        return f"{only} (aloe.rollout_frames=predictive)"
+    others = f"{_listed(rest)} ones"
+    if sampling.trained_on_predicted:
         return f"{only}, {others} through ALOE's shared weights alone (aloe.rollout_frames=predictive)"
     blind = f"{only}, in evaluation alone, as ALOE is trained without them"
     if aloe.may_stop:
         return f"{blind}, {others} through the epoch at which ALOE stops (aloe.shares, aloe.patience)"
     return f"{blind}, and nothing else (aloe.rollout_frames=predictive, aloe.shares)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
