@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical_form
+from ctt.core.settings import canonical_form, digest
 from ctt.data.data_settings import PROVISIONAL, DataSettings
 from ctt.data.dataset import MANIFEST, Dataset, write_manifest
 from ctt.data.sources.data_source import DATA_SOURCES, DataSource
@@ -45,6 +45,11 @@ class Data(Stage):
     def small(self) -> bool:
         """Whether the published costs are of larger data."""
         return not self.source.published_size
+
+    def cost_class(self) -> str:
+        """Sources of other distributions have costs of their own."""
+        plugin = DATA_SOURCES.plugin(self.data.kind)
+        return digest({"kind": self.kind, "version": self.version} | ({} if plugin is None else {"source": self.data.kind}))
 
     def effort(self, start: Stage | None) -> dict[str, float]:
         return self.source.effort(self.data)

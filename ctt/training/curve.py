@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ctt.data.categories import CLEVRER_CATEGORIES
 
-def curve(lines: Sequence[dict[str, Any]], *, names: Sequence[str], videos: int, of: int, planned: int) -> dict[str, Any]:
+
+def curve(
+    lines: Sequence[dict[str, Any]], *, names: Sequence[str] = CLEVRER_CATEGORIES.metrics, videos: int, of: int, planned: int
+) -> dict[str, Any]:
     """The last and the best epoch, both measured on the first `videos` of `of` videos, and the epoch at which training ended.
 
     names: of the accuracies.

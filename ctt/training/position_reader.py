@@ -76,7 +76,7 @@ def intervene(
     frames, too, only every `frameskip`-th is predicted; between them objects are taken to move in straight lines.
     """
     reach = predictor.history * frameskip
-    steps = -(-(split.format.frames + settings.frames - reach) // frameskip)
+    steps = -(-(split.slots.shape[1] + settings.frames - reach) // frameskip)
     size = settings.batch * frameskip  # as many windows at a time as in a rollout
     out: dict[tuple[int, int], np.ndarray] = {}
     for first in range(0, len(pairs), size):

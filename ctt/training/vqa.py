@@ -136,21 +136,22 @@ class VqaLearner(Learner):
         self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"])
         self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"])
         self.validation_split = dataset.split("validation")
+        data_format = dataset.split("train").format
         self.validation_videos = validation_videos(settings, dataset)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "aloe weights"))
-            self.model = Aloe(settings, dataset.format).to(context.device)
+            self.model = Aloe(settings, data_format).to(context.device)
         if settings.compile:
             self.model.transformer_model.transformer_encoder.compile(dynamic=True)
         self.optimizers = aloe_optimizers(self.model, settings)
         self.average = settings.average
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.kinds = self.train_split.category[self.train_split.first]
-        asked = np.bincount(self.kinds, minlength=len(dataset.format.categories))
+        asked = np.bincount(self.kinds, minlength=len(data_format.categories))
         self.drawn = np.round(asked * np.array(self.train_split.sampling.shares)).astype(np.int64)
         self.batch = min(settings.batch_size, int(self.drawn.sum()))
         self.steps = int(self.drawn.sum()) // self.batch
-        answered = [category.name for category in dataset.format.categories if not category.choices]
+        answered = [category.name for category in data_format.categories if not category.choices]
         self.logged_as = {ANSWER_LOSS: f"train_{answered[0]}_loss"} if len(answered) == 1 else {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._arranged: tuple[tuple[int, int], ArrangedBatches] | None = None
