@@ -14,8 +14,6 @@ from ctt.core.errors import SettingError, SweepError
 from ctt.core.strict_yaml import YamlError, read_yaml
 from ctt.models.losses.loss_term import loss_terms
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-LONGEST_NAME = 200
 FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
 DEFAULT_BASELINE = {term.flag: 0.0 for term in loss_terms().values()}
 
@@ -39,14 +37,16 @@ def shipped() -> list[str]:
 
 
 def find(name: str) -> Path:
-    """The file of a sweep given as a name of sweeps/ or as a path. Raises SweepError."""
+    """The file of a sweep given as a name of ctt's sweeps/ or of this folder's, or as a path. Raises SweepError."""
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             what = " (it is a folder)" if path.is_dir() else " (it is not a regular file)" if path.exists() else ""
             raise SweepError(f"no sweep file {name}{what}")
         return path
-    candidate = config_root() / "sweeps" / f"{name}.yaml"
+    candidate, own = config_root() / "sweeps" / f"{name}.yaml", Path("sweeps") / f"{name}.yaml"
+    if not candidate.is_file() and own.is_file():
+        return own
     if not candidate.is_file():
         near = difflib.get_close_matches(name, shipped(), 1)
         hint = f"did you mean {near[0]}? there" if near else "there"
@@ -102,19 +102,9 @@ def read(name: str | None) -> SweepFile:
             f"{group} must name one of conf/{group}/*.yaml; set single values in points",
             source,
         )
-    name = content.get("name", path.stem)
+    name = content.get("name", re.sub(r"[^A-Za-z0-9._]+", "-", path.stem).strip("-.") or "sweep")
     _want(isinstance(name, str) and bool(name), f"name must be a text, got {name!r}", source)
-    check_name(name, source)
     return SweepFile(source, name, baseline, grid, points, seeds, groups)
-
-
-def check_name(name: str, place: str) -> None:
-    """Raises SweepError if a sweep cannot be recorded under that name."""
-    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}…"
-        raise SweepError(
-            f"name: {shown!r} cannot name a sweep's folder: use at most {LONGEST_NAME} letters, digits, '_', '-' and '.' ({place})"
-        )
 
 
 def shortest(value: float) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ctt.cli import main
-from ctt.cli.parsing import quoted
+from ctt.cli.parsing import quoted_address
 from ctt.core.errors import DataError, Interrupted
 from ctt.data.clevrer import official_figures, question_file, source_files
 from ctt.data.questions.question_table import read_scenes
@@ -295,8 +295,8 @@ def test_addresses_need_no_quotes_of_hydras(ctt, web, place):
     for text in ("{split}.json?a=b,c&d=(e)~*", "{split}.json?a='b'"):
         plain = f"data.fetch.questions={web}/{text}"
         assert "answers 404" in ctt("data", "fetch", "questions", plain)[2]
-    assert quoted("a.b='http://x'") == "a.b='http://x'" and quoted("a=b://x,y'") == "a='b://x,y\\''"
-    assert quoted("seed=0,1") == "seed=0,1"
+    assert quoted_address("a.b='http://x'") == "a.b='http://x'" and quoted_address("a=b://x,y'") == "a='b://x,y\\''"
+    assert quoted_address("seed=0,1") == "seed=0,1"
 
 
 FETCH = """

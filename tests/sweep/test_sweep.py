@@ -287,12 +287,3 @@ def test_a_command_line_that_would_take_long_is_refused_at_once(override, messag
     with pytest.raises(UsageError, match=message):
         read_overrides(checked([override]))
     assert time.monotonic() - began < 2
-
-
-@pytest.mark.parametrize("name", ["a/b", "a b", "-a", "x" * 300, "..", "ü"])
-def test_a_name_that_cannot_be_recorded_is_refused_when_compiled(name, tmp_path):
-    (tmp_path / "s.yaml").write_text(f"name: '{name}'\n")
-    with pytest.raises(SweepError, match=r"name: .* cannot name a sweep's folder: use at most 200 letters.*\(.*s.yaml\)"):
-        compile_sweep(str(tmp_path / "s.yaml"))
-    with pytest.raises(SweepError, match="cannot name a sweep's folder.*command line"):
-        compile_sweep("demo", [f"name='{name}'"])

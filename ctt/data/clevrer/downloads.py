@@ -21,7 +21,8 @@ from ctt.core.interruptible import interruptible, pause
 from ctt.core.plain_text import plain
 from ctt.data.clevrer.imported_slots import sha256_of
 from ctt.data.clevrer.transfer import NETWORK, Download, Limits, Progress, Reported, Transfer, stopped
-from ctt.data.data_settings import SPLITS, FetchSettings
+from ctt.data.data_format import SPLITS
+from ctt.data.data_settings import FetchSettings
 
 KINDS = ("slots", "questions", "annotations")
 ENCODERS = ("videosaur", "savi")

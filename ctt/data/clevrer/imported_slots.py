@@ -123,6 +123,21 @@ class ImportedSlots:
         return wrong
 
 
+def sizes_of(folder: Path) -> tuple[int, int]:
+    """(slots, width) of an import; those of CLEVRER's reference if there is none."""
+    try:
+        stat = (Path(folder) / MANIFEST).stat()
+        return _sizes(str(folder), stat.st_mtime_ns, stat.st_size)
+    except (OSError, DataError):
+        return SLOTS, WIDTH
+
+
+@lru_cache(maxsize=64)
+def _sizes(folder: str, mtime_ns: int, size: int) -> tuple[int, int]:
+    found = ImportedSlots.from_manifest(Path(folder))
+    return found.slots, found.width
+
+
 def digest_of(parts: dict[str, Part]) -> str:
     """Digest of the slots, independent of names and paths."""
     return digest({split: identity_of(part) for split, part in parts.items()})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctt.core.errors import DataError
-from ctt.data.data_settings import SPLITS
+from ctt.data.data_format import SPLITS
 from ctt.data.scene import GIVEN
 from ctt.data.slot_files.opening import open_slots
 from ctt.data.slot_files.slot_array import SlotArray
@@ -20,10 +20,7 @@ from ctt.safeload.rebuild import BFLOAT16, shown
 
 FRAMES = (GIVEN, 160)
 """Allowed frames per video: the given ones, or with the 32 of a rollout, which are not imported."""
-SLOTS = (5, 24)
-"""The smallest and largest number of slots."""
-WIDTHS = (32, 512)
-"""The smallest and largest number of numbers of a slot."""
+SLOTS, WIDTHS = BOUNDS["slots"], BOUNDS["width"]
 ROUNDED = {
     "float64": "float64: rounded to float32",
     "float16": "float16: written as float32",

@@ -176,7 +176,7 @@ def test_the_hashes_cache_may_be_damaged_or_unwritable(tmp_path, monkeypatch):
 
 def test_a_synthetic_set_is_left_as_it_is():
     settings = DataSettings()
-    assert resolved(settings) is settings and not Data(settings).provisional
+    assert settings.source.resolved(settings) is settings and not Data(settings).provisional
     assert "content" not in Data(settings).describe()["settings"]["data"]
 
 
@@ -308,6 +308,17 @@ def test_missing_videos_are_named_and_their_questions_left_out_where_that_is_ask
     for row, index in enumerate(train.scene_index):
         assert (train.slots[row] == tree["train"][f"{index}_pixels.mp4"]).all()
     assert set(zip(train.questions.video.tolist(), train.questions.scene.tolist(), strict=True)) == {(0, 0), (1, 2), (2, 3)}
+
+
+def test_slots_of_other_sizes_become_a_data_set_of_these_sizes(tmp_path):
+    tree = {split: {name: a[:, :5, :64] for name, a in videos.items()} for split, videos in slots_tree(COUNTS).items()}
+    imported = import_slots(write_pickle(tmp_path / "s.pkl", tree), tmp_path / "slots")
+    questions = write_questions(tmp_path / "questions", COUNTS)
+    settings = DataSettings(kind="clevrer", slots_file=str(imported.folder), questions=str(questions))
+    assert (settings.format.slots, settings.format.width) == (5, 64)
+    artifact = build(Data(resolved(settings)), Store(tmp_path / "store"))
+    dataset = Dataset.open(artifact.path)
+    assert dataset.format == settings.format and dataset.split("train").slots.shape == (3, 128, 5, 64)
 
 
 def test_skipping_is_in_no_key_and_gaps_are_in_the_content(tmp_path):
