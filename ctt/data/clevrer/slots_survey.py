@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctt.core.errors import DataError
-from ctt.data.data_format import SPLITS
+from ctt.data.data_format import BOUNDS, SPLITS
 from ctt.data.scene import GIVEN
 from ctt.data.slot_files.opening import open_slots
 from ctt.data.slot_files.slot_array import SlotArray
