@@ -18,7 +18,7 @@ from rich.text import Text
 from ctt.core.units import duration
 from ctt.execution.jobs.spec import progress
 from ctt.planning import KINDS, Budget, Plan
-from ctt.planning.costs import Costs
+from ctt.planning.costs import Costs, Source
 from ctt.stages.base import Stage
 from ctt.store import Store
 
@@ -72,6 +72,8 @@ class Follower:
         self.jobs = jobs or max(1, len(plan.jobs))
         self.line_every = line_every
         self.budget = Budget(plan, (), Costs(store.root))
+        costs = (self.budget.costs.of(stage, plan.start_of(stage)) for stage in plan.stages.values() if not store.has(stage.key))
+        self._known = all(cost.source is Source.MEASURED for cost in costs)
         self.began = time.time()
         self._first: float | None = None
         self._done: set[str] = set()
@@ -93,13 +95,16 @@ class Follower:
     def left(self, statuses: dict[str, StageStatus]) -> float | None:
         """Seconds to the end with `jobs` devices; None until speed has been measured.
 
-        The estimate of what is left, times the ratio of measured to estimated time of what was done since the first look.
+        The estimate of what is left, times the ratio of measured to estimated time of what was done since the first look. Until
+        that is known, the estimate itself, if all of it comes from the store's timings.
         """
         estimate = self.budget.makespan(self.jobs, {key: s.share for key, s in statuses.items()})
         if self._first is None:
             self._first = estimate
         gained = self._first - estimate
-        return estimate * (time.time() - self.began) / gained if gained > 0.03 * self._first else None
+        if gained > 0.03 * self._first:
+            return estimate * (time.time() - self.began) / gained
+        return estimate if self._known else None
 
     def _eta(self, statuses: dict[str, StageStatus]) -> str:
         left = self.left(statuses)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from ctt.app import progress
+from ctt.app import progress, progress_bars
 from ctt.app.progress import Follower, StageStatus
-from ctt.planning import Budget, Plan, compile_plan
+from ctt.app.progress_bars import Bars, bar
+from ctt.planning import Budget, Plan, compile_plan, costs
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 
@@ -64,6 +66,56 @@ def test_no_time_is_shown_before_speed_is_measured(followed: Followed) -> None:
     assert "ETA" not in str(followed.follower.table().title)
     followed.shares = dict.fromkeys(followed.plan.stages, 1.0)
     assert followed.left() == 0 and "ETA" not in followed.follower.line().plain
+
+
+def test_the_stores_history_gives_a_time_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = compile_plan(compile_sweep("demo"))
+    store = Store.open(tmp_path / "store")
+    store.root.mkdir()
+    for stage in plan.stages.values():
+        costs.record(store, stage, plan.start_of(stage), "cpu", 10.0)
+    follower = Follower(plan, store, Console(), 2)
+    monkeypatch.setattr(progress, "stage_status", lambda store, stage: StageStatus("waiting"))
+    left = follower.left(follower.look()[0])
+    assert left is not None and left == pytest.approx(Budget(plan, (), costs.Costs(store.root)).makespan(2))
+
+
+class Shown(StringIO):
+    def isatty(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("done", [0, 5_000_000_000])
+def test_a_line_of_progress_has_no_time_before_it_is_known(done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first report once gave 141,944,444 h."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    console = Console(file=Shown(), width=200)
+    with bar("f", console) as report:
+        report(done, 9_000_000_000)
+        now[0] += 11
+        report(done, 9_000_000_000)
+        now[0] += 11
+        report(done + 200_000_000, 9_000_000_000)
+    first, second = console.file.getvalue().splitlines()
+    assert first == f"f: {'0 B' if not done else '5.0 GB'} of 9.0 GB"
+    assert second.endswith("6 min 58 s left" if done else "16 min 8 s left")
+
+
+def test_a_stage_has_no_time_before_its_second_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = compile_plan(compile_sweep("demo"))
+    (stage,) = [s for s in plan.stages.values() if s.kind == "data"]
+    console = Console(file=Shown(), width=200)
+    monkeypatch.setattr(progress_bars.time, "time", iter(range(0, 10**6, 20)).__next__)
+    reports = iter([dict(done=0.0, total=511.0, rate=0.0, unit="batch"), dict(done=1.0, total=511.0, rate=2.0, unit="batch")])
+    monkeypatch.setattr(progress_bars, "read_progress", lambda store, key: next(reports))
+    bars = Bars(Store.open(tmp_path / "store"), console)
+    monkeypatch.setattr(bars.stop, "wait", lambda seconds: next(looks))
+    looks = iter([False, False, True])
+    bars.event("building", stage, "")
+    bars._watch()
+    lines = console.file.getvalue().splitlines()[1:]
+    assert lines[0] == "data 0/511" and lines[1].startswith("data 1/511 2.0 batch/s, ")
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
