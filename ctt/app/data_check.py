@@ -22,11 +22,14 @@ from ctt.data.clevrer.question_file import LISTS, check_file, problem_count
 from ctt.data.data_format import DataFormat
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
+from ctt.data.questions.other_forms import as_json, other_texts
 from ctt.data.questions.question_table import read_scenes
 from ctt.stages.base import build
 from ctt.stages.data import Data
 from ctt.store import Artifact, Store
 
+MOST_FORMS = 20
+"""Texts of no known form that are listed."""
 MOST = 10
 """Mistakes of one question file that are listed."""
 
@@ -37,7 +40,7 @@ def check_questions(path: Path, as_json: bool) -> int:
         found = check_file(path)
     except DataError as error:
         if as_json:
-            empty = dict(scenes=0, questions={}, without_program=0)
+            empty = dict(scenes=0, questions={}, without_program=0, other_forms=[])
             lists: dict[str, list[str]] = dict(unknown_words=[], unknown_program_tokens=[], ill_typed_programs=[])
             print(json.dumps({**empty, **lists, "errors": [str(error)]}, indent=1))
         raise
@@ -49,6 +52,7 @@ def check_questions(path: Path, as_json: bool) -> int:
         questions = ", ".join(f"{count} {category}" for category, count in found["questions"].items())
         console.print(f"{found['scenes']} scenes: {questions}", highlight=False, soft_wrap=True)
         console.print(f"{found['without_program']} questions have no program", highlight=False)
+        _print_other_forms(found["other_forms"], "", console)
         for name in LISTS:
             for entry in found[name]:
                 line = f"{name.replace('_', ' ').removesuffix('s')}: {plain(entry)}"
@@ -86,6 +90,7 @@ def check_data(config: Config, key: str | None, as_json: bool) -> int:
         console.print(line, highlight=False, soft_wrap=True)
     for split, found in splits.items():
         console.print(_shares(split, found, dataset.format))
+        _print_other_forms(found.get("other_forms", []), f"{split}: ", console)
     if blind:
         console.print(_blind_levels(blind))
     return 0
@@ -95,7 +100,24 @@ def _statistics(dataset: Dataset, split: str) -> dict[str, Any]:
     """The counts of a split; of data without questions its videos alone."""
     if not dataset.format.categories:
         return composition.statistics([]) | {"videos": dataset.split(split).videos, "correct": {}}
-    return composition.statistics(read_scenes(dataset.split(split).questions_file), dataset.format.categories)
+    scenes = read_scenes(dataset.split(split).questions_file)
+    found = composition.statistics(scenes, dataset.format.categories)
+    if dataset.format.like_clevrer:
+        found["other_forms"] = as_json(other_texts(question for scene in scenes for question in scene["questions"]))
+    return found
+
+
+def _print_other_forms(found: list[dict[str, Any]], where: str, console: Console) -> None:
+    """Prints how many texts have none of the known forms, and the most frequent ones."""
+    if not found:
+        return
+    total = sum(entry["count"] for entry in found)
+    what = "questions and options have none of the known forms; breakdowns and blind levels count them together"
+    console.print(f"{where}{total} {what}:", highlight=False, soft_wrap=True)
+    for entry in found[:MOST_FORMS]:
+        console.print(f"  {entry['count']:6}  {entry['form']}: {plain(entry['text'])}", highlight=False, soft_wrap=True)
+    if len(found) > MOST_FORMS:
+        console.print(f"  … and {len(found) - MOST_FORMS} more texts; --json lists them", highlight=False)
 
 
 def _described(data_format: DataFormat) -> str:

@@ -88,7 +88,7 @@ def test_check_of_a_question_file(ctt, place):
     found = json.loads(out)
     assert (code, err, found["scenes"], found["questions"]["predictive"]) == (0, "", 2, 2)
     assert set(found) == {
-        "scenes", "questions", "without_program",
+        "scenes", "questions", "without_program", "other_forms",
         "unknown_words", "unknown_program_tokens", "ill_typed_programs", "errors",
     }  # fmt: skip
     code, out, _ = ctt("data", "check", "--questions", "q.json")
@@ -102,6 +102,24 @@ def test_check_of_a_question_file_with_mistakes(ctt, place):
     code, out, err = ctt("data", "check", "--questions", "q.json", "--json")
     assert code == 2 and json.loads(out)["unknown_words"] == ["zebras"] and "1 thing is wrong" in err
     assert "unknown word: zebras" in ctt("data", "check", "--questions", "q.json")[1]
+
+
+def test_texts_of_no_known_form_are_counted_and_listed_and_are_no_error(ctt, place, real):
+    odd = scene(0)
+    odd["questions"][0]["question"] = "How many objects of the scene are red?"
+    odd["questions"][1]["question"] = "What is next?"
+    odd["questions"][1]["choices"][0]["choice"] = "The red cube"
+    (place / "q.json").write_text(json.dumps([odd, {**odd, "scene_index": 1}, scene(2)]))
+    code, out, _ = ctt("data", "check", "--questions", "q.json")
+    assert code == 0 and "6 questions and options have none of the known forms" in out
+    assert "2  descriptive:count:other: How many objects of the scene are red?" in out
+    assert "2  predictive:other: What is next?" in out and "2  predictive:option:other: The red cube" in out
+    found = json.loads(ctt("data", "check", "--questions", "q.json", "--json")[1])
+    assert [entry["count"] for entry in found["other_forms"]] == [2, 2, 2] and found["errors"] == []
+    (place / "q.json").rename(place / "questions" / "train.json")
+    code, out, err = ctt("data", "check", *real)
+    assert code == 0 and "train: 6 questions and options have none of the known forms" in out, err
+    assert len(json.loads(ctt("data", "check", *real, "--json")[1])["splits"]["train"]["other_forms"]) == 3
 
 
 def test_text_of_files_is_printed_literally(ctt, place):

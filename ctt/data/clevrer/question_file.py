@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
 from ctt.core.regular_files import read_regular
 from ctt.data.clevrer.official_figures import SUBTYPES
+from ctt.data.questions.other_forms import as_json, other_texts
 from ctt.data.questions.programs import known_token, type_check
 from ctt.data.questions.question_table import LARGEST, QuestionTable, read_scenes
 from ctt.data.questions.vocab import CATEGORIES, CHOICE_LENGTH, QUESTION_LENGTH, tokenise, unknown_words
@@ -27,7 +29,8 @@ def check_file(path: Path) -> dict[str, Any]:
     """The report of `ctt data check --questions` on one official question file.
 
     Keys: scenes, questions {category: count}, without_program, and the lists unknown_words, unknown_program_tokens (each
-    once), ill_typed_programs and errors (a sentence each). Malformed questions are listed and not counted.
+    once), ill_typed_programs and errors (a sentence each); other_forms: texts of no known form, which are
+    no error. Malformed questions are listed and not counted.
     Raises DataError if the file cannot be read as a list."""
     found: dict[str, Any] = {
         "scenes": 0,
@@ -39,6 +42,7 @@ def check_file(path: Path) -> dict[str, Any]:
         "errors": [],
     }
     seen: set[int] = set()
+    others: Counter[tuple[str, str]] = Counter()
     scenes = read_scenes(Path(path))
     sound = not _refused(scenes)  # checking the whole file at once is fast, and most files are sound
     for place, scene in enumerate(scenes):
@@ -56,6 +60,8 @@ def check_file(path: Path) -> dict[str, Any]:
         for number, question in enumerate(scene["questions"]):
             if number not in malformed:
                 _check_question(question, f"{where}, question {question['question_id']}", found)
+                others.update(other_texts([question]))
+    found["other_forms"] = as_json(others)
     for name in ("unknown_words", "unknown_program_tokens"):
         found[name] = list(dict.fromkeys(found[name]))
     return found
