@@ -23,6 +23,7 @@ from ctt.core.errors import SettingError
 from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.core.strict_yaml import read_yaml
+from ctt.data.clevrer.user_files import with_user_files
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
 from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
@@ -181,6 +182,8 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 def to_config(composed: Any) -> Config:
     """The typed, checked Config of a composed DictConfig. Raises SettingError, or UsageError if there is no such launcher."""
     config = _to_object(composed)
+    if (data := with_user_files(config.data)) is not config.data:
+        config = dataclasses.replace(config, data=data)
     if config.launch.kind not in LAUNCHERS:
         LAUNCHERS.get(config.launch.kind)
     return config

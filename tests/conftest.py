@@ -12,6 +12,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads wait for each other actively, on cores that all share
 
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # neither launch.yaml nor clevrer.yaml of the developer
+
 from tests import prepared
 
 PREPARED = {"tiny_data", "tiny_sweep", "tiny_one_seed", "store_with_data"}

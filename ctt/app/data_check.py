@@ -69,7 +69,7 @@ def check_data(config: Config, key: str | None, as_json: bool) -> int:
     notes: list[str] = []
     damage: list[str] = []
     if key is None and config.data.kind == "clevrer":
-        notes, damage = _official_files(config.data, console)
+        notes, damage = official_files(config.data, console)
     if damage:
         return _damaged(damage, as_json, console)
     artifact = data_set(config, key, store, console)
@@ -153,7 +153,7 @@ def _damaged(damage: list[str], as_json: bool, console: Console) -> int:
     raise DataError(damage[-1])
 
 
-def _official_files(settings: DataSettings, console: Console) -> tuple[list[str], list[str]]:
+def official_files(settings: DataSettings, console: Console) -> tuple[list[str], list[str]]:
     """Notes on CLEVRER's own files, and a sentence for each one that is missing or damaged; every byte is read."""
     found = source_files.look(settings)
     notes = [found.left_out] if found.left_out and not found.missing else []

@@ -10,19 +10,46 @@ from ctt.core.errors import UsageError
 
 
 def data(arguments: Sequence[str]) -> int:
-    """Import, fetch, check or show data: ctt data import|fetch|check|show
+    """Set up, import, fetch, check or show data: ctt data setup|import|fetch|check|show
 
+    setup          from CLEVRER's files, here or downloaded, to a checked clevrer.yaml that data=clevrer uses
     import FILE    convert slots of any form (pickle, torch, safetensors, npz, npy, HDF5) to memory-mapped files
     fetch          download slots, questions, annotations; continues an interrupted download
     check          compare a data set with CLEVRER's figures; --questions FILE: one official question file alone
     show SCENE     write a picture and an animation of a scene and print its questions
     """
-    verbs = {"import": _data_import, "fetch": _data_fetch, "check": _data_check, "show": _data_show}
+    verbs = {"setup": _data_setup, "import": _data_import, "fetch": _data_fetch, "check": _data_check, "show": _data_show}
     if not arguments or arguments[0] in ("-h", "--help"):
-        verb_parser("data", data, named="import, fetch, check or show", settings="").parse_args(["--help"])
+        verb_parser("data", data, named="setup, import, fetch, check or show", settings="").parse_args(["--help"])
     if arguments[0] not in verbs:
         raise UsageError(f"ctt data {arguments[0]} is not a command; choose one of {', '.join(verbs)}")
     return verbs[arguments[0]](arguments[1:])
+
+
+def _data_setup(arguments: Sequence[str]) -> int:
+    """Set up CLEVRER: asks where slots, questions and annotations are, or downloads them; imports, checks, remembers.
+
+    On a terminal it asks for what no option gives. Where the files are is written to clevrer.yaml in the folder of your settings
+    (~/.config/ctt), and data=clevrer finds them there. The same command again continues: nothing is downloaded or imported twice.
+    Other settings: data.fetch.… (addresses) and data.missing=skip (videos may lack slots).
+    """
+    from ctt.data.clevrer.downloads import ENCODERS
+
+    parser = verb_parser("data setup", _data_setup, named=None, settings=" ")
+    parser.add_argument("--folder", type=Path, default=Path("clevrer"), help="for downloads and imports (default: clevrer)")
+    parser.add_argument("--slots", metavar="PATH|fetch", help="a file or folder of slots, or an import")
+    parser.add_argument("--questions", metavar="PATH|fetch", help="the folder of the official question files")
+    parser.add_argument("--annotations", metavar="PATH|fetch|none", help="the folder of the annotations (default: none)")
+    parser.add_argument("--encoder", choices=ENCODERS, default=ENCODERS[0], help="encoder of fetched slots (default: videosaur)")
+    parsed = parse(parser, arguments)
+    from ctt.app.data_setup import Answers, data_setup
+    from ctt.config import compose
+
+    if others := [one for one in parsed.overrides if not one.startswith(("data.fetch.", "data.missing="))]:
+        raise UsageError(f"{others[0]}: this command takes data.fetch.…=VALUE and data.missing=VALUE (command line)")
+    settings = compose(["data=clevrer", *checked(parsed.overrides)]).data
+    answers = Answers(parsed.slots, parsed.questions, parsed.annotations)
+    return data_setup(parsed.folder, answers, settings.fetch, parsed.encoder, settings.missing == "skip")
 
 
 def _data_import(arguments: Sequence[str]) -> int:
