@@ -23,7 +23,6 @@ from ctt.report.tables.row_text import (
 from ctt.report.tables.table import Table
 from ctt.stages.columns import AuxiliaryColumns
 
-PLUS_MINUS = "±"
 STAR = "*"
 ERROR_DIGITS = 4
 GAP_DIGITS = 5
@@ -74,11 +73,11 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
 
 
 def accuracy(table: Table, with_errors: bool = True) -> Grid:
-    """Percent of questions, with the 95 % interval as a half-width; published rows below a rule."""
+    """Percent of questions, with the 95 % interval; published rows below a rule."""
     names = [name for name in ERROR_NAMES if with_errors and any(name in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
-        accuracies = [_half(row.estimates[m].mean, row.estimates[m].low) for m in METRICS]
+        accuracies = [_mean(row.estimates[m]) for m in METRICS]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
         ours.append((row_text.named(row), _seeds(row), *accuracies, *means))
     theirs = []
@@ -87,7 +86,7 @@ def accuracy(table: Table, with_errors: bool = True) -> Grid:
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
         theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
     header = ("point", "seeds", *METRIC_NAMES.values(), *(f"{ERROR_NAMES[n]} error" for n in names))
-    return Grid("Accuracy (% of questions, mean ± 95 % interval)", header, _blocks(ours, theirs))
+    return Grid("Accuracy (% of questions, mean with 95 % interval)", header, _blocks(ours, theirs))
 
 
 def differences(table: Table) -> Grid:
@@ -102,7 +101,7 @@ def differences(table: Table) -> Grid:
             theirs.append((f"{quote.label} (reported)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
     noise = []
     for aa in table.noise:
-        estimates = [_half(aa.delta[m], aa.low[m], sign=True) for m in METRICS]
+        estimates = [row_text.with_interval(aa.delta[m], aa.low[m], aa.high[m], sign=True) for m in METRICS]
         noise.append((f"A/A: {aa.label}", str(aa.pairs), *estimates))
         noise.append((f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in METRICS)))
     title = f"Difference to the baseline (points, ± 95 % interval; {STAR} Holm p < 0.05)"
@@ -119,7 +118,7 @@ def tests(row: Row) -> Grid:
         interval = DASH if estimate.delta_low is None else f"{signed(estimate.delta_low)} to {signed(estimate.delta_high)}"
         difference = signed(estimate.delta) if estimate.reached else row_text.UNREACHED
         p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
-        lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(estimate.smallest)))
+        lines.append((METRIC_NAMES[m], difference, interval, *p_values, row_text.detectable(estimate)))
     tested = any(estimate.p is not None for estimate in row.estimates.values())
     return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines) if tested else ())
 
@@ -135,10 +134,7 @@ def errors(table: Table) -> Grid:
         line = [row.label, _seeds(row)]
         for name in names:
             estimate = row.errors.get(name, MetricEstimate())
-            line += [
-                _half(estimate.mean, estimate.low, ERROR_DIGITS),
-                _half(estimate.delta, estimate.delta_low, GAP_DIGITS, sign=True),
-            ]
+            line += [_mean(estimate, ERROR_DIGITS), _delta(estimate, GAP_DIGITS)]
         lines.append(tuple(line))
     blocks = (tuple(lines),) if names else ()
     return Grid("World model (mean squared error, lower is better)", tuple(header), blocks)
@@ -157,8 +153,7 @@ def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
         line = [row.label, _seeds(row)]
         for column in columns:
             estimate = estimates.get(column.name, MetricEstimate())
-            line.append(_half(estimate.mean, estimate.low, column.digits))
-            line.append(_half(estimate.delta, estimate.delta_low, column.digits, sign=True))
+            line += [_mean(estimate, column.digits), _delta(estimate, column.digits)]
         ours.append(tuple(line))
     for level in table.reference_levels:
         if level.kind == stage.kind:
@@ -194,7 +189,7 @@ def forms(table: Table, category: str) -> Grid:
         lines = []
         for name in names:
             estimate = row.forms.get(name, MetricEstimate())
-            line = (_half(estimate.mean, estimate.low), _difference(estimate), number(estimate.smallest))
+            line = (_mean(estimate), _difference(estimate), row_text.detectable(estimate))
             lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
     header = ("point", "form", "accuracy", "difference", DETECTABLE)
@@ -219,20 +214,23 @@ def notes(table: Table) -> list[str]:
 
 
 def estimate_text(estimate: MetricEstimate, value: str) -> str:
-    """An estimate's mean or difference (`value` mean or delta) with its half-width, as the grids show it."""
-    return _difference(estimate) if value == "delta" else _half(estimate.mean, estimate.low)
+    """An estimate's mean or difference (`value` mean or delta) with its interval, as the grids show it."""
+    return _difference(estimate) if value == "delta" else _mean(estimate)
 
 
-def _half(value: float | None, low: float | None, digits: int = 1, sign: bool = False) -> str:
-    text = signed(value, digits) if sign else number(value, digits)
-    return text if value is None or low is None else f"{text} {PLUS_MINUS}{number(value - low, digits)}"
+def _mean(estimate: MetricEstimate, digits: int = 1) -> str:
+    return row_text.with_interval(estimate.mean, estimate.low, estimate.high, digits)
+
+
+def _delta(estimate: MetricEstimate, digits: int = 1) -> str:
+    return row_text.with_interval(estimate.delta, estimate.delta_low, estimate.delta_high, digits, sign=True)
 
 
 def _difference(estimate: MetricEstimate) -> str:
     if not estimate.reached:
         return row_text.UNREACHED
     found = estimate.p_holm is not None and estimate.p_holm < row_text.LEAST_P
-    return _half(estimate.delta, estimate.delta_low, sign=True) + (STAR if found else "")
+    return _delta(estimate) + (STAR if found else "")
 
 
 def _seeds(row: Row) -> str:

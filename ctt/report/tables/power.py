@@ -25,7 +25,7 @@ def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
                 row_text.METRIC_NAMES[category],
                 row_text.signed(reported),
                 estimate_text(estimate, "delta"),
-                row_text.number(estimate.smallest),
+                row_text.detectable(estimate),
                 row_text.number(by_noise),
                 _verdict(estimate, reported),
             )

@@ -18,8 +18,13 @@ from ctt.stages.world_model import WorldModel
 
 DASH = "–"
 MINUS = "−"
+PLUS_MINUS = "±"
 UNREACHED = "not reachable"
 LEAST_P = 0.05
+NEARLY_EVEN = 0.2
+"""Up to which difference of an interval's sides, as a share of their mean, it is written with one number."""
+UNCERTAIN = 2.0
+"""From which ratio of its upper to its lower bound on a sentence says how uncertain a minimum detectable difference is."""
 DETECTABLE = "min. detectable difference (80 % power)"
 
 METRIC_NAMES = {
@@ -50,6 +55,28 @@ def signed(value: float | None, digits: int = 1) -> str:
     """ "+0.4", "−0.4" or "0.0"; a dash for None."""
     text = number(value, digits)
     return f"+{text}" if value is not None and value > 0 and float(text) > 0 else text
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 1, *, sign: bool = False) -> str:
+    """ "57.5 ±1.2", by the larger side if the sides differ by little; else "99.1 −1.4+0.6" or "57.5 −9+12".
+
+    Without an interval the value alone.
+    """
+    text = signed(value, digits) if sign else number(value, digits)
+    if value is None or low is None or high is None:
+        return text
+    below, above = max(0.0, value - low), max(0.0, high - value)
+    if abs(above - below) <= NEARLY_EVEN * (above + below) / 2:
+        return f"{text} {PLUS_MINUS}{number(max(below, above), digits)}"
+    rounded = 0 if digits == 1 and min(below, above) >= 2 else digits
+    return f"{text} {MINUS}{number(below, rounded)}+{number(above, rounded)}"
+
+
+def detectable(estimate: MetricEstimate) -> str:
+    """ "2.2 (1.6 to 3.4)": the minimum detectable difference with its own interval."""
+    if estimate.smallest is None or not estimate.smallest or estimate.smallest_low is None:
+        return number(estimate.smallest)
+    return f"{number(estimate.smallest)} ({number(estimate.smallest_low)} to {number(estimate.smallest_high)})"
 
 
 def p_value(p: float | None) -> str:
@@ -95,12 +122,10 @@ def sentence(row: Row) -> str:
         direction = "worse" if estimate.delta < 0 else "better"
         half = number(estimate.delta - estimate.delta_low)
         parts.append(f"{category} is {number(abs(estimate.delta))} ± {half} points {direction} (Holm p {_equals(estimate.p_holm)})")
-    detectable = sorted(estimate.smallest for _, estimate in rest if estimate.smallest)
-    if detectable:
-        low, high = number(detectable[0]), number(detectable[-1])
-        shown = low if low == high else f"{low} to {high}"
+    open_ones = [estimate for _, estimate in rest if estimate.smallest]
+    if open_ones:
         where = " in the other categories" if found else ""
-        parts.append(f"no evidence of a difference{where} ({count(row.paired, 'seed')}); {DETECTABLE}: {shown} points")
+        parts.append(f"no evidence of a difference{where} ({count(row.paired, 'seed')}); {_all_detectable(open_ones)}")
     same = [category for category, estimate in rest if estimate.smallest == 0]
     if same:
         parts.append(f"{', '.join(same)}: as many right answers as the baseline in every video")
@@ -108,6 +133,19 @@ def sentence(row: Row) -> str:
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by the swept settings")
     return "; ".join(parts)
+
+
+def _all_detectable(estimates: Sequence[MetricEstimate]) -> str:
+    """The minimum detectable differences of several categories, and how uncertain they are where they are so by half or more."""
+    values = sorted(estimate.smallest for estimate in estimates if estimate.smallest)
+    low, high = number(values[0]), number(values[-1])
+    text = f"{DETECTABLE}: {low if low == high else f'{low} to {high}'} points"
+    factors = [e.smallest_high / e.smallest_low for e in estimates if e.smallest_low and e.smallest_high]
+    if not factors or max(factors) < UNCERTAIN:
+        return text
+    least = min(e.smallest_low for e in estimates if e.smallest_low)
+    most = max(e.smallest_high for e in estimates if e.smallest_high)
+    return f"{text}, themselves known only as {number(least)} to {number(most)} from so few seeds"
 
 
 def noise_sentence(row: NoiseRow) -> str:

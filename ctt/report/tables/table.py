@@ -12,6 +12,7 @@ from ctt.report.published import Quoted, quoted
 from ctt.report.results import CATEGORIES, METRICS, PointResults, Results, RunResults, read
 from ctt.report.tables import row_text
 from ctt.report.tables.auxiliary_rows import AuxiliaryTallies, ReferenceLevel, reference_levels
+from ctt.report.tables.detectable_rows import with_detectable
 from ctt.report.tables.estimates import (
     OPTION_METRICS,
     MetricEstimate,
@@ -74,7 +75,8 @@ def build(results: Results) -> Table:
     measured = [_measure(results, index, tallies, others) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
     rows = [_row(m, base, results.auxiliary) for m in measured]
-    rows = _with_holm(rows)
+    noise = tuple(noise_row(noise, tallies) for noise in results.noise)
+    rows = with_detectable(_with_holm(rows), noise)
     rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
     warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]
@@ -84,7 +86,7 @@ def build(results: Results) -> Table:
         auxiliary=tuple(results.auxiliary),
         reference_levels=reference_levels(results.auxiliary, results.reference_levels, others),
         quoted=tuple(quoted(results.quoted)),
-        noise=tuple(noise_row(noise, tallies) for noise in results.noise),
+        noise=noise,
         warnings=tuple(warnings),
         reach=tuple(results.reach),
     )

@@ -13,7 +13,8 @@ from ctt.report.tables.table import Table
 from ctt.report.writers.json_table import ERROR_DIGITS, PERCENT_DIGITS, READER, rounded
 
 _CSV_FIELDS = (
-    "mean", "low", "high", "delta", "delta_low", "delta_high", "p", "p_holm", "sign_flip", "smallest", "reached",
+    "mean", "low", "high", "delta", "delta_low", "delta_high", "p", "p_holm", "sign_flip", "smallest",
+    "smallest_low", "smallest_high", "reached",
 )  # fmt: skip
 
 
