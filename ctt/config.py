@@ -19,17 +19,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ctt.core.errors import SettingError
-from ctt.core.resources import LaunchSettings
+from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.model_settings import RolloutSettings
+from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
 from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.training_settings import TrainingSettings
 
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
 RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that decide what a run computes
+OPEN = "launch.settings"  # its keys are those of a launcher's own settings class, which checks them
 
 # The published trainer's keys, and what they are called here.
 FORMER = {"launch.trunk": "launch.prefix"}
@@ -120,6 +122,10 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="ctt_schema", node=Config)
+    for name in LAUNCHERS:
+        if name not in LAUNCHERS.builtin:  # their presets are the files of launch/; those of others need none
+            preset = {"defaults": [{"override /hydra/launcher": "ctt"}], "launch": {"kind": name, "jobs": None}}
+            ConfigStore.instance().store(group="launch", name=name, node=preset, package="_global_")
     OmegaConf.register_new_resolver("ctt.root", lambda: str(config_root()), replace=True)
     OmegaConf.register_new_resolver("ctt.hydra_dir", _hydra_dir, replace=True)
 
@@ -155,7 +161,14 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 
 
 def to_config(composed: Any) -> Config:
-    """The typed, checked Config of a composed DictConfig. Raises SettingError."""
+    """The typed, checked Config of a composed DictConfig. Raises SettingError, or UsageError if there is no such launcher."""
+    config = _to_object(composed)
+    if config.launch.kind not in LAUNCHERS:
+        LAUNCHERS.get(config.launch.kind)
+    return config
+
+
+def _to_object(composed: Any) -> Config:
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
@@ -173,11 +186,26 @@ def with_present_names(values: Mapping[str, Any], prefix: str = "") -> dict[str,
     return named
 
 
-def from_dict(values: dict[str, Any]) -> Config:
-    """The Config whose `dataclasses.asdict` is `values`, types checked; a setting that was not there when they were written
-    has the value that means what ctt did then. Raises SettingError."""
+PLUGINS = "plugins"
+"""In a stored Config: where the settings of parts that are not ctt's come from."""
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """`config` as it is stored: plain values, nested. Settings of plugins that it does not use are left out; of those that it
+    uses, "plugins" holds `plugins_of`."""
+    used = plugins_of(config)
+    values = without_unused(dataclasses.asdict(config), used)
+    return {**values, PLUGINS: used} if used else values
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The Config whose `as_dict` is `values`, types checked; a setting that was not there when they were written has the value
+    that means what ctt did then. Its launcher need not be installed any more. Raises SettingError, also where another
+    plugin that it needs is gone."""
+    check_plugins(values.get(PLUGINS, {}))
+    values = {name: value for name, value in values.items() if name != PLUGINS}
     try:
-        return to_config(OmegaConf.merge(OmegaConf.structured(Config), old_values(Config), with_present_names(values)))
+        return _to_object(OmegaConf.merge(OmegaConf.structured(Config), old_values(Config), with_present_names(values)))
     except OmegaConfBaseException as error:
         raise SettingError(str(error).strip()) from error
 
@@ -199,7 +227,7 @@ def known_keys() -> tuple[str, ...]:
 
 def check_key(key: str) -> None:
     """Raises SettingError, with the nearest known names, if `key` is no setting."""
-    if key in known_keys():
+    if key in known_keys() or key.startswith(f"{OPEN}."):
         return
     for former, present in FORMER.items():
         if key == former or key.startswith(f"{former}."):
@@ -210,7 +238,7 @@ def check_key(key: str) -> None:
     near = difflib.get_close_matches(key, known_keys(), 3, 0.6)
     near += [leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else "`ctt run --cfg job` lists all of them"
-    raise SettingError(f"{key} is not a setting; {hint}")
+    raise SettingError(f"{key} is not a setting; {hint}{unusable()}")
 
 
 @functools.cache
@@ -254,6 +282,8 @@ def typed(key: str, value: Any) -> Any:
     """A plain Python value as the type of the setting `key`, within its bounds. Raises SettingError."""
     import json
 
+    if key == OPEN or key.startswith(f"{OPEN}."):
+        return value
     if isinstance(value, dict) or key in GROUPS:
         raise SettingError(f"{key} names a group of settings; give one of its keys, like {key}.NAME, a single value")
     try:
@@ -276,6 +306,8 @@ def _replace(node: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
             below.setdefault(path[0], {})[path[1:]] = value
         else:
             changes[path[0]] = value
+    if isinstance(node, dict):
+        return {**node, **changes, **{name: _replace(node.get(name, {}), deeper) for name, deeper in below.items()}}
     for name, deeper in below.items():
         changes[name] = _replace(getattr(node, name), deeper)
     return dataclasses.replace(node, **changes) if changes else node

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ctt.core.build_context import METRICS, read_metrics
 from ctt.data.accuracy import metrics_of
-from ctt.plan import Plan, compile_plan
+from ctt.planning import Plan, compile_plan
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Store

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
+from ctt.core.errors import CttError
 from ctt.core.processes import this_host
-from ctt.execution.jobs import event_log, pid_files, spec
-from ctt.execution.jobs.failures import Failure
+from ctt.execution import launchers
+from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.session import LAUNCHER, end_processes
-from ctt.execution.launchers import slurm_name
-from ctt.execution.slurm import commands
 from ctt.store import Store
 from ctt.study import record
 
@@ -26,13 +26,13 @@ def cancel_sweep(store: Store, name: str, console: Console, patience: float = 15
     records = sorted(record.newest(store, name).parent.glob("[0-9]*/jobs"))
     for jobs in records:
         (jobs / event_log.CANCELLED).touch()
-    launchers = [jobs / LAUNCHER for jobs in records]
-    for launcher in filter(None, map(pid_files.running, launchers)):
-        console.print(f"launcher process {launcher} ends the jobs", highlight=False)
+    processes = [jobs / LAUNCHER for jobs in records]
+    for process in filter(None, map(pid_files.running, processes)):
+        console.print(f"launcher process {process} ends the jobs", highlight=False)
     deadline = time.monotonic() + patience
-    while any(map(pid_files.running, launchers)) and time.monotonic() < deadline:
+    while any(map(pid_files.running, processes)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    in_queue = _end_in_queue(store, records, console)
+    in_queue = _end_by_launchers(store, records, console)
     of_jobs = [pid_file for jobs in records for pid_file in jobs.glob("[0-9]*.pid")]
     ended = end_processes(of_jobs)
     left = {pid for pid_file in of_jobs if (pid := pid_files.running(pid_file))}
@@ -58,41 +58,24 @@ def _hosts(records: Sequence[Path]) -> set[str]:
     return found
 
 
-def _end_in_queue(store: Store, records: Sequence[Path], console: Console) -> bool:
-    """Cancels all jobs of this sweep in SLURM, recorded or not, and records their ends; True if some may still be there."""
-    last_events = [event_log.last(jobs) for jobs in records]
-    of_slurm = [event for last in last_events for event in last.values() if "_" in (event["job_id"] or "")]
-    if not of_slurm and not any((jobs.parent / "slurm").is_dir() for jobs in records):
-        return False
-    name = slurm_name(records[-1], store)
-    queue = commands.queued(name)
-    if queue is None:
-        unfinished = any(event["event"] != "ended" for event in of_slurm)
-        if unfinished:
-            console.print("[red]SLURM does not answer: its jobs are not cancelled[/]")
-        return unfinished
-    if queue:
-        console.print(f"{len(queue)} SLURM jobs are cancelled: they write their checkpoints and end", highlight=False)
-    gone = commands.end_all(name, queue)
-    for jobs, last in zip(records, last_events, strict=True):
-        _record_ends(store, jobs, {n: e["job_id"] for n, e in last.items() if e["event"] != "ended"}, set(queue))
-    if not gone:
-        console.print(f"[red]SLURM has not ended them yet; see squeue --name {name}[/]")
-    return not gone
+def _end_by_launchers(store: Store, records: Sequence[Path], console: Console) -> bool:
+    """Cancels the jobs that still run or wait in the scheduler of their launcher; True if some may still be there.
 
-
-def _record_ends(store: Store, jobs: Path, tasks: dict[int, str | None], cancelled: set[str]) -> None:
-    """Records why the unfinished jobs of a record have ended: by cancellation, or by the failure in their outcome file.
-
-    tasks: SLURM's id by job number; cancelled: ids that were in the queue. Nothing is recorded of jobs with no known end.
+    All schedulers are asked first which jobs they have, as records of a sweep can share jobs.
     """
-    for job in spec.read(jobs) if tasks else ():
-        task, outcome = tasks.get(job.number), job.outcome()
-        if task is None or "_" not in task or all(map(store.has, job.wanted)):
-            continue
-        more = dict(job_id=task, log=str(job.log))
-        if task in cancelled:
-            event_log.append(jobs, job.number, job.label, job.target, "ended", failure=Failure.CANCELLED, **more)
-        elif outcome and outcome["failure"]:
-            more |= dict(failure=outcome["failure"], message=outcome["message"])
-            event_log.append(jobs, job.number, job.label, job.target, "ended", **more)
+    found, left = [], False
+    for jobs in records:
+        unfinished = any(event["event"] != "ended" for event in event_log.last(jobs).values())
+        try:
+            launcher = launchers.of_record(jobs, store)
+            launcher.adopt()
+            found.append((launcher, jobs))
+        except CttError as error:
+            if unfinished:
+                console.print(f"[red]the jobs of {launchers.name_of(jobs)} are not cancelled[/]: {escape(str(error))}")
+            left = left or unfinished
+    for launcher, jobs in found:
+        if not launcher.cancel():
+            console.print(f"[red]{launchers.name_of(jobs)} has not ended all jobs yet[/]; `ctt status` shows which")
+            left = True
+    return left

@@ -13,7 +13,7 @@ from rich.table import Table
 from ctt.core.errors import CttError
 from ctt.core.units import size
 from ctt.execution.jobs import event_log, snapshot
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.store import Store
 from ctt.study import record
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ctt.config import Config
 from ctt.core.errors import UsageError
-from ctt.plan import auxiliaries_of
+from ctt.planning import auxiliaries_of
 from ctt.stages.base import Stage, build
 from ctt.stages.data import Data
 from ctt.stages.imported_weights import ImportedAloe, ImportedModel

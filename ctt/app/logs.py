@@ -20,7 +20,7 @@ from ctt.store import Store
 from ctt.study import record
 
 LOOK_EVERY = 0.5  # seconds
-ASK_EVERY = 10  # reads of the log between queries to SLURM about a job without a launcher
+ASK_EVERY = 10  # reads of the log between queries to a launcher about a job without a launcher
 
 
 def print_log(store: Store, name: str, *, follow: bool, out: TextIO | None = None) -> int:

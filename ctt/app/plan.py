@@ -6,24 +6,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctt.plan import Budget, compile_plan
-from ctt.plan.costs import Costs
-from ctt.plan.tree import print_plan
-from ctt.plan.why import print_why
-from ctt.store import Store
-from ctt.sweep import compile_sweep
+from ctt.planning.tree import print_plan
+from ctt.planning.why import print_why
+from ctt.study.stored_plan import plan
 
 
 def show_plan(name: str, overrides: Sequence[str], store_root: Path, *, run: str | None, as_json: bool, devices: int) -> int:
     """Compiles the sweep and prints its plan, its numbers as JSON, or why `run` consists of the stages it does."""
-    plan = compile_plan(compile_sweep(name, overrides))
-    store = Store.open(store_root)
-    cached = [key for key in plan.stages if store.has(key)]
-    budget = Budget(plan, cached, Costs(store.root))
+    planned = plan(name, overrides, store=store_root)
     if run:
-        print_why(plan, run, set(cached))
+        print_why(planned.plan, run, set(planned.cached))
     elif as_json:
-        print(json.dumps(budget.numbers(), indent=1))
+        print(json.dumps(planned.cost().numbers(), indent=1))
     else:
-        print_plan(budget, store, max(1, devices))
+        print_plan(planned.cost(), planned.store, max(1, devices))
     return 0

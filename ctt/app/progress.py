@@ -17,8 +17,8 @@ from rich.text import Text
 
 from ctt.core.units import duration
 from ctt.execution.jobs.spec import progress
-from ctt.plan import KINDS, Budget, Plan
-from ctt.plan.costs import Costs
+from ctt.planning import KINDS, Budget, Plan
+from ctt.planning.costs import Costs
 from ctt.stages.base import Stage
 from ctt.store import Store
 

@@ -1,4 +1,4 @@
-"""Relauncher: continues a record of local jobs whose launcher has exited: it adopts running jobs and starts the others.
+"""Relauncher: continues a record whose launcher has exited: it adopts running jobs and starts the others.
 
     python -m ctt.app.relauncher RECORD_FOLDER/jobs
 
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     plan = record.load(jobs.parent)
     store = Store.open(jobs.parents[3])
     config = with_site(plan.sweep.baseline.config, plan.sweep.overrides)
-    launcher = launchers.local(config, plan, store, spec.read(jobs))
+    launcher = launchers.of_plan(config, plan, store, spec.read(jobs))
     launcher.adopt()
     with contextlib.suppress(KeyboardInterrupt):  # SIGTERM: the launcher has ended its jobs
         return carry_out(config, plan, store, jobs.parent, launcher, Console())

@@ -13,12 +13,12 @@ from ctt.core.errors import UsageError
 from ctt.report.figures import comparison
 from ctt.report.figures.heat_map import heat_map
 from ctt.report.tables.pivot import pivot_page
-from ctt.report.tables.table import Table, build
+from ctt.report.tables.table import Table
 from ctt.report.writers import draw, render
 from ctt.store import Store
-from ctt.study import loading, record
 from ctt.study.notebooks import render_notebook
 from ctt.study.report_files import render_terminal, write_report
+from ctt.study.study import Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,10 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
     if options.notebook is not None:
         print(render_notebook(name, store, options.notebook or None))
         return 0
-    plan = record.load(record.newest(store, name))
+    study = Study(name, store.root)
     if options.files:
-        write_report(plan, store)
-    table = build(loading.results(plan, store))
+        write_report(study.plan, store)
+    table = study.comparison
     if options.picture is not None:
         _draw(table, options, options.picture)
     elif options.pivot:

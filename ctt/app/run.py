@@ -10,7 +10,7 @@ from rich.console import Console
 from ctt.app.progress_bars import Bars
 from ctt.config import Config
 from ctt.execution.jobs.job_process import build_auxiliaries
-from ctt.plan import auxiliaries_of, costs, target_of
+from ctt.planning import auxiliaries_of, costs, target_of
 from ctt.stages.base import build
 from ctt.store import Store
 from ctt.sweep import without_inactive

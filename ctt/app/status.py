@@ -1,4 +1,4 @@
-"""`ctt status`: runs × stages of a recorded sweep, and its jobs, from the store and one query to SLURM."""
+"""`ctt status`: runs × stages of a recorded sweep, and its jobs, from the store and one query to their launcher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctt.app.progress import Follower, StageStatus
 from ctt.core.errors import CttError
 from ctt.core.units import duration
 from ctt.execution.jobs.job_status import eta, job_statuses, print_jobs
-from ctt.plan import Plan, parts
+from ctt.planning import Plan, parts
 from ctt.store import Store
 from ctt.study import record
 

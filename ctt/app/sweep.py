@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ctt.app.progress import Follower
 from ctt.config import Config
-from ctt.core.errors import StoreError
+from ctt.core.errors import StoreError, UsageError
 from ctt.core.units import duration
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.jobs.snapshot import snapshot
 from ctt.execution.jobs.spec import freeze
-from ctt.execution.launchers import Launcher, MakeLauncher
+from ctt.execution.launchers import Launcher, MakeLauncher, check, of_plan
 from ctt.execution.site_defaults import with_site
-from ctt.execution.slurm.commands import check_host
-from ctt.plan import Budget, Plan, compile_plan, parts
-from ctt.plan.tree import merged
+from ctt.planning import Budget, Plan, compile_plan, parts
+from ctt.planning.tree import merged
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.study import record
 from ctt.study.sync_process import syncing
-from ctt.sweep import compile_sweep
+from ctt.sweep import Sweep, compile_sweep
+
+if TYPE_CHECKING:  # pandas and matplotlib
+    from ctt.study.study import Study
 
 DONE, INCOMPLETE = 0, 1
 SHOWN = 24  # missing runs that are listed with their reason
@@ -37,13 +42,52 @@ def run_sweep(config: Config, overrides: Sequence[str], make_launcher: MakeLaunc
     """Compiles the sweep of `overrides`, runs what is missing and prints its table; 0, or 1 if a run is missing."""
     console = console or Console()
     config = with_site(config, overrides)
-    sweep = compile_sweep(config.sweep, overrides, record_as=config.name)
+    code = run_compiled(config, compile_sweep(config.sweep, overrides, record_as=config.name), make_launcher, console)
+    if code == INCOMPLETE:
+        console.print("The same command runs what is missing, and only that:")
+        console.print(f"  {command_of(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
+    return code
+
+
+def run(
+    sweep: Sweep | str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    store: Path | str | None = None,
+    console: Console | None = None,
+) -> Study:
+    """Runs what is missing of a sweep, prints its progress and table as `ctt sweep` does, and returns its study.
+
+    sweep: one that `ctt.compile_sweep` made, or the name or file of one with overrides as on the command line (launch=…,
+    tracking=off, seed=0,1). store: a folder; None: the setting `store`. console: where to print; None: standard output.
+    A run that fails does not end the others and raises nothing: `missing()` of the study names it. Raises SweepError or
+    SettingError before any work, KeyboardInterrupt after a signal; running again continues.
+
+    >>> study = ctt.run("quick", ["launch=local"], store="store")
+    >>> study.table
+    """
+    from ctt.study.study import Study
+
+    if isinstance(sweep, Sweep):
+        overrides = [*sweep.overrides, *overrides]
+    else:
+        sweep = compile_sweep(os.fspath(sweep), overrides)
+    config = with_site(sweep.baseline.config, overrides)
+    if store is not None:
+        config = dataclasses.replace(config, store=os.fspath(store))
+    if config.launch.kind == "inproc":
+        raise UsageError("launch=inproc runs jobs by Hydra, for `ctt sweep`; from Python choose launch=local or another launcher")
+    run_compiled(config, sweep, of_plan, console or Console())
+    return Study(sweep.name, config.store)
+
+
+def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, console: Console) -> int:
+    """Runs what is missing of a compiled sweep and prints its table; 0, or 1 if a run is missing. config: where and how."""
     plan = compile_plan(sweep)
     store = Store.open(config.store)
     check_inputs(plan, store)
-    if config.launch.kind == "slurm":
-        check_host()
-    elif config.launch.detach:
+    launcher_class = check(config)
+    if config.launch.detach and not launcher_class.independent:
         return detach(store, sweep.name, console)
     cached = [key for key in plan.stages if store.has(key)]
     pending = [job for job in plan.jobs if not job.finished(store.has)]
@@ -64,11 +108,7 @@ def run_sweep(config: Config, overrides: Sequence[str], make_launcher: MakeLaunc
     launcher = make_launcher(config, plan, store, jobs) if jobs else None
     if launcher and config.launch.detach:
         return submit(launcher, sweep.name, console)
-    code = carry_out(config, plan, store, folder, launcher, console)
-    if code == INCOMPLETE:
-        console.print("The same command runs what is missing, and only that:")
-        console.print(f"  {command_of(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
-    return code
+    return carry_out(config, plan, store, folder, launcher, console)
 
 
 def carry_out(config: Config, plan: Plan, store: Store, folder: Path, launcher: Launcher | None, console: Console) -> int:
@@ -109,7 +149,7 @@ def detach(store: Store, name: str, console: Console) -> int:
 
 
 def submit(launcher: Launcher, name: str, console: Console) -> int:
-    """Submits all jobs to SLURM and returns."""
+    """Submits all jobs to a scheduler and returns."""
     launcher.submit()
     console.print(f"{name} is submitted; the same command follows it and resubmits lost jobs", highlight=False)
     more = f"ctt status {name} · ctt logs RUN -f · ctt cancel {name} · ctt report {name} · ctt sync"

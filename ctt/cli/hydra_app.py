@@ -19,8 +19,9 @@ def hydra(arguments: Sequence[str]) -> int:
     """Hands the arguments to Hydra: one run, or with -m a multirun by ctt's sweeper. Returns the exit code."""
     import hydra as hydra_core
 
-    from ctt.config import config_root, register
+    from ctt.config import OPEN, config_root, register
 
+    arguments = [f"++{argument}" if argument.startswith(f"{OPEN}.") else argument for argument in arguments]
     overrides, skip = [], False
     for argument in arguments:
         if not skip and not argument.startswith("-"):

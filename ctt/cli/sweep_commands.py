@@ -13,12 +13,12 @@ from ctt.core.errors import UsageError
 def sweep(arguments: Sequence[str]) -> int:
     """Run a sweep: compile it, run what is missing, print the table.
 
-    NAME is a file of sweeps/ or the path of one. launch=inproc|local|slurm chooses where jobs run.
+    NAME is a file of sweeps/ or the path of one. launch=inproc|local|slurm|… chooses where jobs run.
     The same command again runs what is missing, and only that.
     """
     if not arguments or "--help" in arguments or "-h" in arguments:
         parser = verb_parser("sweep", sweep, named="a sweep of sweeps/ or a YAML file")
-        parser.add_argument("--detach", action="store_true", help="return once it is submitted (slurm) or started (local)")
+        parser.add_argument("--detach", action="store_true", help="return once it is submitted (slurm) or started (others)")
         parser.parse_args(["--help"])
     if "=" in arguments[0] or arguments[0].startswith("-"):
         raise UsageError("ctt sweep needs the sweep's NAME first; a plain multirun is `ctt -m KEY=VALUES …`")

@@ -11,7 +11,8 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+import pkgutil
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -115,6 +116,13 @@ class Registry(Generic[T]):
                     "uninstall one of them"
                 )
         return found
+
+
+def parts_in(package: str, attribute: str, but: Collection[str]) -> dict[str, str]:
+    """The built-in parts of a registry: name → "package.name:attribute" of each module of `package`, those of `but` aside."""
+    places = importlib.import_module(package).__path__
+    names = sorted(module.name for module in pkgutil.iter_modules(places))
+    return {name: f"{package}.{name}:{attribute}" for name in names if name not in but}
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:

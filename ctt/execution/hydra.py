@@ -4,35 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from ctt.config import Config
 from ctt.core.build_context import stopping
+from ctt.core.errors import UsageError
+from ctt.core.resources import JobLimits
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.session import end_processes
 from ctt.execution.jobs.spec import JobSpec
-from ctt.plan import Plan
+from ctt.execution.launchers import JobState
+from ctt.execution.recorded_jobs import RecordedJobs
+from ctt.planning import Plan
 from ctt.store import Store
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch
 
 
 class WaveLauncher:
-    """Gives the jobs of a plan to Hydra's `launch`, those that others need first."""
+    """Gives the jobs of a plan to Hydra's `launch`, those that others need first; None: there is no process to run them."""
 
-    independent = False
+    settings_class: ClassVar[type[JobLimits]] = JobLimits
+    independent: ClassVar[bool] = False
 
-    def __init__(self, launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> None:
-        self.launch, self.most, self.plan, self.store = launch, config.launch.jobs, plan, store
-        self.jobs = {job.target: job for job in jobs}
+    def __init__(
+        self, launch: Launch | None, plan: Plan | None, store: Store, jobs: Sequence[JobSpec], most: int | None = None
+    ) -> None:
+        self.launch, self.most, self.plan, self.store = launch, most, plan, store
+        self.jobs = list(jobs)
+
+    @classmethod
+    def check_host(cls, settings: JobLimits) -> None:
+        """Hydra has checked its launcher."""
+
+    @classmethod
+    def of(cls, recorded: RecordedJobs) -> Self:
+        """The launcher of a record, which can cancel its jobs, but not run them: only Hydra can make one that does."""
+        return cls(None, None, recorded.store, recorded.jobs)
+
+    @classmethod
+    def of_plan(cls, launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> Self:
+        """The launcher of a plan's jobs by Hydra's `launch`."""
+        return cls(launch, plan, store, jobs, config.launch.jobs)
 
     def run(self) -> None:
         """Runs the waves. Raises KeyboardInterrupt after a signal or `ctt cancel`."""
-        pending = [job for job in self.plan.jobs if job.target.key in self.jobs]
+        if self.launch is None or self.plan is None:
+            raise UsageError("launch.kind=inproc runs jobs in the process of the sweep, with one of Hydra's own launchers")
+        jobs = {job.target: job for job in self.jobs}
+        pending = [job for job in self.plan.jobs if job.target.key in jobs]
         for wave in self.plan.waves(pending, self.most, self.store.has):
-            todo = [self.jobs[job.target.key] for job in wave if not job.finished(self.store.has)]
+            todo = [jobs[job.target.key] for job in wave if not job.finished(self.store.has)]
             if not todo:
                 continue
             with _quiet_launcher():
@@ -43,12 +67,20 @@ class WaveLauncher:
                 raise KeyboardInterrupt  # jobs in this process have handled the signal
 
     def submit(self) -> None:
-        """Not possible: raises NotImplementedError."""
-        raise NotImplementedError("Hydra's launchers wait for their jobs")
+        """Not possible: raises UsageError."""
+        raise UsageError("Hydra's launchers wait for their jobs")
 
-    def cancel(self) -> None:
+    def states(self) -> Mapping[int, JobState]:
+        """Nothing: jobs of this host are found by their pid files."""
+        return {}
+
+    def adopt(self) -> None:
+        """Does nothing: jobs end with the process of the sweep, or have a pid file."""
+
+    def cancel(self) -> bool:
         """Ends the jobs that have a process of their own on this host; those in this process have ended."""
-        end_processes([job.pid_file for job in self.jobs.values()])
+        end_processes([job.pid_file for job in self.jobs])
+        return True
 
     def leave(self) -> str:
         """Running jobs continue; no other starts."""

@@ -1,83 +1,125 @@
-"""Launchers: what runs the jobs of a sweep. This module has their protocol, and makes those of this host and of SLURM."""
+"""Launchers: what runs the jobs of a sweep. Their protocol, and which of them runs the jobs of a record.
+
+A distribution adds one as an entry point of the group `ctt.launchers`: `NAME = "package.module:Class"`; then `launch=NAME` chooses
+it. A class may implement `Launcher`, or derive from `ctt.execution.polling_launcher.PollingLauncher`, which has all of it but
+the start of one job, the states of jobs and their end.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Mapping, Sequence, Sized
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from ctt.config import Config
-from ctt.execution.jobs.snapshot import CODE, environment
+from ctt.core.errors import UsageError
+from ctt.core.resources import LAUNCHERS, JobLimits
+from ctt.execution.jobs import event_log
+from ctt.execution.jobs.failures import Failure
 from ctt.execution.jobs.spec import JobSpec
-from ctt.execution.local.local_launcher import LocalLauncher
-from ctt.plan import Plan
+from ctt.execution.recorded_jobs import RecordedJobs, own_settings
+from ctt.planning import Plan
 from ctt.store import Store
 from ctt.study import record
 
 
+@dataclasses.dataclass(frozen=True)
+class JobState:
+    """What a launcher knows of a job: `state` is queued, running or ended.
+
+    host: where it runs. code: exit code of its process, negative for a signal. failure, message: why it has failed, where the
+    launcher knows it and the job could not record it; of a queued job, `message` is what it waits for.
+    """
+
+    state: str
+    host: str | None = None
+    code: int | None = None
+    failure: Failure | None = None
+    message: str = ""
+
+
 class Launcher(Protocol):
-    """Runs jobs, those that others need first. `independent`: the jobs continue without this process."""
+    """Runs the jobs of a record, those that others need first, and retries them.
 
-    independent: bool
+    settings_class: its own settings. independent: jobs that are submitted continue, and those that wait start, without this
+    process. jobs: all of the record. most: how many run at once; None: all that are ready.
+    """
+
+    settings_class: ClassVar[type[JobLimits]]
+    independent: ClassVar[bool]
 
     @property
-    def jobs(self) -> Sized: ...
+    def jobs(self) -> Sequence[JobSpec]: ...
 
     @property
-    def most(self) -> int | None:
-        """How many jobs run at once; None: all that are ready."""
+    def most(self) -> int | None: ...
+
+    @classmethod
+    def check_host(cls, settings: Any) -> None:
+        """Raises UsageError, before any work, if jobs cannot be launched from this host. settings: a `settings_class`."""
+
+    @classmethod
+    def of(cls, recorded: RecordedJobs) -> Self:
+        """The launcher of a record. It does nothing before one of its methods is called, and any process may make one."""
 
     def run(self) -> None:
         """Returns when no job is left that can run. KeyboardInterrupt passes through and leaves the jobs running."""
 
     def submit(self) -> None:
-        """Submits all jobs to a scheduler, where there is one."""
+        """Submits all jobs to a scheduler; raises UsageError where there is none (`independent` is then False)."""
 
-    def cancel(self) -> None:
-        """Asks every job to write its checkpoint and end, and waits until all have."""
+    def states(self) -> Mapping[int, JobState] | None:
+        """State by number of the jobs that the scheduler has, by one call, whichever process submitted them; a job that
+        is not in it has ended, or is found by its pid file. None: no answer."""
+
+    def adopt(self) -> None:
+        """Takes over from an earlier launcher of this record: follows its jobs instead of starting them again, and keeps
+        its recorded failures. Raises UsageError if the scheduler does not answer."""
+
+    def cancel(self) -> bool:
+        """Asks every job to write its checkpoint and end, waits for that and records it; whether all have ended."""
 
     def leave(self) -> str:
-        """Leaves the jobs running without this process; returns what becomes of those that wait."""
+        """Leaves the jobs without this process; returns what becomes of those that wait."""
 
 
 MakeLauncher = Callable[[Config, Plan, Store, Sequence[JobSpec]], Launcher]
 
-KEPT_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
-"""Settings of glibc: memory that a training step frees is kept for the next one instead of being returned page by page.
 
-On two cores world models with both losses trained at 9.9 steps/s instead of 8.1 (data=mini, four runs each). No result changes.
-"""
+def launcher_class(name: str) -> type[Launcher]:
+    """The class of the launcher of that name. Raises UsageError if there is none, or if its plugin cannot be imported."""
+    found: type[Launcher] = LAUNCHERS.get(name)
+    return found
 
 
-def local(config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> LocalLauncher:
-    """Jobs as processes of this host."""
-    environ = variables(jobs[0].path.parent, store)
+def check(config: Config) -> type[Launcher]:
+    """The class of the launcher that the settings choose. Raises UsageError or SettingError, before any work, if there is no
+    such launcher, if this host has not what it needs, or if its settings are wrong."""
+    found = launcher_class(config.launch.kind)
+    found.check_host(own_settings(config.launch, found.settings_class))
+    return found
+
+
+def of_plan(config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> Launcher:
+    """The launcher that the settings choose, for the jobs of a plan."""
     threads = max(stage.execution()["threads"] for stage in plan.stages.values())
-    return LocalLauncher(jobs, store, config.launch, device=config.device, threads=threads, environment=environ)
+    return launcher_class(config.launch.kind).of(RecordedJobs(jobs[0].path.parent, store, jobs, config, threads))
 
 
-def slurm(config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> Launcher:
-    """Jobs of SLURM."""
-    from ctt.execution.slurm.slurm_launcher import SlurmLauncher
-
-    folder = jobs[0].path.parent
-    return SlurmLauncher(jobs, store, config.launch, slurm_name(folder, store), variables(folder, store))
-
-
-def slurm_name(jobs: Path, store: Store) -> str:
-    """The name that all jobs of a sweep's records, and no others, have in SLURM's queue."""
-    digest = hashlib.sha256(str(store.root).encode()).hexdigest()[:8]
-    return f"ctt-{jobs.parent.parent.name}-{digest}"
+def of_record(folder: Path, store: Store, jobs: Sequence[JobSpec] | None = None) -> Launcher:
+    """The launcher of a record with the folder `folder` of jobs. Raises UsageError if its plugin is gone."""
+    name, plugin = name_of(folder), record.launcher_plugin_of(folder.parent)
+    if plugin and name not in LAUNCHERS:
+        raise UsageError(f"the launcher {name} of {plugin} runs these jobs, and it is not installed here; install it")
+    return launcher_class(name).of(RecordedJobs(folder, store, jobs))
 
 
-def variables(jobs: Path, store: Store) -> Mapping[str, str]:
-    """Environment variables of a record's jobs: the path of the submitted code, and glibc's settings of memory."""
-    name = record.code_of(jobs.parent)
-    memory = {key: value for key, value in KEPT_MEMORY.items() if key not in os.environ}
-    return {**memory, **(environment(store.root / CODE / name) if name else {})}
+def name_of(folder: Path) -> str:
+    """Name of the launcher that runs the jobs of a record. Old records do not have it: there, SLURM's ids have a "_"."""
+    if name := record.launcher_of(folder.parent):
+        return name
+    ids = {event["job_id"] for event in event_log.read(folder) if event["job_id"]}
+    if any("_" in job_id for job_id in ids) or (folder.parent / "slurm").is_dir():
+        return "slurm"
+    return "local" if ids else "inproc"

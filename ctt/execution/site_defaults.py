@@ -22,6 +22,7 @@ import yaml
 
 from ctt.config import Config, with_present_names, with_value
 from ctt.core.errors import SettingError
+from ctt.core.resources import LAUNCHERS
 
 
 def site_file() -> Path:
@@ -38,9 +39,8 @@ def with_site(config: Config, overrides: Sequence[str]) -> Config:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} is not readable YAML: {error}") from error
-    kinds = ("inproc", "local", "slurm")
-    if not isinstance(content, dict) or not all(k in kinds and isinstance(v, dict) for k, v in content.items()):
-        raise SettingError(f"{path} must map `local` and `slurm` to their settings")
+    if not isinstance(content, dict) or not all(k in LAUNCHERS and isinstance(v, dict) for k, v in content.items()):
+        raise SettingError(f"{path} must map `local` and `slurm`, or other launchers that are installed, to their settings")
     given = {one.partition("=")[0].lstrip("+") for one in overrides} - {"launch"}  # launch=NAME chooses a preset
     own = with_present_names(content.get(config.launch.kind, {}), "launch.")
     for key, value in _flat(own, "launch."):

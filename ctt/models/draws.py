@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ctt.models.graphs.slot_graph import draw_any, draw_unmasked
+from ctt.models.losses.loss_term import LossTerm
 
 
 @dataclass(frozen=True)
 class Draws:
-    """masked bool (B,S); removed (B,): the slot removed for invariance; target (B,): the slot predicted for sufficiency."""
+    """masked bool (B,S); terms: what each loss term drew, by its name: for invariance the removed slot (B,), for sufficiency
+    the predicted one (B,)."""
 
     masked: Tensor
-    removed: Tensor | None = None
-    target: Tensor | None = None
+    terms: Mapping[str, Tensor | None] = field(default_factory=dict)
 
     def part(self, part: slice) -> Draws:
         """The draws of the windows `part` of the batch."""
-        removed, target = (None if x is None else x[part] for x in (self.removed, self.target))
-        return Draws(self.masked[part], removed, target)
+        return Draws(self.masked[part], {name: None if x is None else x[part] for name, x in self.terms.items()})
 
 
-def draw_slots(masked: Tensor, invariance: bool, sufficiency: bool, scope: str, rng: Callable[[str], torch.Generator]) -> Draws:
-    """Draws what the active losses need, each from its own generator `rng(purpose)`; an inactive loss draws nothing."""
-    removed = draw_unmasked(masked, scope, rng("removed slot")) if invariance else None
-    target = draw_any(len(masked), masked.shape[1], scope, rng("target slot")) if sufficiency else None
-    return Draws(masked, removed, target)
+def draw_slots(masked: Tensor, terms: Iterable[LossTerm], scope: str, rng: Callable[[str], torch.Generator]) -> Draws:
+    """Draws what the acting terms need, each from its own generator `rng(purpose)`; an inactive term draws nothing."""
+    return Draws(masked, {t.name: t.draw(masked, scope, rng(t.purpose)) for t in terms if t.purpose is not None})

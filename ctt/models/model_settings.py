@@ -4,9 +4,14 @@ which most commands do not need."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
+from ctt.core.errors import UsageError
 from ctt.core.settings import Rule, Settings, setting
+from ctt.models.graphs.graph_source import SOURCES, GraphSource, graph_source, graph_sources
+from ctt.models.graphs.learned import LearnedSettings
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,39 +69,48 @@ class MaskingSettings(Settings):
 MASKING_RULES = (Rule(("world_model.masking",), "no slot is masked (num_masked_slots=0)", lambda t: t.num_masked_slots == 0),)
 
 
-@dataclass
-class LearnedSettings(Settings):
-    """The network of source=learned and its training."""
+def with_settings_of_sources(cls: type[T]) -> type[T]:
+    """Adds the settings of the sources that the class does not declare itself; applied before `dataclass`. Raises UsageError
+    if a name is taken."""
+    declared = dict(cls.__annotations__)
+    for name, source in graph_sources().items():
+        if SOURCES.plugin(name) is None and set(source.options) <= set(declared):
+            continue
+        for key, field in source.options.items():
+            if key in declared:
+                raise UsageError(f"the graph source {name} ({SOURCES.plugin(name) or 'ctt'}) has a setting {key}, as others have")
+            made = field.default_factory
+            cls.__annotations__[key] = made if isinstance(made, type) else type(field.default)
+            setattr(cls, key, field)
+    return cls
 
-    width: int = setting(64, "hidden width; a larger one discriminates better and makes every step slower", minimum=1)
-    projected: int = setting(16, "dimensions of the linear projection of each slot that a pair of slots is judged by", minimum=1)
-    price: float = setting(
-        0.05,
-        "penalty on the parts of other slots, in nats of a slot's log-likelihood for a part as large as the mean squared error",
-        minimum=0,
+
+def _option(source: str, name: str) -> Any:
+    """The field of a setting of a source of ctt."""
+    return SOURCES.get(source).options[name]
+
+
+def _rules_of_sources() -> tuple[Rule, ...]:
+    return (
+        Rule(("frames", "dropout"), "its source reads no attention", lambda graph: not graph_source(graph.source).reads_attention),
+        *(_options_of(source) for source in graph_sources().values() if source.options),
     )
-    learning_rate: float = setting(
-        0.004, "learning rate of its AdamW: high, since the losses use its graph from its first step on", above=0
-    )
-    windows: int = setting(64, "windows of its batch in each step, drawn from all windows", minimum=1)
 
 
-ATTENTION_SOURCES = ("attention", "rollout_attention")
-"""The sources that are read from the prediction pass; the others are computed separately."""
+def _options_of(source: GraphSource) -> Rule:
+    what = "a network" if source.network_purpose else " and ".join(source.options)
+    return Rule(tuple(source.options), f"only graph.source={source.name} has {what}", lambda graph: graph.source != source.name)
 
 
 @dataclass
+@with_settings_of_sources
 class GraphSettings(Settings):
-    """The source of the slot graph and how it is read."""
+    """The source of the slot graph and how it is read. Sources of other distributions add their settings."""
 
     source: str = setting(
         "attention",
-        "attention: the last layer's attention; rollout_attention: attention composed over all layers with the "
-        "residual path (Abnar and Zuidema, arXiv 2005.00928); jacobian: how strongly the predicted frames of a slot "
-        "change with the given ones of another; learned: a small separate network, trained from the start epoch on, that "
-        "finds, from slots alone, which slots explain the error of predicting a slot from its own past; oracle: the slots whose "
-        "objects touch within the window (known for synthetic data only)",
-        choices=(*ATTENTION_SOURCES, "jacobian", "learned", "oracle"),
+        "; ".join(f"{name}: {source.help}" for name, source in graph_sources().items()),
+        choices=SOURCES.names(),
     )
     frames: str = setting(
         "sum",
@@ -115,20 +129,14 @@ class GraphSettings(Settings):
         "whether attention is read after dropout (published; a tenth of it is zero) or before it",
         choices=("after", "before"),
     )
-    projections: int = setting(
-        1,
-        "random directions of a predicted slot from whose derivatives the jacobian is estimated; each costs about as "
-        "much as a forward pass for every slot; with as many as a predicted slot has dimensions it is exact",
-        minimum=1,
-        old=1,
-    )
-    learned: LearnedSettings = setting(LearnedSettings, "the network of source=learned, which is trained along with the predictor")
+    projections: int = _option("jacobian", "projections")
+    learned: LearnedSettings = _option("learned", "learned")
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(("frames", "dropout"), "its source reads no attention", lambda graph: graph.source not in ATTENTION_SOURCES),
-        Rule(("projections",), "only graph.source=jacobian has projections", lambda graph: graph.source != "jacobian"),
-        Rule(("learned",), "only graph.source=learned has a network", lambda graph: graph.source != "learned"),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = _rules_of_sources()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        graph_source(self.source)
 
 
 @dataclass

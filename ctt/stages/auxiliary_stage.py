@@ -111,13 +111,13 @@ def _settings(name: str, kind: type[Settings], values: Mapping[str, Any]) -> Set
     return settings
 
 
-def plugins_of(auxiliaries: Sequence[Stage]) -> dict[str, dict[str, str]]:
+def stage_plugins_of(auxiliaries: Sequence[Stage]) -> dict[str, dict[str, str]]:
     """The plugins that auxiliary stages come from, by kind, as job specs and records of sweeps hold them."""
     return {stage.kind: dataclasses.asdict(plugin) for stage in auxiliaries if (plugin := plugin_of(type(stage)))}
 
 
-def check_plugins(plugins: Mapping[str, Mapping[str, str]], same_code: bool = True) -> None:
-    """Raises UsageError, naming it, if one of `plugins_of` is not installed; with `same_code`, also if it has changed since."""
+def check_stage_plugins(plugins: Mapping[str, Mapping[str, str]], same_code: bool = True) -> None:
+    """Raises UsageError with its name if one of `stage_plugins_of` is not installed; with `same_code`, also if it has changed."""
     for name, frozen in plugins.items():
         was = f"{frozen['distribution']} {frozen['version']}"
         if name not in STAGES:

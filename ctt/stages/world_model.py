@@ -15,13 +15,18 @@ from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, canonical_json, digest
 from ctt.data.dataset import Dataset
 from ctt.data.synthetic.slot_encoder import WIDTH
+from ctt.models.graphs.graph_source import graph_source
+from ctt.models.losses.loss_term import acting
 from ctt.models.method import Method
-from ctt.models.model_settings import ATTENTION_SOURCES
+from ctt.models.plugins import plugins_in
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.sizes import bytes_of_training, layers, shapes_of
 from ctt.store import Artifact
 from ctt.training.training_settings import TrainingSettings, WorldModelSettings
+
+MORE_PASSES = " more passes"
+"""Ends the unit of effort of epochs whose losses add another number of passes than one or two."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,23 +62,24 @@ class WorldModel(Stage):
         Cached in the settings: the states of a sweep's seeds share them.
         """
         method, masked, data = self.method, self.num_masked_slots, self.data.data
-        flags = (method.inv_weight, method.suf_weight, method.adj_threshold, method.start_epoch)
+        flags = method.flags
 
         def made() -> tuple[dict[str, Any], str]:
             world_model = dataclasses.replace(self.world_model, epochs=self.epoch)
-            training = TrainingSettings(*flags, num_masked_slots=masked, data=data, world_model=world_model)
+            training = TrainingSettings(**flags, num_masked_slots=masked, data=data, world_model=world_model)
             form = {k: v for k, v in canonical_form(training).items() if k not in ("seed", "data")}  # data is an input
+            form |= {"plugins": found} if (found := plugins_in(form)) else {}
             length = {k: v for k, v in form["world_model"].items() if k != "epochs"}
             return form, canonical_json({**form, "world_model": length})
 
-        return self.world_model.remembered((flags, masked, self.epoch, data.kind), made)
+        return self.world_model.remembered((tuple(flags.items()), masked, self.epoch, data.kind), made)
 
     def settings(self) -> Mapping[str, Any]:
         return self._settings
 
     @property
     def lossy(self) -> bool:
-        """Whether a CTT loss acted in the training of this state."""
+        """Whether a loss term acted in the training of this state."""
         return "ctt_inv_weight" in self._settings
 
     @property
@@ -107,20 +113,17 @@ class WorldModel(Stage):
         return [self.prefix] if self.prefix is not None else []
 
     def effort(self, start: Stage | None) -> dict[str, float]:
-        """Numbers of epochs, by how many of the two losses act in them."""
+        """Numbers of epochs, by the passes over a batch that the losses acting in them add: one, both (two), or the number."""
         first = start.epoch if isinstance(start, WorldModel) else 0
         lossy = max(0, self.epoch - max(first, self.method.start_epoch)) if self.lossy else 0
-        both = bool(self.method.inv_weight and self.method.suf_weight)
-        return {
-            "plain": float(self.epoch - first - lossy),
-            "one": 0.0 if both else float(lossy),
-            "both": float(lossy) if both else 0.0,
-        }
+        passes = sum(term.passes for term, _ in acting(self.method.weights))
+        unit = {"0": "one", "1": "one", "2": "both"}.get(f"{passes:g}", f"{passes:g}{MORE_PASSES}")
+        return {"plain": float(self.epoch - first - lossy), "one": 0.0, "both": 0.0, unit: float(lossy)}
 
     def cost_class(self) -> str:
         """Includes the number of threads, which affects the cost but not the key."""
         model, masked, size = self.world_model, self.num_masked_slots, self.data.data.train
-        computed = self.lossy and model.graph.source not in ATTENTION_SOURCES
+        computed = self.lossy and not graph_source(model.graph.source).reads_attention
         source = (model.graph.source, model.graph.projections) if computed else ()
 
         def made() -> str:

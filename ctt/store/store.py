@@ -41,7 +41,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 class Store:
-    """See the module's text. `heartbeat` and `expiry` (seconds) are those of the leases taken through this object."""
+    """Finished artifacts by key, in a folder; see the module's text. `heartbeat` and `expiry` (seconds) are those of the leases
+    taken through this object.
+
+    >>> store = ctt.Store("store")
+    >>> [key for key in store.keys() if store.manifest(key)["kind"] == "vqa"]
+    """
 
     def __init__(self, root: Path | str, *, heartbeat: float = 5.0, expiry: float = 60.0) -> None:
         self.root = Path(root).expanduser().absolute()

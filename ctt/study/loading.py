@@ -10,7 +10,7 @@ from typing import Any
 from ctt.config import Config
 from ctt.core.build_context import METRICS, read_metrics
 from ctt.core.settings import canonical_form
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.report.figures import comparison
 from ctt.report.figures.rollout_errors import ERROR
 from ctt.report.results import PointResults, Predictions, Results, RunResults

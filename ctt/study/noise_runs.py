@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ctt.core.errors import StoreError, UsageError
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.report.results import COLUMNS, Noise
 from ctt.stages.vqa import Vqa
 from ctt.store import Artifact, Store

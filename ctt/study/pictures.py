@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from ctt.core.errors import UsageError
 from ctt.core.settings import canonical_form
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.report.figures import comparison, graph_figures, loss_parts
 from ctt.report.figures.rollout_errors import rollout_errors
+from ctt.report.figures.spending import spending_picture
 from ctt.report.tables.pivot import pivot, swept_settings
+from ctt.report.tables.ranking import ranking
 from ctt.report.tables.table import Table
 from ctt.store import Store
 from ctt.study import loading
@@ -49,6 +52,23 @@ def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], F
         for x, y in itertools.combinations(swept, 2):
             if _unambiguous(table, x, y):
                 drawn[f"heat_map_{x}_{y}.png"] = partial(comparison.heat_maps, table, x, y)
+    return drawn
+
+
+def study_pictures(
+    table: Table, plan: Plan, store: Store, spending: Mapping[str, Any], promoted: Table | None
+) -> dict[str, Callable[[], Figure]]:
+    """{name: function that draws it}: those of the report, and what only notebooks show.
+
+    spending: the numbers of `ctt plan --json`; promoted: the table of the points that were retrained.
+    """
+    drawn = {name.removesuffix(".png"): draw for name, draw in pictures(table, plan, store).items()}
+    drawn["spending"] = lambda: spending_picture(spending)
+    if found := loading.diagnoses(plan, store):
+        point = graph_figures.chosen_point(found)
+        drawn["mean_graphs"] = lambda: graph_figures.mean_picture(found.get(point or "", []))
+    if promoted is not None:
+        drawn["ranking"] = lambda: comparison.ranking_picture(ranking(table, promoted, "average"), "screened", "retrained")
     return drawn
 
 

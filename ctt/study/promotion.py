@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ctt.config import Config, identity, with_value
 from ctt.core.errors import UsageError
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.report.tables import row_text
 from ctt.report.tables.ranking import ranking
 from ctt.report.tables.table import Table as Comparison

@@ -10,12 +10,15 @@ import dataclasses
 import difflib
 import json
 from pathlib import Path
+from typing import Any
 
-from ctt.config import changed, differences, from_dict
+from ctt.config import Config, as_dict, changed, differences, from_dict
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import StoreError, SweepError, UsageError
-from ctt.plan import Plan, compile_plan
-from ctt.stages.auxiliary_stage import check_plugins, plugins_of
+from ctt.core.resources import LAUNCHERS
+from ctt.models.plugins import check_plugins, plugins_of
+from ctt.planning import Plan, compile_plan
+from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.sweep import Point, Sweep
@@ -40,7 +43,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "overrides": list(sweep.overrides),
         "seeds": list(sweep.seeds),
         "written": sweep.written,
-        "baseline": dataclasses.asdict(sweep.baseline.config),
+        "baseline": as_dict(sweep.baseline.config),
         "points": [
             {
                 "label": p.label,
@@ -52,9 +55,16 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         ],
         "git": git_commit(),
         "code": code and code.name,
+        "launcher": sweep.baseline.config.launch.kind,
     }
-    if plugins := plugins_of([stage for stages in plan.auxiliaries for stage in stages]):
-        record["plugins"] = plugins
+    if plugin := LAUNCHERS.plugin(sweep.baseline.config.launch.kind):
+        record["launcher_plugin"] = dataclasses.asdict(plugin)
+    if stage_plugins := stage_plugins_of([stage for stages in plan.auxiliaries for stage in stages]):
+        record["stage_plugins"] = stage_plugins
+    plugins: dict[str, str] = {}
+    for point in sweep.points:
+        plugins |= plugins_of(point.config)
+    record |= {"plugins": plugins} if plugins else {}
     write_json(folder / "record.json", record, durable=False, sort_keys=False, end="")
     return folder
 
@@ -80,20 +90,51 @@ def names(store: Store) -> list[str]:
 
 def code_of(folder: Path) -> str | None:
     """Name of the code snapshot that a record's jobs run; None if they run the installed code."""
+    return _text_field(folder, "code")
+
+
+def launcher_of(folder: Path) -> str | None:
+    """Name of the launcher that runs a record's jobs; None if the record does not have it (an old one)."""
+    return _text_field(folder, "launcher")
+
+
+def _text_field(folder: Path, name: str) -> str | None:
+    """A field of a record; None if there is none, or no readable record."""
+    value: str | None = _fields(folder).get(name)
+    return value
+
+
+def launcher_plugin_of(folder: Path) -> str:
+    """The distribution that a record's launcher came from, such as "ctt-dask 1.0"; "": from ctt, or the record lacks it."""
+    plugin: dict[str, str] = _fields(folder).get("launcher_plugin", {})
+    return f"{plugin['distribution']} {plugin['version']}" if plugin else ""
+
+
+def _fields(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        fields: dict[str, Any] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    name: str | None = record.get("code")
-    return name
+        return {}
+    return fields
+
+
+def baseline_of(folder: Path) -> tuple[Config, list[str]]:
+    """The baseline's settings in a record, and the command line's overrides. Raises StoreError if the file is damaged."""
+    path = folder / "record.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return from_dict(record["baseline"]), list(record["overrides"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
 
 
 def load(folder: Path) -> Plan:
     """The plan of a record, compiled anew from its resolved points. Raises StoreError if the file is damaged,
-    SweepError if another version of ctt wrote it, UsageError if a plugin that it needs is gone."""
+    SweepError if another version of ctt wrote it or a plugin of its settings is gone, UsageError if one of its stages is."""
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        check_plugins(record.get("plugins", {}))
         baseline = from_dict(record["baseline"])
         points = tuple(Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"])
         sweep = Sweep(
@@ -108,6 +149,6 @@ def load(folder: Path) -> Plan:
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
     except UsageError as error:
-        raise SweepError(f"{path} was written by another version of ctt: {error}; start the sweep again") from error
-    check_plugins(record.get("plugins", {}), same_code=False)
+        raise SweepError(f"{path} was written with another ctt or other plugins: {error}; start the sweep again") from error
+    check_stage_plugins(record.get("stage_plugins", {}), same_code=False)
     return compile_plan(sweep)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.report.figures import comparison
 from ctt.report.tables.table import Table, build
 from ctt.report.writers import render, terminal_text

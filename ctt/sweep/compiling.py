@@ -20,7 +20,14 @@ MOST_RUNS = 100_000
 
 
 def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
-    """The runs of a sweep file and a command line. Raises SweepError or SettingError, naming file and key, before any work."""
+    """The points and runs of a sweep: a name or file, and overrides as on the command line; None: overrides alone.
+
+    record_as: the name under which it is recorded, else that in the file. Raises SweepError or SettingError, naming file and
+    key, before any work.
+
+    >>> sweep = ctt.compile_sweep("sweeps/demo.yaml", ["seed=0,1", "ctt_inv_weight=0,0.1,0.2"])
+    >>> [run.name for run in sweep.runs]
+    """
     file, line = read(name), read_overrides(overrides)
     name_override = line.single.pop("name", None)
     line.single.pop("sweep", None)

@@ -11,9 +11,10 @@ from typing import Any
 from ctt.config import RUN_GROUPS, check_key, config_root
 from ctt.core.errors import SettingError, SweepError
 from ctt.core.strict_yaml import YamlError, read_yaml
+from ctt.models.losses.loss_term import loss_terms
 
 FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
-DEFAULT_BASELINE = {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.0}
+DEFAULT_BASELINE = {term.flag: 0.0 for term in loss_terms().values()}
 
 
 @dataclasses.dataclass

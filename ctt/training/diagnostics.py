@@ -7,6 +7,7 @@ losses use. Graphs of every source are read, not only of the run's own.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -23,19 +24,22 @@ from ctt.data.synthetic.interactions import Interactions
 from ctt.data.windows import Windows
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout, DropoutPass
-from ctt.models.graphs.slot_graph import AttentionReader, scoped, touching
+from ctt.models.graphs.attention_reader import AttentionReader
+from ctt.models.graphs.graph_source import GraphInputs, graph_source, graph_sources
+from ctt.models.graphs.slot_graph import scoped
+from ctt.models.losses.loss_term import diagnosed
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import separate_terms
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
-from ctt.models.model_settings import ATTENTION_SOURCES, GraphSettings
+from ctt.models.model_settings import GraphSettings
 from ctt.models.predictor import Predictor
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.graph_measures import measures
 from ctt.training.learner import SideNetwork
 from ctt.training.rollout import load
 from ctt.training.seeds import derive, generator
-from ctt.training.slot_graphs import jacobian_of, learned_graph, make_influence
+from ctt.training.slot_graphs import make_side
 from ctt.training.state import SIDE, load_weights
 from ctt.training.threads import threads
 from ctt.training.training_settings import WorldModelSettings
@@ -47,19 +51,22 @@ PUBLISHED_DROPOUT = 0.1
 log = logging.getLogger(__name__)
 
 
-def readings(own: GraphSettings, learned: bool, truth: bool) -> dict[str, GraphSettings]:
+def readings(own: GraphSettings, trained: bool, truth: bool) -> dict[str, GraphSettings]:
     """The settings of the graphs to read of a state, by name, with the run's own: under "own" if equal to none of the others.
 
-    learned: whether the state has the network of source=learned; truth: whether true interactions are known.
+    trained: whether the state has the network of its own source; truth: whether true interactions are known.
     """
     sound = dataclasses.replace(own, frames="sum", scope="sample", dropout="before")
     published = dataclasses.replace(own, source="attention", frames="mean", scope="batch", dropout="after")
-    named = {"attention": "attention", "rollout_attention": "rollout_attention", "jacobian": "jacobian"}
-    named |= {"learned": "learned"} if learned else {}
-    named |= {"oracle": "oracle"} if truth else {}
-    found = {"published attention": published}
-    found |= {name: dataclasses.replace(sound, source=source) for name, source in named.items()}
-    if own_reading(own, found) is None and (own.source in ATTENTION_SOURCES or own.source in named):
+    named = [
+        name
+        for name, source in graph_sources().items()
+        if (source.always_diagnosed or name == own.source)
+        and (not source.network_purpose or (trained and name == own.source))
+        and (truth or not source.needs_truth)
+    ]
+    found = {"published attention": published} | {name: dataclasses.replace(sound, source=name) for name in named}
+    if own_reading(own, found) is None and own.source in named:
         found["own"] = own
     return found
 
@@ -88,13 +95,12 @@ def diagnose(
     with threads(context.threads):
         state = _Measurements(settings, num_masked_slots, seed, diagnostics, state_folder, dataset, context.device)
         graphs = state.graphs()
-        out = state.describe(graphs, method.adj_threshold)
+        out = state.describe(graphs, method)
         out["acting"] = method.active(settings.epochs - 1)
         own = settings.graph if out["own"] else state.found["attention"]
-        out["losses"] = state.losses(own, method.adj_threshold, settings.dropout, settings.share_dropout)
-        out["published_losses"] = state.losses(
-            state.found["published attention"], method.adj_threshold, settings.dropout or PUBLISHED_DROPOUT, False
-        )
+        out["losses"] = state.losses(own, method, settings.dropout, settings.share_dropout)
+        published = state.found["published attention"]
+        out["published_losses"] = state.losses(published, method, settings.dropout or PUBLISHED_DROPOUT, False)
     if out["acting"] and out["own"] and (warning := out["readings"][out["own"]]["warning"]):
         log.warning("%s", warning)
     (context.folder / METRICS).write_text(json.dumps(out, sort_keys=True) + "\n", encoding="utf-8")
@@ -148,7 +154,7 @@ class _Measurements:
     def _side(self, folder: Path) -> SideNetwork | None:
         if not (folder / SIDE).exists():
             return None
-        side = make_influence(self.settings, self.settings.graph, self.slots.shape[-1], self.seed, self.device)
+        side = make_side(self.settings, self.settings.graph, self.slots.shape[-1], self.seed, self.device)
         tensors = load_weights(folder / SIDE)
         prefix = "model/"
         side.model.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
@@ -159,7 +165,7 @@ class _Measurements:
         parts: dict[str, list[Tensor]] = {name: [] for name in self.found}
         for number, at in enumerate(torch.arange(len(self.index)).split(self.batch)):
             history = self.slots[at, : self.settings.history_size]
-            readers = {n: self._reader(g) for n, g in self.found.items() if g.source in ATTENTION_SOURCES}
+            readers = {n: self._reader(g) for n, g in self.found.items() if graph_source(g.source).reads_attention}
             with torch.no_grad():
                 self.predictor(
                     history,
@@ -184,17 +190,21 @@ class _Measurements:
 
     def _computed(self, graph: GraphSettings, at: Tensor, masked: Tensor, number: int) -> Tensor:
         """The graph (B,S,S) of the windows `at`, of a source that is not read from the prediction pass."""
-        history = self.slots[at, : self.settings.history_size]
-        if graph.source == "jacobian":
-            rng = generator(self.seed, "diagnosed projections", number)
-            return jacobian_of(self.predictor, graph, history, masked, rng, self.settings.micro_batch)
-        if graph.source == "learned":
-            assert self.side is not None
-            return learned_graph(self.side, history)
-        assert self.contact is not None
-        return touching(torch.from_numpy(self.contact[at.numpy()]))
+        source, contact = graph_source(graph.source), self.contact
+        given = GraphInputs(
+            predictor=self.predictor,
+            settings=graph,
+            history=self.slots[at, : self.settings.history_size],
+            masked=masked,
+            generator=lambda: generator(self.seed, f"diagnosed {source.purpose}", number),
+            micro_batch=self.settings.micro_batch,
+            network=None if self.side is None else self.side.model,
+            touching=None if contact is None else lambda: torch.from_numpy(contact[at.numpy()]),
+        )
+        return source.graph(given)
 
-    def describe(self, graphs: dict[str, Tensor], threshold: float) -> dict[str, Any]:
+    def describe(self, graphs: dict[str, Tensor], method: Method) -> dict[str, Any]:
+        terms, threshold = diagnosed(method.weights), method.adj_threshold
         seen = self.visible.any(1).numpy()  # (N,S): the slot's object is in view in at least one frame of the window
         return {
             "windows": len(self.index),
@@ -203,34 +213,33 @@ class _Measurements:
             "own": own_reading(self.settings.graph, self.found),
             "touching": None if self.contact is None else float(self.contact.sum((1, 2)).mean() / 2),
             "readings": {
-                name: measures(name, graph.double().numpy(), threshold, self.masked.numpy(), self.contact, seen)
+                name: measures(name, graph.double().numpy(), threshold, self.masked.numpy(), self.contact, seen, terms)
                 for name, graph in graphs.items()
             },
         }
 
-    def losses(self, graph: GraphSettings, threshold: float, p: float, share: bool) -> dict[str, Any]:
+    def losses(self, graph: GraphSettings, method: Method, p: float, share: bool) -> dict[str, Any]:
         """{"dropout", "share_dropout", "terms", "gradient_norms", "same_masks", "remaining"}: see `SeparateTerms`;
-        remaining = same_masks / invariance, None if invariance is 0."""
+        remaining = same_masks / invariance, None if invariance is 0. Of a further term that compares passes these are
+        "same_masks of NAME" and "remaining of NAME"."""
+        terms = diagnosed(method.weights)
         at = torch.arange(min(LOSS_WINDOWS, len(self.index)))
         masked = self.masked[at] if graph.scope == "sample" else self.masked[:1].expand(len(at), -1)
-        slot_graph = None if graph.source in ATTENTION_SOURCES else self._computed(graph, at, masked, 0)
-        rng = iter(range(2))
-        draws = draw_slots(masked, True, True, graph.scope, lambda _: generator(self.seed, "diagnosed slots", next(rng)))
+        slot_graph = None if graph_source(graph.source).reads_attention else self._computed(graph, at, masked, 0)
+        rng = itertools.count()
+        draws = draw_slots(masked, terms, graph.scope, lambda _: generator(self.seed, "diagnosed slots", next(rng)))
         kind = self.settings.dropout_kind
         visible = self.visible[at].to(self.device) if self.settings.loss_on == "visible" else None
         found = separate_terms(
             self.predictor,
             StepBatch(self.slots[at], draws, visible, slot_graph),
-            Objective(graph, threshold=threshold, share_dropout=share),
+            Objective(graph, threshold=method.adj_threshold, share_dropout=share, options=method.others),
+            terms,
             dropout=Dropout(p, kind, derive(self.seed, "diagnosed losses"), self.device) if p else None,
             micro_batch=32,
         )
-        invariance = found.terms["invariance"]
-        return {
-            "dropout": p,
-            "share_dropout": share,
-            "terms": found.terms,
-            "gradient_norms": found.norms,
-            "same_masks": found.same_masks,
-            "remaining": found.same_masks / invariance if found.same_masks is not None and invariance > 0 else None,
-        }
+        out = {"dropout": p, "share_dropout": share, "terms": found.terms, "gradient_norms": found.norms}
+        for name, same in found.same_masks.items():
+            of, value = "" if name == "invariance" else f" of {name}", found.terms[name]
+            out |= {f"same_masks{of}": same, f"remaining{of}": same / value if same is not None and value > 0 else None}
+        return out

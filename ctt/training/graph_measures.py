@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ctt.models.losses.loss_term import LossTerm, diagnosed
 from ctt.training.recovery import auroc, average_precision
 
 NEARLY_EMPTY = 0.01
@@ -21,6 +23,7 @@ def measures(
     masked: np.ndarray,
     contact: np.ndarray | None = None,
     seen: np.ndarray | None = None,
+    terms: Sequence[LossTerm] | None = None,
 ) -> dict[str, Any]:
     """What the losses see of graphs (N,S,S) at a threshold; the diagonal, which no loss reads, is left out.
 
@@ -28,7 +31,8 @@ def measures(
     object is in view. Returns density: share of pairs that are neighbours; neighbours: mean number per slot, and
     neighbour_counts: shares of slots with 0, 1, … of them; quantiles: of the entries, in percent steps (they give the
     density at any threshold); between: the thresholds between which some pairs are neighbours and some are not, equal if
-    there are none; zero: share of samples and slots for which each loss is 0 because there are no non-neighbours; auroc and
+    there are none; zero: share of samples and slots for which each loss of `terms` (None: those of
+    every diagnosis) is 0 because there are no non-neighbours; auroc and
     average_precision against contact, over all pairs and (…_seen) those of slots in view; mean: the mean graph; warning.
     """
     slots = graph.shape[-1]
@@ -43,7 +47,9 @@ def measures(
         "neighbour_counts": (counts / counts.sum()).tolist(),
         "quantiles": np.quantile(entries, np.linspace(0, 1, 101)).tolist(),
         "between": [end if end >= NEGLIGIBLE else 0.0 for end in ends.tolist()],
-        "zero": _zero(near, off, masked),
+        "zero": {
+            term.name: share for term in (diagnosed() if terms is None else terms) if (share := term.zero(near, masked)) is not None
+        },
         "mean": graph.mean(0).tolist(),
         "auroc": None,
         "average_precision": None,
@@ -75,19 +81,6 @@ def warning(name: str, threshold: float, density: float, low: float, high: float
         f"the slot graph ({name}) is {word} at ctt_adj_threshold {threshold:g}: {100 * density:.1f} % of pairs are "
         f"neighbours, so {effect}; it separates slots {where}"
     )
-
-
-def _zero(near: np.ndarray, off: np.ndarray, masked: np.ndarray) -> dict[str, float]:
-    """Shares of (sample, drawn slot) without a non-neighbour; invariance draws among the slots that are not masked."""
-    non_neighbours = off & ~near
-    sufficiency = non_neighbours.any(2)  # (N,S): row k has a non-neighbour
-    unmasked = ~masked
-    independent = (non_neighbours & unmasked[:, :, None]).any(1)  # (N,S): an unmasked j does not depend on column i
-    drawn = independent[unmasked]
-    return {
-        "invariance": float((~drawn).mean()) if drawn.size else 1.0,
-        "sufficiency": float((~sufficiency).mean()),
-    }
 
 
 def _pairs_in_view(seen: np.ndarray | None, off: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The slot graphs that are not read from the prediction pass: jacobian, learned, oracle."""
+"""The slot graphs that are not read from the prediction pass: their networks, and the true interactions."""
 
 from __future__ import annotations
 
@@ -9,68 +9,37 @@ from torch import Tensor
 from ctt.data.dataset import Split
 from ctt.data.synthetic.interactions import Interactions
 from ctt.data.windows import Windows
-from ctt.models.graphs.jacobian import directions, jacobian_graph
-from ctt.models.graphs.learned import Influence
-from ctt.models.graphs.slot_graph import row_shares, touching
+from ctt.models.graphs.graph_source import graph_source
 from ctt.models.model_settings import GraphSettings, PredictorSettings
-from ctt.models.predictor import Predictor
 from ctt.training.learner import SideNetwork
 from ctt.training.seeds import derive
 
 
-def make_influence(settings: PredictorSettings, graph: GraphSettings, width: int, seed: int, device: torch.device) -> SideNetwork:
-    """The network of source=learned with initial weights that depend on the seed alone."""
+def make_side(settings: PredictorSettings, graph: GraphSettings, width: int, seed: int, device: torch.device) -> SideNetwork:
+    """The network of the graph's source with initial weights that depend on the seed alone."""
+    source = graph_source(graph.source)
     with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, "influence network"))
-        learned = graph.learned
-        shape = (settings.history_size, settings.num_preds, width, learned.width, learned.projected)
-        model = Influence(*shape).to(device)
-    return SideNetwork(model, torch.optim.AdamW(model.parameters(), lr=learned.learning_rate, weight_decay=0.0))
+        torch.manual_seed(derive(seed, f"{source.network_purpose} network"))
+        network = source.make_network(graph, settings.history_size, settings.num_preds, width).to(device)
+    return SideNetwork(network, source.optimizer(graph, network))
 
 
-def learn_influence(side: SideNetwork, price: float, window: Tensor) -> dict[str, Tensor]:
-    """One optimiser step of the network on windows (B,T,S,D).
-
-    Returns the values to log: its error relative to that of unchanged slots, and the mean part of a slot owed to others.
-    """
-    model = side.model
-    assert isinstance(model, Influence)
+def learn_side(side: SideNetwork, graph: GraphSettings, window: Tensor) -> dict[str, Tensor]:
+    """One optimiser step of the network on windows (B,T,S,D); returns the values to log."""
     with torch.autocast(window.device.type, enabled=False):
-        terms = model.terms(window.detach().float())
+        loss, logged = graph_source(graph.source).loss(graph, side.model, window.detach().float())
         side.optimizer.zero_grad(set_to_none=True)
-        (terms["error"] + terms["surprise"] + price * terms["others"]).backward()
+        loss.backward()
     side.optimizer.step()
-    return {"influence_error": terms["error"].detach(), "influence_others": terms["others"].detach()}
+    return logged
 
 
-def learned_graph(side: SideNetwork, history: Tensor) -> Tensor:
-    """A (B,S,S) of history (B,H,S,D): each slot's share in explaining what another slot's own past does not predict of it."""
-    model = side.model
-    assert isinstance(model, Influence)
-    with torch.no_grad(), torch.autocast(history.device.type, enabled=False):
-        return row_shares(model.parts(history.float()))
-
-
-def jacobian_of(
-    predictor: Predictor,
-    graph: GraphSettings,
-    history: Tensor,
-    masked: Tensor | None,
-    rng: torch.Generator,
-    micro_batch: int | None = None,
-) -> Tensor:
-    """A (B,S,S) along directions drawn from `rng`; `masked` may be on another device."""
-    chosen = directions(graph.projections, predictor.future * history.shape[-1], rng)
-    hidden = None if masked is None else masked.to(history.device)
-    return jacobian_graph(predictor, history, hidden, chosen, micro_batch)
-
-
-class Oracle:
+class TrueInteractions:
     """The true interactions of a split's windows. Raises DataError if they are unknown."""
 
     def __init__(self, split: Split, windows: Windows) -> None:
         self._interactions = Interactions(split.truth, windows)
 
-    def graph(self, index: np.ndarray) -> Tensor:
-        """A (B,S,S) of the windows with these numbers."""
-        return touching(torch.from_numpy(self._interactions.among_slots(index)))
+    def touching(self, index: np.ndarray) -> Tensor:
+        """Whether the objects of two slots touch, bool (B,S,S), in the windows with these numbers."""
+        return torch.from_numpy(self._interactions.among_slots(index))

@@ -9,8 +9,10 @@ from ctt.core.errors import SettingError
 from ctt.core.settings import Rule, Settings, active_rules, setting
 from ctt.data.data_settings import DataSettings
 from ctt.data.synthetic.slot_encoder import WIDTH
+from ctt.models.graphs.graph_source import graph_source
+from ctt.models.losses.loss_term import loss_terms
 from ctt.models.method import RULES as METHOD_RULES
-from ctt.models.method import Method
+from ctt.models.method import Method, other_settings, weight_of, with_settings_of_terms
 from ctt.models.model_settings import MASKING_RULES, GraphSettings, MaskingSettings, PredictorSettings
 
 
@@ -121,14 +123,15 @@ class WorldModelSettings(PredictorSettings):
 
 
 @dataclass
+@with_settings_of_terms
 class TrainingSettings(Settings):
     """All settings that determine a world model; with `world_model.epochs` as its epoch, those of a training state.
 
-    The method's flags keep the flat names of the published trainer.
+    The method's flags keep the flat names of the published trainer. Loss terms of other distributions add theirs.
     """
 
-    ctt_inv_weight: float = setting(0.0, "weight of the invariance loss (Axiom 6); 0: not computed", minimum=0)
-    ctt_suf_weight: float = setting(0.0, "weight of the sufficiency loss (Axiom 4); 0: not computed", minimum=0)
+    ctt_inv_weight: float = weight_of("invariance")
+    ctt_suf_weight: float = weight_of("sufficiency")
     ctt_adj_threshold: float = setting(
         0.15, "slot j is a neighbour of i where the graph's A[i, j] reaches this", minimum=0, maximum=1
     )
@@ -158,22 +161,21 @@ class TrainingSettings(Settings):
         graph, rules = self.world_model.graph, active_rules(self)
         if any("world_model.graph" in rule.inactive for rule in rules):
             return
-        if graph.source == "oracle" and self.data.kind == "clevrer":
+        source = graph_source(graph.source)
+        if source.needs_truth and self.data.kind == "clevrer":
             raise SettingError(
-                "world_model.graph.source=oracle needs the true interactions, which only synthetic data has "
+                f"world_model.graph.source={graph.source} needs the true interactions, which only synthetic data has "
                 "(data=synthetic, data=mini); with data=clevrer choose another source"
             )
         if self.world_model.history_size == 1:
+            flags = " and ".join(term.flag for term in loss_terms().values())
             raise SettingError(
-                "ctt_inv_weight and ctt_suf_weight need world_model.history_size to be at least 2: a masked slot keeps its "
-                "frame 0, so with one given frame nothing is masked; set both weights to 0 or raise history_size"
+                f"{flags} need world_model.history_size to be at least 2: a masked slot keeps its frame 0, so with one given "
+                "frame nothing is masked; set these weights to 0 or raise history_size"
             )
-        numbers = self.world_model.num_preds * WIDTH
-        if graph.source == "jacobian" and graph.projections > numbers:
-            raise SettingError(
-                f"world_model.graph.projections must be at most {numbers}, the numbers of a predicted slot, got {graph.projections}"
-            )
+        source.check(graph, self.world_model.num_preds * WIDTH)
 
     def method(self) -> Method:
-        """The settings of the CTT losses, as training takes them."""
-        return Method(self.ctt_inv_weight, self.ctt_suf_weight, self.ctt_adj_threshold, self.ctt_start_epoch)
+        """The settings of the loss terms, as training takes them."""
+        others = {key: getattr(self, key) for key in other_settings()}
+        return Method(self.ctt_inv_weight, self.ctt_suf_weight, self.ctt_adj_threshold, self.ctt_start_epoch, others)

@@ -18,6 +18,8 @@ from ctt.data.dataset import Dataset, Split
 from ctt.data.windows import Windows
 from ctt.models.draws import draw_slots
 from ctt.models.dropout import Dropout
+from ctt.models.graphs.graph_source import GraphInputs, GraphSource, graph_source
+from ctt.models.losses.loss_term import acting
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
 from ctt.models.masking import draw_masked
@@ -27,7 +29,7 @@ from ctt.training.learner import Learner, SideNetwork
 from ctt.training.optimizers import optimizers_for, set_rates
 from ctt.training.rollout import METRICS
 from ctt.training.seeds import derive, generator
-from ctt.training.slot_graphs import Oracle, jacobian_of, learn_influence, learned_graph, make_influence
+from ctt.training.slot_graphs import TrueInteractions, learn_side, make_side
 from ctt.training.threads import threads
 from ctt.training.trainer import Segment, train_segment
 from ctt.training.training_settings import WorldModelSettings
@@ -70,9 +72,9 @@ class WorldModelLearner(Learner):
             self.model.compile()
         self.optimizers = optimizers_for(self.model, settings)
         self.average = settings.average
-        self.oracle = None
-        if settings.graph.source == "oracle" and method.active(settings.epochs - 1):
-            self.oracle = Oracle(train, self.windows)
+        self.truth = None
+        if graph_source(settings.graph.source).needs_truth and method.active(settings.epochs - 1):
+            self.truth = TrueInteractions(train, self.windows)
         self.validation = Validation(settings, dataset.split("validation"), num_masked_slots)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
@@ -91,11 +93,10 @@ class WorldModelLearner(Learner):
         visible = None
         if settings.loss_on == "visible":
             visible = torch.from_numpy(self.windows.visible(index)).to(self.device)
-        inv, suf = (method.inv_weight, method.suf_weight) if method.active(epoch) else (0.0, 0.0)
+        weights = method.weights if method.active(epoch) else {}
+        terms = [term for term, _ in acting(weights)]
         masked = draw_masked(settings.masking, self.num_masked_slots, size, self.slots, self._rng("masked", epoch, step))
-        draws = draw_slots(masked, inv > 0, suf > 0, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)).part(
-            part
-        )
+        draws = draw_slots(masked, terms, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)).part(part)
         dropout = None
         if settings.dropout > 0:
             purpose = "dropout" if self.group.writer else f"dropout of process {self.group.rank}"
@@ -103,46 +104,54 @@ class WorldModelLearner(Learner):
             dropout = Dropout(settings.dropout, settings.dropout_kind, seed, self.device)
         slot_graph: Tensor | None = None
         logged: dict[str, Tensor] = {}
-        if inv + suf > 0:
+        if terms:
             slot_graph, logged = self._slot_graph(index, slots, draws.masked, epoch, step)
-        terms = step_gradients(
+        values = step_gradients(
             self.predictor,
             StepBatch(slots, draws, visible, slot_graph),
-            Objective(settings.graph, inv, suf, method.adj_threshold, settings.share_dropout),
+            Objective(settings.graph, weights, method.adj_threshold, settings.share_dropout, method.others),
             dropout=dropout,
             micro_batch=settings.micro_batch,
             total=across,
         )
-        return terms | logged
+        return values | logged
 
     def _slot_graph(
         self, index: np.ndarray, slots: Tensor, masked: Tensor, epoch: int, step: int
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """The step's graph (B,S,S), None if it is read from the main pass, and the values to log of it."""
-        graph, history = self.settings.graph, slots[:, : self.settings.history_size]
-        if graph.source == "jacobian":
-            rng = self._rng("projections", epoch, step)
-            return jacobian_of(self.predictor, graph, history, masked, rng, self.settings.micro_batch), {}
-        if graph.source == "learned":
-            if self.side is None:
-                if (epoch, step) != (self.method.start_epoch, 0):
-                    at = f"step {step} of epoch {epoch}"
-                    raise StoreError(f"the state before {at} lacks the network of source=learned")
-                self.side = self.make_side()
-            slot_graph = learned_graph(self.side, history)
-            return slot_graph, self._learn_influence(self.side, epoch, step)
-        return (None if self.oracle is None else self.oracle.graph(index)), {}
+        graph, source = self.settings.graph, graph_source(self.settings.graph.source)
+        if source.reads_attention:
+            return None, {}
+        if source.network_purpose and self.side is None:
+            if (epoch, step) != (self.method.start_epoch, 0):
+                at = f"step {step} of epoch {epoch}"
+                raise StoreError(f"the state before {at} lacks the network of source={graph.source}")
+            self.side = self.make_side()
+        truth = self.truth
+        given = GraphInputs(
+            predictor=self.predictor,
+            settings=graph,
+            history=slots[:, : self.settings.history_size],
+            masked=masked,
+            generator=lambda: self._rng(source.purpose, epoch, step),
+            micro_batch=self.settings.micro_batch,
+            network=None if self.side is None else self.side.model,
+            touching=None if truth is None else lambda: truth.touching(index),
+        )
+        slot_graph = source.graph(given)
+        return slot_graph, {} if self.side is None else self._learn_side(self.side, source, epoch, step)
 
-    def _learn_influence(self, side: SideNetwork, epoch: int, step: int) -> dict[str, Tensor]:
+    def _learn_side(self, side: SideNetwork, source: GraphSource, epoch: int, step: int) -> dict[str, Tensor]:
         """Every process trains the network on the same windows; then all take the first process's weights."""
-        learned = self.settings.graph.learned
-        drawn = torch.randint(self.windows.count, (learned.windows,), generator=self._rng("influence windows", epoch, step)).numpy()
-        found = learn_influence(side, learned.price, self.windows.tensor(drawn).to(self.device))
+        graph, rng = self.settings.graph, self._rng(f"{source.network_purpose} windows", epoch, step)
+        drawn = torch.randint(self.windows.count, (source.windows(graph),), generator=rng).numpy()
+        found = learn_side(side, graph, self.windows.tensor(drawn).to(self.device))
         self.group.spread(list(side.model.state_dict().values()))
         return {name: value / self.group.size for name, value in found.items()}
 
     def make_side(self) -> SideNetwork:
-        return make_influence(self.settings, self.settings.graph, self.width, self.seed, self.device)
+        return make_side(self.settings, self.settings.graph, self.width, self.seed, self.device)
 
     def schedule(self, epoch: int, step: int) -> None:
         set_rates(self.optimizers, self.settings, epoch * self.steps + step)
@@ -252,7 +261,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains the epochs of the segment into `context.folder`.
 
-    The CTT losses act in the epochs ≥ method.start_epoch. Writes the state and `metrics.json`, and returns the latter:
+    The loss terms act in the epochs ≥ method.start_epoch. Writes the state and `metrics.json`, and returns the latter:
     {"validation": {"error", "error_visible", "copy_last", "copy_last_visible", "linear", "linear_visible"}}, mean
     squared errors of the predicted frames. Raises SettingError before any work, Diverged, Interrupted.
     """

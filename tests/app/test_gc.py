@@ -11,7 +11,7 @@ from ctt.app.show import find_artifact, show_artifact
 from ctt.app.status import print_status
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.units import duration
-from ctt.plan import Plan, compile_plan
+from ctt.planning import Plan, compile_plan
 from ctt.stages.base import Stage
 from ctt.store import Store
 from ctt.study import record

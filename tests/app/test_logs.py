@@ -13,7 +13,7 @@ from ctt.cli import main
 from ctt.core.errors import UsageError
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import JobSpec, freeze
-from ctt.plan import Plan, compile_plan
+from ctt.planning import Plan, compile_plan
 from ctt.store import Store
 from ctt.study import record
 from ctt.sweep import compile_sweep

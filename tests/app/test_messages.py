@@ -11,7 +11,7 @@ from ctt.app.status import print_status
 from ctt.app.sweep import print_missing
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import freeze
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.study import record
 from ctt.sweep import compile_sweep

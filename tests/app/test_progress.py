@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ctt.app import progress
 from ctt.app.progress import Follower, StageStatus
-from ctt.plan import Budget, Plan, compile_plan
+from ctt.planning import Budget, Plan, compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 

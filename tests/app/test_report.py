@@ -71,12 +71,12 @@ def test_pictures_are_drawn_where_asked(
 
 def test_every_swept_setting_and_every_clear_pair_has_a_picture(store: Store) -> None:
     two, three = (Study(name, store.root) for name in ("weights", "three"))
-    names = set(pictures(two.table, two.plan, store))
+    names = set(pictures(two.comparison, two.plan, store))
     assert names == {
         "table.png", "learning_curves.png", "against_ctt_inv_weight.png", "against_ctt_suf_weight.png",
         "heat_map_ctt_inv_weight_ctt_suf_weight.png",
     }  # fmt: skip
-    assert not any(name.startswith("heat_map") for name in pictures(three.table, three.plan, store)), "which masks?"
+    assert not any(name.startswith("heat_map") for name in pictures(three.comparison, three.plan, store)), "which masks?"
 
 
 def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

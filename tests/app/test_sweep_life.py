@@ -10,8 +10,8 @@ from rich.console import Console
 from ctt.app import gc
 from ctt.app.status import print_status
 from ctt.core.errors import SweepError, UsageError
-from ctt.plan import Budget, Plan, compile_plan
-from ctt.plan.why import print_why
+from ctt.planning import Budget, Plan, compile_plan
+from ctt.planning.why import print_why
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.store import Store

@@ -30,7 +30,7 @@ from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
 from ctt.models.aloe.aloe_settings import PREDICTED_FRAMES, AloeSettings
-from ctt.plan import target_of
+from ctt.planning import target_of
 from ctt.stages.base import build
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa

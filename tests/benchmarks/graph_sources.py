@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ctt.models.draws import Draws
 from ctt.models.dropout import Dropout
-from ctt.models.graphs.slot_graph import touching
+from ctt.models.graphs.graph_source import GraphInputs, graph_source
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
 from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
-from ctt.training.slot_graphs import jacobian_of, learn_influence, learned_graph, make_influence
+from ctt.training.slot_graphs import learn_side, make_side
 from ctt.training.training_settings import WorldModelSettings
 from ctt.training.world_model import optimizers_for
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
@@ -44,21 +44,25 @@ def graph_step(model: Predictor, settings: PredictorSettings, source: str, x: Te
     """One step with the graph of `source`. The truth is looked up beforehand: reading it is part of making a batch."""
     graph = GraphSettings(source=source)
     (optimizer,) = optimizers_for(model, WorldModelSettings())
-    side = make_influence(settings, graph, x.shape[-1], 0, x.device)
+    made, side = graph_source(source), None
+    if made.network_purpose:
+        side = make_side(settings, graph, x.shape[-1], 0, x.device)
     masked = torch.zeros(x.shape[0], x.shape[2], dtype=torch.bool)
     masked[:, :2] = True
-    draws = Draws(masked, torch.full((len(x),), 4), torch.full((len(x),), 3))
+    draws = Draws(masked, {"invariance": torch.full((len(x),), 4), "sufficiency": torch.full((len(x),), 3)})
     history = x[:, : model.history]
     count = iter(range(10**9))
 
     def given(number: int) -> Tensor | None:
-        if source == "jacobian":
-            return jacobian_of(model, graph, history, masked, torch.Generator().manual_seed(number), 32)
-        if source == "learned":
-            found = learned_graph(side, history)
-            learn_influence(side, graph.learned.price, x[: graph.learned.windows])
-            return found
-        return touching(contact) if source == "oracle" else None
+        if made.reads_attention:
+            return None
+        network = None if side is None else side.model
+        drawn = torch.Generator().manual_seed(number)
+        inputs = GraphInputs(model, graph, history, masked, lambda: drawn, 32, network, lambda: contact)
+        found = made.graph(inputs)
+        if side is not None:
+            learn_side(side, graph, x[: made.windows(graph)])
+        return found
 
     def one() -> None:
         number = next(count)
@@ -66,7 +70,7 @@ def graph_step(model: Predictor, settings: PredictorSettings, source: str, x: Te
         step_gradients(
             model,
             StepBatch(x, draws, slot_graph=given(number)),
-            Objective(graph, inv_weight=0.2, suf_weight=0.1),
+            Objective(graph, {"invariance": 0.2, "sufficiency": 0.1}),
             dropout=Dropout(0.1, "cheap", number),
             micro_batch=32,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from functools import partial
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,14 @@ def main(words: list[str]) -> None:
         job_process._build = build
         job_process.exit_process(job_process.main(words))
     from ctt import cli
-    from ctt.execution import launchers
     from ctt.execution.local import local_launcher
     from ctt.execution.slurm import slurm_launcher
 
-    launchers.LocalLauncher = partial(
-        local_launcher.LocalLauncher,
-        programs=local_launcher.Programs(lambda job: [sys.executable, __file__, str(job.path)]),
-    )  # type: ignore[misc,assignment]
-    slurm_launcher.SlurmLauncher = partial(slurm_launcher.SlurmLauncher, program=[__file__])  # type: ignore[misc,assignment]
+    programs = local_launcher.Programs(lambda job: [sys.executable, __file__, str(job.path)])
+    init = local_launcher.LocalLauncher.__init__
+    local_launcher.LocalLauncher.__init__ = partialmethod(init, programs=programs)  # type: ignore[method-assign,assignment]
+    init = slurm_launcher.SlurmLauncher.__init__
+    slurm_launcher.SlurmLauncher.__init__ = partialmethod(init, program=[__file__])  # type: ignore[method-assign,assignment]
     sys.modules["ctt.study.report_files"] = types.SimpleNamespace(show_report=lambda *_: [])  # type: ignore[assignment]
     cli.main(words)
 

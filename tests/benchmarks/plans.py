@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from ctt.plan import Budget, Plan, compile_plan
+from ctt.planning import Budget, Plan, compile_plan
 from ctt.sweep import compile_sweep
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 

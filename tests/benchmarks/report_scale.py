@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ctt.plan import Plan
+from ctt.planning import Plan
 from ctt.report.results import CATEGORIES
 from ctt.report.tables.table import build
 from ctt.report.writers import render

@@ -23,7 +23,7 @@ from rich.table import Table
 from scipy import stats
 
 from ctt.config import compose
-from ctt.plan import target_of
+from ctt.planning import target_of
 from ctt.stages.base import build
 from ctt.store import Store
 from ctt.study.loading import error_of

@@ -93,11 +93,11 @@ def our_gradients(model: Predictor, x: Tensor, dropout: Dropout | None, micro_ba
     batch, slots = len(x), x.shape[2]
     masked = torch.zeros(batch, slots, dtype=torch.bool)
     masked[:, MASKED] = True
-    draws = Draws(masked, torch.full((batch,), REMOVED), torch.full((batch,), TARGET))
+    draws = Draws(masked, {"invariance": torch.full((batch,), REMOVED), "sufficiency": torch.full((batch,), TARGET)})
     step_gradients(
         model,
         StepBatch(x, draws),
-        Objective(GRAPH, INV, SUF, THRESHOLD, share_dropout=False),
+        Objective(GRAPH, {"invariance": INV, "sufficiency": SUF}, THRESHOLD, share_dropout=False),
         dropout=dropout,
         micro_batch=micro_batch,
     )

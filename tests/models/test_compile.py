@@ -31,11 +31,11 @@ def step(model: Predictor, masked_count: int, kind: str, graph: GraphSettings, s
     slots = torch.randn(BATCH, 5, SLOTS, WIDTH, generator=torch.Generator().manual_seed(1), dtype=dtype)
     masked = torch.zeros(BATCH, SLOTS, dtype=torch.bool)
     masked[:, 1 : 1 + masked_count] = True
-    draws = Draws(masked, torch.full((BATCH,), 4), torch.full((BATCH,), 5))
+    draws = Draws(masked, {"invariance": torch.full((BATCH,), 4), "sufficiency": torch.full((BATCH,), 5)})
     return step_gradients(
         model,
         StepBatch(slots, draws),
-        Objective(graph, inv_weight=0.2, suf_weight=0.1, share_dropout=share),
+        Objective(graph, {"invariance": 0.2, "sufficiency": 0.1}, share_dropout=share),
         dropout=Dropout(0.1, kind, 7),
         micro_batch=size,
     )

@@ -9,7 +9,7 @@ import pytest
 from ctt.config import Config, compose
 from ctt.core.errors import UsageError
 from ctt.core.settings import Settings, setting
-from ctt.plan import auxiliaries_of, parts, target_of
+from ctt.planning import auxiliaries_of, parts, target_of
 from ctt.stages.auxiliary_stage import AuxiliaryStage, stage_class, wanted
 from ctt.stages.base import Stage
 from ctt.stages.columns import Column

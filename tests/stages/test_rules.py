@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctt.config import Config, compose, get_value, identity, known_keys, with_value
 from ctt.core.errors import SettingError
 from ctt.core.settings import Settings, active_rules
-from ctt.plan import auxiliaries_of, target_of
+from ctt.planning import auxiliaries_of, target_of
 from ctt.stages.base import Stage
 from ctt.sweep import without_inactive
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ctt.plan import Plan, compile_plan
-from ctt.plan.costs import TIMINGS
+from ctt.planning import Plan, compile_plan
+from ctt.planning.costs import TIMINGS
 from ctt.report.tables.table import build as table_of
 from ctt.report.writers import FORMATS, render
 from ctt.stages.base import build

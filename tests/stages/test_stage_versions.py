@@ -14,14 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from ctt.models.graphs.graph_source import SOURCES
+from ctt.models.losses.loss_term import LOSSES
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "tests" / "stages" / "versions"
+PARTS = [part.partition(":")[0] for registry in (LOSSES, SOURCES) for part in registry.builtin.values()]
 ENTRIES = {
     "data": ("ctt.data.synthetic.writing", "ctt.data.clevrer.source_files"),
-    "world_model": ("ctt.training.world_model",),
+    "world_model": ("ctt.training.world_model", *PARTS),
     "rollout": ("ctt.training.rollout",),
     "vqa": ("ctt.training.vqa",),
-    "diagnostics": ("ctt.training.diagnostics",),
+    "diagnostics": ("ctt.training.diagnostics", *PARTS),
     "probe": ("ctt.data.positions.reference_levels",),
     "reader": ("ctt.training.position_reader",),
 }

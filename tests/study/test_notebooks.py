@@ -103,6 +103,7 @@ def test_a_notebook_is_thin_and_stored_without_outputs(name: str) -> None:
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     lines = [line for cell in code for line in cell["source"] if line.strip()]
+    assert [line.strip() for line in lines if "import" in line.split()] == ["import ctt"], "notebooks use the library alone"
     assert len(lines) <= 60 and not any(re.match(r"\s*(def|class) ", line) for line in lines), "logic belongs in ctt"
     assert cells[0]["cell_type"] == "markdown" and cells[0]["source"][0].startswith("# ")
 
@@ -130,9 +131,9 @@ def assert_graphs_are_shown(outputs: list) -> None:
         ("True interactions found", 2),
         ("Loss terms, unweighted", 1),
     ):
-        found = [table for table in tables if title in table]
-        assert len(found) == times, title
-        assert times == 1 or sum("learned (this run's)" in html.unescape(table) for table in found) == 1, title
+        (found,) = [html.unescape(table) for table in tables if title in table]
+        assert found.count(title) == times, title
+        assert times == 1 or found.count("learned (this run's)") == 1, title
     pictures = [out for out in outputs if "image/png" in out.get("data", {})]
     assert len(pictures) == 3, "graphs, their means, what the losses measure"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.report.tables.table import build
 from ctt.report.writers import render
 from ctt.store import Store

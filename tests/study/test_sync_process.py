@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ctt.core.build_context import BuildContext
-from ctt.plan import Plan, compile_plan
+from ctt.planning import Plan, compile_plan
 from ctt.store import Store
 from ctt.study import record
 from ctt.study.sync_process import syncing

@@ -88,7 +88,7 @@ def test_a_step_of_a_recipe_equals_the_literal_one(recipe: str) -> None:
     )
     model = literal.LiteralPredictor(history, future, 2, 2, 24, WIDTH)
     model.load_state_dict(learner.predictor.state_dict())
-    removed, target = made[0].removed.tolist(), made[0].target.tolist()  # type: ignore[union-attr]
+    removed, target = (made[0].terms[name].tolist() for name in ("invariance", "sufficiency"))  # type: ignore[union-attr]
     masked = [row.nonzero().flatten().tolist() for row in made[0].masked]
     main, ahead = literal.prediction_terms(model, x, masked)
     if published:

@@ -105,7 +105,7 @@ def _build(
     group: ProcessGroup,
     on_event: Callable[[str], None],
 ) -> dict[str, str]:
-    from ctt.plan import costs
+    from ctt.planning import costs
     from ctt.stages.base import build
 
     write_pid_file(pid_file, "-")

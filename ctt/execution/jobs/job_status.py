@@ -1,23 +1,25 @@
-"""States of the jobs of a record: from its events and pid files, the store, and one call of squeue if SLURM has any."""
+"""States of the jobs of a record: from its events and pid files, the store, and one call of its launcher if it has any."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from ctt.core.errors import CttError
 from ctt.core.units import duration
+from ctt.execution import launchers
 from ctt.execution.jobs import event_log, pid_files, spec
 from ctt.execution.jobs.failures import Failure, last_lines, log_tail
 from ctt.execution.jobs.session import LAUNCHER
 from ctt.execution.jobs.spec import JobSpec
-from ctt.execution.launchers import slurm_name
-from ctt.execution.slurm import commands
+from ctt.execution.launchers import JobState
 from ctt.store import Store
 
 SHOWN = 12
@@ -25,8 +27,8 @@ SHOWN = 12
 
 @dataclasses.dataclass(frozen=True)
 class JobStatus:
-    """`state`: done, running, queued (in SLURM), failed (with its class), waiting, not started, lost (no launcher follows
-    it), or unknown (submitted to SLURM, which does not answer)."""
+    """`state`: done, running, queued (by a scheduler), failed (with its class), waiting, not started, lost (no launcher
+    follows it), or unknown (submitted to a scheduler that does not answer; `message` names it)."""
 
     number: int
     label: str
@@ -51,11 +53,12 @@ def job_statuses(store: Store, jobs: Path) -> list[JobStatus]:
     """Status of the jobs in a record's `jobs` folder, by number."""
     last = event_log.last(jobs)
     followed = pid_files.running(jobs / LAUNCHER) is not None
-    queue: dict[str, tuple[str, str]] | None = {}
-    if any(event["event"] != "ended" and "_" in (event["job_id"] or "") for event in last.values()):
-        queue = commands.queued(slurm_name(jobs, store))
     all_jobs = spec.read(jobs)
-    found = [_status(store, job, last.get(job.number, {}), queue, followed) for job in all_jobs]
+    states: Mapping[int, JobState] | None = {}
+    unanswered = ""
+    if any(event["event"] != "ended" and event["job_id"] for event in last.values()):
+        states, unanswered = _ask_launcher(store, jobs, all_jobs)
+    found = [_status(store, job, last.get(job.number, {}), states, followed, unanswered) for job in all_jobs]
     elsewhere = {
         job.target: job for pid_file in pid_files.of_other_records(jobs) for job in [spec.read_one(pid_file.with_suffix(".json"))]
     }
@@ -65,28 +68,44 @@ def job_statuses(store: Store, jobs: Path) -> list[JobStatus]:
             found[index] = dataclasses.replace(_status(store, other, event, {}, True), number=job.number)
     failed = {job.target for job, one in zip(all_jobs, found, strict=True) if one.state == "failed"}
     for index, job in enumerate(all_jobs):
-        if found[index].state == "lost" and failed & job.needs:  # SLURM dropped it while no launcher followed
+        if found[index].state == "lost" and failed & job.needs:  # the scheduler dropped it while no launcher followed
             found[index] = dataclasses.replace(
                 found[index], state="failed", failure=Failure.BLOCKED, message="what it needs has failed"
             )
     return found
 
 
+def _ask_launcher(store: Store, jobs: Path, all_jobs: Sequence[JobSpec]) -> tuple[Mapping[int, JobState] | None, str]:
+    """What the record's launcher knows of its jobs; None, and why, if it does not answer or is not installed any more."""
+    name = launchers.name_of(jobs)
+    try:
+        states = launchers.of_record(jobs, store, all_jobs).states()
+    except CttError as error:
+        return None, str(error)
+    return states, "" if states is not None else f"{name} does not answer on this host"
+
+
 def _status(
-    store: Store, job: JobSpec, event: dict[str, Any], queue: dict[str, tuple[str, str]] | None, followed: bool
+    store: Store,
+    job: JobSpec,
+    event: dict[str, Any],
+    states: Mapping[int, JobState] | None,
+    followed: bool,
+    unanswered: str = "",
 ) -> JobStatus:
     task = event.get("job_id")
     known: dict[str, Any] = dict(number=job.number, label=job.label, job_id=task)
     known |= dict(host=event.get("host"), log=event.get("log"))
     if all(map(store.has, job.wanted)):
         return JobStatus(state="done", **known)
-    if queue is None and task and event["event"] != "ended":
-        return JobStatus(state="unknown", **known)
-    queue = queue or {}
-    if task in queue and queue[task][0] != "RUNNING":
-        return JobStatus(state="queued", message=queue[task][0].lower(), **known)
-    if task in queue or pid_files.running(job.pid_file) is not None:
-        known["host"] = (queue[task][1] if task in queue else None) or pid_files.host_of(job.pid_file) or known["host"]
+    here = pid_files.running(job.pid_file) is not None
+    if states is None and task and event["event"] != "ended" and not here:
+        return JobStatus(state="unknown", message=unanswered, **known)
+    state = (states or {}).get(job.number)
+    if state and state.state == "queued":
+        return JobStatus(state="queued", message=state.message, **known)
+    if here or (state and state.state == "running"):
+        known["host"] = (state.host if state else None) or pid_files.host_of(job.pid_file) or known["host"]
         return JobStatus(state="running", **known, **_progress(store, job))
     if event.get("event") == "ended" and event["class"]:
         return JobStatus(state="failed", failure=event["class"], message=event["message"], **known)
@@ -148,7 +167,8 @@ def print_jobs(found: list[JobStatus], console: Console) -> None:
     if counts["lost"]:
         console.print("no launcher follows the lost jobs; run the same sweep command again to run them", highlight=False)
     if counts["unknown"]:
-        console.print("unknown: SLURM does not answer on this host", highlight=False)
+        why = next(job.message for job in found if job.state == "unknown")
+        console.print(f"unknown: {why}", highlight=False, markup=False, soft_wrap=True)
     for job in (job for job in found if job.state == "failed"):
         host = f" on {job.host}" if job.host else ""
         where = f"job {job.job_id}{host}" if job.job_id else "never started"

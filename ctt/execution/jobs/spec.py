@@ -19,7 +19,7 @@ from ctt.core.build_context import PROGRESS
 from ctt.store import Store
 
 if TYPE_CHECKING:
-    from ctt.plan import PlannedJob
+    from ctt.planning import PlannedJob
     from ctt.stages.base import Stage
 
 
@@ -69,7 +69,8 @@ class JobSpec:
 
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
     """Writes the spec of a planned job as number `number` of the folder."""
-    from ctt.stages.auxiliary_stage import plugins_of
+    from ctt.config import as_dict
+    from ctt.stages.auxiliary_stage import stage_plugins_of
 
     path = folder / f"{number:04d}.json"
     stages = list(stages_of(job.target, *job.auxiliaries))
@@ -81,14 +82,14 @@ def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
         "kind": job.target.kind,
         "epoch": getattr(job.target, "epoch", None),
         "fork_epochs": list(job.branch_epochs),
-        "config": dataclasses.asdict(job.config),
-        "teacher": job.teacher and {"config": dataclasses.asdict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
+        "config": as_dict(job.config),
+        "teacher": job.teacher and {"config": as_dict(job.teacher[0]), "fork_epochs": list(job.teacher[1])},
         "needs": sorted(job.needs),
         "stages": stages,
         "wanted": wanted,
     }
-    if plugins := plugins_of(job.auxiliaries):
-        content["plugins"] = plugins
+    if plugins := stage_plugins_of(job.auxiliaries):
+        content["stage_plugins"] = plugins
     write_json(path, content, durable=False, sort_keys=False, end="")
     return JobSpec(number, path, job.label, job.target.key, job.needs, tuple(stages), tuple(wanted), job.prefix)
 
@@ -121,8 +122,8 @@ def read_one(path: Path) -> JobSpec:
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     """The target of a job spec (the content of its file), and its auxiliary stages. Raises UsageError for a missing plugin."""
     from ctt.config import from_dict
-    from ctt.plan import auxiliaries_of, target_of
-    from ctt.stages.auxiliary_stage import check_plugins
+    from ctt.planning import auxiliaries_of, target_of
+    from ctt.stages.auxiliary_stage import check_stage_plugins
     from ctt.stages.main_line import MainLine
 
     teacher = frozen["teacher"] and target_of(from_dict(frozen["teacher"]["config"]), tuple(frozen["teacher"]["fork_epochs"]))
@@ -130,7 +131,7 @@ def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
     target = target_of(config, tuple(frozen["fork_epochs"]), teacher)
     if frozen["kind"] == "world_model":
         return MainLine.of(target).world_model.at(frozen["epoch"]), ()
-    check_plugins(frozen.get("plugins", {}))
+    check_stage_plugins(frozen.get("stage_plugins", {}))
     return target, auxiliaries_of(config, target)
 
 

@@ -19,16 +19,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from ctt.core.resources import LaunchSettings
+from ctt.core.errors import UsageError
+from ctt.core.resources import JobLimits, LocalSettings
 from ctt.execution.jobs import event_log, job_process, pid_files
 from ctt.execution.jobs.background import start_in_background
-from ctt.execution.jobs.failures import Ending, Failure, classify, log_tail
-from ctt.execution.jobs.retries import FINAL, Attempts, idle
+from ctt.execution.jobs.dependent_jobs import DependentJobs
+from ctt.execution.jobs.failures import Failure
+from ctt.execution.jobs.retries import idle
 from ctt.execution.jobs.spec import JobSpec
+from ctt.execution.launchers import JobState
 from ctt.execution.local import devices
 from ctt.execution.local.adopted_process import AdoptedProcess
+from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.store import Store
 
 PATIENCE = 30.0  # seconds a job has for its checkpoint
@@ -62,16 +68,17 @@ class Programs:
     relauncher: Sequence[str] = ("-m", "ctt.app.relauncher")
 
 
-class LocalLauncher:
+class LocalLauncher(DependentJobs):
     """Runs `jobs`, the first ones first. threads: cores of a job where there are no GPUs; done: whether a key is built."""
 
-    independent = False
+    settings_class: ClassVar[type[JobLimits]] = LocalSettings
+    independent: ClassVar[bool] = False
 
     def __init__(
         self,
         jobs: Sequence[JobSpec],
         store: Store,
-        settings: LaunchSettings,
+        settings: LocalSettings,
         *,
         device: str = "auto",
         threads: int = 1,
@@ -79,20 +86,42 @@ class LocalLauncher:
         programs: Programs = Programs(),
         done: Callable[[str], bool] | None = None,
     ) -> None:
-        self.jobs, self.store, self.settings = list(jobs), store, settings
-        self.folder = self.jobs[0].path.parent if self.jobs else Path()
-        self.programs, self.done = programs, done or store.has
+        super().__init__(jobs, store, done)
+        self.settings, self.device = settings, device
+        self.programs = programs
         self.environment = {**os.environ, **(environment or {})}
-        self.gpus = devices.gpus(settings.devices) if device != "cpu" else []
-        self.locks = devices.locks_of(self.gpus) if self.gpus else []
         self.threads = max(1, threads)
+        self.running: list[Running] = []
+
+    @classmethod
+    def check_host(cls, settings: LocalSettings) -> None:
+        """Any host will do."""
+
+    @classmethod
+    def of(cls, recorded: RecordedJobs) -> Self:
+        """The launcher of a record."""
+        settings, device = recorded.settings(LocalSettings), recorded.config.device
+        more: Any = dict(device=device, threads=recorded.threads, environment=recorded.environment)
+        return cls(recorded.jobs, recorded.store, settings, **more)
+
+    @cached_property
+    def gpus(self) -> list[str]:
+        return devices.gpus(self.settings.devices) if self.device != "cpu" else []
+
+    @cached_property
+    def locks(self) -> list[str]:
+        return devices.locks_of(self.gpus) if self.gpus else []
+
+    @cached_property
+    def most(self) -> int:
+        settings = self.settings
         free = min(devices.cores() // self.threads, devices.memory_gb() / (settings.mem_gb or CPU_JOB_GB))
         most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, int(free))
-        self.most = max(1, min(most, settings.jobs or most) if self.gpus else settings.jobs or most)
-        self.waiting = list(self.jobs)
-        self.running: list[Running] = []
-        self.failed: dict[str, Failure] = {}  # target → class of its last failure; not retried
-        self.attempts = Attempts(store)
+        return max(1, min(most, settings.jobs or most) if self.gpus else settings.jobs or most)
+
+    def active(self) -> list[JobSpec]:
+        """The jobs that run."""
+        return [one.job for one in self.running]
 
     def run(self) -> None:
         """Returns when no job is left that can run. KeyboardInterrupt passes through and leaves the jobs running."""
@@ -101,26 +130,31 @@ class LocalLauncher:
                 self.cancel()
                 return
             self._start_ready()
-            if not self.running and self.waiting and self._nothing_can_start():
+            if not self.running and self.waiting and self.nothing_can_start():
                 return
             self._wait(POLL)
             self._reap()
             self._watch()
 
     def submit(self) -> None:
-        """Not possible: raises NotImplementedError."""
-        raise NotImplementedError("local jobs need a launcher that runs; use --detach")
+        """Not possible: raises UsageError."""
+        raise UsageError("local jobs need a process that starts them; use --detach")
 
-    def cancel(self, reason: Failure = Failure.CANCELLED) -> None:
+    def states(self) -> Mapping[int, JobState]:
+        """Nothing: jobs of this host are found by their pid files."""
+        return {}
+
+    def cancel(self) -> bool:
         """Asks every job to write its checkpoint and end; kills those that have not after PATIENCE seconds."""
         self.waiting = []
         for one in self.running:
-            self._request_stop(one, reason)
+            self._request_stop(one, Failure.CANCELLED)
         while self.running:
             self._wait(0.2)
             self._reap()
             self._watch()
             self.waiting = []
+        return True
 
     def leave(self) -> str:
         """Starts a process in a session of its own that follows the running jobs and starts those that wait."""
@@ -131,16 +165,11 @@ class LocalLauncher:
 
     def adopt(self) -> None:
         """Takes over from an earlier launcher of this record: follows its running jobs, and keeps its recorded failures."""
-        last = event_log.last(self.folder)
         for job in self.jobs:
-            pid, event = pid_files.running(job.pid_file), last.get(job.number, {})
-            if pid is not None:
+            if (pid := pid_files.running(job.pid_file)) is not None:
                 self._follow(job, AdoptedProcess(job, pid))
-            elif event.get("event") == "ended" and event["class"]:
-                self.failed[job.target] = Failure(event["class"])
-            else:
-                continue
-            self.waiting.remove(job)
+                self.waiting.remove(job)
+        self.keep_recorded_failures()
 
     # Starting
 
@@ -151,7 +180,7 @@ class LocalLauncher:
                 return
             if all(map(self.done, job.wanted)):
                 self.waiting.remove(job)
-            elif self._ready(job) and not self._built_elsewhere(job):
+            elif self.ready(job) and not self.built_elsewhere(job):
                 lease = self._lease()
                 if lease is None:
                     return
@@ -165,32 +194,6 @@ class LocalLauncher:
         if free > 0 and self.settings.jobs:
             free = min(free, self.settings.jobs - len(self.running) - len(pid_files.of_other_records(self.folder)))
         return free
-
-    def _ready(self, job: JobSpec) -> bool:
-        """Its needs are in the store, or failed in a way that may not repeat: then the job builds them itself."""
-        under_way = {one.job.target for one in self.running} | {other.target for other in self.waiting}
-        for need in job.needs:
-            if self.done(need):
-                continue
-            if need in under_way or self.failed.get(need) in FINAL:
-                return False
-        return True
-
-    def _built_elsewhere(self, job: JobSpec) -> bool:
-        """Another process builds one of its stages, so that it would only wait and occupy a device."""
-        missing = (key for key in job.stages if not self.done(key))
-        return any((found := self.store.holder(key)) is not None and found.state == "held" for key in missing)
-
-    def _nothing_can_start(self) -> bool:
-        """Whether no waiting job can ever start, because its needs have failed; records them as blocked."""
-        stuck = [job for job in self.waiting if not self._ready(job)]
-        if len(stuck) < len(self.waiting):
-            return False
-        for job in stuck:
-            need = next(n for n in job.needs if not self.done(n))
-            self._record_event(job, "ended", failure=Failure.BLOCKED, message=f"the job it needs has failed: {need[:12]}")
-        self.waiting = []
-        return True
 
     def _lease(self) -> devices.DeviceLease | None:
         folder = Path(self.settings.leases)
@@ -225,7 +228,7 @@ class LocalLauncher:
             lease.close()
         pid_files.write_pid_file_of(job.pid_file, process.pid)
         self._follow(job, process)
-        self._record_event(job, "started", job_id=str(process.pid))
+        self.record_event(job, "started", job_id=str(process.pid))
 
     def _follow(self, job: JobSpec, process: subprocess.Popen[bytes] | AdoptedProcess) -> None:
         now = time.monotonic()
@@ -253,27 +256,7 @@ class LocalLauncher:
             self.running.remove(one)
             if one.handle is not None:
                 os.close(one.handle)
-            self._ended(one, code)
-
-    def _ended(self, one: Running, code: int) -> None:
-        job, pid = one.job, str(one.process.pid)
-        outcome, stage = job.outcome(), pid_files.stage_of(job.pid_file) or job.target
-        job.pid_file.unlink(missing_ok=True)
-        if self.done(job.target) and (code == 0 or all(map(self.done, job.wanted))):
-            self.failed.pop(job.target, None)
-            self._record_event(job, "ended", job_id=pid)
-            return
-        failed = classify(Ending(outcome, code=code, log=log_tail(job.log), hung=one.reason == Failure.HANG))
-        failure = Failure(one.reason) if one.reason else failed.failure if failed else Failure.KILLED
-        message = failed.message if failed else "the job succeeded, but its target is not in the store"
-        if outcome is None and failure != Failure.CANCELLED:  # the job could not record it
-            self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
-        if self.attempts.retry_after(job, failure) and one.reason != Failure.CANCELLED:
-            self._record_event(job, "retried", job_id=pid, failure=failure, message=message)
-            self.waiting.insert(0, job)
-        else:
-            self.failed[job.target] = failure
-            self._record_event(job, "ended", job_id=pid, failure=failure, message=message)
+            self.ended(one.job, str(one.process.pid), code=code, reason=one.reason)
 
     # Watching
 
@@ -294,6 +277,3 @@ class LocalLauncher:
     def _request_stop(self, one: Running, reason: Failure) -> None:
         one.stop_requested, one.reason = time.monotonic(), one.reason or reason
         one.process.terminate()
-
-    def _record_event(self, job: JobSpec, event: str, **more: str | None) -> None:
-        event_log.append(self.folder, job.number, job.label, job.target, event, host=os.uname().nodename, log=str(job.log), **more)

@@ -13,7 +13,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
 from ctt.core.errors import UsageError
-from ctt.core.resources import LaunchSettings, Resources
+from ctt.core.resources import Resources, SlurmSettings
 from ctt.execution.site_defaults import site_file
 from ctt.execution.slurm.commands import plain_environment
 
@@ -60,7 +60,7 @@ def task_logs(log: Path) -> list[Path]:
 
 def parameters(
     name: str,
-    settings: LaunchSettings,
+    settings: SlurmSettings,
     resources: Resources,
     environment: Mapping[str, str],
     dependencies: Sequence[str],

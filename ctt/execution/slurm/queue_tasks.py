@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ctt.core.atomic_files import replacing
 from ctt.core.errors import UsageError
 from ctt.execution.jobs import event_log, spec
 from ctt.execution.jobs.spec import JobSpec
+from ctt.execution.launchers import JobState
 from ctt.execution.slurm import commands
 
 
@@ -37,6 +38,25 @@ def earlier(record: Path, name: str) -> Iterator[tuple[str, JobSpec]]:
         for job in spec.read(folder / "jobs"):
             if (task := last.get(job.number, {}).get("job_id")) in queue:
                 yield task, job
+
+
+def states(jobs: Path, name: str) -> dict[int, JobState] | None:
+    """State by number of a record's jobs that are in the queue; None: SLURM does not answer."""
+    tasks = {number: event["job_id"] for number, event in event_log.last(jobs).items() if event["event"] != "ended"}
+    queue = commands.queued(name) if tasks else {}
+    if queue is None:
+        return None
+    found = {number: queue[task] for number, task in tasks.items() if task in queue}
+    return {
+        number: JobState("running", host) if state == "RUNNING" else JobState("queued", host, message=state.lower())
+        for number, (state, host) in found.items()
+    }
+
+
+def unrecorded(record: Path, queue: Collection[str]) -> set[str]:
+    """Those of the sweep's jobs in the queue that none of its records has."""
+    folders = sorted(record.parent.glob("[0-9]*/jobs")) if queue else ()
+    return set(queue) - {event["job_id"] for folder in folders for event in event_log.read(folder)}
 
 
 def cancel_unrecorded(record: Path, name: str) -> None:

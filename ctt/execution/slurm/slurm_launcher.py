@@ -13,14 +13,16 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from ctt.core.errors import UsageError
-from ctt.core.resources import LaunchSettings, Resources
+from ctt.core.resources import JobLimits, Resources, SlurmSettings
 from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.failures import Ending, Failure, classify, log_of_failure, log_tail
 from ctt.execution.jobs.retries import FINAL, Attempts, idle
 from ctt.execution.jobs.spec import JobSpec
+from ctt.execution.launchers import JobState
+from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.execution.slurm import arrays, commands, queue_tasks
 from ctt.execution.slurm.queue_tasks import Task, link
 from ctt.execution.slurm.sacct import Account
@@ -35,14 +37,15 @@ ABSENT = 60  # polls after which a job missing in the queue has ended, even if t
 class SlurmLauncher:
     """Runs the jobs of a record on a cluster. name: that of all jobs of the sweep, and only those, in the queue."""
 
-    independent = True
+    settings_class: ClassVar[type[JobLimits]] = SlurmSettings
+    independent: ClassVar[bool] = True
     most: int | None = None
 
     def __init__(
         self,
         jobs: Sequence[JobSpec],
         store: Store,
-        settings: LaunchSettings,
+        settings: SlurmSettings,
         name: str,
         environment: Mapping[str, str],
         program: Sequence[str] = ("-m", "ctt.execution.slurm.task_process"),
@@ -59,6 +62,19 @@ class SlurmLauncher:
         self.attempts = Attempts(store)
         self.largest = arrays.LARGEST
         self.unsure = False  # whether SLURM may have accepted an array although sbatch failed
+        self.adopted = False
+        self.unrecorded: set[str] = set()  # jobs of this sweep in the queue that no record has
+
+    @classmethod
+    def check_host(cls, settings: SlurmSettings) -> None:
+        """Raises UsageError if SLURM's commands are missing."""
+        commands.check_host()
+
+    @classmethod
+    def of(cls, recorded: RecordedJobs) -> Self:
+        """The launcher of a record."""
+        settings = recorded.settings(SlurmSettings)
+        return cls(recorded.jobs, recorded.store, settings, recorded.name, recorded.environment)
 
     # Submitting
 
@@ -67,7 +83,7 @@ class SlurmLauncher:
         cancelled and UsageError is raised."""
         for job in self.jobs:
             self.attempts.begin(job)
-        self._adopt()
+        self._adopt_from_earlier()
         adopted = set(self.alive)
         self.largest = min(arrays.LARGEST, commands.longest_array())
         try:
@@ -106,7 +122,34 @@ class SlurmLauncher:
                     self._submit_array(members[first : first + self.largest], self.settings.of(prefix), after)
             self.waiting = [job for job in self.waiting if job.number not in self.alive]
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
+        """Follows the jobs of this record that are in the queue, and records the failures of those that are not. Raises
+        UsageError if SLURM does not answer."""
+        queue, last = commands.queued(self.name), event_log.last(self.folder)
+        if queue is None:
+            raise UsageError("SLURM does not answer")
+        self.adopted = True
+        self.unrecorded = queue_tasks.unrecorded(self.record, queue)
+        for job in self.jobs:
+            event = last.get(job.number, {})
+            if (task := event.get("job_id")) in queue and event["event"] != "ended":
+                self.alive[job.number] = Task(task, waits=bool(self._missing(job)))
+                self.attempts.begin(job)
+            elif event.get("event") == "ended" and event["class"]:
+                self.failed[job.target] = Failure(event["class"])
+            elif event and event["event"] != "ended" and not self._done(job):
+                self._record_unseen_failure(job, task)
+        self.waiting = [job for job in self.waiting if job.number not in self.alive and job.target not in self.failed]
+
+    def _record_unseen_failure(self, job: JobSpec, task: str | None) -> None:
+        """Records the failure of a job that ended while no launcher followed it; none is known of one that was lost."""
+        outcome = job.outcome()
+        if outcome is not None and outcome["failure"]:
+            self.failed[job.target] = Failure(outcome["failure"])
+            more = dict(job_id=task, failure=outcome["failure"], message=outcome["message"])
+            self._record_event(job, "ended", **more)
+
+    def _adopt_from_earlier(self) -> None:
         """Follows jobs that earlier records of this sweep have in the queue instead of submitting them again: equal keys
         mean equal artifacts, whatever code was submitted."""
         for task, other in queue_tasks.earlier(self.record, self.name):
@@ -170,6 +213,10 @@ class SlurmLauncher:
                 refusals += 1
                 if refusals > REFUSALS and not self.alive:
                     raise
+
+    def states(self) -> Mapping[int, JobState] | None:
+        """State of the jobs in the queue, by one call of squeue; None: SLURM does not answer."""
+        return queue_tasks.states(self.folder, self.name)
 
     def poll(self) -> None:
         """One call of squeue for all jobs, and one of sacct for those that have ended."""
@@ -249,15 +296,19 @@ class SlurmLauncher:
         needs = (self.by_target[need].number for need in self._missing(job))
         return task.waits and not began and any(need not in self.alive for need in needs)
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """Cancels every job and waits while they write their checkpoints and end."""
-        self._cancel(list(self.alive))
+        return self._cancel(list(self.alive))
 
-    def _cancel(self, numbers: Collection[int]) -> None:
-        commands.end_all(self.name, [self.alive[number].id for number in numbers])
+    def _cancel(self, numbers: Collection[int]) -> bool:
+        tasks = {self.alive[number].id for number in numbers} | self.unrecorded
+        if self.adopted and (queue := commands.queued(self.name)) is not None:
+            tasks &= queue.keys()  # records share jobs: the launcher of another one may have cancelled some
+        gone = commands.end_all(self.name, tasks)
         for number in numbers:
             job = self.by_number[number]
             self._end(job, None if self._done(job) else Failure.CANCELLED, "")
+        return gone
 
     def leave(self) -> str:
         """SLURM runs the submitted jobs; lost ones are not submitted again."""

@@ -9,15 +9,54 @@ weight gradients; those of all S slots are computed as one batch.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
-from ctt.models.graphs.slot_graph import row_shares
-from ctt.models.predictor import Predictor
+from ctt.core.errors import SettingError
+from ctt.core.settings import setting
+from ctt.models.graphs.graph_source import GraphInputs, GraphSource
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ctt.models.predictor import Predictor
+
+
+class JacobianSource(GraphSource):
+    """The jacobian along random directions, drawn anew in each step."""
+
+    name = "jacobian"
+    help = "how strongly the predicted frames of a slot change with the given ones of another"
+    options = {
+        "projections": setting(
+            1,
+            "random directions of a predicted slot from whose derivatives the jacobian is estimated; each costs about as "
+            "much as a forward pass for every slot; with as many as a predicted slot has dimensions it is exact",
+            minimum=1,
+            old=1,
+        )
+    }
+    purpose = "projections"
+    always_diagnosed = True
+
+    def check(self, settings: Any, numbers: int) -> None:
+        if settings.projections > numbers:
+            raise SettingError(
+                f"world_model.graph.projections must be at most {numbers}, the numbers of a predicted slot, "
+                f"got {settings.projections}"
+            )
+
+    def graph(self, given: GraphInputs) -> Tensor:
+        numbers = given.predictor.future * given.history.shape[-1]
+        chosen = directions(given.settings.projections, numbers, given.generator())
+        hidden = None if given.masked is None else given.masked.to(given.history.device)
+        return jacobian_graph(given.predictor, given.history, hidden, chosen, given.micro_batch)
 
 
 def directions(count: int, numbers: int, generator: torch.Generator) -> Tensor:
     """`count` orthonormal directions (count, numbers) float64, uniformly drawn. Raises ValueError if count > numbers."""
+    import torch
+
     if not 1 <= count <= numbers:
         raise ValueError(f"world_model.graph.projections must lie in 1..{numbers}, the dimensions of a predicted slot; got {count}")
     drawn, upper = torch.linalg.qr(torch.randn(numbers, count, generator=generator, dtype=torch.float64))
@@ -29,6 +68,10 @@ def jacobian_graph(
     model: Predictor, history: Tensor, masked: Tensor | None, chosen: Tensor, micro_batch: int | None = None
 ) -> Tensor:
     """A (B,S,S) of history (B,H,S,D) with the slots `masked` bool (B,S), along the directions `chosen` (k, P·D)."""
+    import torch
+
+    from ctt.models.graphs.slot_graph import row_shares
+
     size = micro_batch or len(history)
     hidden = [None] * len(history) if masked is None else torch.split(masked, size)
     parts = zip(torch.split(history, size), hidden, strict=False)
@@ -37,6 +80,8 @@ def jacobian_graph(
 
 def _strengths(model: Predictor, history: Tensor, masked: Tensor | None, chosen: Tensor) -> Tensor:
     """Norms |qᵀJ| over the directions q, (b,S,S), up to a factor that is the same for all of them."""
+    import torch
+
     batch, _, slots, width = history.shape
     history = history.detach().requires_grad_()
     with torch.enable_grad():
@@ -55,3 +100,6 @@ def _strengths(model: Predictor, history: Tensor, masked: Tensor | None, chosen:
             )
             squares += found.square().sum((2, 4))
     return squares.transpose(0, 1).sqrt()
+
+
+SOURCE = JacobianSource()

@@ -12,46 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ctt.models.model_settings import GraphSettings
-
-
-class AttentionReader:
-    """Collects attention during a forward pass; `graph()` computes A from the queries of frame t=H."""
-
-    def __init__(self, settings: GraphSettings, layers: int, first_row: int, slots: int, last_rows_from: int) -> None:
-        """first_row: token H·S of a full layer; last_rows_from: the index of that token among the last layer's rows."""
-        self.settings, self.layers, self.slots = settings, layers, slots
-        self.first_row, self.last_rows_from = first_row, last_rows_from
-        self.means: list[Tensor] = []
-
-    def __call__(self, layer: int, before: Tensor, after: Tensor) -> None:
-        last = layer == self.layers - 1
-        if not last and self.settings.source == "attention":
-            return
-        weights = (before if self.settings.dropout == "before" else after).detach()
-        if last:
-            weights = weights[:, :, self.last_rows_from : self.last_rows_from + self.slots]
-        self.means.append(weights.mean(1))
-
-    def graph(self) -> Tensor:
-        """A (B,S,S)."""
-        rows = self.means[-1]  # (B,S,T·S)
-        if self.settings.source == "rollout_attention":
-            rows = _compose(rows, self.means[:-1], self.first_row)
-        by_frame = torch.unflatten(rows, -1, (-1, self.slots))
-        return by_frame.mean(2) if self.settings.frames == "mean" else by_frame.sum(2)
-
-
-def _compose(rows: Tensor, below: list[Tensor], first_row: int) -> Tensor:
-    """Multiplies the last layer's rows (B,S,N) by the layers below, each half attention and half residual path."""
-    own = torch.zeros_like(rows)
-    slots = torch.arange(rows.shape[1], device=rows.device)
-    own[:, slots, first_row + slots] = 1
-    rows = (rows + own) / 2
-    for attention in reversed(below):
-        rows = (rows @ attention + rows) / 2
-    return rows
-
 
 def row_shares(influence: Tensor) -> Tensor:
     """A from influences ≥ 0 (B,S,S): each one's share of its row; in a row of zeros the slot depends on itself alone."""

@@ -1,4 +1,4 @@
-"""The forward passes of a step: the prediction pass and the masked views of both CTT losses.
+"""The forward passes of a step: the prediction pass and the masked views of the loss terms.
 
 The backward pass of the prediction comes before the views are computed (for them, the prediction is a constant). Each pass
 goes through the batch in micro-batches, so that activations stay in cache; all means are over the whole batch.
@@ -6,13 +6,17 @@ goes through the batch in micro-batches, so that activations stay in cache; all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ctt.models.dropout import Dropout, DropoutPass
-from ctt.models.graphs.slot_graph import AttentionReader, Total, indifferent_to, irrelevant_for
+from ctt.models.graphs.attention_reader import AttentionReader
+from ctt.models.graphs.slot_graph import Total
+from ctt.models.losses.loss_term import MaskedView, ViewInputs, acting
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.predictor import Predictor, Rows
 
@@ -24,8 +28,10 @@ class PredictionPass:
         self, model: Predictor, batch: StepBatch, objective: Objective, dropout: Dropout | None, total: Total | None
     ) -> None:
         self.model, self.batch, self.objective, self.dropout, self.total = model, batch, objective, dropout, total
-        self.keeps_masks = objective.share_dropout and objective.inv_weight > 0
-        self.reads_graph = objective.has_views and batch.slot_graph is None
+        terms = [term for term, _ in objective.acting()]
+        self.has_views = bool(terms)
+        self.keeps_masks = objective.share_dropout and any(term.compares for term in terms)
+        self.reads_graph = self.has_views and batch.slot_graph is None
         slots, history = batch.slots, model.history
         self.slots, self.count = slots, slots.shape[2]
         self.masked = batch.draws.masked.to(slots.device)
@@ -71,7 +77,7 @@ class PredictionPass:
         torch.autograd.backward(masked_loss + future_loss)
         if reader is not None:
             self.graphs.append(reader.graph().to(slots.dtype))
-        if self.objective.has_views:
+        if self.has_views:
             self.clean.append(ahead.detach())
             self.masks.append(drop.masks if drop is not None and self.keeps_masks else [])
         return masked_loss.detach(), future_loss.detach()
@@ -87,67 +93,76 @@ class PredictionPass:
 
 
 class MaskedViews:
-    """The masked views of both losses: which slots they hide, and what counts in them."""
+    """The masked views of the loss terms with a weight, by their names: which slots they hide, and what counts in them."""
 
-    def __init__(self, prediction: PredictionPass, graph: Tensor, invariance: bool, sufficiency: bool) -> None:
+    def __init__(self, prediction: PredictionPass, graph: Tensor, weights: Mapping[str, float]) -> None:
         """graph (B,S,S): the one that each window is judged by (`scoped`)."""
-        self.prediction, device = prediction, graph.device
-        draws, threshold, total = prediction.batch.draws, prediction.objective.threshold, prediction.total
-        self.removed = self.target = None
-        if invariance and draws.removed is not None:
-            removed = draws.removed.to(device)
-            self.removed = prediction.masked.scatter(1, removed[:, None], True)
-            self.unmoved = normalised(
-                (indifferent_to(graph, removed, threshold) & ~prediction.masked).to(prediction.slots.dtype), total
-            )
-        if sufficiency and draws.target is not None:
-            self.target = draws.target.to(device)
-            self.irrelevant = irrelevant_for(graph, self.target, threshold)
-            index = self.target[:, None, None].expand(-1, prediction.model.future, 1)
-            counted = prediction.target_weight.gather(2, index).squeeze(2)
-            self.predicted = normalised(self.irrelevant.any(1, keepdim=True) * counted, total)
-        if self.removed is not None and not bool(self.unmoved.any()):
-            self.removed = None
-        if self.target is not None and not bool(self.predicted.any()):
-            self.target = None
+        self.prediction, self.graph = prediction, graph
+        self.terms = {term.name: term for term, _ in acting(weights)}
+        self.weights = {name: weights[name] for name in self.terms}
+        found = {name: self._view(name) for name in self.terms}
+        views = {name: view for name, view in found.items() if view is not None and bool(view.weight.any())}
+        compared = sorted(views, key=lambda name: not self.terms[name].compares)  # the sort is stable
+        self.views: dict[str, MaskedView] = {name: views[name] for name in compared}
 
-    def run(self, chunks: list[slice], inv_weight: float, suf_weight: float) -> tuple[Tensor, Tensor]:
-        """Adds the gradients of the weighted losses; returns invariance and sufficiency, unweighted and detached."""
-        zero = self.prediction.slots.new_zeros(())
-        invariance, sufficiency = zero, zero
-        if self.removed is None and self.target is None:
-            return invariance, sufficiency
-        for number, chunk in enumerate(chunks):
-            inv, suf = self._chunk(number, chunk)
-            torch.autograd.backward(inv_weight * inv + suf_weight * suf)
-            invariance, sufficiency = invariance + inv.detach(), sufficiency + suf.detach()
-        return invariance, sufficiency
+    def _view(self, name: str) -> MaskedView | None:
+        main, objective, term = self.prediction, self.prediction.objective, self.terms[name]
+        drawn = main.batch.draws.terms.get(name)
+        if term.purpose is not None and drawn is None:
+            return None
+        given = ViewInputs(
+            drawn=None if drawn is None else drawn.to(self.graph.device),
+            graph=self.graph,
+            threshold=objective.threshold,
+            masked=main.masked,
+            counted=main.target_weight,
+            normalised=functools.partial(normalised, total=main.total),
+            options=self._options(name),
+        )
+        return term.view(given)
 
-    def _chunk(self, number: int, chunk: slice) -> tuple[Tensor, Tensor]:
+    def _options(self, name: str) -> dict[str, Any]:
+        given = self.prediction.objective.options
+        return {key: given.get(key, made.default) for key, made in self.terms[name].options.items()}
+
+    def run(self, chunks: list[slice]) -> dict[str, Tensor]:
+        """Adds the gradients of the weighted losses; returns each one, unweighted and detached."""
+        values = {name: self.prediction.slots.new_zeros(()) for name in self.terms}
+        for number, chunk in enumerate(chunks if self.views else []):
+            found = self._chunk(number, chunk)
+            torch.autograd.backward(functools.reduce(torch.add, (self.weights[name] * value for name, value in found.items())))
+            values |= {name: values[name] + value.detach() for name, value in found.items()}
+        return values
+
+    def _chunk(self, number: int, chunk: slice) -> dict[str, Tensor]:
         main = self.prediction
         model, slots = main.model, main.slots[chunk]
-        hidden = [] if self.removed is None else [self.removed[chunk]]
-        hidden += [] if self.target is None else [self.irrelevant[chunk]]
+        parts = {name: view.part(chunk) for name, view in self.views.items()}
         size = len(slots)
         drop = None
         if main.dropout is not None:
-            replay = main.masks[number] if main.keeps_masks and self.removed is not None else None
-            drop = DropoutPass(main.dropout, replay=replay, replayed=0 if replay is None else size)
+            drop = self._dropout(main.dropout, number, size)
             if model.compiled:
-                shapes = model.dropout_shapes(size * len(hidden), main.count, model.future * main.count)
+                shapes = model.dropout_shapes(size * len(parts), main.count, model.future * main.count)
                 drop.draw_ahead(shapes, slots.dtype)
-        history = slots[:, : model.history].repeat(len(hidden), 1, 1, 1)
-        predicted = model(history, torch.cat(hidden), rows=model.future_rows(main.count), drop=drop).to(slots.dtype)
-        views = list(torch.split(torch.unflatten(predicted, 1, (model.future, main.count)), size))
-        inv = suf = predicted.new_zeros(())
-        if self.removed is not None:
-            moved = (views.pop(0) - main.clean[number]).square().mean((1, 3))  # (b,S)
-            inv = (moved * self.unmoved[chunk]).sum()
-        if self.target is not None:
-            error = (views.pop(0) - main.truth[chunk]).square().mean(-1)  # (b,P,S)
-            target = self.target[chunk][:, None, None].expand(-1, model.future, 1)
-            suf = (error.gather(2, target).squeeze(2) * self.predicted[chunk]).sum()
-        return inv, suf
+        history = slots[:, : model.history].repeat(len(parts), 1, 1, 1)
+        hidden = torch.cat([part.hidden for part in parts.values()])
+        predicted = model(history, hidden, rows=model.future_rows(main.count), drop=drop).to(slots.dtype)
+        views = torch.split(torch.unflatten(predicted, 1, (model.future, main.count)), size)
+        clean, truth = main.clean[number], main.truth[chunk]
+        return {
+            name: self.terms[name].value(part, view, clean, truth, self._options(name))
+            for (name, part), view in zip(parts.items(), views, strict=True)
+        }
+
+    def _dropout(self, dropout: Dropout, number: int, size: int) -> DropoutPass:
+        """Views that are compared with the prediction pass come first and reuse its masks."""
+        compared = sum(self.terms[name].compares for name in self.views) if self.prediction.keeps_masks else 0
+        if not compared:
+            return DropoutPass(dropout)
+        masks = self.prediction.masks[number]
+        replay = masks if compared == 1 else [torch.cat([mask] * compared) for mask in masks]
+        return DropoutPass(dropout, replay=replay, replayed=compared * size)
 
 
 def normalised(weight: Tensor, total: Total | None) -> Tensor:

@@ -1,18 +1,20 @@
-"""Terms of the training objective: prediction and the two CTT losses (invariance, Axiom 6; sufficiency, Axiom 4).
+"""The gradients of a step: of the prediction and of the loss terms (invariance, Axiom 6; sufficiency, Axiom 4; others).
 
 A step is two forward passes: the prediction, whose attention gives the slot graph, and one batch with the masked views of
-both losses (`ctt.models.losses.passes`).
+all terms (`ctt.models.losses.passes`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from ctt.models.dropout import Dropout
 from ctt.models.graphs.slot_graph import Total, scoped
+from ctt.models.losses.loss_term import LossTerm
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.passes import MaskedViews, PredictionPass, chunks_of
 from ctt.models.predictor import Predictor
@@ -36,17 +38,11 @@ def step_gradients(
     chunks = list(chunks_of(len(batch.slots), micro_batch))
     terms = prediction.run(chunks)
     loss = terms["masked"] + terms["future"]
-    inv_weight, suf_weight = objective.inv_weight, objective.suf_weight
-    if objective.has_views:
+    if prediction.has_views:
         graph = scoped(prediction.slot_graph(), objective.graph.scope, total)
-        views = MaskedViews(prediction, graph, inv_weight > 0, suf_weight > 0)
-        invariance, sufficiency = views.run(chunks, inv_weight, suf_weight)
-        if inv_weight > 0:
-            terms["invariance"] = invariance
-            loss = loss + inv_weight * invariance
-        if suf_weight > 0:
-            terms["sufficiency"] = sufficiency
-            loss = loss + suf_weight * sufficiency
+        for name, value in MaskedViews(prediction, graph, objective.weights).run(chunks).items():
+            terms[name] = value
+            loss = loss + objective.weights[name] * value
     return {"train_loss": loss} | terms
 
 
@@ -54,41 +50,49 @@ def step_gradients(
 class SeparateTerms:
     """The unweighted terms of a step's loss: their values, and the norm of each one's gradients.
 
-    same_masks: the invariance loss with the removed slot left in, so that both passes hide the same slots. It then measures
-    no dependence on any slot (0 where dropout masks are shared). None where no slot is a non-neighbour.
+    same_masks: of each term that compares its view with the prediction pass (invariance), its loss where both hide the same
+    slots. It then measures no dependence on any slot (0 where dropout masks are shared). None where it has no view.
     """
 
     terms: dict[str, float]
     norms: dict[str, float]
-    same_masks: float | None
+    same_masks: dict[str, float | None]
 
 
 def separate_terms(
     model: Predictor,
     batch: StepBatch,
     objective: Objective,
+    measured: Collection[LossTerm],
     *,
     dropout: Dropout | None,
     micro_batch: int | None = None,
 ) -> SeparateTerms:
-    """The loss terms of a step as `step_gradients` computes them, whatever their weights; leaves no gradients."""
-    objective = dataclasses.replace(objective, inv_weight=1.0, suf_weight=1.0)
+    """The loss terms of a step as `step_gradients` computes them, those in `measured` whatever their weights; leaves no
+    gradients."""
+    objective = dataclasses.replace(objective, weights={term.name: 1.0 for term in measured})
     prediction = PredictionPass(model, batch, objective, dropout, total=None)
     chunks = list(chunks_of(len(batch.slots), micro_batch))
     model.zero_grad()
     terms = {name: float(value) for name, value in prediction.run(chunks).items()}
     norms = {"prediction": _norm(model)}
     graph = scoped(prediction.slot_graph(), objective.graph.scope)
-    for name, inv, suf in (("invariance", 1.0, 0.0), ("sufficiency", 0.0, 1.0)):
+    for term in measured:
         model.zero_grad()
-        values = MaskedViews(prediction, graph, inv > 0, suf > 0).run(chunks, inv, suf)
-        terms[name], norms[name] = float(sum(values)), _norm(model)
-    unchanged, same = MaskedViews(prediction, graph, True, False), None
-    if unchanged.removed is not None:
-        unchanged.removed = prediction.masked
-        same = float(unchanged.run(chunks, 1.0, 0.0)[0])
+        views = MaskedViews(prediction, graph, {term.name: 1.0})
+        terms[term.name], norms[term.name] = float(views.run(chunks)[term.name]), _norm(model)
+    same = {term.name: _with_same_masks(prediction, graph, term.name, chunks) for term in measured if term.compares}
     model.zero_grad()
     return SeparateTerms(terms, norms, same)
+
+
+def _with_same_masks(prediction: PredictionPass, graph: Tensor, name: str, chunks: list[slice]) -> float | None:
+    """The loss of the term `name` if its view hides the slots that the prediction pass hides, and no other."""
+    views = MaskedViews(prediction, graph, {name: 1.0})
+    if name not in views.views:
+        return None
+    views.views[name] = dataclasses.replace(views.views[name], hidden=prediction.masked)
+    return float(views.run(chunks)[name])
 
 
 def _norm(model: Predictor) -> float:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ctt.report.figures.style import GREY, OKABE_ITO, PALE, STYLE, legend, line_style, save
 from ctt.report.tables import row_text
-from ctt.report.tables.graph_tables import TRUTH, Diagnosis, chance_of
+from ctt.report.tables.graph_tables import Diagnosis, chance_of, is_truth
 
 MOST_DRAWN = 6
 STEPS = np.linspace(0, 1, 101)
@@ -87,7 +87,7 @@ def _entries_of(axis: Axes, runs: Sequence[Diagnosis], names: Sequence[str]) -> 
 
 
 def _recovery(axis: Axes, runs: Sequence[Diagnosis], names: Sequence[str]) -> None:
-    shown = [name for name in names if name != TRUTH]
+    shown = [name for name in names if not is_truth(name)]
     for key, marker, filled in (("auroc", "o", True), ("average_precision", "s", False)):
         for k, name in enumerate(shown):
             values = [run["readings"][name][key] for run in runs if name in run["readings"]]

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter
 from ctt.report.figures.graph_figures import chosen_point
 from ctt.report.figures.style import GREY, MARKERS, OKABE_ITO, PALE, STYLE, save
 from ctt.report.tables import row_text
-from ctt.report.tables.graph_tables import NORMS, TERMS, Diagnosis
+from ctt.report.tables.graph_tables import PREDICTION, Diagnosis, terms_of
 
 MOST_POINTS = 8
 PASSES = {"losses": "as trained", "published_losses": "as published"}
@@ -35,6 +35,7 @@ def loss_picture(found: Found, path: Path | None = None) -> Figure:
         if point is None:
             return save(Figure(figsize=(2.0, 1.0)), path)
         names = list(found[point][0]["readings"])
+        measured = terms_of(run for runs in found.values() for run in runs)[: len(OKABE_ITO) - len(PREDICTION)]
         shown = dict(list(found.items())[:MOST_POINTS])
         line = 0.14 * max(2.5, *(1 + len(_wrapped(label).splitlines()) for label in shown))  # of a point, in inches
         high = [max(1.5, 0.3 * len(names), line * len(shown)), max(1.5, line * len(shown))]
@@ -44,23 +45,23 @@ def loss_picture(found: Found, path: Path | None = None) -> Figure:
         few = f"; the first {len(shown)} of {len(found)} points" if len(shown) < len(found) else ""
         figure.suptitle(f"What the losses measure, {row_text.count(len(found[point]), 'seed')}{few}")
         by_source = {name: [r for r in found[point] if name in r["readings"]] for name in names}
-        _dots(zero, by_source, {kind: _zero_of(kind) for kind in ("invariance", "sufficiency")}, by_row=True)
+        _dots(zero, by_source, {kind: _zero_of(kind) for kind in measured}, by_row=True)
         zero.set(xlabel=f"% of samples whose loss is 0\n{textwrap.fill(f'({point})', 48)}", xlim=(-4, 104))
         _dots(left, shown, {label: _left_of(name) for name, label in PASSES.items()})
         left.axvline(100, color=GREY, linestyle=":", linewidth=1, zorder=0)
         left.set(xlabel="% of the invariance loss left with equal slot masks\n(0: it measures slots; 100: noise alone)")
         left.set_xlim(-5, max(115, left.get_xlim()[1]))
-        _dots(terms, shown, {term: _of("terms", term) for term in TERMS})
+        _dots(terms, shown, {term: _of("terms", term) for term in (*PREDICTION, *measured)})
         terms.set(xlabel="loss terms as trained, mean squared errors")
         _by_decades(terms)
-        _dots(norms, shown, {name: _of("gradient_norms", name) for name in NORMS})
+        _dots(norms, shown, {name: _of("gradient_norms", name) for name in ("prediction", *measured)})
         norms.set(xlabel="norms of their gradients (prediction: masked + future)")
         _by_decades(norms)
         return save(figure, path)
 
 
 def _zero_of(kind: str) -> Callable[[Diagnosis, str], float | None]:
-    return lambda run, source: 100 * run["readings"][source]["zero"][kind]
+    return lambda run, source: 100 * run["readings"][source]["zero"][kind] if kind in run["readings"][source]["zero"] else None
 
 
 def _left_of(name: str) -> Values:

@@ -6,24 +6,36 @@ list over its seeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ctt.models.graphs.graph_source import graph_sources
+from ctt.models.losses.loss_term import in_order, loss_terms
 from ctt.report import statistics
 from ctt.report.tables import row_text
 from ctt.report.tables.layout import Grid
 
 Diagnosis = Mapping[str, Any]
-TRUTH = "oracle"
 RECOVERY = ("auroc", "average_precision", "auroc_seen", "average_precision_seen")
-TERMS = ("masked", "future", "invariance", "sufficiency")
-NORMS = ("prediction", "invariance", "sufficiency")
+PREDICTION = ("masked", "future")
+"""The parts of the prediction loss; their gradients are measured together, as "prediction"."""
+
+
+def terms_of(runs: Iterable[Diagnosis]) -> list[str]:
+    """Names of the loss terms that were measured of any of the runs."""
+    return in_order({name for run in runs for name in run["losses"]["gradient_norms"]} - {"prediction"})
+
+
+def is_truth(reading: str) -> bool:
+    """Whether the graphs of that name are the true interactions."""
+    return (source := graph_sources().get(reading)) is not None and source.is_truth
 
 
 def density_grid(runs: Sequence[Diagnosis]) -> Grid:
     """By source: density at the threshold, neighbours, samples without a loss, and the thresholds that separate slots."""
+    zeros = in_order({name for run in runs for reading in run["readings"].values() for name in reading["zero"]})
     lines = []
     for name in runs[0]["readings"]:
         readings = [run["readings"][name] for run in runs if name in run["readings"]]
@@ -33,8 +45,7 @@ def density_grid(runs: Sequence[Diagnosis]) -> Grid:
                 _label(name, runs[0]),
                 row_text.number(100 * _mean(readings, "density")),
                 row_text.number(_mean(readings, "neighbours"), 2),
-                row_text.number(100 * float(np.mean([r["zero"]["invariance"] for r in readings]))),
-                row_text.number(100 * float(np.mean([r["zero"]["sufficiency"] for r in readings]))),
+                *(row_text.number(100 * float(np.mean([r["zero"][term] for r in readings]))) for term in zeros),
                 "none" if low == high else f"{row_text.number(float(low), 3)} to {row_text.number(float(high), 3)}",
             )
         )
@@ -42,8 +53,7 @@ def density_grid(runs: Sequence[Diagnosis]) -> Grid:
         "slot graph",
         "density, %",
         "neighbours",
-        "no invariance, %",
-        "no sufficiency, %",
+        *(f"no {term}, %" for term in zeros),
         "separating thresholds",
     )
     at = runs[0]["threshold"]
@@ -54,7 +64,7 @@ def recovery_grid(runs: Sequence[Diagnosis]) -> Grid:
     """By source: AUROC and average precision against the true interactions, with their spread over seeds."""
     lines = []
     for name in runs[0]["readings"]:
-        if name == TRUTH:
+        if is_truth(name):
             continue
         estimates = [_spread([r["readings"].get(name, {}).get(key) for r in runs]) for key in RECOVERY]
         lines.append((_label(name, runs[0]), *estimates))
@@ -66,6 +76,8 @@ def recovery_grid(runs: Sequence[Diagnosis]) -> Grid:
 
 def losses_grid(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:
     """By point: the loss terms, and how much of the invariance loss is left with equal slot masks."""
+    terms = terms_of(run for runs in found.values() for run in runs)
+    digits = {name: term.digits for name, term in loss_terms().items()}
     lines = []
     for point, runs in found.items():
         for key, label in (("losses", "as trained"), ("published_losses", "as published")):
@@ -76,19 +88,22 @@ def losses_grid(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:
                     point,
                     label,
                     f"{measured[0]['dropout']:g}, {'shared' if measured[0]['share_dropout'] else 'drawn anew'}",
-                    *(_spread([one["terms"].get(name) for one in measured], 6 if name == "invariance" else 4) for name in TERMS),
+                    *(_spread([one["terms"].get(name) for one in measured], digits.get(name, 4)) for name in (*PREDICTION, *terms)),
                     left,
-                    *(_spread([one["gradient_norms"][name] for one in measured], 3) for name in NORMS),
+                    *(_spread([one["gradient_norms"].get(name) for one in measured], 3) for name in ("prediction", *terms)),
                 )
             )
     header = (
         "point",
         "graph and masks",
         "dropout",
-        *TERMS,
+        *PREDICTION,
+        *terms,
         "left with equal masks, %",
     )
-    return Grid("Loss terms, unweighted", (*header, *(f"|∇ {name}|" for name in NORMS)), (tuple(lines),), text_columns=3)
+    return Grid(
+        "Loss terms, unweighted", (*header, *(f"|∇ {name}|" for name in ("prediction", *terms))), (tuple(lines),), text_columns=3
+    )
 
 
 def chance_of(runs: Sequence[Diagnosis]) -> float | None:

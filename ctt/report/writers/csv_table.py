@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 
-import pandas as pd
-
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.row import Row
 from ctt.report.tables.table import Table
@@ -48,11 +46,6 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
             line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": value, "delta": quote.deltas.get(metric, "")}
             writer.writerow([*start, "quoted", metric, *line.values()])
     return out.getvalue()
-
-
-def as_frame(table: Table, *, cost: bool = True) -> pd.DataFrame:
-    """The CSV's lines as a frame, for notebooks."""
-    return pd.read_csv(io.StringIO(as_csv(table, cost=cost)))
 
 
 def _kinds(row: Row, table: Table) -> list[tuple[str, dict[str, MetricEstimate], int]]:

@@ -9,6 +9,7 @@ from typing import Any
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
+from ctt.models.losses.loss_term import acting
 from ctt.models.method import Method
 from ctt.models.model_settings import GraphSettings
 from ctt.stages.auxiliary_stage import AuxiliaryStage
@@ -43,7 +44,8 @@ class Diagnostics(AuxiliaryStage):
         state = self.state
         if not state.lossy:
             return dataclasses.replace(state.world_model, graph=GraphSettings(), share_dropout=True), Method()
-        share = state.world_model.share_dropout or not state.method.inv_weight
+        compares = any(term.compares for term, _ in acting(state.method.weights))
+        share = state.world_model.share_dropout or not compares
         return dataclasses.replace(state.world_model, share_dropout=share), state.method
 
     def inputs(self) -> Mapping[str, Stage]:

@@ -20,7 +20,7 @@ from ctt.data.clevrer.slots_import import import_slots
 from ctt.data.clevrer.source_files import assemble, find, resolved
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
-from ctt.plan import compile_plan, target_of
+from ctt.planning import compile_plan, target_of
 from ctt.stages.base import build
 from ctt.stages.data import Data
 from ctt.store import Store

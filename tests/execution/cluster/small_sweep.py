@@ -14,7 +14,7 @@ from typing import Any
 
 from ctt.core.build_context import PROGRESS
 from ctt.execution.jobs import event_log, pid_files, spec
-from ctt.execution.launchers import slurm_name
+from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.store import Store
 from ctt.study import record
 from tests.tiny import TINY, environment
@@ -107,7 +107,7 @@ class SmallSweep:
 
     def queue(self) -> list[str]:
         """The states of the sweep's jobs in SLURM's queue."""
-        name = slurm_name(self.folder, self.store)
+        name = RecordedJobs(self.folder, self.store).name
         return list(self.cluster.run("squeue", "-h", "-r", "-n", name, "-o", "%T").split())
 
     def states(self, label: str) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ctt.execution.jobs.spec import freeze
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from tests.execution.cluster.small_sweep import SETTINGS, SLURM, SmallSweep, has_pending, launched, resume

@@ -16,7 +16,7 @@ from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError, Interrupted
 from ctt.execution.jobs.job_process import run
 from ctt.execution.jobs.spec import freeze
-from ctt.plan import Budget, Plan, compile_plan, parts
+from ctt.planning import Budget, Plan, compile_plan, parts
 from ctt.stages.base import Stage
 from ctt.stages.rollout import Rollout
 from ctt.store import Store
@@ -62,7 +62,7 @@ def with_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Store, P
     def look(config: Any, target: Any) -> tuple[Stage, ...]:
         return (Look(target.rollout),)
 
-    for place in ("ctt.plan.compiled_plan", "ctt.plan"):
+    for place in ("ctt.planning.compiled_plan", "ctt.planning"):
         monkeypatch.setattr(f"{place}.auxiliaries_of", look)
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", ["seed=0", "device=cpu"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 from ctt.config import compose
 from ctt.execution.jobs.failures import Failure
 from ctt.execution.jobs.retries import RETRIES, Attempt, reached, should_retry
-from ctt.plan import parts, target_of
+from ctt.planning import parts, target_of
 from ctt.store import Store
 
 

@@ -15,7 +15,7 @@ from ctt.execution.jobs.spec import JobSpec, freeze, read
 from ctt.execution.slurm import arrays
 from ctt.execution.slurm.sacct import Account
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher, Task
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from tests.tiny import TINY

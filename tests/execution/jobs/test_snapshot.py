@@ -24,7 +24,7 @@ from ctt.execution import launchers
 from ctt.execution.jobs import event_log, pid_files, snapshot, spec
 from ctt.execution.jobs.session import LAUNCHER
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.study import record
 from ctt.sweep import compile_sweep
@@ -72,7 +72,7 @@ def test_a_job_runs_the_code_and_records_the_commit_of_its_submission(checkout: 
     code = Path(run(checkout, store, "-c", TAKE, str(store), cwd=checkout))
     freeze = (
         "import sys; from pathlib import Path; from ctt.execution.jobs.spec import freeze;"
-        "from ctt.plan import compile_plan; from ctt.store import Store; from ctt.sweep import compile_sweep;"
+        "from ctt.planning import compile_plan; from ctt.store import Store; from ctt.sweep import compile_sweep;"
         "plan = compile_plan(compile_sweep('demo', sys.argv[2:]));"
         "[job] = [job for job in plan.jobs if job.target.kind == 'world_model'][:1];"
         "freeze(job, Store.open(sys.argv[1]), Path(sys.argv[1]), 7)"
@@ -167,7 +167,7 @@ def test_slurm_jobs_get_the_path_of_the_submitted_code(tmp_path: Path) -> None:
     code = snapshot.snapshot(store)
     jobs = record.write(plan, store, code) / "jobs"
     job = spec.freeze(plan.jobs[0], store, jobs, 0)
-    launcher = launchers.slurm(config, plan, store, [job])
+    launcher = launchers.of_plan(config, plan, store, [job])
     assert isinstance(launcher, SlurmLauncher)
     variables = launcher.environment
     assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(code) and variables["PYTHONSAFEPATH"] == "1"

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from ctt.core.resources import LaunchSettings
-from ctt.execution import launchers
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.local import devices
 from ctt.execution.local.local_launcher import LocalLauncher, Programs
+from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.store import Store
 from tests.waiting import until
 
@@ -275,5 +275,5 @@ def test_glibc_settings_are_passed_to_jobs_unless_the_user_has_set_them(tmp_path
     fakes = Fakes(tmp_path)
     monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
-    given = launchers.variables(fakes.jobs, fakes.store)
+    given = RecordedJobs(fakes.jobs, fakes.store).environment
     assert int(given["MALLOC_MMAP_THRESHOLD_"]) == 2**30 and "MALLOC_TOP_PAD_" not in given

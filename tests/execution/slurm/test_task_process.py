@@ -18,7 +18,7 @@ from ctt.execution.jobs.failures import BEGINS
 from ctt.execution.jobs.spec import freeze
 from ctt.execution.slurm import task_process
 from ctt.execution.slurm.task_process import compressed, expanded
-from ctt.plan import compile_plan
+from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from tests.tiny import TINY

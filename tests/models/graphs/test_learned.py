@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from ctt.models.graphs.graph_source import GraphInputs
+from ctt.models.graphs.learned import SOURCE
 from ctt.models.model_settings import GraphSettings, LearnedSettings, PredictorSettings
 from ctt.training.recovery import auroc, average_precision
-from ctt.training.slot_graphs import learn_influence, learned_graph, make_influence
+from ctt.training.slot_graphs import learn_side, make_side
 from ctt.training.threads import threads
 
 SLOTS, WIDTH, BATCH = 4, 8, 64
 SHAPE = PredictorSettings(history_size=2, num_preds=1)
 OTHERS = ~torch.eye(SLOTS, dtype=torch.bool).expand(BATCH, SLOTS, SLOTS)
+
+GRAPH = GraphSettings(source="learned")
+
+
+def learned_graph(side, history: torch.Tensor) -> torch.Tensor:
+    return SOURCE.graph(GraphInputs(None, GRAPH, history, None, torch.Generator, network=side.model))
+
+
+def learn_influence(side, price: float, window: torch.Tensor) -> dict[str, torch.Tensor]:
+    return learn_side(side, dataclasses.replace(GRAPH, learned=LearnedSettings(price=price)), window)
 
 
 def windows(step: int, influence: float, absent: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +48,7 @@ def windows(step: int, influence: float, absent: float = 0.0) -> tuple[torch.Ten
 
 def learn(influence: float, price: float, steps: int, seed: int, absent: float = 0.0):
     with threads(1):
-        side = make_influence(SHAPE, GraphSettings(source="learned"), WIDTH, seed=seed, device=torch.device("cpu"))
+        side = make_side(SHAPE, GRAPH, WIDTH, seed=seed, device=torch.device("cpu"))
         for step in range(steps):
             values = learn_influence(side, price, windows(step, influence, absent)[0])
         window, depends = windows(10_000, influence, absent)
@@ -61,7 +75,7 @@ def test_a_price_removes_slots_that_explain_nothing():
 def test_windows_are_read_and_not_changed():
     window, _ = windows(0, 1.0)
     leaf = window.clone().requires_grad_()
-    side = make_influence(SHAPE, GraphSettings(), WIDTH, seed=1, device=torch.device("cpu"))
+    side = make_side(SHAPE, GRAPH, WIDTH, seed=1, device=torch.device("cpu"))
     before = torch.get_rng_state()
     learn_influence(side, 0.05, leaf)
     assert leaf.grad is None and torch.equal(torch.get_rng_state(), before)
@@ -78,7 +92,7 @@ def test_slots_without_interactions_do_not_hide_influences(seed):
 
 def test_windows_without_change_keep_weights_finite():
     still = torch.ones(BATCH, 3, SLOTS, WIDTH)
-    side = make_influence(SHAPE, GraphSettings(), WIDTH, seed=1, device=torch.device("cpu"))
+    side = make_side(SHAPE, GRAPH, WIDTH, seed=1, device=torch.device("cpu"))
     values = learn_influence(side, 0.05, still)
     weights = [*side.model.state_dict().values(), *values.values()]
     assert all(bool(value.isfinite().all()) for value in weights)

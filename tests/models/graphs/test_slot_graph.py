@@ -9,8 +9,8 @@ import torch
 
 from ctt.core.errors import SettingError
 from ctt.models.dropout import Dropout, DropoutPass
+from ctt.models.graphs.attention_reader import AttentionReader
 from ctt.models.graphs.slot_graph import (
-    AttentionReader,
     draw_any,
     draw_unmasked,
     indifferent_to,

@@ -11,6 +11,8 @@ import torch
 from ctt.core.errors import SettingError
 from ctt.models.draws import Draws, draw_slots
 from ctt.models.dropout import Dropout
+from ctt.models.losses import loss_term
+from ctt.models.losses.loss_term import loss_terms
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import separate_terms, step_gradients
 from ctt.models.method import RULES, Method
@@ -21,6 +23,8 @@ from tests.models import literal_world_model as literal
 
 SLOTS, WIDTH, BATCH = 7, 16, 3
 INV, SUF = 0.2, 0.1
+WEIGHTS = {"invariance": INV, "sufficiency": SUF}
+TERMS = list(loss_terms().values())
 
 
 def make(history: int, future: int, dtype=torch.float64, dropout: float = 0.0, sharp: float = 6.0):
@@ -42,7 +46,7 @@ def draws_for(masked_count: int, scope: str, draw: str = "batch") -> tuple[Draws
     rows = 1 if draw == "batch" else BATCH
     order = torch.rand(rows, SLOTS, generator=generator).argsort(1).expand(BATCH, SLOTS)
     masked = torch.zeros(BATCH, SLOTS, dtype=torch.bool).scatter(1, order[:, :masked_count], True)
-    draws = draw_slots(masked, True, True, scope, lambda purpose: torch.Generator().manual_seed(len(purpose)))
+    draws = draw_slots(masked, TERMS, scope, lambda purpose: torch.Generator().manual_seed(len(purpose)))
     return draws, [row.nonzero().flatten().tolist() for row in masked]
 
 
@@ -55,7 +59,7 @@ def threshold_for(kind: str, graph: torch.Tensor) -> float:
 def literal_terms(theirs, slots, draws, masked, threshold, graph: GraphSettings):
     arguments = (threshold, graph.frames, graph.source)
     main, future = literal.prediction_terms(theirs, slots, masked)
-    removed, target = draws.removed.tolist(), draws.target.tolist()
+    removed, target = (draws.terms[name].tolist() for name in ("invariance", "sufficiency"))
     if graph.scope == "batch":
         inv = literal.invariance_batch(theirs, slots, masked, removed[0], *arguments)
         suf = literal.sufficiency_batch(theirs, slots, masked, target[0], *arguments)
@@ -84,7 +88,7 @@ def test_losses_and_gradients_equal_the_literal_ones(history, future, count, kin
     terms = step_gradients(
         ours,
         StepBatch(slots, draws),
-        Objective(settings, INV, SUF, threshold),
+        Objective(settings, WEIGHTS, threshold),
         micro_batch=[None, 1, 2][count % 3],
     )
     for name, expected in dict(masked=main, future=future_term, invariance=inv, sufficiency=suf).items():
@@ -115,7 +119,7 @@ def test_separate_terms_have_the_gradients_of_each_literal_term(scope, kind):
     threshold = threshold_for(kind, graph.mean(0) if scope == "batch" else graph)
     main, future, inv, suf = literal_terms(theirs, slots, draws, masked, threshold, settings)
     objective = Objective(settings, threshold=threshold)
-    found = separate_terms(ours, StepBatch(slots, draws), objective, dropout=None, micro_batch=2)
+    found = separate_terms(ours, StepBatch(slots, draws), objective, TERMS, dropout=None, micro_batch=2)
     for name, term in (("prediction", main + future), ("invariance", inv), ("sufficiency", suf)):
         theirs.zero_grad()
         if term.requires_grad:
@@ -124,7 +128,7 @@ def test_separate_terms_have_the_gradients_of_each_literal_term(scope, kind):
         assert found.norms[name] == pytest.approx(norm, rel=1e-9), name
     expected = dict(masked=main, future=future, invariance=inv, sufficiency=suf)
     assert found.terms == pytest.approx({name: float(value.detach()) for name, value in expected.items()}, rel=1e-9)
-    assert found.same_masks == (None if kind == "full" else pytest.approx(0, abs=1e-20))
+    assert found.same_masks == {"invariance": None if kind == "full" else pytest.approx(0, abs=1e-20)}
     assert all(p.grad is None for p in ours.parameters())
 
 
@@ -141,7 +145,7 @@ def test_float32_losses_agree_to_1e5(history, future, count, kind, scope, frames
         assert (graph - threshold).abs().min() > 1e-5 * threshold
     with torch.no_grad():
         expected = literal_terms(theirs, slots, draws, masked, threshold, settings)
-    terms = step_gradients(ours, StepBatch(slots, draws), Objective(settings, INV, SUF, threshold))
+    terms = step_gradients(ours, StepBatch(slots, draws), Objective(settings, WEIGHTS, threshold))
     for name, value in zip(("masked", "future", "invariance", "sufficiency"), expected, strict=True):
         assert float(terms[name]) == pytest.approx(float(value), rel=1e-5, abs=0), name
 
@@ -149,7 +153,7 @@ def test_float32_losses_agree_to_1e5(history, future, count, kind, scope, frames
 def test_total_is_the_weighted_sum_of_its_terms():
     ours, _, slots = make(3, 1)
     draws, _ = draws_for(2, "sample")
-    terms = step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), INV, SUF, threshold=0.5))
+    terms = step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), WEIGHTS, threshold=0.5))
     total = terms["masked"] + terms["future"] + INV * terms["invariance"] + SUF * terms["sufficiency"]
     assert float(terms["train_loss"]) == pytest.approx(float(total), rel=1e-12)
 
@@ -161,7 +165,9 @@ def test_inactive_losses_add_nothing():
     assert set(plain) == {"train_loss", "masked", "future"}
     gradients = [p.grad.clone() for p in ours.parameters()]
     ours.zero_grad()
-    step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), INV, threshold=0.0))  # full graph: inv is 0
+    step_gradients(
+        ours, StepBatch(slots, draws), Objective(GraphSettings(), {"invariance": INV}, threshold=0.0)
+    )  # full graph: inv is 0
     assert all(torch.equal(p.grad, g) for p, g in zip(ours.parameters(), gradients, strict=True))
 
 
@@ -173,16 +179,16 @@ def test_an_inactive_loss_draws_nothing(invariance, sufficiency):
         purposes.append(purpose)
         return torch.Generator().manual_seed(0)
 
-    draws = draw_slots(torch.zeros(4, 7, dtype=torch.bool), invariance, sufficiency, "sample", rng)
-    assert len(purposes) == invariance + sufficiency
-    assert (draws.removed is not None, draws.target is not None) == (invariance, sufficiency)
+    drawing = {name for name, on in (("invariance", invariance), ("sufficiency", sufficiency)) if on}
+    draws = draw_slots(torch.zeros(4, 7, dtype=torch.bool), [t for t in TERMS if t.name in drawing], "sample", rng)
+    assert len(purposes) == len(drawing) and set(draws.terms) == drawing
 
 
 def test_invariance_is_0_when_every_slot_is_masked():
     ours, _, slots = make(3, 1)
     masked = torch.ones(BATCH, SLOTS, dtype=torch.bool)
-    draws = draw_slots(masked, True, False, "sample", lambda purpose: torch.Generator().manual_seed(0))
-    terms = step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), inv_weight=1.0, threshold=1.0))
+    draws = draw_slots(masked, TERMS[:1], "sample", lambda purpose: torch.Generator().manual_seed(0))
+    terms = step_gradients(ours, StepBatch(slots, draws), Objective(GraphSettings(), {"invariance": 1.0}, threshold=1.0))
     assert terms["invariance"] == 0 and terms["masked"] > 0
 
 
@@ -193,15 +199,36 @@ def test_with_shared_dropout_invariance_is_0_when_no_further_slot_is_masked(kind
     ours, _, slots = make(3, 4, torch.float32, dropout=0.1)
     masked = torch.zeros(BATCH, SLOTS, dtype=torch.bool)
     masked[:, [1, 4]] = True
-    draws = Draws(masked, removed=torch.tensor([1, 4, 1]), target=torch.tensor([2, 3, 0]))
+    draws = Draws(masked, {"invariance": torch.tensor([1, 4, 1]), "sufficiency": torch.tensor([2, 3, 0])})
 
     def terms(share):
         source = Dropout(0.1, kind, seed=3)
-        objective = Objective(GraphSettings(), INV, SUF, threshold=1.0, share_dropout=share)
+        objective = Objective(GraphSettings(), WEIGHTS, threshold=1.0, share_dropout=share)
         return step_gradients(ours, StepBatch(slots, draws), objective, dropout=source, micro_batch=micro_batch)
 
     assert float(terms(True)["invariance"]) < 1e-12
     assert float(terms(False)["invariance"]) > 1e-3
+
+
+class OtherTerm(type(TERMS[0])):  # type: ignore[misc]
+    """A second term that compares its view with the prediction pass."""
+
+    name = "another"
+    flag = "ctt_another_weight"
+    purpose = "another slot"
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_two_views_that_are_compared_both_reuse_the_dropout_of_the_prediction_pass(monkeypatch, micro_batch):
+    monkeypatch.setattr(loss_term, "loss_terms", lambda: {"another": OtherTerm(), **{term.name: term for term in TERMS}})
+    ours, _, slots = make(3, 4, torch.float32, dropout=0.1)
+    masked = torch.zeros(BATCH, SLOTS, dtype=torch.bool)
+    masked[:, [1, 4]] = True
+    removed = torch.tensor([1, 4, 1])
+    draws = Draws(masked, {"invariance": removed, "another": removed, "sufficiency": torch.tensor([2, 3, 0])})
+    objective = Objective(GraphSettings(), {**WEIGHTS, "another": 0.3}, threshold=1.0)
+    terms = step_gradients(ours, StepBatch(slots, draws), objective, dropout=Dropout(0.1, "exact", 3), micro_batch=micro_batch)
+    assert float(terms["invariance"]) < 1e-12 and float(terms["another"]) < 1e-12 and float(terms["sufficiency"]) > 0
 
 
 def test_only_visible_slots_count():
@@ -214,7 +241,7 @@ def test_only_visible_slots_count():
     for offset in (0.0, 5.0):
         ours.zero_grad()
         moved = slots + offset * (~visible)[..., None]
-        terms = step_gradients(ours, StepBatch(moved, draws, visible), Objective(GraphSettings(), INV, SUF, 0.5))
+        terms = step_gradients(ours, StepBatch(moved, draws, visible), Objective(GraphSettings(), WEIGHTS, 0.5))
         results.append((terms["train_loss"], [p.grad.clone() for p in ours.parameters()]))
     assert torch.equal(results[0][0], results[1][0])
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))

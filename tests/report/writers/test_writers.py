@@ -20,8 +20,8 @@ from ctt.core.errors import UsageError
 from ctt.report.published import QUOTED, quoted
 from ctt.report.results import METRICS
 from ctt.report.tables.table import Table, build
+from ctt.report.tables.tidy import tidy
 from ctt.report.writers import FORMATS, render, terminal_text
-from ctt.report.writers.csv_table import as_frame
 from tests.report import made_up_answers
 from tests.shared import SHARED, needs_shared
 
@@ -108,10 +108,10 @@ def test_forms_only_when_asked(table: Table, format: str) -> None:
     assert re.search(r"query\\?_color", text) and "Counterfactual questions by form" in text
 
 
-def test_frames_for_notebooks(table: Table) -> None:
-    frame = as_frame(table)
-    row = frame[(frame.point == table.rows[3].label) & (frame.kind == "form") & (frame.metric == "predictive/next")]
-    assert row.delta.item() == pytest.approx(table.rows[3].forms["predictive/next"].delta, abs=1e-6)
+def test_a_tidy_frame_has_the_forms_too(table: Table) -> None:
+    frame = tidy(table)
+    row = frame[(frame.point == table.rows[3].label) & (frame.metric == "accuracy_by_form") & (frame.category == "predictive/next")]
+    assert row.delta.item() == table.rows[3].forms["predictive/next"].delta
 
 
 def test_unknown_format() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctt.config import with_value
-from ctt.plan import KINDS, Budget, compile_plan, target_of
-from ctt.plan.branching import branch_points_of
+from ctt.planning import KINDS, Budget, compile_plan, target_of
+from ctt.planning.branching import branch_points_of
 from ctt.stages import world_model
 from ctt.stages.world_model import WorldModel
 from ctt.sweep import compile_sweep

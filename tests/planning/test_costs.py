@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ctt.plan import Budget, compile_plan
-from ctt.plan.costs import Costs, Source, record
+from ctt.planning import Budget, compile_plan
+from ctt.planning.costs import Costs, Source, record
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.sweep import compile_sweep

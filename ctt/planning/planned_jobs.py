@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from ctt.config import Config
-from ctt.plan.costs import Costs
+from ctt.planning.costs import Costs
 from ctt.stages.base import Stage
 from ctt.stages.main_line import MainLine
 from ctt.stages.rollout import Rollout

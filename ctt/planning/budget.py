@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
-from ctt.plan.compiled_plan import Plan
-from ctt.plan.costs import Costs
-from ctt.plan.planned_jobs import stages_of
+from ctt.planning.compiled_plan import Plan
+from ctt.planning.costs import Costs
+from ctt.planning.planned_jobs import stages_of
 
 
 class Budget:

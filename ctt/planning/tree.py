@@ -10,8 +10,8 @@ from rich.tree import Tree
 
 from ctt.core.errors import DataError
 from ctt.core.units import duration, size
-from ctt.plan import Budget, Plan
-from ctt.plan.costs import Source
+from ctt.planning import Budget, Plan
+from ctt.planning.costs import Source
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.main_line import MainLine
@@ -20,9 +20,9 @@ from ctt.store import Store
 SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
 
 
-def print_plan(budget: Budget, store: Store, devices: int) -> None:
+def print_plan(budget: Budget, store: Store, devices: int, console: Console | None = None) -> None:
     """Prints the tree, the stages, what merging, sharing, screening and the store save, and the merged points."""
-    plan, console, numbers = budget.plan, Console(), budget.numbers()
+    plan, console, numbers = budget.plan, console or Console(), budget.numbers()
     console.print(_tree(plan, budget.cached))
     console.print(_stages(budget))
     console.print(_saving(budget))

@@ -23,6 +23,7 @@ from typing import Any
 from ctt.core.errors import CttError
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.world_model import MORE_PASSES
 from ctt.store import Store
 
 TIMINGS = "timings.jsonl"
@@ -115,7 +116,7 @@ class Costs:
             else:
                 like = Source.DEMO if small(stage) else Source.PUBLISHED
                 each = stage.demo_seconds if like is Source.DEMO else stage.published_seconds
-                self._seen[marker] = CostEstimate(sum(each.get(name, 1.0) * a for name, a in effort.items()), like)
+                self._seen[marker] = CostEstimate(sum(_rate(each, name) * a for name, a in effort.items()), like)
         return self._seen[marker]
 
     def _rates_of(self, stage: Stage) -> Mapping[str, Sequence[float]]:
@@ -126,10 +127,18 @@ class Costs:
             known = {name: median(values) for name, values in self.rates[marker].items()}
             for seconds, effort in mixed:
                 left = max(seconds - sum(known[n] * amount for n, amount in effort.items() if n in known), 0.0)
-                unknown = {n: stage.published_seconds.get(n, 1.0) * a for n, a in effort.items() if n not in known}
+                unknown = {n: _rate(stage.published_seconds, n) * a for n, a in effort.items() if n not in known}
                 for name, weight in unknown.items():
                     self.rates[marker][name].append(left * weight / sum(unknown.values()) / effort[name])
         return self.rates.get(marker, {})
+
+
+def _rate(each: Mapping[str, float], name: str) -> float:
+    """Seconds of a unit of effort `name`; of epochs whose losses add other numbers of passes, in proportion to these."""
+    if name.endswith(MORE_PASSES) and "both" in each:
+        passes = float(name.removesuffix(MORE_PASSES))
+        return each["plain"] + passes * (each["both"] - each["plain"]) / 2
+    return each.get(name, 1.0)
 
 
 def small(stage: Stage) -> bool:

@@ -14,8 +14,8 @@ from functools import cached_property
 
 from ctt.config import Config, identity
 from ctt.core.settings import Settings
-from ctt.plan.branching import SharedPrefixes, branch_points_of
-from ctt.plan.planned_jobs import PlannedJob, by_urgency
+from ctt.planning.branching import SharedPrefixes, branch_points_of
+from ctt.planning.planned_jobs import PlannedJob, by_urgency
 from ctt.stages.auxiliary_stage import wanted
 from ctt.stages.base import Stage
 from ctt.stages.data import Data

@@ -1,0 +1,32 @@
+"""OnDemand: things by name that are made when they are looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class OnDemand(Mapping[str, T], Generic[T]):
+    """A mapping whose values are made by functions, each at its lookup. `what` names its kind in messages."""
+
+    def __init__(self, what: str, makers: Mapping[str, Callable[[], T]]) -> None:
+        self._what, self._makers = what, dict(makers)
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._makers:
+            raise KeyError(f"no {self._what} {name}; there are {', '.join(self._makers) or 'none'}")
+        return self._makers[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __repr__(self) -> str:
+        return f"{self._what}s on demand: {', '.join(self._makers)}"

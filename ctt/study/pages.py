@@ -1,0 +1,59 @@
+"""Pages: the tables of a study that Jupyter displays, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from ctt.report.figures.spending import spending_grid
+from ctt.report.published import QUOTED
+from ctt.report.results import CATEGORIES
+from ctt.report.tables import layout
+from ctt.report.tables.graph_tables import Diagnosis, density_grid, losses_grid, recovery_grid
+from ctt.report.tables.layout import Grid, Page
+from ctt.report.tables.power import power_grid
+from ctt.report.tables.table import Table
+from ctt.report.writers.notebook_display import Shown, shown
+
+Diagnoses = Mapping[str, Sequence[Diagnosis]]
+
+
+def pages_of(table: Table) -> dict[str, Callable[[], Shown]]:
+    """The pages of a comparison: as printed; with costs; question forms; what could be detected."""
+    return {
+        "comparison": lambda: shown(table),
+        "comparison_with_costs": lambda: shown(table, cost=True),
+        "forms": lambda: _page("question forms", [layout.forms(table, category) for category in CATEGORIES]),
+        "costs": lambda: shown(layout.costs(table)),
+        "power": lambda: _power(table),
+    }
+
+
+def graph_pages(diagnoses: Diagnoses) -> dict[str, Callable[[], Shown]]:
+    """The pages of the slot graphs that diagnostics measured, for each point; none where nothing was."""
+    if not diagnoses:
+        return {}
+    return {
+        "graph_density": lambda: _by_point("slot graphs", diagnoses, density_grid),
+        "graph_recovery": lambda: _by_point("true interactions", diagnoses, recovery_grid),
+        "loss_terms": lambda: shown(losses_grid(diagnoses)),
+    }
+
+
+def spending_page(numbers: Mapping[str, object]) -> Shown:
+    """Device-hours, and what of them merging, sharing and screening save; numbers: those of `ctt plan --json`."""
+    return shown(spending_grid(numbers))
+
+
+def _by_point(title: str, diagnoses: Diagnoses, grid_of: Callable[[Sequence[Diagnosis]], Grid]) -> Shown:
+    grids = {point: grid_of(measured) for point, measured in diagnoses.items()}
+    return _page(title, [dataclasses.replace(grid, title=f"{point}: {grid.title}") for point, grid in grids.items()])
+
+
+def _power(table: Table) -> Shown:
+    noise = next(iter(table.noise), None)
+    return _page("power", [power_grid(row, QUOTED["reported_ctt"], noise) for row in table.rows if not row.baseline])
+
+
+def _page(title: str, grids: Sequence[Grid]) -> Shown:
+    return shown(Page(title, tuple(grid for grid in grids if any(grid.blocks))))
