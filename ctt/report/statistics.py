@@ -124,6 +124,23 @@ def _moments(counts: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, Spr
         return value, Spread(ms_seed / videos, (ms_video - ms_rest) / (seeds * videos), ms_rest, seeds, videos)
 
 
+def over_videos(counts: np.ndarray, questions: np.ndarray) -> Estimate:
+    """`estimate` of one run (…,V), where seeds are too few to be random: the t interval over videos alone."""
+    counts, questions = np.asarray(counts, dtype=np.float64), np.asarray(questions, dtype=np.float64)
+    videos = (questions > 0).sum(-1).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = counts.sum(-1) / questions.sum(-1)
+        scale = 100.0 * videos / questions.sum(-1)
+        squares = ((counts - share[..., None] * questions) ** 2).sum(-1)
+        variance = np.where(videos > 1, scale**2 * squares / (videos * (videos - 1)), np.nan)
+        half = special.stdtrit(np.maximum(videos - 1, 1), 0.5 + LEVEL / 2) * np.sqrt(variance)
+        p = 2 * special.stdtr(np.maximum(videos - 1, 1), -np.abs(100.0 * share) / np.sqrt(variance))
+    value = 100.0 * share
+    nothing = np.zeros_like(value)
+    spread = Spread(nothing, variance, nothing, 1, videos)
+    return Estimate(value, np.sqrt(variance), videos - 1, value - half, value + half, p, spread)
+
+
 def freedom(spread: Spread, seeds_freedom: np.ndarray | float | None = None, points: float = 1.0) -> np.ndarray:
     """Degrees of freedom of a variance (Satterthwaite), at least LEAST_FREEDOM.
 

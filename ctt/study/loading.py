@@ -19,6 +19,7 @@ from ctt.stages.base import Stage, seconds_of
 from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.main_line import MainLine
 from ctt.store import Artifact, Store
+from ctt.study.blind_levels import blind_answers
 from ctt.study.noise_runs import noise, predictions_of
 from ctt.tracking.tail import FINALS, flatten
 
@@ -70,6 +71,7 @@ def results(plan: Plan, store: Store) -> Results:
         reach=reach(plan),
         reference_levels=reference_levels(plan, store),
         auxiliary=described(plan),
+        blind=blind_answers(plan, store) if any(run.predictions is not None for run in runs) else {},
     )
 
 

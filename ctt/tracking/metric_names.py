@@ -5,6 +5,8 @@ from __future__ import annotations
 ACCURACY = "accuracy/"
 DIFFERENCE = "difference/"  # to the baseline's accuracy, in percentage points
 ERROR = "error/"
+BLIND = "blind_level/"  # the accuracy of the most frequent answer of each form of question
+ABOVE_BLIND = "above_blind/"  # 1 where the run's accuracy is shown to be above that level, else 0
 
 # Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
 HEADLINES = {

@@ -22,7 +22,8 @@ class MetricEstimate:
 
     None: not known (no runs, fewer than three seeds, or no pair with the baseline). `reached` is False where the swept values
     cannot reach the category; then every field of the difference is None. smallest: the minimum detectable difference, with the
-    interval of what it estimates; spread: the variance of this row's difference.
+    interval of what it estimates; spread: the variance of this row's difference. above_blind: whether the mean is shown to be
+    above every level of answering without the video; None where no level is known.
     """
 
     mean: float | None = None
@@ -38,6 +39,7 @@ class MetricEstimate:
     smallest_low: float | None = None
     smallest_high: float | None = None
     reached: bool = True
+    above_blind: bool | None = None
     spread: Spread | None = field(default=None, repr=False, compare=False)
 
     def numbers(self) -> dict[str, Any]:

@@ -73,20 +73,21 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
 
 
 def accuracy(table: Table, with_errors: bool = True) -> Grid:
-    """Percent of questions, with the 95 % interval; published rows below a rule."""
+    """Percent of questions, with the 95 % interval; below rules the levels without the video, and published rows."""
     names = [name for name in ERROR_NAMES if with_errors and any(name in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
-        accuracies = [_mean(row.estimates[m]) for m in METRICS]
+        accuracies = [_accuracy(row.estimates[m]) for m in METRICS]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
         ours.append((row_text.named(row), _seeds(row), *accuracies, *means))
+    blind = [(level.label, DASH, *(number(level.means[m]) for m in METRICS), *(DASH for _ in names)) for level in table.blind]
     theirs = []
     for quote in table.quoted:
         accuracies = [number(quote.metrics.get(m)) for m in METRICS]
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
         theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
     header = ("point", "seeds", *METRIC_NAMES.values(), *(f"{ERROR_NAMES[n]} error" for n in names))
-    return Grid("Accuracy (% of questions, mean with 95 % interval)", header, _blocks(ours, theirs))
+    return Grid("Accuracy (% of questions, mean with 95 % interval)", header, _blocks(ours, blind, theirs))
 
 
 def differences(table: Table) -> Grid:
@@ -189,7 +190,7 @@ def forms(table: Table, category: str) -> Grid:
         lines = []
         for name in names:
             estimate = row.forms.get(name, MetricEstimate())
-            line = (_mean(estimate), _difference(estimate), row_text.detectable(estimate))
+            line = (_accuracy(estimate), _difference(estimate), row_text.detectable(estimate))
             lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
     header = ("point", "form", "accuracy", "difference", DETECTABLE)
@@ -201,6 +202,8 @@ def notes(table: Table) -> list[str]:
     lines = [f"{row.label}: {row.sentence}" for row in table.rows]
     marks = dict.fromkeys(mark for row in table.rows for mark in row.marks)
     lines += [f"{mark}: {row_text.MARKS[mark]}" for mark in marks if mark in row_text.MARKS]
+    if table.blind:
+        lines.append(row_text.BLIND_NOTE)
     lines += [f"warning: {warning}" for warning in table.warnings]
     lines += table.reach
     sources: dict[str, list[str]] = {}
@@ -215,7 +218,11 @@ def notes(table: Table) -> list[str]:
 
 def estimate_text(estimate: MetricEstimate, value: str) -> str:
     """An estimate's mean or difference (`value` mean or delta) with its interval, as the grids show it."""
-    return _difference(estimate) if value == "delta" else _mean(estimate)
+    return _difference(estimate) if value == "delta" else _accuracy(estimate)
+
+
+def _accuracy(estimate: MetricEstimate) -> str:
+    return _mean(estimate) + (row_text.BLIND if estimate.above_blind is False else "")
 
 
 def _mean(estimate: MetricEstimate, digits: int = 1) -> str:

@@ -21,6 +21,9 @@ MINUS = "−"
 PLUS_MINUS = "±"
 UNREACHED = "not reachable"
 LEAST_P = 0.05
+BLIND = "°"
+BLIND_NOTE = f"{BLIND} not shown to be above the levels without the video (95 %, paired by question, over seeds and videos)"
+"""Stands at an accuracy that answering without the video may reach, and what it means."""
 NEARLY_EVEN = 0.2
 """Up to which difference of an interval's sides, as a share of their mean, it is written with one number."""
 UNCERTAIN = 2.0

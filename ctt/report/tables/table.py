@@ -12,6 +12,7 @@ from ctt.report.published import Quoted, quoted
 from ctt.report.results import CATEGORIES, METRICS, PointResults, Results, RunResults, read
 from ctt.report.tables import row_text
 from ctt.report.tables.auxiliary_rows import AuxiliaryTallies, ReferenceLevel, reference_levels
+from ctt.report.tables.blind_rows import BlindLevel, against_blind, blind_level
 from ctt.report.tables.detectable_rows import with_detectable
 from ctt.report.tables.estimates import (
     OPTION_METRICS,
@@ -32,13 +33,14 @@ class Table:
     """A sweep's comparison. Each of `warnings` names its row; `noise` is empty without A/A runs.
 
     auxiliary: the auxiliary stages, in the order in which the table has their columns.
-    reference_levels: the accuracies of auxiliary stages without a world model.
+    reference_levels: the accuracies of auxiliary stages without a world model; blind: those without the video.
     """
 
     sweep: str
     rows: tuple[Row, ...]
     auxiliary: tuple[AuxiliaryColumns, ...] = ()
     reference_levels: tuple[ReferenceLevel, ...] = ()
+    blind: tuple[BlindLevel, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
@@ -74,7 +76,8 @@ def build(results: Results) -> Table:
     tallies, others = Tallies(), {stage.kind: Tallies() for stage in results.auxiliary}
     measured = [_measure(results, index, tallies, others) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
-    rows = [_row(m, base, results.auxiliary) for m in measured]
+    levels = {label: tallies.count(read(answers), label) for label, answers in results.blind.items()}
+    rows = [_row(m, base, results.auxiliary, list(levels.values())) for m in measured]
     noise = tuple(noise_row(noise, tallies) for noise in results.noise)
     rows = with_detectable(_with_holm(rows), noise)
     rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
@@ -85,6 +88,7 @@ def build(results: Results) -> Table:
         rows=tuple(rows[i] for i in order),
         auxiliary=tuple(results.auxiliary),
         reference_levels=reference_levels(results.auxiliary, results.reference_levels, others),
+        blind=tuple(blind_level(label, tally) for label, tally in levels.items()),
         quoted=tuple(quoted(results.quoted)),
         noise=noise,
         warnings=tuple(warnings),
@@ -109,7 +113,7 @@ def _measure(results: Results, index: int, tallies: Tallies, auxiliary: Mapping[
     return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), measured)
 
 
-def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[AuxiliaryColumns]) -> Row:
+def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[AuxiliaryColumns], blind: Sequence[Tally]) -> Row:
     point, layout = measured.point, measured.layout
     pairs = _pairs(measured, base)
     warnings = _warnings(measured, base, pairs)
@@ -122,6 +126,7 @@ def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[Auxili
         estimates = question_estimates(METRICS, answers, paired, point.unreached)
         options = option_estimates(OPTION_METRICS, answers, paired, point.unreached)
         forms = question_estimates(layout.form_names, answers, paired, point.unreached)
+        estimates, forms = (against_blind(found, answers, blind) for found in (estimates, forms))
     return Row(
         label=point.label,
         values=dict(point.values),

@@ -12,12 +12,12 @@ from ctt.report.writers.json_table import ERROR_DIGITS, PERCENT_DIGITS, READER, 
 
 _CSV_FIELDS = (
     "mean", "low", "high", "delta", "delta_low", "delta_high", "p", "p_holm", "sign_flip", "smallest",
-    "smallest_low", "smallest_high", "reached",
+    "smallest_low", "smallest_high", "reached", "above_blind",
 )  # fmt: skip
 
 
 def as_csv(table: Table, *, cost: bool = False) -> str:
-    """One line for each point and metric; `kind` is metric, option, form, error, level, quoted, or that of an
+    """One line for each point and metric; `kind` is metric, option, form, error, level, blind, quoted, or that of an
     auxiliary stage (reader …).
 
     Every swept setting is a column.
@@ -40,6 +40,11 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
         for metric, estimate in level.estimates.items():
             line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": rounded(estimate.mean, PERCENT_DIGITS)}
             writer.writerow([*start, "level", metric, *line.values()])
+    for blind in table.blind:
+        start = [blind.label, False, 0, 0, 0, "", *[""] * (len(swept) + len(costs))]
+        for metric, mean in (*blind.means.items(), *blind.forms.items()):
+            line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": "" if mean is None else rounded(mean, PERCENT_DIGITS)}
+            writer.writerow([*start, "blind", metric, *line.values()])
     for quote in table.quoted:
         start = [quote.label, False, 1, 0, 0, "", *[""] * (len(swept) + len(costs))]
         for metric, value in quote.metrics.items():

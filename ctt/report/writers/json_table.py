@@ -30,6 +30,10 @@ def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
             }
             for level in table.reference_levels
         ],
+        "blind": [
+            {"point": level.label, "metrics": rounded(level.means, PERCENT_DIGITS), "forms": rounded(level.forms, PERCENT_DIGITS)}
+            for level in table.blind
+        ],
         "quoted": [
             {
                 "name": quote.name,
