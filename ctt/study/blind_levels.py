@@ -1,4 +1,4 @@
-"""Answers without the video, for a sweep's table: the most frequent answer of each form of question, and a model of the words alone.
+"""Answers without the video, for a sweep's table: the most frequent answer of each question form, and a model of the words.
 
 They depend on the data set only and are kept in the store's folder `blind`, as the words of CLEVRER take a minute.
 """

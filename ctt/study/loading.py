@@ -194,15 +194,18 @@ def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
 
 
 def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
-    """{"world_model", "rollout"}: mean squared errors, on visible slots where visibility is known."""
+    """{"world_model", "rollout"}: mean squared errors of visible slots, where visibility is known; with "_all" of all slots."""
     out = {}
     if state is not None:
-        out["world_model"] = error_of(_json(state.file("metrics.json"))["validation"])
+        out |= _both_errors("world_model", _json(state.file("metrics.json"))["validation"])
     if rollout is not None:
-        metrics = _json(rollout.file("metrics.json"))
-        if "error" in metrics:
-            out["rollout"] = error_of(metrics)
+        out |= _both_errors("rollout", _json(rollout.file("metrics.json")))
     return out
+
+
+def _both_errors(name: str, metrics: dict[str, Any]) -> dict[str, float]:
+    known = {name: metrics.get("error_visible"), f"{name}_all": metrics.get("error")}
+    return {kind: float(value) for kind, value in known.items() if value is not None}
 
 
 def error_of(metrics: dict[str, Any], name: str = "error") -> float:

@@ -20,7 +20,7 @@ HEADLINES = {
 ERRORS = {
     "world_model": "validation/error",
     "rollout": "error",
-}  # shown as error/KIND, as tables show it: on visible slots
+}  # shown as error/KIND, of visible slots where these are known, and as error/KIND_all, of all slots
 
 CURVE = "vqa/curve/"  # where ctt.training.curve stands among the final numbers
 

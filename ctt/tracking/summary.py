@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-
 from collections.abc import Mapping, Sequence
 
 from ctt.tracking.metric_names import ABOVE_BLIND, ACCURACY, BLIND, CURVE, DETAILS, DIFFERENCE, ERROR, ERRORS, headline
@@ -24,9 +23,9 @@ def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
             if name not in curves and not name.startswith(DETAILS):  # else its last point is the same
                 points.append(MetricPoint(name, value, tail.finals_time, 0))
         path = ERRORS.get(kind, "")
-        error = tail.finals.get(f"{path}_visible", tail.finals.get(path))  # on all slots where visibility is unknown
-        if error is not None:
-            points.append(MetricPoint(f"{ERROR}{kind}", error, tail.finals_time, 0))
+        for name, where in ((kind, f"{path}_visible"), (f"{kind}_all", path)):
+            if (error := tail.finals.get(where)) is not None:
+                points.append(MetricPoint(f"{ERROR}{name}", error, tail.finals_time, 0))
     return points
 
 
@@ -82,10 +81,21 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
         columns.append(("most frequent answer of the form", BLIND, "{:.1f}"))
     if any(name.startswith(DIFFERENCE) for name in value):
         columns.append(("difference to the baseline", DIFFERENCE, "{:+.1f}"))
-    lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_not_above(value), *_epochs(value)]
-    errors = [f"{name.removeprefix(ERROR).replace('_', ' ')} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
+    lines = [
+        f"**{run.point}**, seed {run.seed}, % of questions",
+        "",
+        *_grid(names, columns, value),
+        *_not_above(value),
+        *_epochs(value),
+    ]
+    errors = [f"{_error(name.removeprefix(ERROR))} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
     lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
     return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value))])
+
+
+def _error(name: str) -> str:
+    """ "world model (visible slots)"."""
+    return f"{name.removesuffix('_all').replace('_', ' ')} ({'all' if name.endswith('_all') else 'visible'} slots)"
 
 
 def _not_above(value: Mapping[str, float]) -> list[str]:

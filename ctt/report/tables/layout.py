@@ -62,10 +62,10 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
 
     cost: adds device-hours, rates and memory; narrow: leaves the errors out of the accuracies, for terminals and papers.
     """
-    tested = [tests(row) for row in table.rows]
+    tested = [tests(row, table.auxiliary) for row in table.rows]
     tested = [grid for grid in tested if grid.blocks]
     tested = tested if len(tested) <= MOST_TESTED[narrow] else []
-    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table)]
+    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table), errors(table, every=True)]
     candidates += [auxiliary(table, stage) for stage in table.auxiliary]
     if cost:
         candidates.append(costs(table))
@@ -86,7 +86,7 @@ def accuracy(table: Table, with_errors: bool = True) -> Grid:
         accuracies = [number(quote.metrics.get(m)) for m in METRICS]
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
         theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
-    header = ("point", "seeds", *METRIC_NAMES.values(), *(f"{ERROR_NAMES[n]} error" for n in names))
+    header = ("point", "seeds", *METRIC_NAMES.values(), *(ERROR_NAMES[n] for n in names))
     return Grid("Accuracy (% of questions, mean with 95 % interval)", header, _blocks(ours, blind, theirs))
 
 
@@ -109,27 +109,41 @@ def differences(table: Table) -> Grid:
     return Grid(title, ("point", "pairs", *METRIC_NAMES.values()), _blocks(ours, theirs, noise) if ours else ())
 
 
-def tests(row: Row) -> Grid:
-    """The tests of a point's differences, a line a metric; empty without tests (the baseline, fewer than three seeds)."""
+def tests(row: Row, stages: Sequence[AuxiliaryColumns] = ()) -> Grid:
+    """The tests of a point's differences, a line a metric, then those of auxiliary stages' columns.
+
+    Empty without tests (the baseline, fewer than three seeds).
+    """
     floor = p_value(statistics.sign_flip_floor(row.paired))
     header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", DETECTABLE)
     lines = []
     for m in METRICS:
         estimate = row.estimates[m]
-        interval = DASH if estimate.delta_low is None else f"{signed(estimate.delta_low)} to {signed(estimate.delta_high)}"
-        difference = signed(estimate.delta) if estimate.reached else row_text.UNREACHED
-        p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
-        lines.append((METRIC_NAMES[m], difference, interval, *p_values, row_text.detectable(estimate)))
+        lines.append(_test(METRIC_NAMES[m], estimate))
+    others = [
+        _test(f"{stage.label}: {column.heading}", row.auxiliary[stage.kind][column.name], column.digits)
+        for stage in stages
+        for column in stage.tested
+        if row.auxiliary.get(stage.kind, {}).get(column.name, MetricEstimate()).p is not None
+    ]
     tested = any(estimate.p is not None for estimate in row.estimates.values())
-    return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines) if tested else ())
+    return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines, others) if tested else ())
 
 
-def errors(table: Table) -> Grid:
-    """World-model errors, with their differences to the baseline."""
-    names = _names(table, "errors")
+def _test(name: str, estimate: MetricEstimate, digits: int = 1) -> tuple[str, ...]:
+    low, high = signed(estimate.delta_low, digits), signed(estimate.delta_high, digits)
+    interval = DASH if estimate.delta_low is None else f"{low} to {high}"
+    difference = signed(estimate.delta, digits) if estimate.reached else row_text.UNREACHED
+    p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
+    return (name, difference, interval, *p_values, row_text.detectable(estimate, digits))
+
+
+def errors(table: Table, every: bool = False) -> Grid:
+    """World-model errors, with their differences to the baseline: of visible slots, or of all (`every`)."""
+    names = [name for name in _names(table, "errors") if name.endswith("_all") is every]
     header = ["point", "seeds"]
     for name in names:
-        header += [f"{ERROR_NAMES.get(name, name)} error", "difference"]
+        header += [f"{name.removesuffix('_all').replace('_', ' ')} error", "difference"]
     lines = []
     for row in table.rows:
         line = [row.label, _seeds(row)]
@@ -137,8 +151,8 @@ def errors(table: Table) -> Grid:
             estimate = row.errors.get(name, MetricEstimate())
             line += [_mean(estimate, ERROR_DIGITS), _delta(estimate, GAP_DIGITS)]
         lines.append(tuple(line))
-    blocks = (tuple(lines),) if names else ()
-    return Grid("World model (mean squared error, lower is better)", tuple(header), blocks)
+    title = f"World model (mean squared error of {'all' if every else 'visible'} slots, lower is better)"
+    return Grid(title, tuple(header), (tuple(lines),) if names else ())
 
 
 def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
@@ -154,7 +168,7 @@ def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
         line = [row.label, _seeds(row)]
         for column in columns:
             estimate = estimates.get(column.name, MetricEstimate())
-            line += [_mean(estimate, column.digits), _delta(estimate, column.digits)]
+            line += [_mean(estimate, column.digits), _difference(estimate, column.digits)]
         ours.append(tuple(line))
     for level in table.reference_levels:
         if level.kind == stage.kind:
@@ -233,11 +247,11 @@ def _delta(estimate: MetricEstimate, digits: int = 1) -> str:
     return row_text.with_interval(estimate.delta, estimate.delta_low, estimate.delta_high, digits, sign=True)
 
 
-def _difference(estimate: MetricEstimate) -> str:
+def _difference(estimate: MetricEstimate, digits: int = 1) -> str:
     if not estimate.reached:
         return row_text.UNREACHED
     found = estimate.p_holm is not None and estimate.p_holm < row_text.LEAST_P
-    return _delta(estimate) + (STAR if found else "")
+    return _delta(estimate, digits) + (STAR if found else "")
 
 
 def _seeds(row: Row) -> str:

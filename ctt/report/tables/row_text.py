@@ -11,7 +11,8 @@ from scipy import special
 from ctt.report.results import CATEGORIES
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.noise_row import NoiseRow
-from ctt.report.tables.row import Row
+from ctt.report.tables.row import SCREENED, Row
+from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
@@ -39,8 +40,17 @@ METRIC_NAMES = {
     "average": "average",
 }
 STAGE_NAMES = {stage.kind: stage.label for stage in (WorldModel, Rollout, Vqa)}
-ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
-MARKS = {"screened": "answered by the baseline's ALOE, not by its own; `ctt promote` retrains ALOE for the best points"}
+ERROR_NAMES = {
+    "world_model": "world model error (visible slots)",
+    "world_model_all": "world model error (all slots)",
+    "rollout": "rollout error (visible slots)",
+    "rollout_all": "rollout error (all slots)",
+}
+"""What mean squared errors are called: those of slots whose object is in view, where that is known, and of all slots."""
+MARKS = {
+    SCREENED: "answered by the baseline's ALOE, which never saw this point's rollouts: a shift of them can only count against it; "
+    "`ctt promote` retrains ALOE for the best points"
+}
 """The meaning of the marks of rows."""
 
 
@@ -75,11 +85,12 @@ def with_interval(value: float | None, low: float | None, high: float | None, di
     return f"{text} {MINUS}{number(below, rounded)}+{number(above, rounded)}"
 
 
-def detectable(estimate: MetricEstimate) -> str:
+def detectable(estimate: MetricEstimate, digits: int = 1) -> str:
     """ "2.2 (1.6 to 3.4)": the minimum detectable difference with its own interval."""
     if estimate.smallest is None or not estimate.smallest or estimate.smallest_low is None:
-        return number(estimate.smallest)
-    return f"{number(estimate.smallest)} ({number(estimate.smallest_low)} to {number(estimate.smallest_high)})"
+        return number(estimate.smallest, digits)
+    low, high = number(estimate.smallest_low, digits), number(estimate.smallest_high, digits)
+    return f"{number(estimate.smallest, digits)} ({low} to {high})"
 
 
 def p_value(p: float | None) -> str:
@@ -104,7 +115,7 @@ def named(row: Row) -> str:
     return f"{row.label} ({', '.join(row.marks)})" if row.marks else row.label
 
 
-def sentence(row: Row) -> str:
+def sentence(row: Row, auxiliary: Sequence[AuxiliaryColumns] = ()) -> str:
     """What the row shows: the differences that are significant after Holm, and what was detectable of the others."""
     if row.baseline:
         return "differences are to this row"
@@ -135,7 +146,31 @@ def sentence(row: Row) -> str:
     unreached = [category for category in CATEGORIES if not row.estimates[category].reached]
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by the swept settings")
+    parts += [part for stage in auxiliary for part in _of_auxiliary(row, stage)]
+    if SCREENED in row.marks:
+        parts.append("screened: a shift of its rollouts can only count against it")
     return "; ".join(parts)
+
+
+def _of_auxiliary(row: Row, stage: AuxiliaryColumns) -> list[str]:
+    """What an auxiliary stage's tested columns show, in a part of the row's sentence; [] without a test."""
+    estimates = row.auxiliary.get(stage.kind, {})
+    tested = [(column, estimates[column.name]) for column in stage.tested if column.name in estimates]
+    tested = [(column, estimate) for column, estimate in tested if estimate.p_holm is not None]
+    found = []
+    for column, estimate in tested:
+        if estimate.p_holm is not None and estimate.p_holm < LEAST_P and estimate.delta is not None:
+            gap = with_interval(estimate.delta, estimate.delta_low, estimate.delta_high, column.digits, sign=True)
+            unit = " points" if column.answers else f" {column.unit}" if column.unit else ""
+            found.append(f"{column.heading} differs by {gap}{unit} (Holm p {_equals(estimate.p_holm)})")
+    if not tested:
+        return []
+    if not found:
+        open_ones = [estimate for column, estimate in tested if estimate.smallest and column.answers]
+        detail = f"; {_all_detectable(open_ones)}" if open_ones else ""
+        return [f"{stage.label}: no evidence of a difference{detail}"]
+    rest = ", no evidence of a difference in its other columns" if len(found) < len(tested) else ""
+    return [f"{stage.label}: {', '.join(found)}{rest}"]
 
 
 def _all_detectable(estimates: Sequence[MetricEstimate]) -> str:

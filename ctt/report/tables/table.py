@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ctt.report import statistics
 from ctt.report.published import Quoted, quoted
-from ctt.report.results import CATEGORIES, METRICS, PointResults, Results, RunResults, read
+from ctt.report.results import METRICS, PointResults, Results, RunResults, read
 from ctt.report.tables import row_text
 from ctt.report.tables.auxiliary_rows import AuxiliaryTallies, ReferenceLevel, reference_levels
 from ctt.report.tables.blind_rows import BlindLevel, against_blind, blind_level
@@ -17,11 +16,11 @@ from ctt.report.tables.detectable_rows import with_detectable
 from ctt.report.tables.estimates import (
     OPTION_METRICS,
     MetricEstimate,
-    known,
     number_estimate,
     option_estimates,
     question_estimates,
 )
+from ctt.report.tables.families import with_holm
 from ctt.report.tables.noise_row import NoiseRow, noise_row
 from ctt.report.tables.row import Row
 from ctt.report.tallies import QuestionLayout, Tallies, Tally
@@ -79,8 +78,8 @@ def build(results: Results) -> Table:
     levels = {label: tallies.count(read(answers), label) for label, answers in results.blind.items()}
     rows = [_row(m, base, results.auxiliary, list(levels.values())) for m in measured]
     noise = tuple(noise_row(noise, tallies) for noise in results.noise)
-    rows = with_detectable(_with_holm(rows), noise)
-    rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
+    rows = with_detectable(with_holm(rows, results.auxiliary), noise)
+    rows = [replace(row, sentence=row_text.sentence(row, results.auxiliary)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
     warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]
     return Table(
@@ -193,16 +192,3 @@ def _errors(runs: list[RunResults], base: _Measured | None) -> dict[str, MetricE
 def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = sorted({name for record in records for name in record})
     return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
-
-
-def _with_holm(rows: list[Row]) -> list[Row]:
-    """Adds Holm's p over points × the four categories; pooled metrics are not in the family."""
-    p = [[row.estimates[c].p for c in CATEGORIES] for row in rows]
-    adjusted = statistics.holm(np.array([[np.nan if v is None else v for v in line] for line in p], dtype=np.float64))
-    out = []
-    for row, line in zip(rows, adjusted.reshape(len(rows), len(CATEGORIES)), strict=True):
-        estimates = dict(row.estimates)
-        for category, value in zip(CATEGORIES, line, strict=True):
-            estimates[category] = replace(estimates[category], p_holm=known(value))
-        out.append(replace(row, estimates=estimates))
-    return out

@@ -70,7 +70,9 @@ def _right(frame: pd.DataFrame) -> np.ndarray:
 
 def test_the_highest_level_counts() -> None:
     perfect = ROWS.assign(correct=True)
-    assert all(estimate.above_blind is False for row in table(words=blind(), all=perfect).rows for estimate in row.estimates.values())
+    assert all(
+        estimate.above_blind is False for row in table(words=blind(), all=perfect).rows for estimate in row.estimates.values()
+    )
     nothing = ROWS.assign(correct=False)
     assert table(nothing=nothing).rows[0].estimates["descriptive"].above_blind is True
 
