@@ -86,6 +86,7 @@ class Results:
 
     reach: sentences on which categories the swept values can reach, and how.
     auxiliary: what auxiliary stages add to the table, in the order in which it has them.
+    protocol: how the sweep's recipe relates to that of the published rows, in a sentence; same_protocol: whether it is theirs.
     blind: answers without the video, by what gave them.
     reference_levels: by kind of auxiliary stage its answers without a world model, by what it read instead.
     """
@@ -99,6 +100,8 @@ class Results:
     reference_levels: Mapping[str, Mapping[str, Predictions]] = field(default_factory=dict)
     auxiliary: Sequence[AuxiliaryColumns] = ()
     blind: Mapping[str, Predictions] = field(default_factory=dict)
+    protocol: str = ""
+    same_protocol: bool = True
 
     def __post_init__(self) -> None:
         """Raises UsageError for two baselines, a run of an unknown point, or two runs of one point and seed."""

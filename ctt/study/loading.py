@@ -21,6 +21,7 @@ from ctt.stages.main_line import MainLine
 from ctt.store import Artifact, Store
 from ctt.study.blind_levels import blind_answers
 from ctt.study.noise_runs import noise, predictions_of
+from ctt.study.protocol import follows_reported, protocol
 from ctt.tracking.tail import FINALS, flatten
 
 QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
@@ -72,6 +73,8 @@ def results(plan: Plan, store: Store) -> Results:
         reference_levels=reference_levels(plan, store),
         auxiliary=described(plan),
         blind=blind_answers(plan, store) if any(run.predictions is not None for run in runs) else {},
+        protocol=protocol(plan.sweep.points[-1].config),
+        same_protocol=follows_reported(plan.sweep.points[-1].config),
     )
 
 

@@ -224,6 +224,7 @@ def notes(table: Table) -> list[str]:
     for quote in table.quoted:
         sources.setdefault(quote.source, []).append(quote.label)
     lines += [f"reported ({'; '.join(labels)}): {source}" for source, labels in sources.items()]
+    lines += [table.protocol] if table.quoted and table.protocol else []
     lines += [row_text.noise_sentence(row) for row in table.noise]
     if not table.noise:
         lines.append("Seed noise not estimated: run `ctt sweep noise`")

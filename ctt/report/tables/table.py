@@ -44,6 +44,8 @@ class Table:
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     reach: tuple[str, ...] = ()
+    protocol: str = ""
+    same_protocol: bool = True
 
     @property
     def baseline(self) -> Row | None:
@@ -92,6 +94,8 @@ def build(results: Results) -> Table:
         noise=noise,
         warnings=tuple(warnings),
         reach=tuple(results.reach),
+        protocol=results.protocol,
+        same_protocol=results.same_protocol,
     )
 
 

@@ -47,6 +47,7 @@ def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
         "noise": [rounded(asdict(row), PERCENT_DIGITS) for row in table.noise],
         "warnings": list(table.warnings),
         "reach": list(table.reach),
+        "protocol": table.protocol,
     }
 
 
