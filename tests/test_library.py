@@ -136,6 +136,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ctt.Study("demo", store.root)
 
 
+@pytest.mark.slow
 def test_running_from_python_is_running_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same artifacts, and again: nothing is run."""
     monkeypatch.setenv("CTT_LEASES", str(tmp_path / "leases"))

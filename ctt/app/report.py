@@ -10,8 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from ctt.core.errors import UsageError
-from ctt.report.figures import comparison
-from ctt.report.figures.heat_map import heat_map
 from ctt.report.tables.pivot import pivot_page
 from ctt.report.tables.table import Table
 from ctt.report.writers import draw, render
@@ -71,8 +69,10 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
 
 
 def _draw(table: Table, options: ReportOptions, picture: Path) -> None:
+    from ctt.report.figures import comparison  # imports matplotlib
+
     if options.pivot:
-        heat_map(table, *options.pivot, options.metric, picture, at=options.at)
+        comparison.heat_map(table, *options.pivot, options.metric, picture, at=options.at)
     elif options.against:
         comparison.accuracy_against(table, options.against, picture)
     else:

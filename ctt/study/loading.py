@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctt.config import Config
 from ctt.core.build_context import METRICS, read_metrics
 from ctt.core.settings import canonical_form
 from ctt.planning import Plan
-from ctt.report.figures import comparison
-from ctt.report.figures.rollout_errors import ERROR
 from ctt.report.results import PointResults, Predictions, Results, RunResults
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage, seconds_of
@@ -23,6 +21,9 @@ from ctt.study.blind_levels import blind_answers
 from ctt.study.noise_runs import noise, predictions_of
 from ctt.study.protocol import follows_reported, protocol
 from ctt.tracking.tail import FINALS, flatten
+
+if TYPE_CHECKING:
+    from ctt.report.figures.curves import Curve
 
 QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
@@ -242,8 +243,10 @@ def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[s
     return out
 
 
-def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
+def curves(plan: Plan, store: Store) -> list[Curve]:
     """Each run's metrics by epoch, its shared prefix included; ALOE's training loss is vqa_loss."""
+    from ctt.report.figures.curves import Curve  # imports matplotlib
+
     out = []
     for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
         metrics: dict[str, list[tuple[float, float]]] = {}
@@ -259,7 +262,7 @@ def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
                         value = logged["validation_error_visible"]
                     if name not in ("t", "step"):
                         metrics.setdefault(name, []).append((logged["step"], value))
-        out.append(comparison.Curve(run.point.label, run.seed, metrics))
+        out.append(Curve(run.point.label, run.seed, metrics))
     return out
 
 
@@ -279,12 +282,15 @@ def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
     return out
 
 
-def rollout_curves(plan: Plan, store: Store) -> list[comparison.Curve]:
+def rollout_curves(plan: Plan, store: Store) -> list[Curve]:
     """Each run's error by predicted frame, on visible slots where visibility is known."""
+    from ctt.report.figures.curves import Curve
+    from ctt.report.figures.rollout_errors import ERROR
+
     out = []
     for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
         by_frame = per_frame(store.get(line.rollout.key), "error")
-        out.append(comparison.Curve(run.point.label, run.seed, {ERROR: list(enumerate(by_frame, start=1))}))
+        out.append(Curve(run.point.label, run.seed, {ERROR: list(enumerate(by_frame, start=1))}))
     return out
 
 

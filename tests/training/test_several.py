@@ -21,6 +21,8 @@ from ctt.training.world_model import WorldModelLearner
 from tests.training import several
 from tests.training.standin import StandIn
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -32,6 +32,7 @@ def few(tmp_path_factory):
     return make(tmp_path_factory.mktemp("few"), train=24, validation=6)
 
 
+@pytest.mark.slow
 def test_it_learns_from_slots_and_rollouts(tmp_path, toy) -> None:
     """Without rollouts predictive questions stay at their blind level, and the others are learned."""
     quick = dict(optimizer="muon", words="vector", epochs=8)
@@ -112,6 +113,7 @@ def test_seeds(tmp_path, toy) -> None:
     assert a["model.safetensors"] != b["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_best_and_last_epoch_are_measured_on_the_same_videos(tmp_path, toy) -> None:
     """On fewer videos during training; the final accuracy is measured on all of them."""
     a = run(tmp_path / "a", toy, epochs=4, eval_every=2, eval_videos=10)

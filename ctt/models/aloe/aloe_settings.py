@@ -68,6 +68,12 @@ class AloeSettings(Settings):
     optimizer: str = setting("adam", "adam (published) or muon for the layers' matrices", choices=("adam", "muon"))
     learning_rate: float = setting(1e-3, "peak learning rate (Adam's)", above=0)
     muon_learning_rate: float = setting(0.02, "peak learning rate of the matrices under Muon", above=0)
+    muon_precision: str = setting(
+        "bf16",
+        "Muon's orthogonalisation: bf16 (torch.optim.Muon's), or fp32, many times as fast on CPUs without bf16 instructions",
+        choices=("bf16", "fp32"),
+        old="bf16",
+    )
     warmup: float = setting(0.1, "share of the schedule that warms up from a hundredth of the peak", minimum=0, maximum=1)
     average: float | None = setting(
         None,
@@ -106,7 +112,7 @@ class AloeSettings(Settings):
         Rule(("dropout_kind",), "ALOE's dropout is 0, so no mask is drawn", lambda aloe: aloe.dropout == 0),
         Rule(("equal_layers",), "ALOE has one layer", lambda aloe: aloe.layers == 1),
         Rule(("frame_width",), "only aloe.tokens=trajectory projects frames", lambda aloe: aloe.tokens != "trajectory"),
-        Rule(("muon_learning_rate",), "ALOE is not trained by Muon", lambda aloe: aloe.optimizer != "muon"),
+        Rule(("muon_learning_rate", "muon_precision"), "ALOE is not trained by Muon", lambda aloe: aloe.optimizer != "muon"),
         Rule(
             ("schedule_epochs",),
             "ALOE's schedule is as long as its training",

@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ctt.core.errors import UsageError
 from ctt.report.results import METRICS
@@ -48,6 +47,8 @@ def ranking(first: Table, second: Table, metric: str, top: int = 3) -> Ranking:
     y = np.array([theirs[key][1] for key in shared])
     spearman = p = None
     if len(shared) >= LEAST_POINTS and np.ptp(x) > 0 and np.ptp(y) > 0:
+        from scipy import stats  # takes longer to import than a table to make
+
         found = stats.spearmanr(x, y)
         spearman, p = float(found.statistic), float(found.pvalue)
     top = min(top, len(shared))

@@ -29,7 +29,7 @@ SWEEP = "name: small\nbaseline: {ctt_inv_weight: 0.2}\n"
 def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path: Path) -> None:
     """Both have bitwise equal parameters, and a job on both publishes its artifacts once."""
     store = Store.open(tmp_path / "store")
-    plan = compile_plan(compile_sweep("demo", [*TINY, "ctt_start_epoch=1", "seed=0"]))
+    plan = compile_plan(compile_sweep("demo", [*TINY, "ctt_start_epoch=1", "seed=0", "data.train=6", "data.validation=4"]))
     prefix = next(job for job in plan.jobs if job.prefix)
     job = freeze(prefix, store, tmp_path, 0)
     python = f"srun --output {tmp_path}/%t.log --open-mode append {sys.executable} -m"
