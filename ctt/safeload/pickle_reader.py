@@ -8,9 +8,11 @@ enormous size fills the memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,7 @@ from ctt.safeload.rebuild import Span, Storage, brief, finished
 
 MOST_STEPS = 5_000_000
 
-_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read(path: Path) -> Any:
@@ -30,12 +32,25 @@ def read(path: Path) -> Any:
     Raises DataError naming the file, the byte and the refused or malformed part; nothing was executed then.
     """
     path = Path(path)
-    try:
+    with explained(path), open(path, "rb") as file:
         size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            if file.read(4) == b"PK\3\4":
-                return _read_torch_file(path, file)
-            return PickleReader(file, 0, size, str(path)).run()
+        if file.read(4) == b"PK\3\4":
+            described, place = parts_of_zip(path, file)
+            reader = PickleReader(file, described.offset, described.size, str(path), persistent=True)
+            reader.place = place
+            return reader.run()
+        return PickleReader(file, 0, size, str(path)).run()
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what can go wrong while a file is read into a DataError that names it."""
+    try:
+        yield
+    except DataError as error:
+        raise error if str(error).startswith(str(path)) else DataError(f"{path}: {error}") from None
+    except (struct.error, IndexError, KeyError):
+        raise DataError(f"{path} is cut off or damaged") from None
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except OSError as error:
@@ -44,8 +59,8 @@ def read(path: Path) -> Any:
         raise DataError(f"{path} is nested too deeply; a file of arrays is not") from None
 
 
-def _read_torch_file(path: Path, file: BinaryIO) -> Any:
-    """A zip file of torch.save: NAME/data.pkl is the pickle, NAME/data/KEY hold the numbers, uncompressed."""
+def parts_of_zip(path: Path, file: BinaryIO) -> tuple[Span, dict[str, Span]]:
+    """Where a zip file of torch.save has its pickle (NAME/data.pkl) and the numbers (NAME/data/KEY), which are uncompressed."""
     place: dict[str, Span] = {}
     described: Span | None = None
     size = os.path.getsize(path)
@@ -72,9 +87,7 @@ def _read_torch_file(path: Path, file: BinaryIO) -> Any:
         raise DataError(f"{path} is a zip file that is cut off or damaged ({brief(str(error))})") from None
     if described is None:
         raise DataError(f"{path} is a zip file without a data.pkl, so it was not written by torch.save")
-    reader = PickleReader(file, described.offset, described.size, str(path), persistent=True)
-    reader.place = place
-    return reader.run()
+    return described, place
 
 
 class PickleReader(PickleMachine):
@@ -95,7 +108,7 @@ class PickleReader(PickleMachine):
                     if not self.within and self.position != self.end:
                         raise DataError(f"{self.end - self.position} bytes follow its end")
                     return finished(result)
-                step = STEPS.get(code)
+                step = self.step(code)
                 if step is None:
                     raise DataError(REFUSED.get(code, f"{code!r} is no opcode of a pickle"))
                 step(self)
@@ -111,6 +124,10 @@ class PickleReader(PickleMachine):
             raise DataError(f"{self.source}, byte {start}: {error}") from None
         raise DataError(f"{self.source}: more than {MOST_STEPS:,} opcodes; a file of arrays has a few per array")
 
+    def step(self, code: bytes) -> Callable[[PickleMachine], None] | None:
+        """What an opcode does; None: it is refused."""
+        return STEPS.get(code)
+
     def storage(self, data: Any) -> Any:
         """torch's older format, inside a byte string: pickles of metadata (3), storage and keys, then the numbers."""
         if isinstance(data, bytes):  # smaller than LARGE, so already in memory
@@ -123,7 +140,7 @@ class PickleReader(PickleMachine):
         resume = self.position
         inner = PickleReader(self.file, data.offset, data.size, self.source, persistent=True, within=True)
         parts = [inner.next_pickle() for _ in range(5)]
-        if parts[0] != _TORCH_MAGIC or not isinstance(parts[3], Storage):
+        if parts[0] != TORCH_MAGIC or not isinstance(parts[3], Storage):
             raise DataError("refused: the bytes are no torch storage")
         size = inner.number("<q")
         found = parts[3]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -65,13 +65,17 @@ def as_bytes(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class Array:
-    """An array in the file: numpy `dtype` with byte order, `shape`, bytes from `start` in `span`."""
+    """An array in the file: numpy `dtype` with byte order, `shape`, bytes from `start` in `span`.
+
+    bfloat16: the numbers of `dtype` are the upper halves of float32 ones, as which they are read.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     span: Span | bytes
     start: int = 0
     order: str = "C"
+    bfloat16: bool = False
 
     @property
     def size(self) -> int:
@@ -89,7 +93,8 @@ class Array:
         if len(raw) != self.size:
             raise DataError(f"an array of {self.size} bytes has only {len(raw)} in the file")
         try:
-            return np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
+            numbers = np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
+            return (numbers.astype(np.uint32) << 16).view(np.float32) if self.bfloat16 else numbers
         except ValueError as error:  # no element, but huge other axes
             raise DataError(f"an array of shape {self.shape} cannot be made ({error})") from None
 
@@ -128,10 +133,11 @@ class Storage:
     count: int
     key: str
     place: dict[str, Span]
+    bfloat16: bool = False
 
 
 _NUMBERS = re.compile(r"([fiu][1248]|b1)")
-_STORAGES = {
+STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
     "HalfStorage": "<f2",
@@ -215,7 +221,21 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = Fal
     span = storage.place[storage.key]
     if span.size != storage.count * item:
         raise DataError("a torch storage has another size than announced")
-    return Array(storage.dtype, sizes, span, first * item)
+    return Array(storage.dtype, sizes, span, first * item, bfloat16=storage.bfloat16)
+
+
+def _parameter(tensor: Any, *_: Any) -> Array:
+    """A parameter: its tensor; whether it has a gradient, and its hooks and state, say nothing about its numbers."""
+    if not isinstance(tensor, Array):
+        raise DataError("a parameter must be made of a tensor")
+    return tensor
+
+
+def _of_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Array:
+    """A tensor with attributes of its own: the tensor."""
+    if not isinstance(function, Name) or str(function) not in TENSORS or not isinstance(arguments, tuple):
+        raise DataError("a tensor with attributes must be made by a function of torch")
+    return TENSORS[str(function)](*map(finished, arguments))
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -228,8 +248,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": lambda: {},
     "torch._utils._rebuild_tensor_v2": _tensor,
 }
+TENSORS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+}
+BFLOAT16 = {"BFloat16Storage": "<u2"}
+ATTRIBUTED = {**TENSORS, "torch._tensor._rebuild_from_type_v2": _of_type}
+"""What makes the tensors of a checkpoint; its storages may be of bfloat16 too."""
 LOAD_STORAGE = "torch.storage._load_from_bytes"
-ADMITTED = {*FUNCTIONS, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for name in _STORAGES)}
+ADMITTED = {*FUNCTIONS, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for name in STORAGES)}
 
 
 def set_state(target: Any, state: Any) -> None:
@@ -250,17 +278,17 @@ def set_state(target: Any, state: Any) -> None:
         raise DataError(f"a state is given to a {type(target).__name__}, which takes none")
 
 
-def storage_of(identifier: Any, place: dict[str, Span]) -> Storage:
+def storage_of(identifier: Any, place: dict[str, Span], kinds: Mapping[str, str] = STORAGES) -> Storage:
     """The storage of a persistent id in torch's format: ("storage", class, key, device, count, …)."""
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise DataError("a persistent id is not a torch storage")
     kind, key, count = identifier[1], identifier[2], identifier[4]
-    if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in _STORAGES or not isinstance(key, str):
+    if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in kinds or not isinstance(key, str):
         raise DataError(f"a storage of the class {shown(kind)} is refused")
     if len(identifier) == 6 and identifier[5] is not None:
         raise DataError("a view of a torch storage is refused")
     (size,) = _numbers((count,), "a storage's size")
-    return Storage(_STORAGES[kind.name], size, key, place)
+    return Storage(kinds[kind.name], size, key, place, kind.name == "BFloat16Storage")
 
 
 def finished(value: Any) -> Any:
