@@ -34,6 +34,7 @@ class FetchSettings(Settings):
     slots_savi: str | None = setting(None, "the SAVi slots, in the same notation", key=False)
     questions: str | None = setting(None, "URL of the question files, with {split}", key=False)
     annotations: str | None = setting(None, "URL of the annotation archives, with {split}", key=False)
+    checkpoints: str | None = setting(None, "the published world models, with {encoder} and {masked}", key=False)
     hub: str = setting("https://huggingface.co", "host of the files without a URL: the hub or a copy of it", key=False)
     timeout: float = setting(30.0, "seconds without data before a download is retried", above=0, key=False)
     attempts: int = setting(5, "consecutive failures after which a download gives up", minimum=1, key=False)

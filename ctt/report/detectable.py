@@ -107,7 +107,8 @@ def seeds_for(noise: PooledNoise, difference: float, videos: float | None = None
 
 def _possible(own: np.ndarray) -> np.ndarray:
     """What estimated deviations may be over the true one, in equal parts (…, 32)."""
-    return np.sqrt(_chi_square(own[..., None], _QUANTILES) / own[..., None])
+    deviations: np.ndarray = np.sqrt(_chi_square(own[..., None], _QUANTILES) / own[..., None])
+    return deviations
 
 
 def _chi_square(df: np.ndarray, share: np.ndarray | float) -> np.ndarray:
@@ -125,4 +126,4 @@ def _multiple(test: np.ndarray, possible: np.ndarray) -> np.ndarray:
         missed = special.nctdtr(test[..., None], at, quantile[..., None])
         found = 1 - np.where(at < _LARGEST, np.nan_to_num(missed), 0.0).mean(-1)
         low, high = np.where(found < POWER, middle, low), np.where(found < POWER, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)

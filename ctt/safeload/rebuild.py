@@ -235,7 +235,8 @@ def _of_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Array:
     """A tensor with attributes of its own: the tensor."""
     if not isinstance(function, Name) or str(function) not in TENSORS or not isinstance(arguments, tuple):
         raise DataError("a tensor with attributes must be made by a function of torch")
-    return TENSORS[str(function)](*map(finished, arguments))
+    made: Array = TENSORS[str(function)](*map(finished, arguments))
+    return made
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -16,6 +16,7 @@ from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage, seconds_of
 from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.main_line import MainLine
+from ctt.stages.validation_error import ValidationError
 from ctt.store import Artifact, Store
 from ctt.study.blind_levels import blind_answers
 from ctt.study.noise_runs import noise, predictions_of
@@ -56,7 +57,7 @@ def results(plan: Plan, store: Store) -> Results:
                 point,
                 run.seed,
                 predictions=predictions_of(vqa),
-                errors=errors(state, rollout),
+                errors=errors(state, rollout, _error_of_imported(auxiliaries, store)),
                 answered=_answered(auxiliaries, store),
                 measured=_measured(auxiliaries, store),
                 cost=_cost((*line.own, *auxiliaries), line.prefix, store),
@@ -197,9 +198,18 @@ def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
     return found
 
 
-def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
-    """{"world_model", "rollout"}: mean squared errors of visible slots, where visibility is known; with "_all" of all slots."""
-    out = {}
+def _error_of_imported(auxiliaries: Sequence[Stage], store: Store) -> Artifact | None:
+    """What was measured of imported weights, as a training state has it of itself."""
+    return next((store.get(stage.key) for stage in auxiliaries if isinstance(stage, ValidationError)), None)
+
+
+def errors(state: Artifact | None, rollout: Artifact | None, measured: Artifact | None = None) -> dict[str, float]:
+    """{"world_model", "rollout"}: mean squared errors of visible slots, where visibility is known; with "_all" of all slots.
+
+    measured: where the world model's are if its state has none.
+    """
+    out: dict[str, float] = {}
+    state = measured or (state if state is not None and (state.path / FINALS).is_file() else None)
     if state is not None:
         out |= _both_errors("world_model", _json(state.file("metrics.json"))["validation"])
     if rollout is not None:
@@ -270,7 +280,7 @@ def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
     """{metric: (label, value)} for curves: the error of copying the last frame, and the blind level of each category."""
     out: dict[str, tuple[str, float]] = {}
     line = plan.lines[0]
-    if (state := store.get(line.world_model.key)) is not None:
+    if (state := store.get(line.world_model.key)) is not None and (state.path / FINALS).is_file():
         validation = _json(state.file("metrics.json"))["validation"]
         if "copy_last" in validation:
             out["validation_error"] = ("copying the last frame", error_of(validation, "copy_last"))

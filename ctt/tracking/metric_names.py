@@ -19,6 +19,7 @@ HEADLINES = {
 }
 ERRORS = {
     "world_model": "validation/error",
+    "world_model_error": "validation/error",
     "rollout": "error",
 }  # shown as error/KIND, of visible slots where these are known, and as error/KIND_all, of all slots
 

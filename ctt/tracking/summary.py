@@ -23,7 +23,8 @@ def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
             if name not in curves and not name.startswith(DETAILS):  # else its last point is the same
                 points.append(MetricPoint(name, value, tail.finals_time, 0))
         path = ERRORS.get(kind, "")
-        for name, where in ((kind, f"{path}_visible"), (f"{kind}_all", path)):
+        of = kind.removesuffix("_error")
+        for name, where in ((of, f"{path}_visible"), (f"{of}_all", path)):
             if (error := tail.finals.get(where)) is not None:
                 points.append(MetricPoint(f"{ERROR}{name}", error, tail.finals_time, 0))
     return points

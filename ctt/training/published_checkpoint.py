@@ -92,9 +92,8 @@ def _tensors_of(state: dict[Any, Any], path: Path) -> dict[str, Array]:
             raise DataError(f"{path}: {brief(str(name))} is no tensor but {value.what}; nothing was executed")
         if isinstance(value, Array):
             if max(value.shape, default=0) > LONGEST_AXIS:
-                raise DataError(
-                    f"{path}: {brief(str(name))} does not fit any model: its shape is {value.shape}, and no axis has over {LONGEST_AXIS:,}"
-                )
+                known = f"its shape is {value.shape}, and no axis has over {LONGEST_AXIS:,}"
+                raise DataError(f"{path}: {brief(str(name))} does not fit any model: {known}")
             found[str(name)] = value
     return _without_prefix(found)
 
@@ -137,8 +136,8 @@ def misfits(checkpoint: Checkpoint, settings: PredictorSettings) -> list[str]:
     return wrong + [n for n, t in own.items() if n in checkpoint.tensors and t.shape != checkpoint.tensors[n].shape]
 
 
-def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predictor:
-    """The world model, in eval mode. Raises DataError with the tensors that do not fit and the settings of their shapes."""
+def check_fit(checkpoint: Checkpoint, settings: PredictorSettings) -> None:
+    """Raises DataError with the tensors that do not fit and the settings of their shapes."""
     if wrong := misfits(checkpoint, settings):
         known = {name: tuple(checkpoint.tensors[name].shape) for name in wrong[:5] if name in checkpoint.tensors}
         named = [f"{brief(name)} {known[name]}" if name in known else brief(name) for name in wrong[:5]]
@@ -147,6 +146,11 @@ def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predict
             f"{settings.num_preds}, depth {settings.depth}, heads {settings.heads}, mlp_width {settings.mlp_width}; slots have "
             f"{WIDTH} numbers): {', '.join(named)}; choose other settings, such as world_model=paper or world_model.depth=2"
         )
+
+
+def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predictor:
+    """The world model, in eval mode. Raises the errors of `check_fit`."""
+    check_fit(checkpoint, settings)
     predictor = Predictor(settings, WIDTH)
     predictor.load_state_dict(checkpoint.tensors)
     return predictor.eval()

@@ -57,4 +57,5 @@ def _low(gaps_mnv: np.ndarray, questions_mv: np.ndarray) -> np.ndarray:
     """The lower bound of differences; of fewer seeds than have a variance, over the videos alone."""
     if gaps_mnv.shape[1] >= statistics.LEAST_SEEDS:
         return statistics.estimate(gaps_mnv, questions_mv).low
-    return np.nan_to_num(statistics.over_videos(gaps_mnv.mean(1), questions_mv).low, nan=-np.inf)
+    low: np.ndarray = np.nan_to_num(statistics.over_videos(gaps_mnv.mean(1), questions_mv).low, nan=-np.inf)
+    return low

@@ -1,0 +1,66 @@
+"""Checkpoints as settings: a file's weights are known by their digest, as soon as a sweep is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from ctt.core.errors import DataError
+from ctt.core.settings import digest
+from ctt.data.data_settings import PROVISIONAL
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.training.training_settings import WorldModelSettings
+
+S = TypeVar("S", WorldModelSettings, AloeSettings)
+
+
+def resolved(settings: S) -> S:
+    """Settings that name a checkpoint, with the digest of its weights; a provisional one while the file is missing.
+
+    Raises DataError if it is no checkpoint of this kind, or does not fit the settings.
+    """
+    if settings.checkpoint is None:
+        return settings if settings.tensors is None else dataclasses.replace(settings, tensors=None)
+    path = Path(settings.checkpoint).expanduser()
+    if path.is_file():
+        stat = os.stat(path)
+        found = _digest_of(path, stat.st_mtime_ns, stat.st_size, settings_of(settings))
+    else:
+        found = PROVISIONAL + digest(str(path))
+    return settings if settings.tensors == found else dataclasses.replace(settings, tensors=found)
+
+
+def settings_of(settings: S) -> _Hashable:
+    """The settings, to be remembered by what they hold."""
+    return _Hashable(settings, repr(settings))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Hashable:
+    settings: WorldModelSettings | AloeSettings = dataclasses.field(compare=False)
+    text: str
+
+
+@lru_cache(maxsize=256)
+def _digest_of(path: Path, modified: int, size: int, settings: _Hashable) -> str:
+    from ctt.training.published_checkpoint import aloe_of, check_fit, read
+
+    found = read(path)
+    if isinstance(settings.settings, AloeSettings):
+        _check_kind(path, found.kind, "aloe")
+        aloe_of(found, settings.settings)
+    else:
+        _check_kind(path, found.kind, "world_model")
+        check_fit(found, settings.settings)
+    return found.digest
+
+
+def _check_kind(path: Path, kind: str, wanted: str) -> None:
+    if kind != wanted:
+        other = (
+            "an ALOE; it belongs to aloe.checkpoint" if kind == "aloe" else "a world model; it belongs to world_model.checkpoint"
+        )
+        raise DataError(f"{wanted}.checkpoint: {path} holds {other}")
