@@ -103,7 +103,7 @@ def _described(name: str, thing: Any) -> Iterator[str]:
     if thing is Config:
         yield f"{_text_of(thing)}\n\nIts fields are the [settings](settings.md).\n"
         return
-    if not (inspect.isclass(thing) and issubclass(thing, (Exception, Protocol))):  # type: ignore[arg-type]
+    if not (inspect.isclass(thing) and issubclass(thing, (Exception, Protocol))):
         yield f"```python\n{_signature(name, thing)}\n```\n"
     yield f"{_text_of(thing)}\n"
     for own, member in vars(thing).items() if inspect.isclass(thing) else ():

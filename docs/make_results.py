@@ -1,6 +1,6 @@
 """Makes the numbers of docs/results: runs what gives them, records them with their provenance, writes them into the pages.
 
-python docs/make_results.py                  every part whose record is of another commit; whatever is in the store is not run again
+python docs/make_results.py                  every part whose record is of other code; whatever is in the store is not run again
 python docs/make_results.py demo/table …     these pages or parts alone
 python docs/make_results.py --pages          writes the pages from the records; runs nothing
 python docs/make_results.py --check          exit code 1, with their names, if a page is not what its record gives
@@ -28,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "results"
 PART = re.compile(r"(<!-- part: (\S+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+CODE = ("ctt", "conf", "sweeps", "launch", "hydra_plugins", "tests/benchmarks", "tests/learned.py")
 STATE = "state"  # the part that every page has: which states of the code its numbers are of
 LITTLE_ALOE = "aloe=mini aloe.protocol=shared aloe.epochs=1 aloe.layers=1 aloe.width=32 aloe.ffn=64"
 GRAPH = f"data=mini world_model=mini world_model.epochs=8 {LITTLE_ALOE} seed=0,1,2"
@@ -84,9 +85,11 @@ def graphs(name: str) -> Callable[[str], str]:
         study = Study(name)
         found = diagnoses(study.plan, study.store)
         pages = [Page(point, (density_grid(runs), recovery_grid(runs))) for point, runs in found.items()]
-        texts = [f"### {page.title}\n\n" + draw(page, "md").partition("\n")[2].replace("\n## ", "\n#### ") for page in pages]
-        losses = draw(Page("", (losses_grid(found),)), "md").partition("\n")[2].replace("\n## ", "\n### ")
-        return "\n".join([*texts, losses]).strip()
+        texts = [
+            f"### {page.title}\n\n" + draw(page, "md").partition("\n")[2].replace("\n## ", "\n#### ").strip() for page in pages
+        ]
+        losses = draw(Page("", (losses_grid(found),)), "md").partition("\n")[2].replace("\n## ", "\n### ").strip()
+        return "\n\n".join([*texts, losses])
 
     return grids
 
@@ -176,11 +179,16 @@ RESULTS: dict[str, dict[str, Part]] = {
 
 
 def commit() -> str:
-    """The commit of the checkout; "+" where tracked files other than the pages and their records differ from it."""
+    """The commit of the checkout; "+" where the code that gives the numbers differs from it."""
     name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    changed = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/results"]
-    dirty = subprocess.run(changed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return name.strip() + ("+" if dirty else "")
+    return name.strip() + ("" if same_code("HEAD") else "+")
+
+
+def same_code(since: str) -> bool:
+    """Whether the code that gives the numbers is that of a commit; False if it is unknown or was edited ("+")."""
+    if not since or since.endswith("+"):
+        return False
+    return subprocess.run(["git", "diff", "--quiet", since, "--", *CODE], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def processor() -> str:
@@ -245,7 +253,7 @@ def stale(pages: Iterable[str] = RESULTS) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("only", nargs="*", metavar="PAGE[/PART]", help="pages or parts (default: all that are of another commit)")
+    parser.add_argument("only", nargs="*", metavar="PAGE[/PART]", help="pages or parts (default: all that are of other code)")
     parser.add_argument("--pages", action="store_true", help="run nothing")
     parser.add_argument("--check", action="store_true", help="run and write nothing")
     parsed = parser.parse_args(arguments)
@@ -261,7 +269,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     for page, parts in names.items():
         for name in () if parsed.pages else parts:
-            if parsed.only or record_of(page).get(name, {}).get("commit") != commit():
+            if parsed.only or not same_code(record_of(page).get(name, {}).get("commit", "")):
                 measure(page, name)
         (FOLDER / f"{page}.md").write_text(filled(page), encoding="utf-8")
     return 0

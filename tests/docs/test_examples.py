@@ -17,19 +17,16 @@ from ctt.cli import main
 from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
+from tests import prepared
 from tests.data.clevrer.official_files import slots_tree, write_pickle, write_questions
 from tests.docs.examples import ROOT, RUN, Block, blocks, missing
 from tests.made_store import fill, plausible
-from tests.tiny import ctt, environment
+from tests.tiny import TINY, ctt, environment
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for f in ("tutorial", "how-to") for p in (ROOT / "docs" / f).glob("*.md"))]
 OWN_TEST = "how-to/add-"  # their examples are packages; each page has a test module of its own
-DATA = ["data=mini", "data.train=24", "data.validation=12", "data.workers=1"]
-SMALL = [
-    *DATA, "world_model=mini", "world_model.epochs=2", "world_model.windows.per_epoch=64", "world_model.windows.validation=32",
-    "world_model.optimizer=adamw", "aloe=mini", "aloe.epochs=1", "aloe.eval_videos=4", "aloe.optimizer=adam",
-    "diagnostics.windows=32", "ctt_start_epoch=1", "device=cpu", "tracking=off",
-]  # fmt: skip
+DATA = [override for override in TINY if override.startswith("data")]
+SMALL = [*TINY, "ctt_start_epoch=1", "tracking=off"]
 MADE_UP = ["reader.enabled=false", "diagnostics.enabled=false"]  # sweeps other than `quick`: their artifacts are made up
 GIVEN = ("launch=", "seed=", "ctt_", "aloe.protocol=")  # what stays of a sweep's own overrides
 QUICK = ["sweep", "quick", *SMALL]
@@ -37,11 +34,13 @@ COUNTS = {"train": 3, "val": 2, "test": 1}  # videos of the official files
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working folder with small official files and a store in which `ctt sweep quick` has really run, in small."""
+def folder(tiny_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with small official files, and a store in which `ctt sweep quick` has run, from stages that have really been
+    built, in small."""
     path = tmp_path_factory.mktemp("examples")
     write_questions(path / "clevrer", COUNTS)
     write_pickle(path / "clevrer" / "clevrer_videosaur_slots.pkl", slots_tree(COUNTS))
+    prepared.copy_artifacts(tiny_sweep, path / "store")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         for name, value in environment(path / "store").items():

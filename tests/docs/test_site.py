@@ -40,7 +40,10 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 def test_pages_from_the_code_are_up_to_date() -> None:
     reference = script("make_reference")
-    assert reference.stale() == [], "run `make reference`"
+    stale = reference.stale()
+    if sys.version_info[:2] != (3, 11):
+        stale = [name for name in stale if name != "cli.md"]  # argparse breaks lines otherwise in other versions
+    assert stale == [], "run `make reference`"
     assert "`.table`" in (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
 
 
@@ -51,7 +54,7 @@ def test_a_stale_page_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     page = tmp_path / "settings.md"
     page.write_text(page.read_text(encoding="utf-8").replace("`0.15`", "`0.16`", 1), encoding="utf-8")
     monkeypatch.setattr(reference, "FOLDER", tmp_path)
-    assert reference.run(["--check"]) == 1 and "stale: settings.md" in capsys.readouterr().err
+    assert reference.run(["--check"]) == 1 and "settings.md" in capsys.readouterr().err
 
 
 def test_results_are_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +83,7 @@ def test_a_part_is_measured_recorded_and_shown(tmp_path: Path, monkeypatch: pyte
     results = script("make_results")
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     monkeypatch.setattr(results, "commit", lambda: "abc1234")
+    monkeypatch.setattr(results, "same_code", lambda since: since == "abc1234")
     monkeypatch.setattr(results, "RESULTS", {"page": {"one": results.Part(("echo 1", "echo 22"))}})
     (tmp_path / "records").mkdir()
     page = tmp_path / "page.md"
@@ -90,7 +94,7 @@ def test_a_part_is_measured_recorded_and_shown(tmp_path: Path, monkeypatch: pyte
     text = page.read_text(encoding="utf-8")
     assert "```text\n22\n```" in text and "old" not in text and "All numbers of this page are of commit" in text
     assert "abc1234" in text and "echo 1\necho 22" in text
-    monkeypatch.setattr(results, "run", lambda command, **_: pytest.fail("it is of this commit and was measured again"))
+    monkeypatch.setattr(results, "run", lambda command, **_: pytest.fail("it is of this code and was measured again"))
     assert results.main([]) == 0 and page.read_text(encoding="utf-8") == text
 
 

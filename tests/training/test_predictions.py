@@ -90,6 +90,7 @@ def test_accuracies_recounted_from_the_files_alone(toy, trained) -> None:
     assert metrics["multiple_choice"] == pytest.approx(pooled, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
     """With rollout_frames=all predicted frames affect the answers of all categories, with `predictive` only of that one."""
     dataset, rollouts = toy
@@ -105,6 +106,7 @@ def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
             assert (changed[category] > 0.9) if reached else (changed[category] == 0)
 
 
+@pytest.mark.slow
 def test_an_aloe_trained_without_predictive_questions_does_not_depend_on_rollouts(tmp_path, toy) -> None:
     """Other rollouts give the same weights, so only answers to predictive questions change; with a share of predictive
     questions in training, weights differ."""

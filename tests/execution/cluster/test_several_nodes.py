@@ -34,7 +34,7 @@ def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path
     job = freeze(prefix, store, tmp_path, 0)
     python = f"srun --output {tmp_path}/%t.log --open-mode append {sys.executable} -m"
     script = f"""
-        export PYTHONPATH={ROOT} OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo
+        export PYTHONPATH={ROOT} OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo CTT_JOIN=srun
         {python} tests.training.several {tmp_path} dropout && {python} ctt.execution.jobs.job_process {job.path}
     """
     options = ["-N2", "--ntasks-per-node=1", "-o", f"{tmp_path}/batch.log", "--wrap", script]

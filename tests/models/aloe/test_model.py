@@ -120,6 +120,7 @@ def test_dropout_off_in_eval_and_on_in_training() -> None:
     assert not torch.equal(ours(batch)[0], ours(batch)[0])
 
 
+@pytest.mark.slow
 def test_dropout_acts_as_in_torch() -> None:
     """Mean and spread over many draws equal those of nn.TransformerEncoderLayer (one layer: the one for CLS alone)."""
     ours, literal = both(0, layers=1, dropout=0.3)
