@@ -75,7 +75,7 @@ def _with_inputs(stages: Sequence[Stage]) -> Iterator[Stage]:
 
 
 def validation_text(errors: Mapping[str, float | None]) -> str:
-    """The validation error in one line, beside those that need no model and the reported one."""
+    """The validation error in one line, with those that need no model and the reported one."""
     visible = errors.get("error_visible")
     seen = "" if visible is None else f" ({visible:.4f} of visible slots)"
     reported = QUOTED["reported_baseline"]
@@ -105,7 +105,7 @@ def doubts(checkpoint: Checkpoint, settings: WorldModelSettings) -> list[str]:
         f"world_model={name} ({', '.join(f'{key} {value}' for key, value in shape.items() if value != own[key])})"
         for name, shape in fitting.items()
     )
-    return [f"{checkpoint.source} fits, but it fits a known recipe too, and its file does not say which: {named}"]
+    return [f"{checkpoint.source} fits, but it fits a known recipe too, and its file does not record which: {named}"]
 
 
 def fits(checkpoint: Checkpoint, settings: WorldModelSettings, shape: Mapping[str, Any]) -> bool:

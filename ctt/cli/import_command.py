@@ -14,9 +14,9 @@ def import_checkpoint(arguments: Sequence[str]) -> int:
     NAME is the file of a world model with the published tensor names. It becomes an artifact like a trained state, so
     that reported figures can be compared with one's own on the same data and by the same evaluation.
     Shapes are settings: world_model=paper is the official C-JEPA recipe, world_model=reference that of the reported CTT
-    numbers. State dicts are read as trainers save them; nothing in the files is executed. No sweep reaches what was imported
-    by this command, so ctt gc offers to remove it: in a sweep file, world_model.checkpoint=FILE and aloe.checkpoint=FILE are
-    points like any other (sweep `published`).
+    numbers. State dicts are read as trainers save them; nothing in the files is executed. ctt gc offers to remove what was
+    imported by this command, as no sweep reaches it: in a sweep file, world_model.checkpoint=FILE and aloe.checkpoint=FILE
+    are points like any other (sweep published).
     """
     parser = verb_parser("import-checkpoint", import_checkpoint, named="the checkpoint of a world model")
     parser.add_argument(

@@ -1,6 +1,6 @@
 """The minimum detectable difference: what a comparison of so many seeds finds in about 80 % of its repetitions, at p < 0.05.
 
-One point's variance of three seeds has two degrees of freedom and says little, so the variance is pooled over the points of
+One point's variance of three seeds has two degrees of freedom and is known poorly, so the variance is pooled over the points of
 a sweep (and over runs that differ in ALOE's seed alone). Points share the baseline's runs: their differences have a correlation
 of 1/2 and their variances one of 1/4, so k points of n seeds have k (n − 1) / (1 + (k − 1)/4) degrees of freedom.
 

@@ -26,7 +26,7 @@ from ctt.safeload.rebuild import ATTRIBUTED, BFLOAT16, FUNCTIONS, STORAGES, Name
 
 @dataclass
 class Skipped:
-    """What the file says there is and was not made; `what` names it. attributes: of an object, as the file lists them."""
+    """What the file describes and was not made; `what` names it. attributes: of an object, as the file lists them."""
 
     what: str
     attributes: dict[Any, Any] = field(default_factory=dict)

@@ -225,7 +225,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = Fal
 
 
 def _parameter(tensor: Any, *_: Any) -> Array:
-    """A parameter: its tensor; whether it has a gradient, and its hooks and state, say nothing about its numbers."""
+    """A parameter: its tensor; whether it has a gradient, and its hooks and state, do not change its numbers."""
     if not isinstance(tensor, Array):
         raise DataError("a parameter must be made of a tensor")
     return tensor

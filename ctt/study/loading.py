@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
 
 
-def results(plan: Plan, store: Store) -> Results:
-    """The results of a plan's finished runs; a run whose artifacts are missing has no predictions."""
+def results(plan: Plan, store: Store, blind: bool = True) -> Results:
+    """The results of a plan's finished runs; a run whose artifacts are missing has no predictions. blind: with the levels without
+    the video."""
     screened = {id(r.point) for r, line in zip(plan.sweep.runs, plan.lines, strict=True) if line.aloe_from is not None}
     baseline = plan.sweep.baseline.config
     points = [
@@ -74,7 +75,7 @@ def results(plan: Plan, store: Store) -> Results:
         reach=reach(plan),
         reference_levels=reference_levels(plan, store),
         auxiliary=described(plan),
-        blind=blind_answers(plan, store) if any(run.predictions is not None for run in runs) else {},
+        blind=blind_answers(plan, store) if blind and any(run.predictions is not None for run in runs) else {},
         protocol=protocol(plan.sweep.points[-1].config),
         same_protocol=follows_reported(plan.sweep.points[-1].config),
     )

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.core.settings import digest
 from ctt.data.data_settings import PROVISIONAL
@@ -17,13 +18,20 @@ from ctt.training.training_settings import WorldModelSettings
 S = TypeVar("S", WorldModelSettings, AloeSettings)
 
 
+def with_checkpoints(config: Config) -> Config:
+    """The config with the digests of the checkpoints that it names. Raises the errors of `resolved`."""
+    if config.world_model.checkpoint is None and config.aloe.checkpoint is None:
+        return config
+    return dataclasses.replace(config, world_model=resolved(config.world_model), aloe=resolved(config.aloe))
+
+
 def resolved(settings: S) -> S:
     """Settings that name a checkpoint, with the digest of its weights; a provisional one while the file is missing.
 
     Raises DataError if it is no checkpoint of this kind, or does not fit the settings.
     """
     if settings.checkpoint is None:
-        return settings if settings.tensors is None else dataclasses.replace(settings, tensors=None)
+        return settings
     path = Path(settings.checkpoint).expanduser()
     if path.is_file():
         stat = os.stat(path)

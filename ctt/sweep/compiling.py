@@ -11,6 +11,7 @@ from typing import Any
 from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
 from ctt.core.errors import SettingError, SweepError
 from ctt.core.settings import FROM_FILE, active_rules, canonical_form
+from ctt.sweep.checkpoints import with_checkpoints
 from ctt.sweep.merging import Merger
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Point, Sweep
@@ -40,6 +41,7 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
         ordered += [(k, v, "command line" if k in line.single or k in line.axes else place) for k, v in values.items()]
         config = composed(groups, ordered)
         try:
+            config = with_checkpoints(config)
             config.check()
         except SettingError as error:
             raise SweepError(f"{error} ({place})") from error

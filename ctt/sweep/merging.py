@@ -11,7 +11,6 @@ from ctt.core.settings import Settings, active_rules, rules_of
 from ctt.data.clevrer.source_files import resolved
 from ctt.data.data_settings import SPLITS, DataSettings
 from ctt.data.positions import linear_reader
-from ctt.sweep import checkpoints
 from ctt.sweep.points import Merged, Point
 
 S = TypeVar("S", bound=Settings)
@@ -33,9 +32,6 @@ def without_inactive(config: Config, found: dict[str, DataSettings] | None = Non
             known = {name: getattr(seen, name) for name in ("content", *SPLITS)}
             found[marker] = dataclasses.replace(plain.data, **known)
         plain = dataclasses.replace(plain, data=found[marker])
-    for name in ("world_model", "aloe"):
-        if (seen_group := checkpoints.resolved(getattr(plain, name))) is not getattr(plain, name):
-            plain = dataclasses.replace(plain, **{name: seen_group})
     if (reader := linear_reader.resolved(config.reader, config.data)) != plain.reader:
         plain = dataclasses.replace(plain, reader=reader)
     return plain

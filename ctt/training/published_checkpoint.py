@@ -1,7 +1,7 @@
 """Checkpoints with the published tensor names, read without executing anything in them.
 
 A world model has a tensor named mask_token; ALOE's names begin with transformer_model. A file holds a dict of tensors, or one
-under a name that trainers use (WRAPPERS), with anything else beside it, which is skipped, or is a pickled module. Names may begin
+under a name that trainers use (WRAPPERS), with anything else next to it, which is skipped, or is a pickled module. Names may begin
 with `module.` or another attribute. Numbers of half precision become float32.
 """
 
@@ -32,7 +32,7 @@ LARGEST = 4 << 30
 """Maximum bytes of tensors; the published checkpoints have tens of megabytes."""
 LONGEST_AXIS = 100_000
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
-"""Under what trainers keep a model's state beside an optimizer's, the epoch and their settings."""
+"""Under what trainers keep a model's state next to an optimizer's, the epoch and their settings."""
 MARKS = {"world_model": "mask_token", "aloe": "transformer_model."}
 """What names of each kind's tensors begin with."""
 
@@ -99,7 +99,7 @@ def _tensors_of(state: dict[Any, Any], path: Path) -> dict[str, Array]:
 
 
 def _without_prefix(arrays: dict[str, Array]) -> dict[str, Array]:
-    """Names from the one on that tells the kind: DataParallel puts `module.` before all of them, Lightning the attribute's name."""
+    """Names from the one on that shows the kind: DataParallel puts `module.` before all of them, Lightning the attribute's name."""
     for mark in MARKS.values():
         starts = {
             name.removesuffix(mark) if name.endswith(mark) else name[: name.index(mark)] for name in arrays if _has(name, mark)

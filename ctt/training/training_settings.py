@@ -110,6 +110,7 @@ class WorldModelSettings(PredictorSettings):
                 "epochs",
                 "batch_size",
                 "micro_batch",
+                "muon_precision",
                 "optimizer",
                 "learning_rate",
                 "muon_rate",
@@ -128,7 +129,7 @@ class WorldModelSettings(PredictorSettings):
                 "dropout_kind",
             ),  # fmt: skip
             FROM_FILE,
-            lambda model: model.checkpoint is not None,
+            lambda model: model.tensors is not None,
         ),
         Rule(
             ("share_dropout", "graph.dropout"),
@@ -137,7 +138,10 @@ class WorldModelSettings(PredictorSettings):
         ),
         Rule(("muon_rate", "muon_precision"), "only Muon uses them", lambda model: model.optimizer != "muon"),
         Rule(
-            ("micro_batch",),
+            (
+                "micro_batch",
+                "muon_precision",
+            ),
             "the batch is computed in one piece",
             lambda model: model.micro_batch is None or model.micro_batch >= model.batch_size,
         ),
@@ -185,7 +189,7 @@ class TrainingSettings(Settings):
         Rule(
             ("ctt_inv_weight", "ctt_suf_weight", "ctt_adj_threshold", "ctt_start_epoch", "num_masked_slots"),
             FROM_FILE,
-            lambda training: training.world_model.checkpoint is not None,
+            lambda training: training.world_model.tensors is not None,
         ),
         *METHOD_RULES,
         *MASKING_RULES,

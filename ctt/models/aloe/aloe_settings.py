@@ -131,10 +131,9 @@ class AloeSettings(Settings):
                 "dropout",
                 "dropout_kind",
                 "protocol",
-                "aloe_seed",
             ),  # fmt: skip
             FROM_FILE,
-            lambda aloe: aloe.checkpoint is not None,
+            lambda aloe: aloe.tensors is not None,
         ),
         Rule(("dropout_kind",), "ALOE's dropout is 0, so no mask is drawn", lambda aloe: aloe.dropout == 0),
         Rule(("equal_layers",), "ALOE has one layer", lambda aloe: aloe.layers == 1),

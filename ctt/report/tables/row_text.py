@@ -28,7 +28,7 @@ BLIND_NOTE = f"{BLIND} not shown to be above the levels without the video (95 %,
 NEARLY_EVEN = 0.2
 """Up to which difference of an interval's sides, as a share of their mean, it is written with one number."""
 UNCERTAIN = 2.0
-"""From which ratio of its upper to its lower bound on a sentence says how uncertain a minimum detectable difference is."""
+"""From which ratio of its upper to its lower bound on a sentence states how uncertain a minimum detectable difference is."""
 DETECTABLE = "min. detectable difference (80 % power)"
 
 METRIC_NAMES = {
