@@ -18,11 +18,15 @@ from typing import Any, ClassVar, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ctt.core.error_text import one_line
 from ctt.core.errors import SettingError
 from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
+from ctt.core.strict_yaml import read_yaml
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -65,7 +69,7 @@ def config_root() -> Path:
 class Config(TrainingSettings):
     """One run: a world model's training and what follows. Fields with `key=False` do not change what is computed."""
 
-    rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
+    rollout: RolloutSettings = setting(RolloutSettings, "the frames after the given ones, as the world model predicts them")
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
     diagnostics: DiagnosticsSettings = setting(DiagnosticsSettings, "what is measured of the slot graphs (an auxiliary stage)")
     reader: PositionReaderSettings = setting(PositionReaderSettings, "the position reader (an auxiliary stage)")
@@ -84,7 +88,7 @@ class Config(TrainingSettings):
     tracking: TrackingSettings = setting(TrackingSettings, "MLflow", key=False)
     launch: LaunchSettings = setting(LaunchSettings, "where jobs run", key=False)
     store: str = dataclasses.field(
-        default_factory=lambda: os.environ.get("CTT_STORE", "store"),
+        default_factory=lambda: os.environ.get("CTT_STORE") or "store",
         metadata={"help": "folder of the store (environment: CTT_STORE)", "key": False},
     )
     sweep: str | None = setting(None, "a sweep: a name in sweeps/ or the path of a YAML file", key=False)
@@ -101,32 +105,46 @@ class Config(TrainingSettings):
         Rule(
             ("reader.annotations",),
             "synthetic data knows where objects are without annotations",
-            lambda run: run.data.kind == "synthetic",
+            lambda run: run.data.source.has_truth,
         ),
+        Rule(("aloe",), "the data has no questions", lambda run: not run.data.format.categories),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        aloe, frames = self.aloe, self.rollout.frames
-        if frames < aloe.frames_ahead:
-            fewer = frames // aloe.stride
-            remedy = f", or aloe.predicted_frames to at most {fewer} (they lie {aloe.stride} apart)" if fewer else ""
+        if not self.store.strip():
+            raise SettingError("store must be the path of a folder, got an empty text")
+
+    def check(self) -> None:
+        """Raises SettingError for combinations of values that are not possible, those of a run with its data included."""
+        super().check()
+        if not (data_format := self.data.format).categories:
+            return
+        sampling, frames = FrameSampling(self.aloe, data_format), self.rollout.frames
+        if frames < sampling.frames_ahead:
+            fewer = frames // sampling.stride
+            remedy = f", or aloe.predicted_frames to at most {fewer} (they lie {sampling.stride} apart)" if fewer else ""
             raise SettingError(
-                f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {aloe.frames_ahead}; "
-                f"set rollout.frames to at least {aloe.frames_ahead}{remedy}"
+                f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {sampling.frames_ahead}; "
+                f"set rollout.frames to at least {sampling.frames_ahead}{remedy}"
             )
 
 
 def register() -> None:
-    """Makes the typed schema known to Hydra (`defaults: [ctt_schema, …]`) and the resolvers conf/config.yaml uses."""
+    """Makes the typed schema known to Hydra (`defaults: [ctt_schema, …]`), the presets of launch/, and the resolver that
+    conf/config.yaml uses. Hydra searches conf/ and these alone: other folders next to them, like a store, are no groups."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="ctt_schema", node=Config)
+    presets = {path.stem: read_yaml(path) for path in sorted((config_root() / "launch").glob("*.yaml"))}
     for name in LAUNCHERS:
-        if name not in LAUNCHERS.builtin:  # their presets are the files of launch/; those of others need none
-            preset = {"defaults": [{"override /hydra/launcher": "ctt"}], "launch": {"kind": name, "jobs": None}}
-            ConfigStore.instance().store(group="launch", name=name, node=preset, package="_global_")
-    OmegaConf.register_new_resolver("ctt.root", lambda: str(config_root()), replace=True)
+        own = {"defaults": [{"override /hydra/launcher": "ctt"}], "launch": {"kind": name, "jobs": None}}
+        presets.setdefault(name, own)
+    for name, preset in presets.items():
+        ConfigStore.instance().store(group="launch", name=name, node=preset, package="_global_")
+    for name in DATA_SOURCES:
+        if name not in DATA_SOURCES.builtin:
+            ConfigStore.instance().store(group="data", name=name, node={"kind": name})
     OmegaConf.register_new_resolver("ctt.hydra_dir", _hydra_dir, replace=True)
 
 
@@ -134,7 +152,8 @@ def _hydra_dir(store: str, sweep: str | None, name: str | None, spec: str | None
     """Hydra's output folder: next to the spec for a job, else under the store's sweeps/NAME."""
     if spec:
         return str(Path(spec).resolve().parent / "hydra")
-    return str(Path(store).resolve() / "sweeps" / (name or (Path(sweep).stem if sweep else "multirun")) / "hydra")
+    folder = Path(os.path.expanduser(store)).resolve() / "sweeps"
+    return str(folder / (name or (Path(sweep).stem if sweep else "multirun")) / "hydra")
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -156,8 +175,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
                 composed = hydra_compose("config", overrides=list(overrides))
         return to_config(composed)
     except (HydraException, OmegaConfBaseException) as error:
-        causes = [str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip()]
-        raise SettingError("; ".join(dict.fromkeys(causes)) + f" (overrides: {' '.join(overrides) or 'none'})") from error
+        raise SettingError(f"{one_line(error)} (overrides: {' '.join(overrides) or 'none'})") from error
 
 
 def to_config(composed: Any) -> Config:
@@ -172,7 +190,7 @@ def _to_object(composed: Any) -> Config:
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise SettingError(str(error).strip()) from error
+        raise SettingError(one_line(error)) from error
     assert isinstance(config, Config)
     return config
 
@@ -207,7 +225,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     try:
         return _to_object(OmegaConf.merge(OmegaConf.structured(Config), old_values(Config), with_present_names(values)))
     except OmegaConfBaseException as error:
-        raise SettingError(str(error).strip()) from error
+        raise SettingError(one_line(error)) from error
 
 
 @functools.cache

@@ -32,6 +32,7 @@ def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Con
 
     Raises DataError if a file is refused or does not fit the settings, UsageError if it is of the other kind.
     """
+    config.check()
     config = without_inactive(config)
     store = Store.open(config.store)
     checkpoint = _of_kind(read(path), "world_model")
@@ -88,7 +89,7 @@ def validation_text(errors: Mapping[str, float | None]) -> str:
 def imported_model(checkpoint: Checkpoint, config: Config) -> ImportedModel:
     """The stage of a world model. Raises DataError if it does not fit config.world_model."""
     try:
-        check_fit(checkpoint, config.world_model)
+        check_fit(checkpoint, config.world_model, config.data.format)
     except DataError as error:
         known = [f"world_model={name}" for name, shape in recipes().items() if fits(checkpoint, config.world_model, shape)]
         raise DataError(f"{error}; its shapes are those of {' and '.join(known)}" if known else str(error)) from None
@@ -129,7 +130,7 @@ def recipes() -> dict[str, dict[str, int]]:
 
 def imported_aloe(checkpoint: Checkpoint, rollout: Rollout, config: Config) -> ImportedAloe:
     """The stage of an ALOE. Raises DataError if it does not fit config.aloe."""
-    aloe_of(checkpoint, config.aloe)
+    aloe_of(checkpoint, config.aloe, config.data.format)
     return ImportedAloe(rollout, config.aloe, config.seed, tensors=checkpoint.digest, file=str(checkpoint.source))
 
 

@@ -1,4 +1,4 @@
-"""`ctt logs RUN [-f]`: the log of the job of a run, of a shared prefix or of a key."""
+"""`ctt logs NAME [-f]`: the log of the job of a run, of a shared prefix or of a key; or those of all jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -68,23 +68,77 @@ def find_job(store: Store, name: str) -> tuple[str, JobSpec]:
     return next(iter(matches.values()))
 
 
-def _read(store: Store, job: JobSpec, follow: bool) -> Iterator[str]:
-    """The log's text; while following also that of later attempts, which may be another file of the same name."""
-    position, identity, decode = 0, None, codecs.getincrementaldecoder("utf-8")("replace")
+def print_logs(store: Store, sweep: str, *, follow: bool, out: TextIO | None = None) -> int:
+    """Prints the logs of the sweep's newest jobs, each under its name; with `follow` what is new until all have ended.
+
+    Exit code 1 if one failed. Raises UsageError if there is none.
+    """
+    out = out or sys.stdout
+    jobs = _newest_jobs(store, sweep)
+    logs = {job.number: _Log(job) for job in jobs}
+    ended: set[int] = set()
+    shown: JobSpec | None = None
     for look in itertools.count(1):
-        ended = not follow or _ended(store, job)  # asked before reading, so that nothing is missed
-        ended = ended or (look % ASK_EVERY == 0 and _abandoned(store, job))
-        with contextlib.suppress(FileNotFoundError), open(job.log, "rb") as file:
+        ended |= {job.number for job in jobs if job.number not in ended and _over(store, job, follow, look)}
+        for job in jobs:
+            if text := logs[job.number].read():
+                lines = f"==> {sweep}/{job.label}: {job.log} <==\n" if job is not shown else ""
+                out.write(f"\n{lines}" if lines and shown else lines)
+                out.write(text)
+                out.flush()
+                shown = job
+        if len(ended) == len(jobs):
+            break
+        time.sleep(LOOK_EVERY)
+    if shown is None:
+        last = event_log.last(jobs[0].path.parent).get(jobs[0].number, {})
+        raise UsageError(f"the jobs of {sweep} have printed nothing: {_status_text(store, jobs[0], last)}")
+    return int(any(one.state in ("failed", "lost") for one in job_statuses(store, jobs[0].path.parent)))
+
+
+def _newest_jobs(store: Store, sweep: str) -> list[JobSpec]:
+    """The jobs of the newest record that has any. Raises UsageError if none has."""
+    for folder in sorted(store.sweeps_folder(sweep).glob("[0-9]*"), reverse=True):
+        if jobs := spec.read(folder / "jobs"):
+            return list(jobs)
+    raise UsageError(f"{sweep} had nothing to run: all of it was in the store {store.root}")
+
+
+class _Log:
+    """A job's log, which may grow; a later attempt may write another file of the same name."""
+
+    def __init__(self, job: JobSpec) -> None:
+        self.path = job.log
+        self.position, self.identity = 0, (0, 0)
+        self.decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def read(self) -> str:
+        """What is new in it."""
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
             stat = os.fstat(file.fileno())
-            if (stat.st_dev, stat.st_ino) != identity or stat.st_size < position:
-                position, identity = 0, (stat.st_dev, stat.st_ino)
-            file.seek(position)
+            if (stat.st_dev, stat.st_ino) != self.identity or stat.st_size < self.position:
+                self.position, self.identity = 0, (stat.st_dev, stat.st_ino)
+            file.seek(self.position)
             data = file.read()
-            position += len(data)
-            yield decode.decode(data)
-        if ended:
+            self.position += len(data)
+            return self.decode(data)
+        return ""
+
+
+def _read(store: Store, job: JobSpec, follow: bool) -> Iterator[str]:
+    """The log's text; while following also that of later attempts."""
+    log = _Log(job)
+    for look in itertools.count(1):
+        over = _over(store, job, follow, look)  # asked before reading, so that nothing is missed
+        yield log.read()
+        if over:
             return
         time.sleep(LOOK_EVERY)
+
+
+def _over(store: Store, job: JobSpec, follow: bool, look: int) -> bool:
+    """True if nothing more is to be read."""
+    return not follow or _ended(store, job) or (look % ASK_EVERY == 0 and _abandoned(store, job))
 
 
 def _ended(store: Store, job: JobSpec) -> bool:

@@ -13,18 +13,29 @@ from rich.console import Console
 from ctt.core.errors import CttError, UsageError
 from ctt.core.units import duration, size
 from ctt.stages.base import seconds_of
-from ctt.store import Store
+from ctt.store import Artifact, Store
 from ctt.study import record
 
 
-def show_artifact(store: Store, name: str, console: Console) -> int:
+def show_artifact(store: Store, name: str, as_json: bool, console: Console) -> int:
     """Prints an artifact's settings, inputs, provenance and metrics; `name` as for `find_artifact`."""
     key = find_artifact(store, name)
     artifact = store.get(key)
     if artifact is None:
         raise UsageError(f"{name} is not in the store {store.root} (never built, or damaged and quarantined)")
+    path = artifact.path / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if as_json:
+        place = {"key": key, "path": str(artifact.path)}
+        print(json.dumps({**place, **artifact.manifest, "metrics": metrics}, indent=1))
+    else:
+        _print_artifact(store, artifact, metrics, console)
+    return 0
+
+
+def _print_artifact(store: Store, artifact: Artifact, metrics: dict[str, Any], console: Console) -> None:
     manifest = artifact.manifest
-    console.print(f"[bold]{manifest['kind']}[/] {key}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{manifest['kind']}[/] {artifact.path.name}", highlight=False, soft_wrap=True)
     console.print(str(artifact.path), highlight=False, soft_wrap=True)
     for input_name, other in manifest["inputs"].items():
         console.print(f"  input {input_name}: {other}", highlight=False, soft_wrap=True)
@@ -34,11 +45,8 @@ def show_artifact(store: Store, name: str, console: Console) -> int:
     _print_provenance(store, manifest["provenance"], console)
     for file_name, file in sorted(manifest["files"].items()):
         console.print(f"  {size(file['size']):>9}  {file_name}", highlight=False)
-    path = artifact.path / "metrics.json"
-    if path.is_file():
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+    if metrics:
         console.print_json(json.dumps({k: v for k, v in metrics.items() if k not in ("blind", "per_frame")}))
-    return 0
 
 
 def _print_provenance(store: Store, provenance: dict[str, Any], console: Console) -> None:

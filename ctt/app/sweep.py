@@ -16,6 +16,7 @@ from rich.console import Console
 from ctt.app.progress import Follower
 from ctt.config import Config
 from ctt.core.errors import StoreError, UsageError
+from ctt.core.exit_codes import ExitCode
 from ctt.core.units import duration
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
@@ -34,7 +35,7 @@ from ctt.sweep import Sweep, compile_sweep
 if TYPE_CHECKING:  # pandas and matplotlib
     from ctt.study.study import Study
 
-DONE, INCOMPLETE = 0, 1
+DONE, INCOMPLETE = ExitCode.DONE, ExitCode.FAILED
 SHOWN = 24  # missing runs that are listed with their reason
 
 

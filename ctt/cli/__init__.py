@@ -12,8 +12,10 @@ from ctt.cli.hydra_app import hydra
 from ctt.cli.import_command import import_checkpoint
 from ctt.cli.parsing import OVERRIDES, report_errors
 from ctt.cli.report_command import report
-from ctt.cli.store_commands import gc, logs, ls, settings, show, status, sync, ui
+from ctt.cli.store_commands import completion, gc, logs, ls, settings, show, status, sync, ui
 from ctt.cli.sweep_commands import cancel, plan, promote, run, sweep
+from ctt.core.exit_codes import EXIT_CODES, ExitCode
+from ctt.core.terminal import print_anything
 
 __all__ = ["main", "report_errors"]
 
@@ -35,11 +37,13 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "ui": ui,
     "sync": sync,
     "settings": settings,
+    "completion": completion,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of `ctt` and `python -m ctt`. Exit codes: 0 done, 1 something is missing or failed, 2 bad input."""
+    """Entry point of `ctt` and `python -m ctt`. Ends the process with an `ExitCode`."""
+    print_anything()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in VERBS:
         sys.exit(report_errors(lambda: VERBS[arguments[0]](arguments[1:])))
@@ -55,13 +59,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(arguments[0], VERBS, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(VERBS)}"
         print(f"ctt: {arguments[0]} is not a command; {hint}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ExitCode.WRONG_INPUT)
     sys.exit(report_errors(lambda: hydra(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, VERBS))
-    lines = [f"  {name:{width}}  {(verb.__doc__ or '').splitlines()[0]}\n" for name, verb in VERBS.items()]
+    lines = [f"  {name:{width}}  {(verb.__doc__ or '').split(chr(10))[0]}\n" for name, verb in VERBS.items()]
+    codes = "".join(f"  {code:3}  {meaning}\n" for code, meaning in EXIT_CODES.items())
     return argparse.ArgumentParser(
         prog="ctt",
         description="Sweeps of CTT-JEPA on CLEVRER, compiled so that shared work runs once.",
@@ -70,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
 `ctt COMMAND --help` describes a command. Without a command the arguments go to Hydra:
   ctt -m ctt_inv_weight=0,0.2 seed=0,1
 
-{OVERRIDES}""",
+{OVERRIDES}
+exit codes:
+{codes}""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="ctt COMMAND [NAME] [OVERRIDES]",
     )

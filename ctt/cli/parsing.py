@@ -10,9 +10,11 @@ import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from ctt.cli.examples import examples_of
 from ctt.core.errors import CttError, UsageError
+from ctt.core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from ctt.store import Store
@@ -43,13 +45,13 @@ def report_errors(action: Callable[[], int | None]) -> int:
         return code
     except UsageError as error:
         print(f"ctt: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.WRONG_INPUT
     except CttError as error:
         print(f"ctt: {error}", file=sys.stderr)
-        return 1
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         print("\nctt: interrupted; finished stages are kept, the same command continues", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of the buffer has no reader
         return 0
@@ -57,17 +59,26 @@ def report_errors(action: Callable[[], int | None]) -> int:
         print(f"ctt: {error}", file=sys.stderr)
         if error.errno == errno.ENOSPC:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return ExitCode.FAILED
+
+
+class VerbParser(argparse.ArgumentParser):
+    """The parser of a command, whose errors are ctt's: one line, UsageError."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required: NAME"):
+            message = "NAME is missing"
+        raise UsageError(f"{message} (`{self.prog} --help` describes the command)")
 
 
 def verb_parser(
     name: str, verb: Callable[..., int], *, named: str | None, optional: bool = False, settings: str = OVERRIDES
 ) -> argparse.ArgumentParser:
     """The parser of one verb: a NAME if `named` describes it, then overrides if `settings` describes these."""
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog=f"ctt {name}",
         description=inspect.getdoc(verb),
-        epilog=settings,
+        epilog="\n".join(filter(None, (examples_of(name), settings))),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if named is not None:
@@ -122,6 +133,15 @@ def split_run(positional: Sequence[str], settings: Collection[str]) -> tuple[str
     return " ".join(parts), overrides
 
 
+def at_home(overrides: Sequence[str]) -> list[str]:
+    """The overrides with a `~` at the beginning of store=PATH replaced, which a shell may have left and Hydra cannot read."""
+    from ctt.sweep import quoted
+
+    return [
+        f"store={quoted(os.path.expanduser(one.removeprefix('store=')))}" if one.startswith("store=~") else one for one in overrides
+    ]
+
+
 def checked(overrides: Sequence[str]) -> list[str]:
     """The overrides. Raises UsageError, before Hydra starts, if one has no KEY=VALUE form or its key is unknown."""
     from ctt.config import check_key
@@ -134,7 +154,7 @@ def checked(overrides: Sequence[str]) -> list[str]:
         key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
         if key != "hydra" and not key.startswith(("hydra.", "hydra/")):
             check_key(key)
-    return list(overrides)
+    return at_home(overrides)
 
 
 def tracking_of(overrides: Sequence[str]) -> tuple[TrackingSettings, list[str]]:
@@ -155,12 +175,15 @@ def open_store(overrides: Sequence[str]) -> Store:
     from ctt.config import Config
     from ctt.store import Store
 
-    root = Path(Config().store)
+    root = Config().store
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or key != "store":
             raise UsageError(f"{override}: this command takes store=VALUE (command line)")
-        root = Path(value)
-    if not root.is_dir():
-        raise UsageError(f"no store at {root.resolve()}; name it with store=PATH or CTT_STORE, or run a sweep first")
-    return Store.open(root)
+        root = value
+    if not root.strip():
+        raise UsageError("store must be the path of a folder, got an empty text (command line)")
+    store = Store.open(root)
+    if not store.root.is_dir():
+        raise UsageError(f"no store at {store.root}; name it with store=PATH or CTT_STORE, or run a sweep first")
+    return store

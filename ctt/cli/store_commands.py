@@ -1,4 +1,4 @@
-"""Verbs that list, read or tidy: ls, settings, status, show, logs, gc, ui, sync."""
+"""Verbs that list, read or tidy: ls, settings, status, show, logs, gc, ui, sync, completion."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctt.cli.parsing import STORE, TRACKING, open_store, parse, parse_run, tracking_of, verb_parser
+from ctt.core.errors import UsageError
 
 
 def ls(arguments: Sequence[str]) -> int:
@@ -17,8 +18,9 @@ def ls(arguments: Sequence[str]) -> int:
 
     from ctt.app.ls import list_sweeps
     from ctt.config import Config
+    from ctt.store import Store
 
-    store = open_store(parsed.overrides) if parsed.overrides or Path(Config().store).is_dir() else None
+    store = open_store(parsed.overrides) if parsed.overrides or Store.open(Config().store).root.is_dir() else None
     return list_sweeps(store, Path.cwd(), parsed.json, Console())
 
 
@@ -52,26 +54,32 @@ def show(arguments: Sequence[str]) -> int:
 
     NAME is a key, its first letters, or a run such as demo/baseline seed=0 (quoted or not).
     """
-    parsed = parse_run(verb_parser("show", show, named="a key or a run", settings=STORE), arguments, "store")
+    parser = verb_parser("show", show, named="a key or a run", settings=STORE)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parsed = parse_run(parser, arguments, "store")
     from rich.console import Console
 
     from ctt.app.show import show_artifact
 
-    return show_artifact(open_store(parsed.overrides), parsed.name, Console())
+    return show_artifact(open_store(parsed.overrides), parsed.name, parsed.json, Console())
 
 
 def logs(arguments: Sequence[str]) -> int:
-    """Print the log of a run's job; -f follows it until the job ends.
+    """Print the log of a run's job, or those of all jobs of a sweep; -f follows them until they end.
 
-    NAME is a run such as demo/baseline seed=0 (quoted or not), a shared prefix such as
+    NAME is a sweep, a run such as demo/baseline seed=0 (quoted or not), a shared prefix such as
     demo/shared prefix 10 epochs seed=0, or the first letters of a key.
     """
-    parser = verb_parser("logs", logs, named="a run, a shared prefix or a key", settings=STORE)
-    parser.add_argument("-f", "--follow", action="store_true", help="until the job ends, including its retries")
+    parser = verb_parser("logs", logs, named="a sweep, a run, a shared prefix or a key", settings=STORE)
+    parser.add_argument("-f", "--follow", action="store_true", help="until the jobs end, including their retries")
     parsed = parse_run(parser, arguments, "store")
-    from ctt.app.logs import print_log
+    from ctt.app.logs import print_log, print_logs
+    from ctt.study import record
 
-    return print_log(open_store(parsed.overrides), parsed.name, follow=parsed.follow)
+    store = open_store(parsed.overrides)
+    if parsed.name in record.names(store):
+        return print_logs(store, parsed.name, follow=parsed.follow)
+    return print_log(store, parsed.name, follow=parsed.follow)
 
 
 def gc(arguments: Sequence[str]) -> int:
@@ -109,3 +117,20 @@ def sync(arguments: Sequence[str]) -> int:
 
     tracking, others = tracking_of(parsed.overrides)
     return sync_store(open_store(others), tracking, follow=parsed.follow, rebuild=parsed.rebuild)
+
+
+def completion(arguments: Sequence[str]) -> int:
+    """Print a script that completes commands, sweeps, settings and values: ctt completion bash|zsh|fish"""
+    from ctt.cli.completion_words import SECOND
+
+    shells = SECOND["completion"]
+    parser = verb_parser("completion", completion, named=", ".join(shells), settings="")
+    parsed = parser.parse_args(list(arguments))
+    if parsed.name not in shells:
+        raise UsageError(f"no completion for {parsed.name}; choose one of {', '.join(shells)}")
+    from ctt.cli import VERBS
+    from ctt.cli.completion import script
+    from ctt.cli.completion_words import completion_words
+
+    print(script(parsed.name, completion_words(VERBS)), end="")
+    return 0

@@ -16,17 +16,14 @@ def sweep(arguments: Sequence[str]) -> int:
     NAME is a file of sweeps/ or the path of one. launch=inproc|local|slurm|… chooses where jobs run.
     The same command again runs what is missing, and only that.
     """
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        parser = verb_parser("sweep", sweep, named="a sweep of sweeps/ or a YAML file")
-        parser.add_argument("--detach", action="store_true", help="return once it is submitted (slurm) or started (others)")
-        parser.parse_args(["--help"])
-    if "=" in arguments[0] or arguments[0].startswith("-"):
-        raise UsageError("ctt sweep needs the sweep's NAME first; a plain multirun is `ctt -m KEY=VALUES …`")
-    from ctt.sweep import read
+    parser = verb_parser("sweep", sweep, named="a sweep of sweeps/ or a YAML file")
+    parser.add_argument("--detach", action="store_true", help="return once it is submitted (slurm) or started (others)")
+    parsed = parse(parser, arguments)
+    from ctt.sweep import quoted, read
 
-    read(arguments[0])
-    others = ["launch.detach=true" if argument == "--detach" else argument for argument in arguments[1:]]
-    return hydra(["-m", f"sweep='{arguments[0]}'", *others])
+    read(parsed.name)
+    detach = ["launch.detach=true"] if parsed.detach else []
+    return hydra(["-m", f"sweep={quoted(parsed.name)}", *parsed.overrides, *detach])
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -49,10 +46,14 @@ def plan(arguments: Sequence[str]) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one point with one seed in this process: ctt run data=mini world_model=mini aloe=mini seed=3
+    """Run one point with one seed in this process.
 
-    Hydra's flags work: --cfg job shows the settings, --help lists the groups.
+    Hydra's flags work: --cfg job shows the settings instead of running, --hydra-help lists all flags.
     """
+    if "-h" in arguments or "--help" in arguments:
+        verb_parser("run", run, named=None).parse_args(["--help"])
+    if "-m" in arguments or "--multirun" in arguments:
+        raise UsageError("ctt run runs one point with one seed; a multirun is `ctt -m KEY=VALUES …`")
     return hydra(arguments)
 
 

@@ -79,6 +79,10 @@ class Settings:
         made: T = kept[marker]
         return made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The values alone: what was computed from them holds functions, and is computed anew where it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name != _KEPT}
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
             check_value(field.name, getattr(self, field.name), field.metadata)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ctt.config import Config
@@ -19,6 +18,7 @@ from ctt.execution.launchers import JobState
 from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.planning import Plan
 from ctt.store import Store
+from ctt.sweep import quoted
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]  # Hydra's Launcher.launch
 
@@ -60,7 +60,7 @@ class WaveLauncher:
             if not todo:
                 continue
             with _quiet_launcher():
-                results = self.launch([[f"spec={_quoted(job.path)}"] for job in todo], todo[0].number)
+                results = self.launch([[f"spec={quoted(str(job.path.resolve()))}"] for job in todo], todo[0].number)
             for result in results:
                 _ = result.return_value  # raises the job's exception, unless the launcher handled it
             if stopping() or (todo[0].path.parent / event_log.CANCELLED).exists():
@@ -85,12 +85,6 @@ class WaveLauncher:
     def leave(self) -> str:
         """Running jobs continue; no other starts."""
         return "those that have not started are not run"
-
-
-def _quoted(path: Path) -> str:
-    """The path as a value in Hydra's override grammar."""
-    text = str(path.resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
 
 
 @contextlib.contextmanager

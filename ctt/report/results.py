@@ -9,14 +9,11 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from ctt.core.errors import UsageError
-from ctt.data.questions.vocab import CATEGORIES
+from ctt.data.categories import CLEVRER_CATEGORIES, Categories
 from ctt.stages.columns import AuxiliaryColumns
 
 __all__ = [
-    "CATEGORIES",
     "COLUMNS",
-    "METRICS",
-    "MULTIPLE_CHOICE",
     "Noise",
     "PointResults",
     "Predictions",
@@ -24,9 +21,6 @@ __all__ = [
     "RunResults",
     "read",
 ]
-
-MULTIPLE_CHOICE = CATEGORIES[1:]
-METRICS = (*CATEGORIES, "multiple_choice", "average")
 
 COLUMNS = ["scene", "question_id", "choice_id", "category", "form", "correct"]
 """The columns of a predictions frame that tables read; reading only these from parquet is several times faster."""
@@ -88,6 +82,7 @@ class Results:
     auxiliary: what auxiliary stages add to the table, in the order in which it has them.
     protocol: how the sweep's recipe relates to that of the published rows, in a sentence; same_protocol: whether it is theirs.
     blind: answers without the video, by what gave them.
+    categories: of the data's questions; without any, a run's results are its errors.
     reference_levels: by kind of auxiliary stage its answers without a world model, by what it read instead.
     """
 
@@ -102,6 +97,7 @@ class Results:
     blind: Mapping[str, Predictions] = field(default_factory=dict)
     protocol: str = ""
     same_protocol: bool = True
+    categories: Categories = CLEVRER_CATEGORIES
 
     def __post_init__(self) -> None:
         """Raises UsageError for two baselines, a run of an unknown point, or two runs of one point and seed."""

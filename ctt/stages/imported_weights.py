@@ -75,7 +75,7 @@ class ImportedModel(ImportedWeights, WorldModel):
     def model(self, checkpoint: Checkpoint) -> Any:
         from ctt.training.published_checkpoint import predictor_of
 
-        return predictor_of(checkpoint, self.world_model)
+        return predictor_of(checkpoint, self.world_model, self.data.data.format)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,4 +89,4 @@ class ImportedAloe(ImportedWeights, Vqa):
     def model(self, checkpoint: Checkpoint) -> Any:
         from ctt.training.published_checkpoint import aloe_of
 
-        return aloe_of(checkpoint, self.aloe)
+        return aloe_of(checkpoint, self.aloe, self.rollout.data.data.format)

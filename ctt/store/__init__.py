@@ -3,6 +3,6 @@
 from ctt.store.artifact import Artifact, DamagedArtifact
 from ctt.store.holder import Holder
 from ctt.store.leases import Lease
-from ctt.store.store import Store
+from ctt.store.store import Store, is_folder_name
 
-__all__ = ["Artifact", "DamagedArtifact", "Holder", "Lease", "Store"]
+__all__ = ["Artifact", "DamagedArtifact", "Holder", "Lease", "Store", "is_folder_name"]

@@ -31,7 +31,7 @@ from typing import Any
 
 from ctt.core import atomic_files
 from ctt.core.atomic_files import explained
-from ctt.core.errors import StoreError
+from ctt.core.errors import StoreError, UsageError
 from ctt.store.artifact import MANIFEST, Artifact, DamagedArtifact, listing, read_manifest, seal
 from ctt.store.holder import Holder, holder
 from ctt.store.identity import identity
@@ -40,6 +40,11 @@ from ctt.store.work import Work
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a folder of a store may have that name: letters, digits, `_`, `-` and `.`, at most 200."""
+    return _NAME.fullmatch(str(name)) is not None and len(str(name)) <= 200
 
 
 class Store:
@@ -51,11 +56,14 @@ class Store:
     """
 
     def __init__(self, root: Path | str, *, heartbeat: float = 5.0, expiry: float = 60.0) -> None:
-        self.root = Path(root).expanduser().absolute()
+        try:
+            self.root = Path(root).expanduser().absolute()
+        except RuntimeError as error:  # ~SOMEBODY
+            raise UsageError(f"the store {root}: nobody of that name has a home folder here; give a path") from error
         self.heartbeat = heartbeat
         self.expiry = expiry
         if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"the store {self.root} is a file; give a folder by CTT_STORE or store=PATH")
+            raise UsageError(f"the store {self.root} is a file; give a folder by CTT_STORE or store=PATH")
 
     @classmethod
     def open(cls, root: Path | str) -> Store:
@@ -305,6 +313,6 @@ class Store:
 
     @staticmethod
     def _plain(name: str) -> str:
-        if not _NAME.fullmatch(name) or len(name) > 200:
+        if not is_folder_name(name):
             raise StoreError(f"{name!r} cannot name a folder of the store: use letters, digits, '_', '-' and '.'")
         return name

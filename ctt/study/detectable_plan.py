@@ -14,7 +14,6 @@ from ctt.planning import Plan
 from ctt.report import detectable
 from ctt.report.demo_noise import VIDEOS, demo_noise
 from ctt.report.detectable import PooledNoise
-from ctt.report.results import CATEGORIES
 from ctt.report.statistics import LEAST_SEEDS
 from ctt.report.tables import row_text
 from ctt.report.tables.detectable_rows import noise_of
@@ -62,7 +61,7 @@ def detection(plan: Plan, store: Store) -> Detection:
     videos = float(plan.sweep.baseline.config.data.validation)
     others = " of retrained points; screened ones vary less" if _screened(plan) else ""
     text = f"the demo's noise{others} ({VIDEOS} videos, 3 seeds), for {videos:,.0f} videos; none like this sweep's is in the store"
-    return Detection({name: one for name, one in demo_noise().items() if name in CATEGORIES}, text, seeds, videos)
+    return Detection({name: one for name, one in demo_noise().items() if name in plan.categories.names}, text, seeds, videos)
 
 
 def measured_noise(plan: Plan, store: Store) -> dict[str, PooledNoise]:
@@ -74,7 +73,7 @@ def measured_noise(plan: Plan, store: Store) -> dict[str, PooledNoise]:
     some = dataclasses.replace(found, points=[found.points[i] for i in kept], runs=runs, auxiliary=(), reference_levels={})
     table = build(some)
     noise = noise_of(table.rows, table.noise, _screened(plan))
-    return {name: one for name, one in noise.items() if name in CATEGORIES}
+    return {name: one for name, one in noise.items() if name in plan.categories.names}
 
 
 def lines(found: Detection, difference: float | None) -> list[str]:

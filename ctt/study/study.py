@@ -37,11 +37,10 @@ class Study:
     """
 
     def __init__(self, name: str, store: Path | str | None = None) -> None:
-        root = Path(store or Config().store)
-        if not root.is_dir():
-            raise UsageError(f"no store at {root.resolve()}; set CTT_STORE, or run a sweep first")
+        self.store = Store.open(store or Config().store)
+        if not self.store.root.is_dir():
+            raise UsageError(f"no store at {self.store.root}; set CTT_STORE, or run a sweep first")
         self.name = name
-        self.store = Store.open(root)
         self.plan: Plan = record.load(record.newest(self.store, name))
 
     def __repr__(self) -> str:
@@ -105,6 +104,8 @@ class Study:
         artifact = self.store.get(targets[name].key)
         if artifact is None:
             raise UsageError(f"the run {name!r} of {self.name} is not finished; `ctt status {self.name}` shows what it lacks")
+        if not (artifact.path / "predictions.parquet").is_file():
+            raise UsageError(f"the run {name!r} of {self.name} has no answers: its data has no questions")
         return pd.read_parquet(artifact.file("predictions.parquet"))
 
     @cached_property

@@ -7,7 +7,7 @@ The command line wins over the file, `seed=` over `seeds`. Settings that have no
 from ctt.sweep.checkpoints import with_checkpoints
 from ctt.sweep.compiling import compile_sweep
 from ctt.sweep.merging import without_inactive
-from ctt.sweep.overrides import CommandLine, read_overrides
+from ctt.sweep.overrides import CommandLine, quoted, read_overrides
 from ctt.sweep.points import Merged, Point, Run, Sweep
 from ctt.sweep.sweep_file import SweepFile, find, read, shipped
 
@@ -22,6 +22,7 @@ __all__ = [
     "without_inactive",
     "compile_sweep",
     "find",
+    "quoted",
     "read",
     "read_overrides",
     "shipped",

@@ -11,6 +11,7 @@ from typing import TypeVar
 from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.core.settings import digest
+from ctt.data.data_format import DataFormat
 from ctt.data.data_settings import PROVISIONAL
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training.training_settings import WorldModelSettings
@@ -22,10 +23,12 @@ def with_checkpoints(config: Config) -> Config:
     """The config with the digests of the checkpoints that it names. Raises the errors of `resolved`."""
     if config.world_model.checkpoint is None and config.aloe.checkpoint is None:
         return config
-    return dataclasses.replace(config, world_model=resolved(config.world_model), aloe=resolved(config.aloe))
+    return dataclasses.replace(
+        config, world_model=resolved(config.world_model, config.data.format), aloe=resolved(config.aloe, config.data.format)
+    )
 
 
-def resolved(settings: S) -> S:
+def resolved(settings: S, data_format: DataFormat) -> S:
     """Settings that name a checkpoint, with the digest of its weights; a provisional one while the file is missing.
 
     Raises DataError if it is no checkpoint of this kind, or does not fit the settings.
@@ -35,20 +38,18 @@ def resolved(settings: S) -> S:
     path = Path(settings.checkpoint).expanduser()
     if path.is_file():
         stat = os.stat(path)
-        found = _digest_of(path, stat.st_mtime_ns, stat.st_size, settings_of(settings))
+        found = _digest_of(path, stat.st_mtime_ns, stat.st_size, _Hashable(settings, data_format, repr((settings, data_format))))
     else:
         found = PROVISIONAL + digest(str(path))
     return settings if settings.tensors == found else dataclasses.replace(settings, tensors=found)
 
 
-def settings_of(settings: S) -> _Hashable:
-    """The settings, to be remembered by what they hold."""
-    return _Hashable(settings, repr(settings))
-
-
 @dataclasses.dataclass(frozen=True)
 class _Hashable:
+    """Settings, to be remembered by what they hold."""
+
     settings: WorldModelSettings | AloeSettings = dataclasses.field(compare=False)
+    data_format: DataFormat = dataclasses.field(compare=False)
     text: str
 
 
@@ -59,10 +60,10 @@ def _digest_of(path: Path, modified: int, size: int, settings: _Hashable) -> str
     found = read(path)
     if isinstance(settings.settings, AloeSettings):
         _check_kind(path, found.kind, "aloe")
-        aloe_of(found, settings.settings)
+        aloe_of(found, settings.settings, settings.data_format)
     else:
         _check_kind(path, found.kind, "world_model")
-        check_fit(found, settings.settings)
+        check_fit(found, settings.settings, settings.data_format)
     return found.digest
 
 

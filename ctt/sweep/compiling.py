@@ -11,6 +11,7 @@ from typing import Any
 from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
 from ctt.core.errors import SettingError, SweepError
 from ctt.core.settings import FROM_FILE, active_rules, canonical_form
+from ctt.store import is_folder_name
 from ctt.sweep.checkpoints import with_checkpoints
 from ctt.sweep.merging import Merger
 from ctt.sweep.overrides import CommandLine, read_overrides
@@ -31,6 +32,10 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     """
     file, line = read(name), read_overrides(overrides)
     name_override = line.single.pop("name", None)
+    sweep_name = record_as or name_override or file.name
+    if not is_folder_name(sweep_name):
+        place = file.source if sweep_name == file.name else "command line"
+        raise SweepError(f"name={sweep_name!r} cannot name a folder of the store: use letters, digits, '_', '-' and '.' ({place})")
     line.single.pop("sweep", None)
     groups = {**file.groups, **line.groups}
     composed = _Composer()
@@ -55,13 +60,18 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     for values, place in _written(file, line, plain=name is None):
         config = config_of(values, place)
         _check_screening(config, baseline, place)
+        if config.data.format.categories != baseline.data.format.categories:
+            asked = [", ".join(one.data.format.categories.names) or "nothing" for one in (config, baseline)]
+            raise SweepError(
+                f"data.kind: its data asks {asked[0]}, the baseline's {asked[1]}; compare them in two sweeps ({place})"
+            )
         if config.auxiliary != baseline.auxiliary:
             raise SweepError(f"auxiliary: every run of a sweep has the same auxiliary stages as the baseline ({place})")
         merger.take(config, values)
         count += 1
     points = labelled(merger.points)
     return Sweep(
-        name=record_as or name_override or file.name,
+        name=sweep_name,
         points=points,
         seeds=seeds,
         merged=merger.merged([p.label for p in points]),

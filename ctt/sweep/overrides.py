@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from ctt.config import RUN_GROUPS
+from ctt.core.error_text import one_line
 from ctt.core.errors import SweepError
 from ctt.sweep.sweep_file import check_known, shortest
 
@@ -52,7 +54,7 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise SweepError(f"{error} (command line)") from error
+        raise SweepError(f"{one_line(error)} (command line)") from error
     for override in parsed:
         key = override.key_or_group
         line = override.input_line or key
@@ -66,7 +68,7 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
         try:
             swept = override.value()
         except HydraException as error:
-            raise SweepError(f"{line}: {error} (command line)") from error
+            raise SweepError(f"{line}: {one_line(error)} (command line)") from error
         if isinstance(swept, (IntervalSweep, Glob)) or getattr(swept, "shuffle", False):
             raise SweepError(f"{line}: write the values to sweep as a list, or as range(START,STOP,STEP) (command line)")
         if isinstance(swept, RangeSweep):
@@ -94,6 +96,11 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
             out.single[key] = values[0]
             out.axes.pop(key, None)
     return out
+
+
+def quoted(text: str) -> str:
+    """A text as a value in Hydra's grammar, whatever stands in it: a backslash is one unless a quote follows."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
 def _range_of(swept: Any, line: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,16 @@ def shipped() -> list[str]:
 
 
 def find(name: str) -> Path:
-    """The file of a sweep given as a name of sweeps/ or as a path. Raises SweepError."""
+    """The file of a sweep given as a name of ctt's sweeps/ or of this folder's, or as a path. Raises SweepError."""
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             what = " (it is a folder)" if path.is_dir() else " (it is not a regular file)" if path.exists() else ""
             raise SweepError(f"no sweep file {name}{what}")
         return path
-    candidate = config_root() / "sweeps" / f"{name}.yaml"
+    candidate, own = config_root() / "sweeps" / f"{name}.yaml", Path("sweeps") / f"{name}.yaml"
+    if not candidate.is_file() and own.is_file():
+        return own
     if not candidate.is_file():
         near = difflib.get_close_matches(name, shipped(), 1)
         hint = f"did you mean {near[0]}? there" if near else "there"
@@ -99,7 +102,7 @@ def read(name: str | None) -> SweepFile:
             f"{group} must name one of conf/{group}/*.yaml; set single values in points",
             source,
         )
-    name = content.get("name", path.stem)
+    name = content.get("name", re.sub(r"[^A-Za-z0-9._]+", "-", path.stem).strip("-.") or "sweep")
     _want(isinstance(name, str) and bool(name), f"name must be a text, got {name!r}", source)
     return SweepFile(source, name, baseline, grid, points, seeds, groups)
 

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ctt.core.errors import StoreError
@@ -33,7 +34,8 @@ def prepare_database(store_root: Path, *, upgrade: bool = True) -> Path:
 
     A new one is made aside and linked into place, so that processes that start together never see half a database.
     Upgrading keeps the old file as mlflow.db.REVISION and belongs under the tracking lease; upgrade=False is
-    for those who can't have it. Raises StoreError if the database was made by a newer MLflow, or can't be upgraded.
+    for those who can't have it. Raises StoreError if the database was made by a newer MLflow, can't be upgraded, or is no
+    database.
     """
     path = database_path(store_root)
     note = path.parent / "tracking" / "database.json"
@@ -41,13 +43,25 @@ def prepare_database(store_root: Path, *, upgrade: bool = True) -> Path:
     fresh = not path.exists()
     if fresh:
         _create(path, artifacts_path(store_root))
-    if _noted(note) != [version, revision(path)]:
-        if not fresh and not upgrade:
-            raise StoreError(f"{path} is to be upgraded, but another process is using it; end that one first")
-        if not fresh:
-            _upgrade(path)
-        write_note(note, {"mlflow": version, "revision": revision(path)})
+    with _readable(path):
+        if _noted(note) != [version, revision(path)]:
+            if not fresh and not upgrade:
+                raise StoreError(f"{path} is to be upgraded, but another process is using it; end that one first")
+            if not fresh:
+                _upgrade(path)
+            write_note(note, {"mlflow": version, "revision": revision(path)})
     return path
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises StoreError, with the remedy, where SQLite cannot read the file that it opens in the body."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path} is not a database that SQLite can read ({error}); move it away: `ctt sync` makes it anew from the store"
+        ) from error
 
 
 def _create(path: Path, artifacts: Path) -> None:
@@ -86,8 +100,12 @@ def revision(path: Path) -> str | None:
 def _upgrade(path: Path) -> None:
     before = revision(path)
     backup = path.with_name(f"{path.name}.{before or 'unknown'}")
-    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(backup)) as copy:
-        source.backup(copy)
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(backup)) as copy:
+            source.backup(copy)
+    except sqlite3.Error:
+        backup.unlink(missing_ok=True)
+        raise
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

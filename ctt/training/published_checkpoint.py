@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ctt.core.errors import DataError
 from ctt.core.settings import digest
-from ctt.data.synthetic.slot_encoder import WIDTH
+from ctt.data.data_format import CLEVRER, DataFormat
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe
 from ctt.models.aloe.model import load_published as fill
@@ -128,37 +128,37 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(native.astype(np.float32) if native.dtype.kind == "f" else native)
 
 
-def misfits(checkpoint: Checkpoint, settings: PredictorSettings) -> list[str]:
+def misfits(checkpoint: Checkpoint, settings: PredictorSettings, data_format: DataFormat = CLEVRER) -> list[str]:
     """The names of tensors that are missing, not known, or of another shape than with these settings. No weights are made."""
     with torch.device("meta"):
-        own = Predictor(settings, WIDTH).state_dict()
+        own = Predictor(settings, data_format.width).state_dict()
     wrong = sorted(set(own) ^ set(checkpoint.tensors))
     return wrong + [n for n, t in own.items() if n in checkpoint.tensors and t.shape != checkpoint.tensors[n].shape]
 
 
-def check_fit(checkpoint: Checkpoint, settings: PredictorSettings) -> None:
+def check_fit(checkpoint: Checkpoint, settings: PredictorSettings, data_format: DataFormat = CLEVRER) -> None:
     """Raises DataError with the tensors that do not fit and the settings of their shapes."""
-    if wrong := misfits(checkpoint, settings):
+    if wrong := misfits(checkpoint, settings, data_format):
         known = {name: tuple(checkpoint.tensors[name].shape) for name in wrong[:5] if name in checkpoint.tensors}
         named = [f"{brief(name)} {known[name]}" if name in known else brief(name) for name in wrong[:5]]
         raise DataError(
             f"{checkpoint.source} does not fit the settings of world_model (history_size {settings.history_size}, num_preds "
             f"{settings.num_preds}, depth {settings.depth}, heads {settings.heads}, mlp_width {settings.mlp_width}; slots have "
-            f"{WIDTH} numbers): {', '.join(named)}; choose other settings, such as world_model=paper or world_model.depth=2"
+            f"{data_format.width} numbers): {', '.join(named)}; choose other settings, such as world_model=paper or world_model.depth=2"
         )
 
 
-def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predictor:
+def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings, data_format: DataFormat = CLEVRER) -> Predictor:
     """The world model, in eval mode. Raises the errors of `check_fit`."""
-    check_fit(checkpoint, settings)
-    predictor = Predictor(settings, WIDTH)
+    check_fit(checkpoint, settings, data_format)
+    predictor = Predictor(settings, data_format.width)
     predictor.load_state_dict(checkpoint.tensors)
     return predictor.eval()
 
 
-def aloe_of(checkpoint: Checkpoint, settings: AloeSettings) -> Aloe:
+def aloe_of(checkpoint: Checkpoint, settings: AloeSettings, data_format: DataFormat = CLEVRER) -> Aloe:
     """The ALOE, in eval mode. Raises DataError with the tensors that do not fit."""
-    model = Aloe(settings)
+    model = Aloe(settings, data_format)
     try:
         fill(model, checkpoint.tensors)
     except DataError as error:

@@ -101,7 +101,7 @@ def test_artifacts_are_found_by_key_prefix_and_run(filled) -> None:
         with pytest.raises(UsageError, match="artifacts of|names no runs"):
             find_artifact(store, wrong)
     console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
-    assert show_artifact(store, key[:10], console) == 0
+    assert show_artifact(store, key[:10], False, console) == 0
     text = console.export_text()
     assert plan.targets[0].rollout.key in text and "trajectory" in text and "torch 2" in text
     assert f"in {duration(1)}, after {duration(40)} of interrupted work, on h" in text

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ctt.cli.parsing import open_store, parse, parse_run, split_run, tracking_of, verb_parser
+from ctt.cli.parsing import checked, open_store, parse, parse_run, split_run, tracking_of, verb_parser
+from ctt.config import compose
 from ctt.core.errors import UsageError
 
 STORE = "store=/somewhere"
@@ -40,17 +41,16 @@ def verb(arguments: object) -> int:
     raise AssertionError
 
 
-def test_options_may_stand_between_the_parts_of_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_may_stand_between_the_parts_of_a_name() -> None:
     parser = verb_parser("logs", verb, named="a run")
     parser.add_argument("-f", "--follow", action="store_true")
     parsed = parse_run(parser, ["demo/ctt_inv_weight=0.2", "-f", "seed=0", STORE], "store")
     assert (parsed.name, parsed.overrides, parsed.follow) == ("demo/ctt_inv_weight=0.2 seed=0", [STORE], True)
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="NAME is missing"):
         parse_run(parser, [STORE], "store")
-    assert "NAME is missing" in capsys.readouterr().err
 
 
-def test_a_sweeps_name_may_stand_after_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweeps_name_may_stand_after_overrides(tmp_path: Path) -> None:
     parser = verb_parser("report", verb, named="a sweep")
     for arguments in (["demo", STORE], [STORE, "demo"]):
         parsed = parse(parser, arguments)
@@ -59,9 +59,9 @@ def test_a_sweeps_name_may_stand_after_overrides(tmp_path: Path, capsys: pytest.
     file.touch()
     parsed = parse(parser, [STORE, str(file)])
     assert (parsed.name, parsed.overrides) == (str(file), [STORE])
-    with pytest.raises(SystemExit):
-        parse(parser, [STORE])
-    assert "NAME is missing" in capsys.readouterr().err
+    for none in ([STORE], []):
+        with pytest.raises(UsageError, match="NAME is missing"):
+            parse(parser, none)
     parsed = parse(verb_parser("status", verb, named="a sweep", optional=True), [STORE])
     assert (parsed.name, parsed.overrides) == (None, [STORE])
 
@@ -73,6 +73,27 @@ def test_verbs_that_read_the_store_take_no_other_setting(tmp_path: Path) -> None
             open_store([f"store={tmp_path}", wrong])
     with pytest.raises(UsageError, match="no store at"):
         open_store([f"store={tmp_path / 'none'}"])
+    with pytest.raises(UsageError, match="store must be the path of a folder"):
+        open_store(["store="])
+
+
+def test_a_home_folder_in_the_stores_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "it's" / "store").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "it's"))
+    assert open_store(["store=~/store"]).root == tmp_path / "it's" / "store"
+    assert compose(checked(["store=~/store"])).store == str(tmp_path / "it's" / "store")
+    monkeypatch.setenv("CTT_STORE", "~/store")
+    assert open_store([]).root == tmp_path / "it's" / "store"
+    monkeypatch.setenv("CTT_STORE", "~nobody-of-this-name/store")
+    with pytest.raises(UsageError, match="nobody of that name has a home folder"):
+        open_store([])
+
+
+def test_an_empty_variable_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    monkeypatch.setenv("CTT_STORE", "")
+    assert open_store([]).root == tmp_path / "store" and compose().store == "store"
 
 
 def test_an_address_alone_means_a_server() -> None:

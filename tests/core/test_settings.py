@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import math
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctt.config import Config
 from ctt.core.errors import SettingError
 from ctt.core.settings import (
     Rule,
@@ -142,3 +144,12 @@ def test_the_order_of_keys_has_no_effect(mapping) -> None:
 
 def test_zero_has_one_sign() -> None:
     assert digest({"w": -0.0}) == digest({"w": 0.0})
+
+
+def test_settings_go_to_another_process_after_their_rules_were_read() -> None:
+    """Rules hold functions, which cannot be pickled; a worker gets values alone and computes what it needs anew."""
+    config = Config()
+    active_rules(config), canonical_form(config)
+    copied = pickle.loads(pickle.dumps(config))
+    assert copied == config and digest(copied) == digest(config)
+    assert pickle.loads(pickle.dumps(config.data)) == config.data

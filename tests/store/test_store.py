@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ctt.core.errors import LeaseHeld, StoreError
+from ctt.core.errors import LeaseHeld, StoreError, UsageError
 from ctt.store import Artifact, DamagedArtifact, Store
 from ctt.store.artifact import SMALL
 
@@ -318,7 +318,7 @@ def test_the_lease_must_be_for_the_key(store: Store) -> None:
 
 def test_root_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
-    with pytest.raises(StoreError, match=r"store is a file; give a folder by CTT_STORE"):
+    with pytest.raises(UsageError, match=r"store is a file; give a folder by CTT_STORE"):
         Store.open(tmp_path / "store")
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from ctt.app.plan import show_plan
 from ctt.core.errors import UsageError
+from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.planning import compile_plan
-from ctt.report.results import CATEGORIES
 from ctt.report.tables.table import build
 from ctt.store import Store
 from ctt.study.detectable_plan import detection, lines, numbers
@@ -29,7 +29,7 @@ def test_noise_of_the_store_is_that_of_its_tables(tmp_path: Path) -> None:
     other = compile_plan(compile_sweep("weights", [*MINI, "seed=0,1,2,3,4,5,6,7"]))
     more = detection(other, store)
     assert more.source == found.source, "the same data and ALOE"
-    assert all(more.differences(8)[name][0] < found.differences(4)[name][0] for name in CATEGORIES)
+    assert all(more.differences(8)[name][0] < found.differences(4)[name][0] for name in CLEVRER_CATEGORIES.names)
 
 
 def test_the_seeds_of_detect_are_the_fewest_that_do(tmp_path: Path) -> None:
@@ -48,9 +48,11 @@ def test_other_noise_is_the_demos_and_said_to_be_so(tmp_path: Path) -> None:
     clevrer = compile_plan(compile_sweep("reported", []))
     found = detection(clevrer, store)
     assert found.source.startswith("the demo's noise (200 videos, 3 seeds), for 5,000 videos; none like this sweep's")
-    assert set(found.noise) == set(CATEGORIES)
+    assert set(found.noise) == set(CLEVRER_CATEGORIES.names)
     few = detection(compile_plan(compile_sweep("demo", [])), Store.open(tmp_path / "empty"))
-    assert all(found.differences(6)[name][0] < few.differences(6)[name][0] for name in CATEGORIES), "more videos, less noise"
+    assert all(found.differences(6)[name][0] < few.differences(6)[name][0] for name in CLEVRER_CATEGORIES.names), (
+        "more videos, less noise"
+    )
     one = compile_plan(compile_sweep("demo", ["seed=0"]))
     assert "with 1 seed no difference can be tested" in lines(detection(one, store), None)[0]
 

@@ -14,6 +14,7 @@ from ctt.data.accuracy import metrics_of
 from ctt.data.dataset import Dataset
 from ctt.data.questions.vocab import ANSWERS
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.training.aloe_answers import evaluate, write_predictions
 from tests.training.small_aloe import SMALL, bytes_of, run
 from tests.training.toy_questions import make
@@ -114,7 +115,7 @@ def test_an_aloe_trained_without_predictive_questions_does_not_depend_on_rollout
     others = {split: frames[:, :, ::-1].copy() for split, frames in rollouts.items()}
     for share in (0.0, 0.2):
         shares, one, two = [0.2, 0.2, share, 0.2], tmp_path / f"one {share}", tmp_path / f"two {share}"
-        assert AloeSettings(shares=shares).trained_on_predicted == (share > 0)
+        assert FrameSampling(AloeSettings(shares=shares)).trained_on_predicted == (share > 0)
         for folder, shown in ((one, rollouts), (two, others)):
             run(folder, (dataset, shown), epochs=1, shares=shares)
         same = bytes_of(one)["model.safetensors"] == bytes_of(two)["model.safetensors"]

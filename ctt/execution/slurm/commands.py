@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from ctt.core.errors import UsageError
 from ctt.execution.slurm import sacct
@@ -47,18 +48,26 @@ def plain_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(OPTIONS) or k == "SLURM_CONF"}
 
 
-def queued(name: str) -> dict[str, tuple[str, str]] | None:
-    """SLURM's id → (state, nodes) of the queued and running jobs called `name`, by one call; None: no answer.
+class QueueEntry(NamedTuple):
+    """A job in the queue: its state, its nodes, and why it waits."""
+
+    state: str
+    host: str
+    reason: str = ""
+
+
+def queued(name: str) -> dict[str, QueueEntry] | None:
+    """SLURM's id → entry of the queued and running jobs called `name`, by one call; None: no answer.
 
     A job that SLURM holds because it could not start it is PENDING in SLURM and HELD here: it would wait forever.
     """
     rows = _rows(name, "%i|%T|%N|%r")
     if rows is None:
         return None
-    return {task: (HELD if _HELD_BY_SLURM.search(why) else state, host) for task, state, host, why in rows}
+    return {task: QueueEntry(HELD if _HELD_BY_SLURM.search(why) else state, host, why) for task, state, host, why in rows}
 
 
-def queued_with_retries(name: str) -> dict[str, tuple[str, str]]:
+def queued_with_retries(name: str) -> dict[str, QueueEntry]:
     """As `queued`, with retries. Raises UsageError if SLURM never answers."""
     for pause in PAUSES:
         time.sleep(pause)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctt.report import statistics
-from ctt.report.results import METRICS
 from ctt.report.tables.estimates import MetricEstimate, known
 from ctt.report.tallies import Tally
 
@@ -26,10 +25,10 @@ def blind_level(label: str, tally: Tally) -> BlindLevel:
     """The level of one set of answers."""
     layout = tally.layout
     found = []
-    for names in (METRICS, layout.form_names):
+    for names in (layout.categories.metrics, layout.form_names):
         questions = (layout.membership(names) @ layout.questions).sum(-1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            accuracy = 100.0 * tally.pooled(names).sum(-1) / questions
+            accuracy = 100.0 * (layout.membership(names) @ tally.right).sum(-1) / questions
         found.append({name: known(value) for name, value in zip(names, accuracy, strict=True)})
     return BlindLevel(label, *found)
 

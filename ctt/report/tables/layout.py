@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctt.report import statistics
-from ctt.report.results import CATEGORIES, METRICS
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.row import Row
 from ctt.report.tables.row_text import (
     DASH,
     DETECTABLE,
+    ERROR_DIGITS,
     ERROR_NAMES,
-    METRIC_NAMES,
+    GAP_DIGITS,
     STAGE_NAMES,
+    metric_name,
     number,
     p_value,
     signed,
@@ -24,8 +25,6 @@ from ctt.report.tables.table import Table
 from ctt.stages.columns import AuxiliaryColumns
 
 STAR = "*"
-ERROR_DIGITS = 4
-GAP_DIGITS = 5
 MOST_TESTED = {False: 12, True: 3}
 """The most points whose tests are listed, by `narrow`; of more points only CSV and JSON list them."""
 
@@ -53,7 +52,7 @@ def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: boo
     """The page of a table. by_form: also every category's question forms."""
     found = grids(table, cost=cost, narrow=narrow)
     if by_form:
-        found += [grid for grid in (forms(table, category) for category in CATEGORIES) if any(grid.blocks)]
+        found += [grid for grid in (forms(table, category) for category in table.categories.names) if any(grid.blocks)]
     return Page(table.sweep, tuple(found), tuple(notes(table)))
 
 
@@ -65,7 +64,8 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
     tested = [tests(row, table.auxiliary) for row in table.rows]
     tested = [grid for grid in tested if grid.blocks]
     tested = tested if len(tested) <= MOST_TESTED[narrow] else []
-    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table), errors(table, every=True)]
+    asked = [accuracy(table, not narrow), differences(table), *tested] if table.categories else []
+    candidates = [*asked, errors(table), errors(table, every=True)]
     candidates += [auxiliary(table, stage) for stage in table.auxiliary]
     if cost:
         candidates.append(costs(table))
@@ -77,16 +77,19 @@ def accuracy(table: Table, with_errors: bool = True) -> Grid:
     names = [name for name in ERROR_NAMES if with_errors and any(name in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
-        accuracies = [_accuracy(row.estimates[m]) for m in METRICS]
+        accuracies = [_accuracy(row.estimates[m]) for m in table.categories.metrics]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
         ours.append((row_text.named(row), _seeds(row), *accuracies, *means))
-    blind = [(level.label, DASH, *(number(level.means[m]) for m in METRICS), *(DASH for _ in names)) for level in table.blind]
+    blind = [
+        (level.label, DASH, *(number(level.means.get(m)) for m in table.categories.metrics), *(DASH for _ in names))
+        for level in table.blind
+    ]
     theirs = []
     for quote in table.quoted:
-        accuracies = [number(quote.metrics.get(m)) for m in METRICS]
+        accuracies = [number(quote.metrics.get(m)) for m in table.categories.metrics]
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
         theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
-    header = ("point", "seeds", *METRIC_NAMES.values(), *(ERROR_NAMES[n] for n in names))
+    header = ("point", "seeds", *map(metric_name, table.categories.metrics), *map(metric_name, names))
     return Grid("Accuracy (% of questions, mean with 95 % interval)", header, _blocks(ours, blind, theirs))
 
 
@@ -95,18 +98,22 @@ def differences(table: Table) -> Grid:
     ours = []
     for row in table.rows:
         if not row.baseline:
-            ours.append((row_text.named(row), str(row.paired), *(_difference(row.estimates[m]) for m in METRICS)))
+            ours.append((row_text.named(row), str(row.paired), *(_difference(row.estimates[m]) for m in table.categories.metrics)))
     theirs = []
     for quote in table.quoted:
         if quote.deltas:
-            theirs.append((f"{quote.label} (reported)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
+            theirs.append((f"{quote.label} (reported)", "1", *(signed(quote.deltas.get(m)) for m in table.categories.metrics)))
     noise = []
     for aa in table.noise:
-        estimates = [row_text.with_interval(aa.delta[m], aa.low[m], aa.high[m], sign=True) for m in METRICS]
+        estimates = [row_text.with_interval(aa.delta[m], aa.low[m], aa.high[m], sign=True) for m in table.categories.metrics]
         noise.append((f"A/A: {aa.label}", str(aa.pairs), *estimates))
-        noise.append((f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in METRICS)))
+        noise.append(
+            (f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in table.categories.metrics))
+        )
     title = f"Difference to the baseline (points, ± 95 % interval; {STAR} Holm p < 0.05)"
-    return Grid(title, ("point", "pairs", *METRIC_NAMES.values()), _blocks(ours, theirs, noise) if ours else ())
+    return Grid(
+        title, ("point", "pairs", *map(metric_name, table.categories.metrics)), _blocks(ours, theirs, noise) if ours else ()
+    )
 
 
 def tests(row: Row, stages: Sequence[AuxiliaryColumns] = ()) -> Grid:
@@ -117,9 +124,8 @@ def tests(row: Row, stages: Sequence[AuxiliaryColumns] = ()) -> Grid:
     floor = p_value(statistics.sign_flip_floor(row.paired))
     header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", DETECTABLE)
     lines = []
-    for m in METRICS:
-        estimate = row.estimates[m]
-        lines.append(_test(METRIC_NAMES[m], estimate))
+    for m, estimate in row.estimates.items():
+        lines.append(_test(metric_name(m), estimate))
     others = [
         _test(f"{stage.label}: {column.heading}", row.auxiliary[stage.kind][column.name], column.digits)
         for stage in stages
@@ -208,7 +214,7 @@ def forms(table: Table, category: str) -> Grid:
             lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
     header = ("point", "form", "accuracy", "difference", DETECTABLE)
-    return Grid(f"{METRIC_NAMES[category].capitalize()} questions by form", header, tuple(blocks), text_columns=2)
+    return Grid(f"{metric_name(category).capitalize()} questions by form", header, tuple(blocks), text_columns=2)
 
 
 def notes(table: Table) -> list[str]:
@@ -226,7 +232,7 @@ def notes(table: Table) -> list[str]:
     lines += [f"reported ({'; '.join(labels)}): {source}" for source, labels in sources.items()]
     lines += [table.protocol] if table.quoted and table.protocol else []
     lines += [row_text.noise_sentence(row) for row in table.noise]
-    if not table.noise:
+    if not table.noise and table.categories:
         lines.append("Seed noise not estimated: run `ctt sweep noise`")
     return lines
 

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from scipy import special
 
-from ctt.report.results import CATEGORIES
+from ctt.data.categories import single
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.row import SCREENED, Row
@@ -31,14 +31,6 @@ UNCERTAIN = 2.0
 """From which ratio of its upper to its lower bound on a sentence states how uncertain a minimum detectable difference is."""
 DETECTABLE = "min. detectable difference (80 % power)"
 
-METRIC_NAMES = {
-    "descriptive": "descriptive",
-    "explanatory": "explanatory",
-    "predictive": "predictive",
-    "counterfactual": "counterfactual",
-    "multiple_choice": "multiple choice",
-    "average": "average",
-}
 STAGE_NAMES = {stage.kind: stage.label for stage in (WorldModel, Rollout, Vqa)}
 ERROR_NAMES = {
     "world_model": "world model error (visible slots)",
@@ -47,6 +39,8 @@ ERROR_NAMES = {
     "rollout_all": "rollout error (all slots)",
 }
 """What mean squared errors are called: those of slots whose object is in view, where that is known, and of all slots."""
+ERROR_DIGITS = 4
+GAP_DIGITS = 5
 MARKS = {
     SCREENED: "answered by the baseline's ALOE, which never saw this point's rollouts: a shift of them can only count against it; "
     "`ctt promote` retrains ALOE for the best points"
@@ -62,6 +56,26 @@ def number(value: float | None, digits: int = 1) -> str:
     if float(text) == 0:
         text = text.lstrip("-")
     return text.replace("-", MINUS)
+
+
+def metric_name(metric: str) -> str:
+    """How an accuracy or an error is written: "multiple choice", "rollout error (all slots)"."""
+    return ERROR_NAMES.get(metric) or metric.replace("_", " ")
+
+
+def level_text(metric: str, value: float | None) -> str:
+    """An accuracy in percent, or an error: "57.5 %", "0.0147"."""
+    return number(value, ERROR_DIGITS) if metric in ERROR_NAMES else f"{number(value)} %"
+
+
+def gap_digits(metric: str) -> int:
+    """Decimals of a difference."""
+    return GAP_DIGITS if metric in ERROR_NAMES else 1
+
+
+def unit(metric: str) -> str:
+    """What an accuracy or an error is measured in."""
+    return "mean squared error" if metric in ERROR_NAMES else "% of questions"
 
 
 def signed(value: float | None, digits: int = 1) -> str:
@@ -123,7 +137,9 @@ def sentence(row: Row, auxiliary: Sequence[AuxiliaryColumns] = ()) -> str:
         return "no results yet"
     if not row.paired:
         return "no run pairs with the baseline, so there is no difference"
-    known = {c: row.estimates[c] for c in CATEGORIES if row.estimates[c].delta is not None}
+    if not row.estimates:
+        return _errors_sentence(row)
+    known = {c: row.estimates[c] for c in single(list(row.estimates)) if row.estimates[c].delta is not None}
     if not any(estimate.p is not None for estimate in known.values()):
         return f"{count(row.paired, 'seed')}: too few to test a difference, at least 3 are needed"
     found: list[tuple[str, MetricEstimate]] = []
@@ -143,7 +159,7 @@ def sentence(row: Row, auxiliary: Sequence[AuxiliaryColumns] = ()) -> str:
     same = [category for category, estimate in rest if estimate.smallest == 0]
     if same:
         parts.append(f"{', '.join(same)}: as many right answers as the baseline in every video")
-    unreached = [category for category in CATEGORIES if not row.estimates[category].reached]
+    unreached = [category for category in single(list(row.estimates)) if not row.estimates[category].reached]
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by the swept settings")
     parts += [part for stage in auxiliary for part in _of_auxiliary(row, stage)]
@@ -186,10 +202,22 @@ def _all_detectable(estimates: Sequence[MetricEstimate]) -> str:
     return f"{text}, themselves known only as {number(least)} to {number(most)} from so few seeds"
 
 
+def _errors_sentence(row: Row) -> str:
+    """What the row of runs on data without questions shows: the differences of their errors."""
+    if not any(estimate.p is not None for estimate in row.errors.values()):
+        return f"{count(row.paired, 'seed')}: too few to test a difference, at least 3 are needed"
+    parts = []
+    for name in ERROR_NAMES:
+        if (estimate := row.errors.get(name)) is not None and estimate.delta is not None and estimate.delta_low is not None:
+            half = number(estimate.delta - estimate.delta_low, GAP_DIGITS)
+            parts.append(f"{metric_name(name)} {signed(estimate.delta, GAP_DIGITS)} ± {half} (Holm p {_equals(estimate.p_holm)})")
+    return "; ".join(parts)
+
+
 def noise_sentence(row: NoiseRow) -> str:
     """How far two single runs differ in 95 % of cases if only ALOE's seed differs."""
     start = f"Seed noise (A/A: {row.label}, {count(row.runs, 'run')})"
-    differences = [(category, two_runs_apart(row.deviation[category], row.freedom)) for category in CATEGORIES]
+    differences = [(category, two_runs_apart(row.deviation[category], row.freedom)) for category in single(list(row.deviation))]
     known = [f"{category} {number(value)}" for category, value in differences if value is not None]
     if not known:
         return f"{start}: too few runs to estimate it"

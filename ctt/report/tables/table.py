@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, Categories
 from ctt.report.published import Quoted, quoted
-from ctt.report.results import METRICS, PointResults, Results, RunResults, read
+from ctt.report.results import PointResults, Results, RunResults, read
 from ctt.report.tables import row_text
 from ctt.report.tables.auxiliary_rows import AuxiliaryTallies, ReferenceLevel, reference_levels
 from ctt.report.tables.blind_rows import BlindLevel, against_blind, blind_level
 from ctt.report.tables.detectable_rows import with_detectable
 from ctt.report.tables.estimates import (
-    OPTION_METRICS,
     MetricEstimate,
     number_estimate,
     option_estimates,
@@ -46,6 +46,19 @@ class Table:
     reach: tuple[str, ...] = ()
     protocol: str = ""
     same_protocol: bool = True
+    categories: Categories = CLEVRER_CATEGORIES
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics of pictures: of each category and the average; the errors of data without questions."""
+        if self.categories:
+            return (*self.categories.names, AVERAGE)
+        return _error_names(list(self.rows))
+
+    @property
+    def leading(self) -> str:
+        """The metric by which points are compared where none is chosen: the average, or the error furthest along."""
+        return self.shown[-1] if self.shown else AVERAGE
 
     @property
     def baseline(self) -> Row | None:
@@ -55,7 +68,7 @@ class Table:
 
 @dataclass
 class _Measured:
-    """The runs of one point that have predictions over one layout, by seed."""
+    """The runs of one point that have predictions over one layout, or without questions errors, by seed."""
 
     point: PointResults
     runs: list[RunResults]
@@ -63,6 +76,7 @@ class _Measured:
     missing: list[int]
     other_questions: list[int]
     auxiliary: AuxiliaryTallies
+    categories: Categories
 
     @property
     def layout(self) -> QuestionLayout | None:
@@ -74,13 +88,15 @@ def build(results: Results) -> Table:
 
     Raises DataError for malformed predictions, UsageError for an unknown name of a published row.
     """
-    tallies, others = Tallies(), {stage.kind: Tallies() for stage in results.auxiliary}
+    categories = results.categories
+    tallies, others = Tallies(categories), {stage.kind: Tallies(categories) for stage in results.auxiliary}
     measured = [_measure(results, index, tallies, others) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
     levels = {label: tallies.count(read(answers), label) for label, answers in results.blind.items()}
     rows = [_row(m, base, results.auxiliary, list(levels.values())) for m in measured]
     noise = tuple(noise_row(noise, tallies) for noise in results.noise)
-    rows = with_detectable(with_holm(rows, results.auxiliary), noise)
+    family = ("estimates", categories.names) if categories else ("errors", _error_names(rows))
+    rows = with_detectable(with_holm(rows, *family, results.auxiliary), noise)
     rows = [replace(row, sentence=row_text.sentence(row, results.auxiliary)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
     warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]
@@ -96,6 +112,7 @@ def build(results: Results) -> Table:
         reach=tuple(results.reach),
         protocol=results.protocol,
         same_protocol=results.same_protocol,
+        categories=categories,
     )
 
 
@@ -103,6 +120,10 @@ def _measure(results: Results, index: int, tallies: Tallies, auxiliary: Mapping[
     """Reads and reduces one point's predictions, frame by frame; keeps the runs with the most common layout."""
     runs = sorted((run for run in results.runs if run.point == index), key=lambda run: run.seed)
     point = results.points[index]
+    if not results.categories:
+        done = [run for run in runs if run.errors]
+        of = AuxiliaryTallies.of(results.auxiliary, done, auxiliary, point.label)
+        return _Measured(point, done, [], [run.seed for run in runs if not run.errors], [], of, results.categories)
     found: dict[int, tuple[QuestionLayout, list[tuple[RunResults, Tally]]]] = {}
     for run in runs:
         if run.predictions is not None:
@@ -113,21 +134,21 @@ def _measure(results: Results, index: int, tallies: Tallies, auxiliary: Mapping[
     missing = [run.seed for run in runs if run.predictions is None]
     answered = [run for run, _ in kept]
     measured = AuxiliaryTallies.of(results.auxiliary, answered, auxiliary, point.label)
-    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), measured)
+    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), measured, results.categories)
 
 
 def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[AuxiliaryColumns], blind: Sequence[Tally]) -> Row:
-    point, layout = measured.point, measured.layout
+    point, layout, categories = measured.point, measured.layout, measured.categories
     pairs = _pairs(measured, base)
     warnings = _warnings(measured, base, pairs)
     if layout is None:
-        estimates = {metric: MetricEstimate() for metric in METRICS}
-        options: dict[str, MetricEstimate] = {metric: MetricEstimate() for metric in OPTION_METRICS}
+        estimates = {metric: MetricEstimate() for metric in categories.metrics}
+        options: dict[str, MetricEstimate] = {metric: MetricEstimate() for metric in categories.option_metrics}
         forms: dict[str, MetricEstimate] = {}
     else:
         answers, paired = measured.tallies, [(measured.tallies[i], base.tallies[j]) for i, j in pairs] if base else []
-        estimates = question_estimates(METRICS, answers, paired, point.unreached)
-        options = option_estimates(OPTION_METRICS, answers, paired, point.unreached)
+        estimates = question_estimates(categories.metrics, answers, paired, point.unreached)
+        options = option_estimates(categories.option_metrics, answers, paired, point.unreached)
         forms = question_estimates(layout.form_names, answers, paired, point.unreached)
         estimates, forms = (against_blind(found, answers, blind) for found in (estimates, forms))
     return Row(
@@ -153,7 +174,7 @@ def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[Auxili
 
 def _pairs(measured: _Measured, base: _Measured | None) -> list[tuple[int, int]]:
     """Positions (in the point's runs, in the baseline's runs) of the seeds that both have, over the same questions."""
-    if base is None or measured is base or measured.layout is not base.layout or measured.layout is None:
+    if base is None or measured is base or measured.layout is not base.layout:
         return []
     position = {run.seed: j for j, run in enumerate(base.runs)}
     return [(i, position[run.seed]) for i, run in enumerate(measured.runs) if run.seed in position]
@@ -196,3 +217,8 @@ def _errors(runs: list[RunResults], base: _Measured | None) -> dict[str, MetricE
 def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = sorted({name for record in records for name in record})
     return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
+
+
+def _error_names(rows: list[Row]) -> tuple[str, ...]:
+    """The errors that any row has, those of training first."""
+    return tuple(name for name in row_text.ERROR_NAMES if any(name in row.errors for row in rows))

@@ -25,7 +25,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_squeues_rows_are_those_that_begin_with_a_job(program: Path) -> None:
     rows = b"Welcome to M\xfcnchen | job 42 | down | n1\n12_3|RUNNING|n1|None\n12_4|PENDING||(a|b) launch failed requeued held\n\n"
     (program / "squeue.out").write_bytes(rows)
-    assert commands.queued("x") == {"12_3": ("RUNNING", "n1"), "12_4": (commands.HELD, "")}
+    held = (commands.HELD, "", "(a|b) launch failed requeued held")
+    assert commands.queued("x") == {"12_3": ("RUNNING", "n1", "None"), "12_4": held}
     (program / "squeue.out").write_bytes(b"12_3|/home/a|b.sh\n")
     assert commands.scripts("x") == {"12_3": "/home/a|b.sh"}
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ctt.report.results import CATEGORIES, METRICS
+from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.report.tables.row_text import BLIND, BLIND_NOTE
 from ctt.report.tables.table import Table, build
 from ctt.report.writers import FORMATS, render
@@ -36,7 +36,7 @@ def test_a_row_has_the_plain_accuracies_of_the_answers() -> None:
     (level,) = table().blind
     answers = blind()
     right = answers.groupby(["scene", "question_id"]).agg(category=("category", "first"), right=("correct", "all"))
-    for category in CATEGORIES:
+    for category in CLEVRER_CATEGORIES.names:
         assert level.means[category] == pytest.approx(100 * right[right.category == category].right.mean())
     assert level.means["average"] == pytest.approx(100 * right.right.mean())
 
@@ -47,7 +47,7 @@ def test_cells_at_the_level_are_marked_and_those_far_above_are_not() -> None:
     results = made_up_answers.results(videos=80, seeds=4)
     level = blind()
     for place, row in enumerate(found.rows):
-        for category in CATEGORIES:
+        for category in CLEVRER_CATEGORIES.names:
             runs = [run.predictions for run in results.runs if results.points[run.point].label == row.label]
             chosen = level.category == category
             gaps = [_right(frame[chosen]) - _right(level[chosen]) for frame in runs]
@@ -59,7 +59,7 @@ def test_cells_at_the_level_are_marked_and_those_far_above_are_not() -> None:
                 assert row.estimates[category].above_blind is False, (place, category, far)
             if far > 8:
                 assert row.estimates[category].above_blind is True, (place, category, far)
-    marks = {row.estimates[c].above_blind for row in found.rows for c in CATEGORIES}
+    marks = {row.estimates[c].above_blind for row in found.rows for c in CLEVRER_CATEGORIES.names}
     assert marks == {True, False}, "the made-up answers show both"
     assert found.rows[0].estimates["counterfactual"].above_blind is not None
 
@@ -95,14 +95,16 @@ def test_other_questions_and_no_level_say_nothing() -> None:
 def test_every_format_has_the_rows_and_the_marks(format: str) -> None:
     found = table()
     text = render(found, format, by_form=True)
-    marked = [row.estimates[m] for row in found.rows for m in METRICS if row.estimates[m].above_blind is False]
+    marked = [row.estimates[m] for row in found.rows for m in CLEVRER_CATEGORIES.metrics if row.estimates[m].above_blind is False]
     if format == "json":
         record = json.loads(text)
-        assert record["blind"][0]["point"] == LABEL and set(record["blind"][0]["metrics"]) == set(METRICS)
-        assert sum(row["metrics"][m]["above_blind"] is False for row in record["rows"] for m in METRICS) == len(marked)
+        assert record["blind"][0]["point"] == LABEL and set(record["blind"][0]["metrics"]) == set(CLEVRER_CATEGORIES.metrics)
+        assert sum(row["metrics"][m]["above_blind"] is False for row in record["rows"] for m in CLEVRER_CATEGORIES.metrics) == len(
+            marked
+        )
     elif format == "csv":
         lines = list(csv.DictReader(io.StringIO(text)))
-        assert {line["metric"] for line in lines if line["kind"] == "blind"} >= set(METRICS)
+        assert {line["metric"] for line in lines if line["kind"] == "blind"} >= set(CLEVRER_CATEGORIES.metrics)
         assert sum(line["kind"] == "metric" and line["above_blind"] == "False" for line in lines) == len(marked)
     else:
         sign = "$^{\\circ}$" if format == "tex" else BLIND

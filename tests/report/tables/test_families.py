@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ctt.report.results import CATEGORIES, Results
+from ctt.data.categories import CLEVRER_CATEGORIES
+from ctt.report.results import Results
 from ctt.report.tables import layout
 from ctt.report.tables.row import Row
 from ctt.report.tables.table import build
@@ -36,7 +37,7 @@ def screened(results: Results, which: range) -> Results:
 def test_screened_rows_are_a_family_apart() -> None:
     rows = build(screened(made_up_answers.results(seeds=4), range(5, 9))).rows[1:]
     for marked in (False, True):
-        family = [row.estimates[c] for row in rows if bool(row.marks) is marked for c in CATEGORIES]
+        family = [row.estimates[c] for row in rows if bool(row.marks) is marked for c in CLEVRER_CATEGORIES.names]
         assert len(family) == 16
         assert [e.p_holm for e in family] == pytest.approx(by_hand([e.p for e in family]))
 
@@ -77,7 +78,7 @@ def test_the_position_reader_is_a_family_of_its_own() -> None:
     family = [row.auxiliary["reader"][name] for row in rows for name in READ]
     assert [e.p_holm for e in family] == pytest.approx(by_hand([e.p for e in family]))
     assert all(row.auxiliary["reader"]["counterfactual_per_option"].p_holm is None for row in rows)
-    aloe = [row.estimates[c] for row in rows for c in CATEGORIES]
+    aloe = [row.estimates[c] for row in rows for c in CLEVRER_CATEGORIES.names]
     assert [e.p_holm for e in aloe] == pytest.approx(by_hand([e.p for e in aloe]))
 
 
