@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check learned bench same-loss study faults slurm-up slurm-down slurm-test clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: help demo test quick check docs reference results learned bench same-loss study faults slurm-up slurm-down slurm-test clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -20,12 +22,27 @@ demo: $(STAMP) ## run the sweep `demo` on two cores and print its table (minutes
 	@echo "MLflow: $(BIN)/ctt ui    the table again: $(BIN)/ctt report demo"
 
 test: $(STAMP) check ## everything that is tested
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	$(PYTEST) --durations 15
+
+quick: $(STAMP) ## the tests that are not marked slow: two minutes, for while you write
+	$(PYTEST) -m "not slow"
 
 check: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP) ## the site in build/docs, warnings being errors; addresses it links to: build/external-links.txt
+	$(BIN)/python docs/make_reference.py --check
+	$(BIN)/python docs/make_results.py --check
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html -d build/doctrees docs build/docs
+	grep -rhoE 'https?://[^][ )>"`]+' README.md docs --include=*.md | sort -u > build/external-links.txt
+
+reference: $(STAMP) ## the pages of docs/reference that come from the code
+	$(BIN)/python docs/make_reference.py
+
+results: $(STAMP) ## measure all numbers of docs/results, of this commit and machine (hours; again: goes on)
+	$(BIN)/python docs/make_results.py
 
 learned: $(STAMP) ## run the demo if need be, and check what it has learnt
 	$(BIN)/ctt sweep demo launch=local > /dev/null

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ctt.core.errors import CttError, DataError, SettingError, StoreError, SweepError, UsageError
     from ctt.core.registry import Registry
     from ctt.core.resources import LAUNCHERS
+    from ctt.data.sources.data_source import DATA_SOURCES, DataSource
     from ctt.execution.launchers import Launcher
     from ctt.execution.polling_launcher import PollingLauncher
     from ctt.models.graphs.graph_source import SOURCES as GRAPH_SOURCES
@@ -48,6 +49,8 @@ _PLACES = {
     "UsageError": "ctt.core.errors",
     "Registry": "ctt.core.registry",
     "LAUNCHERS": "ctt.core.resources",
+    "DATA_SOURCES": "ctt.data.sources.data_source",
+    "DataSource": "ctt.data.sources.data_source",
     "Launcher": "ctt.execution.launchers",
     "PollingLauncher": "ctt.execution.polling_launcher",
     "GRAPH_SOURCES": "ctt.models.graphs.graph_source:SOURCES",
@@ -70,6 +73,7 @@ _PLACES = {
 """Where each name is: a module, or module:name where it is called otherwise there."""
 
 __all__ = [
+    "DATA_SOURCES",
     "GRAPH_SOURCES",
     "LAUNCHERS",
     "LOSSES",
@@ -79,6 +83,7 @@ __all__ = [
     "Config",
     "CttError",
     "DataError",
+    "DataSource",
     "GraphSource",
     "Launcher",
     "LossTerm",

@@ -24,7 +24,9 @@ from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.core.strict_yaml import read_yaml
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -67,7 +69,7 @@ def config_root() -> Path:
 class Config(TrainingSettings):
     """One run: a world model's training and what follows. Fields with `key=False` do not change what is computed."""
 
-    rollout: RolloutSettings = setting(RolloutSettings, "frames 128 to 159 as the world model predicts them")
+    rollout: RolloutSettings = setting(RolloutSettings, "the frames after the given ones, as the world model predicts them")
     aloe: AloeSettings = setting(AloeSettings, "the question answering model and its training")
     diagnostics: DiagnosticsSettings = setting(DiagnosticsSettings, "what is measured of the slot graphs (an auxiliary stage)")
     reader: PositionReaderSettings = setting(PositionReaderSettings, "the position reader (an auxiliary stage)")
@@ -103,21 +105,28 @@ class Config(TrainingSettings):
         Rule(
             ("reader.annotations",),
             "synthetic data knows where objects are without annotations",
-            lambda run: run.data.kind == "synthetic",
+            lambda run: run.data.source.has_truth,
         ),
+        Rule(("aloe",), "the data has no questions", lambda run: not run.data.format.categories),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.store.strip():
             raise SettingError("store must be the path of a folder, got an empty text")
-        aloe, frames = self.aloe, self.rollout.frames
-        if frames < aloe.frames_ahead:
-            fewer = frames // aloe.stride
-            remedy = f", or aloe.predicted_frames to at most {fewer} (they lie {aloe.stride} apart)" if fewer else ""
+
+    def check(self) -> None:
+        """Raises SettingError for combinations of values that are not possible, those of a run with its data included."""
+        super().check()
+        if not (data_format := self.data.format).categories:
+            return
+        sampling, frames = FrameSampling(self.aloe, data_format), self.rollout.frames
+        if frames < sampling.frames_ahead:
+            fewer = frames // sampling.stride
+            remedy = f", or aloe.predicted_frames to at most {fewer} (they lie {sampling.stride} apart)" if fewer else ""
             raise SettingError(
-                f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {aloe.frames_ahead}; "
-                f"set rollout.frames to at least {aloe.frames_ahead}{remedy}"
+                f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {sampling.frames_ahead}; "
+                f"set rollout.frames to at least {sampling.frames_ahead}{remedy}"
             )
 
 
@@ -133,6 +142,9 @@ def register() -> None:
         presets.setdefault(name, own)
     for name, preset in presets.items():
         ConfigStore.instance().store(group="launch", name=name, node=preset, package="_global_")
+    for name in DATA_SOURCES:
+        if name not in DATA_SOURCES.builtin:
+            ConfigStore.instance().store(group="data", name=name, node={"kind": name})
     OmegaConf.register_new_resolver("ctt.hydra_dir", _hydra_dir, replace=True)
 
 

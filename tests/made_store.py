@@ -128,4 +128,4 @@ def _trained(stage: Any, folder: Path, answers: pd.DataFrame) -> dict[str, Any]:
     curves = {name: (lambda k, value=value: value * reached[k] / reached[last]) for name, value in scores.items()}
     _curve(folder, range(1, last + 1), train_loss=lambda k: 3 / k, **curves)
     lines = read_metrics(folder / METRICS)
-    return curve(lines, videos=len(evaluated), of=len(videos), planned=stage.aloe.epochs)
+    return curve(lines, names=list(scores), videos=len(evaluated), of=len(videos), planned=stage.aloe.epochs)

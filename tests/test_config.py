@@ -65,7 +65,7 @@ def test_the_paper_recipe_masks_four_slots_and_the_reference_two() -> None:
 )
 def test_mistakes_are_named(overrides, words) -> None:
     with pytest.raises(SettingError, match=words):
-        compose(overrides)
+        compose(overrides).check()
 
 
 def test_fewer_frames_are_rolled_out_where_no_more_are_read() -> None:
@@ -74,10 +74,11 @@ def test_fewer_frames_are_rolled_out_where_no_more_are_read() -> None:
         ["aloe=mini", "rollout.frames=24", "aloe.predicted_frames=3"],
         ["aloe=mini", "rollout.frames=29", "aloe.shares=[1,0.2,0,0.1]"],  # first frame 4, not every one up to 7
     ):
+        compose(overrides).check()
         assert compose(overrides).rollout.frames == int(next(o for o in overrides if "rollout" in o)[-2:])
     short = with_values(compose(["aloe=mini"]), {"aloe.predicted_frames": 1, "rollout.frames": 8})
     with pytest.raises(SettingError, match="rollout.frames=8"):
-        with_value(short, "aloe.predicted_frames", 4)
+        with_value(short, "aloe.predicted_frames", 4).check()
 
 
 def test_a_typo_is_answered_with_the_right_name() -> None:

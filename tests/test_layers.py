@@ -146,6 +146,13 @@ def test_no_command_waits_for_libraries_it_does_not_use() -> None:
     assert done.stdout.split() == []
 
 
+def test_a_table_is_printed_without_the_libraries_that_draw_and_rank() -> None:
+    code = "import sys, ctt.app.report, ctt.study.study, ctt.study.report_files;"
+    code += "print(*({'torch', 'matplotlib', 'scipy.stats', 'mlflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
 def test_every_package_has_a_level() -> None:
     present = {package(p) for p in FILES} - {"__init__"}
     assert present == set(LEVEL)

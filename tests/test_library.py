@@ -21,9 +21,9 @@ from tests.tiny import TINY
 from tests.tiny import ctt as command
 
 NAMES = [
-    "AuxiliaryStage", "Budget", "Config", "CttError", "DataError", "GRAPH_SOURCES", "GraphSource", "LAUNCHERS", "LOSSES",
-    "Launcher", "LossTerm", "Point", "PollingLauncher", "Registry", "Run", "STAGES", "SettingError", "Stage", "Store",
-    "StoreError", "StoredPlan", "Study", "Sweep", "SweepError", "UsageError", "compile_sweep", "plan", "run",
+    "AuxiliaryStage", "Budget", "Config", "CttError", "DATA_SOURCES", "DataError", "DataSource", "GRAPH_SOURCES", "GraphSource",
+    "LAUNCHERS", "LOSSES", "Launcher", "LossTerm", "Point", "PollingLauncher", "Registry", "Run", "STAGES", "SettingError",
+    "Stage", "Store", "StoreError", "StoredPlan", "Study", "Sweep", "SweepError", "UsageError", "compile_sweep", "plan", "run",
 ]  # fmt: skip
 GRID = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1,2")
 
@@ -136,6 +136,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ctt.Study("demo", store.root)
 
 
+@pytest.mark.slow
 def test_running_from_python_is_running_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same artifacts, and again: nothing is run."""
     monkeypatch.setenv("CTT_LEASES", str(tmp_path / "leases"))

@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TINY = [
-    "data=mini", "data.train=24", "data.validation=12", "data.workers=1",
-    "world_model=mini", "world_model.epochs=3", "world_model.windows.per_epoch=256", "world_model.windows.validation=128",
-    "aloe=mini", "aloe.epochs=1", "aloe.eval_videos=4", "diagnostics.windows=32", "device=cpu",
+    "data=mini", "data.train=16", "data.validation=8", "data.workers=1",
+    "world_model=mini", "world_model.epochs=3", "world_model.windows.per_epoch=64", "world_model.windows.validation=64",
+    "aloe=mini", "aloe.epochs=1", "aloe.shares=[0.3,0.1,0.1,0.1]", "aloe.eval_videos=4", "diagnostics.windows=16",
+    "world_model.muon_precision=fp32", "aloe.muon_precision=fp32", "device=cpu",
 ]  # fmt: skip
 TINY_SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0,1"]
+TINY_ONE_SEED = [*TINY_SWEEP[:-1], "seed=0"]  # a shared prefix and two runs
 
 
 def environment(store: Path) -> dict[str, str]:
@@ -27,6 +30,37 @@ def ctt(store: Path, *args: str, check: bool = True, timeout: float = 600) -> su
     if check and done.returncode != 0:
         raise AssertionError(f"ctt {' '.join(args)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+ONE_AFTER_ANOTHER = """
+import contextlib, io, json, sys, time
+from ctt.cli import main
+
+printed = []
+for command in json.loads(sys.stdin.read()):
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try:
+            main(command)
+        except SystemExit as end:
+            assert not end.code, (command, end.code, text.getvalue())
+    printed.append((text.getvalue(), time.time()))
+print(json.dumps(printed))
+"""
+
+
+def ctt_commands(store: Path, *commands: Sequence[str], **variables: str) -> list[tuple[str, float]]:
+    """What commands print that one process runs one after another, and when each ended (Unix seconds): most of a small
+    command's time is its imports."""
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER],
+        input=json.dumps(commands),
+        env={**environment(store), **variables},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [(text, ended) for text, ended in json.loads(done.stdout.splitlines()[-1])]
 
 
 def artifacts(store: Path) -> dict[str, dict[str, str]]:

@@ -18,6 +18,7 @@ from ctt.data.clevrer import source_files
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.clevrer.imported_slots import ImportedSlots, Part
 from ctt.data.clevrer.question_file import LISTS, check_file, problem_count
+from ctt.data.data_format import DataFormat
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.questions.question_table import read_scenes
@@ -78,19 +79,34 @@ def check_data(config: Config, key: str | None, as_json: bool) -> int:
         moved = "the data set was moved to quarantine; the same command makes it again"
         return _damaged([*damage, moved], as_json, console)
     dataset = Dataset.open(artifact.path)
-    splits = {split: composition.statistics(read_scenes(dataset.split(split).questions_file)) for split in dataset.splits}
+    dataset.check(dataset.format)
+    splits = {split: _statistics(dataset, split) for split in dataset.splits}
     blind = composition.blind(dataset)
     if as_json:
         print(json.dumps(dict(key=artifact.key, splits=splits, blind=blind, notes=notes, damage=[]), indent=1))
         return 0
     title = f"data {artifact.key}: {dataset.name}, every byte as it was published"
-    for line in (title, *notes):
+    for line in (title, _described(dataset.format), *notes):
         console.print(line, highlight=False, soft_wrap=True)
     for split, found in splits.items():
-        console.print(_shares(split, found))
+        console.print(_shares(split, found, dataset.format))
     if blind:
         console.print(_blind_levels(blind))
     return 0
+
+
+def _statistics(dataset: Dataset, split: str) -> dict[str, Any]:
+    """The counts of a split; of data without questions its videos alone."""
+    if not dataset.format.categories:
+        return composition.statistics([]) | {"videos": dataset.split(split).videos, "correct": {}}
+    return composition.statistics(read_scenes(dataset.split(split).questions_file), dataset.format.categories)
+
+
+def _described(data_format: DataFormat) -> str:
+    """One line on the sizes, the questions and the positions of a data set."""
+    asked = ", ".join(data_format.categories.names) or "no questions"
+    positions = f"positions in {data_format.positions}" if data_format.positions else "no positions"
+    return f"{data_format.frames} frames, {data_format.slots} slots of width {data_format.width}; {asked}; {positions}"
 
 
 def data_set(config: Config, key: str | None, store: Store, console: Console) -> Artifact:
@@ -100,7 +116,7 @@ def data_set(config: Config, key: str | None, store: Store, console: Console) ->
         if found is None or found.manifest["kind"] != "data":
             raise DataError(f"{key} is not a data set of the store {store.root}")
         return found
-    stage = Data(source_files.resolved(config.data))
+    stage = Data(config.data.source.resolved(config.data))
     stage.check()
     if store.has(stage.key):
         return build(stage, store)
@@ -168,16 +184,17 @@ def _coverage(annotations: Annotations, slots: ImportedSlots) -> list[str]:
     return notes
 
 
-def _shares(split: str, found: dict[str, Any]) -> Table:
-    """A split's counts (`composition.statistics`) next to the official ones."""
+def _shares(split: str, found: dict[str, Any], data_format: DataFormat) -> Table:
+    """A split's counts (`composition.statistics`), next to the official ones if they are of CLEVRER's questions."""
     table = Table(title=f"{split}: {found['videos']} videos, {sum(found['questions'].values())} questions")
-    for column in ("", "", "count", "%", "CLEVRER %", "difference"):
+    official = ("CLEVRER %", "difference") if data_format.like_clevrer else ()
+    for column in ("", "", "count", "%", *official):
         table.add_column(column, justify="left" if not column else "right")
     group = ""
-    for line in composition.lines(found, split):
-        shares = [_percent(value) for value in (line.share, line.official)]
-        difference = f"{line.difference:+.1f}" if line.difference is not None else "–"
-        table.add_row(line.group if line.group != group else "", line.name, str(line.count), *shares, difference)
+    for line in composition.lines(found, split) if official else composition.counts_alone(found, data_format):
+        compared = [_percent(line.official), f"{line.difference:+.1f}" if line.difference is not None else "–"]
+        shares = [_percent(line.share), *(compared if official else ())]
+        table.add_row(line.group if line.group != group else "", line.name, str(line.count), *shares)
         group = line.group
     return table
 

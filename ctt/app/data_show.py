@@ -13,6 +13,7 @@ from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.clevrer.source_files import find, question_files
+from ctt.data.data_format import CLEVRER, DataFormat
 from ctt.data.dataset import Dataset
 from ctt.data.questions.question_table import QuestionTable, read_scenes
 from ctt.store import Store
@@ -21,7 +22,7 @@ from ctt.store import Store
 def show_scene(config: Config, scene: int, to: Path) -> int:
     """Writes a scene's picture and animation and prints its questions with their answers."""
     console = Console(markup=False)
-    made, missing = (_show_official if config.data.kind == "clevrer" else _show_synthetic)(config, scene, to, console)
+    made, missing = (_show_official if config.data.source.annotated else _show_made)(config, scene, to, console)
     for path in made:
         console.print(str(path), highlight=False, soft_wrap=True)
     if missing:
@@ -29,20 +30,20 @@ def show_scene(config: Config, scene: int, to: Path) -> int:
     return 0
 
 
-def _show_synthetic(config: Config, scene: int, to: Path, console: Console) -> tuple[list[Path], str]:
-    from ctt.data.figures.animation import film_of, save_gif
-    from ctt.data.figures.scene_figure import draw_scene
-
+def _show_made(config: Config, scene: int, to: Path, console: Console) -> tuple[list[Path], str]:
+    """A scene of a data set that is generated, or read from files that only its source knows."""
     dataset = Dataset.open(data_set(config, None, Store.open(config.store), console).path)
     for name in dataset.splits:
         split = dataset.split(name)
         video = scene - int(split.scene_index[0])
         if 0 <= video < split.videos:
-            _print_questions(split.questions_file, scene, console)
-            picture, animation = _paths(to, scene)
-            draw_scene(split, video, picture)
-            save_gif(film_of(split.truth.scene(video)), animation)
-            return [picture, animation], ""
+            if not dataset.format.categories:
+                console.print("no questions: the data set asks none", highlight=False)
+            else:
+                _print_questions(split.questions_file, scene, console, dataset.format)
+            to.mkdir(parents=True, exist_ok=True)
+            drawn = config.data.source.draw(split, video, to)
+            return drawn, "" if drawn else f"no picture: the data source {config.data.kind} draws none"
     spans = ", ".join(
         f"{name} {s.scene_index[0]} to {s.scene_index[-1]}" for name in dataset.splits for s in (dataset.split(name),)
     )
@@ -78,14 +79,14 @@ def _paths(to: Path, scene: int) -> tuple[Path, Path]:
     return to / f"scene_{scene:05d}.png", to / f"scene_{scene:05d}.gif"
 
 
-def _print_questions(path: Path, scene: int, console: Console) -> bool:
+def _print_questions(path: Path, scene: int, console: Console, data_format: DataFormat = CLEVRER) -> bool:
     """Prints the scene's questions with a sign at right and wrong options; False if there is no such scene."""
     found = next((s for s in read_scenes(path) if isinstance(s, dict) and s.get("scene_index") == scene), None)
     if found is None:
         return False
-    QuestionTable.build([found], np.array([scene]), str(path))  # raises DataError where it is malformed
+    QuestionTable.build([found], np.array([scene]), str(path), data_format)  # raises DataError where it is malformed
     for question in found["questions"]:
-        answer = question.get("answer", "") if question["question_type"] == "descriptive" else ""
+        answer = "" if "choices" in question else question.get("answer", "")
         wording = f"{question['question_type']:14} {plain(question['question'])}  "
         console.print(Text.assemble(wording, (answer, "bold")), soft_wrap=True)
         for choice in question.get("choices", ()):

@@ -26,6 +26,7 @@ def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Con
 
     Raises DataError if a file is refused or does not fit the settings, UsageError if it is of the other kind.
     """
+    config.check()
     config = without_inactive(config)
     store = Store.open(config.store)
     state = imported_model(_of_kind(read(path), "world_model"), config)
@@ -66,7 +67,7 @@ def imported_model(checkpoint: Checkpoint, config: Config) -> ImportedModel:
 
 def imported_aloe(checkpoint: Checkpoint, rollout: Rollout, config: Config) -> ImportedAloe:
     """The stage of an ALOE. Raises DataError if it does not fit config.aloe."""
-    aloe_of(checkpoint, config.aloe)
+    aloe_of(checkpoint, config.aloe, config.data.format)
     return ImportedAloe(rollout, config.aloe, config.seed, tensors=checkpoint.digest, file=str(checkpoint.source))
 
 

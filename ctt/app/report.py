@@ -10,8 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from ctt.core.errors import UsageError
-from ctt.report.figures import comparison
-from ctt.report.figures.heat_map import heat_map
 from ctt.report.tables.pivot import pivot_page
 from ctt.report.tables.table import Table
 from ctt.report.writers import draw, render
@@ -29,7 +27,7 @@ class ReportOptions:
     cost: bool = False
     by_form: bool = False
     pivot: tuple[str, str] | None = None
-    metric: str = "average"
+    metric: str | None = None
     at: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     against: str | None = None
     picture: Path | None = None
@@ -58,10 +56,11 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
     if options.files:
         write_report(study.plan, store)
     table = study.comparison
+    metric = options.metric or table.leading
     if options.picture is not None:
-        _draw(table, options, options.picture)
+        _draw(table, options, metric, options.picture)
     elif options.pivot:
-        page = pivot_page(table, *options.pivot, options.metric, options.at)
+        page = pivot_page(table, *options.pivot, metric, options.at)
         print(draw(page, options.format), end="")
     elif options.format == "terminal" and not (options.cost or options.by_form):
         print(render_terminal(table, Console()), end="")
@@ -70,9 +69,11 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
     return 0
 
 
-def _draw(table: Table, options: ReportOptions, picture: Path) -> None:
+def _draw(table: Table, options: ReportOptions, metric: str, picture: Path) -> None:
+    from ctt.report.figures import comparison  # imports matplotlib
+
     if options.pivot:
-        heat_map(table, *options.pivot, options.metric, picture, at=options.at)
+        comparison.heat_map(table, *options.pivot, metric, picture, at=options.at)
     elif options.against:
         comparison.accuracy_against(table, options.against, picture)
     else:

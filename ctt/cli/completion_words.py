@@ -53,14 +53,14 @@ def completion_words(verbs: Verbs) -> CompletionWords:
         elif "true or false" in one.type:
             values[one.key] = ("true", "false")
     about = {name: (verb.__doc__ or "").split("\n")[0] for name, verb in verbs.items()}
-    options = {name: _options(verb, "--help") for name, verb in verbs.items() if name != "data"}
-    options |= {f"data {name}": _options(verbs["data"], name, "--help") for name in SECOND["data"]}
+    options = {name: _options(verb) for name, verb in verbs.items() if name != "data"}
+    options |= {f"data {name}": _options(verbs["data"], name) for name in SECOND["data"]}
     return CompletionWords(about, options, shipped(), [*GROUPS, *keys], values)
 
 
-def _options(verb: Callable[[Sequence[str]], int], *help: str) -> list[str]:
-    """The options that a verb's help lists."""
+def _options(verb: Callable[[Sequence[str]], int], *first: str) -> list[str]:
+    """The options that a verb's help lists, `first` being its first arguments."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        verb(help)
+        verb([*first, "--help"])
     return list(dict.fromkeys(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", out.getvalue(), re.MULTILINE)))

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cost", action="store_true", help="with device-hours, it/s and memory")
     add("--by-form", action="store_true", help="with a table of question forms for each category")
     add("--pivot", nargs=2, metavar=("X", "Y"), help="a table of one metric over two swept settings")
-    add("--metric", default="average", help="metric of the pivot: a category, a pooled metric or category/form")
+    add("--metric", help="metric of the pivot: a category, a pooled metric (default: average), category/form, or an error")
     add("--at", action="append", default=[], metavar="KEY=VALUE", help="fix another swept setting of the pivot")
     add("--against", metavar="X", help="with --picture: accuracy against one swept setting")
     picture = "draw the table, --pivot as a heat map, or --against (png, svg, pdf)"

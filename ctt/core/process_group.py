@@ -1,4 +1,4 @@
-"""The processes that train one model together; only one, unless srun or torchrun started several.
+"""The processes that train one model together; only one, unless a launcher started several and set CTT_JOIN.
 
 Process 0 is the writer: it alone takes leases, builds and writes; the others take part in training only.
 Sums over processes are bitwise equal on each of them, so their parameters stay equal.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+JOIN = "CTT_JOIN"
+"""Environment variable of processes that are to join: srun or torchrun, whose variables then hold rank, size and address. Without
+it a process is alone, whatever an allocation or a container has set."""
+LOOK = 0.2  # seconds between looks for the other processes
+QUIET = 10.0  # seconds of waiting after which it is reported
 PATIENCE = timedelta(days=30)  # the others wait while process 0 builds other stages
 
 
@@ -51,22 +57,52 @@ class ProcessGroup:
         """This process's part of `count` items."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
-    def connect(self) -> None:
-        """Connects the processes; waits until all of them have started."""
+    def connect(self, stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Connects the processes; waits until all of them have started. False: `stopping` became true while it waited."""
         if self.size == 1:
-            return
+            return True
         import torch
         import torch.distributed as distributed
 
         if distributed.is_initialized():
-            return
+            return True
+        store = self._meet(stopping)
+        if store is None:
+            return False
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-            init_method=f"tcp://{self.address}:{self.port}",
+            store=store,
             rank=self.rank,
             world_size=self.size,
             timeout=PATIENCE,
         )
+        return True
+
+    def _meet(self, stopping: Callable[[], bool]) -> Any:
+        """torch's store at the group's address, once every process has come there; None: stopped before that. The wait is in
+        Python, so that signals and Ctrl-C are heard."""
+        from torch.distributed import DistNetworkError, DistStoreError
+        from torch.distributed import TCPStore as Meeting  # type: ignore[attr-defined]  # documented, but not in its __all__
+
+        began, reported = time.monotonic(), False
+        store: Any = None
+        while not stopping():
+            try:
+                if store is None:
+                    short = timedelta(seconds=2)
+                    store = Meeting(self.address, self.port, self.size, self.writer, short, wait_for_workers=False)
+                    store.add("arrived", 1)
+                if store.add("arrived", 0) >= self.size:
+                    store.set_timeout(PATIENCE)
+                    return store
+            except (DistNetworkError, DistStoreError):
+                if self.writer:
+                    raise  # its port is taken
+            if not reported and time.monotonic() - began > QUIET:
+                reported = True
+                print(f"ctt: process {self.rank} waits for {self.size} processes at {self.address}:{self.port}", flush=True)
+            time.sleep(LOOK)
+        return None
 
     def close(self) -> None:
         """Ends the connection; every process must call it."""
@@ -139,9 +175,9 @@ ALONE = ProcessGroup()
 
 
 def of_environment() -> ProcessGroup:
-    """The group of this process, from the environment variables of srun or torchrun; ALONE without them."""
+    """The group of this process, from the environment variables of what CTT_JOIN names; ALONE without it."""
     get = os.environ.get
-    if int(get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+    if get(JOIN) == "srun" and int(get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
         return ProcessGroup(
             rank=int(get("SLURM_PROCID", "0")),
             size=int(get("SLURM_STEP_NUM_TASKS", "1")),
@@ -149,7 +185,7 @@ def of_environment() -> ProcessGroup:
             address=get("MASTER_ADDR") or _first_node(get("SLURM_STEP_NODELIST", "")),
             port=int(get("MASTER_PORT") or 20000 + int(get("SLURM_JOB_ID", "0")) % 10000),
         )
-    if int(get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+    if get(JOIN) == "torchrun" and int(get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
         return ProcessGroup(
             rank=int(get("RANK", "0")),
             size=int(get("WORLD_SIZE", "1")),

@@ -1,6 +1,6 @@
 """Accuracies of a table of predictions, counted as in the published evaluation.
 
-A predictions table has one row per ALOE sequence (a descriptive question, or one choice of a multiple-choice question) with
+A predictions table has one row per ALOE sequence (a question without choices, or one choice of a question with some) with
 at least the columns `scene`, `question_id`, `category` and `correct`; `form` adds the breakdown. All accuracies are in percent.
 Per option: the share of rows that are correct. Per question: a question counts when all its rows are correct.
 """
@@ -12,13 +12,12 @@ from typing import Any
 import pandas as pd
 
 from ctt.core.errors import DataError
+from ctt.data.categories import CLEVRER_CATEGORIES, Categories
 
-DESCRIPTIVE = "descriptive"
-MULTIPLE_CHOICE = ("explanatory", "predictive", "counterfactual")
 NEEDED = ("scene", "question_id", "category", "correct")
 
 
-def questions_of(predictions: pd.DataFrame) -> pd.DataFrame:
+def questions_of(predictions: pd.DataFrame, categories: Categories = CLEVRER_CATEGORIES) -> pd.DataFrame:
     """One row per question (scene, question_id), in the table's order: category, form (of its first row), options, correct."""
     missing = [name for name in NEEDED if name not in predictions.columns]
     if missing:
@@ -33,36 +32,36 @@ def questions_of(predictions: pd.DataFrame) -> pd.DataFrame:
         options=("correct", "size"),
         correct=("correct", "all"),
     ).reset_index()
-    mixed = out.index[(out["categories"] > 1) | ((out["category"] == DESCRIPTIVE) & (out["options"] > 1))]
+    single = out["category"].isin([category.name for category in categories if not category.choices])
+    mixed = out.index[(out["categories"] > 1) | (single & (out["options"] > 1))]
     if len(mixed):
         row = out.loc[mixed[0]]
         raise DataError(f"question {row['question_id']} of scene {row['scene']} is listed twice, or under two categories")
     return out.drop(columns="categories")
 
 
-def metrics_of(predictions: pd.DataFrame) -> dict[str, Any]:
+def metrics_of(predictions: pd.DataFrame, categories: Categories = CLEVRER_CATEGORIES) -> dict[str, Any]:
     """All accuracies of `predictions` (columns as above). Raises DataError if a column is missing or a question is duplicated.
 
-    {"per_question": {category: %}, "per_option": {category: %}, "multiple_choice": % per question over the three multiple-choice
-    categories, "average": % of all questions, "questions": {category: count}, "options": {category: count},
+    {"per_question": {category: %}, "per_option": {category: %}, "multiple_choice": % per question over all categories with
+    choices (if there are several), "average": % of all questions, "questions": {category: count}, "options": {category: count},
     "forms": {form: {"per_question", "per_option", "questions"}}}. A category or pool without questions has the accuracy None.
     """
-    questions = questions_of(predictions)
+    questions = questions_of(predictions, categories)
     correct = predictions["correct"].astype(bool)
     per_question, per_option, counts, options = {}, {}, {}, {}
-    for category in (DESCRIPTIVE, *MULTIPLE_CHOICE):
+    for category in categories.names:
         of_category = questions["category"] == category
         rows = predictions["category"] == category
         per_question[category] = _percent(questions["correct"][of_category])
         per_option[category] = _percent(correct[rows])
         counts[category] = int(of_category.sum())
         options[category] = int(rows.sum())
-    pooled = questions["category"].isin(MULTIPLE_CHOICE)
+    pooled = {metric: questions["category"].isin(categories.members(metric)) for metric in categories.pooled}
     return {
         "per_question": per_question,
         "per_option": per_option,
-        "multiple_choice": _percent(questions["correct"][pooled]),
-        "average": _percent(questions["correct"]),
+        **{metric: _percent(questions["correct"][counted]) for metric, counted in pooled.items()},
         "questions": counts,
         "options": options,
         "forms": _forms(predictions, questions, correct),

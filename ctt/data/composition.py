@@ -11,33 +11,35 @@ from ctt.core.errors import DataError
 from ctt.data.baselines.blind import blind_levels
 from ctt.data.baselines.questions_asked import levels_where_asked
 from ctt.data.baselines.words_only import words_only_levels
+from ctt.data.categories import CLEVRER_CATEGORIES, Categories
 from ctt.data.clevrer import official_figures
+from ctt.data.data_format import DataFormat
 from ctt.data.dataset import Dataset
 from ctt.data.questions.language import parse_choice, parse_question
 from ctt.data.questions.vocab import CATEGORIES
 
 
-def statistics(scenes: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Counts of official scenes: videos, questions {category}, subtypes, answers, options (questions by their number of
+def statistics(scenes: Iterable[dict[str, Any]], categories: Categories = CLEVRER_CATEGORIES) -> dict[str, Any]:
+    """Counts of the scenes of a question file: videos, questions {category}, subtypes, answers, options (questions by number of
     options), verdicts, correct {category: {number of correct options: questions}}; of explanatory questions also outcomes
     (the events to explain), negated and causes (the options)."""
     names = ("questions", "subtypes", "answers", "options", "verdicts", "outcomes", "negated", "causes")
     counts = {name: Counter[str]() for name in names}
-    correct = {category: Counter[str]() for category in CATEGORIES[1:]}
+    correct = {category: Counter[str]() for category in categories.with_choices}
     videos = 0
     for scene in scenes:
         videos += 1
         for question in scene["questions"]:
             category = question["question_type"]
             counts["questions"][category] += 1
-            if category == "descriptive":
+            if "choices" not in question:
                 counts["subtypes"][str(question.get("question_subtype"))] += 1
                 counts["answers"].update([question["answer"]] if "answer" in question else [])
                 continue
             verdicts = [choice["answer"] for choice in question["choices"] if "answer" in choice]
             counts["options"][str(len(question["choices"]))] += 1
             counts["verdicts"].update(verdicts)
-            if category == "explanatory":
+            if category == "explanatory" and categories == CLEVRER_CATEGORIES:
                 opening, _, outcome = _wording(question["question"], choice=False).partition("responsible for ")
                 counts["outcomes"][outcome.removesuffix("?") or "other"] += 1
                 counts["negated"]["not responsible" if " not " in opening else "responsible"] += 1
@@ -75,6 +77,22 @@ class ShareLine:
         return None if self.share is None or self.official is None else self.share - self.official
 
 
+def counts_alone(found: dict[str, Any], data_format: DataFormat) -> list[ShareLine]:
+    """A split's counts, of data that has other questions than CLEVRER."""
+    videos = max(found["videos"], 1)
+    out = []
+    for name in data_format.categories.names:
+        count = found["questions"].get(name, 0)
+        out.append(ShareLine("questions per 100 videos", name, count, 100 * count / videos, None))
+    answers = {answer: found["answers"].get(answer, 0) for answer in data_format.vocabulary.answers}
+    groups = [("answers", answers), ("options per question", found["options"]), ("options", found["verdicts"])]
+    groups += [(f"correct options, {name}", counts) for name, counts in found["correct"].items()]
+    for group, counts in groups:
+        if total := sum(counts.values()):
+            out += [ShareLine(group, name, count, 100 * count / total, None) for name, count in counts.items()]
+    return out
+
+
 def lines(found: dict[str, Any], split: str) -> list[ShareLine]:
     """A split's counts and the official figures. Questions are per 100 videos, all others are shares."""
     out = []
@@ -110,7 +128,7 @@ def _per_video(split: str, category: str) -> float:
 def blind(dataset: Dataset) -> dict[str, dict[str, Any]]:
     """The accuracies of answering without the video, learnt on train and measured on validation: "form", the most frequent
     answer of the question's form, and "words", a model of the question's words. Empty if either split is missing."""
-    if not {"train", "validation"} <= set(dataset.splits):
+    if not dataset.format.categories or not {"train", "validation"} <= set(dataset.splits):
         return {}
     tables = dataset.split("train").questions, dataset.split("validation").questions
     levels = {"form": blind_levels, "words": words_only_levels}

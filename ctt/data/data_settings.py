@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from ctt.core.errors import SettingError
+from ctt.core.errors import UsageError
 from ctt.core.settings import Rule, Settings, setting
+from ctt.data.data_format import SPLITS, DataFormat
+from ctt.data.sources.data_source import CONTENT, DATA_SOURCES, DataSource, data_source, data_sources, declared_format
 
-SPLITS = ("train", "validation", "test")
+T = TypeVar("T")
 PROVISIONAL = "provisional"
 """Prefix of `data.content` while the files are missing: keys derived from it serve planning only."""
 SIMULATION = (
@@ -39,11 +41,39 @@ class FetchSettings(Settings):
     attempts: int = setting(5, "consecutive failures after which a download gives up", minimum=1, key=False)
 
 
-@dataclass
-class DataSettings(Settings):
-    """The group `data`. `kind` synthetic simulates scenes; clevrer reads the official files at the given paths."""
+def with_settings_of_data_sources(cls: type[T]) -> type[T]:
+    """Adds the settings of the sources to the class; applied before `dataclass`. Raises UsageError if a name is taken."""
+    declared = dict(cls.__annotations__)
+    for name, source in data_sources().items():
+        for key, field in source.options.items():
+            if key in declared or hasattr(cls, key):
+                raise UsageError(
+                    f"the data source {name} ({DATA_SOURCES.plugin(name) or 'ctt'}) has a setting {key}, as others have"
+                )
+            made = field.default_factory
+            cls.__annotations__[key] = made if isinstance(made, type) else type(field.default)
+            setattr(cls, key, field)
+    return cls
 
-    kind: str = setting("synthetic", "synthetic scenes, or official CLEVRER files", choices=("synthetic", "clevrer"))
+
+def _unread_of(source: DataSource) -> Rule:
+    """What another source reads, or reads as an option, has no effect."""
+    options = [key for other in data_sources().values() if other is not source for key in other.options]
+    unread = (*(name for name in (*SPLITS, *SIMULATION, CONTENT) if name not in source.reads), *options)
+    reason = source.unread or f"data.kind={source.name} does not read it"
+    return Rule(unread, reason, lambda data: data.kind == source.name)
+
+
+@dataclass
+@with_settings_of_data_sources
+class DataSettings(Settings):
+    """The group `data`. `kind` chooses the source; those of other distributions add their settings."""
+
+    kind: str = setting(
+        "synthetic",
+        "; ".join(f"{name}: {source.help}" for name, source in data_sources().items()),
+        choices=DATA_SOURCES.names(),
+    )
     train: int = setting(800, "training videos", minimum=1)
     validation: int = setting(200, "validation videos", minimum=1)
     test: int = setting(0, "test videos; their answers are left out, as in CLEVRER's test split", minimum=0)
@@ -77,19 +107,26 @@ class DataSettings(Settings):
     )
     fetch: FetchSettings = setting(FetchSettings, "where to download the official files", key=False)
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(("content",), "synthetic scenes are identified by their settings", lambda data: data.kind == "synthetic"),
-        Rule(
-            (*SPLITS, *SIMULATION),
-            "CLEVRER's scenes are identified by their files; nothing is simulated",
-            lambda data: data.kind == "clevrer",
-        ),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = tuple(_unread_of(source) for source in data_sources().values())
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind == "clevrer" and self.annotations:
-            raise SettingError("annotations must be false for CLEVRER: they are written for synthetic data only")
+        self.source.check_settings(self)
+
+    @property
+    def source(self) -> DataSource:
+        """What makes the data. Raises UsageError if its plugin cannot be used."""
+        return data_source(self.kind)
+
+    @property
+    def format(self) -> DataFormat:
+        """The format of the data, as its source declares it."""
+        return declared_format(self)
+
+    @property
+    def from_files(self) -> bool:
+        """Whether it is read from files, by whose content it is known."""
+        return CONTENT in self.source.reads
 
     def counts(self) -> dict[str, int]:
         """Videos per split, without empty splits."""

@@ -48,6 +48,11 @@ class Windows:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def slots(self) -> int:
+        """Slots of a frame."""
+        return int(self._shape[2])
+
     def gather(self, index: np.ndarray) -> np.ndarray:
         """The windows with the numbers `index` (B,), float32 (B, T, S, D). Raises IndexError if one is out of range."""
         return self.tensor(index).float().numpy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -73,8 +72,7 @@ class RecordedJobs:
     @property
     def name(self) -> str:
         """A name for the jobs of all records of this sweep in this store, and no others, in the queue of a cluster."""
-        digest = hashlib.sha256(str(self.store.root).encode()).hexdigest()[:8]
-        return f"ctt-{self.folder.parent.parent.name}-{digest}"
+        return f"ctt-{self.folder.parent.parent.name}-{self.store.identity}"
 
     @cached_property
     def environment(self) -> Mapping[str, str]:

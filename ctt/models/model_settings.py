@@ -22,9 +22,7 @@ class PredictorSettings(Settings):
     num_preds: int = setting(1, "predicted frames of a window (P)", minimum=1)
     frameskip: int = setting(5, "video frames between two frames of a window", minimum=1)
     depth: int = setting(6, "transformer layers; the attention of the last one is the slot graph of source=attention", minimum=1)
-    heads: int = setting(
-        16, "attention heads; the slot width (128) is divided among them, and the slot graph is their mean", minimum=1
-    )
+    heads: int = setting(16, "attention heads; the slot width is divided among them, and the slot graph is their mean", minimum=1)
     mlp_width: int = setting(
         2048, "hidden width of each layer's feed-forward part, which takes three quarters of a step's time", minimum=1
     )
@@ -143,6 +141,6 @@ class GraphSettings(Settings):
 class RolloutSettings(Settings):
     """How far and in what batches the world model is rolled out."""
 
-    frames: int = setting(32, "predicted video frames (32: frames 128 to 159, which ALOE reads)", minimum=1)
+    frames: int = setting(32, "predicted video frames after the given ones (32: what ALOE reads)", minimum=1)
     batch: int = setting(8, "videos per batch, times frameskip offsets; larger batches exceed a CPU's cache", minimum=1)
     dtype: str = setting("float32", "number format of the stored frames; float16 halves their size", choices=("float32", "float16"))

@@ -101,7 +101,7 @@ class Transformer(nn.Module):
 class Predictor(nn.Module):
     """Predicts a window's T·S tokens (frames × slots) from its history; T = history + predicted frames."""
 
-    def __init__(self, settings: PredictorSettings, width: int = 128) -> None:
+    def __init__(self, settings: PredictorSettings, width: int) -> None:
         super().__init__()
         self.history, self.future = settings.history_size, settings.num_preds
         self.heads, self.mlp_width = settings.heads, settings.mlp_width

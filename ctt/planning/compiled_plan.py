@@ -14,6 +14,7 @@ from functools import cached_property
 
 from ctt.config import Config, identity
 from ctt.core.settings import Settings
+from ctt.data.categories import Categories
 from ctt.planning.branching import SharedPrefixes, branch_points_of
 from ctt.planning.planned_jobs import PlannedJob, by_urgency
 from ctt.stages.auxiliary_stage import wanted
@@ -50,6 +51,8 @@ def state_of(config: Config) -> WorldModel:
 
 def _target(config: Config, state: WorldModel, teacher: Target | None) -> Target:
     rollout = Rollout(state, config.rollout)
+    if not config.data.format.categories:
+        return rollout
     answers = None if teacher is None or config.aloe.protocol != "shared" else MainLine.of(teacher).answers
     if answers is not None and answers.rollout.key == rollout.key:
         answers = None
@@ -108,8 +111,17 @@ class Plan:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of stages: the main line, which every plan has, and the auxiliary ones."""
-        return (*KINDS, *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS))
+        """The kinds of stages: those of the main line, in the order they are built, and the auxiliary ones."""
+        kinds = {stage.kind for stage in self.stages.values()}
+        return (
+            *(kind for kind in KINDS if kind in kinds),
+            *dict.fromkeys(s.kind for s in self.stages.values() if s.kind not in KINDS),
+        )
+
+    @property
+    def categories(self) -> Categories:
+        """The categories of questions of the runs' data, the same for all of them."""
+        return self.sweep.baseline.config.data.format.categories
 
     @cached_property
     def labels(self) -> dict[str, str]:

@@ -142,9 +142,9 @@ def _rate(each: Mapping[str, float], name: str) -> float:
 
 
 def small(stage: Stage) -> bool:
-    """Whether it is made of synthetic data and of no model that is larger than those meant for a CPU."""
+    """Whether it is made of data smaller than the published and of no model that is larger than those meant for a CPU."""
     if isinstance(stage, Data):
-        return stage.data.kind == "synthetic"
+        return stage.small
     return stage.weights() <= SMALL_WEIGHTS and all(map(small, stage.inputs().values()))
 
 

@@ -9,14 +9,11 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from ctt.core.errors import UsageError
-from ctt.data.questions.vocab import CATEGORIES
+from ctt.data.categories import CLEVRER_CATEGORIES, Categories
 from ctt.stages.columns import AuxiliaryColumns
 
 __all__ = [
-    "CATEGORIES",
     "COLUMNS",
-    "METRICS",
-    "MULTIPLE_CHOICE",
     "Noise",
     "PointResults",
     "Predictions",
@@ -24,9 +21,6 @@ __all__ = [
     "RunResults",
     "read",
 ]
-
-MULTIPLE_CHOICE = CATEGORIES[1:]
-METRICS = (*CATEGORIES, "multiple_choice", "average")
 
 COLUMNS = ["scene", "question_id", "choice_id", "category", "form", "correct"]
 """The columns of a predictions frame that tables read; reading only these from parquet is several times faster."""
@@ -86,6 +80,7 @@ class Results:
 
     reach: sentences on which categories the swept values can reach, and how.
     auxiliary: what auxiliary stages add to the table, in the order in which it has them.
+    categories: of the data's questions; without any, a run's results are its errors.
     reference_levels: by kind of auxiliary stage its answers without a world model, by what it read instead.
     """
 
@@ -97,6 +92,7 @@ class Results:
     reach: Sequence[str] = ()
     reference_levels: Mapping[str, Mapping[str, Predictions]] = field(default_factory=dict)
     auxiliary: Sequence[AuxiliaryColumns] = ()
+    categories: Categories = CLEVRER_CATEGORIES
 
     def __post_init__(self) -> None:
         """Raises UsageError for two baselines, a run of an unknown point, or two runs of one point and seed."""

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ctt.core.errors import DataError
-from ctt.report.results import CATEGORIES, COLUMNS, METRICS, MULTIPLE_CHOICE
+from ctt.data.categories import CLEVRER_CATEGORIES, Categories
+from ctt.report.results import COLUMNS
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class QuestionLayout:
     """Which questions a run answered: F forms over V videos.
 
     forms: (category, form) names, F of them, in category order; videos: scene ids (V,), ascending;
-    questions: number of questions (F,V); options: number of choices (F,V), a descriptive question counting as one.
+    questions: number of questions (F,V); options: number of choices (F,V), a question without choices counting as one.
     """
 
     forms: tuple[tuple[str, str], ...]
@@ -29,10 +30,11 @@ class QuestionLayout:
     options: np.ndarray
     ids: np.ndarray
     form_of: np.ndarray
+    categories: Categories = CLEVRER_CATEGORIES
 
     def members(self, metric: str) -> np.ndarray:
         """The forms (F,) bool that a metric pools: a category, multiple_choice, average, or one "category/form"."""
-        categories = {"multiple_choice": MULTIPLE_CHOICE, "average": CATEGORIES}.get(metric, (metric,))
+        categories = self.categories.members(metric)
         return np.array([c in categories or f"{c}/{form}" == metric for c, form in self.forms], dtype=bool)
 
     def membership(self, metrics: tuple[str, ...]) -> np.ndarray:
@@ -53,9 +55,9 @@ class Tally:
     right: np.ndarray
     right_options: np.ndarray
 
-    def pooled(self, metrics: tuple[str, ...] = METRICS) -> np.ndarray:
-        """Right questions per metric and video (len(metrics), V), float64."""
-        pooled: np.ndarray = self.layout.membership(metrics) @ self.right
+    def pooled(self) -> np.ndarray:
+        """Right questions per metric and video (metrics, V), float64."""
+        pooled: np.ndarray = self.layout.membership(self.layout.categories.metrics) @ self.right
         return pooled
 
 
@@ -73,7 +75,8 @@ class _Arrangement:
 class Tallies:
     """Turns prediction frames into tallies and remembers their layouts."""
 
-    def __init__(self) -> None:
+    def __init__(self, categories: Categories = CLEVRER_CATEGORIES) -> None:
+        self.categories = categories
         self._arrangements: list[_Arrangement] = []
 
     def count(self, frame: pd.DataFrame, owner: str) -> Tally:
@@ -113,10 +116,10 @@ class Tallies:
 
         pairs = frame[["category", "form"]].iloc[order[first]].astype(str)
         codes, names = pd.factorize(pd.MultiIndex.from_frame(pairs))
-        unknown = sorted({category for category, _ in names} - set(CATEGORIES))
+        unknown = sorted({category for category, _ in names} - set(self.categories.names))
         if unknown:
             raise DataError(f"predictions of {owner} name unknown categories: {', '.join(unknown)}")
-        by_category = sorted(range(len(names)), key=lambda i: (CATEGORIES.index(names[i][0]), names[i][1]))
+        by_category = sorted(range(len(names)), key=lambda i: (self.categories.names.index(names[i][0]), names[i][1]))
         rank = np.empty(len(names), dtype=np.int64)
         rank[by_category] = np.arange(len(names))
         form_of_question = rank[codes]
@@ -134,6 +137,7 @@ class Tallies:
                 options=np.bincount(column_of_row, minlength=size).reshape(shape),
                 ids=ids_sorted,
                 form_of=form_of_question,
+                categories=self.categories,
             )
         return _Arrangement(ids, layout, question_of_row, column_of_row, column_of_question)
 

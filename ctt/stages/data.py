@@ -1,4 +1,4 @@
-"""Stage `data`: the data set of a sweep as one folder (see ctt/data/dataset.py)."""
+"""Stage `data`: the data set of a sweep as one folder (see ctt/data/dataset.py), written by its source (ctt/data/sources)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical_form
+from ctt.core.settings import canonical_form, digest
 from ctt.data.data_settings import PROVISIONAL, DataSettings
+from ctt.data.dataset import MANIFEST, Dataset, write_manifest
+from ctt.data.sources.data_source import DATA_SOURCES, DataSource
 from ctt.stages.base import Stage
 from ctt.store import Artifact
 
 
 @dataclasses.dataclass(frozen=True)
 class Data(Stage):
-    """The synthetic set, simulated from its settings with the same result for any number of workers; or CLEVRER's files,
-    identified by their content (`data.content`, determined when a sweep is compiled), not by their path."""
+    """A data set that is generated is identified by its settings; one that is read from files by their content
+    (`data.content`, determined when a sweep is compiled), not by their path. A source of another distribution is in the key with
+    its version and code."""
 
     kind = "data"
     version = 3
@@ -24,41 +27,48 @@ class Data(Stage):
     demo_seconds = {"videos": 0.056}  # on two cores
     data: DataSettings
 
+    @property
+    def source(self) -> DataSource:
+        return self.data.source
+
     def settings(self) -> Mapping[str, Any]:
-        if self.data.kind == "clevrer":
-            return {"data": {"content": PROVISIONAL} | canonical_form(self.data)}
-        return {"data": self.data}
+        settings: Any = {"content": PROVISIONAL} | canonical_form(self.data) if self.data.from_files else self.data
+        plugin = DATA_SOURCES.plugin(self.data.kind)
+        return {"data": settings} | ({"plugins": {"data.kind": f"{plugin} {plugin.code}"}} if plugin is not None else {})
 
     @property
     def provisional(self) -> bool:
         """Whether the key does not identify the data, because the files are missing."""
-        return self.data.kind == "clevrer" and (self.data.content or PROVISIONAL).startswith(PROVISIONAL)
+        return self.data.from_files and (self.data.content or PROVISIONAL).startswith(PROVISIONAL)
+
+    @property
+    def small(self) -> bool:
+        """Whether the published costs are of larger data."""
+        return not self.source.published_size
+
+    def cost_class(self) -> str:
+        """Sources of other distributions have costs of their own."""
+        plugin = DATA_SOURCES.plugin(self.data.kind)
+        return digest({"kind": self.kind, "version": self.version} | ({} if plugin is None else {"source": self.data.kind}))
 
     def effort(self, start: Stage | None) -> dict[str, float]:
-        if self.data.kind == "clevrer":
-            return {"files": float(len(self.data.counts()))}
-        return {"videos": float(sum(self.data.counts().values()))}
+        return self.source.effort(self.data)
 
     def size(self) -> float:
-        """Slots, truth and questions of synthetic videos; CLEVRER's slots are linked, not copied."""
-        return float(sum(self.data.counts().values())) * (735e3 if self.data.kind == "synthetic" else 13e3)
+        return float(sum(self.data.counts().values())) * self.source.bytes_of_video(self.data)
 
     def check(self) -> None:
         """Raises DataError if a file that the stage reads from outside the store is missing."""
-        if self.data.kind == "clevrer":
-            from ctt.data.clevrer.source_files import find
-
-            find(self.data)
+        self.source.check(self.data)
 
     def execution(self) -> dict[str, int]:
         return {"threads": 1, "workers": self.data.workers}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
-        if self.data.kind == "clevrer":
-            from ctt.data.clevrer.source_files import assemble
-
-            return assemble(self.data, context)
-        from ctt.data.synthetic.writing import generate
-
-        generate(self.data, context)
-        return {}
+        """Raises DataError, naming file and key, if what the source has written is not in the format that it declares."""
+        declared, counts = self.data.format, self.data.counts()
+        facts = self.source.write(self.data, context)
+        if not (context.folder / MANIFEST).exists():
+            write_manifest(context.folder, self.data.kind, declared, counts, self.data.first_scene())
+        Dataset.open(context.folder).check(declared)
+        return dict(facts or {})

@@ -69,4 +69,4 @@ class ImportedAloe(ImportedWeights, Vqa):
     def model(self, checkpoint: Checkpoint) -> Any:
         from ctt.training.published_checkpoint import aloe_of
 
-        return aloe_of(checkpoint, self.aloe)
+        return aloe_of(checkpoint, self.aloe, self.rollout.data.data.format)

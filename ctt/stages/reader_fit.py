@@ -35,7 +35,7 @@ class ReaderFit(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         reader = {name: value for name, value in canonical_form(self.reader).items() if name in FITTED}
-        if self.data.data.kind == "synthetic":
+        if self.data.data.source.has_truth:
             reader.pop("annotations", None)
         return {"reader": reader, "frames": self.frames}
 
@@ -50,7 +50,7 @@ class ReaderFit(Stage):
 
     def check(self) -> None:
         """Raises DataError if the folder of the annotations is missing, or an archive in it is damaged."""
-        if self.data.data.kind == "clevrer" and self.data.data.annotation_files:
+        if self.data.data.source.annotated and self.data.data.annotation_files:
             from ctt.data.clevrer.annotations import Annotations
 
             Annotations(Path(self.data.data.annotation_files).expanduser())

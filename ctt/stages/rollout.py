@@ -1,4 +1,4 @@
-"""Stage `rollout`: frames 128 to 159 of every video, predicted by a training state."""
+"""Stage `rollout`: the frames after the given ones of every video, predicted by a training state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
-from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
 from ctt.models.model_settings import RolloutSettings
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
@@ -52,8 +51,9 @@ class Rollout(Stage):
         )
 
     def size(self) -> float:
-        videos = sum(self.data.data.counts().values())
-        return float(videos * self.rollout.frames * SLOTS * WIDTH * np.dtype(self.rollout.dtype).itemsize)
+        data = self.data.data
+        numbers = sum(data.counts().values()) * self.rollout.frames * data.format.slots * data.format.width
+        return float(numbers * np.dtype(self.rollout.dtype).itemsize)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}

@@ -11,7 +11,6 @@ import numpy as np
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
-from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.stages.base import Stage
 from ctt.stages.rollout import Rollout
@@ -49,13 +48,13 @@ class Vqa(Stage):
         return {"epochs": 0.0 if self.aloe_from else float(self.aloe.epochs), "evaluations": 1.0}
 
     def cost_class(self) -> str:
-        counts = self.rollout.data.data.counts()
+        counts, sizes = self.rollout.data.data.counts(), self.rollout.data.data.format.other_sizes
 
         def made() -> str:
             settings = {k: v for k, v in canonical_form(self.aloe).items() if k not in ("epochs", "aloe_seed", "protocol")}
-            return digest([self.kind, self.version, settings, self.aloe.threads, counts])
+            return digest([self.kind, self.version, settings, self.aloe.threads, counts, *sizes])
 
-        return self.aloe.remembered(("cost class", *counts.items()), made)
+        return self.aloe.remembered(("cost class", *counts.items(), *sizes), made)
 
     def weights(self) -> int:
         return layers(self.aloe.layers, self.aloe.width, self.aloe.ffn)
@@ -67,8 +66,8 @@ class Vqa(Stage):
             return predictions
         from ctt.models.aloe.model import Aloe
 
-        aloe = self.aloe
-        shapes = aloe.remembered("shapes", lambda: shapes_of(lambda: Aloe(aloe, SLOTS, WIDTH)))
+        aloe, data_format = self.aloe, self.rollout.data.data.format
+        shapes = aloe.remembered(("shapes", data_format), lambda: shapes_of(lambda: Aloe(aloe, data_format)))
         return predictions + bytes_of_training(shapes, aloe.optimizer == "muon", aloe.average is not None)
 
     def execution(self) -> dict[str, int]:

@@ -14,7 +14,6 @@ from typing import Any
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, canonical_json, digest
 from ctt.data.dataset import Dataset
-from ctt.data.synthetic.slot_encoder import WIDTH
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import acting
 from ctt.models.method import Method
@@ -125,22 +124,23 @@ class WorldModel(Stage):
         model, masked, size = self.world_model, self.num_masked_slots, self.data.data.train
         computed = self.lossy and not graph_source(model.graph.source).reads_attention
         source = (model.graph.source, model.graph.projections) if computed else ()
+        sizes = self.data.data.format.other_sizes
 
         def made() -> str:
             settings = {k: v for k, v in canonical_form(model).items() if k not in ("epochs", "graph", "masking")}
-            return digest([self.kind, self.version, settings, model.threads, masked, size, *source])
+            return digest([self.kind, self.version, settings, model.threads, masked, size, *source, *sizes])
 
-        return model.remembered(("cost class", masked, size, *source), made)
+        return model.remembered(("cost class", masked, size, *source, *sizes), made)
 
     def weights(self) -> int:
-        return layers(self.world_model.depth, WIDTH, self.world_model.mlp_width)
+        return layers(self.world_model.depth, self.data.data.format.width, self.world_model.mlp_width)
 
     def size(self) -> float:
         """Weights, their average if there is one, and the optimizer's state."""
         from ctt.models.predictor import Predictor
 
-        model = self.world_model
-        shapes = model.remembered("shapes", lambda: shapes_of(lambda: Predictor(model, WIDTH)))
+        model, width = self.world_model, self.data.data.format.width
+        shapes = model.remembered(("shapes", width), lambda: shapes_of(lambda: Predictor(model, width)))
         return bytes_of_training(shapes, model.optimizer == "muon", model.average is not None)
 
     def execution(self) -> dict[str, int]:

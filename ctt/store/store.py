@@ -25,6 +25,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ctt.core.atomic_files import explained
 from ctt.core.errors import StoreError, UsageError
 from ctt.store.artifact import MANIFEST, Artifact, DamagedArtifact, listing, read_manifest, seal
 from ctt.store.holder import Holder, holder
+from ctt.store.identity import identity
 from ctt.store.leases import Lease
 from ctt.store.work import Work
 
@@ -70,6 +72,11 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
+
+    @cached_property
+    def identity(self) -> str:
+        """8 hex digits that are the same by whatever path the store is reached, and others in a copy of it."""
+        return identity(self.root)
 
     # Reading
 

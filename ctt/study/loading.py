@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctt.config import Config
 from ctt.core.build_context import METRICS, read_metrics
-from ctt.core.settings import canonical_form
 from ctt.planning import Plan
-from ctt.report.figures import comparison
-from ctt.report.figures.rollout_errors import ERROR
 from ctt.report.results import PointResults, Predictions, Results, RunResults
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage, seconds_of
@@ -20,9 +16,11 @@ from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.main_line import MainLine
 from ctt.store import Artifact, Store
 from ctt.study.noise_runs import noise, predictions_of
+from ctt.study.reach import reach, unreached
 from ctt.tracking.tail import FINALS, flatten
 
-QUOTED = {"clevrer": ("reported", "paper"), "synthetic": ("reported",)}
+if TYPE_CHECKING:
+    from ctt.report.figures.curves import Curve
 
 
 def results(plan: Plan, store: Store) -> Results:
@@ -35,7 +33,7 @@ def results(plan: Plan, store: Store) -> Results:
             p.values,
             p.baseline,
             ("screened",) if id(p) in screened else (),
-            () if p.baseline else _unreached(p.config, baseline, id(p) in screened),
+            () if p.baseline else unreached(p.config, baseline, id(p) in screened),
         )
         for p in plan.sweep.points
     ]
@@ -43,8 +41,8 @@ def results(plan: Plan, store: Store) -> Results:
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
     for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         point = index[id(run.point)]
-        vqa = store.get(line.target.key)
-        if vqa is None:
+        last = store.get(line.target.key)
+        if last is None:
             runs.append(RunResults(point, run.seed))
             continue
         state, rollout = store.get(line.world_model.key), store.get(line.rollout.key)
@@ -52,24 +50,25 @@ def results(plan: Plan, store: Store) -> Results:
             RunResults(
                 point,
                 run.seed,
-                predictions=predictions_of(vqa),
+                predictions=predictions_of(last) if line.answers is not None else None,
                 errors=errors(state, rollout),
                 answered=_answered(auxiliaries, store),
                 measured=_measured(auxiliaries, store),
                 cost=_cost((*line.own, *auxiliaries), line.prefix, store),
-                numerics=vqa.manifest["provenance"]["numerics"],
-                warnings=_warnings(line, vqa, auxiliaries, store),
+                numerics=last.manifest["provenance"]["numerics"],
+                warnings=_warnings(line, last, auxiliaries, store),
             )
         )
     return Results(
         plan.sweep.name,
         points,
         runs,
-        quoted=QUOTED[baseline.data.kind],
+        quoted=baseline.data.source.reported,
         noise=noise(plan, store),
         reach=reach(plan),
         reference_levels=reference_levels(plan, store),
         auxiliary=described(plan),
+        categories=plan.categories,
     )
 
 
@@ -118,11 +117,11 @@ def reference_levels(plan: Plan, store: Store) -> dict[str, dict[str, Prediction
     return found
 
 
-def _warnings(line: MainLine, vqa: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
+def _warnings(line: MainLine, last: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
     """Warnings of a run: those of its auxiliary stages, and that ALOE stopped early."""
     warnings = [store.manifest(auxiliary.key)["facts"].get("warning") for auxiliary in auxiliaries if store.has(auxiliary.key)]
     if line.answers is not None and line.answers.aloe.patience is not None:
-        curve = _json(vqa.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
+        curve = _json(last.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
         if curve.get("stopped"):
             warnings.append(f"ALOE stopped after {curve['epochs']} of {curve['planned_epochs']} epochs")
     return [warning for warning in warnings if warning]
@@ -141,54 +140,6 @@ def measurements(plan: Plan, store: Store, kind: str) -> dict[str, list[dict[str
             if auxiliary.kind == kind and (artifact := store.get(auxiliary.key)) is not None:
                 out.setdefault(run.point.label, []).append(_json(artifact.file("metrics.json")))
     return out
-
-
-def _unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:
-    """Categories a point cannot reach: with the baseline's ALOE only those that read predicted frames can differ."""
-    same = screened or not (config.aloe.trained_on_predicted or config.aloe.may_stop)
-    if same and config.aloe.rollout_frames == "predictive" and not _direct(config, baseline):
-        return ("descriptive", "explanatory", "counterfactual")
-    return ()
-
-
-def reach(plan: Plan) -> list[str]:
-    """Which categories the swept settings can change, and how, one sentence for each group of points."""
-    by_path: dict[str, list[str]] = {}
-    for point in plan.sweep.points:
-        if not point.baseline:
-            by_path.setdefault(_path(point.config, plan.sweep.baseline.config), []).append(point.label)
-    if len(by_path) < 2:
-        return [f"reach: {path}" for path in by_path]
-    return [f"reach of {', '.join(labels)}: {path}" for path, labels in by_path.items()]
-
-
-def _path(config: Config, baseline: Config) -> str:
-    aloe = config.aloe
-    if direct := _direct(config, baseline):
-        return f"a change of {' and of '.join(direct)} reaches all four categories directly ({', '.join(sum(direct.values(), []))})"
-    if aloe.rollout_frames == "all":
-        return "every category reads predicted frames, so a world model reaches all four directly (aloe.rollout_frames=all)"
-    only = "only predictive questions read predicted frames, so a world model reaches them directly"
-    if aloe.protocol == "shared":
-        return f"{only}, and with one ALOE for all runs nothing else (aloe.rollout_frames=predictive, aloe.protocol=shared)"
-    others = "descriptive, explanatory and counterfactual ones"
-    if aloe.trained_on_predicted:
-        return f"{only}, {others} through ALOE's shared weights alone (aloe.rollout_frames=predictive)"
-    blind = f"{only}, in evaluation alone, as ALOE is trained without them"
-    if aloe.may_stop:
-        return f"{blind}, {others} through the epoch at which ALOE stops (aloe.shares, aloe.patience)"
-    return f"{blind}, and nothing else (aloe.rollout_frames=predictive, aloe.shares)"
-
-
-def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
-    """What a point changes besides the world model: {"ALOE itself" or "the data": settings unlike the baseline's}."""
-    found = {}
-    for name, text in (("aloe", "ALOE itself"), ("data", "the data")):
-        mine, theirs = canonical_form(getattr(config, name)), canonical_form(getattr(baseline, name))
-        differ = [key for key in {**theirs, **mine} if key != "protocol" and mine.get(key) != theirs.get(key)]
-        if differ:
-            found[text] = [f"{name}.{key}" for key in differ]
-    return found
 
 
 def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
@@ -234,8 +185,10 @@ def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[s
     return out
 
 
-def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
+def curves(plan: Plan, store: Store) -> list[Curve]:
     """Each run's metrics by epoch, its shared prefix included; ALOE's training loss is vqa_loss."""
+    from ctt.report.figures.curves import Curve  # imports matplotlib
+
     out = []
     for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
         metrics: dict[str, list[tuple[float, float]]] = {}
@@ -251,7 +204,7 @@ def curves(plan: Plan, store: Store) -> list[comparison.Curve]:
                         value = logged["validation_error_visible"]
                     if name not in ("t", "step"):
                         metrics.setdefault(name, []).append((logged["step"], value))
-        out.append(comparison.Curve(run.point.label, run.seed, metrics))
+        out.append(Curve(run.point.label, run.seed, metrics))
     return out
 
 
@@ -271,12 +224,15 @@ def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
     return out
 
 
-def rollout_curves(plan: Plan, store: Store) -> list[comparison.Curve]:
+def rollout_curves(plan: Plan, store: Store) -> list[Curve]:
     """Each run's error by predicted frame, on visible slots where visibility is known."""
+    from ctt.report.figures.curves import Curve
+    from ctt.report.figures.rollout_errors import ERROR
+
     out = []
     for run, line in zip(plan.sweep.runs, plan.lines, strict=True):
         by_frame = per_frame(store.get(line.rollout.key), "error")
-        out.append(comparison.Curve(run.point.label, run.seed, {ERROR: list(enumerate(by_frame, start=1))}))
+        out.append(Curve(run.point.label, run.seed, {ERROR: list(enumerate(by_frame, start=1))}))
     return out
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ctt.report.figures.spending import spending_grid
 from ctt.report.published import QUOTED
-from ctt.report.results import CATEGORIES
 from ctt.report.tables import layout
 from ctt.report.tables.graph_tables import Diagnosis, density_grid, losses_grid, recovery_grid
 from ctt.report.tables.layout import Grid, Page
@@ -23,7 +22,7 @@ def pages_of(table: Table) -> dict[str, Callable[[], Shown]]:
     return {
         "comparison": lambda: shown(table),
         "comparison_with_costs": lambda: shown(table, cost=True),
-        "forms": lambda: _page("question forms", [layout.forms(table, category) for category in CATEGORIES]),
+        "forms": lambda: _page("question forms", [layout.forms(table, category) for category in table.categories.names]),
         "costs": lambda: shown(layout.costs(table)),
         "power": lambda: _power(table),
     }

@@ -28,13 +28,13 @@ MOST_AGAINST = 6
 def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], Figure]]:
     """{file name: function that draws it}: the table, curves, rollout errors, each swept setting, and each pair of settings
     with at most one row for two values."""
-    if not any(row.estimates for row in table.rows):
+    if not table.shown:
         return {}
     videos = canonical_form(plan.sweep.baseline.config.aloe).get("eval_videos")
     drawn: dict[str, Callable[[], Figure]] = {
         "table.png": lambda: comparison.table_picture(table),
         "learning_curves.png": lambda: comparison.learning_curves(
-            loading.curves(plan, store), references=loading.reference_lines(plan, store), videos=videos
+            loading.curves(plan, store), references=loading.reference_lines(plan, store), videos=videos, categories=table.categories
         ),
     }
     if found := loading.diagnoses(plan, store):
@@ -74,7 +74,7 @@ def study_pictures(
 
 def _unambiguous(table: Table, x: str, y: str) -> bool:
     try:
-        field = pivot(table, x, y, "average")
+        field = pivot(table, x, y, table.leading)
     except UsageError:
         return False
     return len(field.xs) > 1 and len(field.ys) > 1

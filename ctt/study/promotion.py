@@ -24,6 +24,8 @@ from ctt.study import loading, record
 def screened(store: Store, name: str) -> tuple[Plan, Comparison]:
     """The plan and table of a screened sweep's newest record. Raises UsageError if it was not screened."""
     plan = record.load(record.newest(store, name))
+    if not plan.categories:
+        raise UsageError(f"{name} answers no questions, so there is no ALOE to retrain")
     if plan.sweep.baseline.config.aloe.protocol != "shared":
         raise UsageError(f"{name} was not screened; run it with aloe.protocol=shared, then promote its best points")
     return plan, build(loading.results(plan, store))

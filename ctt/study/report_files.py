@@ -7,18 +7,19 @@ from pathlib import Path
 from rich.console import Console
 
 from ctt.planning import Plan
-from ctt.report.figures import comparison
 from ctt.report.tables.table import Table, build
 from ctt.report.writers import render, terminal_text
 from ctt.store import Store
 from ctt.study.loading import results
-from ctt.study.pictures import pictures
 
 FILES = {"table.md": "md", "table.json": "json", "table.csv": "csv", "table.tex": "tex", "table.html": "html"}
 
 
 def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
     """Writes the table in every format and the pictures; returns the table, the folder and the files."""
+    from ctt.report.figures.style import save  # imports matplotlib
+    from ctt.study.pictures import pictures
+
     table = build(results(plan, store))
     folder = store.sweeps_folder(plan.sweep.name) / "report"
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +30,7 @@ def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
         return table, folder, files  # unchanged numbers: the pictures are up to date
     for path in files:
         if path.name in drawn:
-            comparison.save(drawn[path.name](), path)
+            save(drawn[path.name](), path)
         else:
             path.write_text(texts[path.name], encoding="utf-8")
     return table, folder, files

@@ -104,6 +104,8 @@ class Study:
         artifact = self.store.get(targets[name].key)
         if artifact is None:
             raise UsageError(f"the run {name!r} of {self.name} is not finished; `ctt status {self.name}` shows what it lacks")
+        if not (artifact.path / "predictions.parquet").is_file():
+            raise UsageError(f"the run {name!r} of {self.name} has no answers: its data has no questions")
         return pd.read_parquet(artifact.file("predictions.parquet"))
 
     @cached_property

@@ -55,6 +55,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                 known_as=run.point.former_label,
                 experiment=run.config.tracking.experiment_name(plan.sweep.name),
                 swept=tuple(name for name in varied if name in params),
+                metrics=run.config.data.format.categories.metrics,
             )
         )
     return runs

@@ -58,6 +58,11 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     for values, place in _written(file, line, plain=name is None):
         config = config_of(values, place)
         _check_screening(config, baseline, place)
+        if config.data.format.categories != baseline.data.format.categories:
+            asked = [", ".join(one.data.format.categories.names) or "nothing" for one in (config, baseline)]
+            raise SweepError(
+                f"data.kind: its data asks {asked[0]}, the baseline's {asked[1]}; compare them in two sweeps ({place})"
+            )
         if config.auxiliary != baseline.auxiliary:
             raise SweepError(f"auxiliary: every run of a sweep has the same auxiliary stages as the baseline ({place})")
         merger.take(config, values)

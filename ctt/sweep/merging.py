@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from ctt.config import Config, differences, get_value, identity
 from ctt.core.settings import Settings, active_rules, rules_of
-from ctt.data.clevrer.source_files import resolved
-from ctt.data.data_settings import SPLITS, DataSettings
+from ctt.data.data_format import SPLITS
+from ctt.data.data_settings import DataSettings
 from ctt.data.positions import linear_reader
 from ctt.sweep.points import Merged, Point
 
@@ -24,11 +24,11 @@ def without_inactive(config: Config, found: dict[str, DataSettings] | None = Non
     keeps what was seen there, for callers with many configs.
     """
     plain = _plain(config, "")
-    if config.data.kind == "clevrer":
+    if config.data.from_files:
         found = {} if found is None else found
         marker = repr(config.data)
         if marker not in found:
-            seen = resolved(config.data)
+            seen = config.data.source.resolved(config.data)
             known = {name: getattr(seen, name) for name in ("content", *SPLITS)}
             found[marker] = dataclasses.replace(plain.data, **known)
         plain = dataclasses.replace(plain, data=found[marker])
@@ -62,8 +62,8 @@ def _plain(settings: S, prefix: str) -> S:
 
 
 def _is_set(settings: Settings, name: str, key: str) -> bool:
-    """Whether `name` holds another value than its default. CLEVRER's counts stay: they are not read, but a plan shows them."""
-    if isinstance(settings, DataSettings) and settings.kind == "clevrer" and name in SPLITS:
+    """Whether `name` holds another value than its default. Counts of files stay: they are not read, but a plan shows them."""
+    if isinstance(settings, DataSettings) and settings.from_files and name in SPLITS:
         return False
     return bool(functools.reduce(getattr, name.split("."), settings) != get_value(_DEFAULTS, key))
 

@@ -8,7 +8,6 @@ from ctt.tracking.metric_names import ACCURACY, CURVE, DETAILS, DIFFERENCE, ERRO
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.view import MetricPoint
-from ctt.training.curve import ACCURACIES
 
 
 def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
@@ -29,13 +28,15 @@ def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
 
 
 def differences(run: TrackedRun, own: Sequence[MetricPoint], baseline: Sequence[MetricPoint]) -> list[MetricPoint]:
-    """The run's numbers less the baseline's of the same seed: of accuracies, in percentage points, as difference/CATEGORY, and
-    of the columns of auxiliary stages as difference/KIND/COLUMN."""
+    """The run's numbers less the baseline's of the same seed: of accuracies, in percentage points, as difference/CATEGORY; of
+    data without questions, of errors as difference/error/KIND; and of the columns of auxiliary stages as
+    difference/KIND/COLUMN."""
+    compared = ACCURACY if run.metrics else ERROR
     other = {point.name: point.value for point in baseline}
     named = {f"{stage.kind}/{column.name}" for stage in run.stages for column in stage.columns}
     found = []
     for point in own:
-        if point.name in other and (point.name.startswith(ACCURACY) or point.name in named):
+        if point.name in other and (point.name.startswith(compared) or point.name in named):
             name = DIFFERENCE + point.name.removeprefix(ACCURACY)
             found.append(MetricPoint(name, point.value - other[point.name], point.time, 0))
     return found
@@ -50,14 +51,28 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
     """
     value = {point.name: point.value for point in finals}
     names = [name.removeprefix(ACCURACY) for name in value if name.startswith(ACCURACY)]
+    if not run.metrics:
+        return _errors_alone(run, value)
     if not names:
         return ""
     columns = [("accuracy", ACCURACY, "{:.1f}")]
     if any(name.startswith(DIFFERENCE) for name in value):
         columns.append(("difference to the baseline", DIFFERENCE, "{:+.1f}"))
-    lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value)]
+    lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value, run.metrics)]
     errors = [f"{name.removeprefix(ERROR).replace('_', ' ')} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
     lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
+    return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value))])
+
+
+def _errors_alone(run: TrackedRun, value: Mapping[str, float]) -> str:
+    """The tables of a run on data without questions: its errors with their differences; "" before they are known."""
+    names = [name.removeprefix(ERROR) for name in value if name.startswith(ERROR)]
+    if not names:
+        return ""
+    columns = [("mean squared error", ERROR, "{:.4f}")]
+    if any(name.startswith(DIFFERENCE + ERROR) for name in value):
+        columns.append(("difference to the baseline", DIFFERENCE + ERROR, "{:+.5f}"))
+    lines = [f"**{run.point}**, seed {run.seed}", "", *_grid(names, columns, value)]
     return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value))])
 
 
@@ -74,7 +89,7 @@ def _columns(stage: TrackedStage, value: Mapping[str, float]) -> list[str]:
     return ["", f"{stage.label[:1].upper()}{stage.label[1:]}: {', '.join(texts)}"] if texts else []
 
 
-def _epochs(value: Mapping[str, float]) -> list[str]:
+def _epochs(value: Mapping[str, float], metrics: Sequence[str]) -> list[str]:
     """ALOE's last and best epoch on the videos that training was validated on; [] where no ALOE was trained."""
     number = {name.removeprefix(CURVE): value[name] for name in value if name.startswith(CURVE)}
     if not number:
@@ -83,19 +98,19 @@ def _epochs(value: Mapping[str, float]) -> list[str]:
     if "best/epoch" not in number:
         lines = ["", f"{on}: no question, so no best epoch is known"]
     else:
-        lines = ["", f"{on}:", "", *_compared(number)]
+        lines = ["", f"{on}:", "", *_compared(number, metrics)]
     if number["epochs"] < number["planned_epochs"]:
         lines += ["", f"ALOE stopped after {number['epochs']:.0f} of {number['planned_epochs']:.0f} epochs"]
     return lines
 
 
-def _compared(number: Mapping[str, float]) -> list[str]:
+def _compared(number: Mapping[str, float], metrics: Sequence[str]) -> list[str]:
     """The lines of the table of the last epoch and the best one."""
     columns = [
         (f"epoch {number['last/epoch']:.0f}, the last", "last/", "{:.1f}"),
         (f"epoch {number['best/epoch']:.0f}, the best by validation", "best/", "{:.1f}"),
     ]
-    names = [name for name in ACCURACIES if f"last/{name}" in number]
+    names = [name for name in metrics if f"last/{name}" in number]
     return _grid(names, columns, number)
 
 

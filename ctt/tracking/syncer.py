@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ctt.core.atomic_files import read_json
 from ctt.core.errors import LeaseLost, StoreError
+from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import EXPERIMENT_LENGTH
 from ctt.tracking.sender import Sender
@@ -53,7 +54,7 @@ class Syncer:
         self._send = Sender(self._view, self.store_root, tracking, rebuild)
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
-        self._charted: dict[str, tuple[str, ...]] = {}
+        self._charted: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._turn = threading.RLock()
         self._leased = self._lost = self._prepared = self._down = False
         self._check: Callable[[], object] = lambda: None
@@ -172,15 +173,19 @@ class Syncer:
         self._send.send_files()
 
     def _chart(self, runs: Sequence[TrackedRun]) -> None:
-        """Sets on the pages of the experiments whose runs have begun what was swept in them."""
+        """Sets on the pages of the experiments whose runs have begun what was swept in them, and their accuracies."""
         swept: dict[str, dict[str, None]] = {}
+        metrics: dict[str, dict[str, None]] = {}
         for run in runs:
             swept.setdefault(self._place(run), {}).update(dict.fromkeys(run.swept))
-        due = {place: tuple(names) for place, names in swept.items() if names and self._charted.get(place) != tuple(names)}
+            metrics.setdefault(self._place(run), {}).update(dict.fromkeys(run.metrics))
+        pages = {place: (tuple(names), tuple(metrics[place])) for place, names in swept.items()}
+        plain = ((), CLEVRER_CATEGORIES.metrics)  # what a page shows anyway
+        due = {place: page for place, page in pages.items() if self._charted.get(place, plain) != page}
         begun = {place for run in runs if (place := self._place(run)) in due and start_time(self._tails_of(run))}
         for place, experiment in self.experiments().items() if begun else ():
             if place in begun:
-                self._view.chart(experiment, due[place])
+                self._view.chart(experiment, *due[place])
                 self._charted[place] = due[place]
 
     def _place(self, run: TrackedRun) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.settings import digest
+from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.stages.columns import Column
 
 
@@ -43,6 +44,7 @@ class TrackedRun:
     known_as: the point's name in `identity`, where runs made by an earlier version have another one than `point`.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
     swept: those of its params that vary in its sweep.
+    metrics: its accuracies, each category of its data's questions and the pooled ones; none if there are no questions.
     """
 
     sweep: str
@@ -56,6 +58,7 @@ class TrackedRun:
     known_as: str = ""
     experiment: str = ""
     swept: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = CLEVRER_CATEGORIES.metrics
 
     @cached_property
     def identity(self) -> str:

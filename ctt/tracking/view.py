@@ -125,12 +125,12 @@ class View:
 
         return self._ask(search)
 
-    def chart(self, experiment: str, swept: Sequence[str]) -> None:
-        """Lets the experiment's page show its runs over the swept parameters."""
+    def chart(self, experiment: str, swept: Sequence[str], metrics: Sequence[str]) -> None:
+        """Lets the experiment's page show the `metrics` of its runs, over the swept parameters."""
 
         def set_tags(client: Any) -> None:
             known = client.get_experiment(experiment).tags
-            for key, value in experiment_tags(swept).items():
+            for key, value in experiment_tags(swept, metrics).items():
                 if known.get(key) != value:
                     client.set_experiment_tag(experiment, key, value)
 

@@ -15,10 +15,9 @@ from ctt.core.atomic_files import replacing
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import StoreError
 from ctt.data.dataset import Dataset, Split
-from ctt.data.questions.vocab import CATEGORIES
 from ctt.models.aloe.aloe_settings import AloeSettings
-from ctt.models.aloe.model import CLASSES, Aloe, load_published
-from ctt.training.question_batches import DESCRIPTIVE, QuestionBatches
+from ctt.models.aloe.model import Aloe, load_published
+from ctt.training.question_batches import QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL
 
@@ -42,9 +41,9 @@ def evaluate(
 ) -> pd.DataFrame:
     """The predictions table of `split` by the ALOE in `model_folder`: one row per sequence, in the question table's order.
 
-    Columns: scene, video, question_id, choice_id (−1: descriptive), category, form, truth (−1: unknown), prediction (a class,
+    Columns: scene, video, question_id, choice_id (−1: without choices), category, form, truth (−1: unknown), prediction (a class,
     where 0 is padding and never correct; 0 or 1 for an option), correct (False if truth is unknown), logit (of the predicted
-    class, or of the option), logits (a list: all 22 for a descriptive question, one for an option).
+    class, or of the option), logits (a list: of all classes for a question without choices, one for an option).
     `seed` matters only if `settings.eval_start` is null. Raises Interrupted; partial results are discarded.
     """
 
@@ -61,7 +60,7 @@ def evaluate(
 
 def load(folder: Path, settings: AloeSettings, split: Split) -> Aloe:
     """The ALOE of a training state's folder, in eval mode. Raises StoreError if it is missing, DataError if shapes differ."""
-    model = Aloe(settings, split.slots.shape[2], split.slots.shape[3])
+    model = Aloe(settings, split.format)
     try:
         state = load_file(folder / MODEL)
     except (OSError, ValueError) as error:
@@ -84,13 +83,13 @@ def answer(
     device: str,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """Logits (R,22) float32 for all rows of the split: 22 in a descriptive row, one and NaN in an option's.
+    """Logits (R,classes) float32 for all rows of the split: one and NaN in the row of an option.
 
     Rows of other questions hold only NaN. `tick(done, total)` is called with the number of sequences answered so far.
     """
-    logits = np.full((len(batches.video), CLASSES), np.nan, np.float32)
+    logits = np.full((len(batches.video), len(model.vocabulary.answers) + 1), np.nan, np.float32)
     random = np.random.default_rng(derive(seed, "first frame in evaluation"))
-    starts = random.integers(0, settings.starts, batches.questions)
+    starts = random.integers(0, batches.sampling.starts, batches.questions)
     if settings.eval_start is not None:
         starts[:] = settings.eval_start
     sequences = int(batches.options[questions].sum())
@@ -112,10 +111,10 @@ def answer(
 
 
 def predictions_table(split: Split, logits: np.ndarray) -> pd.DataFrame:
-    """The questions of the split with the predictions that follow from logits (R,22); −1 in rows without logits."""
+    """The questions of the split with the predictions that follow from logits (R,classes); −1 in rows without logits."""
     table = split.questions
     truth = np.asarray(table.answer, np.int32)
-    descriptive = np.asarray(table.category) == DESCRIPTIVE
+    descriptive = ~table.has_choices
     logit = np.where(descriptive, logits.max(1), logits[:, 0])
     prediction = np.where(descriptive, logits.argmax(1), logits[:, 0] > 0).astype(np.int32)
     prediction[np.isnan(logit)] = -1
@@ -125,7 +124,7 @@ def predictions_table(split: Split, logits: np.ndarray) -> pd.DataFrame:
             "video": np.asarray(table.video, np.int32),
             "question_id": np.asarray(table.question_id, np.int32),
             "choice_id": np.asarray(table.choice_id, np.int32),
-            "category": np.array(CATEGORIES)[table.category],
+            "category": table.category_names,
             "form": np.array(table.forms)[table.form],
             "truth": truth,
             "prediction": prediction,

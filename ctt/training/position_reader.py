@@ -16,7 +16,6 @@ from ctt.data.positions.linear_reader import LinearPositionReader, PositionReade
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.positions.position_answers import COUNTERFACTUAL, PREDICTIVE, answers, read_questions, removed_object
 from ctt.data.positions.reference_levels import METRICS, SPLIT, counterfactual_answers, predictive_answers, write
-from ctt.data.scene import GIVEN
 from ctt.models.model_settings import PredictorSettings, RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
@@ -77,7 +76,7 @@ def intervene(
     frames, too, only every `frameskip`-th is predicted; between them objects are taken to move in straight lines.
     """
     reach = predictor.history * frameskip
-    steps = -(-(GIVEN + settings.frames - reach) // frameskip)
+    steps = -(-(split.slots.shape[1] + settings.frames - reach) // frameskip)
     size = settings.batch * frameskip  # as many windows at a time as in a rollout
     out: dict[tuple[int, int], np.ndarray] = {}
     for first in range(0, len(pairs), size):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ctt.core.errors import DataError
 from ctt.core.settings import digest
+from ctt.data.data_format import CLEVRER, DataFormat
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe
 from ctt.models.aloe.model import load_published as fill
@@ -74,7 +75,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predictor:
     """The world model, in eval mode. Raises DataError with the tensors that do not fit and the settings of their shapes."""
     token = checkpoint.tensors.get("mask_token")
-    predictor = Predictor(settings, 128 if token is None or not token.ndim or not token.numel() else token.shape[-1])
+    predictor = Predictor(settings, CLEVRER.width if token is None or not token.ndim or not token.numel() else token.shape[-1])
     own = predictor.state_dict()
     wrong = sorted(set(own) ^ set(checkpoint.tensors))
     wrong += [n for n, t in own.items() if n in checkpoint.tensors and t.shape != checkpoint.tensors[n].shape]
@@ -88,9 +89,9 @@ def predictor_of(checkpoint: Checkpoint, settings: PredictorSettings) -> Predict
     return predictor.eval()
 
 
-def aloe_of(checkpoint: Checkpoint, settings: AloeSettings) -> Aloe:
+def aloe_of(checkpoint: Checkpoint, settings: AloeSettings, data_format: DataFormat = CLEVRER) -> Aloe:
     """The ALOE, in eval mode. Raises DataError with the tensors that do not fit."""
-    model = Aloe(settings)
+    model = Aloe(settings, data_format)
     try:
         fill(model, checkpoint.tensors)
     except DataError as error:

@@ -18,10 +18,10 @@ from torch import Tensor
 from ctt.core.errors import DataError
 from ctt.data.dataset import Split
 from ctt.data.frames import frame_rows
-from ctt.models.aloe.aloe_settings import GIVEN_FRAMES, PREDICTED_FRAMES, AloeSettings
-from ctt.models.aloe.model import QUESTION_LENGTH, AloeInput
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import PREDICTED_FRAMES, FrameSampling
+from ctt.models.aloe.model import AloeInput
 
-DESCRIPTIVE, PREDICTIVE = 0, 2
 GATHERED = 128
 """Maximum number of questions whose slots are gathered at once (unless a single piece has more)."""
 
@@ -30,7 +30,7 @@ GATHERED = 128
 class Piece:
     """Some sequences of a batch: `input` for the model, the table's `rows` (B,), their `answer` (B,).
 
-    The first `descriptive` sequences are descriptive questions, the others are options.
+    The first `descriptive` sequences are questions without choices, the others are options.
     """
 
     input: AloeInput
@@ -47,28 +47,27 @@ class QuestionBatches:
 
     def __init__(self, settings: AloeSettings, split: Split, rollouts: np.ndarray | None) -> None:
         table = split.questions
-        self.settings = settings
+        self.settings, self.sampling = settings, FrameSampling(settings, split.format)
         self.shape = split.slots.shape
         held = "bf16" if settings.precision == "bf16" else "float32"
         self.frames = frame_rows(split.slots, held)
         self.predicted = None if rollouts is None else frame_rows(rollouts, held)
         self.ahead = 0 if rollouts is None else rollouts.shape[1]
         self.video = np.asarray(table.video, np.int64)
-        self.category = np.asarray(table.category)
+        self.category, self.choices = np.asarray(table.category), table.has_choices
         self.answer = np.asarray(table.answer, np.int64)
         self.text = np.concatenate([np.asarray(table.question_tokens), np.asarray(table.choice_tokens)], 1).astype(np.int64)
         self.length = (self.text != 0).sum(1)
-        self.choice_length = (self.text[:, QUESTION_LENGTH:] != 0).sum(1)
+        self.choice_length = (self.text[:, split.format.vocabulary.question_length :] != 0).sum(1)
         new = np.ones(len(self.video), bool)
         question = np.asarray(table.question_id, np.int64)
         new[1:] = (self.video[1:] != self.video[:-1]) | (question[1:] != question[:-1])
         self.first = np.flatnonzero(new)
         self.options = np.diff(np.append(self.first, len(new)))
         self.question = np.cumsum(new) - 1
-        sees = self.category == PREDICTIVE if settings.rollout_frames == "predictive" else np.ones(len(new), bool)
-        sees = sees & (rollouts is not None)
-        self.adds = sees & (settings.added_frames > 0)
-        self.later = sees & (settings.added_frames == 0)
+        sees = np.isin(table.category_names, self.sampling.reading) & (rollouts is not None)
+        self.adds = sees & (self.sampling.added_frames > 0)
+        self.later = sees & (self.sampling.added_frames == 0)
 
     @property
     def questions(self) -> int:
@@ -87,7 +86,7 @@ class QuestionBatches:
         if ahead.size and ahead.max() >= self.ahead:
             raise DataError(
                 f"ALOE needs predicted frame {ahead.max() + 1}, but only {self.ahead} are rolled out; "
-                f"set rollout.frames to at least {self.settings.frames_ahead}"
+                f"set rollout.frames to at least {self.sampling.frames_ahead}"
             )
         return torch.from_numpy(video * self.ahead + ahead)
 
@@ -116,7 +115,7 @@ class ArrangedBatches:
         rows, drawn = rows[order], drawn[order]
         sizes, self._ends = _sizes(batches.adds[rows], batch, len(questions), count)
         piece = np.repeat(np.arange(len(sizes)), sizes)
-        order = np.argsort(2 * piece + (batches.category[rows] != DESCRIPTIVE), kind="stable")
+        order = np.argsort(2 * piece + batches.choices[rows], kind="stable")
         rows, drawn = rows[order], drawn[order]
         # within a piece, slots are in the order of their questions
         key = piece * batches.questions + batches.question[rows]
@@ -124,7 +123,7 @@ class ArrangedBatches:
         owned = np.searchsorted(unique, np.arange(len(sizes) + 1) * batches.questions)
         self._windows = QuestionWindows(batches, unique % batches.questions, starts.reshape(-1)[drawn[first]])
         self._owned = owned.tolist()
-        text, descriptive = batches.text[rows], batches.category[rows] == DESCRIPTIVE
+        text, descriptive = batches.text[rows], ~batches.choices[rows]
         cuts = np.append(0, np.cumsum(sizes))
         self._rows, self._cuts = rows, cuts.tolist()
         self._used = np.logical_or.reduceat(text != 0, cuts[:-1], axis=0) if len(rows) else text != 0
@@ -135,7 +134,7 @@ class ArrangedBatches:
         self._answer = torch.from_numpy(batches.answer[rows])
 
     def sequences(self, batch: int) -> tuple[int, int]:
-        """The numbers of a batch's descriptive questions and of its options."""
+        """The numbers of a batch's questions without choices and of its options."""
         a, b = self._ends[batch], self._ends[batch + 1]
         descriptive = self._kinds[b] - self._kinds[a]
         return descriptive, self._cuts[b] - self._cuts[a] - descriptive
@@ -184,13 +183,14 @@ class QuestionWindows:
 
     def __init__(self, batches: QuestionBatches, questions: np.ndarray, starts: np.ndarray) -> None:
         self.batches, self.starts = batches, starts
-        rows, settings = batches.first[questions], batches.settings
+        rows, settings, sampling = batches.first[questions], batches.settings, batches.sampling
+        given = sampling.given
         self.video = batches.video[rows]
         later = PREDICTED_FRAMES * batches.later[rows]
-        frames = (starts + later)[:, None] + settings.stride * np.arange(settings.frames)
-        self.frames = torch.from_numpy(self.video[:, None] * GIVEN_FRAMES + np.minimum(frames, GIVEN_FRAMES - 1))
-        self.late = np.flatnonzero(frames >= GIVEN_FRAMES) if later.any() else np.empty(0, np.int64)
-        ahead = frames.reshape(-1)[self.late] - GIVEN_FRAMES
+        frames = (starts + later)[:, None] + sampling.stride * np.arange(settings.frames)
+        self.frames = torch.from_numpy(self.video[:, None] * given + np.minimum(frames, given - 1))
+        self.late = np.flatnonzero(frames >= given) if later.any() else np.empty(0, np.int64)
+        ahead = frames.reshape(-1)[self.late] - given
         self.predicted = batches.predicted_rows(self.video[self.late // settings.frames], ahead)
 
     def given(self, part: slice) -> Tensor:
@@ -206,9 +206,9 @@ class QuestionWindows:
 
     def added(self, part: slice) -> Tensor:
         """The first predicted frames (Q,P,S,D) that continue the sampling."""
-        batches, stride = self.batches, self.batches.settings.stride
+        batches, sampling = self.batches, self.batches.sampling
         assert batches.predicted is not None
-        frames = ((self.starts[part] - GIVEN_FRAMES) % stride)[:, None]
-        frames = frames + stride * np.arange(batches.settings.added_frames)
+        frames = ((self.starts[part] - sampling.given) % sampling.stride)[:, None]
+        frames = frames + sampling.stride * np.arange(sampling.added_frames)
         rows = batches.predicted_rows(self.video[part][:, None], frames)
         return F.embedding(rows, batches.predicted).view(*frames.shape, *batches.shape[2:])

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from ctt.core.errors import SettingError
 from ctt.core.settings import Rule, Settings, active_rules, setting
+from ctt.data.data_format import BOUNDS
 from ctt.data.data_settings import DataSettings
-from ctt.data.synthetic.slot_encoder import WIDTH
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import loss_terms
 from ctt.models.method import RULES as METHOD_RULES
@@ -52,6 +52,12 @@ class WorldModelSettings(PredictorSettings):
     )
     learning_rate: float = setting(5e-4, "AdamW's learning rate; constant, as published, unless decay_steps is set", above=0)
     muon_rate: float = setting(0.02, "Muon's learning rate: about the spectral norm of a step; not used by adamw", above=0)
+    muon_precision: str = setting(
+        "bf16",
+        "Muon's orthogonalisation: bf16 (torch.optim.Muon's), or fp32, many times as fast on CPUs without bf16 instructions",
+        choices=("bf16", "fp32"),
+        old="bf16",
+    )
     decay_steps: int | None = setting(
         None,
         "null: the rate is constant; else it is divided by 1 + step / decay_steps. It depends on the steps done, not on "
@@ -76,7 +82,7 @@ class WorldModelSettings(PredictorSettings):
     loss_on: str = setting(
         "all",
         "all: every slot and frame counts in the prediction and sufficiency losses; visible: only those whose object is in "
-        "view (synthetic data). The invariance loss, which compares two predictions, always counts every slot",
+        "view (where the data records that). The invariance loss, which compares two predictions, always counts every slot",
         choices=("all", "visible"),
     )
     threads: int = setting(
@@ -100,7 +106,7 @@ class WorldModelSettings(PredictorSettings):
             "dropout is 0, so all passes and both readings of attention are equal",
             lambda model: model.dropout == 0,
         ),
-        Rule(("muon_rate",), "only Muon uses it", lambda model: model.optimizer != "muon"),
+        Rule(("muon_rate", "muon_precision"), "only Muon uses them", lambda model: model.optimizer != "muon"),
         Rule(
             ("micro_batch",),
             "the batch is computed in one piece",
@@ -140,7 +146,7 @@ class TrainingSettings(Settings):
         2,
         "slots masked in training (M); frame 0 of each is kept, so with history_size=1 nothing is masked",
         minimum=0,
-        maximum=7,
+        maximum=BOUNDS["slots"][1],
     )
     seed: int = setting(0, "the seed of a run; everything random is derived from it", minimum=0)
     data: DataSettings = setting(DataSettings, "the data set")
@@ -151,21 +157,22 @@ class TrainingSettings(Settings):
         *MASKING_RULES,
         Rule(
             ("world_model.loss_on",),
-            "CLEVRER's files do not record which objects are in view",
-            lambda training: training.data.kind == "clevrer",
+            "the data does not record which objects are in view",
+            lambda training: not training.data.source.shows_view,
         ),
     )
 
     def check(self) -> None:
         """Raises SettingError for combinations of values that are not possible."""
+        self._check_sizes()
         graph, rules = self.world_model.graph, active_rules(self)
         if any("world_model.graph" in rule.inactive for rule in rules):
             return
         source = graph_source(graph.source)
-        if source.needs_truth and self.data.kind == "clevrer":
+        if source.needs_truth and not self.data.source.has_truth:
             raise SettingError(
                 f"world_model.graph.source={graph.source} needs the true interactions, which only synthetic data has "
-                "(data=synthetic, data=mini); with data=clevrer choose another source"
+                f"(data=synthetic, data=mini); with data={self.data.kind} choose another source"
             )
         if self.world_model.history_size == 1:
             flags = " and ".join(term.flag for term in loss_terms().values())
@@ -173,7 +180,24 @@ class TrainingSettings(Settings):
                 f"{flags} need world_model.history_size to be at least 2: a masked slot keeps its frame 0, so with one given "
                 "frame nothing is masked; set these weights to 0 or raise history_size"
             )
-        source.check(graph, self.world_model.num_preds * WIDTH)
+        source.check(graph, self.world_model.num_preds * self.data.format.width)
+
+    def _check_sizes(self) -> None:
+        """Raises SettingError if the world model does not fit the data's format."""
+        sizes, model = self.data.format, self.world_model
+        if self.num_masked_slots > sizes.slots:
+            raise SettingError(
+                f"num_masked_slots must be at most {sizes.slots}, the slots of the data; got {self.num_masked_slots}"
+            )
+        if sizes.width % model.heads:
+            raise SettingError(f"world_model.heads must divide {sizes.width}, the width of the data's slots; got {model.heads}")
+        length = model.history_size + model.num_preds
+        needed = (length - 1) * model.frameskip + 1 if model.windows.all_starts else length * model.frameskip
+        if max(needed, model.history_size * model.frameskip) > sizes.frames:
+            raise SettingError(
+                f"world_model.history_size={model.history_size}, num_preds={model.num_preds} and frameskip={model.frameskip} need "
+                f"{max(needed, model.history_size * model.frameskip)} frames, and a video has {sizes.frames} given ones"
+            )
 
     def method(self) -> Method:
         """The settings of the loss terms, as training takes them."""

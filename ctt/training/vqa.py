@@ -24,7 +24,6 @@ from ctt.data.baselines.blind import blind_levels
 from ctt.data.baselines.questions_asked import levels_where_asked
 from ctt.data.clevrer.submission import submission
 from ctt.data.dataset import Dataset
-from ctt.data.questions.vocab import CATEGORIES
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
@@ -38,6 +37,8 @@ from ctt.training.trainer import Segment, train_segment
 
 PREDICTIONS, METRICS_JSON = "predictions.parquet", "metrics.json"
 TEST_PREDICTIONS, SUBMISSION = "test_predictions.parquet", "evalai.json"
+ANSWER_LOSS = "train_answer_loss"
+"""The loss of questions without choices; logged under the name of their category if that is only one."""
 STEPS_ARRANGED = 32
 """Steps whose batches are arranged at once."""
 
@@ -69,6 +70,7 @@ def train(
     metrics = _evaluated(settings, context.folder, dataset, rollouts, seed, context)
     metrics["curve"] = curve(
         read_metrics(context.folder / METRICS),
+        names=dataset.format.categories.metrics,
         videos=validation_videos(settings, dataset),
         of=len(dataset.split("validation").slots),
         planned=settings.epochs,
@@ -96,8 +98,8 @@ def _evaluated(
     if "test" in dataset.splits:
         test = evaluate(settings, model_folder, dataset, rollouts, "test", seed=seed, context=context)
         write_predictions(test, context.folder / TEST_PREDICTIONS)
-        write_json(context.folder / SUBMISSION, submission(test), durable=False, indent=None, end="")
-    metrics = metrics_of(predictions)
+        write_json(context.folder / SUBMISSION, submission(test, dataset.format.vocabulary), durable=False, indent=None, end="")
+    metrics = metrics_of(predictions, dataset.format.categories)
     tables = dataset.split("train").questions, dataset.split("validation").questions
     metrics["blind"] = levels_where_asked(blind_levels, *tables)
     return metrics
@@ -134,20 +136,23 @@ class VqaLearner(Learner):
         self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"])
         self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"])
         self.validation_split = dataset.split("validation")
+        data_format = dataset.split("train").format
         self.validation_videos = validation_videos(settings, dataset)
-        shape = dataset.split("train").slots.shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "aloe weights"))
-            self.model = Aloe(settings, shape[2], shape[3]).to(context.device)
+            self.model = Aloe(settings, data_format).to(context.device)
         if settings.compile:
             self.model.transformer_model.transformer_encoder.compile(dynamic=True)
         self.optimizers = aloe_optimizers(self.model, settings)
         self.average = settings.average
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.kinds = self.train_split.category[self.train_split.first]
-        self.drawn = np.round(np.bincount(self.kinds, minlength=4) * np.array(settings.shares)).astype(np.int64)
+        asked = np.bincount(self.kinds, minlength=len(data_format.categories))
+        self.drawn = np.round(asked * np.array(self.train_split.sampling.shares)).astype(np.int64)
         self.batch = min(settings.batch_size, int(self.drawn.sum()))
         self.steps = int(self.drawn.sum()) // self.batch
+        answered = [category.name for category in data_format.categories if not category.choices]
+        self.logged_as = {ANSWER_LOSS: f"train_{answered[0]}_loss"} if len(answered) == 1 else {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._arranged: tuple[tuple[int, int], ArrangedBatches] | None = None
 
@@ -164,7 +169,8 @@ class VqaLearner(Learner):
 
     def gradients(self, epoch: int, step: int) -> dict[str, Tensor]:
         first = step - step % STEPS_ARRANGED
-        return batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
+        found = batch_gradients(self.model, self.settings, self.arranged(epoch, first), step - first, self.device)
+        return {self.logged_as.get(name, name): value for name, value in found.items()}
 
     def arranged(self, epoch: int, first: int) -> ArrangedBatches:
         """The batches of STEPS_ARRANGED steps from `first` on."""
@@ -172,7 +178,7 @@ class VqaLearner(Learner):
             steps = range(first, min(first + STEPS_ARRANGED, self.steps))
             questions = np.stack([self.questions_of(epoch, step) for step in steps])
             randoms = [np.random.default_rng(derive(self.seed, "first frame", epoch, step)) for step in steps]
-            starts = np.stack([random.integers(0, self.settings.starts, self.batch) for random in randoms])
+            starts = np.stack([random.integers(0, self.train_split.sampling.starts, self.batch) for random in randoms])
             made = ArrangedBatches(self.train_split, questions, starts, self.settings.buckets)
             self._arranged = ((epoch, first), made)
         return self._arranged[1]
@@ -198,13 +204,10 @@ class VqaLearner(Learner):
         logits = answer(self.model, settings, self.validation, questions, self.seed, self.device, lambda done, total: alive())
         rows = self.validation.rows_of(questions)
         table = predictions_table(self.validation_split, logits).iloc[rows]
-        metrics = metrics_of(table)
-        values = {
-            **metrics["per_question"],
-            "multiple_choice": metrics["multiple_choice"],
-            "average": metrics["average"],
-        }
-        values |= {f"{name}_per_option": metrics["per_option"][name] for name in CATEGORIES[1:]}
+        categories = self.validation_split.format.categories
+        metrics = metrics_of(table, categories)
+        values = {**metrics["per_question"], **{name: metrics[name] for name in categories.pooled}}
+        values |= {f"{name}_per_option": metrics["per_option"][name] for name in categories.with_choices}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -225,7 +228,7 @@ def batch_gradients(model: Aloe, settings: AloeSettings, arranged: ArrangedBatch
         totals += losses.detach()
     return {
         "train_loss": totals[0] + settings.option_weight * totals[1],
-        "train_descriptive_loss": totals[0],
+        ANSWER_LOSS: totals[0],
         "train_option_loss": totals[1],
     }
 

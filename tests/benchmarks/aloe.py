@@ -18,6 +18,7 @@ from ctt.data.dataset import Dataset
 from ctt.data.questions.vocab import ANSWERS, QUESTION_WORDS
 from ctt.data.synthetic.writing import generate
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.aloe.model import Aloe
 from ctt.training.aloe_answers import answer
 from ctt.training.optimizers import aloe_optimizers
@@ -53,7 +54,7 @@ class Material:
         weight = shares[kinds] / np.bincount(kinds, minlength=4)[kinds]
         draws = 2 if toy else STEPS_ARRANGED
         self.chosen = [random.choice(count, self.size, False, weight / weight.sum()) for _ in range(draws)]
-        self.starts = random.integers(0, self.settings.starts, count)
+        self.starts = random.integers(0, FrameSampling(self.settings).starts, count)
         self.starts_evaluated = np.full(count, self.settings.eval_start)
         records = records_of(scenes, {w: i + 1 for i, w in enumerate(QUESTION_WORDS)}, {a: i + 1 for i, a in enumerate(ANSWERS)})
         files = [scene["video_filename"] for scene in scenes]

@@ -29,7 +29,8 @@ from ctt.config import Config, compose
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
-from ctt.models.aloe.aloe_settings import PREDICTED_FRAMES, AloeSettings
+from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import PREDICTED_FRAMES
 from ctt.planning import target_of
 from ctt.stages.base import build
 from ctt.stages.rollout import Rollout

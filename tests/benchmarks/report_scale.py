@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ctt.data.questions.vocab import CATEGORIES
 from ctt.planning import Plan
-from ctt.report.results import CATEGORIES
 from ctt.report.tables.table import build
 from ctt.report.writers import render
 from ctt.store import Store

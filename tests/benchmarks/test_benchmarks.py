@@ -10,6 +10,8 @@ import pytest
 
 from tests.benchmarks.harness import Comparison, Measured, Ratio, find, measure
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "step_both_exact", "step_both_fast", "step_both_bf16", "step_both_over_plain", "windows", "windows_bf16",
     "rollout_reference", "rollout_paper", "aloe_train_exact", "aloe_train_fast", "aloe_train_bf16", "aloe_eval",

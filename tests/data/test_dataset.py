@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from ctt.core.errors import DataError
+from ctt.data.data_format import CLEVRER
 from ctt.data.dataset import Dataset, write_manifest
 
 
@@ -18,7 +20,7 @@ def a_dataset(folder, visible=False):
         (folder / f"questions_{split}.json").write_text("[]")
         if visible:
             np.save(folder / f"visible_{split}.npy", np.ones((videos, 178, 7), dtype=bool))
-    write_manifest(folder, "clevrer", {"train": 3, "validation": 2}, {"train": 0, "validation": 10_000, "test": 15_000})
+    write_manifest(folder, "clevrer", CLEVRER, {"train": 3, "validation": 2}, {"train": 0, "validation": 10_000, "test": 15_000})
     return folder
 
 
@@ -59,9 +61,9 @@ BROKEN = {
     "manifest is a list": ("dataset.json", lambda folder: (folder / "dataset.json").write_text("[1]")),
     "manifest is not text": ("dataset.json", lambda folder: (folder / "dataset.json").write_bytes(b"\xff\x00{")),
     "no name": ("dataset.json", manifest(name=None)),
-    "other frames": ("frames must be 128", manifest(frames=100)),
-    "other slots": ("slots must be 7", manifest(slots=11)),
-    "no width": ("width must be 128", manifest(width=None)),
+    "other frames": ("slots_train.npy must contain float32 (3, 100, 7, 128)", manifest(frames=100)),
+    "other slots": ("slots_train.npy must contain float32 (3, 128, 11, 128)", manifest(slots=11)),
+    "no width": ("dataset.json: width is missing", manifest(width=None)),
     "videos a list": ("videos must map", manifest(videos=[3, 2])),
     "videos negative": ("videos has the invalid entry 'train': -3", manifest(videos={"train": -3})),
     "videos true": ("videos has the invalid entry 'train': True", manifest(videos={"train": True})),
@@ -87,7 +89,7 @@ def test_a_broken_folder_is_refused_by_name(case, tmp_path):
     folder = a_dataset(tmp_path / "d", visible=True)
     Dataset.open(folder)
     break_it(folder)
-    with pytest.raises(DataError, match=message.replace("(", r"\(").replace(".", r"\.")):
+    with pytest.raises(DataError, match=re.escape(message)):
         Dataset.open(folder)
 
 

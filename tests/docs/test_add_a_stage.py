@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "add-a-stage.md"
@@ -39,9 +41,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which the tiny sweep has run with the stage."""
-    store = tmp_path_factory.mktemp("stage") / "store"
+def store(installed: Path, tiny_sweep: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which the tiny sweep has run, and then again with the stage."""
+    store = shutil.copytree(empty_database, tmp_path_factory.mktemp("stage") / "store")
+    copy_artifacts(tiny_sweep, store)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(installed), prepend=":")
         ctt(store, "sweep", *SWEEP, 'auxiliary=["jitter {frames: 8}"]')

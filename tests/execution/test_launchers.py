@@ -18,6 +18,7 @@ from ctt.execution.jobs import event_log
 from ctt.execution.jobs.job_status import job_statuses
 from ctt.execution.recorded_jobs import own_settings
 from ctt.execution.slurm import commands
+from ctt.execution.slurm.commands import QueueEntry
 from ctt.store import Store
 
 
@@ -55,7 +56,7 @@ def test_slurm_is_asked_for_its_own_records_and_those_of_before(
 ) -> None:
     store = Store.open(tmp_path)
     jobs = record(store, launcher, job_id)
-    monkeypatch.setattr(commands, "queued", lambda name: {"12_3": ("PENDING", "")})
+    monkeypatch.setattr(commands, "queued", lambda name: {"12_3": QueueEntry("PENDING", "")})
     assert launchers.name_of(jobs) == name
     (status,) = job_statuses(store, jobs)
     assert status.state == state

@@ -15,6 +15,8 @@ from ctt.store import Store
 from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, wait
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 KEYS = [digit * 64 for digit in "123"]
 
 

@@ -14,6 +14,8 @@ from ctt.store import Artifact, DamagedArtifact, Store
 from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, wait
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 KEY = "ab" * 32
 BIG = bytes(range(256)) * 5000  # above the size that is hashed at every read
 

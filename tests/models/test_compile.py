@@ -14,6 +14,8 @@ from ctt.models.losses.terms import step_gradients
 from ctt.models.model_settings import GraphSettings, PredictorSettings
 from ctt.models.predictor import Predictor
 
+pytestmark = pytest.mark.slow
+
 SLOTS, WIDTH, BATCH = 7, 16, 6
 SHAPE = PredictorSettings(history_size=3, num_preds=2, depth=2, heads=2, mlp_width=24)
 

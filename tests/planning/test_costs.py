@@ -155,7 +155,7 @@ def test_disk_is_estimated_from_shapes_or_from_the_store(tmp_path: Path) -> None
     plan = plan_of("demo", "seed=0")
     vqa = plan.targets[0]
     assert vqa.aloe.average is not None
-    weights = len(save(Aloe(vqa.aloe, 7, 128).state_dict()))
+    weights = len(save(Aloe(vqa.aloe).state_dict()))
     assert 3 * weights < Costs().size_of(vqa) < 4.2 * weights + 2e5, "weights, their average, one or two moments"
     rollout = vqa.rollout
     assert Costs().size_of(rollout) == 1500 * 32 * 7 * 128 * 4

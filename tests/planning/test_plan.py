@@ -100,6 +100,7 @@ def brute_force_shared(a: WorldModel, b: WorldModel) -> int:
 weights = st.sampled_from([0.0, 0.1, 0.2])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

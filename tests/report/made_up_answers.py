@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ctt.report.results import CATEGORIES, Noise, PointResults, Results, RunResults
+from ctt.data.questions.vocab import CATEGORIES
+from ctt.report.results import Noise, PointResults, Results, RunResults
 
 FORMS = {
     "descriptive": ["descriptive:count", "descriptive:exist", "descriptive:query_color"],

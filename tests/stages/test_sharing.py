@@ -18,14 +18,11 @@ from ctt.stages.base import build
 from ctt.store import Store
 from ctt.study import loading, record
 from ctt.sweep import compile_sweep
+from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt, environment
 
 POINTS = {"one": "[{ctt_inv_weight: 0.2}]", "two": "[{ctt_inv_weight: 0.2}, {ctt_inv_weight: 0.4}]"}
-LESS = [
-    "world_model.windows.per_epoch=128", "world_model.windows.validation=64", "aloe.shares=[0.3,0.1,0.1,0.1]",
-    "reader.enabled=false", "ctt_start_epoch=2", "seed=0",
-]  # fmt: skip
-SETTINGS = [*TINY, *LESS]
+SETTINGS = [*TINY, "reader.enabled=false", "ctt_start_epoch=2", "seed=0"]
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +51,21 @@ def table(store: Store, name: str, form: str = "json") -> str:
 
 
 @pytest.fixture(scope="module")
-def alone(sweeps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+def alone(tiny_data: Path, sweeps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     """Each sweep in its own store; the data set is copied."""
     root, stores = tmp_path_factory.mktemp("alone"), {}
     for name in POINTS:
-        stores[name] = Store.open(root / name) if not stores else with_data(stores["one"], sweeps, root / name)
+        stores[name] = Store.open(copy_artifacts(tiny_data, root / name))
         run(plan_of(sweeps, name), stores[name])
     return stores
 
 
-def with_data(store: Store, sweeps: Path, root: Path) -> Store:
-    """Another store with only the data set."""
-    (data,) = [s for s in plan_of(sweeps, "one").stages.values() if s.kind == "data"]
-    other = Store.open(root)
-    shutil.copytree(store.path(data.key), other.path(data.key))
-    return other
-
-
-def test_sharing_off_gives_the_same_table(alone: dict[str, Store], sweeps: Path, tmp_path: Path) -> None:
+def test_sharing_off_gives_the_same_table(alone: dict[str, Store], sweeps: Path, store_with_data: Path) -> None:
     unshared = plan_of(sweeps, "one", "sharing=off")
     assert not unshared.prefixes and len(plan_of(sweeps, "one").prefixes) == 1
     own = {key for key, stage in unshared.stages.items() if stage.kind != "data"}
     assert not own & set(plan_of(sweeps, "one").stages), "every run has its own keys"
-    store = with_data(alone["one"], sweeps, tmp_path / "unshared")
+    store = Store.open(store_with_data)
     run(unshared, store)
     for form in FORMATS:
         assert table(store, "one", form) == table(alone["one"], "one", form)
@@ -85,10 +74,10 @@ def test_sharing_off_gives_the_same_table(alone: dict[str, Store], sweeps: Path,
 
 
 def test_two_whole_sweeps_at_once_build_nothing_twice_and_damage_nothing(
-    alone: dict[str, Store], sweeps: Path, tmp_path: Path
+    alone: dict[str, Store], sweeps: Path, empty_database: Path, tmp_path: Path
 ) -> None:
-    """Two commands start at the same time on an empty store: one builds the data set, and the other waits for it."""
-    store = Store.open(tmp_path / "store")
+    """Two commands start at the same time on a store without artifacts: one builds the data set, and the other waits for it."""
+    store = Store.open(shutil.copytree(empty_database, tmp_path / "store"))
     commands = [
         [sys.executable, "-m", "ctt", "sweep", str(sweeps / f"{name}.yaml"), *SETTINGS, "launch=local", "launch.jobs=2"]
         for name in POINTS

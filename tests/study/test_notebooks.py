@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from ctt.study.notebooks import as_page, execute, notebooks
-from tests.tiny import TINY, ctt
+from tests.prepared import copy_artifacts
+from tests.tiny import TINY, ctt, ctt_commands
 
 SWEEPS = {"screening": "screened", "graphs": "graph"}
 LEARNED = ["world_model.graph.source=learned", "ctt_start_epoch=1", "aloe.protocol=shared", "seed=0", "tracking=off"]
@@ -35,9 +36,9 @@ class Promoted:
 
 
 @pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
+def promoted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Promoted:
     """A real 2 × 2 sweep over three seeds: screened, its best point promoted, then all of it trained and promoted."""
-    store = tmp_path_factory.mktemp("notebooks") / "store"
+    store = copy_artifacts(tiny_data, tmp_path_factory.mktemp("notebooks") / "store")
     arguments = [*TINY, *GRID, "tracking=off"]
     here = ["tracking=off", "device=cpu"]  # in one process: launching is tested elsewhere
     steps = [
@@ -46,13 +47,11 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
         ("sweep", "weights", *arguments, *here),
         ("promote", "screened", "--top", "3", "tracking=off"),  # all of these runs are in the store
     ]
-    output, trained = [], []
-    for step in steps:
-        output.append(ctt(store, *step).stdout)
-        manifests = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
-        trained.append(sum(one["kind"] == "vqa" and not one["facts"]["screened"] for one in manifests))
-    ctt(store, "sweep", "graph", *TINY, *LEARNED, *here)
-    return Promoted(store, output, trained)
+    *ran, _ = ctt_commands(store, *steps, ("sweep", "graph", *TINY, *LEARNED, *here))
+    manifests = [json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")]
+    answers = [one["provenance"]["ended"] for one in manifests if one["kind"] == "vqa" and not one["facts"]["screened"]]
+    trained = [sum(one <= ended for one in answers) for _, ended in ran]
+    return Promoted(store, [text for text, _ in ran], trained)
 
 
 @pytest.fixture(scope="module")

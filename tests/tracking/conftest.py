@@ -8,14 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ctt.tracking import prepare_database
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a database: MLflow takes seconds to make its tables; tests that don't test that copy them."""
-    return prepare_database(tmp_path_factory.mktemp("template")).parent
-
 
 @pytest.fixture
 def store(tmp_path: Path, empty_database: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -42,8 +43,8 @@ def on_a_node(store: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(store), capture_output=True, text=True, timeout=300)
 
 
-def test_a_login_node_shows_what_nodes_without_a_network_did(tmp_path: Path) -> None:
-    store, remote = tmp_path / "store", tmp_path / "remote"
+def test_a_login_node_shows_what_nodes_without_a_network_did(store_with_data: Path, empty_database: Path, tmp_path: Path) -> None:
+    store, remote = store_with_data, shutil.copytree(empty_database, tmp_path / "remote")
     done = on_a_node(store, *SWEEP, "tracking=off")
     assert done.returncode == 0, done.stdout + done.stderr
     port = free_port("127.0.0.1", 0)

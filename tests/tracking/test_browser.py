@@ -21,6 +21,8 @@ from tests.made_store import made_store
 from tests.tracking.chromium import BINARIES, browsing
 from tests.tracking.test_server import processes_of
 
+pytestmark = pytest.mark.slow
+
 POINTS = [
     "baseline",
     "ctt_inv_weight=0 ctt_suf_weight=0.1",

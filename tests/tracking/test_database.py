@@ -12,6 +12,8 @@ from ctt.tracking import Syncer, database_path, prepare_database
 from ctt.tracking.database import revision
 from tests.tracking.made_up_runs import SQLITE, rows, run, work
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_older_database_is_upgraded_and_kept_beside(tmp_path: Path) -> None:
     from alembic import command

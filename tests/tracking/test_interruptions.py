@@ -18,6 +18,8 @@ from ctt.tracking import Syncer, database_path
 from tests.tracking.made_up_runs import ROOT, SQLITE, curve, metrics, rows, run, work
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 def test_one_syncer_at_a_time_and_the_next_takes_over(store: Path) -> None:
     one, keeper = run(store), Store(store)

@@ -16,6 +16,8 @@ from ctt.tracking.server import await_answer, end_group, free_port, start_server
 from tests.tracking.made_up_runs import CATEGORIES, finish, run, stage, work
 from tests.tracking.postgres import Postgres, postgres
 
+pytestmark = pytest.mark.slow
+
 STORES = 16
 
 

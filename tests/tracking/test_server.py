@@ -23,6 +23,8 @@ from ctt.tracking.server import await_answer, end_group, free_port, start_server
 from tests.tracking.made_up_runs import CATEGORIES, ROOT, SQLITE, finish, metrics, read_bytes, rows, run, work
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_server_that_is_dead_slow_and_back_again(store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port("127.0.0.1", 0)

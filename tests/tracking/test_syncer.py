@@ -244,7 +244,11 @@ def test_a_runs_description_is_its_table_and_a_persons_own_is_left(store: Path) 
     other = run(store, "ctt-1", (stage(store, "vqa", "c1"),))
     seen = ({"predictive": 64.0, "average": 52.0}, {"predictive": 61.0, "multiple_choice": 48.5, "average": 51.0})
     lines = [{"step": step, **values} for step, values in zip((7, 9), seen, strict=True)]
-    finish(other.stages[0], per_question={"predictive": 60.0}, curve=training_curve(lines, videos=20, of=50, planned=9))
+    finish(
+        other.stages[0],
+        per_question={"predictive": 60.0},
+        curve=training_curve(lines, names=list(seen[0] | seen[1]), videos=20, of=50, planned=9),
+    )
     client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
 
     def note() -> str:

@@ -52,6 +52,7 @@ CHOICES: dict[str, list[Any]] = {
     "world_model.micro_batch": [None, 5, 8, 40],
     "world_model.optimizer": ["adamw", "muon"],
     "world_model.muon_rate": [0.01, 0.03],
+    "world_model.muon_precision": ["bf16", "fp32"],
     "world_model.decay_steps": [None, 7],
     "world_model.average": [None, 0.9],
     "world_model.loss_on": ["all", "visible"],
@@ -133,6 +134,7 @@ def test_branched_and_interrupted_training_gives_the_bytes_of_uninterrupted_trai
         assert_the_branch_is_the_whole(folder)
 
 
+@pytest.mark.slow
 @settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(1, STEPS - 1))
 def test_branched_and_killed_training_gives_the_bytes_of_uninterrupted_training(config: Config, epoch: int, step: int) -> None:
@@ -194,6 +196,7 @@ def test_settings_of_one_canonical_form_give_one_aloe(tmp_path: Path) -> None:
         equal_layers=False,
         frame_width=7,
         muon_learning_rate=0.5,
+        muon_precision="fp32",
         schedule_epochs=2,
         eval_videos=5,
         patience=3,

@@ -39,6 +39,7 @@ def page_of(folder: Path) -> str:
     return note(TrackedRun("demo", "ctt-1", "ctt", 1, {}, {}, (stage,)), final_points([tail]))
 
 
+@pytest.mark.slow
 def test_training_stops_when_patience_runs_out(tmp_path, toy, monkeypatch) -> None:
     """At the epoch that the curve records; a second call only evaluates again."""
     monkeypatch.setattr(VqaLearner, "validate", lambda self, epoch: {"average": AVERAGES[epoch]})
@@ -69,6 +70,7 @@ def test_patience_that_cannot_run_out_has_no_effect() -> None:
     assert not AloeSettings().may_stop
 
 
+@pytest.mark.slow
 def test_early_stopping_interrupted_and_resumed_gives_the_same_bytes(tmp_path, toy, monkeypatch) -> None:
     """Stopped within an epoch, at the end of one and in the last one, and killed after the last metric line, before the
     state is written."""

@@ -15,6 +15,8 @@ import pytest
 
 from tests.training.both_devices import OWN_DRAWS, cases
 
+pytestmark = pytest.mark.slow
+
 NAMES = [name for name, _ in cases()]
 
 

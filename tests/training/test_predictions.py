@@ -14,6 +14,7 @@ from ctt.data.accuracy import metrics_of
 from ctt.data.dataset import Dataset
 from ctt.data.questions.vocab import ANSWERS
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.training.aloe_answers import evaluate, write_predictions
 from tests.training.small_aloe import SMALL, bytes_of, run
 from tests.training.toy_questions import make
@@ -90,6 +91,7 @@ def test_accuracies_recounted_from_the_files_alone(toy, trained) -> None:
     assert metrics["multiple_choice"] == pytest.approx(pooled, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
     """With rollout_frames=all predicted frames affect the answers of all categories, with `predictive` only of that one."""
     dataset, rollouts = toy
@@ -105,6 +107,7 @@ def test_all_categories_can_be_given_predicted_frames(tmp_path, toy) -> None:
             assert (changed[category] > 0.9) if reached else (changed[category] == 0)
 
 
+@pytest.mark.slow
 def test_an_aloe_trained_without_predictive_questions_does_not_depend_on_rollouts(tmp_path, toy) -> None:
     """Other rollouts give the same weights, so only answers to predictive questions change; with a share of predictive
     questions in training, weights differ."""
@@ -112,7 +115,7 @@ def test_an_aloe_trained_without_predictive_questions_does_not_depend_on_rollout
     others = {split: frames[:, :, ::-1].copy() for split, frames in rollouts.items()}
     for share in (0.0, 0.2):
         shares, one, two = [0.2, 0.2, share, 0.2], tmp_path / f"one {share}", tmp_path / f"two {share}"
-        assert AloeSettings(shares=shares).trained_on_predicted == (share > 0)
+        assert FrameSampling(AloeSettings(shares=shares)).trained_on_predicted == (share > 0)
         for folder, shown in ((one, rollouts), (two, others)):
             run(folder, (dataset, shown), epochs=1, shares=shares)
         same = bytes_of(one)["model.safetensors"] == bytes_of(two)["model.safetensors"]

@@ -128,6 +128,7 @@ def _pickled(path: Path, tree: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_later_stages_use_an_imported_world_model(tmp_path: Path) -> None:
     """Rollouts of it, and an imported ALOE's answers from them."""
     path = saved(tmp_path / "w.ckpt", literal(), True, "")

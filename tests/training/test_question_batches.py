@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ctt.core.errors import DataError
 from ctt.data.questions.vocab import tokenise
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.training.question_batches import ArrangedBatches, QuestionBatches
 from tests.training.toy_questions import make
 
@@ -55,7 +56,7 @@ def test_sequences_equal_those_built_one_by_one(toy, sizes, which, with_rollouts
     batches = QuestionBatches(settings, split, predicted if with_rollouts else None)
     random = np.random.default_rng(seed)
     chosen = random.permutation(batches.questions)[: random.integers(1, batches.questions)]
-    starts = random.integers(0, settings.starts, batches.questions)
+    starts = random.integers(0, FrameSampling(settings).starts, batches.questions)
     table, whole = split.questions, np.concatenate([split.slots, predicted], 1)
     rows = batches.rows_of(chosen)
     assert sorted(rows) == sorted(r for q in chosen for r in range(len(table.video)) if batches.question[r] == q)
@@ -87,7 +88,7 @@ def test_batches_arranged_at_once_equal_those_arranged_singly(toy, predicted_fra
     batches = QuestionBatches(settings, split, predicted)
     random = np.random.default_rng(seed)
     questions = np.stack([random.permutation(batches.questions)[:size] for _ in range(many)])
-    starts = random.integers(0, settings.starts, questions.shape)
+    starts = random.integers(0, FrameSampling(settings).starts, questions.shape)
     arranged = ArrangedBatches(batches, questions, starts, count)
     for n in reversed(range(many)):
         pieces, single = list(arranged.pieces(n)), list(batches.pieces(questions[n], starts[n], count))
@@ -113,17 +114,18 @@ def test_batches_arranged_at_once_equal_those_arranged_singly(toy, predicted_fra
 def test_as_many_frames_are_rolled_out_as_are_needed(toy, frames, added, which, eval_start, shares) -> None:
     """By the rule of single sequences; with one frame fewer an error is raised, and no frame of another video is used."""
     settings = AloeSettings(frames=frames, predicted_frames=added, rollout_frames=which, eval_start=eval_start, shares=shares)
-    possible, kinds = range(settings.starts), ("descriptive", "explanatory", "predictive", "counterfactual")
+    sampling = FrameSampling(settings)
+    possible, kinds = range(sampling.starts), ("descriptive", "explanatory", "predictive", "counterfactual")
     read = [(kind, start) for kind, share in zip(kinds, shares, strict=True) if share for start in possible]
     read += [(kind, start) for kind in kinds for start in (possible if eval_start is None else [eval_start])]
     last = {start: max(frames_of(settings, "predictive", start, True)) - 127 for start in possible}
     needed = [last[start] for kind, start in read if which == "all" or kind == "predictive"]
-    assert settings.frames_ahead == max(0, *needed)
+    assert sampling.frames_ahead == max(0, *needed)
 
     split, predicted = toy
     predictive = np.flatnonzero(np.isin(split.questions.category, 2))
-    start = max((s for s in possible if last[s] <= settings.frames_ahead), key=lambda s: last[s])
-    for rolled_out in {max(1, settings.frames_ahead - 1), max(1, settings.frames_ahead)}:
+    start = max((s for s in possible if last[s] <= sampling.frames_ahead), key=lambda s: last[s])
+    for rolled_out in {max(1, sampling.frames_ahead - 1), max(1, sampling.frames_ahead)}:
         batches = QuestionBatches(settings, split, predicted[:, :rolled_out])
         questions = np.unique(batches.question[predictive])
         starts = np.full(len(questions), start)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ctt.core import process_group
 from ctt.core.build_context import read_metrics
 from ctt.core.errors import SettingError
 from ctt.core.process_group import ALONE, ProcessGroup, of_environment
@@ -20,6 +21,8 @@ from ctt.training.training_settings import WorldModelSettings
 from ctt.training.world_model import WorldModelLearner
 from tests.training import several
 from tests.training.standin import StandIn
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    common |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"CTT_JOIN": "torchrun", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     command = [sys.executable, "-m", "tests.training.several", str(folder)]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     ranks = [subprocess.Popen(command, env={**common, "RANK": str(rank)}, **pipes) for rank in range(2)]  # type: ignore[call-overload]
@@ -93,6 +96,10 @@ def test_rank_and_size_are_read_from_the_environment(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SLURM_PROCID", "0")
     assert of_environment() == ALONE and ALONE.writer
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("RANK", "1")
+    assert of_environment() == ALONE, "an allocation's or a pod's variables, without a launcher that asks to join"
+    monkeypatch.setenv("CTT_JOIN", "srun")
     monkeypatch.setenv("SLURM_PROCID", "2")
     monkeypatch.setenv("SLURM_LOCALID", "1")
     monkeypatch.setenv("SLURM_STEP_NODELIST", "no-such-node-[7-9],x")
@@ -103,6 +110,19 @@ def test_rank_and_size_are_read_from_the_environment(monkeypatch: pytest.MonkeyP
     assert of_environment().address == "127.0.0.1"
     shares = [ProcessGroup(rank, 3).share(10) for rank in range(3)]
     assert [i for share in shares for i in range(10)[share]] == list(range(10))
+
+
+def test_waiting_for_others_is_reported_and_ends_when_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(process_group, "QUIET", 0.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for rank in (0, 1):  # the writer that nobody joins, and one whose writer never comes
+        asked = iter([False] * 3 + [True] * 9)
+        assert not ProcessGroup(rank, 2, port=port).connect(lambda asked=asked: next(asked))  # type: ignore[misc]
+        assert f"process {rank} waits for 2 processes at 127.0.0.1:{port}" in capsys.readouterr().out
 
 
 def test_more_processes_than_windows_are_refused() -> None:

@@ -32,6 +32,7 @@ def few(tmp_path_factory):
     return make(tmp_path_factory.mktemp("few"), train=24, validation=6)
 
 
+@pytest.mark.slow
 def test_it_learns_from_slots_and_rollouts(tmp_path, toy) -> None:
     """Without rollouts predictive questions stay at their blind level, and the others are learned."""
     quick = dict(optimizer="muon", words="vector", epochs=8)
@@ -103,6 +104,7 @@ def test_a_finished_training_is_only_evaluated_again(tmp_path, toy, monkeypatch)
     assert bytes_of(tmp_path / "a") == before
 
 
+@pytest.mark.slow
 def test_seeds(tmp_path, toy) -> None:
     """`aloe_seed` replaces the run's seed; null means derived from it."""
     for name, seed, aloe_seed in (("a", 1, None), ("b", 2, None), ("c", 2, 1), ("d", 1, None)):
@@ -112,6 +114,7 @@ def test_seeds(tmp_path, toy) -> None:
     assert a["model.safetensors"] != b["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_best_and_last_epoch_are_measured_on_the_same_videos(tmp_path, toy) -> None:
     """On fewer videos during training; the final accuracy is measured on all of them."""
     a = run(tmp_path / "a", toy, epochs=4, eval_every=2, eval_videos=10)
@@ -125,6 +128,7 @@ def test_best_and_last_epoch_are_measured_on_the_same_videos(tmp_path, toy) -> N
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_the_number_of_pieces_does_not_change_gradients(tmp_path, toy) -> None:
     """Gradients of a batch cut into 1, 4 or 16 pieces agree, and are those of the mean losses over the whole batch."""
     dataset, rollouts = toy
@@ -200,6 +204,7 @@ def test_compiled_training_is_close_to_eager(tmp_path, toy, kind) -> None:
     assert abs(eager["average"] - compiled["average"]) < (3 if kind == "none" else 12)
 
 
+@pytest.mark.slow
 def test_bf16_is_close_to_fp32(tmp_path, toy) -> None:
     exact = run(tmp_path / "a", toy, epochs=1)
     rounded = run(tmp_path / "b", toy, epochs=1, precision="bf16")

@@ -9,12 +9,15 @@ import os
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from ctt.core.errors import Diverged, SettingError
+from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.model_settings import GraphSettings, LearnedSettings, MaskingSettings
 from ctt.training import world_model
+from ctt.training.optimizers import Float32Muon, aloe_optimizers, muon, orthogonal
 from ctt.training.rollout import load
 from ctt.training.seeds import generator
 from ctt.training.state import MODEL
@@ -87,6 +90,7 @@ def test_compiled_training_equals_eager_training_up_to_rounding(tmp_path, kind):
     assert (eager - compiled).abs().mean() < 1e-3 * eager.abs().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_it_learns_and_reports_trivial_predictions(tmp_path, optimizer):
     data = StandIn(train=40)
@@ -134,6 +138,36 @@ def test_validation_logs_the_error_of_masked_slots(tmp_path, monkeypatch, draw):
     assert metrics["validation"].keys() == validation.trivial.keys() | {"error", "error_visible"}
     run(tmp_path / "none", 1, masked=0)
     assert "validation_masked" not in lines_of(tmp_path / "none")[0]
+
+
+def test_muon_in_float32_makes_the_steps_of_torchs_as_far_as_bfloat16_goes():
+    """Wide, square and tall matrices over a few steps; the state is torch's, so that either continues from the other's."""
+    torch.manual_seed(0)
+    shapes = ((16, 48), (32, 32), (48, 16))
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(weight.detach().clone()) for weight in ours]
+    start = [weight.detach().clone() for weight in ours]
+    exact, rounded = muon(ours, "fp32", 0.1, decay=0.01), muon(theirs, "bf16", 0.1, decay=0.01)
+    assert type(rounded) is torch.optim.Muon and type(exact) is not torch.optim.Muon
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        exact.step()
+        rounded.step()
+    for one, other, before in zip(ours, theirs, start, strict=True):
+        difference = (one - other).norm() / (one - before).norm()
+        assert 0 < difference < 0.02, "less than bfloat16's rounding, yet not the same arithmetic"
+    rounded.load_state_dict(exact.state_dict())
+    singular = torch.linalg.svdvals(orthogonal(torch.randn(32, 8), (3.4445, -4.7750, 2.0315), 5, 1e-7))
+    assert singular.dtype == torch.float32 and singular.min() > 0.5 and singular.max() < 1.5
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_settings_choose_muons_precision(precision):
+    made = WorldModelLearner(settings(optimizer="muon", muon_precision=precision), Method(), 2, 0, StandIn(), "cpu").optimizers[1]
+    aloe = aloe_optimizers(nn.Linear(3, 3), AloeSettings(optimizer="muon", muon_precision=precision))[0]
+    assert [type(one) is Float32Muon for one in (made, aloe)] == [precision == "fp32"] * 2
 
 
 def test_muon_trains_the_layers_matrices_and_adamw_the_rest():

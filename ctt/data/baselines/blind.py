@@ -13,7 +13,6 @@ import pandas as pd
 from ctt.core.errors import DataError
 from ctt.data.accuracy import metrics_of
 from ctt.data.questions.question_table import QuestionTable
-from ctt.data.questions.vocab import CATEGORIES
 
 
 def blind_levels(train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
@@ -22,7 +21,7 @@ def blind_levels(train: QuestionTable, validation: QuestionTable) -> dict[str, A
     Ties go to the smaller answer; a form that `train` lacks gets its category's majority.
     Raises DataError if answers are unknown (-1), as in a test split, or `train` lacks a whole category.
     """
-    return metrics_of(blind_predictions(train, validation))
+    return metrics_of(blind_predictions(train, validation), validation.format.categories)
 
 
 def blind_predictions(train: QuestionTable, validation: QuestionTable) -> pd.DataFrame:
@@ -46,7 +45,7 @@ def _frame(table: QuestionTable) -> pd.DataFrame:
         {
             "scene": table.scene,
             "question_id": table.question_id,
-            "category": np.array(CATEGORIES)[table.category],
+            "category": table.category_names,
             "form": np.array(table.forms)[table.form],
             "truth": np.asarray(table.answer, np.int64),
         }

@@ -18,6 +18,7 @@ def levels_where_asked(levels: LevelsOf, train: QuestionTable, validation: Quest
     known = np.isin(validation.category, train.category)
     found = levels(train, validation.rows(known))
     if not known.all():
-        pooled = ["average"] + ["multiple_choice"] * bool((validation.category[~known] > 0).any())
-        found |= dict.fromkeys(pooled)
+        categories = validation.format.categories
+        unknown = set(validation.category_names[~known])
+        found |= dict.fromkeys(metric for metric in categories.pooled if unknown & set(categories.members(metric)))
     return found

@@ -8,6 +8,7 @@ the form of the question with the kind of the choice, with each word of the choi
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,24 @@ from scipy.sparse import csr_matrix
 from ctt.data.accuracy import metrics_of
 from ctt.data.baselines.blind import blind_predictions
 from ctt.data.questions.question_table import QuestionTable
-from ctt.data.questions.vocab import CATEGORIES, PADDING, QUESTION_WORDS
+from ctt.data.questions.vocab import PADDING
 from ctt.data.scene import COLORS, MATERIALS, SHAPES
 
 PENALTY = 20.0
 """Weight of half the squared weights, added to the summed cross-entropy."""
 ITERATIONS = 80
-_DESCRIBING = np.array([False] + [w.partition("'")[0].strip(",") in (*COLORS, *MATERIALS, *SHAPES) for w in QUESTION_WORDS])
 
 
 def words_only_levels(train: QuestionTable, validation: QuestionTable) -> dict[str, Any]:
     """The accuracies (as `metrics_of`) of `words_only_predictions`; raises its errors."""
-    return metrics_of(words_only_predictions(train, validation))
+    return metrics_of(words_only_predictions(train, validation), validation.format.categories)
 
 
 def words_only_predictions(train: QuestionTable, validation: QuestionTable) -> pd.DataFrame:
     """The answers of the model fitted to `train` on `validation`, in the format of `blind_predictions`. Raises DataError if
     answers are unknown or `train` lacks a whole category. Seconds for a thousand videos, about a minute for CLEVRER."""
     predictions = blind_predictions(train, validation)
-    for category in range(len(CATEGORIES)):
+    for category in range(len(train.format.categories)):
         fit_rows, rows = np.flatnonzero(train.category == category), np.flatnonzero(validation.category == category)
         if len(fit_rows) and len(rows):
             classes, truth = np.unique(train.answer[fit_rows], return_inverse=True)
@@ -53,19 +53,21 @@ def _features(
     table: QuestionTable, rows: np.ndarray, names: dict[bytes, int], *, new: bool, width: int | None = None
 ) -> csr_matrix:
     """(rows, features) of 0 and 1; `names` maps features to columns and is extended if `new`."""
-    question, choice = (_words_in(tokens[rows]) for tokens in (table.question_tokens, table.choice_tokens))
-    form, kind = table.form[rows], choice & ~_DESCRIBING
+    words = table.format.vocabulary.words
+    question, choice = (_words_in(tokens[rows], len(words)) for tokens in (table.question_tokens, table.choice_tokens))
+    describing = _describing(words)
+    form, kind = table.form[rows], choice & ~describing
     forms = np.array([name.encode() for name in table.forms])[form]
     kinds = [np.packbits(line).tobytes() for line in kind]
     present: list[tuple[int, bytes]] = [(row, b"always") for row in range(len(rows))]
     present += [(row, forms[row] + kinds[row]) for row in range(len(rows))]
-    for source, words, context in (
+    for source, present_words, context in (
         (b"question", question, lambda row: b""),
         (b"choice", choice, lambda row: b""),
         (b"asked", choice, lambda row: forms[row]),
-        (b"both", question & choice & _DESCRIBING, lambda row: forms[row] + kinds[row]),
+        (b"both", question & choice & describing, lambda row: forms[row] + kinds[row]),
     ):
-        present += [(row, b"%s %d %s" % (source, k, context(row))) for row, k in zip(*np.nonzero(words), strict=True)]
+        present += [(row, b"%s %d %s" % (source, k, context(row))) for row, k in zip(*np.nonzero(present_words), strict=True)]
     if new:
         for _, name in present:
             names.setdefault(name, len(names))
@@ -74,9 +76,15 @@ def _features(
     return csr_matrix((np.ones(len(known)), (lines, columns)), shape=(len(rows), width or len(names)))
 
 
-def _words_in(tokens: np.ndarray) -> np.ndarray:
-    """Which words occur, bool (rows, words), in token ids (rows, length)."""
-    present = np.zeros((len(tokens), len(QUESTION_WORDS) + 1), bool)
+@cache
+def _describing(words: tuple[str, ...]) -> np.ndarray:
+    """bool (words + 1,): the words that describe an object."""
+    return np.array([False] + [word.partition("'")[0].strip(",") in (*COLORS, *MATERIALS, *SHAPES) for word in words])
+
+
+def _words_in(tokens: np.ndarray, words: int) -> np.ndarray:
+    """Which of the words occur, bool (rows, words + 1), in token ids (rows, length)."""
+    present = np.zeros((len(tokens), words + 1), bool)
     present[np.arange(len(tokens))[:, None], tokens] = True
     present[:, PADDING] = False
     return present

@@ -28,7 +28,8 @@ from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
 from ctt.data.clevrer.hub import file_metadata
 from ctt.data.clevrer.imported_slots import sha256_of
-from ctt.data.data_settings import SPLITS, FetchSettings
+from ctt.data.data_format import SPLITS
+from ctt.data.data_settings import FetchSettings
 
 KINDS = ("slots", "questions", "annotations")
 ENCODERS = ("videosaur", "savi")

@@ -29,7 +29,7 @@ from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
 from ctt.core.settings import digest
 from ctt.data.clevrer.imported_slots import MANIFEST, ImportedSlots, Part, sha256_of, write_manifest
-from ctt.data.data_settings import SPLITS
+from ctt.data.data_format import SPLITS
 from ctt.data.scene import GIVEN
 from ctt.data.synthetic.slot_encoder import SLOTS, WIDTH
 from ctt.safeload import pickle_reader

@@ -20,9 +20,10 @@ from ctt.core.errors import DataError
 from ctt.core.settings import digest
 from ctt.data.clevrer.checksums import checksums
 from ctt.data.clevrer.imported_slots import ImportedSlots, Part, sha256_of
-from ctt.data.data_settings import PROVISIONAL, SPLITS, DataSettings
+from ctt.data.data_format import CLEVRER, SPLITS
+from ctt.data.data_settings import PROVISIONAL, DataSettings
 from ctt.data.dataset import write_manifest
-from ctt.data.questions.question_table import UNKNOWN, QuestionTable, read_scenes
+from ctt.data.questions.question_table import QuestionTable, read_scenes
 
 NEEDED = ("train", "validation")
 QUESTION_NAMES = {"train": ("train.json",), "validation": ("validation.json", "val.json"), "test": ("test.json",)}
@@ -127,8 +128,6 @@ def resolved(settings: DataSettings) -> DataSettings:
     """The settings with `content` and counts taken from the files.
 
     While these are missing: unchanged counts and a provisional content made of their paths, so that settings differ."""
-    if settings.kind != "clevrer":
-        return settings
     try:
         sources = find(settings)
     except DataError:
@@ -166,7 +165,7 @@ def assemble(settings: DataSettings, context: BuildContext) -> dict[str, Any]:
         context.progress(2 * number + 2, total, "file")
         if context.stopping:
             context.stop()
-    write_manifest(context.folder, settings.kind, sources.counts, first, away)
+    write_manifest(context.folder, settings.kind, CLEVRER, sources.counts, first, away)
     return facts
 
 
@@ -184,22 +183,13 @@ def check_questions(path: Path, split: str, part: Part) -> tuple[int, str]:
         note = f"{split}: video 0 is scene {first}, as the questions number them"
     table = QuestionTable.build(scenes, np.arange(first, first + part.videos), str(path))
     if split in NEEDED and not table.answered:
-        raise DataError(_unanswered(table, path, split))
+        raise DataError(f"{path}, {table.unanswered}; {split} needs answers, only test may lack them")
     have = set(numbered)
     without = [scene for scene in range(first, first + part.videos) if scene not in have]
     if without:
         some = ", ".join(map(str, without[:5])) + (" …" if len(without) > 5 else "")
         raise DataError(f"{path} has no questions for {len(without)} videos of split {split}: scenes {some}")
     return first, note
-
-
-def _unanswered(table: QuestionTable, path: Path, split: str) -> str:
-    rows = np.flatnonzero(table.answer == UNKNOWN)
-    row = rows[0]
-    choice = f", choice {table.choice_id[row]}" if table.choice_id[row] >= 0 else ""
-    where = f"{path}, scene {table.scene[row]}, question {table.question_id[row]}{choice}"
-    more = f" (and {len(rows) - 1} more have none)" if len(rows) > 1 else ""
-    return f"{where}: answer is missing{more}; {split} needs answers, only test may lack them"
 
 
 def _indexed(scene: Any) -> bool:

@@ -48,13 +48,13 @@ class PositionReaderSettings(Settings):
 
 
 def positions_known(settings: PositionReaderSettings, data: DataSettings) -> bool:
-    """Whether the objects' positions in the given frames are known."""
-    return data.kind == "synthetic" or settings.annotations is not None
+    """Whether the objects' positions in the given frames are known, and the questions are those that positions answer."""
+    return (data.source.has_truth or settings.annotations is not None) and data.format.like_clevrer
 
 
 def resolved(settings: PositionReaderSettings, data: DataSettings) -> PositionReaderSettings:
     """The settings with the digest of the annotations that `data` names; a provisional one while they are missing."""
-    if data.kind != "clevrer" or not data.annotation_files:
+    if not data.source.annotated or not data.annotation_files:
         return dataclasses.replace(settings, annotations=None) if settings.annotations else settings
     return dataclasses.replace(settings, annotations=digest_of(data.annotation_files) or PROVISIONAL)
 

@@ -94,16 +94,16 @@ def kinds_of(things: list[list[Thing]]) -> np.ndarray:
 
 def from_truth(split: Split, videos: int) -> ObjectTracks:
     """The first `videos` videos of a synthetic split. Raises DataError if the split has no truth."""
-    truth = split.truth
+    truth, frames = split.truth, split.format.frames
     meets = truth.meets[:videos]
     count = np.asarray(truth.objects[:videos])
     kinds = zip(truth.color[:videos], truth.material[:videos], truth.shape[:videos], count, strict=True)
     return ObjectTracks(
         [[Thing(COLORS[c], MATERIALS[m], SHAPES[s]) for c, m, s in zip(*row[:3], strict=True) if c >= 0] for row in kinds],
-        np.array(truth.position[:videos, :GIVEN]),
-        np.array(truth.inside[:videos, :GIVEN]),
-        np.asarray((meets >= 0) & (meets < GIVEN)),
-        np.array(truth.slot_of[:videos, :GIVEN]),
+        np.array(truth.position[:videos, :frames]),
+        np.array(truth.inside[:videos, :frames]),
+        np.asarray((meets >= 0) & (meets < frames)),
+        np.array(truth.slot_of[:videos, :frames]),
     )
 
 

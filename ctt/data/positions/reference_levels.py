@@ -34,7 +34,6 @@ from ctt.data.positions.position_answers import (
     read_questions,
     removed_object,
 )
-from ctt.data.scene import GIVEN
 
 SPLIT = "validation"
 METRICS = "metrics.json"
@@ -111,7 +110,7 @@ def levels(
         truth = split.truth
 
         def without(video: int, k: int) -> np.ndarray:
-            position = np.array(truth.without_position[video, k, : GIVEN + frames])
+            position = np.array(truth.without_position[video, k, : split.format.frames + frames])
             return np.asarray(reader.gaps(position[None], objects.shape[video : video + 1])[0])
 
         out["true_future"][COUNTERFACTUAL] = counterfactual_answers(objects, without)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ctt.core.errors import DataError
 from ctt.data.questions.forms import FORMS, Description, Form
+from ctt.data.questions.vocab import CATEGORIES
 from ctt.data.scene import COLORS, MATERIALS, SHAPES
 
 
@@ -92,8 +93,11 @@ def _parsed(text: str, choice: bool, category: str | None) -> Parsed:
 
 def form(question: Mapping[str, Any], choice: Mapping[str, Any] | None = None) -> str:
     """A coarse name for breakdowns and blind baselines: "descriptive:count:moving", "explanatory:not:presence",
-    "predictive:next", "counterfactual:is". A text of no known form gets its category (and subtype) and "other"."""
+    "predictive:next", "counterfactual:is". A text of no known form gets its category (and subtype) and "other"; a question of a
+    category that CLEVRER lacks is known by its question_subtype, if it has one: "where:side"."""
     category = question["question_type"]
+    if category not in CATEGORIES:
+        return f"{category}:{question.get('question_subtype') or 'all'}"
     parsed = _parse(question["question"], False, category)
     if category == "descriptive":
         return f"descriptive:{parsed.form.name}" if parsed else f"descriptive:{question.get('question_subtype')}:other"

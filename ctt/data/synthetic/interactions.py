@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctt.data.synthetic.slot_encoder import SLOTS
 from ctt.data.synthetic.truth import Truth
 from ctt.data.windows import Windows
 
@@ -20,6 +19,7 @@ class Interactions:
         video, frame = self._windows.span(index)
         contact, slot_of = self._truth.contact[video, frame], self._truth.slot_of[video, frame]
         window, at, a, b = np.nonzero(contact)  # absent objects touch nothing
-        touched = np.zeros((len(index), SLOTS, SLOTS), dtype=bool)
+        slots = self._windows.slots
+        touched = np.zeros((len(index), slots, slots), dtype=bool)
         touched[window, slot_of[window, at, a], slot_of[window, at, b]] = True
         return touched

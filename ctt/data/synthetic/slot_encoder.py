@@ -11,11 +11,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from ctt.data.data_format import CLEVRER
 from ctt.data.data_settings import DataSettings
 from ctt.data.scene import COLORS, MATERIALS, SHAPES, TOTAL, VIEW, Scene, Thing
 
-SLOTS = 7
-WIDTH = 128
+SLOTS = CLEVRER.slots
+WIDTH = CLEVRER.width
 FEATURES = 2 + 2 + 1 + len(COLORS) + len(MATERIALS) + len(SHAPES)
 HIDDEN = 48
 POSITION_SCALE, ORIENTATION_SCALE, VIEW_SCALE, ATTRIBUTE_SCALE = 3.0, 0.4, 0.4, 0.8

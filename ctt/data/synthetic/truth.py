@@ -80,16 +80,21 @@ def path_of(folder: Path, split: str, name: str) -> Path:
     return folder / f"truth_{split}.{name}.npy"
 
 
-def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """The array in `path`, memory-mapped. Raises DataError if it is missing, truncated, or has another shape or type."""
+def open_array(path: Path, shape: tuple[int, ...], dtype: str, longer: int | None = None, remedy: str = "") -> np.ndarray:
+    """The array in `path`, memory-mapped. Raises DataError if it is missing, truncated, or has another shape or type.
+
+    longer: the axis along which it may be longer than in `shape`; remedy: ends the message about its shape."""
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path} is not a complete npy file ({error})") from None
-    if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise DataError(f"{path} must contain {dtype} {shape}, got {array.dtype} {array.shape}")
+    wanted, found = list(shape), list(array.shape)
+    if longer is not None and len(found) == len(wanted) and found[longer] > wanted[longer]:
+        wanted[longer] = found[longer]
+    if found != wanted or array.dtype != np.dtype(dtype):
+        raise DataError(f"{path} must contain {dtype} {shape}, got {array.dtype} {array.shape}{remedy}")
     return array
 
 

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctt.core.build_context import BuildContext
-from ctt.data.data_settings import SPLITS, DataSettings
+from ctt.data.data_format import CLEVRER, SPLITS
+from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import write_manifest
 from ctt.data.questions.sampling import Balancer, Candidates, enumerate_questions, strip_answers
 from ctt.data.scene import GIVEN, TOTAL
@@ -83,7 +84,7 @@ def generate(settings: DataSettings, context: BuildContext) -> None:
                     writer.add(made)
                     done += len(made.candidates)
                     context.progress(done, total, "video")
-    write_manifest(context.folder, settings.kind, counts, first)
+    write_manifest(context.folder, settings.kind, CLEVRER, counts, first)
 
 
 def _start_worker() -> None:

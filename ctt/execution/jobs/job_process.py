@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ctt.core.atomic_files import write_json
-from ctt.core.build_context import stop_on_signals
+from ctt.core.build_context import stop_on_signals, stopping
 from ctt.core.errors import CttError, Interrupted, StageFailed, StoreError
 from ctt.core.process_group import ProcessGroup, of_environment
 from ctt.core.processes import this_host
@@ -51,7 +51,9 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
     outcome = {"target": frozen["target"], "label": frozen["label"], "failure": None, "message": "", "beside": {}}
     store = Store.open(frozen["store"])
     group = of_environment()
-    group.connect()
+    if not group.connect(stopping):
+        outcome |= {"failure": "interrupted", "message": "stopped while it waited for the other processes of the job"}
+        return outcome
     if not group.writer:
         return _assist(frozen, path, store, group, outcome)
     pid_file = path.with_suffix(".pid")

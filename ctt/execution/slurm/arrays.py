@@ -5,20 +5,38 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
 from ctt.core.errors import UsageError
+from ctt.core.process_group import JOIN
 from ctt.core.resources import Resources, SlurmSettings
 from ctt.execution.site_defaults import site_file
 from ctt.execution.slurm.commands import plain_environment
 
 LARGEST = 1000  # tasks of an array at most
 GIVEN = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus_per_node", "cpus_per_task", "nodes")
+
+
+PATIENCE = 300  # seconds for an answer of sbatch
+NUMBER = re.compile(r"^(\d+)(?:;\S+)?$", re.MULTILINE)
+"""What `sbatch --parsable` prints, on a line of its own; whatever else is printed is a site's message."""
+NEEDED = (
+    "ARRAY_INX", "JOB_NAME", "OUTPUT", "ERROR", "OPEN_MODE", "REQUEUE", "NO_REQUEUE", "SIGNAL", "WAIT", "EXPORT", "EXPORT_FILE",
+    "KILL_INVALID_DEP", "GET_USER_ENV",
+)  # fmt: skip
+"""Options of sbatch that the batch file sets, or that would change what a job is."""
+DEFAULTS = {
+    "partition": ("PARTITION",), "account": ("ACCOUNT",), "qos": ("QOS",), "constraint": ("CONSTRAINT",), "time": ("TIMELIMIT",),
+    "gres": ("GRES",), "gpus_per_node": ("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK"), "exclude": (), "nodes": (),
+    "mem": ("MEM_PER_CPU", "MEM_PER_GPU", "MEM_PER_NODE"), "cpus_per_task": ("CPUS_PER_GPU",),
+}  # fmt: skip
+"""submitit's parameters and the variables by which a user gives them a default."""
 
 
 class SubmitLimitReached(UsageError):
@@ -28,21 +46,52 @@ class SubmitLimitReached(UsageError):
 class Arrays(SlurmExecutor):
     """submitit's executor for its batch files."""
 
-    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        foreign = sorted(os.environ.keys() - plain_environment().keys())
-        return ["env", *(f"--unset={name}" for name in foreign), "sbatch", str(submission_file_path)]
-
     def submit_tasks(self, command: Sequence[str], count: int) -> str:
         """Submits an array of `count` tasks that run `command`; returns its number. Raises UsageError if SLURM refuses."""
         self.parameters["map_count"] = count
+        name = uuid.uuid4().hex
+        path = Path(self.folder).absolute() / f".submission_file_{name}.sh"
+        path.write_text(self._make_submission_file_text(shlex.join(command), name), encoding="utf-8")
         try:
-            return str(self._submit_command(shlex.join(command)).job_id)
-        except (FailedJobError, FailedSubmissionError) as error:
-            if re.search("(Max|Grp)SubmitJob", str(error)):
-                raise SubmitLimitReached(
-                    f"SLURM's limit of submitted jobs is reached: {error}; without --detach they are submitted bit by bit"
-                ) from error
-            raise UsageError(f"sbatch refused the jobs: {error}; check the settings launch.* and {site_file()}") from error
+            done = subprocess.run(
+                ["sbatch", "--parsable", str(path)],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                env=submission_environment(self.parameters),
+                timeout=PATIENCE,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise UsageError(f"sbatch does not answer: {error}") from error
+        if done.returncode:
+            raise _refused(done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
+        numbers = NUMBER.findall(done.stdout)
+        if not numbers:
+            raise UsageError(f"sbatch answered without the number of a job: {done.stdout.strip()!r}")
+        os.replace(path, path.with_name(f"{numbers[-1]}_submission.sh"))
+        return str(numbers[-1])
+
+
+def _refused(answer: str) -> UsageError:
+    if re.search("(Max|Grp)SubmitJob", answer):
+        return SubmitLimitReached(
+            f"SLURM's limit of submitted jobs is reached: {answer}; without --detach they are submitted bit by bit"
+        )
+    return UsageError(f"sbatch refused the jobs: {answer}; check the settings launch.* and {site_file()}")
+
+
+def submission_environment(given: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of sbatch. A user's defaults (SBATCH_ACCOUNT …) stay, except where `given` (submitit's parameters) has a
+    value, and those of the options that ctt needs: SLURM would prefer them to what is in the batch file."""
+    taken = {f"SBATCH_{name}" for name in NEEDED} | {
+        f"SBATCH_{name}" for key, names in DEFAULTS.items() if given.get(key) is not None for name in names
+    }
+    theirs = {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith("SBATCH_") and key not in taken and not key.startswith(("SBATCH_CPU_BIND", "SBATCH_MEM_BIND"))
+    }
+    return {**plain_environment(), **theirs}
 
 
 def log_of(folder: Path, task: str) -> Path:
@@ -92,7 +141,7 @@ def parameters(
         "signal_delay_s": settings.signal_delay_s,
         "array_parallelism": settings.jobs or settings.array_parallelism,
         "stderr_to_stdout": True,
-        "setup": [*settings.setup, *(f"export {key}={shlex.quote(value)}" for key, value in environment.items())],
+        "setup": [*settings.setup, *(f"export {key}={shlex.quote(value)}" for key, value in {**environment, JOIN: "srun"}.items())],
         "srun_args": srun,
         "additional_parameters": options,
     }

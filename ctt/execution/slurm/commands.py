@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from ctt.core.errors import UsageError
 from ctt.execution.slurm import sacct
 
 TIMEOUT = 60  # seconds of one command
 PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
+OPTIONS = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_")
+_TASK = re.compile(r"\d+(_\d+)?")
 HELD = "REQUEUE_HOLD"
 _HELD_BY_SLURM = re.compile("launch.failed.requeued.held|JobHoldMaxRequeue", re.IGNORECASE)
 PAUSES = (0.0, 2.0, 5.0, 10.0, 20.0)  # seconds before each attempt to get an answer that is needed
@@ -32,29 +34,40 @@ def check_host() -> None:
 def ask(command: Sequence[str]) -> str | None:
     """The output of one of SLURM's commands; None if it failed or did not answer, which may be temporary."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=plain_environment())
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT, env=plain_environment()
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment without SLURM's variables of the job this process may run in, which would act as options."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_")) or k == "SLURM_CONF"}
+    """The environment without variables that act as options of SLURM's commands: those of the job that this process may run
+    in, and a user's filters (SQUEUE_STATES …), which would hide jobs."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(OPTIONS) or k == "SLURM_CONF"}
 
 
-def queued(name: str) -> dict[str, tuple[str, str]] | None:
-    """SLURM's id → (state, nodes) of the queued and running jobs called `name`, by one call; None: no answer.
+class QueueEntry(NamedTuple):
+    """A job in the queue: its state, its nodes, and why it waits."""
+
+    state: str
+    host: str
+    reason: str = ""
+
+
+def queued(name: str) -> dict[str, QueueEntry] | None:
+    """SLURM's id → entry of the queued and running jobs called `name`, by one call; None: no answer.
 
     A job that SLURM holds because it could not start it is PENDING in SLURM and HELD here: it would wait forever.
     """
-    rows = _rows(name, "%i|%T|%r|%N")
+    rows = _rows(name, "%i|%T|%N|%r")
     if rows is None:
         return None
-    return {task: (HELD if _HELD_BY_SLURM.search(why) else state, host) for task, state, why, host in rows}
+    return {task: QueueEntry(HELD if _HELD_BY_SLURM.search(why) else state, host, why) for task, state, host, why in rows}
 
 
-def queued_with_retries(name: str) -> dict[str, tuple[str, str]]:
+def queued_with_retries(name: str) -> dict[str, QueueEntry]:
     """As `queued`, with retries. Raises UsageError if SLURM never answers."""
     for pause in PAUSES:
         time.sleep(pause)
@@ -70,11 +83,13 @@ def scripts(name: str) -> dict[str, str] | None:
 
 
 def _rows(name: str, columns: str) -> list[list[str]] | None:
-    text = ask(["squeue", "-h", "-r", "-u", getpass.getuser(), "-n", name, "-o", columns])
+    """squeue's rows; the last of the columns may hold any text. Lines that do not begin with a job are a site's messages."""
+    text = ask(["squeue", "-h", "-r", "-u", str(os.getuid()), "-n", name, "-o", columns])
     if text is None:
         return None
     count = columns.count("|")
-    return [line.strip().split("|") for line in text.splitlines() if line.count("|") == count]
+    rows = [line.strip().split("|", count) for line in text.splitlines()]
+    return [row for row in rows if len(row) == count + 1 and _TASK.fullmatch(row[0])]
 
 
 def longest_array() -> int:

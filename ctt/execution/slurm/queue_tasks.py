@@ -12,7 +12,7 @@ from ctt.core.errors import UsageError
 from ctt.execution.jobs import event_log, spec
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
-from ctt.execution.slurm import commands
+from ctt.execution.slurm import commands, reasons
 
 
 @dataclasses.dataclass
@@ -27,6 +27,7 @@ class Task:
     hung: bool = False  # cancelled for lack of progress
     held: bool = False  # cancelled because SLURM held it
     absent: int = 0  # number of polls in a row in which SLURM did not list it
+    since: float = 0.0  # monotonic time of the first of these
 
 
 def earlier(record: Path, name: str) -> Iterator[tuple[str, JobSpec]]:
@@ -48,8 +49,10 @@ def states(jobs: Path, name: str) -> dict[int, JobState] | None:
         return None
     found = {number: queue[task] for number, task in tasks.items() if task in queue}
     return {
-        number: JobState("running", host) if state == "RUNNING" else JobState("queued", host, message=state.lower())
-        for number, (state, host) in found.items()
+        number: JobState("running", one.host)
+        if one.state == "RUNNING"
+        else JobState("queued", one.host, message=reasons.message(one.state, one.reason))
+        for number, one in found.items()
     }
 
 

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-COLUMNS = ("JobID", "State", "ExitCode", "Reason", "NodeList")
+COLUMNS = ("JobID", "State", "ExitCode", "NodeList", "Reason")
+"""The last one may hold any text."""
+_JOB = re.compile(r"\d+(_(\d+|\[[\d,:%-]+\]))?(\.\S+)?$")
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "RESIZING", "REQUEUED", "REQUEUE_HOLD")
 
 
@@ -41,12 +43,18 @@ def command(jobs: Iterable[str]) -> list[str]:
 
 
 def read(text: str) -> dict[str, Account]:
-    """Job → Account from sacct's output with its header; pending array tasks ("12_[3-5%2]") each get their own."""
+    """Job → Account from sacct's output with its header; pending array tasks ("12_[3-5%2]") each get their own.
+
+    Lines before the header, and those that do not begin with a job, are a site's messages.
+    """
     lines = text.splitlines()
-    names = lines[0].split("|") if lines else []
+    header = next((number for number, line in enumerate(lines) if line.startswith("JobID|")), len(lines))
+    names = lines[header].split("|") if header < len(lines) else []
     accounts: dict[str, Account] = {}
-    for line in lines[1:]:
-        fields = dict(zip(names, line.split("|"), strict=False))
+    for line in lines[header + 1 :]:
+        fields = dict(zip(names, line.split("|", len(names) - 1), strict=False))
+        if not _JOB.match(fields["JobID"]):
+            continue
         number, _, step = fields.get("JobID", "").partition(".")
         state = (fields.get("State") or "UNKNOWN").split()[0]  # "CANCELLED by 1000"
         code, _, signal = (fields.get("ExitCode") or "0:0").partition(":")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -25,12 +25,14 @@ from ctt.execution.launchers import JobState
 from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.execution.slurm import arrays, commands, queue_tasks
 from ctt.execution.slurm.queue_tasks import Task, link
+from ctt.execution.slurm.reasons import WaitReasons
 from ctt.execution.slurm.sacct import Account
 from ctt.execution.slurm.task_process import compressed
 from ctt.store import Store
 
 UNBEGUN = (Failure.CANCELLED, Failure.KILLED)  # classes that a job which never began may get
 REFUSALS = 60  # refused submissions in a row before giving up: the controller may be restarting
+UNKNOWN = 60.0  # seconds for which a job may be in neither the queue nor the accounting before it counts as killed
 ABSENT = 60  # polls after which a job missing in the queue has ended, even if the accounting calls it running
 
 
@@ -63,6 +65,7 @@ class SlurmLauncher:
         self.largest = arrays.LARGEST
         self.unsure = False  # whether SLURM may have accepted an array although sbatch failed
         self.adopted = False
+        self.reasons = WaitReasons()
         self.unrecorded: set[str] = set()  # jobs of this sweep in the queue that no record has
 
     @classmethod
@@ -223,13 +226,17 @@ class SlurmLauncher:
         queue = commands.queued(self.name)
         if queue is None:
             return
+        waiting = Counter(queue[task.id].reason for task in self.alive.values() if task.id in queue and not queue[task.id].host)
+        for line in self.reasons.report(waiting, time.monotonic()):
+            print(f"ctt: {self.name}: {line}", flush=True)
         ended = []
         for number, task in self.alive.items():
             job = self.by_number[number]
             if task.id in queue:
-                self._seen(job, task, *queue[task.id])
+                self._seen(job, task, queue[task.id].state, queue[task.id].host)
             else:
                 task.absent += 1
+                task.since = task.since if task.absent > 1 else time.monotonic()
                 if self._done(job) or task.absent > 1:
                     ended.append(job)
         lost = {job.number for job in ended if not self._done(job)}
@@ -239,7 +246,18 @@ class SlurmLauncher:
             absent = self.alive[job.number].absent
             if job.number in lost and account is not None and account.alive and absent < ABSENT:
                 continue  # SLURM is between two states; the next poll will show more
+            if (
+                job.number in lost
+                and account is None
+                and job.outcome() is None
+                and self._recent(job)
+                and not self._dropped(job, None)
+            ):
+                continue  # neither the queue nor the accounting has it: not known yet, rather than killed
             self._ended(job, account)
+
+    def _recent(self, job: JobSpec) -> bool:
+        return time.monotonic() - self.alive[job.number].since < UNKNOWN
 
     def _seen(self, job: JobSpec, task: Task, state: str, host: str) -> None:
         """Records the state of a job in the queue; cancels one that is held, or runs without progress."""

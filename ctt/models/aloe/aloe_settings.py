@@ -8,9 +8,6 @@ from typing import ClassVar
 from ctt.core.errors import SettingError
 from ctt.core.settings import Rule, Settings, setting
 
-GIVEN_FRAMES = 128
-PREDICTED_FRAMES = 32
-
 
 @dataclass
 class AloeSettings(Settings):
@@ -42,17 +39,17 @@ class AloeSettings(Settings):
         choices=("tokens", "vector", "film"),
         old="tokens",
     )
-    frames: int = setting(25, "given frames a question sees, at stride 128 // frames", minimum=1, maximum=GIVEN_FRAMES)
+    frames: int = setting(25, "given frames a question sees, at equal distances: a video's given frames // frames", minimum=1)
     frame_width: int = setting(24, "tokens=trajectory: width a slot of one frame is first projected to", minimum=1)
     eval_start: int | None = setting(4, "first sampled frame in evaluation; null = random per question, as published", minimum=0)
     rollout_frames: str = setting(
         "predictive",
-        "which categories see predicted frames: predictive (published) or all",
+        "which categories see predicted frames: predictive (published), those about the future; or all",
         choices=("predictive", "all"),
     )
     predicted_frames: int | None = setting(
         None,
-        "predicted frames added to the given ones, at the same stride; null = the published rule: predictive questions "
+        "predicted frames added to the given ones, at the same stride; null = the published rule: questions about the future "
         "see a window that starts 32 frames later (rollout_frames=all: as many as fit)",
         minimum=1,
     )
@@ -61,13 +58,20 @@ class AloeSettings(Settings):
     schedule_epochs: int | None = setting(None, "length of the learning rate schedule; null = epochs", minimum=1)
     shares: list[float] = setting(
         lambda: [1.0, 1.0, 1.0, 1.0],
-        "share of the training questions of each category (descriptive, explanatory, predictive, counterfactual) in an epoch",
+        "share of the training questions of each category in an epoch, in the data's order (CLEVRER: descriptive, explanatory, "
+        "predictive, counterfactual)",
     )
     batch_size: int = setting(96, "questions per step (with all their choices)", minimum=1)
     buckets: int = setting(4, "groups of similar length in which a batch is computed; they do not change the batch", minimum=1)
     optimizer: str = setting("adam", "adam (published) or muon for the layers' matrices", choices=("adam", "muon"))
     learning_rate: float = setting(1e-3, "peak learning rate (Adam's)", above=0)
     muon_learning_rate: float = setting(0.02, "peak learning rate of the matrices under Muon", above=0)
+    muon_precision: str = setting(
+        "bf16",
+        "Muon's orthogonalisation: bf16 (torch.optim.Muon's), or fp32, many times as fast on CPUs without bf16 instructions",
+        choices=("bf16", "fp32"),
+        old="bf16",
+    )
     warmup: float = setting(0.1, "share of the schedule that warms up from a hundredth of the peak", minimum=0, maximum=1)
     average: float | None = setting(
         None,
@@ -77,7 +81,7 @@ class AloeSettings(Settings):
         maximum=0.99999,
         old=None,
     )
-    option_weight: float = setting(1.0, "weight of the multiple-choice loss; the descriptive one's is 1", minimum=0)
+    option_weight: float = setting(1.0, "weight of the multiple-choice loss; that of questions without choices is 1", minimum=0)
     precision: str = setting("fp32", "fp32 or bf16 (autocast)", choices=("fp32", "bf16"))
     compile: bool = setting(False, "torch.compile the encoder (takes minutes; CTT_COMPILE=1 includes it in the tests)")
     aloe_seed: int | None = setting(None, "seed of ALOE's weights, order and dropout; null = from the run's seed", minimum=0)
@@ -106,7 +110,7 @@ class AloeSettings(Settings):
         Rule(("dropout_kind",), "ALOE's dropout is 0, so no mask is drawn", lambda aloe: aloe.dropout == 0),
         Rule(("equal_layers",), "ALOE has one layer", lambda aloe: aloe.layers == 1),
         Rule(("frame_width",), "only aloe.tokens=trajectory projects frames", lambda aloe: aloe.tokens != "trajectory"),
-        Rule(("muon_learning_rate",), "ALOE is not trained by Muon", lambda aloe: aloe.optimizer != "muon"),
+        Rule(("muon_learning_rate", "muon_precision"), "ALOE is not trained by Muon", lambda aloe: aloe.optimizer != "muon"),
         Rule(
             ("schedule_epochs",),
             "ALOE's schedule is as long as its training",
@@ -128,57 +132,13 @@ class AloeSettings(Settings):
         super().__post_init__()
         if self.width % self.heads:
             raise SettingError(f"aloe.width must be a multiple of aloe.heads; got {self.width} and {self.heads}")
-        if self.eval_start is not None and self.eval_start >= self.starts:
-            raise SettingError(
-                f"aloe.eval_start must be less than {self.starts} with aloe.frames={self.frames}; got {self.eval_start}"
-            )
-        if self.rollout_frames == "all" and self.predicted_frames is None and self.stride > PREDICTED_FRAMES:
-            raise SettingError(
-                f"aloe.rollout_frames=all adds predicted frames, but at stride {self.stride} (aloe.frames={self.frames}) "
-                f"none fits; set aloe.frames to at least {GIVEN_FRAMES // PREDICTED_FRAMES}"
-            )
-        if self.predicted_frames is not None and self.predicted_frames > PREDICTED_FRAMES // self.stride:
-            most = PREDICTED_FRAMES // self.stride
-            raise SettingError(f"aloe.predicted_frames can be at most {most} at stride {self.stride}; got {self.predicted_frames}")
         if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
             raise SettingError(f"aloe.schedule_epochs must be at least aloe.epochs; got {self.schedule_epochs} and {self.epochs}")
 
-        if len(self.shares) != 4 or not all(0 <= share <= 1 for share in self.shares) or not any(self.shares):
-            raise SettingError(f"aloe.shares must be four numbers from 0 to 1, not all 0; got {list(self.shares)}")
+        if not all(0 <= share <= 1 for share in self.shares) or not any(self.shares):
+            raise SettingError(f"aloe.shares must be numbers from 0 to 1, not all 0; got {list(self.shares)}")
 
     @property
     def may_stop(self) -> bool:
         """Whether `patience` can end training before its last validation; otherwise it has no effect."""
         return self.patience is not None and self.patience + 2 <= -(-self.epochs // self.eval_every)
-
-    @property
-    def stride(self) -> int:
-        """Distance between sampled frames, in video frames."""
-        return GIVEN_FRAMES // self.frames
-
-    @property
-    def starts(self) -> int:
-        """Number of possible first frames of a window of given frames: 0 … starts − 1."""
-        return GIVEN_FRAMES - self.stride * (self.frames - 1)
-
-    @property
-    def added_frames(self) -> int:
-        """Predicted frames appended to a sequence that reads them; 0 under the published rule, which moves the window."""
-        if self.predicted_frames is not None:
-            return self.predicted_frames
-        return PREDICTED_FRAMES // self.stride if self.rollout_frames == "all" else 0
-
-    @property
-    def trained_on_predicted(self) -> bool:
-        """Whether training questions read predicted frames; otherwise ALOE's weights do not depend on a world model."""
-        _, _, predictive, _ = self.shares
-        return self.rollout_frames == "all" or predictive > 0
-
-    @property
-    def frames_ahead(self) -> int:
-        """Number of frames to roll out: the last one that any question reads in training or evaluation, counted from 1."""
-        if self.trained_on_predicted or self.eval_start is None:  # from any first frame
-            return self.stride * self.added_frames or PREDICTED_FRAMES
-        if self.added_frames:
-            return (self.eval_start - GIVEN_FRAMES) % self.stride + self.stride * (self.added_frames - 1) + 1
-        return max(self.eval_start + self.stride * (self.frames - 1) + 1 + PREDICTED_FRAMES - GIVEN_FRAMES, 0)

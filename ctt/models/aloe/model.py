@@ -20,14 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctt.core.errors import DataError
+from ctt.data.data_format import CLEVRER, DataFormat
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.encoder import AloeEncoder
+from ctt.models.aloe.frame_sampling import FrameSampling
 
-WORDS = 82  # 81 words and the padding, id 0
-CLASSES = 22  # 21 answers and the padding, id 0
-QUESTION_LENGTH = 20
-CHOICE_LENGTH = 12
-TEXT_LENGTH = QUESTION_LENGTH + CHOICE_LENGTH
 MOTION_GAIN = 4.0
 SPARSE_GAIN = 2.0
 """words=vector and film: most of the 32 word positions are empty, so their projection starts larger than torch's default."""
@@ -38,8 +35,8 @@ class AloeInput:
     """Sequences that see equally many frames.
 
     given (Q,F,S,D): sampled slots; added (Q,P,S,D): appended predicted slots, or None; owner (B,): each sequence's row in them;
-    text (B,L): word ids, 0 = padding; columns (L,): the positions 0..31 of these words (unused positions are left out);
-    descriptive (B,): whether the sequence is a descriptive question.
+    text (B,L): word ids, 0 = padding; columns (L,): the positions of these words, those of the question first, then those of
+    the choice (unused positions are left out); descriptive (B,): whether the sequence is a question without choices.
     """
 
     given: Tensor
@@ -72,8 +69,11 @@ class Tensors(nn.Module):
     mc_question_token: Tensor
     mc_choice_token: Tensor
 
-    def __init__(self, settings: AloeSettings, slots: int, slot_width: int) -> None:
+    def __init__(self, sampling: FrameSampling) -> None:
         super().__init__()
+        settings, added = sampling.settings, sampling.added_frames
+        slots, slot_width, spoken = sampling.format.slots, sampling.format.width, sampling.format.vocabulary
+        words, classes, length = len(spoken.words) + 1, len(spoken.answers) + 1, spoken.text_length  # 0 is the padding
         width, hidden = settings.width, settings.head_hidden
         trajectory = settings.tokens == "trajectory"
         self.CLS = nn.Parameter(torch.zeros(1, 1, width))
@@ -86,12 +86,12 @@ class Tensors(nn.Module):
             ("mc_choice_token", second),
         ):
             self.register_buffer(name, value.clone())
-        visual = 0 if trajectory else slots * (settings.frames + settings.added_frames)
+        visual = 0 if trajectory else slots * (settings.frames + added)
         vector = settings.words != "tokens"
-        self.transformer_encoder = AloeEncoder(settings, 1 + visual + (0 if vector else TEXT_LENGTH))
-        self.q_embedding = nn.Embedding(WORDS, settings.word_width)
+        self.transformer_encoder = AloeEncoder(settings, 1 + visual + (0 if vector else length))
+        self.q_embedding = nn.Embedding(words, settings.word_width)
         if vector:
-            self.text_in_proj = nn.Linear(TEXT_LENGTH * settings.word_width, width)
+            self.text_in_proj = nn.Linear(length * settings.word_width, width)
             with torch.no_grad():
                 self.text_in_proj.weight *= SPARSE_GAIN
             self.text_out_proj = nn.Linear(width, (4 if settings.words == "film" else 2) * width)
@@ -99,30 +99,33 @@ class Tensors(nn.Module):
             self.q_in_proj = nn.Linear(settings.word_width + 4, width)
         if trajectory:
             self.frame_in_proj = nn.Linear(slot_width, settings.frame_width, bias=False)
-            if settings.added_frames:
-                columns = (2 * settings.added_frames - 1) * settings.frame_width
+            if added:
+                columns = (2 * added - 1) * settings.frame_width
                 self.added_in_proj = nn.Linear(columns, width, bias=False)
             slot_width = (2 * settings.frames - 1) * settings.frame_width
         self.vision_in_proj = nn.Linear(slot_width + 2, width)
-        self.cls_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
+        self.cls_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, classes))
         self.mc_answer_mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
 
 class Aloe(nn.Module):
     """The published architecture (settings.tokens=frames), or one token per slot (trajectory).
 
-    longest: number of tokens of the longest sequence.
+    longest: number of tokens of the longest sequence. Raises SettingError if the settings do not fit the format.
     """
 
-    def __init__(self, settings: AloeSettings, slots: int = 7, slot_width: int = 128) -> None:
+    def __init__(self, settings: AloeSettings, data_format: DataFormat = CLEVRER) -> None:
         super().__init__()
-        self.settings = settings
-        self.transformer_model = Tensors(settings, slots, slot_width)
-        seen = slots if settings.tokens == "trajectory" else slots * (settings.frames + settings.added_frames)
-        self.longest = 1 + seen + (TEXT_LENGTH if settings.words == "tokens" else 0)
+        self.settings, sampling = settings, FrameSampling(settings, data_format)
+        self.transformer_model = Tensors(sampling)
+        self.vocabulary = data_format.vocabulary
+        self.words = len(self.vocabulary.words) + 1
+        slots = data_format.slots
+        seen = slots if settings.tokens == "trajectory" else slots * (settings.frames + sampling.added_frames)
+        self.longest = 1 + seen + (self.vocabulary.text_length if settings.words == "tokens" else 0)
 
     def forward(self, batch: AloeInput) -> tuple[Tensor, Tensor]:
-        """Answer logits (B,22), read for descriptive questions, and option logits (B,), read for choices."""
+        """Answer logits (B,classes), read for questions without choices, and option logits (B,), read for choices."""
         t = self.transformer_model
         conditioning = None if self.settings.words == "tokens" else self._conditioning(batch)
         tokens, padding = self.embed(batch, conditioning)
@@ -144,8 +147,8 @@ class Aloe(nn.Module):
             if question.scales is not None:
                 slots = slots * (1 + question.scales[1].to(slots.dtype))
             return torch.cat([cls.to(slots.dtype), slots + question.for_slots.to(slots.dtype)], 1), None
-        text = F.embedding(batch.text + WORDS * self._is_choice(batch), self._word_table())
-        text = text + positions[-TEXT_LENGTH:].index_select(0, batch.columns)
+        text = F.embedding(batch.text + self.words * self._is_choice(batch), self._word_table())
+        text = text + positions[-self.vocabulary.text_length :].index_select(0, batch.columns)
         cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
         pad = batch.text == 0
         if not self.training and not bool(pad.any()):
@@ -177,20 +180,20 @@ class Aloe(nn.Module):
         """The words at their positions as vectors for CLS and for the slots. Choices have positions of their own."""
         t = self.transformer_model
         words = F.embedding(batch.text, t.q_embedding.weight) * (batch.text != 0)[..., None]
-        weight = t.text_in_proj.weight.view(self.settings.width, TEXT_LENGTH, -1).index_select(1, batch.columns)
+        weight = t.text_in_proj.weight.view(self.settings.width, self.vocabulary.text_length, -1).index_select(1, batch.columns)
         hidden = F.relu(F.linear(words.flatten(1), weight.flatten(1), t.text_in_proj.bias))
         for_cls, for_slots, *scales = t.text_out_proj(hidden)[:, None].split(self.settings.width, -1)
         return QuestionConditioning(for_cls, for_slots, (scales[1], scales[0]) if scales else None)
 
     def _is_choice(self, batch: AloeInput) -> Tensor:
-        """(B,L): 1 where a word has the second of the two ids: in a descriptive question, or in a choice."""
-        return (batch.descriptive[:, None] | (batch.columns >= QUESTION_LENGTH)[None]).long()
+        """(B,L): 1 where a word has the second of the two ids: in a question without choices, or in a choice."""
+        return (batch.descriptive[:, None] | (batch.columns >= self.vocabulary.question_length)[None]).long()
 
     def _word_table(self) -> Tensor:
-        """(2·82,E): each word's token without its position, first with the id of questions, then with that of choices."""
+        """(2·words,E): each word's token without its position, first with the id of questions, then with that of choices."""
         t = self.transformer_model
         words = t.q_embedding.weight
-        with_id = [torch.cat([words, kind.expand(WORDS, 2)], 1) for kind in (t.mc_question_token, t.mc_choice_token)]
+        with_id = [torch.cat([words, kind.expand(self.words, 2)], 1) for kind in (t.mc_question_token, t.mc_choice_token)]
         return project(torch.cat(with_id), t.q_in_proj, t.text_token)
 
 

@@ -17,7 +17,6 @@ from matplotlib.ticker import MaxNLocator
 from ctt.report.figures.curves import Curve, learning_curves
 from ctt.report.figures.heat_map import heat_map, heat_maps
 from ctt.report.figures.style import GREY, OKABE_ITO, PALE, STYLE, grid, legend, line_style, save
-from ctt.report.results import CATEGORIES
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.pivot import ordered, swept_setting
@@ -37,32 +36,34 @@ __all__ = [
 ]
 
 
-def table_picture(table: Table, path: Path | None = None, *, metrics: Sequence[str] = (*CATEGORIES, "average")) -> Figure:
-    """Differences to the baseline with their 95 % intervals, a panel a metric, a line a point.
+def table_picture(table: Table, path: Path | None = None, *, metrics: Sequence[str] | None = None) -> Figure:
+    """Differences to the baseline with their 95 % intervals, a panel a metric (None: those of `table.shown`), a line a point.
 
     A filled dot: significant after Holm. The grey bar: differences below the minimum detectable one (80 % power).
     """
     with matplotlib.rc_context(STYLE):
         rows = [row for row in table.rows if not row.baseline]
+        metrics = metrics or table.shown
         high = 1.5 + 0.32 * max(1, len(rows))
         figure = Figure(figsize=(1.9 + 1.75 * len(metrics), high), layout="constrained")
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             axis.axvline(0, color=GREY, linewidth=1, zorder=1)
             for k, row in enumerate(rows):
-                _dot(axis, row.estimates[metric], k)
-            base = table.baseline
-            level = "" if base is None else f"\nbaseline {row_text.number(base.estimates[metric].mean)} %"
-            axis.set_title(f"{row_text.METRIC_NAMES[metric]}{level}", fontsize=9)
+                _dot(axis, row.estimate(metric) or MetricEstimate(), k)
+            base = None if table.baseline is None else table.baseline.estimate(metric)
+            level = "" if base is None else f"\nbaseline {row_text.level_text(metric, base.mean)}"
+            axis.set_title(f"{row_text.metric_name(metric)}{level}", fontsize=9)
             axis.tick_params(axis="y", length=0)
             axis.spines["left"].set_visible(False)
             axis.grid(axis="x", color=PALE, linewidth=0.6, zorder=0)
-            reach = max(1.0, *(1.06 * abs(bound) for bound in axis.get_xlim()))
+            reach = max(1.0 if table.categories else 1e-5, *(1.06 * abs(bound) for bound in axis.get_xlim()))
             axis.set_xlim(-reach, reach)
             axis.xaxis.set_major_locator(MaxNLocator(4, symmetric=True, steps=[1, 2, 5, 10]))
         axes[0].set_yticks(range(len(rows)), [_label(row) for row in rows])
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
-        figure.suptitle(f"{table.sweep}: difference to the baseline (points, with 95 % interval)", fontsize=11, x=0.01, ha="left")
+        of = "points" if table.categories else "mean squared error"
+        figure.suptitle(f"{table.sweep}: difference to the baseline ({of}, with 95 % interval)", fontsize=11, x=0.01, ha="left")
         figure.legend(handles=_dot_legend(), loc="outside lower center", ncols=3)
         return save(figure, path)
 
@@ -99,13 +100,13 @@ def _dot(axis: Axes, estimate: MetricEstimate, k: int) -> None:
     )
 
 
-def accuracy_against(table: Table, name: str, path: Path | None = None, *, metrics: Sequence[str] = CATEGORIES) -> Figure:
+def accuracy_against(table: Table, name: str, path: Path | None = None, *, metrics: Sequence[str] | None = None) -> Figure:
     """Accuracy with its 95 % interval against one swept setting; a line for each combination of the other settings.
 
-    Values are at equal distances, in order: sweeps are rarely linear. The baseline is the grey line and band.
-    Raises UsageError if the setting was not swept.
+    metrics: None for each category, or without questions each error. Values are at equal distances, in order: sweeps are rarely
+    linear. The baseline is the grey line and band. Raises UsageError if the setting was not swept.
     """
-    name = swept_setting(table, name)
+    name, metrics = swept_setting(table, name), metrics or table.categories.names or table.shown
     rows = [row for row in table.rows if name in row.values]
     places = ordered({row.values[name] for row in rows})
     lines: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
@@ -120,15 +121,17 @@ def accuracy_against(table: Table, name: str, path: Path | None = None, *, metri
         figure, axes = grid(len(metrics), wide=3.4, high=2.7)
         for axis, metric in zip(axes, metrics, strict=False):
             if table.baseline is not None:
-                _level(axis, table.baseline.estimates[metric])
+                _level(axis, table.baseline.estimate(metric) or MetricEstimate())
             for k, (rest, members) in enumerate(lines.items()):
                 label = ", ".join(f"{n}={v}" for n, v in rest if n in swept) or "points"
                 _intervals(axis, members, name, metric, places, label, k, len(lines))
             axis.set_xticks(range(len(places)), [str(v) for v in places])
-            axis.set(title=row_text.METRIC_NAMES[metric], xlabel=name, ylabel="% of questions")
+            axis.set(title=row_text.metric_name(metric), xlabel=name, ylabel=row_text.unit(metric))
             axis.margins(x=0.12)
         legend(figure, axes[0])
-        figure.suptitle(f"{table.sweep}: accuracy against {name}", fontsize=11, x=0.01, ha="left")
+        figure.suptitle(
+            f"{table.sweep}: {'accuracy' if table.categories else 'error'} against {name}", fontsize=11, x=0.01, ha="left"
+        )
         return save(figure, path)
 
 
@@ -146,12 +149,13 @@ def _level(axis: Axes, estimate: MetricEstimate) -> None:
 
 
 def _intervals(axis: Axes, rows: Sequence[Row], name: str, metric: str, places: Sequence[Any], label: str, k: int, of: int) -> None:
-    rows = sorted((row for row in rows if row.estimates[metric].mean is not None), key=lambda r: places.index(r.values[name]))
-    if not rows:
+    found = [(row, estimate) for row in rows if (estimate := row.estimate(metric)) is not None and estimate.mean is not None]
+    found.sort(key=lambda pair: places.index(pair[0].values[name]))
+    if not found:
         return
     shift = 0.0 if of == 1 else 0.24 * (k / (of - 1) - 0.5)
-    estimates = [row.estimates[metric] for row in rows]
-    x = [places.index(row.values[name]) + shift for row in rows]
+    estimates = [estimate for _, estimate in found]
+    x = [places.index(row.values[name]) + shift for row, _ in found]
     means = [c.mean for c in estimates if c.mean is not None]
     half = [0.0 if c.mean is None or c.low is None else c.mean - c.low for c in estimates]
     axis.errorbar(x, means, yerr=half, **line_style(k), markersize=4.5, linewidth=1.4, elinewidth=1.1, label=label)
@@ -173,7 +177,7 @@ def ranking_picture(found: Ranking, first: str, second: str, path: Path | None =
         axis.plot(found.first, found.second, "o", color=OKABE_ITO[0], markersize=6, markeredgecolor="white")
         rank = "" if found.spearman is None else f"\nrank correlation {row_text.number(found.spearman, 2)}"
         kept = f"{found.kept} of the best {found.top} in common"
-        axis.set_title(f"{row_text.METRIC_NAMES.get(found.metric, found.metric)}{rank}, {kept}", fontsize=9.5)
+        axis.set_title(f"{row_text.metric_name(found.metric)}{rank}, {kept}", fontsize=9.5)
         axis.set(xlabel=f"{first}: difference (points)", ylabel=f"{second}: difference (points)")
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         return save(figure, path)

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, Categories
 from ctt.report.figures.style import GREY, STYLE, grid, legend, line_style, save
-from ctt.report.results import CATEGORIES
 from ctt.report.tables import row_text
 
 MOST_COLOURED = 10
@@ -40,30 +40,36 @@ class Panel:
     logarithmic: bool = False
 
 
-PANELS = (
+TRAINING = (
     Panel("train_loss", "World model: training loss", "mean squared error", True),
     Panel("validation_error", "World model: validation error", "mean squared error", True),
     Panel("vqa_loss", "ALOE: training loss", "cross-entropy"),
-    *(Panel(metric, f"ALOE: {metric}", QUESTIONS) for metric in (*CATEGORIES, "average")),
 )
+
+
+def panels_of(categories: Categories) -> tuple[Panel, ...]:
+    """The panels of training, and one for each category and the average."""
+    metrics = [*categories.names, AVERAGE] if categories else []
+    return (*TRAINING, *(Panel(metric, f"ALOE: {metric}", QUESTIONS) for metric in metrics))
 
 
 def learning_curves(
     curves: Sequence[Curve],
     path: Path | None = None,
     *,
-    panels: Sequence[Panel] = PANELS,
+    categories: Categories = CLEVRER_CATEGORIES,
     references: Mapping[str, tuple[str, float]] | None = None,
     videos: int | None = None,
 ) -> Figure:
     """Mean over seeds per point (line) and the range of its seeds (band), a panel for each metric that any run has.
 
+    categories: of the data's questions.
     references: metric → (text, value) draws a reference line, e.g. validation_error → ("copying the last frame", 0.031).
     videos: the number of validation videos that accuracies during training are of, if not all.
     With more than ten points all but the first are thin and grey.
     """
     with matplotlib.rc_context(STYLE):
-        used = [panel for panel in panels if any(curve.metrics.get(panel.metric) for curve in curves)]
+        used = [panel for panel in panels_of(categories) if any(curve.metrics.get(panel.metric) for curve in curves)]
         figure, axes = grid(max(1, len(used)), wide=3.6, high=2.6)
         labels = list(dict.fromkeys(curve.label for curve in curves))
         many = len(labels) > MOST_COLOURED

@@ -14,11 +14,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from ctt.report.figures.style import PALE, STYLE, grid, save
-from ctt.report.results import CATEGORIES
 from ctt.report.tables import row_text
-from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.pivot import Pivot, pivot
-from ctt.report.tables.row import Row
 from ctt.report.tables.table import Table
 
 
@@ -36,20 +33,21 @@ def heat_maps(
     y: str,
     path: Path | None = None,
     *,
-    metrics: Sequence[str] = (*CATEGORIES, "average"),
+    metrics: Sequence[str] | None = None,
     at: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """A map for each metric, each with its own scale: categories differ in how much they can change."""
-    fields = [pivot(table, x, y, metric, at) for metric in metrics]
+    """A map for each metric (None: of the table's pictures), each with its own scale: categories differ in how much they can
+    change."""
+    fields = [pivot(table, x, y, metric, at) for metric in metrics or table.shown]
     with matplotlib.rc_context(STYLE):
         columns, lines = len(fields[0].xs), len(fields[0].ys)
         figure, axes = grid(len(fields), wide=1.9 + 0.95 * columns, high=1.2 + 0.68 * lines)
         for axis, field in zip(axes, fields, strict=True):
             bar = figure.colorbar(_map(axis, field), ax=axis, shrink=0.9)
             bar.outline.set_visible(False)
-            axis.set_title(row_text.METRIC_NAMES.get(field.metric, field.metric), loc="left")
+            axis.set_title(row_text.metric_name(field.metric), loc="left")
         fixed = "".join(f", {name}={value}" for name, value in (at or {}).items())
-        title = f"{table.sweep}{fixed}: difference to the baseline (points)"
+        title = f"{table.sweep}{fixed}: difference to the baseline ({'points' if table.categories else 'mean squared error'})"
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         return save(figure, path)
 
@@ -67,7 +65,7 @@ def _map(axis: Axes, field: Pivot) -> AxesImage:
     axis.set_facecolor("white")
     image = axis.imshow(delta, cmap="PuOr", vmin=-1.25 * reach, vmax=1.25 * reach, origin="lower", aspect="auto")
     for j, i in np.ndindex(shape):
-        _field(axis, field.rows[j][i], field.estimate(j, i), i, j, bool(abs(delta[j, i]) > 0.8 * reach))
+        _field(axis, field, i, j, bool(abs(delta[j, i]) > 0.8 * reach))
     axis.set_xticks(range(len(field.xs)), [str(v) for v in field.xs])
     axis.set_yticks(range(len(field.ys)), [str(v) for v in field.ys])
     axis.set_xticks(np.arange(-0.5, len(field.xs)), minor=True)
@@ -81,20 +79,21 @@ def _map(axis: Axes, field: Pivot) -> AxesImage:
     return image
 
 
-def _field(axis: Axes, row: Row | None, estimate: MetricEstimate | None, i: int, j: int, dark: bool) -> None:
+def _field(axis: Axes, field: Pivot, i: int, j: int, dark: bool) -> None:
+    row, estimate, digits = field.rows[j][i], field.estimate(j, i), row_text.gap_digits(field.metric)
     colour = "white" if dark else "black"
     if row is None or estimate is None:
         axis.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, hatch="///", fill=False, edgecolor=PALE, linewidth=0))
         return
     if row.baseline:
-        text, small = f"{row_text.number(estimate.mean)} %", "baseline"
+        text, small = row_text.level_text(field.metric, estimate.mean), "baseline"
     elif not estimate.reached:
         text, small = row_text.DASH, row_text.UNREACHED
     else:
         star = "*" if estimate.p_holm is not None and estimate.p_holm < row_text.LEAST_P else ""
-        text = row_text.signed(estimate.delta) + star
+        text = row_text.signed(estimate.delta, digits) + star
         half = None if estimate.delta is None or estimate.delta_low is None else estimate.delta - estimate.delta_low
-        small = "" if half is None else f"±{row_text.number(half)}"
+        small = "" if half is None else f"±{row_text.number(half, digits)}"
     axis.annotate(text, (i, j), ha="center", va="center", color=colour, fontsize=10, xytext=(0, 5 if small else 0),
                   textcoords="offset points")  # fmt: skip
     axis.annotate(small, (i, j), ha="center", va="center", color=colour, fontsize=7.5, xytext=(0, -7),

@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 
 from ctt.report import statistics
-from ctt.report.results import MULTIPLE_CHOICE
 from ctt.report.statistics import Estimate
 from ctt.report.tallies import QuestionLayout, Tally
-
-OPTION_METRICS = (*MULTIPLE_CHOICE, "multiple_choice")
 
 
 @dataclass(frozen=True)

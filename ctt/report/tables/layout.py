@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctt.report import statistics
-from ctt.report.results import CATEGORIES, METRICS
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.row import Row
 from ctt.report.tables.row_text import (
     DASH,
     DETECTABLE,
+    ERROR_DIGITS,
     ERROR_NAMES,
-    METRIC_NAMES,
+    GAP_DIGITS,
     STAGE_NAMES,
+    metric_name,
     number,
     p_value,
     signed,
@@ -25,8 +26,6 @@ from ctt.stages.columns import AuxiliaryColumns
 
 PLUS_MINUS = "±"
 STAR = "*"
-ERROR_DIGITS = 4
-GAP_DIGITS = 5
 MOST_TESTED = {False: 12, True: 3}
 """The most points whose tests are listed, by `narrow`; of more points only CSV and JSON list them."""
 
@@ -54,7 +53,7 @@ def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: boo
     """The page of a table. by_form: also every category's question forms."""
     found = grids(table, cost=cost, narrow=narrow)
     if by_form:
-        found += [grid for grid in (forms(table, category) for category in CATEGORIES) if any(grid.blocks)]
+        found += [grid for grid in (forms(table, category) for category in table.categories.names) if any(grid.blocks)]
     return Page(table.sweep, tuple(found), tuple(notes(table)))
 
 
@@ -66,7 +65,8 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
     tested = [tests(row) for row in table.rows]
     tested = [grid for grid in tested if grid.blocks]
     tested = tested if len(tested) <= MOST_TESTED[narrow] else []
-    candidates = [accuracy(table, not narrow), differences(table), *tested, errors(table)]
+    asked = [accuracy(table, not narrow), differences(table), *tested] if table.categories else []
+    candidates = [*asked, errors(table)]
     candidates += [auxiliary(table, stage) for stage in table.auxiliary]
     if cost:
         candidates.append(costs(table))
@@ -78,15 +78,15 @@ def accuracy(table: Table, with_errors: bool = True) -> Grid:
     names = [name for name in ERROR_NAMES if with_errors and any(name in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
-        accuracies = [_half(row.estimates[m].mean, row.estimates[m].low) for m in METRICS]
+        accuracies = [_half(row.estimates[m].mean, row.estimates[m].low) for m in table.categories.metrics]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
         ours.append((row_text.named(row), _seeds(row), *accuracies, *means))
     theirs = []
     for quote in table.quoted:
-        accuracies = [number(quote.metrics.get(m)) for m in METRICS]
+        accuracies = [number(quote.metrics.get(m)) for m in table.categories.metrics]
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
         theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
-    header = ("point", "seeds", *METRIC_NAMES.values(), *(f"{ERROR_NAMES[n]} error" for n in names))
+    header = ("point", "seeds", *map(metric_name, table.categories.metrics), *map(metric_name, names))
     return Grid("Accuracy (% of questions, mean ± 95 % interval)", header, _blocks(ours, theirs))
 
 
@@ -95,18 +95,22 @@ def differences(table: Table) -> Grid:
     ours = []
     for row in table.rows:
         if not row.baseline:
-            ours.append((row_text.named(row), str(row.paired), *(_difference(row.estimates[m]) for m in METRICS)))
+            ours.append((row_text.named(row), str(row.paired), *(_difference(row.estimates[m]) for m in table.categories.metrics)))
     theirs = []
     for quote in table.quoted:
         if quote.deltas:
-            theirs.append((f"{quote.label} (reported)", "1", *(signed(quote.deltas.get(m)) for m in METRICS)))
+            theirs.append((f"{quote.label} (reported)", "1", *(signed(quote.deltas.get(m)) for m in table.categories.metrics)))
     noise = []
     for aa in table.noise:
-        estimates = [_half(aa.delta[m], aa.low[m], sign=True) for m in METRICS]
+        estimates = [_half(aa.delta[m], aa.low[m], sign=True) for m in table.categories.metrics]
         noise.append((f"A/A: {aa.label}", str(aa.pairs), *estimates))
-        noise.append((f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in METRICS)))
+        noise.append(
+            (f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in table.categories.metrics))
+        )
     title = f"Difference to the baseline (points, ± 95 % interval; {STAR} Holm p < 0.05)"
-    return Grid(title, ("point", "pairs", *METRIC_NAMES.values()), _blocks(ours, theirs, noise) if ours else ())
+    return Grid(
+        title, ("point", "pairs", *map(metric_name, table.categories.metrics)), _blocks(ours, theirs, noise) if ours else ()
+    )
 
 
 def tests(row: Row) -> Grid:
@@ -114,12 +118,11 @@ def tests(row: Row) -> Grid:
     floor = p_value(statistics.sign_flip_floor(row.paired))
     header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", DETECTABLE)
     lines = []
-    for m in METRICS:
-        estimate = row.estimates[m]
+    for m, estimate in row.estimates.items():
         interval = DASH if estimate.delta_low is None else f"{signed(estimate.delta_low)} to {signed(estimate.delta_high)}"
         difference = signed(estimate.delta) if estimate.reached else row_text.UNREACHED
         p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
-        lines.append((METRIC_NAMES[m], difference, interval, *p_values, number(estimate.smallest)))
+        lines.append((metric_name(m), difference, interval, *p_values, number(estimate.smallest)))
     tested = any(estimate.p is not None for estimate in row.estimates.values())
     return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines) if tested else ())
 
@@ -198,7 +201,7 @@ def forms(table: Table, category: str) -> Grid:
             lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
     header = ("point", "form", "accuracy", "difference", DETECTABLE)
-    return Grid(f"{METRIC_NAMES[category].capitalize()} questions by form", header, tuple(blocks), text_columns=2)
+    return Grid(f"{metric_name(category).capitalize()} questions by form", header, tuple(blocks), text_columns=2)
 
 
 def notes(table: Table) -> list[str]:
@@ -213,7 +216,7 @@ def notes(table: Table) -> list[str]:
         sources.setdefault(quote.source, []).append(quote.label)
     lines += [f"reported ({'; '.join(labels)}): {source}" for source, labels in sources.items()]
     lines += [row_text.noise_sentence(row) for row in table.noise]
-    if not table.noise:
+    if not table.noise and table.categories:
         lines.append("Seed noise not estimated: run `ctt sweep noise`")
     return lines
 

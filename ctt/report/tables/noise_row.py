@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ctt.core.errors import DataError
 from ctt.report import statistics
-from ctt.report.results import METRICS, Noise, read
+from ctt.report.results import Noise, read
 from ctt.report.tallies import Tallies
 
 
@@ -42,10 +43,11 @@ def noise_row(noise: Noise, tallies: Tallies) -> NoiseRow:
                 raise DataError(f"{noise.label}: the runs did not all answer the same questions")
         groups.append([tally.pooled() for tally in counted])
     runs = sum(len(group) for group in groups)
-    nothing: dict[str, float | None] = dict.fromkeys(METRICS)
+    metrics = tallies.categories.metrics
+    nothing: dict[str, float | None] = dict.fromkeys(metrics)
     if layout is None:
         return NoiseRow(noise.label, 0, 0, 0, nothing, nothing, nothing, nothing)
-    questions_mv = layout.membership(METRICS) @ layout.questions
+    questions_mv = layout.membership(metrics) @ layout.questions
     with np.errstate(divide="ignore", invalid="ignore"):
         accuracy = [np.array([100 * right.sum(-1) / questions_mv.sum(-1) for right in group]) for group in groups]
     deviation, freedom = statistics.spread(accuracy)
@@ -58,12 +60,12 @@ def noise_row(noise: Noise, tallies: Tallies) -> NoiseRow:
         runs,
         len(gaps),
         freedom,
-        _by_metric(deviation),
-        _by_metric(estimate.value),
-        _by_metric(estimate.low),
-        _by_metric(estimate.high),
+        _by_metric(metrics, deviation),
+        _by_metric(metrics, estimate.value),
+        _by_metric(metrics, estimate.low),
+        _by_metric(metrics, estimate.high),
     )
 
 
-def _by_metric(values: np.ndarray) -> dict[str, float | None]:
-    return {m: float(v) if np.isfinite(v) else None for m, v in zip(METRICS, values, strict=True)}
+def _by_metric(metrics: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    return {m: float(v) if np.isfinite(v) else None for m, v in zip(metrics, values, strict=True)}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctt.core.errors import UsageError
-from ctt.report.results import METRICS
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.layout import Grid, Page, estimate_text
@@ -29,7 +28,7 @@ class Pivot:
     def estimate(self, j: int, i: int) -> MetricEstimate | None:
         """The metric's estimate at ys[j], xs[i]."""
         row = self.rows[j][i]
-        return None if row is None else row.estimates.get(self.metric) or row.forms.get(self.metric)
+        return None if row is None else row.estimate(self.metric)
 
 
 def pivot(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] | None = None) -> Pivot:
@@ -44,8 +43,9 @@ def pivot(table: Table, x: str, y: str, metric: str, at: Mapping[str, Any] | Non
     fixed = {swept_setting(table, name): value for name, value in (at or {}).items()}
     if x == y:
         raise UsageError(f"a pivot needs two settings, got {x} twice")
-    if metric not in METRICS and not any(metric in row.forms for row in table.rows):
-        raise UsageError(f"no metric is called {metric!r}; known are {', '.join(METRICS)} and the question forms")
+    known = (*table.categories.metrics, *(() if table.categories else table.rows[0].errors if table.rows else ()))
+    if metric not in known and not any(metric in row.forms for row in table.rows):
+        raise UsageError(f"no metric is called {metric!r}; known are {', '.join(known)} and the question forms")
     found: dict[tuple[Any, Any], Row] = {}
     for row in sorted(table.rows, key=lambda row: row.baseline):
         values = row.values
@@ -120,6 +120,6 @@ def pivot_grid(pivot: Pivot, value: str = "delta") -> Grid:
                 texts.append(estimate_text(estimate, value))
         lines.append((f"{pivot.y}={b}", *texts))
     unit = "difference to the baseline, points" if value == "delta" else "% of questions"
-    title = f"{row_text.METRIC_NAMES.get(pivot.metric, pivot.metric)}: {unit}, ± 95 % interval"
+    title = f"{row_text.metric_name(pivot.metric)}: {unit}, ± 95 % interval"
     header = (f"{pivot.y} \\ {pivot.x}", *(str(a) for a in pivot.xs))
     return Grid(title, header, (tuple(lines),))

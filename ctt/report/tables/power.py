@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ctt.data.categories import single
 from ctt.report.published import Quoted
-from ctt.report.results import CATEGORIES
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.layout import Grid, estimate_text
@@ -17,12 +17,12 @@ def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
     noise: how far two single runs differ by ALOE's seed alone in 95 % of cases; the reported difference is of such a pair.
     """
     lines = []
-    for category in CATEGORIES:
+    for category in single(list(row.estimates)):
         estimate, reported = row.estimates[category], quote.deltas.get(category)
         by_noise = None if noise is None else row_text.two_runs_apart(noise.deviation[category], noise.freedom)
         lines.append(
             (
-                row_text.METRIC_NAMES[category],
+                row_text.metric_name(category),
                 row_text.signed(reported),
                 estimate_text(estimate, "delta"),
                 row_text.number(estimate.smallest),

@@ -6,10 +6,8 @@ import contextlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ctt.core.errors import UsageError
-from ctt.report.results import METRICS
 from ctt.report.tables import row_text
 from ctt.report.tables.layout import Grid
 from ctt.report.tables.table import Table
@@ -48,6 +46,8 @@ def ranking(first: Table, second: Table, metric: str, top: int = 3) -> Ranking:
     y = np.array([theirs[key][1] for key in shared])
     spearman = p = None
     if len(shared) >= LEAST_POINTS and np.ptp(x) > 0 and np.ptp(y) > 0:
+        from scipy import stats  # takes longer to import than a table to make
+
         found = stats.spearmanr(x, y)
         spearman, p = float(found.statistic), float(found.pvalue)
     top = min(top, len(shared))
@@ -59,12 +59,12 @@ def ranking(first: Table, second: Table, metric: str, top: int = 3) -> Ranking:
 def ranking_grid(first: Table, second: Table, top: int = 3) -> Grid:
     """How well the first table ranks the points of the second, by metric; metrics without a shared difference are left out."""
     lines = []
-    for metric in METRICS:
+    for metric in first.categories.metrics:
         with contextlib.suppress(UsageError):
             found = ranking(first, second, metric, top)
             rank = row_text.number(found.spearman, 2)
             kept = f"{found.kept} of {found.top}"
-            lines.append((row_text.METRIC_NAMES[metric], str(len(found.labels)), rank, row_text.p_value(found.p), kept))
+            lines.append((row_text.metric_name(metric), str(len(found.labels)), rank, row_text.p_value(found.p), kept))
     header = ("category", "points", "rank correlation", "p", f"best {top} in common")
     return Grid(f"{first.sweep} ranking {second.sweep}", header, (tuple(lines),) if lines else ())
 

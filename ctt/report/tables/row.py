@@ -11,7 +11,7 @@ from ctt.report.tables.estimates import MetricEstimate
 
 @dataclass(frozen=True)
 class Row:
-    """One point over its seeds. `estimates` holds the six metrics, `options` them per option, `forms` each question form.
+    """One point over its seeds. `estimates` holds the accuracies, `options` them per option, `forms` each question form.
 
     seeds: those with a result; paired: how many of them the baseline has too; missing: seeds without a result.
     auxiliary: the columns of auxiliary stages, by kind and name. sentence: what the differences show.
@@ -32,3 +32,7 @@ class Row:
     cost: dict[str, float]
     warnings: tuple[str, ...] = ()
     sentence: str = ""
+
+    def estimate(self, metric: str) -> MetricEstimate | None:
+        """The estimate of an accuracy, a question form, or an error; None if the row has none of that name."""
+        return self.estimates.get(metric) or self.forms.get(metric) or self.errors.get(metric)

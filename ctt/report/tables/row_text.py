@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from scipy import special
 
-from ctt.report.results import CATEGORIES
+from ctt.data.categories import single
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.row import Row
@@ -22,16 +22,10 @@ UNREACHED = "not reachable"
 LEAST_P = 0.05
 DETECTABLE = "min. detectable difference (80 % power)"
 
-METRIC_NAMES = {
-    "descriptive": "descriptive",
-    "explanatory": "explanatory",
-    "predictive": "predictive",
-    "counterfactual": "counterfactual",
-    "multiple_choice": "multiple choice",
-    "average": "average",
-}
 STAGE_NAMES = {stage.kind: stage.label for stage in (WorldModel, Rollout, Vqa)}
 ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
+ERROR_DIGITS = 4
+GAP_DIGITS = 5
 MARKS = {"screened": "answered by the baseline's ALOE, not by its own; `ctt promote` retrains ALOE for the best points"}
 """The meaning of the marks of rows."""
 
@@ -44,6 +38,26 @@ def number(value: float | None, digits: int = 1) -> str:
     if float(text) == 0:
         text = text.lstrip("-")
     return text.replace("-", MINUS)
+
+
+def metric_name(metric: str) -> str:
+    """How an accuracy or an error is written: "multiple choice", "rollout error"."""
+    return f"{ERROR_NAMES[metric]} error" if metric in ERROR_NAMES else metric.replace("_", " ")
+
+
+def level_text(metric: str, value: float | None) -> str:
+    """An accuracy in percent, or an error: "57.5 %", "0.0147"."""
+    return number(value, ERROR_DIGITS) if metric in ERROR_NAMES else f"{number(value)} %"
+
+
+def gap_digits(metric: str) -> int:
+    """Decimals of a difference."""
+    return GAP_DIGITS if metric in ERROR_NAMES else 1
+
+
+def unit(metric: str) -> str:
+    """What an accuracy or an error is measured in."""
+    return "mean squared error" if metric in ERROR_NAMES else "% of questions"
 
 
 def signed(value: float | None, digits: int = 1) -> str:
@@ -82,7 +96,9 @@ def sentence(row: Row) -> str:
         return "no results yet"
     if not row.paired:
         return "no run pairs with the baseline, so there is no difference"
-    known = {c: row.estimates[c] for c in CATEGORIES if row.estimates[c].delta is not None}
+    if not row.estimates:
+        return _errors_sentence(row)
+    known = {c: row.estimates[c] for c in single(list(row.estimates)) if row.estimates[c].delta is not None}
     if not any(estimate.p is not None for estimate in known.values()):
         return f"{count(row.paired, 'seed')}: too few to test a difference, at least 3 are needed"
     found: list[tuple[str, MetricEstimate]] = []
@@ -104,16 +120,28 @@ def sentence(row: Row) -> str:
     same = [category for category, estimate in rest if estimate.smallest == 0]
     if same:
         parts.append(f"{', '.join(same)}: as many right answers as the baseline in every video")
-    unreached = [category for category in CATEGORIES if not row.estimates[category].reached]
+    unreached = [category for category in single(list(row.estimates)) if not row.estimates[category].reached]
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by the swept settings")
+    return "; ".join(parts)
+
+
+def _errors_sentence(row: Row) -> str:
+    """What the row of runs on data without questions shows: the differences of their errors."""
+    if not any(estimate.p is not None for estimate in row.errors.values()):
+        return f"{count(row.paired, 'seed')}: too few to test a difference, at least 3 are needed"
+    parts = []
+    for name in ERROR_NAMES:
+        if (estimate := row.errors.get(name)) is not None and estimate.delta is not None and estimate.delta_low is not None:
+            half = number(estimate.delta - estimate.delta_low, GAP_DIGITS)
+            parts.append(f"{metric_name(name)} {signed(estimate.delta, GAP_DIGITS)} ± {half} (Holm p {_equals(estimate.p_holm)})")
     return "; ".join(parts)
 
 
 def noise_sentence(row: NoiseRow) -> str:
     """How far two single runs differ in 95 % of cases if only ALOE's seed differs."""
     start = f"Seed noise (A/A: {row.label}, {count(row.runs, 'run')})"
-    differences = [(category, two_runs_apart(row.deviation[category], row.freedom)) for category in CATEGORIES]
+    differences = [(category, two_runs_apart(row.deviation[category], row.freedom)) for category in single(list(row.deviation))]
     known = [f"{category} {number(value)}" for category, value in differences if value is not None]
     if not known:
         return f"{start}: too few runs to estimate it"

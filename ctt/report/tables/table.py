@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, Categories
 from ctt.report import statistics
 from ctt.report.published import Quoted, quoted
-from ctt.report.results import CATEGORIES, METRICS, PointResults, Results, RunResults, read
+from ctt.report.results import PointResults, Results, RunResults, read
 from ctt.report.tables import row_text
 from ctt.report.tables.auxiliary_rows import AuxiliaryTallies, ReferenceLevel, reference_levels
 from ctt.report.tables.estimates import (
-    OPTION_METRICS,
     MetricEstimate,
     known,
     number_estimate,
@@ -42,6 +43,19 @@ class Table:
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     reach: tuple[str, ...] = ()
+    categories: Categories = CLEVRER_CATEGORIES
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics of pictures: of each category and the average; the errors of data without questions."""
+        if self.categories:
+            return (*self.categories.names, AVERAGE)
+        return _error_names(list(self.rows))
+
+    @property
+    def leading(self) -> str:
+        """The metric by which points are compared where none is chosen: the average, or the error furthest along."""
+        return self.shown[-1] if self.shown else AVERAGE
 
     @property
     def baseline(self) -> Row | None:
@@ -51,7 +65,7 @@ class Table:
 
 @dataclass
 class _Measured:
-    """The runs of one point that have predictions over one layout, by seed."""
+    """The runs of one point that have predictions over one layout, or without questions errors, by seed."""
 
     point: PointResults
     runs: list[RunResults]
@@ -59,6 +73,7 @@ class _Measured:
     missing: list[int]
     other_questions: list[int]
     auxiliary: AuxiliaryTallies
+    categories: Categories
 
     @property
     def layout(self) -> QuestionLayout | None:
@@ -70,11 +85,12 @@ def build(results: Results) -> Table:
 
     Raises DataError for malformed predictions, UsageError for an unknown name of a published row.
     """
-    tallies, others = Tallies(), {stage.kind: Tallies() for stage in results.auxiliary}
+    categories = results.categories
+    tallies, others = Tallies(categories), {stage.kind: Tallies(categories) for stage in results.auxiliary}
     measured = [_measure(results, index, tallies, others) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
     rows = [_row(m, base, results.auxiliary) for m in measured]
-    rows = _with_holm(rows)
+    rows = _with_holm(rows, "estimates", categories.names) if categories else _with_holm(rows, "errors", _error_names(rows))
     rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
     warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]
@@ -87,6 +103,7 @@ def build(results: Results) -> Table:
         noise=tuple(noise_row(noise, tallies) for noise in results.noise),
         warnings=tuple(warnings),
         reach=tuple(results.reach),
+        categories=categories,
     )
 
 
@@ -94,6 +111,10 @@ def _measure(results: Results, index: int, tallies: Tallies, auxiliary: Mapping[
     """Reads and reduces one point's predictions, frame by frame; keeps the runs with the most common layout."""
     runs = sorted((run for run in results.runs if run.point == index), key=lambda run: run.seed)
     point = results.points[index]
+    if not results.categories:
+        done = [run for run in runs if run.errors]
+        of = AuxiliaryTallies.of(results.auxiliary, done, auxiliary, point.label)
+        return _Measured(point, done, [], [run.seed for run in runs if not run.errors], [], of, results.categories)
     found: dict[int, tuple[QuestionLayout, list[tuple[RunResults, Tally]]]] = {}
     for run in runs:
         if run.predictions is not None:
@@ -104,21 +125,21 @@ def _measure(results: Results, index: int, tallies: Tallies, auxiliary: Mapping[
     missing = [run.seed for run in runs if run.predictions is None]
     answered = [run for run, _ in kept]
     measured = AuxiliaryTallies.of(results.auxiliary, answered, auxiliary, point.label)
-    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), measured)
+    return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), measured, results.categories)
 
 
 def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[AuxiliaryColumns]) -> Row:
-    point, layout = measured.point, measured.layout
+    point, layout, categories = measured.point, measured.layout, measured.categories
     pairs = _pairs(measured, base)
     warnings = _warnings(measured, base, pairs)
     if layout is None:
-        estimates = {metric: MetricEstimate() for metric in METRICS}
-        options: dict[str, MetricEstimate] = {metric: MetricEstimate() for metric in OPTION_METRICS}
+        estimates = {metric: MetricEstimate() for metric in categories.metrics}
+        options: dict[str, MetricEstimate] = {metric: MetricEstimate() for metric in categories.option_metrics}
         forms: dict[str, MetricEstimate] = {}
     else:
         answers, paired = measured.tallies, [(measured.tallies[i], base.tallies[j]) for i, j in pairs] if base else []
-        estimates = question_estimates(METRICS, answers, paired, point.unreached)
-        options = option_estimates(OPTION_METRICS, answers, paired, point.unreached)
+        estimates = question_estimates(categories.metrics, answers, paired, point.unreached)
+        options = option_estimates(categories.option_metrics, answers, paired, point.unreached)
         forms = question_estimates(layout.form_names, answers, paired, point.unreached)
     return Row(
         label=point.label,
@@ -143,7 +164,7 @@ def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[Auxili
 
 def _pairs(measured: _Measured, base: _Measured | None) -> list[tuple[int, int]]:
     """Positions (in the point's runs, in the baseline's runs) of the seeds that both have, over the same questions."""
-    if base is None or measured is base or measured.layout is not base.layout or measured.layout is None:
+    if base is None or measured is base or measured.layout is not base.layout:
         return []
     position = {run.seed: j for j, run in enumerate(base.runs)}
     return [(i, position[run.seed]) for i, run in enumerate(measured.runs) if run.seed in position]
@@ -188,14 +209,25 @@ def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
 
 
-def _with_holm(rows: list[Row]) -> list[Row]:
-    """Adds Holm's p over points × the four categories; pooled metrics are not in the family."""
-    p = [[row.estimates[c].p for c in CATEGORIES] for row in rows]
+def _error_names(rows: list[Row]) -> tuple[str, ...]:
+    """The errors that any row has, those of training first."""
+    return tuple(name for name in row_text.ERROR_NAMES if any(name in row.errors for row in rows))
+
+
+def _with_holm(rows: list[Row], kind: str, names: Sequence[str]) -> list[Row]:
+    """Adds Holm's p over points × categories; pooled metrics are not in the family. Without questions, over points × errors.
+
+    kind: where a row has the estimates of these names."""
+    if not names or not rows:
+        return rows
+    p = [[getattr(row, kind).get(name, MetricEstimate()).p for name in names] for row in rows]
     adjusted = statistics.holm(np.array([[np.nan if v is None else v for v in line] for line in p], dtype=np.float64))
     out = []
-    for row, line in zip(rows, adjusted.reshape(len(rows), len(CATEGORIES)), strict=True):
-        estimates = dict(row.estimates)
-        for category, value in zip(CATEGORIES, line, strict=True):
-            estimates[category] = replace(estimates[category], p_holm=known(value))
-        out.append(replace(row, estimates=estimates))
+    for row, line in zip(rows, adjusted.reshape(len(rows), len(names)), strict=True):
+        estimates = dict(getattr(row, kind))
+        for name, value in zip(names, line, strict=True):
+            if name in estimates:
+                estimates[name] = replace(estimates[name], p_holm=known(value))
+        changed: dict[str, Any] = {kind: estimates}
+        out.append(replace(row, **changed))
     return out

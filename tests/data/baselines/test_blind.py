@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ctt.core.errors import DataError
 from ctt.data.baselines.blind import blind_levels
+from ctt.data.data_format import CLEVRER
 
 FORMS = [
     "descriptive:count",
@@ -36,6 +37,8 @@ def table(questions, forms=FORMS):
         question_id=question,
         choice_id=np.where(category == 0, -1, choice),
         category=category,
+        category_names=np.array(CLEVRER.categories.names)[category],
+        format=CLEVRER,
         form=number[form],
         forms=list(forms),
         answer=answer,

@@ -176,7 +176,7 @@ def test_the_hashes_cache_may_be_damaged_or_unwritable(tmp_path, monkeypatch):
 
 def test_a_synthetic_set_is_left_as_it_is():
     settings = DataSettings()
-    assert resolved(settings) is settings and not Data(settings).provisional
+    assert settings.source.resolved(settings) is settings and not Data(settings).provisional
     assert "content" not in Data(settings).describe()["settings"]["data"]
 
 

@@ -45,6 +45,7 @@ def folder(tmp_path_factory):
     return make(tmp_path_factory.mktemp("data") / "one")
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_bytes(folder, tmp_path):
     """Three chunks, each by its own worker."""
     three = written(make(tmp_path / "three", workers=3))
@@ -185,6 +186,7 @@ def processes(text):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, which is absent")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_do_not_outlive_the_process_that_started_them(number, tmp_path):

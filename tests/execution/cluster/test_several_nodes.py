@@ -29,12 +29,12 @@ SWEEP = "name: small\nbaseline: {ctt_inv_weight: 0.2}\n"
 def test_two_nodes_train_one_model_and_one_of_them_writes(cluster: Any, tmp_path: Path) -> None:
     """Both have bitwise equal parameters, and a job on both publishes its artifacts once."""
     store = Store.open(tmp_path / "store")
-    plan = compile_plan(compile_sweep("demo", [*TINY, "ctt_start_epoch=1", "seed=0"]))
+    plan = compile_plan(compile_sweep("demo", [*TINY, "ctt_start_epoch=1", "seed=0", "data.train=6", "data.validation=4"]))
     prefix = next(job for job in plan.jobs if job.prefix)
     job = freeze(prefix, store, tmp_path, 0)
     python = f"srun --output {tmp_path}/%t.log --open-mode append {sys.executable} -m"
     script = f"""
-        export PYTHONPATH={ROOT} OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo
+        export PYTHONPATH={ROOT} OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo CTT_JOIN=srun
         {python} tests.training.several {tmp_path} dropout && {python} ctt.execution.jobs.job_process {job.path}
     """
     options = ["-N2", "--ntasks-per-node=1", "-o", f"{tmp_path}/batch.log", "--wrap", script]

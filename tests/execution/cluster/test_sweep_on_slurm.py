@@ -1,20 +1,18 @@
-"""A sweep on a real SLURM: the same table, byte for byte, as a local one."""
+"""A sweep on a real SLURM: the same table and artifacts, byte for byte, as on this host."""
 
 from pathlib import Path
 
 import pytest
 
 from ctt.execution.jobs import event_log
-from tests.tiny import TINY, artifacts, ctt
+from tests.tiny import TINY_ONE_SEED, artifacts, ctt
 
 pytestmark = pytest.mark.slurm
-SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0"]  # a shared prefix and two runs
 
 
-def test_a_sweep_on_slurm_gives_the_table_of_a_local_one(cluster: object, tmp_path: Path) -> None:
-    here, there = tmp_path / "local", tmp_path / "slurm"
-    ctt(here, "sweep", *SWEEP, "launch=local", "tracking=off")
-    done = ctt(there, "sweep", *SWEEP, "launch=slurm", "launch.poll_s=1", "tracking=off")
+def test_a_sweep_on_slurm_gives_the_table_of_a_local_one(cluster: object, tiny_one_seed: Path, store_with_data: Path) -> None:
+    here, there = tiny_one_seed, store_with_data
+    done = ctt(there, "sweep", *TINY_ONE_SEED, "launch=slurm", "launch.poll_s=1", "tracking=off")
     assert "runs are missing" not in done.stdout
     tables = [ctt(store, "report", "demo", "--format", "json").stdout for store in (here, there)]
     assert tables[0] == tables[1]

@@ -19,6 +19,7 @@ from ctt.execution.jobs import event_log, job_status, pid_files, spec
 from ctt.execution.jobs.session import LAUNCHER
 from ctt.execution.local.local_launcher import LocalLauncher, Programs
 from ctt.execution.slurm import commands
+from ctt.execution.slurm.commands import QueueEntry
 from ctt.store import Store
 
 
@@ -110,7 +111,12 @@ def test_all_jobs_of_the_sweep_in_the_queue_are_cancelled(store: Store, queue: d
     first, second = recorded(store, 1, [0, 1]), recorded(store, 2, [0])
     for folder, number, task in ((first, 0, "5_0"), (first, 1, "5_1"), (second, 0, "6_0")):
         record_event(folder, "submitted", number, task)
-    queue |= {"5_0": ("RUNNING", "n"), "5_1": ("PENDING", ""), "6_0": ("PENDING", ""), "7_0": ("PENDING", "")}
+    queue |= {
+        "5_0": QueueEntry("RUNNING", "n"),
+        "5_1": QueueEntry("PENDING", ""),
+        "6_0": QueueEntry("PENDING", ""),
+        "7_0": QueueEntry("PENDING", ""),
+    }
     assert cancel_sweep(store, "x", Console()) == 0
     assert queue == {}, "also those that no record names"
     cancelled = ("ended", "cancelled", "")
@@ -124,7 +130,7 @@ def test_a_job_that_had_failed_before_keeps_its_reason(store: Store, queue: dict
         record_event(folder, "submitted", number, f"5_{number}")
     outcome = {"failure": "code error", "message": "RuntimeError: x"}
     (folder / "0000.outcome.json").write_text(json.dumps(outcome))
-    queue["5_1"] = ("RUNNING", "n")
+    queue["5_1"] = QueueEntry("RUNNING", "n")
     assert cancel_sweep(store, "x", Console()) == 0
     lost = ("submitted", None, "")
     assert classes(folder) == {0: ("ended", *outcome.values()), 1: ("ended", "cancelled", ""), 2: lost}
@@ -142,5 +148,5 @@ def test_no_answer_of_slurm_is_not_an_empty_queue(store: Store, monkeypatch: pyt
 def test_an_array_that_slurm_accepted_without_an_answer_is_cancelled(store: Store, queue: dict[str, tuple[str, str]]) -> None:
     folder = recorded(store, 1, [0])
     (folder.parent / "slurm").mkdir()
-    queue["5_0"] = ("PENDING", "")
+    queue["5_0"] = QueueEntry("PENDING", "")
     assert cancel_sweep(store, "x", Console()) == 0 and not queue

@@ -32,6 +32,8 @@ from tests.faults.processes import fork, wait
 from tests.tiny import TINY, environment
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 TAKE = (
     "import sys; from ctt.execution.jobs.snapshot import snapshot; from ctt.store import Store;"
@@ -77,7 +79,7 @@ def test_a_job_runs_the_code_and_records_the_commit_of_its_submission(checkout: 
         "[job] = [job for job in plan.jobs if job.target.kind == 'world_model'][:1];"
         "freeze(job, Store.open(sys.argv[1]), Path(sys.argv[1]), 7)"
     )
-    settings_given = [*TINY, "ctt_start_epoch=1", "seed=0", "world_model.epochs=2"]
+    settings_given = [*TINY, "ctt_start_epoch=1", "seed=0", "world_model.epochs=2", "data.train=6", "data.validation=4"]
     run(checkout, store, "-c", freeze, str(store), *settings_given, cwd=checkout)
 
     (checkout / "ctt/stages/world_model.py").write_text("raise SystemExit('this was edited after the submission')")

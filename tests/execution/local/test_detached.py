@@ -19,8 +19,8 @@ from tests.waiting import until
 
 
 @pytest.mark.skipif(not hasattr(signal, "pidfd_send_signal"), reason="this test needs Linux")
-def test_a_detached_sweep_is_seen_followed_and_cancelled(tmp_path: Path) -> None:
-    store = tmp_path / "store"
+def test_a_detached_sweep_is_seen_followed_and_cancelled(store_with_data: Path) -> None:
+    store = store_with_data
     settings = [*TINY, "world_model.windows.per_epoch=1024", "ctt_start_epoch=1", "seed=0", "tracking=off"]
     shown = ctt(store, "sweep", "demo", *settings, "launch=local", "launch.jobs=1", "--detach").stdout
     jobs = store / "sweeps/demo/0001/jobs"

@@ -13,7 +13,7 @@ from ctt.core.errors import UsageError
 from ctt.core.resources import LaunchSettings
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import JobSpec, read
-from ctt.execution.slurm import arrays, commands
+from ctt.execution.slurm import arrays, commands, slurm_launcher
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
 from ctt.store import Store
 
@@ -43,6 +43,7 @@ class FakeSlurm:
         self.longest = 1001
         monkeypatch.setattr(commands, "ask", self.ask)
         monkeypatch.setattr(commands, "PAUSES", (0.0, 0.0))
+        monkeypatch.setattr(slurm_launcher, "UNKNOWN", 0.0)
         monkeypatch.setattr(arrays.Arrays, "affinity", classmethod(lambda cls: 2))
         monkeypatch.setattr(arrays.Arrays, "submit_tasks", lambda executor, command, count: self.sbatch(executor, count))
 

@@ -20,9 +20,9 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     script = f"""#!/bin/sh
 test -e {tmp_path}/refusal && cat {tmp_path}/refusal >&2 && exit 1
-cp "$1" {tmp_path}/file
+cp "$2" {tmp_path}/file
 env > {tmp_path}/environment
-echo Submitted batch job 77
+test -e {tmp_path}/answer && cat {tmp_path}/answer || echo 77
 """
     for name, text in {"sbatch": script, "srun": "#!/bin/sh\n"}.items():
         (folder / name).write_text(text)
@@ -123,15 +123,44 @@ def test_jobs_of_shared_prefixes_have_their_own_resources(sbatch: Path) -> None:
     assert found[0]["array"] == "0-2%1"
 
 
-def test_sbatch_gets_no_variables_of_another_job(sbatch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SLURM_CPU_BIND", "SBATCH_EXCLUSIVE"):
+def variables(folder: Path) -> dict[str, str]:
+    """SLURM's variables that sbatch has seen."""
+    seen = dict(line.partition("=")[::2] for line in (folder / "environment").read_text().splitlines())
+    assert seen["HOME_OF_MINE"] == "kept"
+    return {name: value for name, value in seen.items() if name.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))}
+
+
+def test_sbatch_gets_a_users_defaults_but_no_variables_of_another_job(sbatch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "SLURM_JOB_ID",
+        "SLURM_MEM_PER_NODE",
+        "SLURM_CPU_BIND",
+        "SBATCH_MEM_BIND",
+        "SBATCH_CPU_BIND_TYPE",
+        "SQUEUE_STATES",
+    ):
         monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("SLURM_CONF", "/etc/here")
-    monkeypatch.setenv("HOME_OF_MINE", "kept")
+    theirs = {"SLURM_CONF": "/etc/here", "SBATCH_ACCOUNT": "lab", "SBATCH_EXCLUSIVE": "1", "SBATCH_PARTITION": "theirs"}
+    for name, value in {**theirs, "SBATCH_JOB_NAME": "x", "SBATCH_ARRAY_INX": "0-9", "HOME_OF_MINE": "kept"}.items():
+        monkeypatch.setenv(name, value)
     submitted(sbatch, LaunchSettings(kind="slurm"))
-    seen = dict(line.partition("=")[::2] for line in (sbatch / "environment").read_text().splitlines())
-    assert {name for name in seen if name.startswith(("SLURM_", "SBATCH_"))} == {"SLURM_CONF"}
-    assert seen["HOME_OF_MINE"] == "kept" and os.environ["SLURM_JOB_ID"] == "1"
+    assert variables(sbatch) == theirs
+    submitted(sbatch, LaunchSettings(kind="slurm", partition="gpu"))
+    assert variables(sbatch) == {name: value for name, value in theirs.items() if name != "SBATCH_PARTITION"}
+    assert os.environ["SLURM_JOB_ID"] == "1"
+
+
+@pytest.mark.parametrize("answer", [b"job 42 is the answer\n77\n", b"M\xfcnchen, job 42\n77;here\nbye\n", b"77;here\n"])
+def test_the_number_is_read_from_no_banner(sbatch: Path, answer: bytes) -> None:
+    (sbatch / "answer").write_bytes(answer)
+    submitted(sbatch, LaunchSettings(kind="slurm"))
+    assert [path.name for path in (sbatch / "logs").iterdir()] == ["77_submission.sh"]
+
+
+def test_an_answer_without_a_number_is_an_error(sbatch: Path) -> None:
+    (sbatch / "answer").write_text("Submitted batch job 42\n")
+    with pytest.raises(UsageError, match="sbatch answered without the number of a job: 'Submitted batch job 42'"):
+        submitted(sbatch, LaunchSettings(kind="slurm"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from ctt.core.resources import LaunchSettings
 from ctt.execution.jobs import event_log
 from ctt.execution.jobs.spec import read
-from ctt.execution.slurm import commands
+from ctt.execution.slurm import commands, slurm_launcher
 from ctt.execution.slurm.queue_tasks import Task
 from ctt.execution.slurm.sacct import Account
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
@@ -67,6 +67,7 @@ def test_a_dropped_job_is_blocked_and_not_retried(
 
 def test_a_job_with_a_log_had_begun(slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "accounted", lambda tasks: {})
+    monkeypatch.setattr(slurm_launcher, "UNKNOWN", 0.0)
     raised(slurm)
     slurm.jobs[1].log.write_text("from step 3\n")
     slurm.poll()
@@ -75,7 +76,7 @@ def test_a_job_with_a_log_had_begun(slurm: SlurmLauncher, monkeypatch: pytest.Mo
 
 
 def test_a_job_cancelled_while_the_job_it_needs_runs_is_retried(slurm: SlurmLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "queued", lambda name: {"7_0": ("RUNNING", "node1")})
+    monkeypatch.setattr(commands, "queued", lambda name: {"7_0": commands.QueueEntry("RUNNING", "node1")})
     monkeypatch.setattr(commands, "accounted", lambda tasks: {"8_0": Account("8_0", "CANCELLED")})
     slurm.poll()
     slurm.poll()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from unittest import mock
 
 import pytest
@@ -12,16 +13,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ctt.core.errors import DataError, SettingError
+from ctt.data.data_format import CLEVRER
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.encoder import dropout
+from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.aloe.model import Aloe, AloeInput, load_published
 from tests.models.aloe.literal_aloe import LiteralAloe
 
 KERNEL = F.scaled_dot_product_attention
+FEW = dataclasses.replace(CLEVRER, slots=5)
 SMALL = dict(layers=3, heads=4, width=24, ffn=40, frames=5, dropout=0.0, equal_layers=False)
 
 
-def questions(count: int, seed: int, frames: int = 5, slots: int = 3):
+def questions(count: int, seed: int, frames: int = 5, slots: int = 5):
     """Random slots of `count` questions, their sequences (1..3 each) and padded words: the arguments of `as_input`."""
     g = torch.Generator().manual_seed(seed)
     given_slots = torch.randn(count, frames, slots, 128, generator=g, dtype=torch.float64)
@@ -45,7 +49,7 @@ def as_input(slots, owner, question, choice, descriptive, added=None) -> AloeInp
 def random_aloe(seed: int, **changes) -> Aloe:
     """Our model with random weights (positions and CLS too, which are initially zero)."""
     torch.manual_seed(seed)
-    ours = Aloe(AloeSettings(**(SMALL | changes)), slots=3).double()
+    ours = Aloe(AloeSettings(**(SMALL | changes)), FEW).double()
     for p in ours.parameters():
         p.data += 0.05 * torch.randn_like(p)
     return ours
@@ -55,7 +59,7 @@ def both(seed: int, **changes):
     """Our model and the literal one with the same weights."""
     ours = random_aloe(seed, **changes)
     settings = ours.settings
-    literal = LiteralAloe(settings.layers, settings.heads, settings.width, settings.ffn, 0.0, 3 * settings.frames).double()
+    literal = LiteralAloe(settings.layers, settings.heads, settings.width, settings.ffn, 0.0, 5 * settings.frames).double()
     literal.load_state_dict(ours.state_dict())
     return ours, literal
 
@@ -102,7 +106,7 @@ def test_evaluation_by_the_fused_kernel_equals_the_literal_version(padded: bool)
     if not padded:
         question[:], choice[:], descriptive[:] = question[:1].clamp(min=1), choice[:1].clamp(min=1), False
     batch = as_input(slots, owner, question, choice, descriptive)
-    assert 1 + 40 * 3 + len(batch.columns) > 120
+    assert 1 + 40 * 5 + len(batch.columns) > 120
     with torch.no_grad(), mock.patch.object(F, "scaled_dot_product_attention", wraps=KERNEL) as kernel:
         actual = ours(batch)
     assert kernel.call_count == 2 and all((call.args[3] is not None) == padded for call in kernel.call_args_list)
@@ -120,6 +124,7 @@ def test_dropout_off_in_eval_and_on_in_training() -> None:
     assert not torch.equal(ours(batch)[0], ours(batch)[0])
 
 
+@pytest.mark.slow
 def test_dropout_acts_as_in_torch() -> None:
     """Mean and spread over many draws equal those of nn.TransformerEncoderLayer (one layer: the one for CLS alone)."""
     ours, literal = both(0, layers=1, dropout=0.3)
@@ -150,7 +155,7 @@ def test_published_sizes_and_names() -> None:
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "module"])
 def test_public_checkpoints_load(wrap: str) -> None:
     ours, literal = both(5)
-    fresh = Aloe(ours.settings, slots=3).double()
+    fresh = Aloe(ours.settings, FEW).double()
     state: dict = dict(literal.state_dict())
     if wrap == "module":
         state = {f"module.{name}": value for name, value in state.items()}
@@ -182,7 +187,7 @@ def test_leaving_out_unused_words_changes_nothing(seed: int) -> None:
 def test_only_sequences_with_added_frames_depend_on_them(tokens: str) -> None:
     ours = random_aloe(0, tokens=tokens, frames=16, predicted_frames=4)
     slots, owner, question, choice, descriptive = questions(4, 2, frames=16)
-    added = torch.randn(4, 4, 3, 128, dtype=torch.float64)
+    added = torch.randn(4, 4, 5, 128, dtype=torch.float64)
     without = ours(as_input(slots, owner, question, choice, descriptive))[0]
     with_them = ours(as_input(slots, owner, question, choice, descriptive, added))[0]
     other = ours(as_input(slots, owner, question, choice, descriptive, added + (torch.arange(4) == 0)[:, None, None, None]))[0]
@@ -196,7 +201,7 @@ def test_trajectory_tokens_are_one_per_slot() -> None:
     slots, owner, question, choice, descriptive = questions(2, 0)
     batch = as_input(slots, owner, question, choice, descriptive)
     tokens, _ = ours.embed(batch)
-    assert tokens.shape[1] == 1 + 3 + batch.text.shape[1]
+    assert tokens.shape[1] == 1 + 5 + batch.text.shape[1]
     moved = slots.clone()
     moved[:, :, 1] += 1
     batch.given = moved
@@ -211,7 +216,7 @@ def test_the_words_as_one_vector_are_the_sum_over_their_positions(words: str) ->
     batch = as_input(slots, owner, question, choice, descriptive)
     tokens, bias = ours.embed(batch, ours._conditioning(batch))
     t, width = ours.transformer_model, ours.settings.width
-    assert bias is None and tokens.shape == (len(owner), 1 + 3, width)
+    assert bias is None and tokens.shape == (len(owner), 1 + 5, width)
     plain = ours._slot_tokens(batch)[owner]
     weight = t.text_in_proj.weight.view(width, 32, -1)
     encoded = t.transformer_encoder(tokens, None)
@@ -246,7 +251,7 @@ def test_cheap_dropout_zeroes_the_right_share_and_keeps_the_mean(p: float) -> No
 
 def test_layers_start_equal_only_with_equal_layers() -> None:
     def first_two(equal: bool):
-        layers = Aloe(AloeSettings(**(SMALL | {"equal_layers": equal})), 3).transformer_model.transformer_encoder.layers
+        layers = Aloe(AloeSettings(**(SMALL | {"equal_layers": equal})), FEW).transformer_model.transformer_encoder.layers
         return layers[0].linear1.weight, layers[1].linear1.weight
 
     assert torch.equal(*first_two(True)) and not torch.equal(*first_two(False))
@@ -265,4 +270,4 @@ def test_layers_start_equal_only_with_equal_layers() -> None:
 )
 def test_settings_are_checked(changes: dict, message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        AloeSettings(**changes)
+        FrameSampling(AloeSettings(**changes))

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from ctt.core.errors import DataError, UsageError
+from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.report import statistics
-from ctt.report.results import CATEGORIES, METRICS, Noise, PointResults, Results, RunResults
+from ctt.report.results import Noise, PointResults, Results, RunResults
 from ctt.report.tables.table import build
 from tests.report import made_up_answers
 
@@ -72,7 +73,7 @@ def test_baseline_has_no_difference_and_comes_first() -> None:
     table = build(replace(results, points=results.points[::-1], runs=[replace(r, point=8 - r.point) for r in results.runs]))
     assert table.rows[0].baseline and all(estimate.delta is None for estimate in table.rows[0].estimates.values())
     assert table.rows[0].sentence == "differences are to this row"
-    assert all(row.estimates[m].delta is not None for row in table.rows[1:] for m in METRICS)
+    assert all(row.estimates[m].delta is not None for row in table.rows[1:] for m in CLEVRER_CATEGORIES.metrics)
 
 
 def test_order_of_runs_and_rows_of_files_change_nothing() -> None:
@@ -100,8 +101,8 @@ def test_under_three_seeds_no_interval_and_no_p() -> None:
 def test_holm_runs_over_points_and_the_four_categories() -> None:
     table = build(made_up_answers.results(seeds=4))
     rows = table.rows[1:]
-    p = np.array([[row.estimates[c].p for c in CATEGORIES] for row in rows], dtype=float)
-    adjusted = np.array([[row.estimates[c].p_holm for c in CATEGORIES] for row in rows], dtype=float)
+    p = np.array([[row.estimates[c].p for c in CLEVRER_CATEGORIES.names] for row in rows], dtype=float)
+    adjusted = np.array([[row.estimates[c].p_holm for c in CLEVRER_CATEGORIES.names] for row in rows], dtype=float)
     assert p.size == 8 * 4
     ranked = np.sort(p.ravel())
     by_hand = np.minimum(1, np.maximum.accumulate(ranked * np.arange(p.size, 0, -1)))
@@ -113,14 +114,14 @@ def test_sentences_state_findings_and_detectable_differences() -> None:
     table = build(made_up_answers.results(videos=300, seeds=6))
     strong = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.0})
     assert "counterfactual is " in strong.sentence and " points worse (Holm p " in strong.sentence
-    estimates = [(row, category, row.estimates[category]) for row in table.rows[1:] for category in CATEGORIES]
+    estimates = [(row, category, row.estimates[category]) for row in table.rows[1:] for category in CLEVRER_CATEGORIES.names]
     assert any(estimate.p < 0.05 <= estimate.p_holm for _, _, estimate in estimates), (
         "without Holm chance would be reported as a finding"
     )
     for row, category, estimate in estimates:
         assert (f"{category} is " in row.sentence) == (estimate.p_holm < 0.05)
     weak = next(row for row in table.rows if row.values == {"ctt_inv_weight": 0.0, "ctt_suf_weight": 0.2})
-    detectable = [weak.estimates[c].smallest for c in CATEGORIES]
+    detectable = [weak.estimates[c].smallest for c in CLEVRER_CATEGORIES.names]
     span = f"{min(detectable):.1f} to {max(detectable):.1f} points"
     expected = f"no evidence of a difference (6 seeds); min. detectable difference (80 % power): {span}"
     assert weak.sentence == expected

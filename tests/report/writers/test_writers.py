@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from ctt.core.errors import UsageError
+from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.report.published import QUOTED, quoted
-from ctt.report.results import METRICS
 from ctt.report.tables.table import Table, build
 from ctt.report.tables.tidy import tidy
 from ctt.report.writers import FORMATS, render, terminal_text
@@ -42,7 +42,7 @@ def test_json_schema(table: Table) -> None:
     assert [row["baseline"] for row in record["rows"]] == [True, False, False, False]
     for row in record["rows"]:
         assert {"point", "values", "seeds", "metrics", "errors"} <= set(row)
-        assert list(row["metrics"]) == list(METRICS)
+        assert list(row["metrics"]) == list(CLEVRER_CATEGORIES.metrics)
         for estimate in row["metrics"].values():
             assert {"mean", "low", "high", "delta", "delta_low", "delta_high"} <= set(estimate)
             assert 0 <= estimate["mean"] <= 100
@@ -153,7 +153,7 @@ def test_terminal_is_readable_at_100_columns(table: Table) -> None:
     assert "\x1b" not in text and "\x1b" in terminal_text(table, colour=True)
     for row in table.rows:  # every estimate is on the row's line: nothing was cut or wrapped
         line = next(line for line in text.splitlines() if line.strip().startswith(row.label))
-        for metric in METRICS:
+        for metric in CLEVRER_CATEGORIES.metrics:
             assert f"{row.estimates[metric].mean:.1f}" in line
     assert "…" not in text
     assert "2 of 3" in text and "warning: inv=0.0 suf=0.2: 1 of 3 runs missing (seed 1)" in text

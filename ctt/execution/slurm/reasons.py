@@ -1,0 +1,79 @@
+"""Reasons: why SLURM's jobs wait, which of these do not clear by themselves, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+USUAL = ("", "None", "Priority", "Resources", "Dependency", "BeginTime", "JobArrayTaskLimit", "Cleaning")
+"""Reasons that need no word: the job waits for its turn, or for another job."""
+_TIME = "it asks for more time than is allowed; set launch.timeout_min, or another launch.partition or launch.qos"
+_SIZE = "it asks for more than is allowed; set launch.nodes, launch.mem_gb or launch.gpus_per_node, or another launch.partition"
+_NAME = "it names what this cluster does not have or you may not use; set launch.account, launch.qos or launch.partition"
+STUCK = {
+    "AccountNotAllowed": _NAME,
+    "AssocMaxCpuPerJobLimit": _SIZE,
+    "AssocMaxGRESPerJob": _SIZE,
+    "AssocMaxMemPerJob": _SIZE,
+    "AssocMaxNodePerJobLimit": _SIZE,
+    "AssocMaxWallDurationPerJobLimit": _TIME,
+    "BadConstraints": "no node has what it asks for; set launch.constraint, launch.gres or launch.gpus_per_node",
+    "DependencyNeverSatisfied": "a job it needs has failed; `ctt status` names it, and the sweep command submits it again",
+    "InvalidAccount": _NAME,
+    "InvalidQOS": _NAME,
+    "JobHeldAdmin": "an administrator holds it; ask them, or `scontrol release` it where you may",
+    "JobHeldUser": "it is held; `scontrol release` it",
+    "MaxMemPerLimit": _SIZE,
+    "PartitionConfig": _SIZE,
+    "PartitionNodeLimit": _SIZE,
+    "PartitionTimeLimit": _TIME,
+    "QOSMaxCpuPerJobLimit": _SIZE,
+    "QOSMaxGRESPerJob": _SIZE,
+    "QOSMaxMemoryPerJob": _SIZE,
+    "QOSMaxNodePerJobLimit": _SIZE,
+    "QOSMaxWallDurationPerJobLimit": _TIME,
+    "QOSNotAllowed": _NAME,
+}
+"""Reasons that last until somebody acts, and the remedy (squeue(1), JOB REASON CODES)."""
+PATIENCE = 60.0  # seconds after which a reason of STUCK is reported as such: SLURM may be about to correct it
+
+
+def name_of(reason: str) -> str:
+    """ "ReqNodeNotAvail, UnavailableNodes:n1" and "(BadConstraints)" → their first word."""
+    words = reason.strip("() ").replace(",", " ").split()
+    return words[0] if words else ""
+
+
+def message(state: str, reason: str) -> str:
+    """A queued job in one line: "pending", "suspended", "pending: PartitionTimeLimit (it asks for …)"."""
+    name = name_of(reason)
+    if name in ("", "None"):
+        return state.lower()
+    remedy = f" ({STUCK[name]})" if name in STUCK else ""
+    return f"{state.lower()}: {reason.strip('() ')}{remedy}"
+
+
+class WaitReasons:
+    """What of the reasons has been reported, so that each is printed once, and once more if it does not clear."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._reported: set[str] = set()
+
+    def report(self, waiting: Mapping[str, int], now: float) -> list[str]:
+        """The lines to print. waiting: number of jobs by reason; now: seconds on any steady clock."""
+        counts: dict[str, int] = {}
+        for reason, count in waiting.items():
+            name = name_of(reason)
+            if name not in USUAL:
+                counts[name] = counts.get(name, 0) + count
+        self._since = {name: self._since.get(name, now) for name in counts}
+        lines = []
+        for name, count in counts.items():
+            jobs = "1 job waits" if count == 1 else f"{count} jobs wait"
+            if name not in self._reported:
+                self._reported.add(name)
+                lines.append(f"{jobs}: {name}")
+            if name in STUCK and now - self._since[name] >= PATIENCE and (late := f"{name} stuck") not in self._reported:
+                self._reported.add(late)
+                lines.append(f"{jobs}, and {name} does not clear by itself: {STUCK[name]}")
+        return lines

@@ -1,0 +1,77 @@
+"""Reach: which categories of questions a point's swept settings can change, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctt.config import Config
+from ctt.core.settings import canonical_form
+from ctt.models.aloe.frame_sampling import FrameSampling
+from ctt.planning import Plan
+
+
+def unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:
+    """Categories a point cannot reach: with the baseline's ALOE only those that read predicted frames can differ."""
+    if not config.data.format.categories:
+        return ()
+    sampling = FrameSampling(config.aloe, config.data.format)
+    same = screened or not (sampling.trained_on_predicted or config.aloe.may_stop)
+    if same and not _direct(config, baseline):
+        return tuple(name for name in config.data.format.categories.names if name not in sampling.reading)
+    return ()
+
+
+def reach(plan: Plan) -> list[str]:
+    """Which categories the swept settings can change, and how, one sentence for each group of points."""
+    if not plan.categories:
+        return []
+    by_path: dict[str, list[str]] = {}
+    for point in plan.sweep.points:
+        if not point.baseline:
+            by_path.setdefault(_path(point.config, plan.sweep.baseline.config), []).append(point.label)
+    if len(by_path) < 2:
+        return [f"reach: {path}" for path in by_path]
+    return [f"reach of {', '.join(labels)}: {path}" for path, labels in by_path.items()]
+
+
+def _path(config: Config, baseline: Config) -> str:
+    aloe, names = config.aloe, config.data.format.categories.names
+    every = {1: "the one category", 2: "both categories", 3: "all three categories", 4: "all four categories"}
+    all_of_them = every.get(len(names), f"all {len(names)} categories")
+    if direct := _direct(config, baseline):
+        return f"a change of {' and of '.join(direct)} reaches {all_of_them} directly ({', '.join(sum(direct.values(), []))})"
+    if aloe.rollout_frames == "all":
+        those = all_of_them.removesuffix(" categories")
+        return f"every category reads predicted frames, so a world model reaches {those} directly (aloe.rollout_frames=all)"
+    sampling = FrameSampling(aloe, config.data.format)
+    if not sampling.reading:
+        return "no question is about the future, so none reads predicted frames and a world model reaches none"
+    only = f"only {_listed(sampling.reading)} questions read predicted frames, so a world model reaches them directly"
+    if aloe.protocol == "shared":
+        return f"{only}, and with one ALOE for all runs nothing else (aloe.rollout_frames=predictive, aloe.protocol=shared)"
+    if not (rest := [name for name in names if name not in sampling.reading]):
+        return f"{only} (aloe.rollout_frames=predictive)"
+    others = f"{_listed(rest)} ones"
+    if sampling.trained_on_predicted:
+        return f"{only}, {others} through ALOE's shared weights alone (aloe.rollout_frames=predictive)"
+    blind = f"{only}, in evaluation alone, as ALOE is trained without them"
+    if aloe.may_stop:
+        return f"{blind}, {others} through the epoch at which ALOE stops (aloe.shares, aloe.patience)"
+    return f"{blind}, and nothing else (aloe.rollout_frames=predictive, aloe.shares)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _direct(config: Config, baseline: Config) -> dict[str, list[str]]:
+    """What a point changes besides the world model: {"ALOE itself" or "the data": settings unlike the baseline's}."""
+    found = {}
+    for name, text in (("aloe", "ALOE itself"), ("data", "the data")):
+        mine, theirs = canonical_form(getattr(config, name)), canonical_form(getattr(baseline, name))
+        differ = [key for key in {**theirs, **mine} if key != "protocol" and mine.get(key) != theirs.get(key)]
+        if differ:
+            found[text] = [f"{name}.{key}" for key in differ]
+    return found

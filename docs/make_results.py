@@ -1,0 +1,279 @@
+"""Makes the numbers of docs/results: runs what gives them, records them with their provenance, writes them into the pages.
+
+python docs/make_results.py                  every part whose record is of other code; whatever is in the store is not run again
+python docs/make_results.py demo/table …     these pages or parts alone
+python docs/make_results.py --pages          writes the pages from the records; runs nothing
+python docs/make_results.py --check          exit code 1, with their names, if a page is not what its record gives
+
+docs/results/records/PAGE.json holds the parts of a page: command, commit, processor, date, text. In docs/results/PAGE.md a part
+stands between `<!-- part: NAME -->` and `<!-- end of NAME -->`; the text around it is written by hand and holds no number of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "results"
+PART = re.compile(r"(<!-- part: (\S+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+CODE = ("ctt", "conf", "sweeps", "launch", "hydra_plugins", "tests/benchmarks", "tests/learned.py")
+STATE = "state"  # the part that every page has: which states of the code its numbers are of
+LITTLE_ALOE = "aloe=mini aloe.protocol=shared aloe.epochs=1 aloe.layers=1 aloe.width=32 aloe.ffn=64"
+GRAPH = f"data=mini world_model=mini world_model.epochs=8 {LITTLE_ALOE} seed=0,1,2"
+PUBLISHED = (
+    "data=mini data.train=100 data.validation=60 world_model.batch_size=64 world_model.micro_batch=32 world_model.epochs=2 "
+    "world_model.windows.per_epoch=2560 world_model.windows.validation=512 ctt_start_epoch=1 reader.enabled=false "
+    f"{LITTLE_ALOE} seed=0,1,2"
+)
+WEIGHTS = "data=mini world_model=mini aloe=mini seed=0 ctt_inv_weight=0,0.05 ctt_suf_weight=0,0.05,0.2 ctt_start_epoch=4"
+CLOCK = "--rounds 5 --threads 1 --clock cpu"
+
+
+def run(command: str, **environment: str) -> str:
+    """What a command prints, run in the checkout with this Python; raises CalledProcessError."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1", **environment}
+    print(f"+ {command}", file=sys.stderr, flush=True)
+    return subprocess.run(command, shell=True, check=True, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True).stdout
+
+
+def plain(text: str) -> str:
+    return f"```text\n{text.strip()}\n```"
+
+
+def report(text: str) -> str:
+    """A report in Markdown without its title, its headings a level below those of the page."""
+    return re.sub(r"^##", "###", re.sub(r"^# .*\n", "", text), flags=re.MULTILINE).strip()
+
+
+def sections(*starts: str) -> Callable[[str], str]:
+    """Those grids of a report whose titles start so."""
+    return lambda text: "\n\n".join(
+        section.strip() for section in re.split(r"^(?=### )", report(text), flags=re.MULTILINE) if section[4:].startswith(starts)
+    )
+
+
+def noise(text: str) -> str:
+    """The lines of a report on runs that differ by ALOE's seed alone."""
+    grid = sections("Difference")(text).splitlines()
+    lines = [line for line in grid if line.startswith("| A/A")]
+    return "\n".join([*grid[2:4], *lines, "", *(line for line in text.splitlines() if line.startswith("- Seed noise"))])
+
+
+def graphs(name: str) -> Callable[[str], str]:
+    """How full the slot graphs of a sweep's points are, what they find, and what the losses measure."""
+
+    def grids(_: str) -> str:
+        from ctt.report.tables.graph_tables import density_grid, losses_grid, recovery_grid
+        from ctt.report.tables.layout import Page
+        from ctt.report.writers import draw
+        from ctt.study.loading import diagnoses
+        from ctt.study.study import Study
+
+        study = Study(name)
+        found = diagnoses(study.plan, study.store)
+        pages = [Page(point, (density_grid(runs), recovery_grid(runs))) for point, runs in found.items()]
+        texts = [
+            f"### {page.title}\n\n" + draw(page, "md").partition("\n")[2].replace("\n## ", "\n#### ").strip() for page in pages
+        ]
+        losses = draw(Page("", (losses_grid(found),)), "md").partition("\n")[2].replace("\n## ", "\n### ").strip()
+        return "\n\n".join([*texts, losses])
+
+    return grids
+
+
+def ratios(_: str) -> str:
+    """bench.json as a table."""
+    known = json.loads((ROOT / "bench.json").read_text(encoding="utf-8"))
+    lines = ["| ratio | reached | smallest to largest | wanted |", "|---|---:|---:|---:|"]
+    for name, one in known.items():
+        low, high = one["spread"]
+        lines.append(f"| `{name}` | {one['ratio']:.2f} | {low:.2f} to {high:.2f} | {one['target']} |")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Commands, run one after another in the checkout, and what is made of what the last one prints."""
+
+    commands: tuple[str, ...]
+    text: Callable[[str], str] = plain
+    empty_stores: bool = False  # every command in an empty store; the text is how long each took
+
+    def make(self) -> str:
+        if self.empty_stores:
+            return "\n".join(["| command | wall time |", "|---|---:|", *map(_timed, self.commands)])
+        printed = ""
+        for command in self.commands:
+            printed = run(command)
+        return self.text(printed)
+
+
+def _timed(command: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        run(command, CTT_STORE=f"{folder}/store")
+        seconds = round(time.monotonic() - began)
+    return f"| `{command}` | {seconds // 60} min {seconds % 60} s |"
+
+
+DEMO = ("ctt sweep demo launch=local", "ctt report demo --format md")
+RESULTS: dict[str, dict[str, Part]] = {
+    "demo": {
+        "table": Part(
+            (
+                DEMO[0],
+                "ctt report demo --picture docs/results/demo_table.png",
+                "cp ${CTT_STORE:-store}/sweeps/demo/report/learning_curves.png docs/results/demo_curves.png",
+                DEMO[1],
+            ),
+            report,
+        ),
+        "learned": Part((DEMO[0], "python -m tests.learned")),
+        "reader": Part(DEMO, sections("Position reader")),
+        "sharing": Part((f"{DEMO[0]} sharing=off", DEMO[0], f"{DEMO[0]} aloe.protocol=shared"), empty_stores=True),
+    },
+    "do-the-losses-hurt": {
+        "differences": Part(DEMO, sections("Difference", "Tests")),
+        "noise": Part(("ctt sweep noise data=mini world_model=mini aloe=mini launch=local", *DEMO), noise),
+        "weights": Part(
+            (
+                f"ctt sweep weights {WEIGHTS} launch=local",
+                "ctt report weights --pivot ctt_inv_weight ctt_suf_weight --picture docs/results/heat_map.png",
+                "ctt report weights --pivot ctt_inv_weight ctt_suf_weight --format md",
+            ),
+            report,
+        ),
+    },
+    "graphs": {
+        "readings": Part((DEMO[0],), graphs("demo")),
+        "learned": Part(
+            ("ctt sweep demo name=demo-learned world_model.graph.source=learned launch=local",), graphs("demo-learned")
+        ),
+        "trained": Part((f"ctt sweep graph {GRAPH} launch=local",), graphs("graph")),
+        "published": Part((f"ctt sweep reported {PUBLISHED} launch=local",), graphs("reported")),
+    },
+    "aloe-study": {
+        "tables": Part(("python -m tests.benchmarks.aloe_study", "python -m tests.benchmarks.aloe_study --report"), str.strip)
+    },
+    "speed": {
+        "ratios": Part((f"python -m tests.benchmarks {CLOCK}",), ratios),
+        "same-loss": Part(("python -m tests.benchmarks.same_loss",)),
+        "compiled": Part(("python -m tests.benchmarks.compiled_step",)),
+        "launching": Part(("python -m tests.benchmarks launch_overhead_local launch_overhead_slurm --rounds 5",), ratios),
+        "reports": Part(("python -m tests.benchmarks.report_scale",)),
+    },
+}
+
+
+def commit() -> str:
+    """The commit of the checkout; "+" where the code that gives the numbers differs from it."""
+    name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return name.strip() + ("" if same_code("HEAD") else "+")
+
+
+def same_code(since: str) -> bool:
+    """Whether the code that gives the numbers is that of a commit; False if it is unknown or was edited ("+")."""
+    if not since or since.endswith("+"):
+        return False
+    return subprocess.run(["git", "diff", "--quiet", since, "--", *CODE], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def processor() -> str:
+    """Model, cores that may be used, and the instruction set that torch uses."""
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else []
+    cores = len(os.sched_getaffinity(0))
+    return f"{models[0] if models else 'CPU'}, {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def record_of(page: str) -> dict[str, dict[str, Any]]:
+    path = FOLDER / "records" / f"{page}.json"
+    found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def filled(page: str) -> str:
+    """The text of a page with its parts as they are recorded."""
+    record = record_of(page)
+
+    def part(found: re.Match[str]) -> str:
+        name = found[2]
+        text = _state(record) if name == STATE else _shown(record[name])
+        return f"{found[1]}{text}\n{found[3]}"
+
+    return PART.sub(part, (FOLDER / f"{page}.md").read_text(encoding="utf-8"))
+
+
+def _shown(part: dict[str, Any]) -> str:
+    commands, of = "\n".join(part["commands"]), "From the README of commit" if part.get("quoted") else "Commit"
+    return f"{part['text']}\n\n{of} {part['commit']}, {part['date']}, {part['processor']}:\n\n```text\n{commands}\n```"
+
+
+def _state(record: dict[str, dict[str, Any]]) -> str:
+    states = sorted({part["commit"] for part in record.values()})
+    if len(states) == 1:
+        one = next(iter(record.values()))
+        return f"All numbers of this page are of commit {states[0]} ({one['date']}, {one['processor']})."
+    return (
+        "The numbers of this page are of several states of the code; each part names its own. "
+        "`make results` measures all of them again, of one state."
+    )
+
+
+def measure(page: str, name: str) -> None:
+    """Runs one part and records it."""
+    part = RESULTS[page][name]
+    text = part.make()
+    where = {"commit": commit(), "processor": processor(), "date": datetime.date.today().isoformat()}
+    record = record_of(page) | {name: {"commands": list(part.commands), **where, "text": text}}
+    path = FOLDER / "records" / f"{page}.json"
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def stale(pages: Iterable[str] = RESULTS) -> list[str]:
+    """Pages that are not what their records give."""
+    return [page for page in pages if filled(page) != (FOLDER / f"{page}.md").read_text(encoding="utf-8")]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", metavar="PAGE[/PART]", help="pages or parts (default: all that are of other code)")
+    parser.add_argument("--pages", action="store_true", help="run nothing")
+    parser.add_argument("--check", action="store_true", help="run and write nothing")
+    parsed = parser.parse_args(arguments)
+    if parsed.check:
+        if found := stale():
+            print(f"not as recorded: {', '.join(found)}; run `python docs/make_results.py --pages`", file=sys.stderr)
+        return 1 if found else 0
+    names = {page: [name for name in parts if not parsed.only or {page, f"{page}/{name}"} & set(parsed.only)]
+             for page, parts in RESULTS.items()}  # fmt: skip
+    if parsed.only and not any(names.values()):
+        parser.error(
+            f"there is no {', '.join(parsed.only)}; known are {', '.join(f'{p}/{n}' for p in RESULTS for n in RESULTS[p])}"
+        )
+    for page, parts in names.items():
+        for name in () if parsed.pages else parts:
+            if parsed.only or not same_code(record_of(page).get(name, {}).get("commit", "")):
+                measure(page, name)
+        (FOLDER / f"{page}.md").write_text(filled(page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

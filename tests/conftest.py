@@ -1,0 +1,73 @@
+"""What holds for all tests: one thread a process, which tests are slow, which files begin, and prepared stores.
+
+Tests copy the stores (tests/prepared.py) and leave them as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads wait for each other actively, on cores that all share
+
+from tests import prepared
+
+PREPARED = {"tiny_data", "tiny_sweep", "tiny_one_seed", "store_with_data"}
+BEGIN = (
+    "test_end_to_end", "test_notebooks", "test_sharing", "test_sweep_on_slurm", "test_several_nodes", "test_failing_jobs",
+    "test_cluster", "test_other_device", "test_old_store", "test_browser", "test_postgres", "test_add_a_stage",
+)  # fmt: skip
+"""The files that take longest, so that no process is left with one of them at the end (Makefile: --no-loadscope-reorder)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what builds a sweep or needs SLURM as slow, and puts the files with slow tests first, the longest before all."""
+    for item in items:
+        if PREPARED & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.stem
+        return (BEGIN.index(name) if name in BEGIN else len(BEGIN), item.path not in slow)
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(scope="session")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session's, the same one in all of its processes."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "prepared"
+
+
+@pytest.fixture(scope="session")
+def tiny_data(common: Path) -> Path:
+    """A store that holds the data set of the tiny sweep."""
+    return prepared.once(common, "data", prepared.with_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_sweep(common: Path) -> Path:
+    """A store in which the tiny sweep has run by `inproc`, with tracking."""
+    return prepared.once(common, "sweep", prepared.with_sweep)
+
+
+@pytest.fixture(scope="session")
+def tiny_one_seed(common: Path, tiny_sweep: Path) -> Path:
+    """A store with the first seed of the tiny sweep, and its record."""
+    return prepared.once(common, "one-seed", lambda store: prepared.with_one_seed(store, tiny_sweep))
+
+
+@pytest.fixture(scope="session")
+def empty_database(common: Path) -> Path:
+    """A store with an MLflow database and nothing else."""
+    return prepared.once(common, "database", prepared.with_database)
+
+
+@pytest.fixture
+def store_with_data(tiny_data: Path, tmp_path: Path) -> Path:
+    """A store of the test's own, with the data set of the tiny sweep."""
+    return prepared.copy_artifacts(tiny_data, tmp_path / "store")
