@@ -76,7 +76,7 @@ def _programs(folder: Path) -> Path:
 
 
 def _run(line: str, place: Path, own: dict[str, str]) -> tuple[int, str]:
-    done = subprocess.run(["bash", "-c", line], cwd=place, env=own, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "-c", line], cwd=place, env=own, capture_output=True, text=True, timeout=900)
     return done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
 
 

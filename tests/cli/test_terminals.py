@@ -18,7 +18,7 @@ COMMANDS = (
     ["report", "demo"],
     ["status", "demo"],
     ["settings", "ctt_adj_threshold"],
-    ["show", "demo/baseline", "seed=0"],
+    ["ls"],
 )
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
