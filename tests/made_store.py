@@ -95,13 +95,15 @@ def _world_model(stage: Any, folder: Path, number: int) -> None:
         train_loss=lambda k: 0.08 * shift / k,
         validation_error=lambda k: 0.02 + 0.05 * shift / k,
     )
-    error = {"error": 0.02 + 0.05 * shift / stage.epoch, "copy_last": 0.04}
+    error = {"error": 0.025 + 0.05 * shift / stage.epoch, "error_visible": 0.02 + 0.05 * shift / stage.epoch, "copy_last": 0.04}
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "metrics.json").write_text(json.dumps({"validation": error}), encoding="utf-8")
 
 
 def _rollout(stage: Stage, folder: Path, number: int) -> None:
-    (folder / "metrics.json").write_text(json.dumps({"error": 0.03 + 0.001 * np.sin(number)}), encoding="utf-8")
+    (folder / "metrics.json").write_text(
+        json.dumps({"error": 0.035, "error_visible": 0.03 + 0.001 * np.sin(number)}), encoding="utf-8"
+    )
 
 
 def _vqa(stage: Any, folder: Path, answers: Path | pd.DataFrame) -> None:

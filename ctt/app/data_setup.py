@@ -119,7 +119,10 @@ def _questions(answers: Answers, settings: FetchSettings, folder: Path) -> Path:
     if answers.questions == FETCH:
         return _fetched(settings, "questions").parent
     place = Path(str(answers.questions))
-    source_files.question_files(place)
+    found = source_files.question_files(place)
+    for split in source_files.NEEDED:
+        if split not in found:
+            raise DataError(f"{place} has no {' or '.join(source_files.QUESTION_NAMES[split])} (--questions)")
     return place
 
 

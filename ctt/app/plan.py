@@ -6,18 +6,43 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
+from ctt.core.errors import UsageError
 from ctt.planning.tree import print_plan
 from ctt.planning.why import print_why
+from ctt.study.detectable_plan import detection, lines, numbers
 from ctt.study.stored_plan import plan
 
 
-def show_plan(name: str, overrides: Sequence[str], store_root: Path, *, run: str | None, as_json: bool, devices: int) -> int:
-    """Compiles the sweep and prints its plan, its numbers as JSON, or why `run` consists of the stages it does."""
+def show_plan(
+    name: str,
+    overrides: Sequence[str],
+    store_root: Path,
+    *,
+    run: str | None,
+    as_json: bool,
+    devices: int,
+    detect: float | None = None,
+) -> int:
+    """Compiles the sweep and prints its plan with what it could detect, its numbers as JSON, or why `run` consists of the
+    stages it does. detect: a difference in points, for which the seeds that detect it are printed too.
+
+    Raises UsageError if it is not above 0.
+    """
+    if detect is not None and not detect > 0:
+        raise UsageError(f"--detect must be a difference above 0 points, got {detect:g}")
     planned = plan(name, overrides, store=store_root)
     if run:
         print_why(planned.plan, run, set(planned.cached))
-    elif as_json:
-        print(json.dumps(planned.cost().numbers(), indent=1))
-    else:
-        print_plan(planned.cost(), planned.store, max(1, devices))
+        return 0
+    found = detection(planned.plan, planned.store) if detect is not None or not as_json else None
+    if found is None or as_json:
+        more = {} if found is None else {"detectable": numbers(found, detect)}
+        print(json.dumps(planned.cost().numbers() | more, indent=1))
+        return 0
+    print_plan(planned.cost(), planned.store, max(1, devices))
+    console = Console()
+    for line in lines(found, detect):
+        console.print(line, soft_wrap=True, highlight=False)
     return 0

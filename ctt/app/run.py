@@ -13,13 +13,13 @@ from ctt.execution.jobs.job_process import build_auxiliaries
 from ctt.planning import auxiliaries_of, costs, target_of
 from ctt.stages.base import build
 from ctt.store import Store
-from ctt.sweep import without_inactive
+from ctt.sweep import with_checkpoints, without_inactive
 
 
 def run_single(config: Config) -> int:
     """Builds the run of `config`; prints its accuracies (%) and key. Exit code 1 if an auxiliary stage failed."""
     console = Console()
-    config = without_inactive(config)
+    config = without_inactive(with_checkpoints(config))
     config.check()
     target = target_of(config)
     store = Store.open(config.store)

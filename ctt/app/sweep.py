@@ -195,7 +195,7 @@ def missing_auxiliaries(plan: Plan, store: Store) -> list[str]:
 def check_inputs(plan: Plan, store: Store) -> None:
     """Raises DataError before any work if files of a data set are missing."""
     for stage in plan.stages.values():
-        if stage.kind == "data" and not store.has(stage.key):
+        if not store.has(stage.key):
             check = getattr(stage, "check", None)
             if check is not None:
                 check()

@@ -14,7 +14,7 @@ def data(arguments: Sequence[str]) -> int:
 
     setup          from CLEVRER's files, here or downloaded, to a checked clevrer.yaml that data=clevrer uses
     import FILE    convert slots of any form (pickle, torch, safetensors, npz, npy, HDF5) to memory-mapped files
-    fetch          download slots, questions, annotations; continues an interrupted download
+    fetch          download slots, questions, annotations, checkpoints; continues an interrupted download
     check          compare a data set with CLEVRER's figures; --questions FILE: one official question file alone
     show SCENE     write a picture and an animation of a scene and print its questions
     """
@@ -73,7 +73,9 @@ def _data_import(arguments: Sequence[str]) -> int:
 
 
 def _data_fetch(arguments: Sequence[str]) -> int:
-    """Download CLEVRER's files: slots, questions, annotations (default: slots and questions).
+    """Download CLEVRER's files: slots, questions, annotations, checkpoints (default: slots and questions).
+
+    checkpoints: the ten published world models, which the sweep `published` evaluates.
 
     Addresses and the folder are settings: data.fetch.folder, data.fetch.questions … A question file whose counts differ
     from the official one is renamed to SPLIT.other.json (exit code 1); to use it, rename it to SPLIT.json.

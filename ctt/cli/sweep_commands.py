@@ -27,18 +27,22 @@ def sweep(arguments: Sequence[str]) -> int:
 
 
 def plan(arguments: Sequence[str]) -> int:
-    """Show what a sweep would run, share and find in the store, before it costs anything."""
+    """Show what a sweep would run, share, find in the store and could detect, before it costs anything."""
     parser = verb_parser("plan", plan, named="a sweep of sweeps/ or a YAML file")
     parser.add_argument("--json", action="store_true", help="points, runs, stages and epochs as one JSON object")
     parser.add_argument("--why", metavar="RUN", help="explain one run: its stages, keys, and the runs that share them")
     parser.add_argument("--devices", type=int, default=2, help="number of jobs at once, to estimate the time (default: 2)")
+    detect = "how many seeds detect a difference of so many points (without it: what the sweep's seeds detect)"
+    parser.add_argument("--detect", type=float, metavar="POINTS", help=detect)
     parsed = parse(parser, arguments)
     from ctt.app.plan import show_plan
     from ctt.config import compose
 
     overrides = checked(parsed.overrides)
     store = Path(compose([override for override in overrides if override.startswith("store=")]).store)
-    return show_plan(parsed.name, overrides, store, run=parsed.why, as_json=parsed.json, devices=parsed.devices)
+    return show_plan(
+        parsed.name, overrides, store, run=parsed.why, as_json=parsed.json, devices=parsed.devices, detect=parsed.detect
+    )
 
 
 def run(arguments: Sequence[str]) -> int:

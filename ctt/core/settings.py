@@ -20,6 +20,8 @@ from typing import Any, ClassVar, TypeVar
 from ctt.core.errors import SettingError
 
 T = TypeVar("T")
+FROM_FILE = "the weights are those of a file"
+"""Why settings of a training have no effect where a checkpoint is given."""
 _ABSENT = object()
 _KEPT = "_kept"  # cache of derived values: a sweep needs the same forms thousands of times
 _NOTHING: frozenset[str] = frozenset()

@@ -36,6 +36,7 @@ class FetchSettings(Settings):
     slots_savi: str | None = setting(None, "the SAVi slots, in the same notation", key=False)
     questions: str | None = setting(None, "URL of the question files, with {split}", key=False)
     annotations: str | None = setting(None, "URL of the annotation archives, with {split}", key=False)
+    checkpoints: str | None = setting(None, "the published world models, with {encoder} and {masked}", key=False)
     hub: str = setting("https://huggingface.co", "host of the files without a URL: the hub or a copy of it", key=False)
     timeout: float = setting(30.0, "seconds without data, or below the minimum rate, before a retry", above=0, key=False)
     minimum_rate: float = setting(1000.0, "bytes per second below which a download is retried", minimum=0, key=False)

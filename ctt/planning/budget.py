@@ -38,7 +38,7 @@ class Budget:
             if line.target.key not in found:
                 screened = sum(self.costs.of(stage, None).seconds for stage in (*line.own, *auxiliaries))
                 trained = screened
-                if (answers := line.answers) is not None and answers.aloe_from is not None:
+                if (answers := line.answers) is not None and line.aloe_from is not None:
                     other = dataclasses.replace(answers, aloe_from=None)
                     trained += self.costs.of(other, None).seconds - self.costs.of(answers, None).seconds
                 found[line.target.key] = (screened, trained)

@@ -20,9 +20,11 @@ from ctt.planning.planned_jobs import PlannedJob, by_urgency
 from ctt.stages.auxiliary_stage import wanted
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.imported_weights import ImportedAloe, ImportedModel
 from ctt.stages.main_line import KINDS, MainLine, Target
 from ctt.stages.rollout import Rollout
 from ctt.stages.stage_registry import STAGES
+from ctt.stages.validation_error import ValidationError
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
 from ctt.sweep import Sweep
@@ -37,7 +39,9 @@ def target_of(config: Config, branch_epochs: tuple[int, ...] = (), teacher: Targ
 
 
 def state_of(config: Config) -> WorldModel:
-    """The world model of the run `config`, trained in one go."""
+    """The world model of the run `config`, trained in one go, or of the file that it names."""
+    if config.world_model.tensors is not None:
+        return imported_model(config, config.world_model.tensors, str(config.world_model.checkpoint))
     return WorldModel(
         data=config.data.remembered("stage", lambda: Data(config.data)),
         world_model=config.world_model,
@@ -53,6 +57,9 @@ def _target(config: Config, state: WorldModel, teacher: Target | None) -> Target
     rollout = Rollout(state, config.rollout)
     if not config.data.format.categories:
         return rollout
+    if config.aloe.tensors is not None:
+        imported = ImportedAloe(rollout, config.aloe, config.seed, tensors=config.aloe.tensors, file=str(config.aloe.checkpoint))
+        return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=imported)
     answers = None if teacher is None or config.aloe.protocol != "shared" else MainLine.of(teacher).answers
     if answers is not None and answers.rollout.key == rollout.key:
         answers = None
@@ -64,7 +71,24 @@ def auxiliaries_of(config: Config, target: Target) -> tuple[Stage, ...]:
     own = {name: settings for name in STAGES.builtin if isinstance(settings := getattr(config, name, None), Settings)}
     line = MainLine.of(target)
     made = (stage.of(settings, line) for stage, settings in wanted(config.auxiliary, own))
-    return tuple(auxiliary for auxiliary in made if auxiliary is not None)
+    found = tuple(auxiliary for auxiliary in made if auxiliary is not None)
+    if isinstance(line.world_model, ImportedModel):
+        return (ValidationError(line.world_model), *found)
+    return found
+
+
+def imported_model(config: Config, tensors: str, file: str) -> ImportedModel:
+    """The world model whose weights, with the digest `tensors`, are in a file."""
+    return ImportedModel(
+        data=config.data.remembered("stage", lambda: Data(config.data)),
+        world_model=dataclasses.replace(config.world_model, epochs=0),
+        method=config.method(),
+        num_masked_slots=config.num_masked_slots,
+        seed=config.seed,
+        epoch=0,
+        tensors=tensors,
+        file=file,
+    )
 
 
 def parts(target: Target, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:

@@ -14,6 +14,7 @@ from ctt.planning import Budget, Plan
 from ctt.planning.costs import Source
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.imported_weights import ImportedWeights
 from ctt.stages.main_line import MainLine
 from ctt.store import Store
 
@@ -36,7 +37,7 @@ def print_plan(budget: Budget, store: Store, devices: int, console: Console | No
     ]
     if any(getattr(stage, "provisional", False) for stage in plan.stages.values()):
         reason = _missing(plan)
-        lines.append(f"the files of the data set are not there, so keys are provisional and counts official: {reason}")
+        lines.append(f"files are not there, so keys are provisional and the counts of a data set official: {reason}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
     for text in merged(plan):
@@ -68,7 +69,9 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
         leaves[at] += 1
         if leaves[at] <= SHOWN:
             answered = "" if own[0].answers is None else ", the baseline's ALOE" if own[0].aloe_from else ", ALOE"
-            text = f"[bold]{label}[/]: epochs {begin} to {own[0].world_model.epoch}, rollout{answered}"
+            epochs = own[0].world_model.epoch
+            trained = f"epochs {begin} to {epochs}" if epochs else "weights of a file"
+            text = f"[bold]{label}[/]: {trained}, rollout{answered}"
             branches[at].add(text + cached_note([line.target for line in own]), highlight=False)
     for key, branch in branches.items():
         if leaves[key] > SHOWN:
@@ -129,7 +132,7 @@ def merged(plan: Plan) -> list[str]:
 def _missing(plan: Plan) -> str:
     """Why the data cannot be made."""
     for stage in plan.stages.values():
-        if isinstance(stage, Data):
+        if isinstance(stage, Data | ImportedWeights):
             try:
                 stage.check()
             except DataError as error:

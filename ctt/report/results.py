@@ -80,6 +80,8 @@ class Results:
 
     reach: sentences on which categories the swept values can reach, and how.
     auxiliary: what auxiliary stages add to the table, in the order in which it has them.
+    protocol: how the sweep's recipe relates to that of the published rows, in a sentence; same_protocol: whether it is theirs.
+    blind: answers without the video, by what gave them.
     categories: of the data's questions; without any, a run's results are its errors.
     reference_levels: by kind of auxiliary stage its answers without a world model, by what it read instead.
     """
@@ -92,6 +94,9 @@ class Results:
     reach: Sequence[str] = ()
     reference_levels: Mapping[str, Mapping[str, Predictions]] = field(default_factory=dict)
     auxiliary: Sequence[AuxiliaryColumns] = ()
+    blind: Mapping[str, Predictions] = field(default_factory=dict)
+    protocol: str = ""
+    same_protocol: bool = True
     categories: Categories = CLEVRER_CATEGORIES
 
     def __post_init__(self) -> None:

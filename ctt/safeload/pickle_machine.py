@@ -12,10 +12,8 @@ from ctt.safeload.rebuild import (
     LOAD_STORAGE,
     Name,
     Span,
-    Storage,
     brief,
     finished,
-    item_size,
     set_state,
     shown,
     storage_of,
@@ -38,7 +36,6 @@ class PickleMachine:
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.place: dict[str, Span] = {}
-        self.unplaced: dict[str, Storage] | None = None  # storages whose numbers are looked for later, by key
         self.loaded: set[int] = set()
         self.within = within
         self.kept = 0
@@ -118,11 +115,7 @@ class PickleMachine:
     def persistent_id(self, identifier: Any) -> None:
         if not self.persistent:
             raise DataError("refused: a persistent id, which only a file of torch.save may contain")
-        storage = storage_of(identifier, self.place)
-        if self.unplaced is not None:
-            self.unplaced[storage.key] = storage
-            self.place[storage.key] = Span(0, storage.count * item_size(storage.dtype))
-        self.stack.append(storage)
+        self.stack.append(storage_of(identifier, self.place))
 
     # Containers
 

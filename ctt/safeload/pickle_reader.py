@@ -8,9 +8,11 @@ enormous size fills the memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,13 +20,11 @@ from ctt.core.errors import DataError
 from ctt.core.regular_files import check_regular
 from ctt.safeload.opcodes import REFUSED, STEPS
 from ctt.safeload.pickle_machine import LARGE, PickleMachine
-from ctt.safeload.rebuild import Span, Storage, brief, finished, item_size
+from ctt.safeload.rebuild import Span, Storage, brief, finished
 
 MOST_STEPS = 5_000_000
 
-_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-_OLD_TORCH = b"\x80\x02\x8a\x0a" + _TORCH_MAGIC.to_bytes(10, "little") + b"."
-"""The pickle of the magic number: the beginning of a torch file until torch 1.6."""
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read(path: Path) -> Any:
@@ -34,23 +34,32 @@ def read(path: Path) -> Any:
     """
     path = Path(path)
     size = check_regular(path).st_size
+    with explained(path), open(path, "rb") as file:
+        if file.read(4) == b"PK\3\4":
+            described, place = parts_of_zip(path, file)
+            reader = PickleReader(file, described.offset, described.size, str(path), persistent=True)
+            reader.place = place
+            return reader.run()
+        return PickleReader(file, 0, size, str(path)).run()
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what can go wrong while a file is read into a DataError that names it."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(len(_OLD_TORCH))
-            if start.startswith(b"PK\3\4"):
-                return _read_torch_file(path, file)
-            if start == _OLD_TORCH:
-                return _read_old_torch_file(path, file, size)
-            file.seek(0)
-            return PickleReader(file, 0, size, str(path)).run()
+        yield
+    except DataError as error:
+        raise error if str(error).startswith(str(path)) else DataError(f"{path}: {error}") from None
+    except (struct.error, IndexError, KeyError):
+        raise DataError(f"{path} is cut off or damaged") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
     except RecursionError:
         raise DataError(f"{path} is nested too deeply; a file of arrays is not") from None
 
 
-def _read_torch_file(path: Path, file: BinaryIO) -> Any:
-    """A zip file of torch.save: NAME/data.pkl is the pickle, NAME/data/KEY hold the numbers, uncompressed."""
+def parts_of_zip(path: Path, file: BinaryIO) -> tuple[Span, dict[str, Span]]:
+    """Where a zip file of torch.save has its pickle (NAME/data.pkl) and the numbers (NAME/data/KEY), which are uncompressed."""
     place: dict[str, Span] = {}
     described: Span | None = None
     size = os.path.getsize(path)
@@ -77,37 +86,7 @@ def _read_torch_file(path: Path, file: BinaryIO) -> Any:
         raise DataError(f"{path} is a zip file that is cut off or damaged ({brief(str(error))})") from None
     if described is None:
         raise DataError(f"{path} is a zip file without a data.pkl, so it was not written by torch.save")
-    reader = PickleReader(file, described.offset, described.size, str(path), persistent=True)
-    reader.place = place
-    return reader.run()
-
-
-def _read_old_torch_file(path: Path, file: BinaryIO, size: int) -> Any:
-    """torch's older format: pickles of a magic number, a version, the system, the object and the storages' keys; then for each
-    storage its count and its numbers. The object is interpreted twice: its storages' sizes give the place of their numbers."""
-    reader = PickleReader(file, 0, size, str(path), persistent=True, within=True)
-    for _ in range(3):
-        reader.next_pickle()
-    start = reader.position
-    reader.unplaced = {}
-    reader.next_pickle()
-    keys, place = reader.next_pickle(), {}
-    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-    if not texts or len(keys) != len(reader.unplaced) or set(keys) != set(reader.unplaced):
-        raise DataError(f"{path} names other torch storages than it uses")
-    try:
-        for key in keys:
-            storage = reader.unplaced[key]
-            if reader.number("<q") != storage.count:
-                raise DataError("a torch storage has another size than announced")
-            place[key] = reader.large(storage.count * item_size(storage.dtype), "bytes")
-        if reader.position != size:
-            raise DataError(f"{size - reader.position} bytes follow its end")
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    reader = PickleReader(file, start, size - start, str(path), persistent=True, within=True)
-    reader.place = place
-    return reader.next_pickle()
+    return described, place
 
 
 class PickleReader(PickleMachine):
@@ -128,7 +107,7 @@ class PickleReader(PickleMachine):
                     if not self.within and self.position != self.end:
                         raise DataError(f"{self.end - self.position} bytes follow its end")
                     return finished(result)
-                step = STEPS.get(code)
+                step = self.step(code)
                 if step is None:
                     raise DataError(REFUSED.get(code, f"{code!r} is no opcode of a pickle"))
                 step(self)
@@ -144,6 +123,10 @@ class PickleReader(PickleMachine):
             raise DataError(f"{self.source}, byte {start}: {error}") from None
         raise DataError(f"{self.source}: more than {MOST_STEPS:,} opcodes; a file of arrays has a few per array")
 
+    def step(self, code: bytes) -> Callable[[PickleMachine], None] | None:
+        """What an opcode does; None: it is refused."""
+        return STEPS.get(code)
+
     def storage(self, data: Any) -> Any:
         """torch's older format, inside a byte string: pickles of metadata (3), storage and keys, then the numbers."""
         if isinstance(data, bytes):  # smaller than LARGE, so already in memory
@@ -156,12 +139,12 @@ class PickleReader(PickleMachine):
         resume = self.position
         inner = PickleReader(self.file, data.offset, data.size, self.source, persistent=True, within=True)
         parts = [inner.next_pickle() for _ in range(5)]
-        if parts[0] != _TORCH_MAGIC or not isinstance(parts[3], Storage):
+        if parts[0] != TORCH_MAGIC or not isinstance(parts[3], Storage):
             raise DataError("refused: the bytes are no torch storage")
         size = inner.number("<q")
         found = parts[3]
         span = Span(inner.position, inner.end - inner.position)
-        if parts[4] != [found.key] or size != found.count or span.size != size * item_size(found.dtype):
+        if parts[4] != [found.key] or size != found.count or span.size != size * int(found.dtype[-1]):
             raise DataError("a torch storage has another size than announced")
         found.place[found.key] = span
         self.file.seek(resume)

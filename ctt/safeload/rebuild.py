@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -17,8 +17,6 @@ import numpy as np
 from ctt.core.errors import DataError
 
 MOST_DIMENSIONS = 8
-BFLOAT16 = "bfloat16"
-"""The name of torch's type that numpy lacks: the upper half of a float32. Arrays of it are read as float32."""
 LONGEST_LETTER = 6
 """Maximum bytes in the file per character of a text: \\u0000."""
 
@@ -65,25 +63,24 @@ def as_bytes(text: str) -> bytes:
         raise DataError(f"text that encodes bytes has a character above 255 ({error})") from None
 
 
-def item_size(dtype: str) -> int:
-    """Bytes of a number."""
-    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
-
-
 @dataclass(frozen=True)
 class Array:
-    """An array in the file: numpy `dtype` with byte order, or BFLOAT16, `shape`, bytes from `start` in `span`."""
+    """An array in the file: numpy `dtype` with byte order, `shape`, bytes from `start` in `span`.
+
+    bfloat16: the numbers of `dtype` are the upper halves of float32 ones, as which they are read.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     span: Span | bytes
     start: int = 0
     order: str = "C"
+    bfloat16: bool = False
 
     @property
     def size(self) -> int:
         """Number of bytes."""
-        return math.prod(self.shape) * item_size(self.dtype)
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def read(self, file: BinaryIO) -> np.ndarray:
         """Reads the array. Raises DataError if numbers are missing."""
@@ -96,10 +93,8 @@ class Array:
         if len(raw) != self.size:
             raise DataError(f"an array of {self.size} bytes has only {len(raw)} in the file")
         try:
-            numbers = np.frombuffer(raw, np.dtype("<u2" if self.dtype == BFLOAT16 else self.dtype))
-            if self.dtype == BFLOAT16:
-                numbers = (numbers.astype("<u4") << 16).view("<f4")
-            return numbers.reshape(self.shape, order="F" if self.order == "F" else "C")
+            numbers = np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order="F" if self.order == "F" else "C")
+            return (numbers.astype(np.uint32) << 16).view(np.float32) if self.bfloat16 else numbers
         except ValueError as error:  # no element, but huge other axes
             raise DataError(f"an array of shape {self.shape} cannot be made ({error})") from None
 
@@ -138,14 +133,14 @@ class Storage:
     count: int
     key: str
     place: dict[str, Span]
+    bfloat16: bool = False
 
 
 _NUMBERS = re.compile(r"([fiu][1248]|b1)")
-_STORAGES = {
+STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
     "HalfStorage": "<f2",
-    "BFloat16Storage": BFLOAT16,
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -218,7 +213,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = Fal
     if len(steps) != len(sizes) or any(step != want for step, want, n in zip(steps, wanted, sizes, strict=True) if n > 1):
         raise DataError(f"a tensor of shape {sizes} with strides {steps} is not contiguous; save it as contiguous")
     (first,) = _numbers((offset,), "a tensor's offset")
-    item = item_size(storage.dtype)
+    item = np.dtype(storage.dtype).itemsize
     if first + math.prod(sizes) > storage.count:
         raise DataError(f"a tensor of shape {sizes} extends past the end of its storage")
     if storage.key not in storage.place:
@@ -226,18 +221,31 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = Fal
     span = storage.place[storage.key]
     if span.size != storage.count * item:
         raise DataError("a torch storage has another size than announced")
-    return Array(storage.dtype, sizes, span, first * item)
+    return Array(storage.dtype, sizes, span, first * item, bfloat16=storage.bfloat16)
+
+
+def _parameter(tensor: Any, *_: Any) -> Array:
+    """A parameter: its tensor; whether it has a gradient, and its hooks and state, do not change its numbers."""
+    if not isinstance(tensor, Array):
+        raise DataError("a parameter must be made of a tensor")
+    return tensor
+
+
+def _of_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Array:
+    """A tensor with attributes of its own: the tensor."""
+    if not isinstance(function, Name) or str(function) not in TENSORS or not isinstance(arguments, tuple):
+        raise DataError("a tensor with attributes must be made by a function of torch")
+    made: Array = TENSORS[str(function)](*map(finished, arguments))
+    return made
 
 
 def _default_dict(factory: Any = None) -> dict[Any, Any]:
     """A plain dict: what it would make of missing keys is never called."""
-    if factory is not None and str(factory) not in _FACTORIES:
-        raise DataError(f"a defaultdict of {shown(factory)} is refused")
     return {}
 
 
-_FACTORIES = tuple(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list"))
-_FACTORIES += ("collections.OrderedDict", "collections.defaultdict")
+FACTORIES = tuple(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list"))
+"""What a defaultdict makes of missing keys, where that is admitted."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
@@ -249,8 +257,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": _default_dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
 }
+TENSORS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+}
+BFLOAT16 = {"BFloat16Storage": "<u2"}
+ATTRIBUTED = {**TENSORS, "torch._tensor._rebuild_from_type_v2": _of_type}
+"""What makes the tensors of a checkpoint; its storages may be of bfloat16 too."""
 LOAD_STORAGE = "torch.storage._load_from_bytes"
-ADMITTED = {*FUNCTIONS, *_FACTORIES, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for name in _STORAGES)}
+ADMITTED = {*FUNCTIONS, *FACTORIES, LOAD_STORAGE, "numpy.ndarray", *(f"torch.{name}" for name in STORAGES)}
 
 
 def set_state(target: Any, state: Any) -> None:
@@ -271,17 +287,17 @@ def set_state(target: Any, state: Any) -> None:
         raise DataError(f"a state is given to a {type(target).__name__}, which takes none")
 
 
-def storage_of(identifier: Any, place: dict[str, Span]) -> Storage:
+def storage_of(identifier: Any, place: dict[str, Span], kinds: Mapping[str, str] = STORAGES) -> Storage:
     """The storage of a persistent id in torch's format: ("storage", class, key, device, count, …)."""
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise DataError("a persistent id is not a torch storage")
     kind, key, count = identifier[1], identifier[2], identifier[4]
-    if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in _STORAGES or not isinstance(key, str):
+    if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in kinds or not isinstance(key, str):
         raise DataError(f"a storage of the class {shown(kind)} is refused")
     if len(identifier) == 6 and identifier[5] is not None:
         raise DataError("a view of a torch storage is refused")
     (size,) = _numbers((count,), "a storage's size")
-    return Storage(_STORAGES[kind.name], size, key, place)
+    return Storage(kinds[kind.name], size, key, place, kind.name == "BFloat16Storage")
 
 
 def finished(value: Any) -> Any:

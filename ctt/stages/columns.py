@@ -53,3 +53,8 @@ class AuxiliaryColumns:
     label: str
     columns: tuple[Column, ...] = ()
     title: str = ""
+
+    @property
+    def tested(self) -> tuple[Column, ...]:
+        """The columns that are tested, as one family: all but those that count the same answers by option."""
+        return tuple(column for column in self.columns if not column.name.endswith(PER_OPTION))

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctt.core.build_context import BuildContext
+from ctt.core.errors import DataError
 from ctt.core.settings import canonical_form
+from ctt.data.data_settings import PROVISIONAL
 from ctt.stages.base import Stage
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
@@ -32,6 +34,19 @@ class ImportedWeights(Stage):
     def inputs(self) -> Mapping[str, Stage]:
         return {}
 
+    def effort(self, start: Stage | None) -> dict[str, float]:
+        return {}
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the key does not identify the weights, because the file is missing."""
+        return self.tensors.startswith(PROVISIONAL)
+
+    def check(self) -> None:
+        """Raises DataError if the file is missing."""
+        if not Path(self.file).expanduser().is_file():
+            raise DataError(f"{self.file} is missing; `ctt data fetch checkpoints` downloads the published ones")
+
     def model(self, checkpoint: Checkpoint) -> Any:
         """The model with the file's tensors. Raises DataError if they do not fit the settings."""
         raise NotImplementedError
@@ -39,7 +54,11 @@ class ImportedWeights(Stage):
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.published_checkpoint import read, save
 
-        save(self.model(read(Path(self.file))), context.folder)
+        self.check()
+        found = read(Path(self.file).expanduser())
+        if found.digest != self.tensors:
+            raise DataError(f"{self.file} has other weights than when the sweep was compiled; start the sweep again")
+        save(self.model(found), context.folder)
         return {"file": Path(self.file).name}
 
 
@@ -56,7 +75,7 @@ class ImportedModel(ImportedWeights, WorldModel):
     def model(self, checkpoint: Checkpoint) -> Any:
         from ctt.training.published_checkpoint import predictor_of
 
-        return predictor_of(checkpoint, self.world_model)
+        return predictor_of(checkpoint, self.world_model, self.data.data.format)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +83,8 @@ class ImportedAloe(ImportedWeights, Vqa):
     """An ALOE that answers the questions of other runs (as the baseline's does in screening); it has no answers of its own."""
 
     def settings(self) -> Mapping[str, Any]:
-        return {"imported": self.tensors, "aloe": canonical_form(self.aloe)}
+        aloe = {name: value for name, value in canonical_form(self.aloe).items() if name != "tensors"}
+        return {"imported": self.tensors, "aloe": aloe}
 
     def model(self, checkpoint: Checkpoint) -> Any:
         from ctt.training.published_checkpoint import aloe_of

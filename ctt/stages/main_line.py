@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.imported_weights import ImportedWeights
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
@@ -41,8 +42,9 @@ class MainLine:
 
     @property
     def aloe_from(self) -> Vqa | None:
-        """The run whose ALOE answers this run's questions; None if it has an ALOE of its own, or no questions."""
-        return None if self.answers is None else self.answers.aloe_from
+        """The run whose ALOE answers this run's questions; None if it has an ALOE of its own or of a file, or no questions."""
+        other = None if self.answers is None else self.answers.aloe_from
+        return None if isinstance(other, ImportedWeights) else other
 
     @property
     def own(self) -> tuple[Stage, ...]:

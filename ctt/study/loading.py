@@ -14,8 +14,11 @@ from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage, seconds_of
 from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.main_line import MainLine
+from ctt.stages.validation_error import ValidationError
 from ctt.store import Artifact, Store
+from ctt.study.blind_levels import blind_answers
 from ctt.study.noise_runs import noise, predictions_of
+from ctt.study.protocol import follows_reported, protocol
 from ctt.study.reach import reach, unreached
 from ctt.tracking.tail import FINALS, flatten
 
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
     from ctt.report.figures.curves import Curve
 
 
-def results(plan: Plan, store: Store) -> Results:
-    """The results of a plan's finished runs; a run whose artifacts are missing has no predictions."""
+def results(plan: Plan, store: Store, blind: bool = True) -> Results:
+    """The results of a plan's finished runs; a run whose artifacts are missing has no predictions. blind: with the levels without
+    the video."""
     screened = {id(r.point) for r, line in zip(plan.sweep.runs, plan.lines, strict=True) if line.aloe_from is not None}
     baseline = plan.sweep.baseline.config
     points = [
@@ -51,7 +55,7 @@ def results(plan: Plan, store: Store) -> Results:
                 point,
                 run.seed,
                 predictions=predictions_of(last) if line.answers is not None else None,
-                errors=errors(state, rollout),
+                errors=errors(state, rollout, _error_of_imported(auxiliaries, store)),
                 answered=_answered(auxiliaries, store),
                 measured=_measured(auxiliaries, store),
                 cost=_cost((*line.own, *auxiliaries), line.prefix, store),
@@ -68,6 +72,9 @@ def results(plan: Plan, store: Store) -> Results:
         reach=reach(plan),
         reference_levels=reference_levels(plan, store),
         auxiliary=described(plan),
+        blind=blind_answers(plan, store) if blind and any(run.predictions is not None for run in runs) else {},
+        protocol=protocol(plan.sweep.points[-1].config),
+        same_protocol=follows_reported(plan.sweep.points[-1].config),
         categories=plan.categories,
     )
 
@@ -142,16 +149,28 @@ def measurements(plan: Plan, store: Store, kind: str) -> dict[str, list[dict[str
     return out
 
 
-def errors(state: Artifact | None, rollout: Artifact | None) -> dict[str, float]:
-    """{"world_model", "rollout"}: mean squared errors, on visible slots where visibility is known."""
-    out = {}
+def _error_of_imported(auxiliaries: Sequence[Stage], store: Store) -> Artifact | None:
+    """What was measured of imported weights, as a training state has it of itself."""
+    return next((store.get(stage.key) for stage in auxiliaries if isinstance(stage, ValidationError)), None)
+
+
+def errors(state: Artifact | None, rollout: Artifact | None, measured: Artifact | None = None) -> dict[str, float]:
+    """{"world_model", "rollout"}: mean squared errors of visible slots, where visibility is known; with "_all" of all slots.
+
+    measured: where the world model's are if its state has none.
+    """
+    out: dict[str, float] = {}
+    state = measured or (state if state is not None and (state.path / FINALS).is_file() else None)
     if state is not None:
-        out["world_model"] = error_of(_json(state.file("metrics.json"))["validation"])
+        out |= _both_errors("world_model", _json(state.file("metrics.json"))["validation"])
     if rollout is not None:
-        metrics = _json(rollout.file("metrics.json"))
-        if "error" in metrics:
-            out["rollout"] = error_of(metrics)
+        out |= _both_errors("rollout", _json(rollout.file("metrics.json")))
     return out
+
+
+def _both_errors(name: str, metrics: dict[str, Any]) -> dict[str, float]:
+    known = {name: metrics.get("error_visible"), f"{name}_all": metrics.get("error")}
+    return {kind: float(value) for kind, value in known.items() if value is not None}
 
 
 def error_of(metrics: dict[str, Any], name: str = "error") -> float:
@@ -212,7 +231,7 @@ def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
     """{metric: (label, value)} for curves: the error of copying the last frame, and the blind level of each category."""
     out: dict[str, tuple[str, float]] = {}
     line = plan.lines[0]
-    if (state := store.get(line.world_model.key)) is not None:
+    if (state := store.get(line.world_model.key)) is not None and (state.path / FINALS).is_file():
         validation = _json(state.file("metrics.json"))["validation"]
         if "copy_last" in validation:
             out["validation_error"] = ("copying the last frame", error_of(validation, "copy_last"))

@@ -51,7 +51,8 @@ def _by_point(title: str, diagnoses: Diagnoses, grid_of: Callable[[Sequence[Diag
 
 def _power(table: Table) -> Shown:
     noise = next(iter(table.noise), None)
-    return _page("power", [power_grid(row, QUOTED["reported_ctt"], noise) for row in table.rows if not row.baseline])
+    grids = [power_grid(row, QUOTED["reported_ctt"], noise, table.same_protocol) for row in table.rows if not row.baseline]
+    return shown(Page("power", tuple(grid for grid in grids if any(grid.blocks)), (table.protocol,) if table.protocol else ()))
 
 
 def _page(title: str, grids: Sequence[Grid]) -> Shown:

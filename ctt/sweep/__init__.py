@@ -4,6 +4,7 @@ The command line wins over the file, `seed=` over `seeds`. Settings that have no
 (see their rules) are reset to their defaults, and equal points are merged.
 """
 
+from ctt.sweep.checkpoints import with_checkpoints
 from ctt.sweep.compiling import compile_sweep
 from ctt.sweep.merging import without_inactive
 from ctt.sweep.overrides import CommandLine, quoted, read_overrides
@@ -17,6 +18,7 @@ __all__ = [
     "Run",
     "Sweep",
     "SweepFile",
+    "with_checkpoints",
     "without_inactive",
     "compile_sweep",
     "find",

@@ -10,8 +10,9 @@ from typing import Any
 
 from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
 from ctt.core.errors import SettingError, SweepError
-from ctt.core.settings import canonical_form
+from ctt.core.settings import FROM_FILE, active_rules, canonical_form
 from ctt.store import is_folder_name
+from ctt.sweep.checkpoints import with_checkpoints
 from ctt.sweep.merging import Merger
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Point, Sweep
@@ -45,6 +46,7 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
         ordered += [(k, v, "command line" if k in line.single or k in line.axes else place) for k, v in values.items()]
         config = composed(groups, ordered)
         try:
+            config = with_checkpoints(config)
             config.check()
         except SettingError as error:
             raise SweepError(f"{error} ({place})") from error
@@ -166,7 +168,18 @@ def _label(point: Point, text: Callable[[Any], str]) -> str:
     """What a point is called: the values that vary, no two points alike."""
     if point.baseline:
         return "baseline"
-    return " ".join(f"{key}={text(value)}" for key, value in point.values.items()) or "the only point"
+    return " ".join(f"{key}={text(value)}" for key, value in _shown(point).items()) or "the only point"
+
+
+def _shown(point: Point) -> dict[str, Any]:
+    """The values of a label: of a point with weights of a file without the settings of a training, of others without a file."""
+    silent = {key for rule in active_rules(point.config) if rule.reason == FROM_FILE for key in rule.inactive}
+    return {
+        key: value
+        for key, value in point.values.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in silent)
+        and not (value is None and key in ("world_model.checkpoint", "aloe.checkpoint"))
+    }
 
 
 def _text(value: Any) -> str:

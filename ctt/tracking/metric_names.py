@@ -5,6 +5,8 @@ from __future__ import annotations
 ACCURACY = "accuracy/"
 DIFFERENCE = "difference/"  # to the baseline's accuracy, in percentage points
 ERROR = "error/"
+BLIND = "blind_level/"  # the accuracy of the most frequent answer of each form of question
+ABOVE_BLIND = "above_blind/"  # 1 where the run's accuracy is shown to be above that level, else 0
 
 # Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
 HEADLINES = {
@@ -17,8 +19,9 @@ HEADLINES = {
 }
 ERRORS = {
     "world_model": "validation/error",
+    "world_model_error": "validation/error",
     "rollout": "error",
-}  # shown as error/KIND, as tables show it: on visible slots
+}  # shown as error/KIND, of visible slots where these are known, and as error/KIND_all, of all slots
 
 CURVE = "vqa/curve/"  # where ctt.training.curve stands among the final numbers
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-from ctt.tracking.metric_names import ACCURACY, CURVE, DETAILS, DIFFERENCE, ERROR, ERRORS, headline
+from ctt.tracking.metric_names import ABOVE_BLIND, ACCURACY, BLIND, CURVE, DETAILS, DIFFERENCE, ERROR, ERRORS, headline
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.view import MetricPoint
@@ -21,9 +22,33 @@ def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
             if name not in curves and not name.startswith(DETAILS):  # else its last point is the same
                 points.append(MetricPoint(name, value, tail.finals_time, 0))
         path = ERRORS.get(kind, "")
-        error = tail.finals.get(f"{path}_visible", tail.finals.get(path))  # on all slots where visibility is unknown
-        if error is not None:
-            points.append(MetricPoint(f"{ERROR}{kind}", error, tail.finals_time, 0))
+        of = kind.removesuffix("_error")
+        for name, where in ((of, f"{path}_visible"), (f"{of}_all", path)):
+            if (error := tail.finals.get(where)) is not None:
+                points.append(MetricPoint(f"{ERROR}{name}", error, tail.finals_time, 0))
+    return points
+
+
+def blind_points(tails: Sequence[Tail]) -> list[MetricPoint]:
+    """The levels of the most frequent answer of each question form, and whether the run's accuracies are above them.
+
+    Above by more than chance at the number of questions (95 %, the two as independent shares): a run alone has no seeds.
+    The sweep's table tests the seeds together, paired by question, and against a model of the words too.
+    """
+    points = []
+    for tail in (tail for tail in tails if tail.stage.kind == "vqa"):
+        counts = {name.removeprefix("questions/"): n for name, n in tail.finals.items() if name.startswith("questions/")}
+        pools = {"average": counts, "multiple_choice": {name: n for name, n in counts.items() if name != "descriptive"}}
+        for path in tail.finals:
+            if not path.startswith("blind/") or not (name := path.removeprefix("blind/").removeprefix("per_question/")):
+                continue
+            own, level = tail.finals.get(path.removeprefix("blind/")), tail.finals[path]
+            questions = sum(pools.get(name, {name: counts.get(name, 0)}).values())
+            if "/" in name or own is None or not questions:
+                continue
+            spread = sum(share * (100 - share) for share in (own, level)) / questions
+            points.append(MetricPoint(BLIND + name, level, tail.finals_time, 0))
+            points.append(MetricPoint(ABOVE_BLIND + name, float(own - level > 1.96 * math.sqrt(spread)), tail.finals_time, 0))
     return points
 
 
@@ -56,12 +81,31 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
     if not names:
         return ""
     columns = [("accuracy", ACCURACY, "{:.1f}")]
+    if any(name.startswith(BLIND) for name in value):
+        columns.append(("most frequent answer of the form", BLIND, "{:.1f}"))
     if any(name.startswith(DIFFERENCE) for name in value):
         columns.append(("difference to the baseline", DIFFERENCE, "{:+.1f}"))
-    lines = [f"**{run.point}**, seed {run.seed}, % of questions", "", *_grid(names, columns, value), *_epochs(value, run.metrics)]
-    errors = [f"{name.removeprefix(ERROR).replace('_', ' ')} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
+    lines = [
+        f"**{run.point}**, seed {run.seed}, % of questions",
+        "",
+        *_grid(names, columns, value),
+        *_not_above(value),
+        *_epochs(value, run.metrics),
+    ]
+    errors = [f"{_error(name.removeprefix(ERROR))} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
     lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
     return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value))])
+
+
+def _error(name: str) -> str:
+    """ "world model (visible slots)"."""
+    return f"{name.removesuffix('_all').replace('_', ' ')} ({'all' if name.endswith('_all') else 'visible'} slots)"
+
+
+def _not_above(value: Mapping[str, float]) -> list[str]:
+    """The categories whose accuracy the most frequent answer may reach, as a paragraph; [] without any."""
+    names = [name.removeprefix(ABOVE_BLIND).replace("_", " ") for name in value if name.startswith(ABOVE_BLIND) and not value[name]]
+    return ["", f"Not shown to be above the most frequent answer of the form: {', '.join(names)}"] if names else []
 
 
 def _errors_alone(run: TrackedRun, value: Mapping[str, float]) -> str:

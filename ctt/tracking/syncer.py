@@ -16,7 +16,7 @@ from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import EXPERIMENT_LENGTH
 from ctt.tracking.sender import Sender
-from ctt.tracking.summary import differences, final_points, start_time
+from ctt.tracking.summary import blind_points, differences, final_points, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -197,7 +197,7 @@ class Syncer:
         looks = [tail.position() for tail in (*tails, *other)]
         if self._seen.get(run.identity) == looks:
             return 0
-        finals = final_points(tails)
+        finals = [*final_points(tails), *blind_points(tails)]
         finals += differences(run, finals, final_points(other))
         sent = self._send.sync(run, tails, finals)
         if sent is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ctt.core.errors import SettingError
-from ctt.core.settings import Rule, Settings, active_rules, setting
+from ctt.core.settings import FROM_FILE, Rule, Settings, active_rules, setting
 from ctt.data.data_format import BOUNDS
 from ctt.data.data_settings import DataSettings
 from ctt.models.graphs.graph_source import graph_source
@@ -99,8 +99,38 @@ class WorldModelSettings(PredictorSettings):
     graph: GraphSettings = setting(GraphSettings, "the slot graph")
     masking: MaskingSettings = setting(MaskingSettings, "the masked slots")
     windows: WindowSettings = setting(WindowSettings, "the windows")
+    checkpoint: str | None = setting(None, "a checkpoint's file, whose weights are used instead of a training", key=False)
+    tensors: str | None = setting(
+        None, "digest of the checkpoint's weights, which is determined when a sweep is compiled; not to be set", old=None
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            (
+                "epochs",
+                "batch_size",
+                "micro_batch",
+                "muon_precision",
+                "optimizer",
+                "learning_rate",
+                "muon_rate",
+                "decay_steps",
+                "weight_decay",
+                "average",
+                "precision",
+                "compile",
+                "loss_on",
+                "share_dropout",
+                "graph",
+                "masking",
+                "windows.per_epoch",
+                "windows.store",
+                "dropout",
+                "dropout_kind",
+            ),  # fmt: skip
+            FROM_FILE,
+            lambda model: model.tensors is not None,
+        ),
         Rule(
             ("share_dropout", "graph.dropout"),
             "dropout is 0, so all passes and both readings of attention are equal",
@@ -108,7 +138,10 @@ class WorldModelSettings(PredictorSettings):
         ),
         Rule(("muon_rate", "muon_precision"), "only Muon uses them", lambda model: model.optimizer != "muon"),
         Rule(
-            ("micro_batch",),
+            (
+                "micro_batch",
+                "muon_precision",
+            ),
             "the batch is computed in one piece",
             lambda model: model.micro_batch is None or model.micro_batch >= model.batch_size,
         ),
@@ -153,6 +186,11 @@ class TrainingSettings(Settings):
     world_model: WorldModelSettings = setting(WorldModelSettings, "the masked slot predictor and its training")
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("ctt_inv_weight", "ctt_suf_weight", "ctt_adj_threshold", "ctt_start_epoch", "num_masked_slots"),
+            FROM_FILE,
+            lambda training: training.world_model.tensors is not None,
+        ),
         *METHOD_RULES,
         *MASKING_RULES,
         Rule(

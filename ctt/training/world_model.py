@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ctt.models.method import Method
 from ctt.models.predictor import Predictor
 from ctt.training.learner import Learner, SideNetwork
 from ctt.training.optimizers import optimizers_for, set_rates
-from ctt.training.rollout import METRICS
+from ctt.training.rollout import METRICS, load
 from ctt.training.seeds import derive, generator
 from ctt.training.slot_graphs import TrueInteractions, learn_side, make_side
 from ctt.training.threads import threads
@@ -275,5 +276,16 @@ def train(
         with learner.with_average():
             errors = learner.validation.errors(learner.predictor, learner.device)
         metrics = {"validation": errors | learner.validation.trivial}
+    (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return metrics
+
+
+def measure(settings: WorldModelSettings, folder: Path, dataset: Dataset, *, context: BuildContext) -> dict[str, Any]:
+    """The validation error of the weights in `folder`; writes metrics.json and returns its contents, as `train` does."""
+    device = torch.device(context.device)
+    with threads(context.threads):
+        validation = Validation(settings, dataset.split("validation"))
+        errors = validation.errors(load(folder, settings).to(device), device)
+        metrics = {"validation": errors | validation.trivial}
     (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics

@@ -115,5 +115,6 @@ def test_what_is_wrong_is_refused_before_any_work(ctt, files, place):  # noqa: F
         compose()
     assert compose(["data=mini"]).data.kind == "synthetic"
     assert not list(place.glob("clevrer/slots*"))
-    with pytest.raises(DataError, match="mine has no train.json"):
+    with pytest.raises(DataError, match="mine has no train.json .--questions"):
         set_up("d", Answers("mine/slots.pkl", "mine"), console=QUIET)
+    assert not (place / "d" / "slots").exists(), "before 9 GB are imported"

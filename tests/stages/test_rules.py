@@ -30,6 +30,7 @@ BASES = {
     "jacobian": [*ALL_ON, "world_model.graph.source=jacobian"],
     "learned": [*ALL_ON, "world_model.graph.source=learned"],
     "not diagnosed": [*ALL_ON, "diagnostics.enabled=false", "reader.enabled=false"],
+    "weights of a file": ["data=mini", "world_model=mini", "aloe=mini", "world_model.tensors=known", "aloe.tensors=known"],
     "clevrer, all on": [*ALL_ON, "data=clevrer", "data.content=known"],
 }
 # Other valid values of settings for which `other_value` can't derive one from type and bounds.

@@ -25,6 +25,7 @@ def write(tmp_path, text: str):
 SHIPPED = {
     "demo": (2, 2, 3),
     "reported": (2, 2, 6),
+    "reported_sound": (2, 2, 6),
     "soft": (2, 2, 6),
     "weights": (16, 16, 3),
     "threshold": (4, 4, 3),

@@ -24,7 +24,9 @@ from ctt.data.clevrer.transfer import NETWORK, Download, Limits, Progress, Repor
 from ctt.data.data_format import SPLITS
 from ctt.data.data_settings import FetchSettings
 
-KINDS = ("slots", "questions", "annotations")
+KINDS = ("slots", "questions", "annotations", "checkpoints")
+MASKED = range(5)
+"""The numbers of masked slots that world models were published for."""
 ENCODERS = ("videosaur", "savi")
 
 
@@ -41,6 +43,12 @@ def downloads(settings: FetchSettings, kind: str, encoder: str = "videosaur") ->
     if kind == "slots":
         hub = None if "://" in url else settings.hub
         return [Download(url, folder / f"clevrer_{encoder}_slots.pkl", hub=hub)]
+    if kind == "checkpoints":
+        if "{encoder}" not in url or "{masked}" not in url:
+            raise DataError(f"data.fetch.{key} must contain {{encoder}} and {{masked}}, got {url}")
+        names = [url.replace("{encoder}", one).replace("{masked}", str(masked)) for one in ENCODERS for masked in MASKED]
+        hub = None if "://" in url else settings.hub
+        return [Download(name, folder / "checkpoints" / name.partition("@")[0].rpartition("/")[2], hub=hub) for name in names]
     if "{split}" not in url:
         raise DataError(f"data.fetch.{key} must contain {{split}} in place of the split's name, got {url}")
     splits = SPLITS if kind == "questions" else SPLITS[:2]

@@ -13,10 +13,10 @@ from ctt.core.errors import DataError
 from ctt.data.data_format import BOUNDS, SPLITS
 from ctt.data.scene import GIVEN
 from ctt.data.slot_files.opening import open_slots
-from ctt.data.slot_files.slot_array import SlotArray
+from ctt.data.slot_files.slot_array import BFLOAT16, SlotArray
 from ctt.data.slot_files.unpacking import Progress
 from ctt.data.slot_files.videos import MOST_SCENES, NAME, kind_name, splits_of, videos_of
-from ctt.safeload.rebuild import BFLOAT16, shown
+from ctt.safeload.rebuild import shown
 
 FRAMES = (GIVEN, 160)
 """Allowed frames per video: the given ones, or with the 32 of a rollout, which are not imported."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ctt.core.errors import DataError
 from ctt.core.regular_files import check_regular
+from ctt.safeload.pickle_reader import TORCH_MAGIC
 
 COMPRESSED = ("gzip", "xz", "bzip2", "zstandard")
 READ = ("a pickle", "a torch file", "npz", "npy", "safetensors", "HDF5")
@@ -21,6 +22,7 @@ _MAGIC = (
     (b"\x04\x22\x4d\x18", "LZ4"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"\x93NUMPY", "npy"),
+    (b"\x80\x02\x8a\x0a" + TORCH_MAGIC.to_bytes(10, "little") + b".", "a torch file"),  # until torch 1.6
     (b"version https://git-lfs", "a Git LFS pointer, not the file; fetch it with `git lfs pull`"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!", "a RAR archive"),

@@ -12,6 +12,7 @@ from ctt.data.slot_files.safetensors_header import read_safetensors
 from ctt.data.slot_files.slot_array import SlotFiles, Tree, in_file
 from ctt.data.slot_files.unpacking import Progress, unpacked, unpacked_npz
 from ctt.safeload import pickle_reader
+from ctt.safeload.checkpoint_reader import read_checkpoint
 from ctt.safeload.rebuild import Array
 
 MOST_FILES = 100_000
@@ -84,7 +85,8 @@ def _read(path: Path, kind: str, scratch: Path, progress: Progress, notes: list[
         return read_safetensors(path, before, streamed)
     if kind == "HDF5":
         return read_hdf5(path)
-    return _described(pickle_reader.read(path), path, before, streamed, 0)
+    tree = read_checkpoint(path) if kind == "a torch file" else pickle_reader.read(path)
+    return _described(tree, path, before, streamed, 0)
 
 
 def _described(tree: object, path: Path, before: int, streamed: bool, depth: int) -> Tree:

@@ -11,10 +11,10 @@ from typing import Any
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
 from ctt.data.slot_files.slot_array import SlotArray, in_file
-from ctt.safeload.rebuild import BFLOAT16, MOST_DIMENSIONS, Array, Span
+from ctt.safeload.rebuild import MOST_DIMENSIONS, Array, Span
 
 LONGEST_HEADER = 100 << 20
-_DTYPES = {"F16": "<f2", "BF16": BFLOAT16, "F32": "<f4", "F64": "<f8"}
+_DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 
 def read_safetensors(path: Path, before: int = 0, streamed: bool = True) -> dict[str, SlotArray]:
@@ -42,7 +42,7 @@ def _array(entry: dict[str, Any], start: int, end: int) -> Array:
         raise ValueError(f"numbers of type {dtype}; slots are F16, BF16, F32 or F64")
     if type(first) is not int or type(last) is not int:
         raise ValueError("places that are no whole numbers")
-    array = Array(_DTYPES[dtype], tuple(shape), Span(start + first, last - first))
+    array = Array(_DTYPES[dtype], tuple(shape), Span(start + first, last - first), bfloat16=dtype == "BF16")
     if not 0 <= first <= last <= end - start or array.size != last - first:
         raise ValueError(f"an array of shape {shape} at bytes {first} to {last}, of {end - start}")
     return array

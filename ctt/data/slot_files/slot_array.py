@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from ctt.core.errors import DataError
-from ctt.safeload.rebuild import Array, Span, item_size
+from ctt.safeload.rebuild import Array, Span
 
+BFLOAT16 = "bfloat16"
 Tree = Any
 """A SlotArray, or a dict or list of trees; other values stand for themselves."""
 
 
 @dataclass(frozen=True)
 class SlotArray:
-    """`dtype` is numpy's name, or bfloat16; `reach` (first byte, last byte + 1) within the file that is hashed, (0, 0) if the
+    """`dtype` is numpy's name, or BFLOAT16; `reach` (first byte, last byte + 1) within the file that is hashed, (0, 0) if the
     numbers are not in it as they are."""
 
     dtype: str
@@ -32,7 +33,7 @@ class SlotArray:
     @property
     def size(self) -> int:
         """Bytes of its numbers."""
-        return math.prod(self.shape) * item_size(self.dtype)
+        return math.prod(self.shape) * (2 if self.dtype == BFLOAT16 else np.dtype(self.dtype).itemsize)
 
     def row(self, index: int) -> SlotArray:
         """The array at `index` of the first axis."""
@@ -61,7 +62,9 @@ def in_file(path: Path, array: Array, before: int = 0, streamed: bool = True) ->
         start = array.start + index * (array.size // max(array.shape[0], 1))
         return in_file(path, dataclasses.replace(array, shape=array.shape[1:], start=start), before, streamed)
 
-    return SlotArray(array.dtype, array.shape, read, row, _reach(array, before) if streamed else (0, 0))
+    return SlotArray(
+        BFLOAT16 if array.bfloat16 else array.dtype, array.shape, read, row, _reach(array, before) if streamed else (0, 0)
+    )
 
 
 def _reach(array: Array, before: int) -> tuple[int, int]:

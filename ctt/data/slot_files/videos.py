@@ -7,6 +7,7 @@ from typing import Any
 
 from ctt.core.errors import DataError
 from ctt.data.slot_files.slot_array import SlotArray, Tree
+from ctt.safeload.checkpoint_reader import Skipped
 from ctt.safeload.rebuild import shown
 
 NAME = re.compile(r"(?:video_)?(\d{1,12})(?:_pixels|_slots)?(?:\.mp4)?")
@@ -124,4 +125,6 @@ def kind_name(value: Any) -> str:
     """The kind of a value, for error messages."""
     if isinstance(value, SlotArray):
         return "an array"
+    if isinstance(value, Skipped):
+        return f"{value.what}, which is refused; nothing was executed"
     return "nothing" if value in ({}, None, []) else type(value).__name__

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ctt.core.errors import SettingError
-from ctt.core.settings import Rule, Settings, setting
+from ctt.core.settings import FROM_FILE, Rule, Settings, setting
 
 
 @dataclass
@@ -106,7 +106,33 @@ class AloeSettings(Settings):
         old=None,
     )
 
+    checkpoint: str | None = setting(None, "a checkpoint's file, whose weights answer instead of a trained ALOE", key=False)
+    tensors: str | None = setting(
+        None, "digest of the checkpoint's weights, which is determined when a sweep is compiled; not to be set", old=None
+    )
+
     rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            (
+                "epochs",
+                "schedule_epochs",
+                "optimizer",
+                "learning_rate",
+                "muon_learning_rate",
+                "warmup",
+                "average",
+                "option_weight",
+                "eval_every",
+                "eval_videos",
+                "patience",
+                "equal_layers",
+                "dropout",
+                "dropout_kind",
+                "protocol",
+            ),  # fmt: skip
+            FROM_FILE,
+            lambda aloe: aloe.tensors is not None,
+        ),
         Rule(("dropout_kind",), "ALOE's dropout is 0, so no mask is drawn", lambda aloe: aloe.dropout == 0),
         Rule(("equal_layers",), "ALOE has one layer", lambda aloe: aloe.layers == 1),
         Rule(("frame_width",), "only aloe.tokens=trajectory projects frames", lambda aloe: aloe.tokens != "trajectory"),

@@ -157,8 +157,9 @@ def _intervals(axis: Axes, rows: Sequence[Row], name: str, metric: str, places: 
     estimates = [estimate for _, estimate in found]
     x = [places.index(row.values[name]) + shift for row, _ in found]
     means = [c.mean for c in estimates if c.mean is not None]
-    half = [0.0 if c.mean is None or c.low is None else c.mean - c.low for c in estimates]
-    axis.errorbar(x, means, yerr=half, **line_style(k), markersize=4.5, linewidth=1.4, elinewidth=1.1, label=label)
+    below = [0.0 if c.mean is None or c.low is None else c.mean - c.low for c in estimates]
+    above = [0.0 if c.mean is None or c.high is None else c.high - c.mean for c in estimates]
+    axis.errorbar(x, means, yerr=[below, above], **line_style(k), markersize=4.5, linewidth=1.4, elinewidth=1.1, label=label)
 
 
 def _label(row: Row) -> str:

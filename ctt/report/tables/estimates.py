@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from ctt.report import statistics
-from ctt.report.statistics import Estimate
+from ctt.report.statistics import Estimate, Spread
 from ctt.report.tallies import QuestionLayout, Tally
 
 
@@ -18,7 +18,9 @@ class MetricEstimate:
     """One number of a row, in percent (differences in points) or, for errors, in the error's own unit.
 
     None: not known (no runs, fewer than three seeds, or no pair with the baseline). `reached` is False where the swept values
-    cannot reach the category; then every field of the difference is None.
+    cannot reach the category; then every field of the difference is None. smallest: the minimum detectable difference, with the
+    interval of what it estimates; spread: the variance of this row's difference. above_blind: whether the mean is shown to be
+    above every level of answering without the video; None where no level is known.
     """
 
     mean: float | None = None
@@ -31,7 +33,15 @@ class MetricEstimate:
     p_holm: float | None = None
     sign_flip: float | None = None
     smallest: float | None = None
+    smallest_low: float | None = None
+    smallest_high: float | None = None
     reached: bool = True
+    above_blind: bool | None = None
+    spread: Spread | None = field(default=None, repr=False, compare=False)
+
+    def numbers(self) -> dict[str, Any]:
+        """Its fields by name, for programs."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spread"}
 
 
 Pairs = Sequence[tuple[Tally, Tally]]  # a run's answers and the baseline's of the same seed
@@ -73,7 +83,7 @@ def _estimates(
 ) -> dict[str, MetricEstimate]:
     member_mf = layout.membership(metrics)
     questions_mv = member_mf @ questions_fv
-    level = statistics.estimate(_pool(member_mf, right_nfv), questions_mv)
+    level = statistics.accuracy(_pool(member_mf, right_nfv), questions_mv)
     estimates = []
     for m in range(len(metrics)):
         estimates.append(MetricEstimate(mean=known(level.value[m]), low=known(level.low[m]), high=known(level.high[m])))
@@ -104,7 +114,7 @@ def with_difference(estimate: MetricEstimate, difference: Estimate, flip: np.nda
         delta_low=known(difference.low[m]),
         delta_high=known(difference.high[m]),
         p=known(difference.p[m]),
-        smallest=known(difference.smallest[m]),
+        spread=difference.spread.at(m) if np.isfinite(difference.p[m]) else None,
         sign_flip=None if flip is None or not np.isfinite(difference.value[m]) else float(flip[m]),
     )
 

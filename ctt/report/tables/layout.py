@@ -24,7 +24,6 @@ from ctt.report.tables.row_text import (
 from ctt.report.tables.table import Table
 from ctt.stages.columns import AuxiliaryColumns
 
-PLUS_MINUS = "±"
 STAR = "*"
 MOST_TESTED = {False: 12, True: 3}
 """The most points whose tests are listed, by `narrow`; of more points only CSV and JSON list them."""
@@ -62,11 +61,11 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
 
     cost: adds device-hours, rates and memory; narrow: leaves the errors out of the accuracies, for terminals and papers.
     """
-    tested = [tests(row) for row in table.rows]
+    tested = [tests(row, table.auxiliary) for row in table.rows]
     tested = [grid for grid in tested if grid.blocks]
     tested = tested if len(tested) <= MOST_TESTED[narrow] else []
     asked = [accuracy(table, not narrow), differences(table), *tested] if table.categories else []
-    candidates = [*asked, errors(table)]
+    candidates = [*asked, errors(table), errors(table, every=True)]
     candidates += [auxiliary(table, stage) for stage in table.auxiliary]
     if cost:
         candidates.append(costs(table))
@@ -74,20 +73,24 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
 
 
 def accuracy(table: Table, with_errors: bool = True) -> Grid:
-    """Percent of questions, with the 95 % interval as a half-width; published rows below a rule."""
+    """Percent of questions, with the 95 % interval; below rules the levels without the video, and published rows."""
     names = [name for name in ERROR_NAMES if with_errors and any(name in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
-        accuracies = [_half(row.estimates[m].mean, row.estimates[m].low) for m in table.categories.metrics]
+        accuracies = [_accuracy(row.estimates[m]) for m in table.categories.metrics]
         means = [number(row.errors[n].mean, ERROR_DIGITS) if n in row.errors else DASH for n in names]
         ours.append((row_text.named(row), _seeds(row), *accuracies, *means))
+    blind = [
+        (level.label, DASH, *(number(level.means.get(m)) for m in table.categories.metrics), *(DASH for _ in names))
+        for level in table.blind
+    ]
     theirs = []
     for quote in table.quoted:
         accuracies = [number(quote.metrics.get(m)) for m in table.categories.metrics]
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
         theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
     header = ("point", "seeds", *map(metric_name, table.categories.metrics), *map(metric_name, names))
-    return Grid("Accuracy (% of questions, mean ± 95 % interval)", header, _blocks(ours, theirs))
+    return Grid("Accuracy (% of questions, mean with 95 % interval)", header, _blocks(ours, blind, theirs))
 
 
 def differences(table: Table) -> Grid:
@@ -102,7 +105,7 @@ def differences(table: Table) -> Grid:
             theirs.append((f"{quote.label} (reported)", "1", *(signed(quote.deltas.get(m)) for m in table.categories.metrics)))
     noise = []
     for aa in table.noise:
-        estimates = [_half(aa.delta[m], aa.low[m], sign=True) for m in table.categories.metrics]
+        estimates = [row_text.with_interval(aa.delta[m], aa.low[m], aa.high[m], sign=True) for m in table.categories.metrics]
         noise.append((f"A/A: {aa.label}", str(aa.pairs), *estimates))
         noise.append(
             (f"A/A: {aa.label}, SD of a run", str(aa.runs), *(number(aa.deviation[m], 2) for m in table.categories.metrics))
@@ -113,38 +116,49 @@ def differences(table: Table) -> Grid:
     )
 
 
-def tests(row: Row) -> Grid:
-    """The tests of a point's differences, a line a metric; empty without tests (the baseline, fewer than three seeds)."""
+def tests(row: Row, stages: Sequence[AuxiliaryColumns] = ()) -> Grid:
+    """The tests of a point's differences, a line a metric, then those of auxiliary stages' columns.
+
+    Empty without tests (the baseline, fewer than three seeds).
+    """
     floor = p_value(statistics.sign_flip_floor(row.paired))
     header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", DETECTABLE)
     lines = []
     for m, estimate in row.estimates.items():
-        interval = DASH if estimate.delta_low is None else f"{signed(estimate.delta_low)} to {signed(estimate.delta_high)}"
-        difference = signed(estimate.delta) if estimate.reached else row_text.UNREACHED
-        p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
-        lines.append((metric_name(m), difference, interval, *p_values, number(estimate.smallest)))
+        lines.append(_test(metric_name(m), estimate))
+    others = [
+        _test(f"{stage.label}: {column.heading}", row.auxiliary[stage.kind][column.name], column.digits)
+        for stage in stages
+        for column in stage.tested
+        if row.auxiliary.get(stage.kind, {}).get(column.name, MetricEstimate()).p is not None
+    ]
     tested = any(estimate.p is not None for estimate in row.estimates.values())
-    return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines) if tested else ())
+    return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines, others) if tested else ())
 
 
-def errors(table: Table) -> Grid:
-    """World-model errors, with their differences to the baseline."""
-    names = _names(table, "errors")
+def _test(name: str, estimate: MetricEstimate, digits: int = 1) -> tuple[str, ...]:
+    low, high = signed(estimate.delta_low, digits), signed(estimate.delta_high, digits)
+    interval = DASH if estimate.delta_low is None else f"{low} to {high}"
+    difference = signed(estimate.delta, digits) if estimate.reached else row_text.UNREACHED
+    p_values = (p_value(estimate.p), p_value(estimate.p_holm), p_value(estimate.sign_flip))
+    return (name, difference, interval, *p_values, row_text.detectable(estimate, digits))
+
+
+def errors(table: Table, every: bool = False) -> Grid:
+    """World-model errors, with their differences to the baseline: of visible slots, or of all (`every`)."""
+    names = [name for name in _names(table, "errors") if name.endswith("_all") is every]
     header = ["point", "seeds"]
     for name in names:
-        header += [f"{ERROR_NAMES.get(name, name)} error", "difference"]
+        header += [f"{name.removesuffix('_all').replace('_', ' ')} error", "difference"]
     lines = []
     for row in table.rows:
         line = [row.label, _seeds(row)]
         for name in names:
             estimate = row.errors.get(name, MetricEstimate())
-            line += [
-                _half(estimate.mean, estimate.low, ERROR_DIGITS),
-                _half(estimate.delta, estimate.delta_low, GAP_DIGITS, sign=True),
-            ]
+            line += [_mean(estimate, ERROR_DIGITS), _delta(estimate, GAP_DIGITS)]
         lines.append(tuple(line))
-    blocks = (tuple(lines),) if names else ()
-    return Grid("World model (mean squared error, lower is better)", tuple(header), blocks)
+    title = f"World model (mean squared error of {'all' if every else 'visible'} slots, lower is better)"
+    return Grid(title, tuple(header), (tuple(lines),) if names else ())
 
 
 def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
@@ -160,8 +174,7 @@ def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
         line = [row.label, _seeds(row)]
         for column in columns:
             estimate = estimates.get(column.name, MetricEstimate())
-            line.append(_half(estimate.mean, estimate.low, column.digits))
-            line.append(_half(estimate.delta, estimate.delta_low, column.digits, sign=True))
+            line += [_mean(estimate, column.digits), _difference(estimate, column.digits)]
         ours.append(tuple(line))
     for level in table.reference_levels:
         if level.kind == stage.kind:
@@ -197,7 +210,7 @@ def forms(table: Table, category: str) -> Grid:
         lines = []
         for name in names:
             estimate = row.forms.get(name, MetricEstimate())
-            line = (_half(estimate.mean, estimate.low), _difference(estimate), number(estimate.smallest))
+            line = (_accuracy(estimate), _difference(estimate), row_text.detectable(estimate))
             lines.append((row_text.named(row) if name == names[0] else "", name.partition("/")[2], *line))
         blocks.append(tuple(lines))
     header = ("point", "form", "accuracy", "difference", DETECTABLE)
@@ -209,12 +222,15 @@ def notes(table: Table) -> list[str]:
     lines = [f"{row.label}: {row.sentence}" for row in table.rows]
     marks = dict.fromkeys(mark for row in table.rows for mark in row.marks)
     lines += [f"{mark}: {row_text.MARKS[mark]}" for mark in marks if mark in row_text.MARKS]
+    if table.blind:
+        lines.append(row_text.BLIND_NOTE)
     lines += [f"warning: {warning}" for warning in table.warnings]
     lines += table.reach
     sources: dict[str, list[str]] = {}
     for quote in table.quoted:
         sources.setdefault(quote.source, []).append(quote.label)
     lines += [f"reported ({'; '.join(labels)}): {source}" for source, labels in sources.items()]
+    lines += [table.protocol] if table.quoted and table.protocol else []
     lines += [row_text.noise_sentence(row) for row in table.noise]
     if not table.noise and table.categories:
         lines.append("Seed noise not estimated: run `ctt sweep noise`")
@@ -222,20 +238,27 @@ def notes(table: Table) -> list[str]:
 
 
 def estimate_text(estimate: MetricEstimate, value: str) -> str:
-    """An estimate's mean or difference (`value` mean or delta) with its half-width, as the grids show it."""
-    return _difference(estimate) if value == "delta" else _half(estimate.mean, estimate.low)
+    """An estimate's mean or difference (`value` mean or delta) with its interval, as the grids show it."""
+    return _difference(estimate) if value == "delta" else _accuracy(estimate)
 
 
-def _half(value: float | None, low: float | None, digits: int = 1, sign: bool = False) -> str:
-    text = signed(value, digits) if sign else number(value, digits)
-    return text if value is None or low is None else f"{text} {PLUS_MINUS}{number(value - low, digits)}"
+def _accuracy(estimate: MetricEstimate) -> str:
+    return _mean(estimate) + (row_text.BLIND if estimate.above_blind is False else "")
 
 
-def _difference(estimate: MetricEstimate) -> str:
+def _mean(estimate: MetricEstimate, digits: int = 1) -> str:
+    return row_text.with_interval(estimate.mean, estimate.low, estimate.high, digits)
+
+
+def _delta(estimate: MetricEstimate, digits: int = 1) -> str:
+    return row_text.with_interval(estimate.delta, estimate.delta_low, estimate.delta_high, digits, sign=True)
+
+
+def _difference(estimate: MetricEstimate, digits: int = 1) -> str:
     if not estimate.reached:
         return row_text.UNREACHED
     found = estimate.p_holm is not None and estimate.p_holm < row_text.LEAST_P
-    return _half(estimate.delta, estimate.delta_low, sign=True) + (STAR if found else "")
+    return _delta(estimate, digits) + (STAR if found else "")
 
 
 def _seeds(row: Row) -> str:

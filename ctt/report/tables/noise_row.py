@@ -50,7 +50,7 @@ def noise_row(noise: Noise, tallies: Tallies) -> NoiseRow:
     questions_mv = layout.membership(metrics) @ layout.questions
     with np.errstate(divide="ignore", invalid="ignore"):
         accuracy = [np.array([100 * right.sum(-1) / questions_mv.sum(-1) for right in group]) for group in groups]
-    deviation, freedom = statistics.spread(accuracy)
+    deviation, freedom = statistics.pooled_deviation(accuracy)
     gaps = [group[i] - group[i + 1] for group in groups for i in range(0, len(group) - 1, 2)]
     if not gaps:
         return NoiseRow(noise.label, runs, 0, freedom, nothing, nothing, nothing, nothing)

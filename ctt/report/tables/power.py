@@ -11,10 +11,11 @@ from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.row import Row
 
 
-def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
+def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None, same_protocol: bool = True) -> Grid:
     """By category: the reported difference, ours, the minimum detectable one, and seed noise.
 
     noise: how far two single runs differ by ALOE's seed alone in 95 % of cases; the reported difference is of such a pair.
+    same_protocol: whether the reported difference is of the same recipe; otherwise it is shown and not compared.
     """
     lines = []
     for category in single(list(row.estimates)):
@@ -25,9 +26,9 @@ def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
                 row_text.metric_name(category),
                 row_text.signed(reported),
                 estimate_text(estimate, "delta"),
-                row_text.number(estimate.smallest),
+                row_text.detectable(estimate),
                 row_text.number(by_noise),
-                _verdict(estimate, reported),
+                _verdict(estimate, reported, same_protocol),
             )
         )
     header = ("category", "reported", "ours", row_text.DETECTABLE, "two single runs by noise", "conclusion")
@@ -35,7 +36,7 @@ def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None) -> Grid:
     return Grid(f"{row.label} against the baseline, {seeds} (points)", header, (tuple(lines),))
 
 
-def _verdict(estimate: MetricEstimate, reported: float | None) -> str:
+def _verdict(estimate: MetricEstimate, reported: float | None, same_protocol: bool) -> str:
     """How our interval compares with a reported difference."""
     if not estimate.reached:
         return "not reachable by this comparison"
@@ -44,6 +45,8 @@ def _verdict(estimate: MetricEstimate, reported: float | None) -> str:
     finding = "worse" if estimate.delta_high < 0 else "better" if estimate.delta_low > 0 else "no evidence of a difference"
     if reported is None:
         return finding
+    if not same_protocol:
+        return f"{finding}; the reported one is of another protocol"
     if estimate.delta_low <= reported <= estimate.delta_high:
         return f"{finding}; the reported one is within our interval"
     return f"{finding}; the reported one is outside our interval"

@@ -8,6 +8,9 @@ from typing import Any
 
 from ctt.report.tables.estimates import MetricEstimate
 
+SCREENED = "screened"
+"""The mark of a row whose questions the baseline's ALOE answered."""
+
 
 @dataclass(frozen=True)
 class Row:

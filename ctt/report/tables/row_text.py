@@ -11,22 +11,40 @@ from scipy import special
 from ctt.data.categories import single
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.noise_row import NoiseRow
-from ctt.report.tables.row import Row
+from ctt.report.tables.row import SCREENED, Row
+from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
 
 DASH = "–"
 MINUS = "−"
+PLUS_MINUS = "±"
 UNREACHED = "not reachable"
 LEAST_P = 0.05
+BLIND = "°"
+BLIND_NOTE = f"{BLIND} not shown to be above the levels without the video (95 %, paired by question, over seeds and videos)"
+"""Stands at an accuracy that answering without the video may reach, and what it means."""
+NEARLY_EVEN = 0.2
+"""Up to which difference of an interval's sides, as a share of their mean, it is written with one number."""
+UNCERTAIN = 2.0
+"""From which ratio of its upper to its lower bound on a sentence states how uncertain a minimum detectable difference is."""
 DETECTABLE = "min. detectable difference (80 % power)"
 
 STAGE_NAMES = {stage.kind: stage.label for stage in (WorldModel, Rollout, Vqa)}
-ERROR_NAMES = {"world_model": "world model", "rollout": "rollout"}
+ERROR_NAMES = {
+    "world_model": "world model error (visible slots)",
+    "world_model_all": "world model error (all slots)",
+    "rollout": "rollout error (visible slots)",
+    "rollout_all": "rollout error (all slots)",
+}
+"""What mean squared errors are called: those of slots whose object is in view, where that is known, and of all slots."""
 ERROR_DIGITS = 4
 GAP_DIGITS = 5
-MARKS = {"screened": "answered by the baseline's ALOE, not by its own; `ctt promote` retrains ALOE for the best points"}
+MARKS = {
+    SCREENED: "answered by the baseline's ALOE, which never saw this point's rollouts: a shift of them can only count against it; "
+    "`ctt promote` retrains ALOE for the best points"
+}
 """The meaning of the marks of rows."""
 
 
@@ -41,8 +59,8 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """How an accuracy or an error is written: "multiple choice", "rollout error"."""
-    return f"{ERROR_NAMES[metric]} error" if metric in ERROR_NAMES else metric.replace("_", " ")
+    """How an accuracy or an error is written: "multiple choice", "rollout error (all slots)"."""
+    return ERROR_NAMES.get(metric) or metric.replace("_", " ")
 
 
 def level_text(metric: str, value: float | None) -> str:
@@ -64,6 +82,29 @@ def signed(value: float | None, digits: int = 1) -> str:
     """ "+0.4", "−0.4" or "0.0"; a dash for None."""
     text = number(value, digits)
     return f"+{text}" if value is not None and value > 0 and float(text) > 0 else text
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 1, *, sign: bool = False) -> str:
+    """ "57.5 ±1.2", by the larger side if the sides differ by little; else "99.1 −1.4+0.6" or "57.5 −9+12".
+
+    Without an interval the value alone.
+    """
+    text = signed(value, digits) if sign else number(value, digits)
+    if value is None or low is None or high is None:
+        return text
+    below, above = max(0.0, value - low), max(0.0, high - value)
+    if abs(above - below) <= NEARLY_EVEN * (above + below) / 2:
+        return f"{text} {PLUS_MINUS}{number(max(below, above), digits)}"
+    rounded = 0 if digits == 1 and min(below, above) >= 2 else digits
+    return f"{text} {MINUS}{number(below, rounded)}+{number(above, rounded)}"
+
+
+def detectable(estimate: MetricEstimate, digits: int = 1) -> str:
+    """ "2.2 (1.6 to 3.4)": the minimum detectable difference with its own interval."""
+    if estimate.smallest is None or not estimate.smallest or estimate.smallest_low is None:
+        return number(estimate.smallest, digits)
+    low, high = number(estimate.smallest_low, digits), number(estimate.smallest_high, digits)
+    return f"{number(estimate.smallest, digits)} ({low} to {high})"
 
 
 def p_value(p: float | None) -> str:
@@ -88,7 +129,7 @@ def named(row: Row) -> str:
     return f"{row.label} ({', '.join(row.marks)})" if row.marks else row.label
 
 
-def sentence(row: Row) -> str:
+def sentence(row: Row, auxiliary: Sequence[AuxiliaryColumns] = ()) -> str:
     """What the row shows: the differences that are significant after Holm, and what was detectable of the others."""
     if row.baseline:
         return "differences are to this row"
@@ -111,19 +152,54 @@ def sentence(row: Row) -> str:
         direction = "worse" if estimate.delta < 0 else "better"
         half = number(estimate.delta - estimate.delta_low)
         parts.append(f"{category} is {number(abs(estimate.delta))} ± {half} points {direction} (Holm p {_equals(estimate.p_holm)})")
-    detectable = sorted(estimate.smallest for _, estimate in rest if estimate.smallest)
-    if detectable:
-        low, high = number(detectable[0]), number(detectable[-1])
-        shown = low if low == high else f"{low} to {high}"
+    open_ones = [estimate for _, estimate in rest if estimate.smallest]
+    if open_ones:
         where = " in the other categories" if found else ""
-        parts.append(f"no evidence of a difference{where} ({count(row.paired, 'seed')}); {DETECTABLE}: {shown} points")
+        parts.append(f"no evidence of a difference{where} ({count(row.paired, 'seed')}); {_all_detectable(open_ones)}")
     same = [category for category, estimate in rest if estimate.smallest == 0]
     if same:
         parts.append(f"{', '.join(same)}: as many right answers as the baseline in every video")
     unreached = [category for category in single(list(row.estimates)) if not row.estimates[category].reached]
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by the swept settings")
+    parts += [part for stage in auxiliary for part in _of_auxiliary(row, stage)]
+    if SCREENED in row.marks:
+        parts.append("screened: a shift of its rollouts can only count against it")
     return "; ".join(parts)
+
+
+def _of_auxiliary(row: Row, stage: AuxiliaryColumns) -> list[str]:
+    """What an auxiliary stage's tested columns show, in a part of the row's sentence; [] without a test."""
+    estimates = row.auxiliary.get(stage.kind, {})
+    tested = [(column, estimates[column.name]) for column in stage.tested if column.name in estimates]
+    tested = [(column, estimate) for column, estimate in tested if estimate.p_holm is not None]
+    found = []
+    for column, estimate in tested:
+        if estimate.p_holm is not None and estimate.p_holm < LEAST_P and estimate.delta is not None:
+            gap = with_interval(estimate.delta, estimate.delta_low, estimate.delta_high, column.digits, sign=True)
+            unit = " points" if column.answers else f" {column.unit}" if column.unit else ""
+            found.append(f"{column.heading} differs by {gap}{unit} (Holm p {_equals(estimate.p_holm)})")
+    if not tested:
+        return []
+    if not found:
+        open_ones = [estimate for column, estimate in tested if estimate.smallest and column.answers]
+        detail = f"; {_all_detectable(open_ones)}" if open_ones else ""
+        return [f"{stage.label}: no evidence of a difference{detail}"]
+    rest = ", no evidence of a difference in its other columns" if len(found) < len(tested) else ""
+    return [f"{stage.label}: {', '.join(found)}{rest}"]
+
+
+def _all_detectable(estimates: Sequence[MetricEstimate]) -> str:
+    """The minimum detectable differences of several categories, and how uncertain they are where they are so by half or more."""
+    values = sorted(estimate.smallest for estimate in estimates if estimate.smallest)
+    low, high = number(values[0]), number(values[-1])
+    text = f"{DETECTABLE}: {low if low == high else f'{low} to {high}'} points"
+    factors = [e.smallest_high / e.smallest_low for e in estimates if e.smallest_low and e.smallest_high]
+    if not factors or max(factors) < UNCERTAIN:
+        return text
+    least = min(e.smallest_low for e in estimates if e.smallest_low)
+    most = max(e.smallest_high for e in estimates if e.smallest_high)
+    return f"{text}, themselves known only as {number(least)} to {number(most)} from so few seeds"
 
 
 def _errors_sentence(row: Row) -> str:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, Categories
-from ctt.report import statistics
 from ctt.report.published import Quoted, quoted
 from ctt.report.results import PointResults, Results, RunResults, read
 from ctt.report.tables import row_text
 from ctt.report.tables.auxiliary_rows import AuxiliaryTallies, ReferenceLevel, reference_levels
+from ctt.report.tables.blind_rows import BlindLevel, against_blind, blind_level
+from ctt.report.tables.detectable_rows import with_detectable
 from ctt.report.tables.estimates import (
     MetricEstimate,
-    known,
     number_estimate,
     option_estimates,
     question_estimates,
 )
+from ctt.report.tables.families import with_holm
 from ctt.report.tables.noise_row import NoiseRow, noise_row
 from ctt.report.tables.row import Row
 from ctt.report.tallies import QuestionLayout, Tallies, Tally
@@ -32,17 +32,20 @@ class Table:
     """A sweep's comparison. Each of `warnings` names its row; `noise` is empty without A/A runs.
 
     auxiliary: the auxiliary stages, in the order in which the table has their columns.
-    reference_levels: the accuracies of auxiliary stages without a world model.
+    reference_levels: the accuracies of auxiliary stages without a world model; blind: those without the video.
     """
 
     sweep: str
     rows: tuple[Row, ...]
     auxiliary: tuple[AuxiliaryColumns, ...] = ()
     reference_levels: tuple[ReferenceLevel, ...] = ()
+    blind: tuple[BlindLevel, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     reach: tuple[str, ...] = ()
+    protocol: str = ""
+    same_protocol: bool = True
     categories: Categories = CLEVRER_CATEGORIES
 
     @property
@@ -89,9 +92,12 @@ def build(results: Results) -> Table:
     tallies, others = Tallies(categories), {stage.kind: Tallies(categories) for stage in results.auxiliary}
     measured = [_measure(results, index, tallies, others) for index in range(len(results.points))]
     base = next((m for m in measured if m.point.baseline), None)
-    rows = [_row(m, base, results.auxiliary) for m in measured]
-    rows = _with_holm(rows, "estimates", categories.names) if categories else _with_holm(rows, "errors", _error_names(rows))
-    rows = [replace(row, sentence=row_text.sentence(row)) for row in rows]
+    levels = {label: tallies.count(read(answers), label) for label, answers in results.blind.items()}
+    rows = [_row(m, base, results.auxiliary, list(levels.values())) for m in measured]
+    noise = tuple(noise_row(noise, tallies) for noise in results.noise)
+    family = ("estimates", categories.names) if categories else ("errors", _error_names(rows))
+    rows = with_detectable(with_holm(rows, *family, results.auxiliary), noise)
+    rows = [replace(row, sentence=row_text.sentence(row, results.auxiliary)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
     warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]
     return Table(
@@ -99,10 +105,13 @@ def build(results: Results) -> Table:
         rows=tuple(rows[i] for i in order),
         auxiliary=tuple(results.auxiliary),
         reference_levels=reference_levels(results.auxiliary, results.reference_levels, others),
+        blind=tuple(blind_level(label, tally) for label, tally in levels.items()),
         quoted=tuple(quoted(results.quoted)),
-        noise=tuple(noise_row(noise, tallies) for noise in results.noise),
+        noise=noise,
         warnings=tuple(warnings),
         reach=tuple(results.reach),
+        protocol=results.protocol,
+        same_protocol=results.same_protocol,
         categories=categories,
     )
 
@@ -128,7 +137,7 @@ def _measure(results: Results, index: int, tallies: Tallies, auxiliary: Mapping[
     return _Measured(point, answered, [tally for _, tally in kept], missing, sorted(others), measured, results.categories)
 
 
-def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[AuxiliaryColumns]) -> Row:
+def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[AuxiliaryColumns], blind: Sequence[Tally]) -> Row:
     point, layout, categories = measured.point, measured.layout, measured.categories
     pairs = _pairs(measured, base)
     warnings = _warnings(measured, base, pairs)
@@ -141,6 +150,7 @@ def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[Auxili
         estimates = question_estimates(categories.metrics, answers, paired, point.unreached)
         options = option_estimates(categories.option_metrics, answers, paired, point.unreached)
         forms = question_estimates(layout.form_names, answers, paired, point.unreached)
+        estimates, forms = (against_blind(found, answers, blind) for found in (estimates, forms))
     return Row(
         label=point.label,
         values=dict(point.values),
@@ -212,22 +222,3 @@ def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _error_names(rows: list[Row]) -> tuple[str, ...]:
     """The errors that any row has, those of training first."""
     return tuple(name for name in row_text.ERROR_NAMES if any(name in row.errors for row in rows))
-
-
-def _with_holm(rows: list[Row], kind: str, names: Sequence[str]) -> list[Row]:
-    """Adds Holm's p over points × categories; pooled metrics are not in the family. Without questions, over points × errors.
-
-    kind: where a row has the estimates of these names."""
-    if not names or not rows:
-        return rows
-    p = [[getattr(row, kind).get(name, MetricEstimate()).p for name in names] for row in rows]
-    adjusted = statistics.holm(np.array([[np.nan if v is None else v for v in line] for line in p], dtype=np.float64))
-    out = []
-    for row, line in zip(rows, adjusted.reshape(len(rows), len(names)), strict=True):
-        estimates = dict(getattr(row, kind))
-        for name, value in zip(names, line, strict=True):
-            if name in estimates:
-                estimates[name] = replace(estimates[name], p_holm=known(value))
-        changed: dict[str, Any] = {kind: estimates}
-        out.append(replace(row, **changed))
-    return out

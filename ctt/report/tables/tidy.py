@@ -21,7 +21,8 @@ def tidy(table: Table) -> pd.DataFrame:
 
     metric: `accuracy` (% of questions) and `accuracy_per_option` (% of options), whose category is one of the data's or
     `multiple_choice` or `average`; `accuracy_by_form`, by question form (`predictive/next`); `world_model_error` and
-    `rollout_error` (mean squared, category `all`); for each auxiliary stage its name, the category being its column. low to high
+    `rollout_error` (mean squared, of visible slots; with `_all` of all slots; category `all`);
+    for each auxiliary stage its name, the category being its column. low to high
     is the 95 % interval of the mean, delta_low to delta_high that of the difference to the baseline, p that of a paired t test,
     p_holm corrected for all points. What is not known is NaN.
     """

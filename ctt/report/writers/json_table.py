@@ -30,6 +30,10 @@ def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
             }
             for level in table.reference_levels
         ],
+        "blind": [
+            {"point": level.label, "metrics": rounded(level.means, PERCENT_DIGITS), "forms": rounded(level.forms, PERCENT_DIGITS)}
+            for level in table.blind
+        ],
         "quoted": [
             {
                 "name": quote.name,
@@ -43,6 +47,7 @@ def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
         "noise": [rounded(asdict(row), PERCENT_DIGITS) for row in table.noise],
         "warnings": list(table.warnings),
         "reach": list(table.reach),
+        "protocol": table.protocol,
     }
 
 
@@ -58,7 +63,7 @@ def _row(row: Row, table: Table, cost: bool) -> dict[str, Any]:
         "values": dict(row.values),
         "seeds": list(row.seeds),
         "baseline": row.baseline,
-        "metrics": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.estimates.items()},
+        "metrics": {m: rounded(estimate.numbers(), PERCENT_DIGITS) for m, estimate in row.estimates.items()},
         "errors": {name: rounded(estimate.mean, ERROR_DIGITS) for name, estimate in row.errors.items()},
         "reader": {name: rounded(estimate.mean, PERCENT_DIGITS) for name, estimate in reader.items()},
         "paired": row.paired,
@@ -67,10 +72,10 @@ def _row(row: Row, table: Table, cost: bool) -> dict[str, Any]:
         "marks": list(row.marks),
         "warnings": list(row.warnings),
         "sign_flip_floor": statistics.sign_flip_floor(row.paired) if row.paired >= statistics.LEAST_SEEDS else None,
-        "options": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.options.items()},
-        "forms": {m: rounded(asdict(estimate), PERCENT_DIGITS) for m, estimate in row.forms.items()},
-        "error_intervals": {name: rounded(asdict(estimate), ERROR_DIGITS) for name, estimate in row.errors.items()},
-        "reader_intervals": {name: rounded(asdict(estimate), PERCENT_DIGITS) for name, estimate in reader.items()},
+        "options": {m: rounded(estimate.numbers(), PERCENT_DIGITS) for m, estimate in row.options.items()},
+        "forms": {m: rounded(estimate.numbers(), PERCENT_DIGITS) for m, estimate in row.forms.items()},
+        "error_intervals": {name: rounded(estimate.numbers(), ERROR_DIGITS) for name, estimate in row.errors.items()},
+        "reader_intervals": {name: rounded(estimate.numbers(), PERCENT_DIGITS) for name, estimate in reader.items()},
     }
     if added := [stage for stage in table.auxiliary if stage.columns and stage.kind != READER]:
         out["auxiliary"] = {stage.kind: _columns(row, stage) for stage in added}
@@ -83,7 +88,7 @@ def _columns(row: Row, stage: AuxiliaryColumns) -> dict[str, Any]:
     """The columns of an auxiliary stage with their intervals, differences, units and directions."""
     estimates = row.auxiliary.get(stage.kind, {})
     return {
-        column.name: {**rounded(asdict(estimates[column.name]), ERROR_DIGITS), "unit": column.unit, "better": column.better}
+        column.name: {**rounded(estimates[column.name].numbers(), ERROR_DIGITS), "unit": column.unit, "better": column.better}
         for column in stage.columns
         if column.name in estimates
     }

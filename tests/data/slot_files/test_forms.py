@@ -301,6 +301,24 @@ def test_hdf5_and_zstandard_without_their_libraries(tmp_path, monkeypatch):
         import_slots(tmp_path / "a.zst", tmp_path / "b")
 
 
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_objects_next_to_slots_in_torch_files_are_left_out_and_in_their_place_refused(new, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"slots": tensors(TREE), "settings": Evil()}, tmp_path / "a.pt", _use_new_zipfile_serialization=new)
+    assert import_slots(tmp_path / "a.pt", tmp_path / "a").parts["train"].videos == 3
+    wrong = tensors(TREE)
+    wrong["train"]["1_pixels.mp4"] = Evil()
+    torch.save(wrong, tmp_path / "b.pt", _use_new_zipfile_serialization=new)
+    with pytest.raises(DataError, match="video 1_pixels.mp4: must be an array, not posix.system, which is refused"):
+        import_slots(tmp_path / "b.pt", tmp_path / "b")
+    assert not (tmp_path / "executed").exists()
+
+
 def test_a_folder_without_slots_and_with_one_name_twice(tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "readme").write_text("hello")
@@ -336,7 +354,7 @@ def test_what_is_no_regular_file_is_refused_unread(what, tmp_path):
 
 
 def test_kinds_of_files_that_are_read(tmp_path: Path) -> None:
-    for form, kind in (("npz", "npz"), ("HDF5", "HDF5"), ("new torch file", "a torch file"), ("old torch file", "a pickle")):
+    for form, kind in (("npz", "npz"), ("HDF5", "HDF5"), ("new torch file", "a torch file"), ("old torch file", "a torch file")):
         NAMED[form](tmp_path / form)
         assert kind_of(tmp_path / form) == kind
     write_pickle(tmp_path / "p0", {"a": 1}, 0)

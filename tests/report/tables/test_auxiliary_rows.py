@@ -35,9 +35,12 @@ def test_equal_predictions_give_equal_estimates() -> None:
     for row in table.rows:
         for category in READ:
             expected = dataclasses.replace(row.estimates[category], p_holm=None)
-            for field in dataclasses.fields(expected):
-                mine, other = getattr(row.auxiliary["reader"][category], field.name), getattr(expected, field.name)
-                assert mine == (other if other is None else pytest.approx(other)), (row.label, category, field.name)
+            mine = row.auxiliary["reader"][category].numbers()
+            mine.pop("p_holm")  # of its own family
+            for name, other in expected.numbers().items():
+                if name == "p_holm":
+                    continue
+                assert mine[name] == (other if other is None else pytest.approx(other)), (row.label, category, name)
             assert row.auxiliary["reader"][f"{category}_per_option"].mean == pytest.approx(row.options[category].mean)
     assert table.rows[1].auxiliary["reader"]["predictive"].delta_low is not None
 

@@ -1,0 +1,26 @@
+"""The noise of the sweep `demo`: what a difference to its baseline varies by, for plans in a store that has measured none.
+
+Written by `python -m tests.demo_noise STORE`, from a store with the finished demo.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctt.report.detectable import PooledNoise, pooled
+from ctt.report.statistics import Spread
+
+SEEDS = 3
+VIDEOS = 200
+SPREADS: dict[str, tuple[float, float, float]] = {}
+"""By metric, in squared points: of one seed's mean, of the videos' means, of one seed in one video."""
+
+
+def demo_noise() -> dict[str, PooledNoise]:
+    """The noise by metric."""
+    found = {}
+    for metric, (seed, video, rest) in SPREADS.items():
+        noise = pooled([Spread(np.array(seed), np.array(video), np.array(rest), SEEDS, np.array(float(VIDEOS)))])
+        assert noise is not None
+        found[metric] = noise
+    return found
