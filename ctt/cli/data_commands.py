@@ -42,7 +42,7 @@ def _data_setup(arguments: Sequence[str]) -> int:
     parser.add_argument("--annotations", metavar="PATH|fetch|none", help="the folder of the annotations (default: none)")
     parser.add_argument("--encoder", choices=ENCODERS, default=ENCODERS[0], help="encoder of fetched slots (default: videosaur)")
     parsed = parse(parser, arguments)
-    from ctt.app.data_setup import Answers, data_setup
+    from ctt.app.data.data_setup import Answers, data_setup
     from ctt.config import compose
 
     if others := [one for one in parsed.overrides if not one.startswith(("data.fetch.", "data.missing="))]:
@@ -64,7 +64,7 @@ def _data_import(arguments: Sequence[str]) -> int:
     parser = verb_parser("data import", _data_import, named="a file or folder of slots", settings=" ")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="target folder (default: NAME without its suffix)")
     parsed = parse(parser, arguments)
-    from ctt.app.data_import import import_file
+    from ctt.app.data.data_import import import_file
     from ctt.config import compose
 
     if others := [override for override in parsed.overrides if not override.startswith("data.missing=")]:
@@ -89,7 +89,7 @@ def _data_fetch(arguments: Sequence[str]) -> int:
     kinds = [argument for argument in parsed.positional if "=" not in argument]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UsageError(f"{unknown[0]} cannot be fetched; choose from {', '.join(KINDS)}")
-    from ctt.app.data_fetch import fetch_files
+    from ctt.app.data.data_fetch import fetch_files
     from ctt.config import compose
 
     config = compose(checked([argument for argument in parsed.positional if "=" in argument]))
@@ -106,7 +106,7 @@ def _data_check(arguments: Sequence[str]) -> int:
     parser.add_argument("--questions", type=Path, metavar="FILE", help="check this official question file alone")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parsed = parse(parser, arguments)
-    from ctt.app import data_check
+    from ctt.app.data import data_check
 
     if parsed.questions is not None:
         return data_check.check_questions(parsed.questions, parsed.json)
@@ -125,7 +125,7 @@ def _data_show(arguments: Sequence[str]) -> int:
     parsed = parse(parser, arguments)
     if not parsed.name.isdecimal():
         raise UsageError(f"{parsed.name} is not a scene's number")
-    from ctt.app.data_show import show_scene
+    from ctt.app.data.data_show import show_scene
     from ctt.config import compose
 
     return show_scene(compose(checked(parsed.overrides)), int(parsed.name), parsed.to)

@@ -37,7 +37,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("CTT_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("ctt.app.data_setup.stop_on_signals", lambda *_: None)
+    monkeypatch.setattr("ctt.app.data.data_setup.stop_on_signals", lambda *_: None)
     monkeypatch.setattr("ctt.core.build_context.stop_on_signals", lambda *_: None)
     source_files._known_hash.cache_clear()
     return tmp_path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ctt.app.data_setup import Answers, set_up
+from ctt.app.data.data_setup import Answers, set_up
 from ctt.config import compose
 from ctt.core.errors import DataError, SettingError, UsageError
 from ctt.data.clevrer import official_figures
@@ -42,10 +42,12 @@ def test_files_that_are_there_are_imported_checked_and_found_by_plan(ctt, files,
 
 
 def test_nothing_is_done_twice_and_answers_are_remembered(ctt, files, place, monkeypatch):  # noqa: F811
-    (files / "questions" / "train.json").rename(place / "away.json")
+    path = files / "questions" / "train.json"
+    whole = path.read_text()
+    path.write_text(whole[:-9])
     code, _, err = ctt("data", "setup", "--slots", "mine/slots.pkl", "--questions", "mine/questions")
-    assert code == 2 and "has no train.json" in err and not user_file().exists()
-    (place / "away.json").rename(files / "questions" / "train.json")
+    assert code == 2 and "train.json is not valid JSON" in err and not user_file().exists()
+    path.write_text(whole)
     monkeypatch.setattr("ctt.data.clevrer.slots_import._copy", None)
     code, out, err = ctt("data", "setup")
     assert code == 0 and "next: ctt plan weights" in out, err

@@ -263,7 +263,7 @@ def test_a_truncated_question_file_is_refused(size, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("questions/train.json", "has no train.json; run `ctt data fetch`"),
+        ("questions/train.json", "has no train.json; run `ctt data setup`, or `ctt data fetch`"),
         ("questions/validation.json", "has no validation.json or val.json"),
         ("questions", "questions' folder .*questions is missing"),
         ("slots", r"import\.json is missing: no import"),

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ctt.app.data_check import official_files
-from ctt.app.data_fetch import fetch_files
-from ctt.app.data_import import imported_slots, target_of
+from ctt.app.data.data_check import official_files
+from ctt.app.data.data_fetch import fetch_files
+from ctt.app.data.data_import import imported_slots, target_of
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import stop_on_signals
 from ctt.core.errors import DataError, UsageError

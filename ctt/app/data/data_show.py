@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from ctt.app.data_check import data_set
+from ctt.app.data.data_check import data_set
 from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
