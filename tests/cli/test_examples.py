@@ -19,7 +19,7 @@ from tests.data.clevrer.official_files import slots_tree, write_pickle, write_qu
 from tests.models.literal_world_model import LiteralPredictor
 from tests.tiny import TINY, environment
 
-SMALL = [one for one in TINY if not one.startswith(("data=", "world_model=", "aloe=", "data.workers="))]
+SMALL = [one for one in TINY if not one.startswith(("data=", "world_model=", "aloe=", "data.workers="))] + ["ctt_start_epoch=1"]
 COMPUTES = ("sweep", "run", "promote", "data check", "data show", "import-checkpoint")
 """What gets smaller numbers of videos and epochs, and nothing else: two workers simulate scenes, as in the examples."""
 ELSEWHERE = ("data fetch",)
