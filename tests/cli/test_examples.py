@@ -56,7 +56,7 @@ def _lines(place: Path) -> list[tuple[str, str]]:
     """The examples and their commands, in small, with the files that they read."""
     write_pickle(place / "slots.pkl", slots_tree(COUNTS))
     write_questions(place / "questions", COUNTS)
-    torch.save(LiteralPredictor(3, 4, 2, 4, 256, 128).state_dict(), place / "model.ckpt")  # of world_model=mini's sizes
+    torch.save(dict(LiteralPredictor(3, 4, 2, 4, 256, 128).state_dict()), place / "model.ckpt")  # of world_model=mini's sizes
     lines = []
     for command, shown in EXAMPLES.items():
         for line, _ in shown if command not in ELSEWHERE else ():
