@@ -19,7 +19,7 @@ from tests.data.clevrer.official_files import slots_tree, write_pickle, write_qu
 from tests.models.literal_world_model import LiteralPredictor
 from tests.tiny import TINY, environment
 
-SMALL = [one for one in TINY if not one.startswith(("data=", "world_model=", "aloe=", "data.workers="))]
+SMALL = [one for one in TINY if not one.startswith(("data=", "world_model=", "aloe=", "data.workers="))] + ["ctt_start_epoch=1"]
 COMPUTES = ("sweep", "run", "promote", "data check", "data show", "import-checkpoint")
 """What gets smaller numbers of videos and epochs, and nothing else: two workers simulate scenes, as in the examples."""
 ELSEWHERE = ("data fetch",)
@@ -56,7 +56,7 @@ def _lines(place: Path) -> list[tuple[str, str]]:
     """The examples and their commands, in small, with the files that they read."""
     write_pickle(place / "slots.pkl", slots_tree(COUNTS))
     write_questions(place / "questions", COUNTS)
-    torch.save(LiteralPredictor(3, 4, 2, 4, 256, 128).state_dict(), place / "model.ckpt")  # of world_model=mini's sizes
+    torch.save(dict(LiteralPredictor(3, 4, 2, 4, 256, 128).state_dict()), place / "model.ckpt")  # of world_model=mini's sizes
     lines = []
     for command, shown in EXAMPLES.items():
         for line, _ in shown if command not in ELSEWHERE else ():

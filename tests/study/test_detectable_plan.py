@@ -50,9 +50,7 @@ def test_other_noise_is_the_demos_and_said_to_be_so(tmp_path: Path) -> None:
     assert found.source.startswith("the demo's noise (200 videos, 3 seeds), for 5,000 videos; none like this sweep's")
     assert set(found.noise) == set(CLEVRER_CATEGORIES.names)
     few = detection(compile_plan(compile_sweep("demo", [])), Store.open(tmp_path / "empty"))
-    assert all(found.differences(6)[name][0] < few.differences(6)[name][0] for name in CLEVRER_CATEGORIES.names), (
-        "more videos, less noise"
-    )
+    assert all(found.differences(6)[name][0] <= few.differences(6)[name][0] for name in found.noise)
     one = compile_plan(compile_sweep("demo", ["seed=0"]))
     assert "with 1 seed no difference can be tested" in lines(detection(one, store), None)[0]
 

@@ -25,7 +25,7 @@ def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path)
     assert status == "RUNNING"
     finish(model, validation={"error": 0.015, "error_visible": 0.03, "copy_last": 0.04})
     finish(vqa, per_question=CATEGORIES, average=70.25)
-    assert Syncer(SQLITE, store, [one]).sync_once() == 7
+    assert Syncer(SQLITE, store, [one]).sync_once() == 8
 
     client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
     [seen] = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
@@ -38,7 +38,8 @@ def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path)
         "accuracy/descriptive": 80.0,
         "accuracy/predictive": 61.5,
         "accuracy/average": 70.25,
-        "error/world_model": 0.03,  # on visible slots, as tables have it
+        "error/world_model": 0.03,  # of visible slots, as tables have it
+        "error/world_model_all": 0.015,
     }
     assert seen.data.metrics["world_model_validation/error"] == 0.015
     assert seen.data.params["ctt_inv_weight"] == "0.2" and seen.data.params["world_model.epochs"] == "3"
@@ -95,7 +96,7 @@ def test_a_forked_run_shows_its_trunk_as_its_own(store: Path) -> None:
     Syncer(SQLITE, store, branch_points).sync_once()
     for branch_point in branch_points:
         assert curve(store, branch_point.name, "world_model/train_loss") == [(s, 1 / s) for s in range(1, 31)]
-        assert curve(store, branch_point.name, "error/world_model") == [(0, 0.1)], "the last state's, not the shared prefix's"
+        assert curve(store, branch_point.name, "error/world_model_all") == [(0, 0.1)], "the last state's, not the shared prefix's"
     parents = rows(database_path(store), "SELECT value FROM tags WHERE key = 'ctt.branch_parent'")
     assert parents == [("state-10",)] * 2
 
