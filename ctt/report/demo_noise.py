@@ -1,8 +1,8 @@
 """The noise of the sweep `demo`: what a difference to its baseline varies by, for plans in a store that has measured none.
 
-These are from the intervals of its table (docs/results/records/demo.json), which have two degrees of freedom: 3 (half-width / 4.303)².
-What of it is of the questions is not in that table and counts as 0, so that more videos promise nothing. `python -m tests.demo_noise
-STORE` writes all parts, from a store with the finished demo.
+These are from the intervals of its table (docs/results/records/demo.json), which have two degrees of freedom:
+3 (half-width / 4.303)². What of it is of the questions is not in that table and counts as 0, so that more videos promise nothing.
+`python -m tests.demo_noise STORE` writes all parts, from a store with the finished demo.
 """
 
 from __future__ import annotations

@@ -51,7 +51,6 @@ def test_other_noise_is_the_demos_and_said_to_be_so(tmp_path: Path) -> None:
     assert set(found.noise) == set(CLEVRER_CATEGORIES.names)
     few = detection(compile_plan(compile_sweep("demo", [])), Store.open(tmp_path / "empty"))
     assert all(found.differences(6)[name][0] <= few.differences(6)[name][0] for name in found.noise)
-    )
     one = compile_plan(compile_sweep("demo", ["seed=0"]))
     assert "with 1 seed no difference can be tested" in lines(detection(one, store), None)[0]
 
