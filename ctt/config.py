@@ -143,7 +143,7 @@ def register() -> None:
     for name, preset in presets.items():
         ConfigStore.instance().store(group="launch", name=name, node=preset, package="_global_")
     for name in DATA_SOURCES:
-        if name not in DATA_SOURCES.builtin:
+        if not (config_root() / "conf" / "data" / f"{name}.yaml").is_file():
             ConfigStore.instance().store(group="data", name=name, node={"kind": name})
     OmegaConf.register_new_resolver("ctt.hydra_dir", _hydra_dir, replace=True)
 

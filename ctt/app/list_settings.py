@@ -1,9 +1,10 @@
-"""`ctt settings [KEY]`: every setting with its type, bounds, default, meaning, and what a change of it builds anew."""
+"""`ctt settings [KEY]`: every setting with its type, bounds, default, meaning, what a change of it builds anew and costs."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
@@ -12,9 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ctt.config import Config, get_value
+from ctt.config import Config, compose, get_value
 from ctt.core.errors import UsageError
 from ctt.core.settings import Settings, rules_of
+from ctt.core.units import duration
+from ctt.planning import auxiliaries_of, parts, target_of
+from ctt.planning.costs import Costs
 
 AFTER = {  # the first stage of a run that reads a group of settings → what is built anew with it
     "data": "everything: data, world model, rollout, ALOE, auxiliary stages",
@@ -24,6 +28,13 @@ AFTER = {  # the first stage of a run that reads a group of settings → what is
     "reader": "position reader",
 }
 WORLD_MODEL = "world model, rollout, ALOE, auxiliary stages"
+KINDS_AFTER = {
+    "rollout": ("rollout", "vqa", "probe", "reader"),
+    "aloe": ("vqa",),
+    "diagnostics": ("diagnostics",),
+    "reader": ("probe", "reader"),
+}
+"""The kinds of these stages; after `data` it is all, after the world model all but the data."""
 NOTHING = "nothing: it decides where and how a run is computed, not what"
 
 
@@ -60,6 +71,30 @@ def all_settings() -> list[SettingInfo]:
         return found
 
     return walk(Config, "", False)
+
+
+@functools.cache
+def cost_of(group: str) -> str:
+    """The device time of what of a run is built anew when a setting of the group changes, for the defaults and the demo."""
+    found = []
+    for recipe in ([], ["data=mini", "world_model=mini", "aloe=mini"]):
+        config = compose(recipe)
+        target = target_of(config)
+        stages = [s for s in parts(target, auxiliaries_of(config, target)) if _follows(s.kind, group)]
+        costs = [Costs().of(stage, None) for stage in stages]
+        if costs:
+            found.append(f"{duration(sum(cost.seconds for cost in costs))} {costs[0].source.value}")
+    return "; ".join(found)
+
+
+def _follows(kind: str, group: str) -> bool:
+    return group == "data" or kind in KINDS_AFTER.get(group, (kind,) if kind != "data" else ())
+
+
+def with_cost(info: SettingInfo) -> dict[str, Any]:
+    """The fields of a setting and `cost`: what a change of it costs a run."""
+    cost = "nothing" if info.rebuilds == NOTHING else cost_of(info.key.partition(".")[0])
+    return {**dataclasses.asdict(info), "cost": cost}
 
 
 def _groups(kind: type, prefix: str) -> list[tuple[str, type]]:
@@ -110,7 +145,7 @@ def show_settings(name: str | None, as_json: bool, console: Console) -> int:
     """Prints the settings `name` means: one in full, several as a table."""
     found = chosen(name)
     if as_json:
-        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        print(json.dumps([with_cost(one) for one in found], indent=1))
     elif len(found) == 1:
         _print_one(found[0], console)
     else:
@@ -121,6 +156,7 @@ def show_settings(name: str | None, as_json: bool, console: Console) -> int:
 def _print_one(info: SettingInfo, console: Console) -> None:
     lines = [("type", info.type + (f", {info.allowed}" if info.allowed else "")), ("default", _text(info.default))]
     lines += [("meaning", info.help), ("a change builds anew", info.rebuilds)]
+    lines += [("which costs a run", with_cost(info)["cost"])]
     lines += [("no effect where", reason) for reason in info.inactive]
     console.print(Text(info.key, style="bold"))
     grid = Table.grid(padding=(0, 2))

@@ -40,8 +40,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ctt show quick/baseline seed=0 --json", "for a program"),
     ),
     "promote": (
-        ("ctt sweep demo aloe.protocol=shared name=screened seed=0,1", "first: a sweep that is screened"),
-        ("ctt promote screened --top 1", "then: an ALOE for the best point of each seed"),
+        ("ctt sweep demo aloe.protocol=shared name=screened seed=0", "first: a sweep that is screened"),
+        ("ctt promote screened --top 1", "then: ALOE trained for its best point"),
     ),
     "data": (
         ("ctt data check data=mini", "what is in the data set of the demo"),

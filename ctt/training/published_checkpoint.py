@@ -144,8 +144,8 @@ def check_fit(checkpoint: Checkpoint, settings: PredictorSettings, data_format: 
         raise DataError(
             f"{checkpoint.source} does not fit the settings of world_model (history_size {settings.history_size}, num_preds "
             f"{settings.num_preds}, depth {settings.depth}, heads {settings.heads}, mlp_width {settings.mlp_width}; slots have "
-            f"{data_format.width} numbers): {', '.join(named)}; choose other settings, such as world_model=paper or "
-            "world_model.depth=2"
+            f"{data_format.width} numbers): {', '.join(named)}; choose other settings, such as "
+            "world_model=paper or world_model.depth=2"
         )
 
 

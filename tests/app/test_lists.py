@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ctt.app.list_settings import all_settings, chosen, show_settings
+from ctt.app.list_settings import all_settings, chosen, show_settings, with_cost
 from ctt.app.ls import list_sweeps, sweeps
-from ctt.config import Config, known_keys
+from ctt.config import Config, compose, known_keys
 from ctt.core.errors import UsageError
+from ctt.core.units import duration
+from ctt.planning import auxiliaries_of, parts, target_of
+from ctt.planning.costs import Costs
+from ctt.stages.base import Stage
 from ctt.sweep import shipped
 from tests.made_store import made_store
 
@@ -36,9 +40,32 @@ def test_a_group_and_a_part_of_a_name_are_found_and_a_typo_is_not() -> None:
 def test_one_setting_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert show_settings("ctt_start_epoch", False, Console(width=80)) == 0
     out = capsys.readouterr().out
+    assert "which costs a run" in out and "2 h 49 min as published for one H100" in " ".join(out.split())
     assert "a change builds anew" in out and "training ends before the CTT losses start" in " ".join(out.split())
     show_settings("ctt_start_epoch", True, Console())
     assert json.loads(capsys.readouterr().out)[0]["key"] == "ctt_start_epoch"
+
+
+def test_what_a_change_costs_is_what_it_builds_anew() -> None:
+    seconds = {group: Costs().of(stage, None).seconds for group, stage in _demo_stages().items()}
+    demo = {key: with_cost(one)["cost"].rpartition("; ")[2] for key in COSTLY for one in chosen(key)[:1]}
+    after = {
+        "data.noise": seconds,
+        "aloe.epochs": ["vqa"],
+        "reader.stride": ["probe", "reader"],
+        "diagnostics.windows": ["diagnostics"],
+    }
+    for key, kinds in after.items():
+        assert demo[key] == f"{duration(sum(seconds[kind] for kind in kinds))} as the demo took on one CPU core"
+    assert demo["device"] == "nothing" and demo["ctt_inv_weight"] == demo["world_model.epochs"] != demo["data.noise"]
+
+
+COSTLY = ("data.noise", "aloe.epochs", "reader.stride", "diagnostics.windows", "device", "ctt_inv_weight", "world_model.epochs")
+
+
+def _demo_stages() -> dict[str, Stage]:
+    config = compose(["data=mini", "world_model=mini", "aloe=mini"])
+    return {stage.kind: stage for stage in parts(target_of(config), auxiliaries_of(config, target_of(config)))}
 
 
 def test_sweeps_of_ctt_of_the_folder_and_of_the_store_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

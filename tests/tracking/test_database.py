@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ctt.core.errors import StoreError
 from ctt.tracking import Syncer, database_path, prepare_database
 from ctt.tracking.database import revision
 from tests.tracking.made_up_runs import SQLITE, rows, run, work
@@ -37,6 +38,25 @@ def test_an_older_database_is_upgraded_and_kept_beside(tmp_path: Path) -> None:
     assert revision(path) == newest
     assert rows(path, "SELECT experiment_id FROM experiments WHERE name = 'old'") == [(7,)]
     assert revision(path.with_name(f"mlflow.db.{older}")) == older
+
+
+@pytest.mark.parametrize("kind", ["garbage", "text", "torn", "folder"])
+def test_a_file_that_is_no_database_is_named_with_the_remedy(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = database_path(tmp_path)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "torn":
+        with sqlite3.connect(path) as connection:
+            connection.executescript("".join(f"CREATE TABLE t{n} (x TEXT);" for n in range(300)))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.write_bytes({"garbage": bytes(range(256)) * 20, "text": b"not a database\n" * 9}[kind])
+    message = f"{path} is not a database that SQLite can read .* move it away: `ctt sync` makes it anew"
+    with pytest.raises(StoreError, match=message):
+        prepare_database(tmp_path)
+    syncer = Syncer(SQLITE, tmp_path, [run(tmp_path)])
+    assert syncer.sync_once() == 0 and syncer.down and "move it away" in caplog.text
+    assert [one.name for one in tmp_path.glob("mlflow.db*")] == ["mlflow.db"]
 
 
 def test_a_newer_database_is_left_alone_and_reported(store: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,44 @@
+"""Terminals of other encodings, and python -O and -OO: every command prints, and nothing ends with a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.made_store import made_store
+from tests.tiny import environment
+
+COMMANDS = (
+    ["--help"],
+    ["sweep", "--help"],
+    ["plan", "demo"],
+    ["report", "demo"],
+    ["status", "demo"],
+    ["settings", "ctt_adj_threshold"],
+    ["ls"],
+)
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_store(tmp_path_factory.mktemp("terminals") / "store", "demo")[0].root
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "more",
+    [ASCII, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONOPTIMIZE": "2"}],
+    ids=["ascii", "latin-1", "-OO"],
+)
+def test_it_prints(command: list[str], more: dict[str, str], store: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "ctt", *command], env=environment(store) | more, capture_output=True, timeout=120)
+    encoding = "utf-8" if "PYTHONOPTIMIZE" in more else more.get("PYTHONIOENCODING", "ascii")
+    out, error = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert done.returncode == 0 and "Traceback" not in error, error
+    if command[0] == "plan":
+        sign = {"ascii": "x", "latin-1": "×", "utf-8": "×"}[encoding]
+        assert f"2 points {sign} 3 seeds" in out

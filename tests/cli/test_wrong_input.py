@@ -1,0 +1,91 @@
+"""Wrong input: one line on stderr and exit code 2, the same from every command that reads it, and nothing has run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctt.cli import main
+from ctt.core.exit_codes import EXIT_CODES, ExitCode
+
+WRONG = [
+    (["nope"], "no sweep named nope"),
+    (["demo", "data=nope"], "Could not find 'data/nope'; Available options in 'data': clevrer, mini, quick, synthetic ("),
+    (["demo", "launch=nope"], "Available options in 'launch': inproc, local, slurm ("),
+    (["demo", "tracking=nope"], "Could not find 'tracking/nope'"),
+    (["demo", "seed=x"], "seeds are whole numbers"),
+    (["demo", "seed=1,,2"], "Error parsing override 'seed=1,,2'"),
+    (["demo", "ctt_inv_weight=-1"], "ctt_inv_weight must be at least 0"),
+    (["demo", "world_model.epochs=abc"], "'abc' of type 'str' could not be converted to Integer"),
+    (["demo", "ctt_inv_wieght=1"], "did you mean ctt_inv_weight"),
+    (["demo", "store="], "store must be the path of a folder"),
+    (["demo", "store=/etc/passwd"], "the store /etc/passwd is a file"),
+    (["demo", "name=a/b"], "cannot name a folder"),
+    (["demo", "--cfg", "job"], "unrecognized arguments: --cfg job"),
+    (["it's.yaml"], "no sweep file it's.yaml"),
+    (["date=2026/x.yaml"], "NAME is missing"),
+    (["broken.yaml"], "broken.yaml is not readable YAML"),
+    ([], "NAME is missing"),
+]
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTT_STORE", raising=False)
+    (tmp_path / "broken.yaml").write_text("grid: {a: [1,}\n")
+    return tmp_path
+
+
+def ended(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """The exit code and what stands on stderr."""
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.err
+
+
+@pytest.mark.parametrize("verb", ["plan", "sweep"])
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_a_sweep_and_its_plan_refuse_alike(
+    verb: str, arguments: list[str], message: str, empty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = ended(capsys, verb, *arguments)
+    assert code == ExitCode.WRONG_INPUT and message in error
+    assert error.startswith("ctt: ") and error.count("\n") == 1, error
+    assert not (empty / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "data=nope"], "Could not find 'data/nope'"),
+        (["run", "seed=0,1"], "Ambiguous value for argument 'seed=0,1'"),
+        (["run", "-m", "seed=0,1"], "ctt run runs one point with one seed"),
+        (["run", "--resolve"], "--resolve flag can only be used"),
+        (["-m", "seed=0", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
+        (["-m", "data=nope"], "Could not find 'data/nope'"),
+        (["status"], "no store at"),
+        (["report", "demo", "--format", "docx"], "invalid choice: 'docx'"),
+        (["logs"], "NAME is missing"),
+        (["show", "--nope", "x"], "unrecognized arguments: --nope"),
+        (["ui", "--port", "many"], "invalid int value: 'many'"),
+        (["completion", "csh"], "no completion for csh; choose one of bash, zsh, fish"),
+        (["settings", "ctt_inv_wieght"], "no setting is called ctt_inv_wieght"),
+        (["data", "import", "nope.pkl"], "nope.pkl"),
+        (["import-checkpoint", "nope.ckpt", "data=mini", "world_model=mini"], "nope.ckpt"),
+        (["swep"], "did you mean sweep"),
+    ],
+)
+def test_other_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = ended(capsys, *arguments)
+    assert code == ExitCode.WRONG_INPUT and message in error and error.count("\n") == 1, error
+
+
+def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f"{code:3}  {meaning}" in out for code, meaning in EXIT_CODES.items())
+    assert [int(code) for code in EXIT_CODES] == [0, 1, 2, 130]
