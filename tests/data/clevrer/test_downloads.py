@@ -343,11 +343,13 @@ def test_a_write_error_is_reported(server, tmp_path):
 
 def test_downloads_by_kind(tmp_path):
     settings = FetchSettings(str(tmp_path), "http://h/v.pkl", "http://h/s.pkl", "http://h/q/{split}.json", "http://h/a/{split}.zip")
+    settings.checkpoints = "http://h/{encoder}_{masked}.ckpt"
     urls = {kind: [(d.url, d.path.relative_to(tmp_path).as_posix()) for d in downloads(settings, kind)] for kind in fetching.KINDS}
     assert urls == {
         "slots": [("http://h/v.pkl", "clevrer_videosaur_slots.pkl")],
         "questions": [(f"http://h/q/{s}.json", f"questions/{s}.json") for s in ("train", "validation", "test")],
         "annotations": [(f"http://h/a/{s}.zip", f"annotations/annotation_{s}.zip") for s in ("train", "validation")],
+        "checkpoints": [(f"http://h/{e}_{n}.ckpt", f"checkpoints/{e}_{n}.ckpt") for e in ("videosaur", "savi") for n in range(5)],
     }
     assert downloads(settings, "slots", "savi")[0].url == "http://h/s.pkl"
     with pytest.raises(DataError, match="data.fetch.questions has no address"):
