@@ -6,12 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from ctt.core.errors import UsageError
-from ctt.planning.tree import print_plan
 from ctt.planning.why import print_why
-from ctt.study.detectable_plan import detection, lines, numbers
+from ctt.study.detectable_plan import detection, numbers
 from ctt.study.stored_plan import plan
 
 
@@ -36,13 +33,9 @@ def show_plan(
     if run:
         print_why(planned.plan, run, set(planned.cached))
         return 0
-    found = detection(planned.plan, planned.store) if detect is not None or not as_json else None
-    if found is None or as_json:
-        more = {} if found is None else {"detectable": numbers(found, detect)}
+    if as_json:
+        more = {} if detect is None else {"detectable": numbers(detection(planned.plan, planned.store), detect)}
         print(json.dumps(planned.cost().numbers() | more, indent=1))
         return 0
-    print_plan(planned.cost(), planned.store, max(1, devices))
-    console = Console()
-    for line in lines(found, detect):
-        console.print(line, soft_wrap=True, highlight=False)
+    planned.print(max(1, devices), detect=detect)
     return 0

@@ -120,4 +120,6 @@ def _kind(plan: Plan) -> str:
 
 
 def _screened(plan: Plan) -> bool:
-    return any(line.aloe_from is not None for line in plan.lines)
+    """Whether the baseline's ALOE answers for every other point."""
+    lines = [line for run, line in zip(plan.sweep.runs, plan.lines, strict=True) if not run.point.baseline]
+    return bool(lines) and all(line.aloe_from is not None for line in lines)

@@ -61,7 +61,16 @@ class StoredPlan:
 
     def text(self, devices: int = 1, width: int = 100) -> str:
         """What `ctt plan` prints, for that many devices."""
-        return _captured(lambda console: print_plan(self.cost(), self.store, devices, console), width)
+        return _captured(lambda console: self.print(devices, console), width)
+
+    def print(self, devices: int, console: Console | None = None, detect: float | None = None) -> None:
+        """Prints the plan and what its differences could show; detect: also how many seeds detect so many points."""
+        from ctt.study.detectable_plan import detection, lines  # imports pandas
+
+        console = console or Console()
+        print_plan(self.cost(), self.store, devices, console)
+        for line in lines(detection(self.plan, self.store), detect):
+            console.print(line, soft_wrap=True, highlight=False)
 
     def __str__(self) -> str:
         return self.text()

@@ -62,7 +62,9 @@ def _lines(place: Path) -> list[tuple[str, str]]:
         for line, _ in shown if command not in ELSEWHERE else ():
             words = [word for word in COMPUTES if line.startswith(f"ctt {word} ")]
             small = [one for one in SMALL if line.startswith(("ctt sweep", "ctt run", "ctt promote")) or one.startswith("data.")]
-            lines.append((command, f"{line} {shlex.join(small)}" if words and "--questions" not in line else line))
+            added = shlex.join(small) if words and "--questions" not in line and "--cfg" not in line else ""
+            added = "--yes" if line == "ctt gc" else added  # the examples before it leave something to remove
+            lines.append((command, f"{line} {added}".rstrip()))
     return lines
 
 

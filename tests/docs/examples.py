@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^(?:<!-- (.+?) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.(?:yaml|toml|py))\b")
-NUMBER = re.compile(r"[+−-]?\d[\d.,]*(?<![.,])")
+NUMBER = re.compile(r"[+−-]?\d[\d.,]*(?<![.,])°?")
 RUN = ("sh", "console", "python")
 
 

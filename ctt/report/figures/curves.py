@@ -42,7 +42,7 @@ class Panel:
 
 TRAINING = (
     Panel("train_loss", "World model: training loss", "mean squared error", True),
-    Panel("validation_error", "World model: validation error", "mean squared error (visible slots, if known)", True),
+    Panel("validation_error", "World model: validation error", "mean squared error", True),
     Panel("vqa_loss", "ALOE: training loss", "cross-entropy"),
 )
 

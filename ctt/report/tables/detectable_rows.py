@@ -1,7 +1,8 @@
 """Minimum detectable differences of a table's rows, from variances pooled over the rows.
 
-Rows are pooled with those that are answered the same way: screened rows, whose ALOE is the baseline's, vary far less than retrained
-ones. Runs that differ in ALOE's seed alone (A/A) add to the variance of retrained rows.
+Rows are pooled with those that were made the same way: screened rows, whose ALOE is the baseline's, vary far less than retrained
+ones, and weights of a file share no training with the baseline. Runs that differ in ALOE's seed alone (A/A) add to the variance
+of retrained rows.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from ctt.report.tables.estimates import MetricEstimate, known
 from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.row import SCREENED, Row
 
-Place = tuple[bool, str, str]
-"""Whether a row is screened, the group of its estimates, and their name."""
+Place = tuple[str, str, str]
+"""How a row was made, the group of its estimates, and their name."""
+RETRAINED = "retrained"
 
 
 def with_detectable(rows: Sequence[Row], noise: Sequence[NoiseRow]) -> list[Row]:
@@ -34,7 +36,7 @@ def with_detectable(rows: Sequence[Row], noise: Sequence[NoiseRow]) -> list[Row]
         for name, estimate in estimates.items():
             if (spread := estimate.spread) is None:
                 continue
-            place = (SCREENED in row.marks, group, name)
+            place = (_made(row), group, name)
             if (place, spread.seeds) not in seen:
                 seen[place, spread.seeds] = _numbers(pooled.get(place), spread.seeds)
             value, low, high = seen[place, spread.seeds] if _varies(spread) else (0.0, 0.0, 0.0)
@@ -57,9 +59,10 @@ def with_detectable(rows: Sequence[Row], noise: Sequence[NoiseRow]) -> list[Row]
 def noise_of(rows: Sequence[Row], noise: Sequence[NoiseRow], screened: bool) -> dict[str, PooledNoise]:
     """The pooled noise of the rows' accuracies, by metric."""
     found = {}
-    for (of_screened, group, name), spreads in _spreads(rows).items():
-        place = (of_screened, group, name)
-        if of_screened is screened and group == "estimates" and (one := detectable.pooled(spreads, _others(place, noise))):
+    made = SCREENED if screened else RETRAINED
+    for (of, group, name), spreads in _spreads(rows).items():
+        place = (of, group, name)
+        if of == made and group == "estimates" and (one := detectable.pooled(spreads, _others(place, noise))):
             found[name] = one
     return found
 
@@ -70,8 +73,14 @@ def _spreads(rows: Sequence[Row]) -> dict[Place, list[Spread]]:
         for group, estimates in _groups(row):
             for name, estimate in estimates.items():
                 if estimate.spread is not None and _varies(estimate.spread):
-                    found[SCREENED in row.marks, group, name].append(estimate.spread)
+                    found[_made(row), group, name].append(estimate.spread)
     return found
+
+
+def _made(row: Row) -> str:
+    if SCREENED in row.marks:
+        return SCREENED
+    return "of a file" if row.values.get("world_model.checkpoint") or row.values.get("aloe.checkpoint") else RETRAINED
 
 
 def _groups(row: Row) -> Iterator[tuple[str, Mapping[str, MetricEstimate]]]:
@@ -83,8 +92,8 @@ def _groups(row: Row) -> Iterator[tuple[str, Mapping[str, MetricEstimate]]]:
 
 def _others(place: Place, noise: Sequence[NoiseRow]) -> Sequence[tuple[np.ndarray, int]]:
     """The variance of the difference of two runs by ALOE's seed alone."""
-    screened, group, name = place
-    if screened or group != "estimates":
+    made, group, name = place
+    if made != RETRAINED or group != "estimates":
         return ()
     known_ones = [(row.deviation.get(name), row.freedom) for row in noise]
     return [(np.asarray(2.0 * deviation**2), freedom) for deviation, freedom in known_ones if deviation is not None and freedom > 0]
