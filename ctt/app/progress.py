@@ -72,8 +72,6 @@ class Follower:
         self.jobs = jobs or max(1, len(plan.jobs))
         self.line_every = line_every
         self.budget = Budget(plan, (), Costs(store.root))
-        costs = (self.budget.costs.of(stage, plan.start_of(stage)) for stage in plan.stages.values() if not store.has(stage.key))
-        self._known = all(cost.source is Source.MEASURED for cost in costs)
         self.began = time.time()
         self._first: float | None = None
         self._done: set[str] = set()
@@ -104,7 +102,12 @@ class Follower:
         gained = self._first - estimate
         if gained > 0.03 * self._first:
             return estimate * (time.time() - self.began) / gained
-        return estimate if self._known else None
+        return estimate if self._all_measured(statuses) else None
+
+    def _all_measured(self, statuses: dict[str, StageStatus]) -> bool:
+        """Whether the store has timings of everything that is left."""
+        left = [stage for stage in self.plan.stages.values() if stage.key not in statuses or statuses[stage.key].share < 1]
+        return all(self.budget.costs.of(stage, self.plan.start_of(stage)).source is Source.MEASURED for stage in left)
 
     def _eta(self, statuses: dict[str, StageStatus]) -> str:
         left = self.left(statuses)
