@@ -6,15 +6,17 @@ Tests copy the stores (tests/prepared.py) and leave them as they are.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads wait for each other actively, on cores that all share
-
 os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # neither launch.yaml nor clevrer.yaml of the developer
 
 from tests import prepared
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would what tests start
 
 PREPARED = {"tiny_data", "tiny_sweep", "tiny_one_seed", "store_with_data"}
 BEGIN = (

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,12 +78,18 @@ def _programs(folder: Path) -> Path:
     return program.parent
 
 
-def _run(line: str, place: Path, own: dict[str, str]) -> tuple[int, str]:
-    done = subprocess.run(["bash", "-c", line], cwd=place, env=own, capture_output=True, text=True, timeout=900)
-    return done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
+def _run(line: str, place: Path, own: dict[str, str]) -> tuple[int | None, str]:
+    """Exit status and output; a command that does not end is ended with all it has started, and its status is None."""
+    with (place.parent / "output").open("w+") as output:
+        done = subprocess.Popen(["bash", "-c", line], cwd=place, env=own, stdout=output, stderr=output, start_new_session=True)
+        with suppress(subprocess.TimeoutExpired):
+            done.wait(150)
+        with suppress(ProcessLookupError):
+            os.killpg(done.pid, signal.SIGKILL)
+        return done.poll(), (place.parent / "output").read_text()[-2000:]
 
 
-def _served(line: str, place: Path, own: dict[str, str]) -> tuple[int, str]:
+def _served(line: str, place: Path, own: dict[str, str]) -> tuple[int | None, str]:
     """`ctt ui` until it names its address, then Ctrl-C."""
     words = shlex.split(line)
     server = subprocess.Popen(words, cwd=place, env=own, stdout=subprocess.PIPE, text=True, start_new_session=True)
