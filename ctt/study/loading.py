@@ -169,6 +169,9 @@ def errors(state: Artifact | None, rollout: Artifact | None, measured: Artifact 
 
 
 def _both_errors(name: str, metrics: dict[str, Any]) -> dict[str, float]:
+    """Where visibility is unknown, stages take every slot for visible: the two are then equal to the last bit, and of all slots."""
+    if metrics.get("error_visible") == metrics.get("error"):
+        metrics = metrics | {"error_visible": None}
     known = {name: metrics.get("error_visible"), f"{name}_all": metrics.get("error")}
     return {kind: float(value) for kind, value in known.items() if value is not None}
 

@@ -138,10 +138,7 @@ class WorldModelSettings(PredictorSettings):
         ),
         Rule(("muon_rate", "muon_precision"), "only Muon uses them", lambda model: model.optimizer != "muon"),
         Rule(
-            (
-                "micro_batch",
-                "muon_precision",
-            ),
+            ("micro_batch",),
             "the batch is computed in one piece",
             lambda model: model.micro_batch is None or model.micro_batch >= model.batch_size,
         ),

@@ -132,6 +132,6 @@ def test_a_record_whose_launcher_is_gone_says_so(store: Path, monkeypatch: pytes
     event_log.append(jobs, 0, job.label, job.target, "started", job_id="ctt-0-1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     out = ctt(store, "status", "demo", check=False).stdout
-    assert "no launcher named dask" in " ".join(out.split()), out
+    assert "the launcher dask of ctt-dask-launcher 0.1 runs these jobs, and it is not installed here" in " ".join(out.split()), out
     again = ctt(store, "sweep", *FAST, check=False)
     assert again.returncode != 0 and "dask" in again.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from ctt.config import Config, get_value, with_value
@@ -28,6 +28,11 @@ from tests.training.standin import StandIn
 from tests.training.toy_questions import make
 
 EPOCHS, STEPS = 3, 5
+TRAINED: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)],  # they would train for minutes
+}
 SMALL = {
     "world_model.depth": 2,
     "world_model.heads": 2,
@@ -117,7 +122,7 @@ def assert_the_branch_is_the_whole(folder: Path) -> None:
     assert (folder / "branch" / "metrics.json").read_bytes() == (folder / "whole" / "metrics.json").read_bytes()
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, **TRAINED)
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(0, 2 * STEPS - 2))
 def test_branched_and_interrupted_training_gives_the_bytes_of_uninterrupted_training(config: Config, epoch: int, step: int) -> None:
     """A branch is interrupted and resumed: state and curves are those of uninterrupted training."""
@@ -135,7 +140,7 @@ def test_branched_and_interrupted_training_gives_the_bytes_of_uninterrupted_trai
 
 
 @pytest.mark.slow
-@settings(max_examples=14, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=14, **TRAINED)
 @given(configs, st.integers(1, EPOCHS - 1), st.integers(1, STEPS - 1))
 def test_branched_and_killed_training_gives_the_bytes_of_uninterrupted_training(config: Config, epoch: int, step: int) -> None:
     """A process that writes a checkpoint at every step is killed by SIGKILL in a branch; another one resumes it."""
@@ -174,8 +179,9 @@ def _accepted(config: Config, key: str, value: Any) -> Config | None:
         return None
 
 
-@settings(max_examples=9, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=9, **TRAINED)
 @given(configs)
+@example(composed({"world_model.optimizer": "muon", "world_model.dropout": 0.0}))
 def test_settings_of_one_canonical_form_give_one_state(config: Config) -> None:
     """Settings that the rules make inactive have no effect."""
     other = others(config)
