@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ctt.execution.launchers import KEPT_MEMORY
+from ctt.execution.recorded_jobs import KEPT_MEMORY
 from tests.benchmarks.harness import CLOCKS, ROUNDS, Measured, find, measure
 
 KEPT = {"aloe_data"}

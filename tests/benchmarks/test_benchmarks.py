@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.harness import Comparison, Measured, Ratio, find, measure
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
 
 NAMES = {
     "step_both_exact", "step_both_fast", "step_both_bf16", "step_both_over_plain", "windows", "windows_bf16",
@@ -54,3 +57,18 @@ def test_a_ratio_is_the_median_over_rounds() -> None:
     (measured,) = [m for m in measure(comparison, rounds=3, clock=lambda: now) if isinstance(m, Measured)]
     assert measured.value == 3.0 and measured.spread == (2.0, 4.0) and measured.seconds == {"slow": 6.0, "fast": 2.0}
     assert measured.ratio.held(3.0) and not measured.ratio.held(2.9)
+
+
+def test_the_command_prints_a_ratio_and_what_it_was(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    command = importlib.import_module("tests.benchmarks.__main__")
+    monkeypatch.setattr("sys.argv", ["bench", "--toy", "--rounds", "1", "windows"])
+    assert command.main() in (0, 1)
+    assert "windows" in capsys.readouterr().out
+
+
+COMMANDS = [path for path in ROOT.glob("tests/**/*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_what_the_makefile_calls_can_be_imported(path: Path) -> None:
+    assert importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
