@@ -179,6 +179,23 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         raise SettingError(f"{one_line(error)} (overrides: {' '.join(overrides) or 'none'})") from error
 
 
+def check_hydras_own(overrides: Sequence[str]) -> None:
+    """Raises SettingError if Hydra refuses its own settings (hydra.KEY=VALUE); inside a Hydra application it has done so."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    if GlobalHydra.instance().is_initialized():
+        return
+    register()
+    try:
+        with initialize_config_dir(str(config_root() / "conf"), version_base="1.3", job_name="ctt"):
+            hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingError(f"{one_line(error)} (overrides: {' '.join(overrides)})") from error
+
+
 def to_config(composed: Any) -> Config:
     """The typed, checked Config of a composed DictConfig. Raises SettingError, or UsageError if there is no such launcher."""
     config = _to_object(composed)

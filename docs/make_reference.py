@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that come from the code: cli.md, settings.md, python.md.
+"""Writes the pages of docs/reference that come from the code: cli.md, settings.md, python.md, exit-codes.md.
 
 python docs/make_reference.py            write them
 python docs/make_reference.py --check    exit code 1, with their names, if the files are not what the code gives
@@ -21,12 +21,13 @@ from unittest.mock import patch
 import ctt
 from ctt.app.list_settings import SettingInfo, _text, all_settings
 from ctt.cli import VERBS, main
+from ctt.cli.completion_words import SECOND
 from ctt.config import Config
+from ctt.core.exit_codes import EXIT_CODES
 from ctt.core.registry import Registry
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Made by `make reference` from the code; do not edit. -->\n"
-DATA_VERBS = ("import", "fetch", "check", "show")
 HYDRAS_HELP = ("run",)  # verbs whose --help prints Hydra's text
 WIDTH = "100"
 SETTINGS = """\
@@ -34,6 +35,14 @@ SETTINGS = """\
 `KEY=VALUE` on the command line or as `KEY: VALUE` in a [sweep file](../how-to/write-a-sweep.md). The defaults here are those of
 a group without a recipe; a recipe (`world_model=paper`) sets several at once, and `ctt run --cfg job` shows what a run gets. The
 last column names what of a run is built anew when the setting changes.
+"""
+EXIT_NOTES = """\
+- An error is one line on the error stream that begins with `ctt:` and names the file, key or value and the remedy.
+- With 1, what failed and the command that continues are printed; see [recover](../how-to/recover.md).
+- `ctt status NAME` ends with 1 if a run has failed, so that a script can watch a sweep.
+- `ctt gc` without `--yes` and without a terminal removes nothing and ends with 1.
+- `ctt data fetch` ends with 1 if a question file has other counts than the official one.
+- A job's process ends with 0 if its target is in the store; for SLURM a failed job is FAILED.
 """
 FIRST = ("compile_sweep", "plan", "run", "Study", "Store", "StoredPlan", "Budget", "Sweep", "Point", "Run")
 
@@ -54,9 +63,15 @@ def cli() -> str:
         text = str(inspect.getdoc(function)) if verb in HYDRAS_HELP else help_of(verb)
         page.append(f"## ctt {verb}\n\n```text\n{text}\n```\n")
         if verb == "data":
-            page += [f"### ctt data {name}\n\n```text\n{help_of('data', name)}\n```\n" for name in DATA_VERBS]
+            page += [f"### ctt data {name}\n\n```text\n{help_of('data', name)}\n```\n" for name in SECOND["data"]]
     page.append("What exit codes mean: [exit codes](exit-codes.md).\n")
     return "\n".join(page)
+
+
+def exit_codes() -> str:
+    """The page on exit codes: the table of help, and what single commands add to it."""
+    rows = "\n".join(f"| {code:d} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    return f"{NOTE}\n# Exit codes\n\n| code | meaning |\n|---:|---|\n{rows}\n\n{EXIT_NOTES}"
 
 
 def settings() -> str:
@@ -147,7 +162,7 @@ def _sentence(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").split())
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli, "settings.md": settings, "python.md": python}
+PAGES: dict[str, Callable[[], str]] = {"cli.md": cli, "settings.md": settings, "python.md": python, "exit-codes.md": exit_codes}
 
 
 def stale() -> list[str]:

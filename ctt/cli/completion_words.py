@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 Verbs = Mapping[str, Callable[[Sequence[str]], int]]
 
-SECOND = {"data": ("import", "fetch", "check", "show"), "completion": ("bash", "zsh", "fish")}
+SECOND = {"data": ("setup", "import", "fetch", "check", "show"), "completion": ("bash", "zsh", "fish")}
 """Commands whose first argument is one of a few words."""
 FILES = ("sweep", "plan")
 """Commands whose NAME is a sweep that comes with ctt, or a file."""

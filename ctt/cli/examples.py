@@ -47,6 +47,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ctt data check data=mini", "what is in the data set of the demo"),
         ("ctt data show 10000 data=mini --to pictures", "a picture, an animation and the questions of a scene"),
     ),
+    "data setup": (
+        ("ctt data setup --slots slots.pkl --questions questions", "files that you have; what is missing it asks for"),
+        ("ctt data setup --slots fetch --questions fetch --annotations none", "downloads them, to ./clevrer"),
+    ),
     "data import": (
         ("ctt data import slots.pkl", "to the folder ./slots"),
         ("ctt data import slots.pkl --to clevrer/slots", "to another one"),

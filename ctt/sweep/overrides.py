@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from ctt.config import RUN_GROUPS
+from ctt.config import RUN_GROUPS, check_hydras_own
 from ctt.core.error_text import one_line
 from ctt.core.errors import SweepError
 from ctt.sweep.sweep_file import check_known, shortest
@@ -73,10 +73,12 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
         parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise SweepError(f"{one_line(error)} (command line)") from error
+    hydras_own: list[str] = []
     for override in parsed:
         key = override.key_or_group
         line = override.input_line or key
         if key == "hydra" or key.startswith(("hydra.", "hydra/")):
+            hydras_own.append(line)
             continue
         if override.is_delete() or (override.is_add() and not override.is_force_add()):
             raise SweepError(f"{line}: every setting exists already; write {key}=VALUE (command line)")
@@ -113,6 +115,8 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
         else:
             out.single[key] = values[0]
             out.axes.pop(key, None)
+    if hydras_own:
+        check_hydras_own(hydras_own)
     return out
 
 

@@ -23,8 +23,8 @@ from tests.tiny import TINY, environment
 SMALL = [one for one in TINY if not one.startswith(("data=", "world_model=", "aloe=", "data.workers="))] + ["ctt_start_epoch=1"]
 COMPUTES = ("sweep", "run", "promote", "data check", "data show", "import-checkpoint")
 """What gets smaller numbers of videos and epochs, and nothing else: two workers simulate scenes, as in the examples."""
-ELSEWHERE = ("data fetch",)
-"""Needs a network; tests/data/clevrer/test_downloads.py has servers of its own."""
+NETWORK = ("ctt data fetch", "ctt data setup --slots fetch")
+"""Need a network; tests/data/clevrer/test_downloads.py has servers of its own."""
 COUNTS = {"train": 2, "val": 1, "test": 1}
 
 
@@ -60,7 +60,7 @@ def _lines(place: Path) -> list[tuple[str, str]]:
     torch.save(dict(LiteralPredictor(3, 4, 2, 4, 256, 128).state_dict()), place / "model.ckpt")  # of world_model=mini's sizes
     lines = []
     for command, shown in EXAMPLES.items():
-        for line, _ in shown if command not in ELSEWHERE else ():
+        for line, _ in (one for one in shown if not one[0].startswith(NETWORK)):
             words = [word for word in COMPUTES if line.startswith(f"ctt {word} ")]
             small = [one for one in SMALL if line.startswith(("ctt sweep", "ctt run", "ctt promote")) or one.startswith("data.")]
             added = shlex.join(small) if words and "--questions" not in line and "--cfg" not in line else ""

@@ -14,6 +14,7 @@ WRONG = [
     (["demo", "data=nope"], "Could not find 'data/nope'; Available options in 'data': clevrer, mini, quick, synthetic ("),
     (["demo", "launch=nope"], "Available options in 'launch': inproc, local, slurm ("),
     (["demo", "tracking=nope"], "Could not find 'tracking/nope'"),
+    (["demo", "hydra.nope=1"], "Could not override 'hydra.nope'"),
     (["demo", "seed=x"], "seeds are whole numbers"),
     (["demo", "seed=1,,2"], "Error parsing override 'seed=1,,2'"),
     (["demo", "ctt_inv_weight=-1"], "ctt_inv_weight must be at least 0"),
