@@ -29,7 +29,7 @@ CASES = [
     ("ctt run launch=l", {"launch=local"}),
     ("ctt run world_model.compile=", {"world_model.compile=true", "world_model.compile=false"}),
     ("ctt sweep demo --de", {"--detach"}),
-    ("ctt data ", {"import", "fetch", "check", "show"}),
+    ("ctt data ", {"setup", "import", "fetch", "check", "show"}),
     ("ctt data check --que", {"--questions"}),
     ("ctt settings ctt_adj", {"ctt_adj_threshold"}),
     ("ctt status st", {"store="}),
