@@ -28,6 +28,7 @@ from ctt.data.positions.linear_reader import PositionReaderSettings, positions_k
 from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import FrameSampling
+from ctt.models.graphs.graph_source import graph_source
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -121,6 +122,7 @@ class Config(TrainingSettings):
         super().check()
         if not (data_format := self.data.format).categories:
             return
+        self._check_reach()
         sampling, frames = FrameSampling(self.aloe, data_format), self.rollout.frames
         if frames < sampling.frames_ahead:
             fewer = frames // sampling.stride
@@ -128,6 +130,18 @@ class Config(TrainingSettings):
             raise SettingError(
                 f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {sampling.frames_ahead}; "
                 f"set rollout.frames to at least {sampling.frames_ahead}{remedy}"
+            )
+
+    def _check_reach(self) -> None:
+        """Raises SettingError if it cannot be known whom a removed object reaches."""
+        if not (self.reader.enabled and self.reader.interventions and positions_known(self.reader, self.data)):
+            return
+        if self.reader.reach == "oracle" and not self.data.source.has_truth:
+            raise SettingError(f"reader.reach=oracle needs simulated data; with data={self.data.kind} choose touch or graph")
+        if self.reader.reach == "graph" and graph_source(self.world_model.graph.source).needs_truth:
+            raise SettingError(
+                f"reader.reach=graph reads the graph of whole videos, which world_model.graph.source="
+                f"{self.world_model.graph.source} does not have; reader.reach=oracle asks the simulator"
             )
 
 

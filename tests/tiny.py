@@ -11,7 +11,7 @@ TINY = [
     "data=mini", "data.train=16", "data.validation=8", "data.workers=1",
     "world_model=mini", "world_model.epochs=3", "world_model.windows.per_epoch=64", "world_model.windows.validation=64",
     "aloe=mini", "aloe.epochs=1", "aloe.shares=[0.3,0.1,0.1,0.1]", "aloe.eval_videos=4", "diagnostics.windows=16",
-    "world_model.muon_precision=fp32", "aloe.muon_precision=fp32", "device=cpu",
+    "device=cpu",
 ]  # fmt: skip
 TINY_SWEEP = ["demo", *TINY, "ctt_start_epoch=1", "seed=0,1"]
 TINY_ONE_SEED = [*TINY_SWEEP[:-1], "seed=0"]  # a shared prefix and two runs

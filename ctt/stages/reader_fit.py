@@ -37,6 +37,8 @@ class ReaderFit(Stage):
         reader = {name: value for name, value in canonical_form(self.reader).items() if name in FITTED}
         if self.data.data.source.has_truth:
             reader.pop("annotations", None)
+        if self.reader.reach != "all":
+            reader["levels"] = "with ancestry"
         return {"reader": reader, "frames": self.frames}
 
     def inputs(self) -> Mapping[str, Stage]:

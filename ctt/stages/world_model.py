@@ -17,6 +17,7 @@ from ctt.data.dataset import Dataset
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import acting
 from ctt.models.method import Method
+from ctt.models.model_settings import GraphSettings
 from ctt.models.plugins import plugins_in
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
@@ -75,6 +76,14 @@ class WorldModel(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         return self._settings
+
+    def measured(self) -> tuple[WorldModelSettings, Method]:
+        """The settings whose graph and losses are measured: its own, and defaults for those that had no effect on it."""
+        if not self.lossy:
+            return dataclasses.replace(self.world_model, graph=GraphSettings(), share_dropout=True), Method()
+        compares = any(term.compares for term, _ in acting(self.method.weights))
+        share = self.world_model.share_dropout or not compares
+        return dataclasses.replace(self.world_model, share_dropout=share), self.method
 
     @property
     def lossy(self) -> bool:

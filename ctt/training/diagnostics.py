@@ -39,8 +39,7 @@ from ctt.training.graph_measures import measures
 from ctt.training.learner import SideNetwork
 from ctt.training.rollout import load
 from ctt.training.seeds import derive, generator
-from ctt.training.slot_graphs import make_side
-from ctt.training.state import SIDE, load_weights
+from ctt.training.slot_graphs import side_of
 from ctt.training.threads import threads
 from ctt.training.training_settings import WorldModelSettings
 from ctt.training.world_model import windows_of
@@ -152,13 +151,7 @@ class _Measurements:
         self.found = readings(settings.graph, self.side is not None, self.contact is not None)
 
     def _side(self, folder: Path) -> SideNetwork | None:
-        if not (folder / SIDE).exists():
-            return None
-        side = make_side(self.settings, self.settings.graph, self.slots.shape[-1], self.seed, self.device)
-        tensors = load_weights(folder / SIDE)
-        prefix = "model/"
-        side.model.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-        return side
+        return side_of(folder, self.settings, self.settings.graph, self.slots.shape[-1], self.device)
 
     def graphs(self) -> dict[str, Tensor]:
         """The graph A (N,S,S) of each reading, as the losses use it, on the CPU."""

@@ -16,18 +16,23 @@ from ctt.data.positions.linear_reader import LinearPositionReader, PositionReade
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.positions.position_answers import COUNTERFACTUAL, PREDICTIVE, answers, read_questions, removed_object
 from ctt.data.positions.reference_levels import METRICS, SPLIT, counterfactual_answers, predictive_answers, write
-from ctt.models.model_settings import PredictorSettings, RolloutSettings
+from ctt.models.model_settings import RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
+from ctt.training.counterfactual import Factual, without
+from ctt.training.reach import Graph, Oracle, Reach, Touch
 from ctt.training.rollout import load
+from ctt.training.slot_graphs import StateGraphs, side_of
 from ctt.training.threads import threads
+from ctt.training.training_settings import WorldModelSettings
 
 ANSWERS = "answers.parquet"
 
 
 def read(
     settings: PositionReaderSettings,
-    world_model: PredictorSettings,
+    world_model: WorldModelSettings,
+    threshold: float,
     rollout_settings: RolloutSettings,
     reader_folder: Path,
     state_folder: Path,
@@ -38,7 +43,8 @@ def read(
 ) -> dict[str, Any]:
     """Writes answers.parquet and metrics.json; returns the latter: accuracies (percent) per question and per_option.
 
-    predicted (V, frames, S, D): the rolled-out frames of the validation split. Raises Interrupted between batches when asked
+    predicted (V, frames, S, D): the rolled-out frames of the validation split; threshold: from which entry of the slot graph on
+    two slots are neighbours, for settings.reach=graph. Raises Interrupted between batches when asked
     to stop; a later call starts again.
     """
     split = dataset.split(SPLIT)
@@ -52,12 +58,37 @@ def read(
         pairs = sorted((video, k) for video, k in removed if k is not None)
         with threads(context.threads):
             predictor = load(state_folder, world_model).to(context.device)
-            gaps = intervene(predictor, world_model.frameskip, rollout_settings, reader, objects, split, pairs, context)
+            if settings.reach == "all":
+                gaps = intervene(predictor, world_model.frameskip, rollout_settings, reader, objects, split, pairs, context)
+            else:
+                reach = reach_of(settings, world_model, threshold, predictor, reader, objects, split, state_folder)
+                factual = Factual(split.slots, predicted, objects)
+                gaps = without(predictor, world_model.frameskip, reader, factual, pairs, reach, context)
         by_category[COUNTERFACTUAL] = counterfactual_answers(objects, lambda video, k: gaps[video, k])
     found = write(answers(questions, by_category), context.folder / ANSWERS)
     metrics = {**found["per_question"], "per_option": found["per_option"]}
     (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics
+
+
+def reach_of(
+    settings: PositionReaderSettings,
+    world_model: WorldModelSettings,
+    threshold: float,
+    predictor: Predictor,
+    reader: LinearPositionReader,
+    objects: SlotObjects,
+    split: Split,
+    state_folder: Path,
+) -> Reach:
+    """The way of `reader.reach`, other than all."""
+    if settings.reach == "oracle":
+        return Oracle(split.truth)
+    if settings.reach == "graph":
+        device = next(predictor.parameters()).device
+        side = side_of(state_folder, world_model, world_model.graph, split.slots.shape[-1], device)
+        return Graph(StateGraphs(predictor, world_model.graph, side), threshold, world_model.frameskip, objects)
+    return Touch(reader, objects)
 
 
 def intervene(
@@ -70,7 +101,7 @@ def intervene(
     pairs: Sequence[tuple[int, int]],
     context: BuildContext,
 ) -> Mapping[tuple[int, int], np.ndarray]:
-    """{(video, k): gaps (6, 6)} between objects over all frames, as the world model predicts them without object k.
+    """{(video, k): gaps (6, 6)} between objects over all frames, all of them imagined (reader.reach=all) without object k.
 
     The history is the first frames, every `frameskip`-th, with an empty slot in the object's place. Of the following
     frames, too, only every `frameskip`-th is predicted; between them objects are taken to move in straight lines.

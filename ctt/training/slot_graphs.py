@@ -1,6 +1,8 @@
-"""The slot graphs that are not read from the prediction pass: their networks, and the true interactions."""
+"""Slot graphs: their networks, the true interactions, and the graph that a trained state has of any window."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,10 +11,13 @@ from torch import Tensor
 from ctt.data.dataset import Split
 from ctt.data.synthetic.interactions import Interactions
 from ctt.data.windows import Windows
-from ctt.models.graphs.graph_source import graph_source
+from ctt.models.graphs.attention_reader import AttentionReader
+from ctt.models.graphs.graph_source import GraphInputs, graph_source
 from ctt.models.model_settings import GraphSettings, PredictorSettings
+from ctt.models.predictor import Predictor
 from ctt.training.learner import SideNetwork
-from ctt.training.seeds import derive
+from ctt.training.seeds import derive, generator
+from ctt.training.state import SIDE, load_weights
 
 
 def make_side(settings: PredictorSettings, graph: GraphSettings, width: int, seed: int, device: torch.device) -> SideNetwork:
@@ -32,6 +37,53 @@ def learn_side(side: SideNetwork, graph: GraphSettings, window: Tensor) -> dict[
         loss.backward()
     side.optimizer.step()
     return logged
+
+
+def side_of(
+    folder: Path, settings: PredictorSettings, graph: GraphSettings, width: int, device: torch.device
+) -> SideNetwork | None:
+    """The network of a state folder; None if the state has none."""
+    if not (folder / SIDE).exists():
+        return None
+    side = make_side(settings, graph, width, 0, device)
+    prefix = "model/"
+    tensors = load_weights(folder / SIDE)
+    side.model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    return side
+
+
+class StateGraphs:
+    """The slot graph of a trained state, as its source makes it: per window, without masks and dropout."""
+
+    def __init__(self, predictor: Predictor, graph: GraphSettings, side: SideNetwork | None) -> None:
+        self.predictor, self.graph, self.side = predictor, graph, side
+        self.source = graph_source(graph.source)
+
+    @property
+    def history(self) -> int:
+        """Frames of a window."""
+        return self.predictor.history
+
+    @torch.no_grad()
+    def of(self, history: Tensor) -> Tensor:
+        """A (B,S,S) of windows (B,H,S,D), on their device."""
+        slots = history.shape[2]
+        if self.source.reads_attention:
+            layers = len(self.predictor.transformer.layers)
+            reader = AttentionReader(self.graph, layers, self.predictor.history * slots, slots, 0)
+            self.predictor(history, rows=self.predictor.future_rows(slots), read=reader)
+            return reader.graph()
+        nothing = torch.zeros(history.shape[0], slots, dtype=torch.bool, device=history.device)
+        given = GraphInputs(
+            predictor=self.predictor,
+            settings=self.graph,
+            history=history,
+            masked=nothing,
+            generator=lambda: generator(0, f"read {self.source.purpose}", 0),
+            network=None if self.side is None else self.side.model,
+        )
+        with torch.enable_grad():
+            return self.source.graph(given).detach()
 
 
 class TrueInteractions:

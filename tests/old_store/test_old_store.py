@@ -31,6 +31,8 @@ REPORTED_WITH_ERROR = [
     ["1", "89.8", "81.0", "77.9", "49.4", "66.7", "0.0150"],
 ]
 """Rows whose error stands in another column now."""
+OF_BEFORE = ["world_model.muon_precision=bf16", "aloe.muon_precision=bf16", "reader.reach=all"]
+"""What recipes and defaults said then."""
 NUMBER = re.compile(r"[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
@@ -75,7 +77,7 @@ def ctt(store: Path, *arguments: str, code: int = 0) -> str:
 def arguments(name: str, *left_out: str) -> list[str]:
     """The sweep's file and overrides, as they were given when the store was made."""
     file, *overrides = SWEEPS[name]["words"]
-    return [str(HERE / file), *(word for word in overrides if not word.startswith(left_out))]
+    return [str(HERE / file), *OF_BEFORE, *(word for word in overrides if not word.startswith(left_out))]
 
 
 def artifacts(store: Path) -> dict[str, int]:

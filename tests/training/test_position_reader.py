@@ -18,13 +18,14 @@ from ctt.data.positions import reference_levels
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.synthetic.writing import generate
-from ctt.models.model_settings import PredictorSettings, RolloutSettings
+from ctt.models.model_settings import RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.training.position_reader import intervene, read
 from ctt.training.state import MODEL
+from ctt.training.training_settings import WorldModelSettings
 from tests.models.literal_world_model import LiteralPredictor
 
-WORLD = PredictorSettings(history_size=3, num_preds=2, frameskip=5, depth=1, heads=2, mlp_width=16)
+WORLD = WorldModelSettings(history_size=3, num_preds=2, frameskip=5, depth=1, heads=2, mlp_width=16)
 WIDTH = 128
 
 
@@ -117,7 +118,7 @@ def test_the_true_future_as_a_rollout_gives_the_answers_of_the_reference_level(
     out.mkdir()
     predicted, context = split.future[:, :32], BuildContext(out)
     folders = reader_folder, tmp_path
-    metrics = read(PositionReaderSettings(), WORLD, RolloutSettings(), *folders, predicted, dataset, context=context)
+    metrics = read(PositionReaderSettings(), WORLD, 0.15, RolloutSettings(), *folders, predicted, dataset, context=context)
     table, level = (pd.read_parquet(path) for path in (out / "answers.parquet", reader_folder / "true_future.parquet"))
     assert list(table.columns) == list(level.columns) and len(table) == len(level)
     predictive = table["category"] == "predictive"
@@ -127,5 +128,5 @@ def test_the_true_future_as_a_rollout_gives_the_answers_of_the_reference_level(
     correct = table[~predictive].groupby(["scene", "question_id"])["correct"].all()
     assert metrics["counterfactual"] == pytest.approx(100 * correct.mean())
     settings = PositionReaderSettings(interventions=False)
-    metrics = read(settings, WORLD, RolloutSettings(), *folders, predicted, dataset, context=context)
+    metrics = read(settings, WORLD, 0.15, RolloutSettings(), *folders, predicted, dataset, context=context)
     assert set(metrics) == {"predictive", "per_option"}

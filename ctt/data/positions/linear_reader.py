@@ -35,15 +35,24 @@ class PositionReaderSettings(Settings):
     )
     videos: int = setting(400, "training videos that it is fitted on", minimum=2)
     stride: int = setting(8, "uses every stride-th frame of these videos", minimum=1, maximum=64)
-    interventions: bool = setting(True, "also answer counterfactual questions, by a rollout without the removed object")
+    interventions: bool = setting(True, "also answer counterfactual questions, by a video imagined without the removed object")
+    reach: str = setting(
+        "touch",
+        "which objects a counterfactual question's removal reaches, and so are imagined, the others being kept as seen: touch: who "
+        "touches a reached one; graph: whose slot depends on a reached one's in the run's slot graph; oracle: whose true path "
+        "changes (synthetic data); all: every object, from the first frames on",
+        choices=("touch", "graph", "oracle", "all"),
+        old="all",
+    )
     annotations: str | None = setting(None, "CLEVRER: digest of the annotations, computed from the files", old=None)
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            ("videos", "stride", "interventions", "annotations"),
+            ("videos", "stride", "interventions", "reach", "annotations"),
             "the position reader is switched off",
             lambda reader: not reader.enabled,
         ),
+        Rule(("reach",), "counterfactual questions are not answered", lambda reader: not reader.interventions),
     )
 
 

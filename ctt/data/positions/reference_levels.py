@@ -4,6 +4,7 @@ true_future   positions read from the true future; counterfactual: the true runs
 linear        positions read from the given frames, extrapolated linearly
 copy_last     the last of these positions, unchanged
 unchanged     counterfactual questions answered by the collisions that happen with the object present
+ancestry      by those of them that do not descend from the object (unless reader.reach=all, which earlier versions had alone)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ctt.core.errors import DataError
 from ctt.data.accuracy import metrics_of
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.dataset import Dataset, Split
+from ctt.data.positions.descendants import ancestry_gaps
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings, fit, follow
 from ctt.data.positions.matching import match, matched
 from ctt.data.positions.objects import ObjectTracks, SlotObjects, from_annotations, from_truth
@@ -37,7 +39,7 @@ from ctt.data.positions.position_answers import (
 
 SPLIT = "validation"
 METRICS = "metrics.json"
-LEVELS = ("true_future", "linear", "copy_last", "unchanged")
+LEVELS = ("true_future", "linear", "copy_last", "unchanged", "ancestry")
 STEPS = 10
 """Frames over which the velocity of the linear extrapolation is measured."""
 
@@ -63,6 +65,8 @@ def make(settings: PositionReaderSettings, dataset: Dataset, annotations: str | 
     questions = read_questions(split.questions_file, split.scene_index, (PREDICTIVE, COUNTERFACTUAL))
     found = {}
     for name, by_category in levels(reader, split, objects, follow(seen, tracks.slots), frames).items():
+        if name == "ancestry" and settings.reach == "all":
+            continue
         found[name] = write(answers(questions, by_category), context.folder / f"{name}.parquet")
     text = json.dumps({"levels": found, "reach": reader.reach.tolist()}, indent=1, sort_keys=True)
     (context.folder / METRICS).write_text(text + "\n", encoding="utf-8")
@@ -114,9 +118,11 @@ def levels(
             return np.asarray(reader.gaps(position[None], objects.shape[video : video + 1])[0])
 
         out["true_future"][COUNTERFACTUAL] = counterfactual_answers(objects, without)
-    whole = reader.gaps(np.concatenate([given, future], 1), objects.shape)
+    seen = np.concatenate([given, future], 1)
+    whole = reader.gaps(seen, objects.shape)
     out["copy_last"] = {PREDICTIVE: predictive_answers(reader, objects, last)}
     out["unchanged"] = {COUNTERFACTUAL: counterfactual_answers(objects, lambda video, k: whole[video])}
+    out["ancestry"] = {COUNTERFACTUAL: counterfactual_answers(objects, lambda v, k: ancestry_gaps(reader, objects, seen, v, k))}
     return {name: out[name] for name in LEVELS if name in out}
 
 

@@ -9,16 +9,12 @@ from typing import Any
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
-from ctt.models.losses.loss_term import acting
-from ctt.models.method import Method
-from ctt.models.model_settings import GraphSettings
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
 from ctt.stages.main_line import MainLine
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact
 from ctt.training.diagnostics_settings import DiagnosticsSettings
-from ctt.training.training_settings import WorldModelSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +35,6 @@ class Diagnostics(AuxiliaryStage):
     def settings(self) -> Mapping[str, Any]:
         return {"diagnostics": self.diagnostics}
 
-    def read(self) -> tuple[WorldModelSettings, Method]:
-        """The settings whose graph and losses are measured: the state's, and defaults for those that had no effect on it."""
-        state = self.state
-        if not state.lossy:
-            return dataclasses.replace(state.world_model, graph=GraphSettings(), share_dropout=True), Method()
-        compares = any(term.compares for term, _ in acting(state.method.weights))
-        share = state.world_model.share_dropout or not compares
-        return dataclasses.replace(state.world_model, share_dropout=share), state.method
-
     def inputs(self) -> Mapping[str, Stage]:
         return {"data": self.state.data, "world_model": self.state}
 
@@ -60,7 +47,7 @@ class Diagnostics(AuxiliaryStage):
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.diagnostics import diagnose
 
-        world_model, method = self.read()
+        world_model, method = self.state.measured()
         found = diagnose(
             world_model,
             method,

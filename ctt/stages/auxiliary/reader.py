@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import digest
+from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
 from ctt.stages.auxiliary_stage import AuxiliaryStage
@@ -25,13 +25,14 @@ REFERENCE_LEVELS = {
     "linear": "linear extrapolation",
     "copy_last": "copy of the last frame",
     "unchanged": "object not removed",
+    "ancestry": "ancestry: what happened, less what descends from the object",
 }
 """File stem (ctt/data/positions/reference_levels.py): label in a table."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PositionReader(AuxiliaryStage):
-    """Predictive questions from the rolled-out frames; counterfactual ones from rollouts without the removed object."""
+    """Predictive questions from the rolled-out frames; counterfactual ones from videos imagined without the removed object."""
 
     kind = "reader"
     version = 1
@@ -60,10 +61,13 @@ class PositionReader(AuxiliaryStage):
         return cls(line.rollout, probe, settings)
 
     def references(self) -> Mapping[str, tuple[Stage, str]]:
-        return {label: (self.probe, f"{stem}.parquet") for stem, label in REFERENCE_LEVELS.items()}
+        old = self.reader.reach == "all"
+        found = {stem: label for stem, label in REFERENCE_LEVELS.items() if not (old and stem == "ancestry")}
+        return {label: (self.probe, f"{stem}.parquet") for stem, label in found.items()}
 
     def settings(self) -> Mapping[str, Any]:
-        return {"interventions": self.reader.interventions}
+        reach = canonical_form(self.reader).get("reach")
+        return {"interventions": self.reader.interventions} | ({} if reach is None else {"reach": reach})
 
     def inputs(self) -> Mapping[str, Stage]:
         return {
@@ -77,7 +81,7 @@ class PositionReader(AuxiliaryStage):
         return {"videos": float(self.rollout.data.data.validation)}
 
     def cost_class(self) -> str:
-        return digest([self.kind, self.version, self.rollout.cost_class(), self.reader.interventions])
+        return digest([self.kind, self.version, self.rollout.cost_class(), *self.settings().values()])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.rollout.world_model.world_model.threads, "workers": 1}
@@ -86,9 +90,11 @@ class PositionReader(AuxiliaryStage):
         from ctt.data.positions.reference_levels import SPLIT
         from ctt.training.position_reader import read
 
+        world_model, method = self.rollout.world_model.measured()
         read(
             self.reader,
-            self.rollout.world_model.world_model,
+            world_model,
+            method.adj_threshold,
             self.rollout.rollout,
             inputs["probe"].path,
             inputs["world_model"].path,
