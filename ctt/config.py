@@ -100,7 +100,7 @@ class Config(TrainingSettings):
     rules: ClassVar[tuple[Rule, ...]] = (
         *TrainingSettings.rules,
         Rule(
-            ("reader.enabled", "reader.videos", "reader.stride", "reader.interventions"),
+            ("reader.enabled", "reader.videos", "reader.stride", "reader.interventions", "reader.reach"),
             "CLEVRER without data.annotation_files has no positions of objects",
             lambda run: not positions_known(run.reader, run.data),
         ),

@@ -25,7 +25,7 @@ BASES = {
     "plain": ["data=mini", "world_model=mini", "aloe=mini"],
     "defaults": ["data.slots_file=slots", "data.questions=questions", "data.content=known"],
     "reference": ["data=mini", "world_model=reference", "aloe=reference", "ctt_suf_weight=0.1"],
-    "nothing masked": [*ALL_ON, "num_masked_slots=0"],
+    "nothing masked": [*ALL_ON, "num_masked_slots=0", "reader.interventions=false"],
     "one layer": [*ALL_ON, "aloe.layers=1", "world_model.frameskip=1", "aloe.eval_every=9"],
     "jacobian": [*ALL_ON, "world_model.graph.source=jacobian"],
     "learned": [*ALL_ON, "world_model.graph.source=learned"],

@@ -27,7 +27,7 @@ ENTRIES = {
     "vqa": ("ctt.training.vqa",),
     "diagnostics": ("ctt.training.diagnostics", *PARTS),
     "probe": ("ctt.data.positions.reference_levels",),
-    "reader": ("ctt.training.position_reader",),
+    "reader": ("ctt.training.positions.position_reader",),
 }
 
 

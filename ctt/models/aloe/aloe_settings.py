@@ -119,6 +119,7 @@ class AloeSettings(Settings):
                 "optimizer",
                 "learning_rate",
                 "muon_learning_rate",
+                "muon_precision",
                 "warmup",
                 "average",
                 "option_weight",

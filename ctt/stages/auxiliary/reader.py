@@ -88,7 +88,7 @@ class PositionReader(AuxiliaryStage):
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import SPLIT
-        from ctt.training.position_reader import read
+        from ctt.training.positions.position_reader import read
 
         world_model, method = self.rollout.world_model.measured()
         read(

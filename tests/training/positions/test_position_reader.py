@@ -20,7 +20,7 @@ from ctt.data.positions.objects import SlotObjects
 from ctt.data.synthetic.writing import generate
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.predictor import Predictor
-from ctt.training.position_reader import intervene, read
+from ctt.training.positions.position_reader import intervene, read
 from ctt.training.state import MODEL
 from ctt.training.training_settings import WorldModelSettings
 from tests.models.literal_world_model import LiteralPredictor

@@ -2,7 +2,7 @@
 
 Pearl's three steps (Causality, 2009, section 7.1) on slots. What was observed, and the rollout after it, is taken as it is
 (abduction); the object's slot is empty from the first frame on (action); an object that the removal does not reach keeps its
-slots, one that it reaches is predicted, from its own imagined past and everybody else's (prediction). `Reach` says who is reached.
+slots, one that it reaches is predicted, from its own imagined past and everybody else's (prediction). `Reach` decides who is reached.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ctt.core.build_context import BuildContext
 from ctt.data.positions.linear_reader import LinearPositionReader, follow
 from ctt.data.positions.objects import SlotObjects
 from ctt.models.predictor import Predictor
-from ctt.training.reach import Reach
+from ctt.training.positions.removal import Reach
 
 PAIRS, CHUNK = 64, 8
 """Pairs of a video and an object that are imagined at a time, and of these predicted at a time, so that windows stay in a CPU

@@ -19,8 +19,8 @@ from ctt.data.positions.reference_levels import METRICS, SPLIT, counterfactual_a
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
-from ctt.training.counterfactual import Factual, without
-from ctt.training.reach import Graph, Oracle, Reach, Touch
+from ctt.training.positions.counterfactual import Factual, without
+from ctt.training.positions.removal import Graph, Oracle, Reach, Touch
 from ctt.training.rollout import load
 from ctt.training.slot_graphs import StateGraphs, side_of
 from ctt.training.threads import threads

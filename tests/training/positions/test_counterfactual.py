@@ -21,9 +21,9 @@ from ctt.data.synthetic.writing import generate
 from ctt.models.model_settings import GraphSettings
 from ctt.models.predictor import Predictor
 from ctt.sweep import compile_sweep
-from ctt.training.counterfactual import Factual, imagine, without
-from ctt.training.position_reader import reach_of
-from ctt.training.reach import Reach
+from ctt.training.positions.counterfactual import Factual, imagine, without
+from ctt.training.positions.position_reader import reach_of
+from ctt.training.positions.removal import Reach
 from ctt.training.training_settings import WorldModelSettings
 from tests.models.literal_world_model import LiteralPredictor
 
@@ -152,8 +152,8 @@ def test_chunks_do_not_matter(
 ) -> None:
     reader, reach = LinearPositionReader.load(folder), way("touch", dataset, folder, predictor)
     whole = without(predictor, SKIP, reader, factual, PAIRS, reach, BuildContext(tmp_path))
-    monkeypatch.setattr("ctt.training.counterfactual.PAIRS", 2)
-    monkeypatch.setattr("ctt.training.counterfactual.CHUNK", 1)
+    monkeypatch.setattr("ctt.training.positions.counterfactual.PAIRS", 2)
+    monkeypatch.setattr("ctt.training.positions.counterfactual.CHUNK", 1)
     parts = without(predictor, SKIP, reader, factual, PAIRS, reach, BuildContext(tmp_path))
     assert list(whole) == list(parts) == PAIRS
     for pair in PAIRS:

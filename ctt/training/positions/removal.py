@@ -1,13 +1,13 @@
-"""Reach: which objects the removal of one of them reaches, and from which frame on.
+"""Which objects the removal of one of them reaches, and from which frame on.
 
 The removed object is reached from the first frame on. In each frame:
 
-touch    whoever touches a reached object in the video as it was, and whoever comes within reach of a reached object, the
-         removed one aside, in the imagined video; two objects touch at the distance of their shapes that the reader fitted
-graph    whose slot depends on a reached object's, by the run's own slot graph of the window at its threshold: needs no positions
-oracle   whose true path without the removed object leaves its true path with it (synthetic data)
+touch    an object that touches a reached one in the video as it was, or comes within reach of a reached one, the removed one
+         aside, in the imagined video; two objects touch at the distance of their shapes that the reader fitted
+graph    an object whose slot depends on a reached one's, by the run's own slot graph of the window at its threshold
+oracle   an object whose true path without the removed object leaves its true path with it (synthetic data)
 
-touch is the method of the position reader; the others say what the answers owe to it.
+touch is the default; by the others one sees what the answers owe to it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEPARTED = 1e-3
 """From which distance on two true paths are two, in the units of positions: far above rounding, far below an object's size."""
 
 
-class Spread(Protocol):
+class Reached(Protocol):
     """Who is reached in B videos, frame after frame."""
 
     def step(self, frame: int, imagined: np.ndarray, reached: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ class Spread(Protocol):
 class Reach(Protocol):
     """One of the ways above."""
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Spread:
+    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         """For videos (B,) without the objects `removed` (B,); slots (B,F+N,S,D) float32: given and rolled out, nothing removed."""
 
 
@@ -50,7 +50,7 @@ class Touch:
     reader: LinearPositionReader
     objects: SlotObjects
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Spread:
+    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         far = reach_of_pairs(self.reader, self.objects.shape[videos])
         return _Touching(follow(self.reader.read(slots), self.objects.first[videos][:, None]), far)
 
@@ -71,7 +71,7 @@ class Oracle:
 
     truth: Truth
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Spread:
+    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         frames = slots.shape[1]
         alone = np.stack([self.truth.without_position[video, k, :frames] for video, k in zip(videos, removed, strict=True)])
         apart = np.linalg.norm(alone.astype(np.float64) - self.truth.position[videos, :frames], axis=-1)
@@ -95,7 +95,7 @@ class Graph:
     frameskip: int
     objects: SlotObjects
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Spread:
+    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         held = self.objects.first[videos].astype(np.int64)
         return _Depending(self, slots, held)
 

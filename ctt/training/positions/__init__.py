@@ -1,0 +1,1 @@
+"""What a world model predicts, read as positions of objects: answers from rollouts and from imagined videos."""
