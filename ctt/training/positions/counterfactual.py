@@ -2,7 +2,7 @@
 
 Pearl's three steps (Causality, 2009, section 7.1) on slots. What was observed, and the rollout after it, is taken as it is
 (abduction); the object's slot is empty from the first frame on (action); an object that the removal does not reach keeps its
-slots, one that it reaches is predicted, from its own imagined past and everybody else's (prediction). `Reach` decides who is reached.
+slots, one that it reaches is predicted, from its own imagined past and everybody else's (prediction). Who is reached: removal.py.
 """
 
 from __future__ import annotations
