@@ -25,8 +25,8 @@ FLAGS = (
 
 
 @contextmanager
-def browsing(store: Path, sweep: str, folder: Path) -> Iterator[tuple[Any, str]]:
-    """A browser, and the address of the sweep's page that `ctt ui` has printed."""
+def chromium(folder: Path) -> Iterator[Any]:
+    """A browser's driver; its profile lies in the folder."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -35,9 +35,18 @@ def browsing(store: Path, sweep: str, folder: Path) -> Iterator[tuple[Any, str]]
     options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(driver_binary))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@contextmanager
+def browsing(store: Path, sweep: str, folder: Path) -> Iterator[tuple[Any, str]]:
+    """A browser, and the address of the sweep's page that `ctt ui` has printed."""
     command = [sys.executable, "-m", "ctt", "ui", "--port", "0", f"store={store}"]
     ui = subprocess.Popen(command, env=environment(store), stdout=subprocess.PIPE, text=True)
-    driver = None
     try:
         assert ui.stdout is not None
         server = ui.stdout.readline().split()[1]
@@ -48,11 +57,9 @@ def browsing(store: Path, sweep: str, folder: Path) -> Iterator[tuple[Any, str]]
             name, address = line.split()
             assert address.startswith(server)
             addresses[name.rstrip(":")] = address
-        driver = webdriver.Chrome(options=options, service=Service(driver_binary))
-        yield driver, addresses[sweep]
+        with chromium(folder) as driver:
+            yield driver, addresses[sweep]
     finally:
-        if driver is not None:
-            driver.quit()
         ui.send_signal(signal.SIGINT)
         assert ui.wait(60) == 0
 

@@ -103,7 +103,7 @@ def test_cost_only_when_asked(table: Table) -> None:
 
 @pytest.mark.parametrize("format", ["terminal", "md", "tex", "html"])
 def test_forms_only_when_asked(table: Table, format: str) -> None:
-    assert "query" not in render(table, format)
+    assert "query_" not in render(table, format)
     text = render(table, format, by_form=True)
     assert re.search(r"query\\?_color", text) and "Counterfactual questions by form" in text
 
