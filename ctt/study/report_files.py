@@ -46,5 +46,5 @@ def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
 
 
 def render_terminal(table: Table, console: Console) -> str:
-    """The table at the width of the terminal, at least 100 columns."""
-    return terminal_text(table, width=max(100, console.width), colour=console.is_terminal)
+    """The table at the width of the terminal; of a file or pipe at least 100 columns."""
+    return terminal_text(table, width=console.width if console.is_terminal else max(100, console.width), colour=console.is_terminal)

@@ -1,4 +1,4 @@
-"""Terminal: the table as text, readable at 100 columns."""
+"""Terminal: the table as text. What does not fit side by side stands below, with the points once more; words stay whole."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.text import Text
 
 from ctt.report.tables.layout import STAR, Grid, Page
 
+BETWEEN, EDGE = 2, 1
+"""Blanks between two columns, and before the first."""
 _SHORT = {
     "descriptive": "descrip-\ntive",
     "explanatory": "explana-\ntory",
@@ -36,7 +38,8 @@ def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
         _environ={},
     )
     for grid in page.grids:
-        console.print(_rich(grid))
+        for part in _parts(grid, width):
+            console.print(_rich(part, _word_width(grid, width)))
     for line in page.notes:
         style = "yellow" if line.startswith("warning:") else ""
         bullet = RichTable.grid(padding=(0, 1))
@@ -45,12 +48,52 @@ def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _rich(grid: Grid) -> RichTable:
-    table = RichTable(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _word_width(grid: Grid, width: int) -> int:
+    """The columns that the longest word of the first column needs, at most a quarter of the terminal."""
+    words = [word for texts in (grid.header, *_lines(grid)) for word in texts[0].split()]
+    return min(max(map(len, words), default=1), width // 4)
+
+
+def _lines(grid: Grid) -> list[tuple[str, ...]]:
+    return [line for block in grid.blocks for line in block]
+
+
+def _parts(grid: Grid, width: int) -> list[Grid]:
+    """The grid, or parts of its columns that fit the terminal one by one, each with the columns of text."""
+    text = grid.text_columns
+
+    def width_of(column: int) -> int:
+        head = _SHORT.get(grid.header[column], grid.header[column])
+        return max(len(line) for line in (*head.split("\n"), *(line[column] for line in _lines(grid)))) + BETWEEN
+
+    left = width - _word_width(grid, width) - BETWEEN - EDGE - sum(map(width_of, range(1, text)))
+    chosen: list[list[int]] = [[]]
+    used = 0
+    for column in range(text, len(grid.header)):
+        used += width_of(column)
+        if chosen[-1] and used > left:
+            chosen.append([])
+            used = width_of(column)
+        chosen[-1].append(column)
+    if len(chosen) == 1:
+        return [grid]
+
+    def part(number: int, columns: list[int]) -> Grid:
+        keep = [*range(text), *columns]
+        cut = tuple(tuple(tuple(line[c] for c in keep) for line in block) for block in grid.blocks)
+        return Grid(grid.title if number == 0 else "", tuple(grid.header[c] for c in keep), cut, text)
+
+    return [part(number, columns) for number, columns in enumerate(chosen)]
+
+
+def _rich(grid: Grid, word_width: int) -> RichTable:
+    table = RichTable(title=grid.title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for c, name in enumerate(grid.header):
         left = c < grid.text_columns
         header = name if left else _SHORT.get(name, name)
         table.add_column(Text(header), justify="left" if left else "right", no_wrap=not left or c > 0, overflow="fold")
+        if c == 0:
+            table.columns[0].min_width = word_width
     for block in grid.blocks:
         for line in block:
             table.add_row(*(Text(text, style="bold" if text.endswith(STAR) else "") for text in line))

@@ -19,6 +19,7 @@ import pytest
 from ctt.core.errors import UsageError
 from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.report.published import QUOTED, quoted
+from ctt.report.tables import layout
 from ctt.report.tables.table import Table, build
 from ctt.report.tables.tidy import tidy
 from ctt.report.writers import FORMATS, render, terminal_text
@@ -246,3 +247,19 @@ def test_published_rows_hold_the_published_numbers() -> None:
     for m, row in enumerate(quoted(["paper"])):
         published = facts["cjepa_A2"][f"{'C-JEPA(V)' if m else 'OC-JEPA(V)'} M{m}"]
         assert row.metrics == {ours: published[theirs] for theirs, ours in per_question.items()}
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_terminals_lines_are_no_longer_than_it_is_wide_and_no_cell_is_broken(table: Table, width: int) -> None:
+    text = terminal_text(table, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    written = set(re.findall(r"\S+", text))
+    cells = {cell for grid in layout.page(table, narrow=True).grids for block in grid.blocks for line in block for cell in line[1:]}
+    assert {word for cell in cells for word in cell.split()} <= written
+    labels = {word for row in table.rows for word in row.label.split() if len(word) <= width // 4}
+    assert labels <= written, "words of points stay whole"
+
+
+def test_columns_that_do_not_fit_stand_below_with_the_points(table: Table) -> None:
+    wide, narrow = (terminal_text(table, width=width) for width in (160, 60))
+    assert 0 < wide.count("cjepa README, baseline") < narrow.count("cjepa README, baseline")
