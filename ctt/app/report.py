@@ -35,16 +35,36 @@ class ReportOptions:
     notebook: str | None = None
 
     def __post_init__(self) -> None:
+        if self.notebook is not None:
+            self._alone("--notebook", "a notebook draws and writes its own page")
+        elif self.picture is not None:
+            self._alone("--picture", "a picture is no text", "picture", "pivot", "metric", "at", "against", "files")
         if self.against and self.picture is None:
             raise UsageError("--against draws a picture; name its file with --picture FILE.png")
         if self.against and self.pivot:
             raise UsageError("--against and --pivot are two pictures; choose one")
+        if self.metric and not self.pivot:
+            raise UsageError("--metric is that of a pivot; add --pivot X Y")
         if self.at and not self.pivot:
             raise UsageError("--at fixes a setting of a pivot; add --pivot X Y")
-        if self.pivot and self.picture is None and self.format in ("csv", "json"):
-            raise UsageError(f"a pivot is text (terminal, md, tex, html); --format {self.format} holds every row anyway")
+        if self.pivot and self.picture is None:
+            if self.format in ("csv", "json"):
+                raise UsageError(f"a pivot is text (terminal, md, tex, html); --format {self.format} holds every row anyway")
+            self._unused("a pivot has one metric of runs", "cost", "by_form")
+        if self.by_form and self.format in ("csv", "json"):
+            raise UsageError(f"--format {self.format} holds the question forms anyway; leave out --by-form")
         if self.picture is not None and self.picture.suffix not in (".png", ".svg", ".pdf"):
             raise UsageError(f"--picture must end in .png, .svg or .pdf, got {self.picture}")
+
+    def _alone(self, option: str, reason: str, *allowed: str) -> None:
+        """Raises UsageError if an option other than the allowed ones is given with this one."""
+        others = [field.name for field in dataclasses.fields(self) if field.name not in (*allowed, option.strip("-"))]
+        self._unused(f"{option}: {reason}", *others)
+
+    def _unused(self, reason: str, *names: str) -> None:
+        defaults = {field.name: {} if field.name == "at" else field.default for field in dataclasses.fields(self)}
+        if given := [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != defaults[name]]:
+            raise UsageError(f"{', '.join(given)} would have no effect ({reason}); leave {'it' if len(given) == 1 else 'them'} out")
 
 
 def print_report(store: Store, name: str, options: ReportOptions) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -151,13 +152,19 @@ def await_answer(server: subprocess.Popen[bytes], host: str, port: int, stop: th
 
 
 def free_port(host: str, port: int) -> int:
-    """The port, or any free one for 0. Raises UsageError if it is taken."""
+    """The port, or any free one for 0. Raises UsageError if it is taken or none, or the address is not this machine's."""
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port must lie in 0..65535 (0: any free one), got {port}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except socket.gaierror as error:
+            raise UsageError(f"--host {host}: no such address ({error.strerror})") from error
         except OSError as error:
-            raise UsageError(f"port {port} of {host} is taken ({error.strerror}); choose another with port=N") from error
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise UsageError(f"--host {host} is not an address of this machine ({error.strerror})") from error
+            raise UsageError(f"port {port} of {host} cannot be used ({error.strerror}); choose another with --port N") from error
         return int(probe.getsockname()[1])
 
 

@@ -97,6 +97,13 @@ def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFix
     [
         (("--against", "ctt_inv_weight"), "--against draws a picture; name its file"),
         (("--at", "seed=1"), "--at fixes a setting of a pivot"),
+        (("--metric", "nonsense"), "--metric is that of a pivot"),
+        (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--metric", "nonsense"), "nonsense"),
+        (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--cost"), "--cost would have no effect"),
+        (("--by-form", "--format", "json"), "holds the question forms anyway"),
+        (("--picture", "a.png", "--format", "md", "--cost"), "--format, --cost would have no effect (--picture"),
+        (("--notebook", "--format", "md"), "--format would have no effect (--notebook"),
+        (("--notebook", "--picture", "a.png"), "--picture would have no effect (--notebook"),
         (("--picture", "a.jpeg"), "--picture must end in .png, .svg or .pdf"),
         (("--pivot", "ctt_inv_weight", "depth"), "depth was not swept in weights"),
         (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--format", "csv"), "holds every row anyway"),

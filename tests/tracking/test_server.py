@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -167,3 +168,24 @@ def test_a_taken_port_is_reported_before_anything_starts(store: Path) -> None:
         other.listen()
         with pytest.raises(UsageError, match="is taken"):
             serve(store, port=other.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "host, port, message",
+    [
+        ("127.0.0.1", 99999, "--port must lie in 0..65535"),
+        ("127.0.0.1", -1, "--port must lie in 0..65535"),
+        ("192.0.2.1", 0, "--host 192.0.2.1 is not an address of this machine"),
+        ("no.such.host.invalid", 0, "--host no.such.host.invalid: no such address"),
+    ],
+)
+def test_a_port_or_an_address_that_cannot_be_is_named(host: str, port: int, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        free_port(host, port)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {number} of 127.0.0.1 cannot be used .* choose another with --port N"):
+            free_port("127.0.0.1", number)
