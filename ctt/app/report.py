@@ -62,7 +62,7 @@ class ReportOptions:
         self._unused(f"{option}: {reason}", *others)
 
     def _unused(self, reason: str, *names: str) -> None:
-        defaults = {field.name: {} if field.name == "at" else field.default for field in dataclasses.fields(self)}
+        defaults: dict[str, Any] = {field.name: {} if field.name == "at" else field.default for field in dataclasses.fields(self)}
         if given := [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != defaults[name]]:
             raise UsageError(f"{', '.join(given)} would have no effect ({reason}); leave {'it' if len(given) == 1 else 'them'} out")
 

@@ -164,7 +164,8 @@ def free_port(host: str, port: int) -> int:
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise UsageError(f"--host {host} is not an address of this machine ({error.strerror})") from error
-            raise UsageError(f"port {port} of {host} cannot be used ({error.strerror}); choose another with --port N") from error
+            what = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise UsageError(f"port {port} of {host} {what}; choose another with --port N") from error
         return int(probe.getsockname()[1])
 
 

@@ -166,7 +166,7 @@ def test_a_taken_port_is_reported_before_anything_starts(store: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(UsageError, match="is taken"):
+        with pytest.raises(UsageError, match="is taken; choose another with --port N"):
             serve(store, port=other.getsockname()[1])
 
 
@@ -182,10 +182,3 @@ def test_a_taken_port_is_reported_before_anything_starts(store: Path) -> None:
 def test_a_port_or_an_address_that_cannot_be_is_named(host: str, port: int, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         free_port(host, port)
-
-
-def test_a_port_that_is_taken_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        number = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=f"port {number} of 127.0.0.1 cannot be used .* choose another with --port N"):
-            free_port("127.0.0.1", number)
