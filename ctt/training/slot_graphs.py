@@ -64,6 +64,11 @@ class StateGraphs:
         """Frames of a window."""
         return self.predictor.history
 
+    @property
+    def device(self) -> torch.device:
+        """Where windows must be."""
+        return next(self.predictor.parameters()).device
+
     @torch.no_grad()
     def of(self, history: Tensor) -> Tensor:
         """A (B,S,S) of windows (B,H,S,D), on their device."""

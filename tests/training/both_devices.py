@@ -26,9 +26,10 @@ from ctt.models.aloe import encoder
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.method import Method
 from ctt.models.model_settings import GraphSettings, RolloutSettings
-from ctt.training import position_reader, vqa, world_model
+from ctt.training import vqa, world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.positions import position_reader
 from ctt.training.rollout import roll_out
 from ctt.training.trainer import Segment
 from ctt.training.training_settings import WindowSettings, WorldModelSettings
@@ -97,7 +98,7 @@ def read(folder: Path, device: str) -> None:
             PositionReaderSettings(videos=16), Dataset.open(shared / "set"), None, 32, BuildContext(shared / "probe")
         )
     dataset, settings = Dataset.open(shared / "set"), world_settings(epochs=1, graph=GraphSettings(source="learned"))
-    names = ("state", "rollout", "diagnostics", "reader")
+    names = ("state", "rollout", "diagnostics", "touch", "graph", "all")
     contexts = {name: BuildContext(folder / name, device=device) for name in names}
     for context in contexts.values():
         context.folder.mkdir(parents=True)
@@ -107,16 +108,18 @@ def read(folder: Path, device: str) -> None:
     roll_out(settings, RolloutSettings(), state, dataset, context=contexts["rollout"])
     diagnose(settings, method, 2, 3, DiagnosticsSettings(windows=40), state, dataset, context=contexts["diagnostics"])
     predicted = np.load(folder / "rollout" / "rollout_validation.npy")
-    position_reader.read(
-        PositionReaderSettings(videos=16),
-        settings,
-        RolloutSettings(),
-        shared / "probe",
-        state,
-        predicted,
-        dataset,
-        context=contexts["reader"],
-    )
+    for reach in ("touch", "graph", "all"):
+        position_reader.read(
+            PositionReaderSettings(videos=16, reach=reach),
+            settings,
+            method.adj_threshold,
+            RolloutSettings(),
+            shared / "probe",
+            state,
+            predicted,
+            dataset,
+            context=contexts[reach],
+        )
 
 
 def cases() -> Iterator[tuple[str, Case]]:

@@ -111,7 +111,7 @@ class _Depending:
         if first < 0:
             return reached
         window = torch.from_numpy(np.ascontiguousarray(self.slots[:, first : frame + 1 : self.source.frameskip]))
-        graph = self.source.graphs.of(window).cpu().numpy()  # (B,S,S)
+        graph = self.source.graphs.of(window.to(self.source.graphs.device)).cpu().numpy()  # (B,S,S)
         rows = np.arange(len(graph))[:, None, None]
         depends = graph[rows, self.held[:, :, None], self.held[:, None, :]] >= self.source.threshold  # (B,6,6): row on column
         known = self.held >= 0
