@@ -83,6 +83,7 @@ def test_a_valid_file(tmp_path):
         "scenes": 3,
         "questions": {"descriptive": 3, "explanatory": 0, "predictive": 3, "counterfactual": 0},
         "without_program": 0,
+        "other_forms": [],
         **{name: [] for name in LISTS},
     }
     assert checked([scene(15_000, answered=False)], tmp_path)["without_program"] == 2
@@ -301,7 +302,7 @@ def test_a_file_without_questions_is_one_error(data, message, tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"q\.json is missing"):
         check_file(tmp_path / "q.json")
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match="is a folder, not a file"):
         check_file(tmp_path)
 
 

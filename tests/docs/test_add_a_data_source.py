@@ -120,7 +120,8 @@ def test_a_sweep_over_data_without_questions_ends_in_a_table_of_errors(package: 
     table = json.loads(ctt(store, "report", "orbits", "--format", "json").stdout)
     baseline, lossy = table["rows"]
     assert baseline["metrics"] == {} and baseline["seeds"] == [0, 1, 2] and lossy["paired"] == 3
-    assert lossy["error_intervals"]["rollout"]["delta"] is not None and lossy["error_intervals"]["rollout"]["p_holm"] is not None
+    interval = lossy["error_intervals"]["rollout_all"]
+    assert interval["delta"] is not None and interval["p_holm"] is not None
     assert "rollout error" in lossy["sentence"] and "Holm p" in lossy["sentence"]
     for format in ("md", "tex", "csv", "html", "terminal"):
         assert "Accuracy" not in ctt(store, "report", "orbits", "--format", format).stdout
