@@ -28,7 +28,7 @@ from ctt.data.positions.linear_reader import PositionReaderSettings, positions_k
 from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import FrameSampling
-from ctt.models.graphs.graph_source import graph_source
+from ctt.models.graphs.graph_source import graph_source, graph_sources
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -134,15 +134,34 @@ class Config(TrainingSettings):
 
     def _check_reach(self) -> None:
         """Raises SettingError if it cannot be known whom a removed object reaches."""
-        if not (self.reader.enabled and self.reader.interventions and positions_known(self.reader, self.data)):
-            return
-        if self.reader.reach == "oracle" and not self.data.source.has_truth:
+        if self._imagines("oracle") and not self.data.source.has_truth:
             raise SettingError(f"reader.reach=oracle needs simulated data; with data={self.data.kind} choose touch or graph")
-        if self.reader.reach == "graph" and graph_source(self.world_model.graph.source).needs_truth:
+        if not self.reads_graph:
+            return
+        source = graph_source(self.world_model.graph.source)
+        if source.needs_truth:
             raise SettingError(
-                f"reader.reach=graph reads the graph of whole videos, which world_model.graph.source="
-                f"{self.world_model.graph.source} does not have; reader.reach=oracle asks the simulator"
+                f"reader.reach=graph reads the graph of whole videos, which world_model.graph.source={source.name} does not "
+                "have; reader.reach=oracle asks the simulator"
             )
+        if source.network_purpose and not self.losses_act:
+            others = " or ".join(
+                name for name, other in graph_sources().items() if not (other.network_purpose or other.needs_truth)
+            )
+            raise SettingError(
+                f"reader.reach=graph reads the run's own slot graph, and the network of world_model.graph.source={source.name} is "
+                f"trained along with losses, of which none acts in this run; set world_model.graph.source to {others} for it, "
+                "or reader.reach=touch"
+            )
+
+    @property
+    def reads_graph(self) -> bool:
+        return self._imagines("graph")
+
+    def _imagines(self, reach: str) -> bool:
+        """Whether counterfactual questions are answered with reader.reach=`reach`."""
+        reader = self.reader
+        return reader.enabled and reader.interventions and reader.reach == reach and positions_known(reader, self.data)
 
 
 def register() -> None:

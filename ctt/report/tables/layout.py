@@ -225,6 +225,9 @@ def notes(table: Table) -> list[str]:
     if table.blind:
         lines.append(row_text.BLIND_NOTE)
     lines += [f"warning: {warning}" for warning in table.warnings]
+    lines += [
+        row_text.unread_sentence(stage.label, table.unread[stage.kind]) for stage in table.auxiliary if stage.kind in table.unread
+    ]
     lines += table.reach
     sources: dict[str, list[str]] = {}
     for quote in table.quoted:

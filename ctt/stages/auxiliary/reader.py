@@ -12,7 +12,9 @@ from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.models.method import TRAINED
 from ctt.models.model_settings import GraphSettings
+from ctt.models.plugins import plugins_in
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
 from ctt.stages.columns import PER_OPTION, Column
@@ -34,10 +36,8 @@ REFERENCE_LEVELS = {
 
 LATER = ("ancestry", "words")
 """Those that stores of versions before 0.2 do not have."""
-OWN = "levels/ancestry/"
+OWN = "levels/ancestry_of_rollout/"
 """Where a run's own level is in its metrics.json."""
-UNUSED = frozenset({"scope", "dropout"})
-"""Settings of a slot graph that no reading of single windows without dropout depends on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,9 @@ class PositionReader(AuxiliaryStage):
         if (reach := canonical_form(self.reader).get("reach")) is not None:
             found |= {"reach": reach, "levels": "ancestry of events"}
         if self.graph is not None:
-            found |= {"graph": canonical_form(self.graph, UNUSED), "threshold": self.threshold}
+            form = canonical_form(self.graph, frozenset(TRAINED))
+            found |= {"graph": form, "threshold": self.threshold}
+            found |= {"plugins": plugins} if (plugins := plugins_in({"world_model": {"graph": form}})) else {}
         return found
 
     def inputs(self) -> Mapping[str, Stage]:

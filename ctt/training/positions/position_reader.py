@@ -29,7 +29,7 @@ from ctt.training.threads import threads
 from ctt.training.training_settings import WorldModelSettings
 
 ANSWERS = "answers.parquet"
-ANCESTRY = "ancestry"
+ANCESTRY = "ancestry_of_rollout"
 """The level of a run's own: the collisions seen or rolled out, less those that descend from the object. Not with reach=all."""
 
 
@@ -45,7 +45,7 @@ def read(
     *,
     context: BuildContext,
 ) -> dict[str, Any]:
-    """Writes answers.parquet, ancestry.parquet and metrics.json; returns the latter: accuracies (percent) per question and
+    """Writes answers.parquet, ancestry_of_rollout.parquet and metrics.json; returns the latter: accuracies (percent) per question and
     per_option, and those of the run's own `levels`.
 
     predicted (V, frames, S, D): the rolled-out frames of the validation split; graph: that which settings.reach=graph reads.
@@ -94,7 +94,8 @@ def reach_of(
     """The way of `reader.reach`, other than all; graph: of reach=graph."""
     if settings.reach == "oracle":
         return Oracle(split.truth)
-    if graph is not None:
+    if settings.reach == "graph":
+        assert graph is not None
         device = next(predictor.parameters()).device
         side = side_of(state_folder, world_model, graph.settings, split.slots.shape[-1], device)
         return Graph(StateGraphs(predictor, graph.settings, side), graph.threshold, world_model.frameskip, objects)
