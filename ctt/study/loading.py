@@ -126,7 +126,7 @@ def reference_levels(plan: Plan, store: Store) -> dict[str, dict[str, Prediction
 
 
 def unread(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
-    """{kind of auxiliary stage: the questions that it cannot read}, as the artifacts of its references list them in metrics.json."""
+    """{kind of auxiliary stage: the questions that it cannot read}, as the artifacts of its references list them."""
     stages = {stage.key: stage for stages in plan.auxiliaries for stage in _with_columns(stages)}
     found: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
     for kind, key in dict.fromkeys((s.kind, other.key) for s in stages.values() for other, _ in s.references().values()):

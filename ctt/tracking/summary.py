@@ -147,7 +147,7 @@ def _columns(stage: TrackedStage, value: Mapping[str, float]) -> list[str]:
     """The numbers of an auxiliary stage with their differences, as a paragraph; [] without any."""
     texts = []
     for column in stage.columns:
-        if column.shown and (name := f"{stage.kind}/{column.name}") in value:
+        if column.shown and not column.level and (name := f"{stage.kind}/{column.name}") in value:
             unit = f" {column.unit}" if column.unit else ""
             text = f"{column.heading} {value[name]:.{column.digits}f}{unit}"
             if (difference := value.get(DIFFERENCE + name)) is not None:

@@ -191,7 +191,7 @@ def _unread(settings: DataSettings) -> list[str]:
     lines = [f"  scene {one['scene']}, question {one['question_id']}: {one['reason']}" for one in listed[:MOST]]
     lines += [f"  … and {len(listed) - MOST} more"] if len(listed) > MOST else []
     count = f"{len(listed)} validation question{'s' if len(listed) > 1 else ''}"
-    return [f"{count} cannot be read from positions and count as wrong for the position reader:", *lines]
+    return [f"{count} not readable from positions, counted as wrong by the position reader:", *lines]
 
 
 def _mistakes(path: Path, split: str, part: Part | None, skip: bool, notes: list[str]) -> list[str]:

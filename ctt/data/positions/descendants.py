@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from ctt.data.positions.linear_reader import LinearPositionReader
-from ctt.data.positions.objects import SlotObjects
 
 
 def reach_of_pairs(reader: LinearPositionReader, shape: np.ndarray) -> np.ndarray:

@@ -221,7 +221,7 @@ def unread_sentence(label: str, unread: Sequence[Mapping[str, Any]]) -> str:
     """How many questions the auxiliary stage `label` cannot read, and the first of them."""
     first = "; ".join(f"scene {one['scene']}, question {one['question_id']}: {one['reason']}" for one in unread[:MOST_UNREAD])
     more = f"; {len(unread) - MOST_UNREAD} more are in the JSON" if len(unread) > MOST_UNREAD else ""
-    return f"{label}: {count(len(unread), 'question')} cannot be read and count as wrong, in runs and levels ({first}{more})"
+    return f"{label}: {count(len(unread), 'question')} not readable, counted as wrong in runs and levels ({first}{more})"
 
 
 def noise_sentence(row: NoiseRow) -> str:

@@ -28,7 +28,7 @@ REFERENCE_LEVELS = {
     "linear": "linear extrapolation",
     "copy_last": "copy of the last frame",
     "unchanged": "object not removed",
-    "ancestry": "ancestry: what happened, less what descends from the object",
+    "ancestry": "ancestry, true future",
     "words": "the question's words alone",
 }
 """File stem (ctt/data/positions/reference_levels.py): label in a table."""
@@ -37,7 +37,8 @@ REFERENCE_LEVELS = {
 LATER = ("ancestry", "words")
 """Those that stores of versions before 0.2 do not have."""
 OWN = "levels/ancestry_of_rollout/"
-"""Where a run's own level is in its metrics.json."""
+ANCESTRY = "ancestry, seen and rolled out"
+"""Where a run's own level is in its metrics.json, and what a table calls it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,8 @@ class PositionReader(AuxiliaryStage):
         Column("counterfactual", unit="%", better="higher", digits=1, answers=True),
         Column(f"predictive{PER_OPTION}", unit="%", better="higher", digits=1, answers=True, shown=False),
         Column(f"counterfactual{PER_OPTION}", unit="%", better="higher", digits=1, answers=True),
-        Column(f"{OWN}per_question/counterfactual", "ancestry from the rollout", unit="%", digits=1, level=True),
-        Column(f"{OWN}per_option/counterfactual", "ancestry per option", unit="%", digits=1, level=True, shown=False),
+        Column(f"{OWN}per_question/counterfactual", ANCESTRY, unit="%", digits=1, level="counterfactual"),
+        Column(f"{OWN}per_option/counterfactual", ANCESTRY, unit="%", digits=1, level=f"counterfactual{PER_OPTION}"),
     )
     rollout: Rollout
     probe: ReaderFit

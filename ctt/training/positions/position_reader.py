@@ -45,8 +45,8 @@ def read(
     *,
     context: BuildContext,
 ) -> dict[str, Any]:
-    """Writes answers.parquet, ancestry_of_rollout.parquet and metrics.json; returns the latter: accuracies (percent) per question and
-    per_option, and those of the run's own `levels`.
+    """Writes answers.parquet, ancestry_of_rollout.parquet and metrics.json; returns the latter: accuracies (percent) per
+    question and per_option, and those of the run's own `levels`.
 
     predicted (V, frames, S, D): the rolled-out frames of the validation split; graph: that which settings.reach=graph reads.
     Raises Interrupted between batches when asked to stop; a later call starts again.
