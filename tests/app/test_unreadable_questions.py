@@ -37,7 +37,8 @@ def counterfactual(removed: list[str]) -> dict[str, Any]:
     ]
     text = "Which event will happen without the green cylinder?"
     return {
-        "question_id": 2, "question": text, "question_type": "counterfactual", "program": [*program, "belong_to"], "choices": choices
+        "question_id": 2, "question": text, "question_type": "counterfactual",
+        "program": [*program, "belong_to"], "choices": choices,
     }  # fmt: skip
 
 
