@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,10 @@ from ctt.planning.compiled_plan import Plan
 from ctt.stages.auxiliary.reader import PositionReader
 from ctt.study.reach import graphs_read
 from ctt.sweep import compile_sweep
+from ctt.tracking import TrackedRun, TrackedStage
+from ctt.tracking.summary import final_points, note
+from ctt.tracking.tail import Tail
+from ctt.tracking.view import MetricPoint
 from ctt.training.state import MODEL
 
 SMALL = [
@@ -161,6 +166,24 @@ def test_a_run_without_losses_is_read_with_its_own_graph(inputs: dict[str, Any],
     assert (other["prediction"] != own["prediction"]).any()
 
 
+def page_of(probe: Path, reader: Path) -> dict[str, float]:
+    """The metrics of a run in MLflow, of the position reader; its description has a table of the levels among them."""
+    folders = {"probe": probe, "reader": reader}
+    stages = tuple(TrackedStage(kind, kind, place, place, columns=PositionReader.columns) for kind, place in folders.items())
+    tails = [Tail(stage) for stage in stages]
+    for tail in tails:
+        tail.poll()
+    points = final_points(tails)
+    text = note(
+        TrackedRun("demo", "baseline-0", "baseline", 0, stages=stages), [*points, MetricPoint("accuracy/average", 1.0, 0, 0)]
+    )
+    value = {point.name: point.value for point in points}
+    for name, label in (("words", "words"), ("ancestry_of_rollout", "ancestry of rollout")):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {label} |"))
+        assert line.endswith(f"| {value[f'reader/levels/{name}/per_question/counterfactual']:.1f} |")
+    return value
+
+
 def test_its_own_ancestry_is_that_of_its_rollout(inputs: dict[str, Any], tmp_path: Path) -> None:
     """With the true future as rollout: by positions, nearly what the true collisions give; with a rollout that stands still, the
     collisions of the given frames alone."""
@@ -174,5 +197,11 @@ def test_its_own_ancestry_is_that_of_its_rollout(inputs: dict[str, Any], tmp_pat
     answered(still, tmp_path / "2", "reader.reach=touch")
     later = pd.read_parquet(tmp_path / "2" / OWN)
     assert (later["prediction"] != mine["prediction"]).any()
+    page = page_of(inputs["probe"].path, tmp_path / "1")
+    metrics = json.loads((tmp_path / "1" / "metrics.json").read_text())["levels"]["ancestry_of_rollout"]
+    assert page["reader/levels/ancestry_of_rollout/per_question/counterfactual"] == metrics["per_question"]["counterfactual"]
+    assert {"true_future", "linear", "copy_last", "unchanged", "ancestry", "words"} < {
+        name.split("/")[2] for name in page if "levels" in name
+    }
     answered(inputs, tmp_path / "3", "reader.reach=all")
     assert not (tmp_path / "3" / OWN).exists(), "stores of before have no such level"
