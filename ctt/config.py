@@ -13,7 +13,7 @@ import functools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,6 +35,7 @@ from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.training_settings import TrainingSettings
 
+S = TypeVar("S", bound=Settings)
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
 RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that decide what a run computes
 OPEN = "launch.settings"  # its keys are those of a launcher's own settings class, which checks them
@@ -366,7 +367,12 @@ def typed(key: str, value: Any) -> Any:
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """`config` with typed values set together: only all of them have to agree. Raises SettingError where they do not."""
-    return cast(Config, _replace(config, {tuple(key.split(".")): value for key, value in values.items()}))
+    return replaced(config, values)
+
+
+def replaced(settings: S, values: Mapping[str, Any]) -> S:
+    """`settings` with typed values of dotted names set together, as `with_values`."""
+    return cast(S, _replace(settings, {tuple(name.split(".")): value for name, value in values.items()}))
 
 
 def _replace(node: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
