@@ -26,8 +26,8 @@ class ReaderFit(Stage):
     kind = "probe"
     version = 1
     label = "position reader fit"
-    published_seconds = {"videos": 0.01}
-    demo_seconds = {"videos": 0.0035}
+    published_seconds = {"videos": 0.02}
+    demo_seconds = {"videos": 0.006}
     data: Data
     reader: PositionReaderSettings
     frames: int

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ctt.config import compose
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import CttError
 from ctt.data.dataset import Dataset
@@ -22,11 +23,11 @@ from ctt.data.positions.objects import SlotObjects
 from ctt.data.positions.position_answers import COUNTERFACTUAL, answer_counterfactual, read_questions, removed_object
 from ctt.data.synthetic.writing import generate
 from ctt.models.predictor import Predictor
-from ctt.planning import compile_plan
+from ctt.planning import auxiliaries_of, compile_plan, target_of
 from ctt.planning.compiled_plan import Plan
 from ctt.stages.auxiliary.reader import PositionReader
 from ctt.study.reach import graphs_read
-from ctt.sweep import compile_sweep
+from ctt.sweep import compile_sweep, without_inactive
 from ctt.tracking import TrackedRun, TrackedStage
 from ctt.tracking.summary import final_points, note
 from ctt.tracking.tail import Tail
@@ -108,6 +109,18 @@ def test_a_network_that_was_not_trained_is_refused(overrides: list[str]) -> None
     ):
         compile_sweep(None, [*SMALL, GRAPH, source, *overrides])
     compile_sweep(None, [*SMALL, source, *overrides])
+
+
+def test_weights_of_a_file_are_read_with_the_graph_of_the_settings_too() -> None:
+    file = [*SMALL, GRAPH, "world_model.tensors=known"]
+    keys = set()
+    for threshold in (0.15, 0.2):
+        config = without_inactive(compose([*file, f"ctt_adj_threshold={threshold}"]))
+        (reader,) = (stage for stage in auxiliaries_of(config, target_of(config)) if isinstance(stage, PositionReader))
+        keys.add(reader.key)
+    assert len(keys) == 2
+    with pytest.raises(CttError, match="is trained along with losses"):
+        compose([*file, "world_model.graph.source=learned", "ctt_inv_weight=0.1"]).check()
 
 
 def test_a_network_of_the_points_and_another_graph_of_the_baseline(tmp_path: Path) -> None:
