@@ -39,7 +39,8 @@ class Sender:
 
     def __init__(self, view: View, store_root: Path, settings: TrackingSettings, rebuild: bool) -> None:
         self.view = view
-        self._folder = CursorFolder(store_root, view.address)
+        self._root = Path(store_root)
+        self._folder = CursorFolder(store_root, view.address if view.artifacts is None else "mlflow.db")
         self._settings = settings
         self._rebuild = rebuild
         self._cursors: dict[str, Cursor] = {}
@@ -103,11 +104,11 @@ class Sender:
         for tail in tails:
             if tail.stage.kind == "data" and tail.finished and tail.stage.key not in cursor.datasets:
                 name = (read_json(tail.stage.finished / "dataset.json") or {}).get("name", "data")
-                self.view.dataset(cursor.run_id, str(name), tail.stage.key, tail.stage.finished.as_uri())
+                self.view.dataset(cursor.run_id, str(name), tail.stage.key, self._within(tail.stage.finished))
                 cursor.datasets.append(tail.stage.key)
         for tail in models(tails):
             if tail.stage.key not in cursor.models:
-                place, source = self._experiment(self._place(run)), tail.stage.finished.as_uri()
+                place, source = self._experiment(self._place(run)), self._within(tail.stage.finished)
                 step = tail.lines[-1].step if tail.lines else 0
                 self.view.model(place, cursor.run_id, MODELS[tail.stage.kind], tail.stage.key, source, step)
                 cursor.models.append(tail.stage.key)
@@ -192,7 +193,7 @@ class Sender:
         place = self._settings.experiment_name(sweep)
         record = read_json(path) or {"sweep": sweep, "experiment": place, "run_id": "", "files": {}}
         for file in files:
-            record["files"].setdefault(str(Path(file).resolve()), "")
+            record["files"].setdefault(self._within(Path(file).resolve()), "")
         write_note(path, record)
         return path
 
@@ -205,12 +206,16 @@ class Sender:
             run_id = self._sweep_run(record["sweep"], record["experiment"])
             if run_id != record["run_id"]:
                 record = {**record, "run_id": run_id, "files": dict.fromkeys(record["files"], "")}
-            stamps = {name: stamp(Path(name)) for name in record["files"]}
+            stamps = {name: stamp(self._root / name) for name in record["files"]}
             due = {name: new for name, new in stamps.items() if new and new != record["files"][name]}
             for name in due:
-                self.view.artifact(run_id, Path(name))
+                self.view.artifact(run_id, self._root / name)
             if due:
                 write_note(path, {**record, "files": {**record["files"], **due}})
+
+    def _within(self, path: Path) -> str:
+        """A path as the view holds it: relative to the store if it lies there, so that the store can move."""
+        return str(path.relative_to(self._root) if path.is_relative_to(self._root) else path)
 
     def _sweep_run(self, sweep: str, place: str) -> str:
         identity = digest(["sweep", sweep])

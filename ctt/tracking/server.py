@@ -17,9 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ctt.core.errors import CttError, LeaseHeld, UsageError
-from ctt.tracking.database import artifacts_path, database_path, prepare_database
+from ctt.tracking.database import artifacts_path, prepare_database
+from ctt.tracking.limits import ARTIFACTS
 from ctt.tracking.page import address_of
 from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracking_settings import database_address
 from ctt.tracking.view import quiet
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -107,7 +109,6 @@ def start_server(
     backend: the database's address (postgresql://…); None: the store's own.
     """
     quiet()
-    artifacts = artifacts_path(store_root).as_uri()
     command = [
         sys.executable,
         "-c",
@@ -121,8 +122,8 @@ def start_server(
         "--workers",
         "1",
     ]
-    command += ["--backend-store-uri", backend or f"sqlite:///{database_path(store_root)}"]
-    command += ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
+    command += ["--backend-store-uri", backend or database_address(store_root)]
+    command += ["--default-artifact-root", ARTIFACTS, "--artifacts-destination", artifacts_path(store_root).as_uri()]
     if host not in LOOPBACK:
         names = {host, socket.gethostname(), socket.getfqdn(), *LOOPBACK} - set(EVERYWHERE)
         command += ["--allowed-hosts", allowed_hosts or ",".join(f"{n},{n}:{port}" for n in sorted(names))]

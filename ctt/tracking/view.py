@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any, TypeVar
 
 from ctt.core.errors import CttError
 from ctt.tracking.limits import (
+    ARTIFACTS,
     EXPERIMENT_LENGTH,
     METRICS_AT_ONCE,
     OTHERS_AT_ONCE,
@@ -77,6 +80,7 @@ class Known:
 class View:
     """An MLflow server, or database, at `address`. Making one touches nothing; the first call imports mlflow.
 
+    artifacts: of a database, the folder that ARTIFACTS means, which no server serves while this writes to it.
     After `deadline` (a time.monotonic()) every call fails as Unreachable.
     """
 
@@ -88,13 +92,13 @@ class View:
         self._made: Any = None
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, which is made if it is not there. Artifacts of a database's lie in `artifacts`."""
+        """The id of an experiment, which is made if it is not there."""
         name = name[:EXPERIMENT_LENGTH]
 
         def find_or_create(client: Any) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
-                place = None if self.artifacts is None else (self.artifacts / safe_name(name)).resolve().as_uri()
+                place = None if self.artifacts is None else ARTIFACTS + safe_name(name)
                 try:
                     return str(client.create_experiment(name, artifact_location=place, tags=experiment_tags()))
                 except Exception:  # somebody else may have made it since
@@ -227,11 +231,24 @@ class View:
 
     def artifact(self, run_id: str, file: Path, folder: str | None = None) -> None:
         """Copies a file into a run's artifacts, over an older one of that name."""
-        self._ask(lambda client: client.log_artifact(run_id, str(file), folder))
+
+        def log(client: Any) -> None:
+            place = client.get_run(run_id).info.artifact_uri if self.artifacts is not None else ""
+            if not place.startswith(ARTIFACTS) or self.artifacts is None:
+                client.log_artifact(run_id, str(file), folder)
+                return
+            copy = self.artifacts / place.removeprefix(ARTIFACTS) / (folder or "") / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+        self._ask(log)
 
     def document(self, run_id: str, value: Mapping[str, Any], name: str) -> None:
-        """Writes a JSON or YAML document (by its name's ending) into a run's artifacts."""
-        self._ask(lambda client: client.log_dict(run_id, dict(value), name))
+        """Writes a JSON document into a run's artifacts."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            file.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+            self.artifact(run_id, file)
 
     def _batches(self, run_id: str, what: str, items: Sequence[Any], size: int) -> None:
         for start in range(0, len(items), size):
