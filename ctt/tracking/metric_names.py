@@ -6,6 +6,7 @@ ACCURACY = "accuracy/"
 DIFFERENCE = "difference/"  # to the baseline's accuracy, in percentage points
 ERROR = "error/"
 BLIND = "blind_level/"  # the accuracy of the most frequent answer of each form of question
+COST = "cost/"  # seconds of the stages that the run is made of, by whose work they were
 ABOVE_BLIND = "above_blind/"  # 1 where the run's accuracy is shown to be above that level, else 0
 
 # Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.

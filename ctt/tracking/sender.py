@@ -57,7 +57,7 @@ class Sender:
 
     def sync(self, run: TrackedRun, tails: Sequence[Tail], finals: Sequence[MetricPoint]) -> int | None:
         """Sends what the server lacks of a run; the number of points, or None if the server refuses the run now."""
-        start = start_time(tails)
+        start = start_time(tails, run.asked)
         if start is None:
             return 0
         if time.monotonic() < self._refused.get(run.identity, 0.0):
@@ -113,9 +113,9 @@ class Sender:
                 self.view.model(place, cursor.run_id, MODELS[tail.stage.kind], tail.stage.key, source, step)
                 cursor.models.append(tail.stage.key)
         self.view.send(cursor.run_id, news)
-        self._describe(run, cursor, note(run, finals))
+        self._describe(run, cursor, note(run, tails, finals))
         if status != cursor.status:
-            self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails))
+            self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails, run.asked))
         cursor.sent, cursor.status, cursor.unsure = reached, status, False
         cursor.finals = sorted({*cursor.finals, *(point.name for point in finals)})
         self._folder.save(run, cursor)
