@@ -17,7 +17,7 @@ from ctt.app.progress import Follower
 from ctt.config import Config
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
-from ctt.core.units import duration
+from ctt.core.units import count, duration
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.jobs.snapshot import snapshot
@@ -98,7 +98,8 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     pending = [j for j in pending if j.target.key in targets or j.target.key in needed]
     folder = record.write(plan, store, snapshot(store) if pending and config.launch.kind != "inproc" else None)
     console.print(
-        f"[bold]{sweep.name}[/]: {len(sweep.points)} points × {len(sweep.seeds)} seeds = {len(targets)} runs, "
+        f"[bold]{sweep.name}[/]: {count(len(sweep.points), 'point')} × {count(len(sweep.seeds), 'seed')} = "
+        f"{count(len(targets), 'run')}, "
         f"{len(plan.stages)} stages ({len(cached)} cached), {plan.world_model_epochs} world-model epochs "
         f"instead of {Budget(plan).naive_epochs}; store {store.root}",
         soft_wrap=True,

@@ -86,11 +86,14 @@ class Syncer:
         self._wait, self._not_before, self._down = 0.0, 0.0, False
         return sent
 
+    def places(self) -> set[str]:
+        """The names of the experiments that show these runs, or will."""
+        return {self._place(run) for run in self._runs()}
+
     def experiments(self) -> dict[str, str]:
         """The experiments that show these runs, whichever syncer sent them: name → MLflow's id."""
         there = self._view.experiments()
-        places = {self._place(run) for run in self._runs()}
-        return {place: there[safe] for place in places if (safe := place[:EXPERIMENT_LENGTH]) in there}
+        return {place: there[safe] for place in self.places() if (safe := place[:EXPERIMENT_LENGTH]) in there}
 
     @property
     def down(self) -> bool:

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ctt.core.units import count
 from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, Categories
 from ctt.report.figures.style import GREY, STYLE, grid, legend, line_style, save
-from ctt.report.tables import row_text
 
 MOST_COLOURED = 10
 QUESTIONS = "% of questions"
@@ -89,7 +89,7 @@ def learning_curves(
             unit = f"{QUESTIONS}, {videos} videos" if videos and panel.unit == QUESTIONS else panel.unit
             axis.set(title=panel.title, xlabel="epoch", ylabel=unit)
         seeds = len({curve.seed for curve in curves})
-        legend(figure, axes[0], title=f"mean and range of {row_text.count(seeds, 'seed')}", backwards=True)
+        legend(figure, axes[0], title=f"mean and range of {count(seeds, 'seed')}", backwards=True)
         return save(figure, path)
 
 

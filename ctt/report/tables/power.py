@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctt.core.units import count
 from ctt.data.categories import single
 from ctt.report.published import Quoted
 from ctt.report.tables import row_text
@@ -32,7 +33,7 @@ def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None, same_prot
             )
         )
     header = ("category", "reported", "ours", row_text.DETECTABLE, "two single runs by noise", "conclusion")
-    seeds = row_text.count(row.paired, "seed")
+    seeds = count(row.paired, "seed")
     return Grid(f"{row.label} against the baseline, {seeds} (points)", header, (tuple(lines),))
 
 
