@@ -26,6 +26,8 @@ class ReportOptions:
     format: str = "terminal"
     cost: bool = False
     by_form: bool = False
+    differences: bool = False
+    transpose: bool = False
     pivot: tuple[str, str] | None = None
     metric: str | None = None
     at: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -50,9 +52,13 @@ class ReportOptions:
         if self.pivot and self.picture is None:
             if self.format in ("csv", "json"):
                 raise UsageError(f"a pivot is text (terminal, md, tex, html); --format {self.format} holds every row anyway")
-            self._unused("a pivot has one metric of runs", "cost", "by_form")
+            self._unused("a pivot has one metric of runs", "cost", "by_form", "differences", "transpose")
         if self.by_form and self.format in ("csv", "json"):
             raise UsageError(f"--format {self.format} holds the question forms anyway; leave out --by-form")
+        if self.format in ("csv", "json"):
+            self._unused(f"--format {self.format} holds all numbers of every point", "differences", "transpose")
+        if self.differences:
+            self._unused("--differences shows these alone", "cost", "by_form")
         if self.picture is not None and self.picture.suffix not in (".png", ".svg", ".pdf"):
             raise UsageError(f"--picture must end in .png, .svg or .pdf, got {self.picture}")
 
@@ -82,10 +88,12 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
     elif options.pivot:
         page = pivot_page(table, *options.pivot, metric, options.at)
         print(draw(page, options.format), end="")
-    elif options.format == "terminal" and not (options.cost or options.by_form):
-        print(render_terminal(table, Console()), end="")
+    elif options.format == "terminal":
+        chosen = dict(cost=options.cost, by_form=options.by_form, differences_alone=options.differences)
+        print(render_terminal(table, Console(), transpose=options.transpose, **chosen), end="")
     else:
-        print(render(table, options.format, cost=options.cost, by_form=options.by_form), end="")
+        chosen = dict(cost=options.cost, by_form=options.by_form, differences=options.differences)
+        print(render(table, options.format, transpose=options.transpose, **chosen), end="")
     return 0
 
 

@@ -23,6 +23,8 @@ def report(arguments: Sequence[str]) -> int:
         format=parsed.format,
         cost=parsed.cost,
         by_form=parsed.by_form,
+        differences=parsed.differences,
+        transpose=parsed.transpose,
         pivot=parsed.pivot and (parsed.pivot[0], parsed.pivot[1]),
         metric=parsed.metric,
         at=_fixed(parsed.at),
@@ -42,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--format", default="terminal", choices=FORMATS, help="format to print (default: terminal)")
     add("--cost", action="store_true", help="with device-hours, it/s and memory")
     add("--by-form", action="store_true", help="with a table of question forms for each category")
+    add("--differences", action="store_true", help="the differences to the baseline alone")
+    add("--transpose", action="store_true", help="a column for each point")
     add("--pivot", nargs=2, metavar=("X", "Y"), help="a table of one metric over two swept settings")
     add("--metric", help="metric of the pivot: a category, a pooled metric (default: average), category/form, or an error")
     add("--at", action="append", default=[], metavar="KEY=VALUE", help="fix another swept setting of the pivot")

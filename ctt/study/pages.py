@@ -9,7 +9,7 @@ from ctt.report.figures.spending import spending_grid
 from ctt.report.published import QUOTED
 from ctt.report.tables import layout
 from ctt.report.tables.graph_tables import Diagnosis, density_grid, losses_grid, recovery_grid
-from ctt.report.tables.layout import Grid, Page
+from ctt.report.tables.grid import Grid, Page
 from ctt.report.tables.power import power_grid
 from ctt.report.tables.table import Table
 from ctt.report.writers.notebook_display import Shown, shown

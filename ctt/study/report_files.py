@@ -45,6 +45,7 @@ def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
     return files
 
 
-def render_terminal(table: Table, console: Console) -> str:
-    """The table at the width of the terminal; of a file or pipe at least 100 columns."""
-    return terminal_text(table, width=console.width if console.is_terminal else max(100, console.width), colour=console.is_terminal)
+def render_terminal(table: Table, console: Console, **chosen: bool) -> str:
+    """The table at the width of the terminal; of a file or pipe at least 100 columns. chosen: what of it, as of terminal_text."""
+    width = console.width if console.is_terminal else max(100, console.width)
+    return terminal_text(table, width=width, colour=console.is_terminal, **chosen)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ctt.report.figures.style import GREY, OKABE_ITO, STYLE, save
 from ctt.report.tables import row_text
-from ctt.report.tables.layout import Grid
+from ctt.report.tables.grid import Grid
 
 SAVED = {"merged": "equal points merged", "shared": "training shared", "screened": "ALOE screened"}
 HATCHES = ("", "///", "xxx", "..")

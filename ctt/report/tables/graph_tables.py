@@ -16,7 +16,7 @@ from ctt.models.graphs.graph_source import graph_sources
 from ctt.models.losses.loss_term import in_order, loss_terms
 from ctt.report import statistics
 from ctt.report.tables import row_text
-from ctt.report.tables.layout import Grid
+from ctt.report.tables.grid import Grid
 
 Diagnosis = Mapping[str, Any]
 RECOVERY = ("auroc", "average_precision", "auroc_seen", "average_precision_seen")

@@ -7,7 +7,8 @@ from ctt.data.categories import single
 from ctt.report.published import Quoted
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
-from ctt.report.tables.layout import Grid, estimate_text
+from ctt.report.tables.grid import Grid
+from ctt.report.tables.layout import estimate_text
 from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.row import Row
 
