@@ -33,14 +33,16 @@ class ReportOptions:
     at: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     against: str | None = None
     picture: Path | None = None
-    files: bool = False
+    files: Path | None = None
     notebook: str | None = None
 
     def __post_init__(self) -> None:
         if self.notebook is not None:
             self._alone("--notebook", "a notebook draws and writes its own page")
         elif self.picture is not None:
-            self._alone("--picture", "a picture is no text", "picture", "pivot", "metric", "at", "against", "files")
+            self._alone("--picture", "a picture is no text", "picture", "pivot", "metric", "at", "against")
+        elif self.files is not None:
+            self._alone("--files", "it writes every format and all pictures")
         if self.against and self.picture is None:
             raise UsageError("--against draws a picture; name its file with --picture FILE.png")
         if self.against and self.pivot:
@@ -79,8 +81,10 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
         print(render_notebook(name, store, options.notebook or None))
         return 0
     study = Study(name, store.root)
-    if options.files:
-        write_report(study.plan, store)
+    if options.files is not None:
+        for path in write_report(study.plan, store, options.files)[2]:
+            print(path)
+        return 0
     table = study.comparison
     metric = options.metric or table.leading
     if options.picture is not None:

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--against", metavar="X", help="with --picture: accuracy against one swept setting")
     picture = "draw the table, --pivot as a heat map, or --against (png, svg, pdf)"
     add("--picture", type=Path, metavar="FILE", help=picture)
-    add("--files", action="store_true", help="also write every format and all pictures to sweeps/NAME/report")
+    add("--files", type=Path, metavar="DIR", help="write every format and all pictures (png, svg and pdf) to a folder")
     notebook = "run a notebook of analysis/ over the sweep and render it to HTML"
     add("--notebook", nargs="?", const="", metavar="NOTEBOOK", help=notebook)
     return parser
