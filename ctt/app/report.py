@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ctt.core.errors import UsageError
+from ctt.core.terminal import terminal
 from ctt.report.tables.pivot import pivot_page
 from ctt.report.tables.table import Table
 from ctt.report.writers import draw, render
@@ -94,7 +93,7 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
         print(draw(page, options.format), end="")
     elif options.format == "terminal":
         chosen = dict(cost=options.cost, by_form=options.by_form, differences_alone=options.differences)
-        print(render_terminal(table, Console(), transpose=options.transpose, **chosen), end="")
+        print(render_terminal(table, terminal(), transpose=options.transpose, **chosen), end="")
     else:
         chosen = dict(cost=options.cost, by_form=options.by_form, differences=options.differences)
         print(render(table, options.format, transpose=options.transpose, **chosen), end="")

@@ -17,6 +17,7 @@ from ctt.app.progress import Follower
 from ctt.config import Config
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
+from ctt.core.terminal import terminal
 from ctt.core.units import count, duration
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
@@ -41,7 +42,7 @@ SHOWN = 24  # missing runs that are listed with their reason
 
 def run_sweep(config: Config, overrides: Sequence[str], make_launcher: MakeLauncher, console: Console | None = None) -> int:
     """Compiles the sweep of `overrides`, runs what is missing and prints its table; 0, or 1 if a run is missing."""
-    console = console or Console()
+    console = console or terminal()
     config = with_site(config, overrides)
     code = run_compiled(config, compile_sweep(config.sweep, overrides, record_as=config.name), make_launcher, console)
     if code == INCOMPLETE:
@@ -78,7 +79,7 @@ def run(
         config = dataclasses.replace(config, store=os.fspath(store))
     if config.launch.kind == "inproc":
         raise UsageError("launch=inproc runs jobs by Hydra, for `ctt sweep`; from Python choose launch=local or another launcher")
-    run_compiled(config, sweep, of_plan, console or Console())
+    run_compiled(config, sweep, of_plan, console or terminal())
     return Study(sweep.name, config.store)
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from ctt.core.errors import DataError
+from ctt.core.terminal import terminal
 from ctt.core.units import count, duration, size
 from ctt.planning import Budget, Plan
 from ctt.planning.costs import Source
@@ -23,7 +24,7 @@ SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
 
 def print_plan(budget: Budget, store: Store, devices: int, console: Console | None = None) -> None:
     """Prints the tree, the stages, what merging, sharing, screening and the store save, and the merged points."""
-    plan, console, numbers = budget.plan, console or Console(), budget.numbers()
+    plan, console, numbers = budget.plan, console or terminal(), budget.numbers()
     console.print(_tree(plan, budget.cached))
     console.print(_stages(budget))
     console.print(_saving(budget))

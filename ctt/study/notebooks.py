@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ctt.config import config_root
 from ctt.core.errors import CttError, UsageError
+from ctt.core.plain_text import plain
 from ctt.store import Store
 from ctt.study import record
 
 DEFAULT = "ablation"
 SECONDS = 600
+ANSI = r"\x1b\[[0-9;]*m"
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -85,8 +88,7 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
         try:
             return client.execute(cleanup_kc=True, env=environment)  # else the kernel of a given manager keeps running
         except CellExecutionError as error:
-            last = str(error).strip().splitlines()[-1]
-            raise CttError(f"{path.name} failed over {sweep}: {last}") from error
+            raise CttError(f"{path.name} failed over {sweep}: {plain(re.sub(ANSI, '', error.evalue))}") from error
 
 
 def as_page(notebook: Any, title: str) -> str:

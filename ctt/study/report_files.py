@@ -54,4 +54,4 @@ def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
 def render_terminal(table: Table, console: Console, **chosen: bool) -> str:
     """The table at the width of the terminal; of a file or pipe at least 100 columns. chosen: what of it, as of terminal_text."""
     width = console.width if console.is_terminal else max(100, console.width)
-    return terminal_text(table, width=width, colour=console.is_terminal, **chosen)
+    return terminal_text(table, width=width, colour=console.is_terminal and not console.no_color, **chosen)

@@ -129,7 +129,8 @@ class Study:
         `heat_map_X_Y`, `spending`; with diagnostics `graphs`, `losses`, `mean_graphs`; after `ctt promote` `ranking`."""
         from ctt.study.pictures import study_pictures
 
-        return OnDemand("figure", study_pictures(self.comparison, self.plan, self.store, self._spending, self.promoted))
+        made = study_pictures(self.comparison, self.plan, self.store, self._spending, self.promoted)
+        return OnDemand("figure", made, self._remedies())
 
     @property
     def pages(self) -> Mapping[str, Shown]:
@@ -144,7 +145,16 @@ class Study:
         if (promoted := self.promoted) is not None:
             made["ranking"] = lambda: shown(ranking_grid(self.comparison, promoted))
             made["promoted"] = lambda: shown(promoted)
-        return OnDemand("page", made)
+        return OnDemand("page", made, self._remedies())
+
+    def _remedies(self) -> dict[str, str]:
+        """What to run to have the figures and pages that not every sweep has."""
+        screened = self.plan.sweep.baseline.config.aloe.protocol == "shared"
+        screen = "" if screened else f"screen it (`ctt sweep {self.name} aloe.protocol=shared`), then "
+        promote = f"to compare screening with retraining, {screen}run `ctt promote {self.name}`"
+        measure = f"it is of the slot graphs that diagnostics measure; run `ctt sweep {self.name} diagnostics.enabled=true`"
+        graphs = ("graphs", "losses", "mean_graphs", "graph_density", "graph_recovery", "loss_terms")
+        return dict.fromkeys(("ranking", "promoted"), promote) | dict.fromkeys(graphs, measure)
 
     @cached_property
     def promoted(self) -> Table | None:

@@ -16,20 +16,24 @@ from tests.tiny import environment
 ROWS = 200
 
 
-def on_terminal(store: Path, columns: int, *arguments: str) -> list[str]:
-    """The lines that ctt shows on a terminal, without escape codes."""
+def on_terminal(store: Path, columns: int, *arguments: str, codes: bool = False, **variables: str) -> list[str]:
+    """The lines that ctt shows on a terminal, with or without escape codes; variables: of its environment."""
     import pexpect
 
+    own = {name: value for name, value in environment(store).items() if name not in ("COLUMNS", "NO_COLOR")}
     terminal = pexpect.spawn(
         sys.executable,
         ["-m", "ctt", *arguments, f"store={store}"],
-        env={name: value for name, value in environment(store).items() if name != "COLUMNS"} | {"TERM": "xterm-256color"},
+        env={name: value for name, value in environment(store).items() if name != "COLUMNS"}
+        | {"TERM": "xterm-256color"}
+        | variables,
         dimensions=(ROWS, columns),
         encoding="utf-8",
         timeout=120,
     )
     terminal.expect(pexpect.EOF)
-    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.before).splitlines()]
+    text = terminal.before if codes else re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.before)
+    return [line.rstrip() for line in text.splitlines()]
 
 
 @pytest.mark.slow
@@ -72,3 +76,12 @@ def test_jobs_are_shown_with_host_progress_rate_and_time_to_go_and_why_others_wa
     for n in (0, 1):
         assert re.fullmatch(rf"\S.*seed={n}  +1234_{n} +node07 +12/30 epochs +2.5 epochs/s +12 min 30 s left", lines[n + 1])
     assert " ".join(lines[3:]).startswith(f"queued, {why}: 3 jobs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("status", "weights"), ("report", "weights"), ("plan", "weights"), ("ls",)], ids=str)
+def test_no_color_means_no_escape_code(tmp_path: Path, command: tuple[str, ...]) -> None:
+    store, _ = made_store(tmp_path / "store", "weights", "ctt_inv_weight=0,0.2", "ctt_suf_weight=0", "seed=0")
+    styled = "\n".join(on_terminal(store.root, 80, *command, codes=True, NO_COLOR=""))
+    plain = "\n".join(on_terminal(store.root, 80, *command, codes=True, NO_COLOR="1"))
+    assert "\x1b[" in styled and "\x1b" not in plain and len(plain) > 100

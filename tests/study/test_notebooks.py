@@ -153,5 +153,8 @@ def test_report_renders_a_notebook_to_one_file(swept: Path) -> None:
     path = Path(ctt(swept, "report", "weights", "--notebook", "cost").stdout.strip())
     assert path == swept / "sweeps" / "weights" / "report" / "cost.html"
     assert "it/s" in path.read_text(encoding="utf-8")
+    done = ctt(swept, "report", "weights", "--notebook", "screening", check=False)
+    assert done.returncode == 1 and "\x1b" not in done.stderr
+    assert "screen it (`ctt sweep weights aloe.protocol=shared`), then run `ctt promote weights`" in done.stderr
     done = ctt(swept, "report", "weights", "--notebook", "costs", check=False)
     assert done.returncode == 2 and "no notebook is called 'costs'; known are ablation, cost" in done.stderr
