@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from ctt.app.sweep import carry_out
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.execution import launchers
 from ctt.execution.jobs import spec
 from ctt.execution.site_defaults import with_site

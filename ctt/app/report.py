@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.errors import UsageError
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.report.tables.pivot import pivot_page
 from ctt.report.tables.table import Table
 from ctt.report.writers import draw, render

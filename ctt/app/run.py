@@ -7,7 +7,7 @@ from typing import Any
 
 from ctt.app.progress_bars import Bars
 from ctt.config import Config
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.execution.jobs.job_process import build_auxiliaries
 from ctt.planning import auxiliaries_of, costs, target_of
 from ctt.stages.base import build

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from ctt.app.progress import Follower, StageStatus
 from ctt.core.errors import CttError
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.core.units import duration
 from ctt.execution.jobs.job_status import eta, job_statuses, print_jobs
 from ctt.planning import Plan, parts

@@ -17,7 +17,7 @@ from ctt.app.progress import Follower
 from ctt.config import Config
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.core.units import count, duration
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.session import handle_interrupt, launcher_of

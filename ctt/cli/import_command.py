@@ -28,7 +28,7 @@ def import_checkpoint(arguments: Sequence[str]) -> int:
     parsed = parse(parser, arguments)
     from ctt.app.import_checkpoint import import_checkpoint as run
     from ctt.config import compose
-    from ctt.core.terminal import terminal
+    from ctt.core.terminal_console import terminal
 
     config = compose(checked(parsed.overrides))
     return run(Path(parsed.name), parsed.aloe, parsed.evaluate, config, terminal())

@@ -16,7 +16,7 @@ def ls(arguments: Sequence[str]) -> int:
     parsed = parse(parser, arguments)
     from ctt.app.ls import list_sweeps
     from ctt.config import Config
-    from ctt.core.terminal import terminal
+    from ctt.core.terminal_console import terminal
     from ctt.store import Store
 
     store = open_store(parsed.overrides) if parsed.overrides or Store.open(Config().store).root.is_dir() else None
@@ -32,7 +32,7 @@ def settings(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON list")
     parsed = parser.parse_args(list(arguments))
     from ctt.app.list_settings import show_settings
-    from ctt.core.terminal import terminal
+    from ctt.core.terminal_console import terminal
 
     return show_settings(parsed.name, parsed.json, terminal())
 
@@ -56,7 +56,7 @@ def show(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parsed = parse_run(parser, arguments, "store")
     from ctt.app.show import show_artifact
-    from ctt.core.terminal import terminal
+    from ctt.core.terminal_console import terminal
 
     return show_artifact(open_store(parsed.overrides), parsed.name, parsed.json, terminal())
 
@@ -86,7 +86,7 @@ def gc(arguments: Sequence[str]) -> int:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parsed = parse(parser, arguments)
     from ctt.app.gc import collect
-    from ctt.core.terminal import terminal
+    from ctt.core.terminal_console import terminal
 
     return collect(open_store(parsed.overrides), rollouts=parsed.rollouts, yes=parsed.yes, console=terminal())
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from ctt.core.errors import DataError
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.core.units import count, duration, size
 from ctt.planning import Budget, Plan
 from ctt.planning.costs import Source

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ctt.core.errors import UsageError
 from ctt.core.settings import active_rules
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.planning import Plan, parts
 from ctt.stages.base import Stage
 

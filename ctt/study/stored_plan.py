@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.planning import Budget, Plan, compile_plan
 from ctt.planning.costs import Costs
 from ctt.planning.planned_jobs import PlannedJob

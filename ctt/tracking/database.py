@@ -99,7 +99,7 @@ def _make_relative(path: Path) -> None:
 
 
 def _relative(text: str) -> str:
-    """What a text says of the store's MLflow artifacts, or of an artifact of the store, without the place of the store."""
+    """A location of the store's MLflow artifacts, or of an artifact of the store, without the place of the store."""
     if found := re.fullmatch(r"file:///.*/mlflow-artifacts/(.*)", text):
         return ARTIFACTS + unquote(found[1])
     return re.sub(r"file:///[^\"]*/(artifacts/[0-9a-f]{2}/[0-9a-f]{64})", r"\1", text)

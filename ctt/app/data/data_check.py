@@ -14,7 +14,7 @@ from ctt.app.show import find_artifact
 from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.data import composition
 from ctt.data.clevrer import source_files
 from ctt.data.clevrer.annotations import Annotations

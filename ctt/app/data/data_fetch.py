@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ctt.app.progress_bars import bar
 from ctt.core.errors import DataError
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.data import composition
 from ctt.data.clevrer import official_figures
 from ctt.data.clevrer.question_file import scenes_of

@@ -10,7 +10,7 @@ from rich.console import Console
 from ctt.app.progress_bars import bar
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.core.units import duration, size
 from ctt.data.clevrer.imported_slots import ImportedSlots
 

@@ -16,7 +16,7 @@ from ctt.app.data.data_import import imported_slots, target_of
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import stop_on_signals
 from ctt.core.errors import DataError, UsageError
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.data.clevrer import source_files
 from ctt.data.clevrer.downloads import downloads
 from ctt.data.clevrer.imported_slots import MANIFEST

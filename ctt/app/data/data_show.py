@@ -12,7 +12,7 @@ from ctt.app.data.data_check import data_set
 from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
-from ctt.core.terminal import terminal
+from ctt.core.terminal_console import terminal
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.clevrer.source_files import find, question_files
 from ctt.data.data_format import CLEVRER, DataFormat

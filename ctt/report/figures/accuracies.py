@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ctt.report.figures.style import BESIDE, GREY, OKABE_ITO, PALE, STYLE, save, seed_dots, seed_handle
+from ctt.report.figures.style import BELOW, GREY, OKABE_ITO, PALE, STYLE, save, seed_dots, seed_handle
 from ctt.report.tables import row_text
 from ctt.report.tables.row import Row
 from ctt.report.tables.table import Table
@@ -62,4 +62,4 @@ def _point(axis: Axes, row: Row, metric: str, k: int) -> None:
         axis.plot([estimate.low, estimate.high], [k, k], color=OKABE_ITO[0], linewidth=1.8, zorder=2)
     axis.plot(estimate.mean, k, "o", color=OKABE_ITO[0], markersize=5.5, zorder=3)
     values = list(row.by_seed.get(metric, {}).values())
-    seed_dots(axis, values, [k + BESIDE] * len(values))
+    seed_dots(axis, values, [k + BELOW] * len(values))

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ctt.report.figures.curves import Curve, learning_curves
 from ctt.report.figures.heat_map import heat_map, heat_maps
-from ctt.report.figures.style import BESIDE, GREY, OKABE_ITO, PALE, STYLE, grid, legend, line_style, save, seed_dots, seed_handle
+from ctt.report.figures.style import BELOW, GREY, OKABE_ITO, PALE, STYLE, grid, legend, line_style, save, seed_dots, seed_handle
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.pivot import ordered, swept_setting
@@ -51,7 +51,7 @@ def table_picture(table: Table, path: Path | None = None, *, metrics: Sequence[s
             axis.axvline(0, color=GREY, linewidth=1, zorder=1)
             for k, row in enumerate(rows):
                 _dot(axis, row.estimate(metric) or MetricEstimate(), k)
-                seed_dots(axis, row.deltas(metric, table.baseline), [k + BESIDE] * len(row.seeds))
+                seed_dots(axis, row.deltas(metric, table.baseline), [k + BELOW] * len(row.seeds))
             base = None if table.baseline is None else table.baseline.estimate(metric)
             level = "" if base is None else f"\nbaseline {row_text.level_text(metric, base.mean)}"
             axis.set_title(f"{row_text.metric_name(metric)}{level}", fontsize=9)

@@ -20,7 +20,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 GREY = "#666666"
 PALE = "#E6E6E6"
-BESIDE = 0.2
+BELOW = 0.2
 """How far below its mean's line the dots of a point's seeds stand, of the distance of two lines."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -68,7 +68,7 @@ def seed_dots(axis: Axes, x: Sequence[float], y: Sequence[float]) -> None:
 
 
 def seed_handle() -> Line2D:
-    """What a legend says of these dots."""
+    """The entry of a legend for these dots."""
     return Line2D([], [], color=GREY, marker="o", markersize=2.6, alpha=0.7, markeredgewidth=0, linestyle="none", label="a seed")
 
 

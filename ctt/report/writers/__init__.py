@@ -31,7 +31,7 @@ def render(
     """The table in one of FORMATS, ending in a newline. Raises UsageError for another format.
 
     cost: with what runs cost; by_form: with a grid a category for its question forms (JSON and CSV always hold them).
-    differences: these alone; transpose: a column for each point (neither says anything to JSON and CSV).
+    differences: these alone; transpose: a column for each point (neither changes JSON and CSV).
     """
     if format == "json":
         return as_json(table, cost=cost)

@@ -103,15 +103,15 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _number_column(texts: Sequence[str]) -> str:
-    """A siunitx column with room for the digits of its numbers, their signs, and the intervals and marks after them."""
+    """A siunitx column with space for the digits of its numbers, their signs, and the intervals and marks after them."""
     split = [_split(text) for text in texts]
     numbers = [number for number, _ in split if number]
     if not numbers:
         return "c"
     sign, whole, decimals = _digits(numbers)
     after = max((rest for number, rest in split if number), key=_after_width)
-    room = f",table-space-text-post={{{_after(after)}}},table-align-text-after=false" if after else ""
-    return f"S[table-format={sign}{whole}.{decimals}{room}]"
+    space = f",table-space-text-post={{{_after(after)}}},table-align-text-after=false" if after else ""
+    return f"S[table-format={sign}{whole}.{decimals}{space}]"
 
 
 def _line(grid: Grid, line: Sequence[str], best: set[int]) -> str:
