@@ -24,9 +24,7 @@ def on_terminal(store: Path, columns: int, *arguments: str, codes: bool = False,
     terminal = pexpect.spawn(
         sys.executable,
         ["-m", "ctt", *arguments, f"store={store}"],
-        env={name: value for name, value in environment(store).items() if name != "COLUMNS"}
-        | {"TERM": "xterm-256color"}
-        | variables,
+        env=own | {"TERM": "xterm-256color"} | variables,
         dimensions=(ROWS, columns),
         encoding="utf-8",
         timeout=120,
