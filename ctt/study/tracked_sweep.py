@@ -33,7 +33,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
         runs.append(
             TrackedRun(
                 sweep=plan.sweep.name,
-                name=run.name,
+                name=f"seed={run.seed} {run.point.label}",
                 point=run.point.label,
                 seed=run.seed,
                 tags=tags,

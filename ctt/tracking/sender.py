@@ -21,7 +21,7 @@ from ctt.core.settings import digest
 from ctt.tracking import metric_names
 from ctt.tracking.cursor import Cursor, CursorFolder, write_note
 from ctt.tracking.limits import safe_name
-from ctt.tracking.summary import end_time, note, run_status, start_time
+from ctt.tracking.summary import end_time, failure_text, note, run_status, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -29,7 +29,7 @@ from ctt.tracking.view import STORE, Known, MetricPoint, Refused, Unreachable, V
 
 log = logging.getLogger("ctt.tracking")
 MODELS = {"world_model": "world_model", "vqa": "aloe"}  # what MLflow calls the models that these stages train
-MODEL_FILE = "model.safetensors"
+MODEL_FILE, TABLE = "model.safetensors", "table.md"
 REFUSED_SECONDS = 60.0  # a run the server refuses is tried again after that
 SILENT_SECONDS = 60.0  # a run whose own store has sent nothing for that long is fed by another store that has it
 
@@ -63,6 +63,8 @@ class Sender:
         if time.monotonic() < self._refused.get(run.identity, 0.0):
             return None
         try:
+            if not self._experiment(self._place(run)):  # a person has deleted it: it stays so
+                return 0
             sent = self._sync(run, self._cursor(run), tails, finals, start)
         except Refused as refusal:
             if run.identity not in self._refused:
@@ -81,7 +83,8 @@ class Sender:
         self, run: TrackedRun, cursor: Cursor, tails: Sequence[Tail], finals: Sequence[MetricPoint], start: int
     ) -> int | None:
         news, reached = new_points(tails, cursor)
-        news += [point for point in finals if point.name not in cursor.finals]
+        shown = shown_points(run, finals)
+        news += [point for point in shown if point.name not in cursor.finals]
         status = run_status(tails)
         if cursor.deleted or not (news or cursor.unsure or not cursor.described or status != cursor.status):
             return 0
@@ -115,9 +118,13 @@ class Sender:
         self.view.send(cursor.run_id, news)
         self._describe(run, cursor, note(run, tails, finals))
         if status != cursor.status:
+            if status == "FINISHED":
+                self.view.document(cursor.run_id, {point.name: point.value for point in finals}, "numbers.json")
+            if status == "FAILED" and (why := failure_text(tails)):
+                self.view.text(cursor.run_id, why, "failure.txt")
             self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails, run.asked))
         cursor.sent, cursor.status, cursor.unsure = reached, status, False
-        cursor.finals = sorted({*cursor.finals, *(point.name for point in finals)})
+        cursor.finals = sorted({*cursor.finals, *(point.name for point in shown)})
         self._folder.save(run, cursor)
         return len(news)
 
@@ -201,7 +208,7 @@ class Sender:
         """Copies the registered files that are new or have changed into the artifacts of their sweep's own run."""
         for path in sorted(self._folder.folder.glob("files-*.json")):
             record = read_json(path)
-            if record is None:
+            if record is None or not self._experiment(record["experiment"]):
                 continue
             run_id = self._sweep_run(record["sweep"], record["experiment"])
             if run_id != record["run_id"]:
@@ -210,6 +217,9 @@ class Sender:
             due = {name: new for name, new in stamps.items() if new and new != record["files"][name]}
             for name in due:
                 self.view.artifact(run_id, self._root / name)
+                if Path(name).name == TABLE:
+                    text = (self._root / name).read_text(encoding="utf-8")
+                    record["note"] = self.view.describe_experiment(self._experiment(record["experiment"]), text, record.get("note"))
             if due:
                 write_note(path, {**record, "files": {**record["files"], **due}})
 
@@ -227,6 +237,13 @@ class Sender:
             self.view.status(run_id, "FINISHED", now)
             known = self._known[place][identity] = Known(run_id)
         return known.run_id
+
+
+def shown_points(run: TrackedRun, finals: Sequence[MetricPoint]) -> list[MetricPoint]:
+    """The final numbers that MLflow shows, under its names."""
+    columns = {f"{stage.kind}/{column.name}" for stage in run.stages for column in stage.columns if column.shown}
+    found = ((point, metric_names.shown(point.name, columns)) for point in finals)
+    return [replace(point, name=name[0], value=round(point.value, name[1])) for point, name in found if name is not None]
 
 
 def new_points(tails: Sequence[Tail], cursor: Cursor) -> tuple[list[MetricPoint], dict[str, dict[str, int]]]:

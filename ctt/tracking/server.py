@@ -19,7 +19,7 @@ from pathlib import Path
 from ctt.core.errors import CttError, LeaseHeld, UsageError
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import ARTIFACTS
-from ctt.tracking.page import address_of
+from ctt.tracking.page import address_of, start_of
 from ctt.tracking.syncer import Syncer
 from ctt.tracking.tracking_settings import database_address
 from ctt.tracking.view import Unreachable, quiet
@@ -62,7 +62,7 @@ def serve(
             server = start_server(Path(store_root), host, port, allowed_hosts)
             await_answer(server, host, port, stop, Path(store_root) / "tracking" / "server.log")
             address = f"http://{socket.gethostname() if host in EVERYWHERE else host}:{port}"
-            report(f"MLflow: {address}")
+            report(f"MLflow: {start_of(address)}")
             if syncer is not None:
                 doing("ctt: bringing MLflow up to date with the store")
                 syncer.sync_once()

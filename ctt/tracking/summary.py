@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
+from ctt.core.atomic_files import read_json
 from ctt.core.units import duration
 from ctt.tracking.metric_names import ABOVE_BLIND, ACCURACY, BLIND, COST, CURVE, DETAILS, DIFFERENCE, ERROR, ERRORS, headline
 from ctt.tracking.tail import Tail
@@ -96,7 +97,10 @@ def note(run: TrackedRun, tails: Sequence[Tail], finals: Sequence[MetricPoint]) 
     ]
     errors = [f"{_error(name.removeprefix(ERROR))} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
     lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
-    return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value)), *work])
+    answers = [stage.key for stage in run.stages if stage.kind == "vqa"]
+    lines += [text for stage in run.stages for text in _columns(stage, value)] + work
+    lines += ["", f"Answers: `artifacts/{answers[-1][:2]}/{answers[-1]}/predictions.parquet` of the store"] if answers else []
+    return "\n".join(lines)
 
 
 def _error(name: str) -> str:
@@ -167,6 +171,17 @@ def _grid(names: Sequence[str], columns: Sequence[tuple[str, str, str]], value: 
         entries = [form.format(value[start + name]) if start + name in value else "–" for _, start, form in columns]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(entries)} |")
     return lines
+
+
+def failure_text(tails: Sequence[Tail]) -> str:
+    """Why the run failed: the last failure of each failed stage, with the end of its log; "" if none is recorded."""
+    texts = []
+    for tail in tails:
+        records = sorted(tail.stage.failure.glob("*.json")) if tail.failed and tail.stage.failure is not None else []
+        if records and (last := read_json(records[-1])):
+            lines = (f"{tail.stage.label or tail.stage.kind}: {last.get('failure')}", last.get("message"), last.get("log"))
+            texts.append("\n".join(str(line) for line in lines if line))
+    return "\n\n".join(texts)
 
 
 def run_status(tails: Sequence[Tail]) -> str:

@@ -55,7 +55,7 @@ class Syncer:
         self._send = Sender(self._view, self.store_root, tracking, rebuild)
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
-        self._charted: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._charted: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {}
         self._turn = threading.RLock()
         self._leased = self._lost = self._prepared = self._down = False
         self._check: Callable[[], object] = lambda: None
@@ -182,11 +182,13 @@ class Syncer:
         """Sets on the pages of the experiments whose runs have begun what was swept in them, and their accuracies."""
         swept: dict[str, dict[str, None]] = {}
         metrics: dict[str, dict[str, None]] = {}
+        seeds: dict[str, set[int]] = {}
         for run in runs:
             swept.setdefault(self._place(run), {}).update(dict.fromkeys(run.swept))
             metrics.setdefault(self._place(run), {}).update(dict.fromkeys(run.metrics))
-        pages = {place: (tuple(names), tuple(metrics[place])) for place, names in swept.items()}
-        plain = ((), CLEVRER_CATEGORIES.metrics)  # what a page shows anyway
+            seeds.setdefault(self._place(run), set()).add(run.seed)
+        pages = {place: (tuple(names), tuple(metrics[place]), len(seeds[place]) > 1) for place, names in swept.items()}
+        plain = ((), CLEVRER_CATEGORIES.metrics, False)  # what a page shows anyway
         due = {place: page for place, page in pages.items() if self._charted.get(place, plain) != page}
         begun = {place for run in runs if (place := self._place(run)) in due and start_time(self._tails_of(run), run.asked)}
         for place, experiment in self.experiments().items() if begun else ():

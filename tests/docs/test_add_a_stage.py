@@ -88,7 +88,7 @@ def test_numbers_and_differences_are_in_mlflow(store: Path) -> None:
         database.execute("select key, count(distinct run_uuid) from metrics where key like '%jitter/jitter' group by key")
     )
     database.close()
-    assert counts == {"jitter/jitter": 4, "difference/jitter/jitter": 2}
+    assert counts == {"jitter_jitter": 4, "vs_baseline_jitter_jitter": 2}
 
 
 def test_key_and_provenance_name_the_plugin_and_its_code(store: Path) -> None:
