@@ -71,7 +71,7 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
         from nbclient.exceptions import CellExecutionError
     except ImportError as error:
         raise UsageError(f"notebooks need Jupyter: pip install 'ctt[notebooks]' ({error})") from error
-    notebook = nbformat.read(path, as_version=4)
+    notebook = with_parameters(nbformat.read(path, as_version=4), sweep=sweep, store=str(Path(store).resolve()))
     with tempfile.TemporaryDirectory(prefix="ctt-notebook-") as folder:
         # The kernel's connection, history and caches are in the temporary folder. It listens on sockets there, not on
         # ports, so that other users of the machine cannot connect.
@@ -80,8 +80,6 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
         client = NotebookClient(notebook, km=manager, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}})
         environment = {
             **os.environ,
-            "CTT_STORE": str(Path(store).resolve()),
-            "CTT_SWEEP": sweep,
             "IPYTHONDIR": folder,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
@@ -89,6 +87,22 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
             return client.execute(cleanup_kc=True, env=environment)  # else the kernel of a given manager keeps running
         except CellExecutionError as error:
             raise CttError(f"{path.name} failed over {sweep}: {plain(re.sub(ANSI, '', error.evalue))}") from error
+
+
+def with_parameters(notebook: Any, **parameters: str) -> Any:
+    """The notebook with another cell after that which is tagged `parameters`, as papermill has it, that sets them; cells tagged
+    `interactive` are left out."""
+    import nbformat
+
+    def tags(cell: Any) -> list[str]:
+        return list(cell.metadata.get("tags", ()))
+
+    cells = [cell for cell in notebook.cells if "interactive" not in tags(cell)]
+    place = next(i for i, cell in enumerate(cells) if "parameters" in tags(cell))
+    lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    cells.insert(place + 1, nbformat.v4.new_code_cell(lines, metadata={"tags": ["injected-parameters"]}))
+    notebook.cells = cells
+    return notebook
 
 
 def as_page(notebook: Any, title: str) -> str:

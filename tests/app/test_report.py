@@ -105,7 +105,7 @@ def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFix
         assert row["cost"]["vqa_hours"] == pytest.approx(90 / 3600, rel=1e-3)
         assert row["cost"]["world_model_memory_mib"] == row["cost"]["rollout_memory_mib"] == 512
     drawn = report(store, capsys, "weights", "--format", "md", "--cost")[1]
-    assert re.search(r"\| ALOE +\| +0.025 \| +12.5 \| +512 \|", drawn)
+    assert re.search(r"\| ALOE +\| +1 min 30 s \| +12.5 \| +512 \|", drawn)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ctt.core.units import duration
 from ctt.report import statistics
 from ctt.report.tables import row_text
 from ctt.report.tables.arrangement import best_cells
@@ -179,16 +180,20 @@ def costs(table: Table) -> Grid:
     blocks = []
     for row in table.rows:
         cost = row.cost
-        lines = [("total", number(cost.get("device_hours"), 3), DASH, DASH)]
-        lines.append(("shared prefix", number(cost.get("shared_prefix_hours"), 3), DASH, DASH))
+        lines = [("total", _time(cost.get("device_hours")), DASH, DASH)]
+        lines.append(("shared prefix", _time(cost.get("shared_prefix_hours")), DASH, DASH))
         for kind, name in names.items():
             estimates = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
             if any(estimate is not None for estimate in estimates):
-                lines.append((name, number(estimates[0], 3), number(estimates[1], 1), number(estimates[2], 0)))
+                lines.append((name, _time(estimates[0]), number(estimates[1], 1), number(estimates[2], 0)))
         blocks.append(tuple((row.label if n == 0 else "", *line) for n, line in enumerate(lines)))
     title = "Cost (mean of a run; it: a training step, or a video; memory: peak of the device, or of the process on a CPU)"
     paid = any(row.cost for row in table.rows)
-    return Grid(title, ("point", "stage", "device-hours", "it/s", "memory, MiB"), tuple(blocks) if paid else (), text_columns=2)
+    return Grid(title, ("point", "stage", "device time", "it/s", "memory, MiB"), tuple(blocks) if paid else (), text_columns=2)
+
+
+def _time(hours: float | None) -> str:
+    return DASH if hours is None else duration(3600 * hours)
 
 
 def forms(table: Table, category: str) -> Grid:
