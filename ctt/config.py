@@ -13,7 +13,7 @@ import functools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,13 +28,14 @@ from ctt.data.positions.linear_reader import PositionReaderSettings, positions_k
 from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import FrameSampling
-from ctt.models.graphs.graph_source import graph_source
+from ctt.models.graphs.graph_source import graph_source, graph_sources
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
 from ctt.tracking.tracking_settings import TrackingSettings
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.training_settings import TrainingSettings
 
+S = TypeVar("S", bound=Settings)
 GROUPS = ("data", "world_model", "rollout", "aloe", "tracking", "launch")
 RUN_GROUPS = GROUPS[:4]  # the groups a sweep file may choose: those that decide what a run computes
 OPEN = "launch.settings"  # its keys are those of a launcher's own settings class, which checks them
@@ -134,15 +135,34 @@ class Config(TrainingSettings):
 
     def _check_reach(self) -> None:
         """Raises SettingError if it cannot be known whom a removed object reaches."""
-        if not (self.reader.enabled and self.reader.interventions and positions_known(self.reader, self.data)):
-            return
-        if self.reader.reach == "oracle" and not self.data.source.has_truth:
+        if self._imagines("oracle") and not self.data.source.has_truth:
             raise SettingError(f"reader.reach=oracle needs simulated data; with data={self.data.kind} choose touch or graph")
-        if self.reader.reach == "graph" and graph_source(self.world_model.graph.source).needs_truth:
+        if not self.reads_graph:
+            return
+        source = graph_source(self.world_model.graph.source)
+        if source.needs_truth:
             raise SettingError(
-                f"reader.reach=graph reads the graph of whole videos, which world_model.graph.source="
-                f"{self.world_model.graph.source} does not have; reader.reach=oracle asks the simulator"
+                f"reader.reach=graph reads the graph of whole videos, which world_model.graph.source={source.name} does not "
+                "have; reader.reach=oracle asks the simulator"
             )
+        if source.network_purpose and not self.losses_act:
+            others = " or ".join(
+                name for name, other in graph_sources().items() if not (other.network_purpose or other.needs_truth)
+            )
+            raise SettingError(
+                f"reader.reach=graph reads the run's own slot graph, and the network of world_model.graph.source={source.name} is "
+                f"trained along with losses, of which none acts in this run; set world_model.graph.source to {others} for it, "
+                "or reader.reach=touch"
+            )
+
+    @property
+    def reads_graph(self) -> bool:
+        return self._imagines("graph")
+
+    def _imagines(self, reach: str) -> bool:
+        """Whether counterfactual questions are answered with reader.reach=`reach`."""
+        reader = self.reader
+        return reader.enabled and reader.interventions and reader.reach == reach and positions_known(reader, self.data)
 
 
 def register() -> None:
@@ -347,7 +367,12 @@ def typed(key: str, value: Any) -> Any:
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """`config` with typed values set together: only all of them have to agree. Raises SettingError where they do not."""
-    return cast(Config, _replace(config, {tuple(key.split(".")): value for key, value in values.items()}))
+    return replaced(config, values)
+
+
+def replaced(settings: S, values: Mapping[str, Any]) -> S:
+    """`settings` with typed values of dotted names set together, as `with_values`."""
+    return cast(S, _replace(settings, {tuple(name.split(".")): value for name, value in values.items()}))
 
 
 def _replace(node: Any, values: Mapping[tuple[str, ...], Any]) -> Any:

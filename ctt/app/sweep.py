@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     """Runs what is missing of a compiled sweep and prints its table; 0, or 1 if a run is missing. config: where and how."""
     plan = compile_plan(sweep)
     store = Store.open(config.store)
-    check_inputs(plan, store)
+    check_inputs(plan.stages.values(), store)
     launcher_class = check(config)
     if config.launch.detach and not launcher_class.independent:
         return detach(store, sweep.name, console)
@@ -194,9 +194,9 @@ def missing_auxiliaries(plan: Plan, store: Store) -> list[str]:
     return lines
 
 
-def check_inputs(plan: Plan, store: Store) -> None:
-    """Raises DataError before any work if files of a data set are missing."""
-    for stage in plan.stages.values():
+def check_inputs(stages: Iterable[Stage], store: Store) -> None:
+    """Raises DataError before any work if files that stages read are missing, or cannot be used."""
+    for stage in stages:
         if not store.has(stage.key):
             check = getattr(stage, "check", None)
             if check is not None:

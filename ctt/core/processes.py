@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
+from collections.abc import Iterator
 
 import psutil
 
@@ -31,3 +33,18 @@ def send(pid: int, began: int | None, number: int) -> None:
     if began is not None and started(pid) == began:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+@contextlib.contextmanager
+def without_main_module() -> Iterator[None]:
+    """Processes that multiprocessing spawns in this context do not import the caller's script: one without a guard
+    (`if __name__ == "__main__"`) would do everything once more in each of them."""
+    main = vars(sys.modules["__main__"])
+    hidden: dict[str, object] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.pop("__spec__")
+        main.update(hidden)

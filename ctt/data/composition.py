@@ -16,14 +16,17 @@ from ctt.data.clevrer import official_figures
 from ctt.data.data_format import DataFormat
 from ctt.data.dataset import Dataset
 from ctt.data.questions.language import parse_choice, parse_question
+from ctt.data.questions.programs import ALIASES
 from ctt.data.questions.vocab import CATEGORIES
+
+TOKEN_GROUP = "program tokens per 100 questions"
 
 
 def statistics(scenes: Iterable[dict[str, Any]], categories: Categories = CLEVRER_CATEGORIES) -> dict[str, Any]:
     """Counts of the scenes of a question file: videos, questions {category}, subtypes, answers, options (questions by number of
-    options), verdicts, correct {category: {number of correct options: questions}}; of explanatory questions also outcomes
-    (the events to explain), negated and causes (the options)."""
-    names = ("questions", "subtypes", "answers", "options", "verdicts", "outcomes", "negated", "causes")
+    options), verdicts, tokens (of all programs), correct {category: {number of correct options: questions}}; of explanatory
+    questions also outcomes (the events to explain), negated and causes (the options)."""
+    names = ("questions", "subtypes", "answers", "options", "verdicts", "outcomes", "negated", "causes", "tokens")
     counts = {name: Counter[str]() for name in names}
     correct = {category: Counter[str]() for category in categories.with_choices}
     videos = 0
@@ -32,6 +35,8 @@ def statistics(scenes: Iterable[dict[str, Any]], categories: Categories = CLEVRE
         for question in scene["questions"]:
             category = question["question_type"]
             counts["questions"][category] += 1
+            for entry in (question, *question.get("choices", ())):
+                counts["tokens"].update(ALIASES.get(token, token) for token in entry.get("program", ()))
             if "choices" not in question:
                 counts["subtypes"][str(question.get("question_subtype"))] += 1
                 counts["answers"].update([question["answer"]] if "answer" in question else [])
@@ -64,7 +69,8 @@ def _wording(text: str, choice: bool) -> str:
 
 @dataclass(frozen=True)
 class ShareLine:
-    """One figure of a split and CLEVRER's: shares in percent of their group, None where the group is empty."""
+    """One figure of a split and CLEVRER's: shares in percent of their group, None where the group is empty. Program tokens
+    are counted per 100 questions."""
 
     group: str
     name: str
@@ -118,7 +124,15 @@ def lines(found: dict[str, Any], split: str) -> list[ShareLine]:
             share = 100 * counts.get(name, 0) / total if total else None
             expected = 100 * facts.get(name, 0) / sum(facts.values())
             out.append(ShareLine(group, name, counts.get(name, 0), share, expected))
+    if found["tokens"]:
+        out += [_token_line(found, name) for name in official_figures.TOKENS]
     return out
+
+
+def _token_line(found: dict[str, Any], token: str) -> ShareLine:
+    asked, official = sum(found["questions"].values()), sum(official_figures.QUESTIONS["train"].values())
+    count = found["tokens"].get(token, 0)
+    return ShareLine(TOKEN_GROUP, token, count, 100 * count / asked, 100 * official_figures.TOKENS[token] / official)
 
 
 def _per_video(split: str, category: str) -> float:

@@ -12,6 +12,8 @@ from ctt.core.settings import Rule, Settings, setting
 from ctt.models.losses.loss_term import LOSSES, LossTerm, loss_terms
 
 T = TypeVar("T")
+TRAINED = ("scope", "dropout")
+"""Settings of the slot graph that only training reads: elsewhere it is that of a window, without dropout."""
 OWN = ("invariance", "sufficiency")
 """The terms whose weights are fields of `Method`; those of others are in `Method.others`."""
 
@@ -85,22 +87,27 @@ def _rules() -> tuple[Rule, ...]:
     comparing = [term for term in terms if term.compares]
     flags = tuple(term.flag for term in terms)
     options = tuple(key for term in terms for key in term.options)
-    graph_and_views = ("ctt_adj_threshold", "world_model.graph", "world_model.share_dropout")
-    losses = (*flags, "ctt_start_epoch", *options, *graph_and_views)
+    losses = (*flags, "ctt_start_epoch", *options, "world_model.share_dropout", *(f"world_model.graph.{name}" for name in TRAINED))
+    graph = ("ctt_adj_threshold", "world_model.graph")
     nothing = "both CTT weights are 0" if len(terms) == len(OWN) else "the weights of all loss terms are 0"
     which = " and ".join(term.name for term in comparing)
     alone = f"only the {which} loss compares two passes, and its weight is 0"
     several = f"only the losses {which} compare two passes, and their weights are 0"
+
+    def none(training: Any) -> bool:
+        return not any(_acts(training, term) for term in terms)
+
+    def too_late(training: Any) -> bool:
+        return bool(training.ctt_start_epoch >= training.world_model.epochs)
+
     return (
+        Rule(losses, f"{nothing}, so no slot graph is read", none),
+        Rule(graph, f"{nothing}, so no slot graph is read", lambda training: none(training) and not training.reads_graph),
+        Rule(losses, "training ends before the CTT losses start", too_late),
         Rule(
-            losses,
-            f"{nothing}, so no slot graph is read",
-            lambda training: not any(_acts(training, term) for term in terms),
-        ),
-        Rule(
-            losses,
+            graph,
             "training ends before the CTT losses start",
-            lambda training: training.ctt_start_epoch >= training.world_model.epochs,
+            lambda training: too_late(training) and not training.reads_graph,
         ),
         Rule(
             ("world_model.share_dropout",),

@@ -84,6 +84,8 @@ class Results:
     blind: answers without the video, by what gave them.
     categories: of the data's questions; without any, a run's results are its errors.
     reference_levels: by kind of auxiliary stage its answers without a world model, by what it read instead.
+    unread: by kind of auxiliary stage the questions that it cannot read, which count as wrong: {"scene", "question_id", "category",
+    "reason"} of each.
     """
 
     sweep: str
@@ -93,6 +95,7 @@ class Results:
     noise: Sequence[Noise] = ()
     reach: Sequence[str] = ()
     reference_levels: Mapping[str, Mapping[str, Predictions]] = field(default_factory=dict)
+    unread: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     auxiliary: Sequence[AuxiliaryColumns] = ()
     blind: Mapping[str, Predictions] = field(default_factory=dict)
     protocol: str = ""

@@ -18,6 +18,8 @@ class Column:
     name: where the number is in the stage's metrics.json (a path joined by "/"), and what it is called in JSON, CSV and MLflow.
     title: in tables, by default the name; unit: "" for none; better: "higher", "lower", or "" where neither is;
     digits: decimals in tables. shown: whether tables have it, in addition to JSON and CSV.
+    level: the column that this is a level for, what the run's number there is compared with: tables have it below the points, in
+    a row called by its title, and it is not tested.
     answers: counted from answers to questions instead, as ALOE's are: name is then a category, or one with `_per_option`,
     the unit percent, and both seeds and videos are random (ctt/report/statistics.py).
     Raises UsageError if `better` is none of these.
@@ -30,6 +32,7 @@ class Column:
     digits: int = 4
     shown: bool = True
     answers: bool = False
+    level: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in BETTER:
@@ -56,5 +59,5 @@ class AuxiliaryColumns:
 
     @property
     def tested(self) -> tuple[Column, ...]:
-        """The columns that are tested, as one family: all but those that count the same answers by option."""
-        return tuple(column for column in self.columns if not column.name.endswith(PER_OPTION))
+        """The columns that are tested, as one family: all but levels, and those that count the same answers by option."""
+        return tuple(column for column in self.columns if not (column.level or column.name.endswith(PER_OPTION)))

@@ -22,7 +22,8 @@ class Data(Stage):
     its version and code."""
 
     kind = "data"
-    version = 3
+    version = 4  # of generated questions
+    version_of_files = 3  # of data that are read or come from a plugin
     published_seconds = {"videos": 0.03}
     demo_seconds = {"videos": 0.056}  # on two cores
     data: DataSettings
@@ -35,6 +36,10 @@ class Data(Stage):
         settings: Any = {"content": PROVISIONAL} | canonical_form(self.data) if self.data.from_files else self.data
         plugin = DATA_SOURCES.plugin(self.data.kind)
         return {"data": settings} | ({"plugins": {"data.kind": f"{plugin} {plugin.code}"}} if plugin is not None else {})
+
+    def describe(self) -> dict[str, Any]:
+        generated = self.data.kind == "synthetic"
+        return super().describe() | ({} if generated else {"version": self.version_of_files})
 
     @property
     def provisional(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ctt.core.build_context import BuildContext
@@ -27,8 +26,8 @@ class ReaderFit(Stage):
     kind = "probe"
     version = 1
     label = "position reader fit"
-    published_seconds = {"videos": 0.01}
-    demo_seconds = {"videos": 0.0035}
+    published_seconds = {"videos": 0.02}
+    demo_seconds = {"videos": 0.006}
     data: Data
     reader: PositionReaderSettings
     frames: int
@@ -38,7 +37,7 @@ class ReaderFit(Stage):
         if self.data.data.source.has_truth:
             reader.pop("annotations", None)
         if self.reader.reach != "all":
-            reader["levels"] = "with ancestry"
+            reader["levels"] = "with ancestry of events and words"
         return {"reader": reader, "frames": self.frames}
 
     def inputs(self) -> Mapping[str, Stage]:
@@ -51,11 +50,11 @@ class ReaderFit(Stage):
         return digest([self.kind, self.version, self.data.data.kind])
 
     def check(self) -> None:
-        """Raises DataError if the folder of the annotations is missing, or an archive in it is damaged."""
+        """Raises DataError if the annotations are missing or damaged, lack a video, or if no question can be read with them."""
         if self.data.data.source.annotated and self.data.data.annotation_files:
-            from ctt.data.clevrer.annotations import Annotations
+            from ctt.data.positions.unread import check_annotated
 
-            Annotations(Path(self.data.data.annotation_files).expanduser())
+            check_annotated(self.reader, self.data.data)
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import make

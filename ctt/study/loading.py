@@ -19,7 +19,7 @@ from ctt.store import Artifact, Store
 from ctt.study.blind_levels import MOST_FREQUENT, blind_answers
 from ctt.study.noise_runs import noise, predictions_of
 from ctt.study.protocol import follows_reported, protocol
-from ctt.study.reach import reach, unreached
+from ctt.study.reach import graphs_read, reach, unreached
 from ctt.tracking.tail import FINALS, flatten
 
 if TYPE_CHECKING:
@@ -69,8 +69,9 @@ def results(plan: Plan, store: Store, blind: bool = True) -> Results:
         runs,
         quoted=baseline.data.source.reported,
         noise=noise(plan, store),
-        reach=reach(plan),
+        reach=[*reach(plan), *graphs_read(plan)],
         reference_levels=reference_levels(plan, store),
+        unread=unread(plan, store),
         auxiliary=described(plan),
         blind=blind_answers(plan, store) if blind and any(run.predictions is not None for run in runs) else {},
         protocol=protocol(plan.sweep.points[-1].config),
@@ -122,6 +123,19 @@ def reference_levels(plan: Plan, store: Store) -> dict[str, dict[str, Prediction
             if (artifact := store.get(key)) is not None and (artifact.path / file).is_file():
                 found.setdefault(kind, {})[label] = predictions_of(artifact, file)
     return found
+
+
+def unread(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
+    """{kind of auxiliary stage: the questions that it cannot read}, as the artifacts of its references list them."""
+    stages = {stage.key: stage for stages in plan.auxiliaries for stage in _with_columns(stages)}
+    found: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
+    for kind, key in dict.fromkeys((s.kind, other.key) for s in stages.values() for other, _ in s.references().values()):
+        artifact = store.get(key)
+        if artifact is not None and (artifact.path / FINALS).is_file():
+            listed = _json(artifact.file(FINALS)).get("unread", ())
+            if listed:
+                found.setdefault(kind, {}).update({(one["scene"], one["question_id"]): one for one in listed})
+    return {kind: list(listed.values()) for kind, listed in found.items()}
 
 
 def _warnings(line: MainLine, last: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:

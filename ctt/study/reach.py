@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from ctt.config import Config
-from ctt.core.settings import canonical_form
+from ctt.config import Config, flat_params
+from ctt.core.settings import active_rules, canonical_form
 from ctt.models.aloe.frame_sampling import FrameSampling
+from ctt.models.method import TRAINED
 from ctt.planning import Plan
 
 
@@ -32,6 +34,30 @@ def reach(plan: Plan) -> list[str]:
     if len(by_path) < 2:
         return [f"reach: {path}" for path in by_path]
     return [f"reach of {', '.join(labels)}: {path}" for path, labels in by_path.items()]
+
+
+def graphs_read(plan: Plan) -> list[str]:
+    """Which slot graph the position reader reads for each point (reader.reach=graph), in a sentence where points differ in it."""
+    read = {point.label: _graph(point.config) for point in plan.sweep.points if point.config.reads_graph}
+    if len({tuple(graph.items()) for graph in read.values()}) < 2:
+        return []
+    differing = [key for key in next(iter(read.values())) if len({graph[key] for graph in read.values()}) > 1]
+    by_graph: dict[str, list[str]] = {}
+    for label, graph in read.items():
+        by_graph.setdefault(", ".join(f"{key}={graph[key]}" for key in differing), []).append(label)
+    texts = [f"{text} for {', '.join(labels)}" for text, labels in by_graph.items()]
+    return [f"reader.reach=graph reads each run's own slot graph, and points differ in it: {'; '.join(texts)}"]
+
+
+def _graph(config: Config) -> dict[str, Any]:
+    """The settings of the slot graph that the position reader reads; None for those that have no effect on it."""
+    params = {key: value for key, value in flat_params(config).items() if key.startswith("world_model.graph.")}
+    silent = {name for rule in active_rules(config) for name in rule.inactive}
+    silent |= {f"world_model.graph.{name}" for name in TRAINED}
+    read = {
+        key: None if any(key == name or key.startswith(f"{name}.") for name in silent) else value for key, value in params.items()
+    }
+    return {**read, "ctt_adj_threshold": config.ctt_adj_threshold}
 
 
 def _path(config: Config, baseline: Config) -> str:

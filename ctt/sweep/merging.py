@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import Any, TypeVar
 
-from ctt.config import Config, differences, get_value, identity
+from ctt.config import Config, differences, get_value, identity, replaced
 from ctt.core.settings import Settings, active_rules, rules_of
 from ctt.data.data_format import SPLITS
 from ctt.data.data_settings import DataSettings
@@ -56,8 +56,7 @@ def _plain(settings: S, prefix: str) -> S:
         for name in rule.inactive
         if _is_set(settings, name, prefix + name)
     ]:
-        for name in silent:
-            settings = _reset(settings, name.split("."), get_value(_DEFAULTS, prefix + name))
+        settings = replaced(settings, {name: get_value(_DEFAULTS, prefix + name) for name in silent})
     return settings
 
 

@@ -11,6 +11,7 @@ ERROR = "error/"
 BLIND = "blind_level/"  # the accuracy of the most frequent answer of each form of question
 COST = "cost/"  # seconds of the stages that the run is made of, by whose work they were
 ABOVE_BLIND = "above_blind/"  # 1 where the run's accuracy is shown to be above that level, else 0
+LEVELS = "reader/levels/"  # what the position reader's accuracies are compared with, as LEVEL/per_question/CATEGORY
 
 # Where a stage's metrics.json holds the numbers that head a run's page, and what they are called there.
 HEADLINES = {
@@ -20,6 +21,7 @@ HEADLINES = {
     ("vqa", "per_option/"): "accuracy_per_option/",
     ("world_model", "validation/"): "world_model_validation/",
     ("rollout", ""): "rollout/",
+    ("probe", "levels/"): LEVELS,
 }
 ERRORS = {
     "world_model": "validation/error",

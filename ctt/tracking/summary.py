@@ -7,7 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ctt.core.atomic_files import read_json
 from ctt.core.units import duration
-from ctt.tracking.metric_names import ABOVE_BLIND, ACCURACY, BLIND, COST, CURVE, DETAILS, DIFFERENCE, ERROR, ERRORS, headline
+from ctt.tracking.metric_names import (
+    ABOVE_BLIND,
+    ACCURACY,
+    BLIND,
+    COST,
+    CURVE,
+    DETAILS,
+    DIFFERENCE,
+    ERROR,
+    ERRORS,
+    LEVELS,
+    headline,
+)
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.view import MetricPoint
@@ -98,9 +110,21 @@ def note(run: TrackedRun, tails: Sequence[Tail], finals: Sequence[MetricPoint]) 
     errors = [f"{_error(name.removeprefix(ERROR))} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
     lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
     answers = [stage.key for stage in run.stages if stage.kind == "vqa"]
-    lines += [text for stage in run.stages for text in _columns(stage, value)] + work
+    lines += [text for stage in run.stages for text in _columns(stage, value)] + _levels(value) + work
     lines += ["", f"Answers: `artifacts/{answers[-1][:2]}/{answers[-1]}/predictions.parquet` of the store"] if answers else []
     return "\n".join(lines)
+
+
+def _levels(value: Mapping[str, float]) -> list[str]:
+    """The lines of the table of levels that the position reader's accuracies are compared with; [] without any."""
+    found = {}
+    for name, number in value.items():
+        level, _, path = name.removeprefix(LEVELS).partition("/")
+        if name.startswith(LEVELS) and path.startswith("per_question/"):
+            found[f"{path.removeprefix('per_question/')}/{level}"] = number
+    names, categories = (list(dict.fromkeys(key.split("/")[i] for key in found)) for i in (1, 0))
+    columns = [(category, f"{category}/", "{:.1f}") for category in sorted(categories, reverse=True)]
+    return ["", "Levels of the position reader, % of questions", "", *_grid(names, columns, found)] if found else []
 
 
 def _error(name: str) -> str:
@@ -130,7 +154,7 @@ def _columns(stage: TrackedStage, value: Mapping[str, float]) -> list[str]:
     """The numbers of an auxiliary stage with their differences, as a paragraph; [] without any."""
     texts = []
     for column in stage.columns:
-        if column.shown and (name := f"{stage.kind}/{column.name}") in value:
+        if column.shown and not column.level and (name := f"{stage.kind}/{column.name}") in value:
             unit = f" {column.unit}" if column.unit else ""
             text = f"{column.heading} {value[name]:.{column.digits}f}{unit}"
             if (difference := value.get(DIFFERENCE + name)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def side_of(
     tensors = load_weights(folder / SIDE)
     side.model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     return side
+
+
+@dataclass(frozen=True)
+class SlotGraph:
+    """A slot graph of a run: how it is made, and from which entry on a slot depends on another."""
+
+    settings: GraphSettings
+    threshold: float
 
 
 class StateGraphs:

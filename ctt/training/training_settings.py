@@ -12,7 +12,7 @@ from ctt.data.data_settings import DataSettings
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import loss_terms
 from ctt.models.method import RULES as METHOD_RULES
-from ctt.models.method import Method, other_settings, weight_of, with_settings_of_terms
+from ctt.models.method import TRAINED, Method, other_settings, weight_of, with_settings_of_terms
 from ctt.models.model_settings import MASKING_RULES, GraphSettings, MaskingSettings, PredictorSettings
 
 
@@ -121,7 +121,6 @@ class WorldModelSettings(PredictorSettings):
                 "compile",
                 "loss_on",
                 "share_dropout",
-                "graph",
                 "masking",
                 "windows.per_epoch",
                 "windows.store",
@@ -184,9 +183,17 @@ class TrainingSettings(Settings):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            ("ctt_inv_weight", "ctt_suf_weight", "ctt_adj_threshold", "ctt_start_epoch", "num_masked_slots"),
+            (
+                *("ctt_inv_weight", "ctt_suf_weight", "ctt_start_epoch", "num_masked_slots"),
+                *(f"world_model.graph.{name}" for name in TRAINED),
+            ),
             FROM_FILE,
             lambda training: training.world_model.tensors is not None,
+        ),
+        Rule(
+            ("ctt_adj_threshold", "world_model.graph"),
+            FROM_FILE,
+            lambda training: training.world_model.tensors is not None and not training.reads_graph,
         ),
         *METHOD_RULES,
         *MASKING_RULES,
@@ -197,11 +204,21 @@ class TrainingSettings(Settings):
         ),
     )
 
+    @property
+    def reads_graph(self) -> bool:
+        """Whether something besides the losses reads the slot graph."""
+        return False
+
+    @property
+    def losses_act(self) -> bool:
+        """Whether a loss term acts in some epoch of the training."""
+        return not any("ctt_start_epoch" in rule.inactive for rule in active_rules(self))
+
     def check(self) -> None:
         """Raises SettingError for combinations of values that are not possible."""
         self._check_sizes()
-        graph, rules = self.world_model.graph, active_rules(self)
-        if any("world_model.graph" in rule.inactive for rule in rules):
+        graph = self.world_model.graph
+        if not (self.losses_act or self.reads_graph):
             return
         source = graph_source(graph.source)
         if source.needs_truth and not self.data.source.has_truth:
@@ -209,7 +226,7 @@ class TrainingSettings(Settings):
                 f"world_model.graph.source={graph.source} needs the true interactions, which only synthetic data has "
                 f"(data=synthetic, data=mini); with data={self.data.kind} choose another source"
             )
-        if self.world_model.history_size == 1:
+        if self.losses_act and self.world_model.history_size == 1:
             flags = " and ".join(term.flag for term in loss_terms().values())
             raise SettingError(
                 f"{flags} need world_model.history_size to be at least 2: a masked slot keeps its frame 0, so with one given "

@@ -23,7 +23,7 @@ from ctt.models.graphs.graph_source import GraphInputs, GraphSource, graph_sourc
 from ctt.models.losses.loss_term import acting
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
-from ctt.models.masking import draw_masked
+from ctt.models.masking import draw_count, draw_masked
 from ctt.models.method import Method
 from ctt.models.predictor import Predictor
 from ctt.training.learner import Learner, SideNetwork
@@ -96,7 +96,8 @@ class WorldModelLearner(Learner):
             visible = torch.from_numpy(self.windows.visible(index)).to(self.device)
         weights = method.weights if method.active(epoch) else {}
         terms = [term for term, _ in acting(weights)]
-        masked = draw_masked(settings.masking, self.num_masked_slots, size, self.slots, self._rng("masked", epoch, step))
+        rng = self._rng("masked", epoch, step)
+        masked = draw_masked(settings.masking, draw_count(settings.masking, self.num_masked_slots, rng), size, self.slots, rng)
         draws = draw_slots(masked, terms, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)).part(part)
         dropout = None
         if settings.dropout > 0:

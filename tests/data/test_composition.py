@@ -55,6 +55,8 @@ def test_the_official_figures_equal_the_published_statistics():
     assert train["choices_per_mc_question"] == official_figures.OPTIONS
     assert train["choice_answers"] == official_figures.VERDICTS
     assert train["n_correct"] == official_figures.CORRECT
+    assert {name: train["program_tokens"][name] for name in official_figures.TOKENS} == official_figures.TOKENS
+    assert official_figures.TOKENS.keys() == train["program_tokens"].keys() - {"distinct"}
 
 
 def test_the_official_figures_add_up():
@@ -311,7 +313,12 @@ def test_statistics_are_counted(tmp_path):
     extra["questions"].append({**copy.deepcopy(extra["questions"][1]), "question_id": 2, "question_type": "counterfactual"})
     extra["questions"][2]["choices"] = extra["questions"][2]["choices"][:1]
     found = statistics([scene(0), scene(1), extra])
+    tokens = found["tokens"]
+    assert tokens["events"] == tokens["count"] == 3
+    # three questions about objects, and seven options of two objects each
+    assert (tokens["all_events"], tokens["objects"], tokens["filter_collision"]) == (7, 3 + 14, 3 + 14)
     assert found == {
+        "tokens": tokens,
         "videos": 3,
         "questions": {"descriptive": 3, "predictive": 3, "counterfactual": 1},
         "subtypes": {"count": 3},
@@ -362,5 +369,6 @@ def test_official_counts_do_not_differ_from_themselves():
         "outcomes": official_figures.OUTCOMES,
         "negated": official_figures.NEGATED,
         "causes": official_figures.CAUSES,
+        "tokens": official_figures.TOKENS,
     }
     assert all(line.difference == 0 for line in composition.lines(found, "train"))

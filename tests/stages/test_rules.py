@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctt.config import Config, compose, get_value, identity, known_keys, with_value
@@ -180,6 +180,7 @@ choice = st.dictionaries(st.sampled_from(sorted(fields())), st.integers(0, 1), m
 
 
 @settings(max_examples=60, deadline=None)
+@example("all on", {"aloe.aloe_seed": 0, "aloe.tensors": 0})  # resets settings that only fit each other together
 @given(st.sampled_from(sorted(BASES)), choice)
 def test_canonical_is_idempotent_and_keeps_every_key(base: str, chosen: dict[str, int]) -> None:
     config = config_of(base)

@@ -125,6 +125,11 @@ def test_a_notebook_runs_over_a_real_sweep(name: str, swept: Path, tmp_path: Pat
     assert not [out for out in outputs if out.output_type == "stream" and out.name == "stderr"]
     if name == "graphs":
         assert_graphs_are_shown(outputs)
+    if name == "ablation":
+        tables = html.unescape("".join(str(out["data"]["text/html"]) for out in outputs if "text/html" in out.get("data", {})))
+        _, _, reader = tables.partition("Position reader")
+        for level in ("ancestry, seen and rolled out", "ancestry, true future", "object not removed", "words alone", "true future"):
+            assert level in reader, level
     page = as_page(done, name)
     assert "<script" not in page and not re.search(r"""(src|href)=["']https?:""", page), "needs the network"
     assert len(page) > 20_000

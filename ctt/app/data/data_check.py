@@ -23,6 +23,8 @@ from ctt.data.clevrer.question_file import LISTS, check_file, problem_count
 from ctt.data.data_format import DataFormat
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
+from ctt.data.positions.linear_reader import PositionReaderSettings
+from ctt.data.positions.unread import check_annotated, unread_of_annotated
 from ctt.data.questions.other_forms import as_json, other_texts
 from ctt.data.questions.question_table import read_scenes
 from ctt.stages.base import build
@@ -174,7 +176,23 @@ def official_files(settings: DataSettings, console: Console) -> tuple[list[str],
         with bar("annotations", console, counted=True) as report:
             damage += annotations.damage(report)
         notes += _coverage(annotations, found.slots) if found.slots else []
+        notes += [] if damage else _unread(settings)
     return notes, damage
+
+
+def _unread(settings: DataSettings) -> list[str]:
+    """The questions that the position reader cannot read, or why a sweep with it would be refused."""
+    try:
+        check_annotated(PositionReaderSettings(), settings)
+        listed = unread_of_annotated(settings)
+    except DataError as error:
+        return [f"the position reader cannot be used: {error}"]
+    if not listed:
+        return []
+    lines = [f"  scene {one['scene']}, question {one['question_id']}: {one['reason']}" for one in listed[:MOST]]
+    lines += [f"  … and {len(listed) - MOST} more"] if len(listed) > MOST else []
+    count = f"{len(listed)} validation question{'s' if len(listed) > 1 else ''}"
+    return [f"{count} not readable from positions, counted as wrong by the position reader:", *lines]
 
 
 def _mistakes(path: Path, split: str, part: Part | None, skip: bool, notes: list[str]) -> list[str]:

@@ -83,3 +83,35 @@ CAUSES = {
     "the X's entering the scene": 11,
 }
 """Options of explanatory questions, percent."""
+
+TOKENS = {
+    "unique": 558_994,
+    "objects": 456_302,
+    "filter_shape": 297_627,
+    "filter_color": 264_815,
+    "filter_collision": 264_201,
+    "events": 156_291,
+    "filter_material": 103_597,
+    "all_events": 99_043,
+    "filter_in": 63_933,
+    "belong_to": 42_620,
+    "count": 40_000,
+    "get_frame": 39_701,
+    "filter_moving": 25_245,
+    "filter_stationary": 24_707,
+    "get_col_partner": 22_301,
+    "exist": 20_000,
+    "filter_order": 19_502,
+    "get_counterfact": 18_642,
+    "query_color": 18_454,
+    "negate": 17_753,
+    "query_shape": 16_884,
+    "filter_ancestor": 16_799,
+    "query_material": 14_614,
+    "end": 12_606,
+    "start": 11_432,
+    "null": 10_251,
+    "last": 9_915,
+}
+"""Tokens in all programs of train, those of choices included: the most frequent ones but for attribute values. Of the other
+seven (filter_out, filter_before, filter_after, get_object, first, second, unseen_events) each has fewer than "last"."""

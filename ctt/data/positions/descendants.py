@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from ctt.data.positions.linear_reader import LinearPositionReader
-from ctt.data.positions.objects import SlotObjects
 
 
 def reach_of_pairs(reader: LinearPositionReader, shape: np.ndarray) -> np.ndarray:
@@ -21,15 +20,23 @@ def touching(position: np.ndarray, reach: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(apart, axis=-1) < reach)
 
 
-def ancestry_gaps(reader: LinearPositionReader, objects: SlotObjects, position: np.ndarray, video: int, removed: int) -> np.ndarray:
-    """(6,6): closest approach of pairs minus their reach, of the approaches that do not descend from the removed object.
+def first_touches(reader: LinearPositionReader, shape: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """(B,6,6): the frame in which each pair first touches, -1 for never; shapes (B,6), positions (B,F,6,2)."""
+    reach = reach_of_pairs(reader, shape)
+    met = np.stack([touching(position[:, frame], reach) for frame in range(position.shape[1])], 1)
+    return np.where(met.any(1), met.argmax(1), -1)
 
-    position (V,F,6,2): as seen, with it. An object counts until a descendant touches it; then it is a descendant itself."""
-    where = position[video].copy()
-    reach = reach_of_pairs(reader, objects.shape[video : video + 1])
-    reached = np.arange(where.shape[1]) == removed
-    for frame in range(len(where)):
-        met = touching(position[video : video + 1, frame], reach)[0]
-        where[frame, reached] = np.nan
-        reached = reached | met[reached].any(0)
-    return np.asarray(reader.gaps(where[None], objects.shape[video : video + 1])[0])
+
+def ancestry_gaps(meets: np.ndarray, removed: int) -> np.ndarray:
+    """(6,6): below 0 for pairs that collide, and whose collision does not descend from the object `removed`; else inf.
+
+    meets (6,6): the frame of a pair's first collision, -1 for none. A collision descends from the object if one of its two took
+    part in an earlier one that does, or is the object itself."""
+    out = np.full(meets.shape, np.inf)
+    reached = {removed}
+    for _, a, b in sorted((int(meets[a, b]), int(a), int(b)) for a, b in zip(*np.nonzero(np.triu(meets >= 0, 1)), strict=True)):
+        if a in reached or b in reached:
+            reached |= {a, b}
+        else:
+            out[a, b] = out[b, a] = -1.0
+    return out

@@ -4,7 +4,10 @@ true_future   positions read from the true future; counterfactual: the true runs
 linear        positions read from the given frames, extrapolated linearly
 copy_last     the last of these positions, unchanged
 unchanged     counterfactual questions answered by the collisions that happen with the object present
-ancestry      by those of them that do not descend from the object (unless reader.reach=all, which earlier versions had alone)
+ancestry      by the collisions of the video that do not descend from the object: the true ones, where the truth is known
+words         by a model of the question's words (ctt/data/baselines/words_only.py), without the video
+
+The last two are left out with reader.reach=all, which earlier versions had alone.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import pandas as pd
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError
 from ctt.data.accuracy import metrics_of
+from ctt.data.baselines.words_only import words_only_predictions
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.dataset import Dataset, Split
-from ctt.data.positions.descendants import ancestry_gaps
+from ctt.data.positions.descendants import ancestry_gaps, first_touches
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings, fit, follow
 from ctt.data.positions.matching import match, matched
 from ctt.data.positions.objects import ObjectTracks, SlotObjects, from_annotations, from_truth
@@ -36,10 +40,13 @@ from ctt.data.positions.position_answers import (
     read_questions,
     removed_object,
 )
+from ctt.data.positions.unread import check_readable, unread_questions
 
 SPLIT = "validation"
 METRICS = "metrics.json"
-LEVELS = ("true_future", "linear", "copy_last", "unchanged", "ancestry")
+LEVELS = ("true_future", "linear", "copy_last", "unchanged", "ancestry", "words")
+LATER = ("ancestry", "words")
+"""Those that stores of versions before 0.2 do not have."""
 STEPS = 10
 """Frames over which the velocity of the linear extrapolation is measured."""
 
@@ -47,7 +54,8 @@ STEPS = 10
 def make(settings: PositionReaderSettings, dataset: Dataset, annotations: str | None, frames: int, context: BuildContext) -> None:
     """Writes probe.npz, objects.npz of the validation split, LEVEL.parquet for each level, and metrics.json.
 
-    frames: future frames to read, as many as are rolled out. Raises DataError if positions or programs are missing.
+    frames: future frames to read, as many as are rolled out. metrics.json lists the questions that cannot be read as "unread".
+    Raises DataError if positions or programs are missing, or if of a category no question can be read.
     """
     train, split = dataset.split("train"), dataset.split(SPLIT)
     fitted = tracks_of(train, settings.videos, annotations, context)
@@ -63,13 +71,18 @@ def make(settings: PositionReaderSettings, dataset: Dataset, annotations: str | 
     reader.save(context.folder)
     objects.save(context.folder)
     questions = read_questions(split.questions_file, split.scene_index, (PREDICTIVE, COUNTERFACTUAL))
-    found = {}
-    for name, by_category in levels(reader, split, objects, follow(seen, tracks.slots), frames).items():
-        if name == "ancestry" and settings.reach == "all":
-            continue
-        found[name] = write(answers(questions, by_category), context.folder / f"{name}.parquet")
-    text = json.dumps({"levels": found, "reach": reader.reach.tolist()}, indent=1, sort_keys=True)
-    (context.folder / METRICS).write_text(text + "\n", encoding="utf-8")
+    check_readable(questions, objects.things, str(split.questions_file))
+    not_read = unread_questions(questions, objects.things)
+    tables = {
+        name: answers(questions, by_category, not_read)
+        for name, by_category in levels(reader, split, objects, follow(seen, tracks.slots), frames).items()
+    }
+    if settings.reach != "all":
+        tables["words"] = answers_of_words(train, split)
+    kept = [name for name in LEVELS if name in tables and not (settings.reach == "all" and name in LATER)]
+    found = {name: write(tables[name], context.folder / f"{name}.parquet") for name in kept}
+    metrics = {"levels": found, "reach": reader.reach.tolist()} | ({"unread": list(not_read.values())} if not_read else {})
+    (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def tracks_of(split: Split, videos: int | None, annotations: str | None, context: BuildContext) -> ObjectTracks:
@@ -89,6 +102,17 @@ def tracks_of(split: Split, videos: int | None, annotations: str | None, context
             context.stop()
 
     return from_annotations(Annotations(Path(annotations).expanduser()), split.scene_index[:count].tolist(), step)
+
+
+def answers_of_words(train: Split, split: Split) -> pd.DataFrame:
+    """The answers of the words alone, in the categories of which the training split has questions."""
+    known, asked = train.questions, split.questions
+    names = known.format.categories.names
+    chosen = [names.index(name) for name in (PREDICTIVE, COUNTERFACTUAL) if (known.category == names.index(name)).any()]
+    known, asked = (table.rows(np.isin(table.category, chosen)) for table in (known, asked))
+    if not len(asked.category):
+        return pd.DataFrame()
+    return words_only_predictions(known, asked).assign(choice_id=np.asarray(asked.choice_id))
 
 
 def write(table: pd.DataFrame, path: Path) -> dict[str, dict[str, float]]:
@@ -122,7 +146,9 @@ def levels(
     whole = reader.gaps(seen, objects.shape)
     out["copy_last"] = {PREDICTIVE: predictive_answers(reader, objects, last)}
     out["unchanged"] = {COUNTERFACTUAL: counterfactual_answers(objects, lambda video, k: whole[video])}
-    out["ancestry"] = {COUNTERFACTUAL: counterfactual_answers(objects, lambda v, k: ancestry_gaps(reader, objects, seen, v, k))}
+    meets = split.truth.meets if split.has_truth else first_touches(reader, objects.shape, seen)
+    meets = np.where(meets < seen.shape[1], meets, -1)
+    out["ancestry"] = {COUNTERFACTUAL: counterfactual_answers(objects, lambda video, k: ancestry_gaps(meets[video], k))}
     return {name: out[name] for name in LEVELS if name in out}
 
 
@@ -137,9 +163,6 @@ def counterfactual_answers(objects: SlotObjects, gaps: Callable[[int, int], np.n
 
     def answer(question: MultipleChoiceQuestion) -> list[bool]:
         things = objects.things(question.video)
-        k = removed_object(question, things)
-        if k is None:
-            return [False] * len(question.choices)
-        return answer_counterfactual(question, things, gaps(question.video, k))
+        return answer_counterfactual(question, things, gaps(question.video, removed_object(question, things)))
 
     return answer

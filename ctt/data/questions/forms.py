@@ -33,6 +33,11 @@ class Description(NamedTuple):
     def words(self) -> int:
         return sum(value is not None for value in self) + (self.shape is None)
 
+    @property
+    def attributes(self) -> str:
+        """What is named: "color shape"; "" of any object."""
+        return " ".join(name for name, value in zip(self._fields, self, strict=True) if value)
+
     def filters(self) -> list[str]:
         """The program's tokens after `objects`."""
         named = ((self.color, "filter_color"), (self.material, "filter_material"), (self.shape, "filter_shape"))
@@ -67,7 +72,8 @@ class Form:
     """One wording of a question or of a choice.
 
     name groups forms for breakdowns ("count:moving"); category is that of the question; generated: whether synthetic
-    questions use it (the others are only parsed).
+    questions use it (the others are only parsed). detail is a quantity of targets.SHARES and this form's value of it: when
+    a state is asked about ("moments"), which event is meant ("orders"), before or after what ("count relations").
     """
 
     name: str
@@ -76,6 +82,7 @@ class Form:
     program_template: str
     choice: bool = False
     generated: bool = True
+    detail: tuple[str, str] | None = None
     places: tuple[str, ...] = field(init=False)
     _parts: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
@@ -111,52 +118,52 @@ def _filled(description: Description, unique: bool) -> tuple[str, ...]:
 _STATES = ("moving", "stationary")
 _CROSS = (("enters", "in"), ("exits", "out"))
 _MOMENTS = (
-    ("when the video begins", "start get_frame"),
-    ("when the video ends", "end get_frame"),
-    ("when the {X} enters the scene", "events {X} filter_in unique get_frame"),
-    ("when the {X} exits the scene", "events {X} filter_out unique get_frame"),
+    (" when the video begins", "start get_frame", "start"),
+    (" when the video ends", "end get_frame", "end"),
+    (" when the {X} enters the scene", "events {X} filter_in unique get_frame", "in"),
+    (" when the {X} exits the scene", "events {X} filter_out unique get_frame", "out"),
+    ("", "null", "whole video"),
 )
-_RELATIONS = (("", ""),) + tuple(
-    (f" {side} the {{X}} {verb} the scene", f" events {{X}} filter_{kind} unique filter_{side}")
+_RELATIONS = (("", "", "none"),) + tuple(
+    (f" {side} the {{X}} {verb} the scene", f" events {{X}} filter_{kind} unique filter_{side}", f"{side} {kind}")
     for side, (verb, kind) in product(("before", "after"), _CROSS)
 )
 _CROSSING_NAME = {"in": "entering", "out": "exiting"}
 
 
 def _count_and_exist() -> Iterator[Form]:
-    for state, (when, frame) in product(_STATES, _MOMENTS):
-        motion = f"{frame} filter_{state}"
-        yield Form(
-            f"count:{state}",
-            "descriptive",
-            f"How many {{Z}} are {state} {when}?",
-            f"{{Z}} {motion} count",
-            generated="video" in when,
-        )
-        yield Form(
-            f"count:{state}",
-            "descriptive",
-            f"How many {state} {{Z}} are there {when}?",
-            f"{{Z}} {motion} count",
-            generated="begins" not in when,
-        )
-        yield Form(f"exist:{state}", "descriptive", f"Are there any {state} {{Z}} {when}?", f"{{Z}} {motion} exist")
-    for (verb, kind), (relation, relate) in product(_CROSS, _RELATIONS):
+    for state, (when, frame, moment) in product(_STATES, _MOMENTS):
+        motion, detail = f"{frame} filter_{state}", ("moments", moment)
+        for kind, text, ending, generated in (
+            ("count", f"How many {{Z}} are {state}{when}?", "count", moment not in ("in", "out")),
+            ("count", f"How many {state} {{Z}} are there{when}?", "count", moment != "start"),
+            ("exist", f"Are there any {state} {{Z}}{when}?", "exist", True),
+        ):
+            yield Form(f"{kind}:{state}", "descriptive", text, f"{{Z}} {motion} {ending}", generated=generated, detail=detail)
+    for (verb, kind), (relation, relate, side) in product(_CROSS, _RELATIONS):
         name, which = _CROSSING_NAME[kind], f"events {{Z}} filter_{kind}{relate}"
-        yield Form(f"count:{name}", "descriptive", f"How many {{Z}} {verb[:-1]} the scene{relation}?", f"{which} count")
+        yield Form(
+            f"count:{name}",
+            "descriptive",
+            f"How many {{Z}} {verb[:-1]} the scene{relation}?",
+            f"{which} count",
+            detail=("count relations", side),
+        )
         yield Form(
             f"exist:{name}",
             "descriptive",
             f"Are there any {{Z}} that {verb[:-1]} the scene{relation}?",
             f"{which} exist",
             generated=bool(relation),
+            detail=("exist relations", side),
         )
-    for relation, relate in _RELATIONS:
+    for relation, relate, side in _RELATIONS:
         yield Form(
             "count:collisions",
             "descriptive",
             f"How many collisions happen{relation}?",
             f"events objects filter_collision{relate} count",
+            detail=("count relations", side),
         )
 
 
@@ -165,11 +172,13 @@ def _query() -> Iterator[Form]:
         opening, query = ask.format(attribute), f"query_{attribute}"
         for order in ("", "first", "second", "last"):
             pick, word = (f"{order} filter_order", f"{order} ") if order else ("unique", "")
+            detail = ("orders", order or "only")
             yield Form(
                 f"{query}:partner",
                 "descriptive",
                 f"{opening} the {word}object to collide with the {{X}}?",
                 f"events {{X}} filter_collision {pick} {{X}} get_col_partner {query}",
+                detail=detail,
             )
             for verb, kind in _CROSS:
                 yield Form(
@@ -178,18 +187,19 @@ def _query() -> Iterator[Form]:
                     f"{opening} the {word}object that {verb} the scene?",
                     f"events objects filter_{kind} {pick} get_object {query}",
                     generated=order != "second",
+                    detail=detail,
                 )
-        for state, (when, frame) in product(_STATES, _MOMENTS):
-            name, motion = f"{query}:motion", f"{frame} filter_{state} unique {query}"
+        for state, (when, frame, moment) in product(_STATES, _MOMENTS):
+            name, motion, detail = f"{query}:motion", f"{frame} filter_{state} unique {query}", ("moments", moment)
             yield Form(
                 name,
                 "descriptive",
-                f"{opening} the object that is {state} {when}?",
+                f"{opening} the object that is {state}{when}?",
                 f"objects {motion}",
-                generated="video" in when,
+                generated=moment not in ("in", "out"),
+                detail=detail,
             )
-            described = f"{opening} the {state} {{S}} {when}?"
-            yield Form(name, "descriptive", described, f"{{S}} {motion}")
+            yield Form(name, "descriptive", f"{opening} the {state} {{S}}{when}?", f"{{S}} {motion}", detail=detail)
 
 
 _EVENTS = (

@@ -86,7 +86,7 @@ def _explanatory(candidates: Candidates, taken: set[Any], draw: random.Random) -
     negated = draw.random() < 0.5
     options = _some(outcome.options, draw)
     choices = [
-        Choice(_wording("explanatory", o.kind, draw), _named(o.objects, candidates, draw), o.responsible != negated)
+        Choice(_wording("explanatory", o.kind, draw), _named(o.objects, candidates, draw, "choices"), o.responsible != negated)
         for o in options
     ]
     counted = _counted("explanatory", choices, negated)
@@ -157,7 +157,7 @@ def _wording(category: str, kind: str, draw: random.Random) -> Form:
     return draw.choice(forms_of(category, kind, choice=True))
 
 
-def _named(objects: tuple[int, ...], candidates: Candidates, draw: random.Random) -> Places:
-    """{X} and {Y} in either order, each by one of its unique descriptions."""
+def _named(objects: tuple[int, ...], candidates: Candidates, draw: random.Random, where: str = "questions") -> Places:
+    """{X} and {Y} in either order, each by one of its unique descriptions, picked for `where`."""
     order = objects if draw.random() < 0.5 else objects[::-1]
-    return {place: pick_name(candidates.names[k], draw) for place, k in zip("XY", order, strict=False)}
+    return {place: pick_name(candidates.names[k], draw, where) for place, k in zip("XY", order, strict=False)}

@@ -47,6 +47,10 @@ MOST = {"explanatory": 4, "predictive": 1, "counterfactual": 4}
 """Maximum number of questions per video."""
 
 
+Kind = tuple[str, tuple[str, str] | None, str]
+"""Name and detail of a descriptive question's form, and its answer."""
+
+
 class Balancer:
     """Chooses the questions of scenes in sequence. One Balancer per split."""
 
@@ -77,11 +81,11 @@ class Balancer:
     # ---- descriptive ----
 
     def _descriptive(self, candidates: Candidates, draw: random.Random) -> list[dict[str, Any]]:
-        available: dict[str, dict[tuple[str, str], list[DescriptiveQuestion]]] = {group: {} for group in GROUPS}
+        available: dict[str, dict[Kind, list[DescriptiveQuestion]]] = {group: {} for group in GROUPS}
         for question in candidates.descriptive:
-            name = FORMS[question.form].name
-            group = name.partition(":")[0].partition("_")[0]
-            available[group].setdefault((name, question.answer), []).append(question)
+            form = FORMS[question.form]
+            group = form.name.partition(":")[0].partition("_")[0]
+            available[group].setdefault((form.name, form.detail, question.answer), []).append(question)
         chosen: list[dict[str, Any]] = []
         for group, wanted in GROUPS.items():
             taken: set[tuple[str, ...]] = set()
@@ -96,14 +100,14 @@ class Balancer:
     def _pick(
         self,
         group: str,
-        available: dict[tuple[str, str], list[DescriptiveQuestion]],
+        available: dict[Kind, list[DescriptiveQuestion]],
         taken: set[tuple[str, ...]],
         draw: random.Random,
     ) -> dict[str, Any] | None:
-        """The available question of the least cost whose program is not in `taken`; form and answer are chosen first."""
-        cost = {key: _excess(self._entries(group, *key)) + JITTER * draw.random() for key in available}
-        for name, answer in sorted(cost, key=cost.__getitem__):
-            among = available[name, answer]
+        """The available question of the least cost whose program is not in `taken`; its kind is chosen first."""
+        cost = {kind: _excess(self._entries(group, *kind)) + JITTER * draw.random() for kind in available}
+        for kind in sorted(cost, key=cost.__getitem__):
+            among = available[kind]
             some = draw.sample(among, min(WORDINGS, len(among)))
             for question in sorted(some, key=lambda one: _excess(self._word_entries(one))):
                 form = FORMS[question.form]
@@ -111,18 +115,18 @@ class Balancer:
                 if tuple(program) in taken:
                     continue
                 taken.add(tuple(program))
-                for shares, value in (*self._entries(group, name, answer), *self._word_entries(question)):
+                for shares, value in (*self._entries(group, *kind), *self._word_entries(question)):
                     shares.add(value)
                 return {
                     "question": form.text(question.places),
                     "question_type": "descriptive",
-                    "question_subtype": name.partition(":")[0],
+                    "question_subtype": form.name.partition(":")[0],
                     "program": program,
-                    "answer": answer,
+                    "answer": question.answer,
                 }
         return None
 
-    def _entries(self, group: str, name: str, answer: str) -> list[tuple[Shares, Any]]:
+    def _entries(self, group: str, name: str, detail: tuple[str, str] | None, answer: str) -> list[tuple[Shares, Any]]:
         subtype, _, kind = name.partition(":")
         entries = [
             (self._shares[f"{subtype} answers"], answer),
@@ -131,15 +135,25 @@ class Balancer:
         ]
         if group == "query":
             entries.append((self._shares["query attributes"], subtype))
+        if detail:
+            entries.append((self._shares[detail[0]], detail[1]))
         return entries
 
-    def _word_entries(self, question: DescriptiveQuestion) -> list[tuple[Shares, str]]:
+    def _word_entries(self, question: DescriptiveQuestion) -> list[tuple[Shares, Any]]:
         """For every word of the descriptions and for the form, the shares of answers so far, with this answer."""
         form = FORMS[question.form]
         subtype = form.name.partition(":")[0]
         words = [form.template, *(f"{place} {word}" for place, name in question.places.items() for word in name)]
         targets = SHARES[f"{subtype} answers"]
-        return [(self._words.setdefault((subtype, word), Shares(targets)), question.answer) for word in words]
+        entries: list[tuple[Shares, Any]] = []
+        for word in words:
+            entries.append((self._words.setdefault((subtype, word), Shares(targets)), question.answer))
+        for place, name in question.places.items():
+            if place == "X":
+                entries.append((self._shares["materials in names"], name.material is not None))
+            else:
+                entries.append((self._shares["attributes of sets"], name.attributes))
+        return entries
 
     # ---- multiple choice ----
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctt.core.build_context import BuildContext
+from ctt.core.processes import without_main_module
 from ctt.data.data_format import CLEVRER, SPLITS
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import write_manifest
@@ -114,7 +115,8 @@ def _in_order(chunks: list[Chunk], pool: Executor | None, context: BuildContext)
     try:
         while True:
             for chunk in islice(left, AHEAD * context.workers - len(waiting)):
-                waiting.append(pool.submit(make_chunk, chunk))
+                with without_main_module():  # the first one starts the workers
+                    waiting.append(pool.submit(make_chunk, chunk))
             if not waiting:
                 return
             while not _ready(waiting[0]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ctt.core.units import duration
 from ctt.report import statistics
@@ -24,7 +24,7 @@ from ctt.report.tables.row_text import (
     signed,
 )
 from ctt.report.tables.table import Table
-from ctt.stages.columns import AuxiliaryColumns
+from ctt.stages.columns import AuxiliaryColumns, Column
 
 STAR = "*"
 MOST_TESTED = {False: 12, True: 3}
@@ -151,27 +151,43 @@ def errors(table: Table, every: bool = False) -> Grid:
 
 
 def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
-    """The columns of an auxiliary stage with their differences to the baseline; reference levels below a rule."""
+    """The columns of an auxiliary stage with their differences to the baseline; below rules the points' own levels, and
+    reference levels."""
     found = [row.auxiliary.get(stage.kind, {}) for row in table.rows]
-    columns = [column for column in stage.columns if column.shown and any(column.name in row for row in found)]
+    known = [column for column in stage.columns if column.shown and any(column.name in row for row in found)]
+    columns = [column for column in known if not column.level]
+    levels: dict[str, dict[str, Column]] = {}
+    for column in known:
+        if column.level:
+            levels.setdefault(column.heading, {})[column.level] = column
     header = ["point", "seeds"]
     for column in columns:
         detail = "" if stage.title or not column.detail else f" ({column.detail})"
         header += [f"{column.heading}{detail}", "difference"]
-    ours, theirs = [], []
+    ours, own, theirs = [], [], []
     for row, estimates in zip(table.rows, found, strict=True):
-        line = [row.label, _seeds(row)]
-        for column in columns:
-            estimate = estimates.get(column.name, MetricEstimate())
-            line += [_mean(estimate, column.digits), _difference(estimate, column.digits)]
-        ours.append(tuple(line))
+        ours.append((row.label, _seeds(row), *_compared(estimates, columns)))
+        for heading, level_of in levels.items():
+            if any(column.name in estimates for column in level_of.values()):
+                texts = _compared(estimates, [level_of.get(column.name) for column in columns])
+                own.append((f"{row.label}: {heading}", _seeds(row), *texts))
     for level in table.reference_levels:
         if level.kind == stage.kind:
             means = [number(level.estimates.get(column.name, MetricEstimate()).mean, column.digits) for column in columns]
             theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
     title = stage.title or f"{stage.label[:1].upper()}{stage.label[1:]}"
     better = ("", "", *(direction for column in columns for direction in (column.better, "")))
-    return Grid(title, tuple(header), _blocks(ours, theirs) if columns else (), best=best_cells(ours, better))
+    return Grid(title, tuple(header), _blocks(ours, own, theirs) if columns else (), best=best_cells(ours, better))
+
+
+def _compared(estimates: Mapping[str, MetricEstimate], columns: Sequence[Column | None]) -> list[str]:
+    """Each column's mean and difference; dashes where it is None or not known."""
+    texts = []
+    for column in columns:
+        estimate = MetricEstimate() if column is None else estimates.get(column.name, MetricEstimate())
+        digits = 0 if column is None else column.digits
+        texts += [_mean(estimate, digits), _difference(estimate, digits)]
+    return texts
 
 
 def costs(table: Table) -> Grid:
@@ -219,6 +235,9 @@ def notes(table: Table) -> list[str]:
     if table.blind:
         lines.append(row_text.BLIND_NOTE)
     lines += [f"warning: {warning}" for warning in table.warnings]
+    lines += [
+        row_text.unread_sentence(stage.label, table.unread[stage.kind]) for stage in table.auxiliary if stage.kind in table.unread
+    ]
     lines += table.reach
     sources: dict[str, list[str]] = {}
     for quote in table.quoted:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 from scipy import special
 
@@ -26,6 +27,8 @@ LEAST_P = 0.05
 BLIND = "°"
 BLIND_NOTE = f"{BLIND} not shown to be above the levels without the video (95 %, paired by question, over seeds and videos)"
 """Stands at an accuracy that answering without the video may reach, and what it means."""
+MOST_UNREAD = 3
+"""Questions that cannot be read and that a note names."""
 NEARLY_EVEN = 0.2
 """Up to which difference of an interval's sides, as a share of their mean, it is written with one number."""
 UNCERTAIN = 2.0
@@ -208,6 +211,13 @@ def _errors_sentence(row: Row) -> str:
             half = number(estimate.delta - estimate.delta_low, GAP_DIGITS)
             parts.append(f"{metric_name(name)} {signed(estimate.delta, GAP_DIGITS)} ± {half} (Holm p {_equals(estimate.p_holm)})")
     return "; ".join(parts)
+
+
+def unread_sentence(label: str, unread: Sequence[Mapping[str, Any]]) -> str:
+    """How many questions the auxiliary stage `label` cannot read, and the first of them."""
+    first = "; ".join(f"scene {one['scene']}, question {one['question_id']}: {one['reason']}" for one in unread[:MOST_UNREAD])
+    more = f"; {len(unread) - MOST_UNREAD} more in the JSON" if len(unread) > MOST_UNREAD else ""
+    return f"{label}: {count(len(unread), 'question')} not readable, counted as wrong in runs and levels ({first}{more})"
 
 
 def noise_sentence(row: NoiseRow) -> str:

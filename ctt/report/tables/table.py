@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +34,14 @@ class Table:
 
     auxiliary: the auxiliary stages, in the order in which the table has their columns.
     reference_levels: the accuracies of auxiliary stages without a world model; blind: those without the video.
+    unread: the questions that auxiliary stages cannot read, as in `Results`.
     """
 
     sweep: str
     rows: tuple[Row, ...]
     auxiliary: tuple[AuxiliaryColumns, ...] = ()
     reference_levels: tuple[ReferenceLevel, ...] = ()
+    unread: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     blind: tuple[BlindLevel, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     noise: tuple[NoiseRow, ...] = ()
@@ -105,6 +108,7 @@ def build(results: Results) -> Table:
         rows=tuple(rows[i] for i in order),
         auxiliary=tuple(results.auxiliary),
         reference_levels=reference_levels(results.auxiliary, results.reference_levels, others),
+        unread=results.unread,
         blind=tuple(blind_level(label, tally) for label, tally in levels.items()),
         quoted=tuple(quoted(results.quoted)),
         noise=noise,

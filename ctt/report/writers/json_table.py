@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import asdict
@@ -44,6 +45,14 @@ def record(table: Table, *, cost: bool = False) -> dict[str, Any]:
             }
             for quote in table.quoted
         ],
+        "reader": {
+            "levels": {
+                level.label: {n: rounded(estimate.mean, PERCENT_DIGITS) for n, estimate in level.estimates.items()}
+                for level in table.reference_levels
+                if level.kind == READER
+            },
+            "unread": [dict(one) for one in table.unread.get(READER, ())],
+        },
         "noise": [rounded(asdict(row), PERCENT_DIGITS) for row in table.noise],
         "warnings": list(table.warnings),
         "reach": list(table.reach),
@@ -65,7 +74,7 @@ def _row(row: Row, table: Table, cost: bool) -> dict[str, Any]:
         "baseline": row.baseline,
         "metrics": {m: rounded(estimate.numbers(), PERCENT_DIGITS) for m, estimate in row.estimates.items()},
         "errors": {name: rounded(estimate.mean, ERROR_DIGITS) for name, estimate in row.errors.items()},
-        "reader": {name: rounded(estimate.mean, PERCENT_DIGITS) for name, estimate in reader.items()},
+        "reader": nested({name: rounded(estimate.mean, PERCENT_DIGITS) for name, estimate in reader.items()}),
         "paired": row.paired,
         "missing": list(row.missing),
         "sentence": row.sentence,
@@ -92,6 +101,15 @@ def _columns(row: Row, stage: AuxiliaryColumns) -> dict[str, Any]:
         for column in stage.columns
         if column.name in estimates
     }
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"a/b": 1} as {"a": {"b": 1}}."""
+    out: dict[str, Any] = {}
+    for path, value in flat.items():
+        *groups, name = path.split("/")
+        functools.reduce(lambda node, group: node.setdefault(group, {}), groups, out)[name] = value
+    return out
 
 
 def rounded(value: Any, digits: int) -> Any:

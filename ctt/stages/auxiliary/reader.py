@@ -12,6 +12,9 @@ from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.models.method import TRAINED
+from ctt.models.model_settings import GraphSettings
+from ctt.models.plugins import plugins_in
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
 from ctt.stages.columns import PER_OPTION, Column
@@ -25,9 +28,17 @@ REFERENCE_LEVELS = {
     "linear": "linear extrapolation",
     "copy_last": "copy of the last frame",
     "unchanged": "object not removed",
-    "ancestry": "ancestry: what happened, less what descends from the object",
+    "ancestry": "ancestry, true future",
+    "words": "the question's words alone",
 }
 """File stem (ctt/data/positions/reference_levels.py): label in a table."""
+
+
+LATER = ("ancestry", "words")
+"""Those that stores of versions before 0.2 do not have."""
+OWN = "levels/ancestry_of_rollout/"
+ANCESTRY = "ancestry, seen and rolled out"
+"""Where a run's own level is in its metrics.json, and what a table calls it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +58,15 @@ class PositionReader(AuxiliaryStage):
         Column("counterfactual", unit="%", better="higher", digits=1, answers=True),
         Column(f"predictive{PER_OPTION}", unit="%", better="higher", digits=1, answers=True, shown=False),
         Column(f"counterfactual{PER_OPTION}", unit="%", better="higher", digits=1, answers=True),
+        Column(f"{OWN}per_question/counterfactual", ANCESTRY, unit="%", digits=1, level="counterfactual"),
+        Column(f"{OWN}per_option/counterfactual", ANCESTRY, unit="%", digits=1, level=f"counterfactual{PER_OPTION}"),
     )
     rollout: Rollout
     probe: ReaderFit
     reader: PositionReaderSettings
+    graph: GraphSettings | None = None
+    """The slot graph that reader.reach=graph reads, and its threshold: the run's own, whether or not losses read it too."""
+    threshold: float = 0.0
 
     @classmethod
     def of(cls, settings: PositionReaderSettings, line: MainLine) -> PositionReader | None:
@@ -58,16 +74,25 @@ class PositionReader(AuxiliaryStage):
         if not settings.enabled or not positions_known(settings, data.data):
             return None
         probe = settings.remembered(("stage", data.key, frames), lambda: ReaderFit(data, settings, frames))
-        return cls(line.rollout, probe, settings)
+        if not (settings.interventions and settings.reach == "graph"):
+            return cls(line.rollout, probe, settings)
+        state = line.world_model
+        return cls(line.rollout, probe, settings, state.world_model.graph, state.method.adj_threshold)
 
     def references(self) -> Mapping[str, tuple[Stage, str]]:
         old = self.reader.reach == "all"
-        found = {stem: label for stem, label in REFERENCE_LEVELS.items() if not (old and stem == "ancestry")}
+        found = {stem: label for stem, label in REFERENCE_LEVELS.items() if not (old and stem in LATER)}
         return {label: (self.probe, f"{stem}.parquet") for stem, label in found.items()}
 
     def settings(self) -> Mapping[str, Any]:
-        reach = canonical_form(self.reader).get("reach")
-        return {"interventions": self.reader.interventions} | ({} if reach is None else {"reach": reach})
+        found: dict[str, Any] = {"interventions": self.reader.interventions}
+        if (reach := canonical_form(self.reader).get("reach")) is not None:
+            found |= {"reach": reach, "levels": "ancestry of events"}
+        if self.graph is not None:
+            form = canonical_form(self.graph, frozenset(TRAINED))
+            found |= {"graph": form, "threshold": self.threshold}
+            found |= {"plugins": plugins} if (plugins := plugins_in({"world_model": {"graph": form}})) else {}
+        return found
 
     def inputs(self) -> Mapping[str, Stage]:
         return {
@@ -89,12 +114,12 @@ class PositionReader(AuxiliaryStage):
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.data.positions.reference_levels import SPLIT
         from ctt.training.positions.position_reader import read
+        from ctt.training.slot_graphs import SlotGraph
 
-        world_model, method = self.rollout.world_model.measured()
         read(
             self.reader,
-            world_model,
-            method.adj_threshold,
+            self.rollout.world_model.world_model,
+            None if self.graph is None else SlotGraph(self.graph, self.threshold),
             self.rollout.rollout,
             inputs["probe"].path,
             inputs["world_model"].path,

@@ -7,7 +7,7 @@ and causes by propagating, event by event, what has influenced each object so fa
 import math
 import re
 
-WHEN = "when (?P<when>.+)"
+WHEN = "(?: when (?P<when>.+))?"
 RELATION = "(?: (?P<side>before|after) (?P<event>.+))?"
 
 
@@ -81,15 +81,19 @@ def _frame(scene, clause):
 
 
 def _in_state(scene, objects, state, clause):
+    """Objects in the state at a moment; without one, those that are in view and move in some frame, or rest in every one."""
+    if clause is None:
+        seen = [k for k in objects if any(scene.inside[f, k] for f in range(128))]
+        ever = {k for k in seen for f in range(128) if scene.inside[f, k] and _moves(scene, k, f)}
+        return [k for k in seen if (k in ever) == (state == "moving")]
     frame = _frame(scene, clause)
+    return [k for k in objects if scene.inside[frame, k] and _moves(scene, k, frame) == (state == "moving")]
+
+
+def _moves(scene, k, frame):
     first, last = max(0, frame - 5), min(127, frame + 5)
-    chosen = []
-    for k in objects:
-        (x0, y0), (x1, y1) = scene.position[first, k].tolist(), scene.position[last, k].tolist()
-        pixels_a_frame = math.hypot(x1 - x0, y1 - y0) / (last - first) * 480 / 6
-        if scene.inside[frame, k] and (pixels_a_frame > 0.1) == (state == "moving"):
-            chosen.append(k)
-    return chosen
+    (x0, y0), (x1, y1) = scene.position[first, k].tolist(), scene.position[last, k].tolist()
+    return math.hypot(x1 - x0, y1 - y0) / (last - first) * 480 / 6 > 0.1
 
 
 def _related(scene, times, side, event):
@@ -137,15 +141,15 @@ _ASK = r"What (?:is the )?(?P<attribute>color|material|shape) (?:is|of) the "
 _STATE = "(?P<state>moving|stationary)"
 _DESCRIPTIVE = (
     (
-        rf"How many (?P<which>.+) are {_STATE} {WHEN}",
+        rf"How many (?P<which>.+) are {_STATE}{WHEN}",
         lambda s, which, state, when: str(len(_in_state(s, _like(s, which), state, when))),
     ),
     (
-        rf"How many {_STATE} (?P<which>.+) are there {WHEN}",
+        rf"How many {_STATE} (?P<which>.+) are there{WHEN}",
         lambda s, which, state, when: str(len(_in_state(s, _like(s, which), state, when))),
     ),
     (
-        rf"Are there any {_STATE} (?P<which>.+) {WHEN}",
+        rf"Are there any {_STATE} (?P<which>.+?){WHEN}",
         lambda s, which, state, when: _yes(_in_state(s, _like(s, which), state, when)),
     ),
     (
@@ -162,8 +166,8 @@ _DESCRIPTIVE = (
     ),
     (_ASK + r"(?:(?P<order>first|second|last) )?object to collide with the (?P<subject>.+)", _partner),
     (_ASK + r"(?:(?P<order>first|second|last) )?object that (?P<verb>enters|exits) the scene", _crosser),
-    (_ASK + rf"object that is {_STATE} {WHEN}", _mover),
-    (_ASK + rf"{_STATE} (?P<which>.+) {WHEN}", _mover),
+    (_ASK + rf"object that is {_STATE}{WHEN}", _mover),
+    (_ASK + rf"{_STATE} (?P<which>.+?){WHEN}", _mover),
 )
 
 

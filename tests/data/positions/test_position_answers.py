@@ -11,6 +11,7 @@ import pytest
 
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError
+from ctt.data.baselines.words_only import words_only_predictions
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
@@ -36,6 +37,7 @@ from ctt.data.positions.position_answers import (
     removed_object,
 )
 from ctt.data.scene import Thing
+from ctt.data.synthetic.events import Event, ancestors
 from ctt.data.synthetic.writing import generate
 
 SETTINGS = DataSettings(train=40, validation=30, seed=5, noise=0.1, annotations=True, workers=1)
@@ -248,3 +250,34 @@ def test_no_object_in_view_is_an_error(dataset: Dataset) -> None:
     known = from_truth(split, 2)
     with pytest.raises(DataError, match="in view"):
         fit(np.array(split.slots[:2]), dataclasses.replace(known, inside=np.zeros_like(known.inside)), 8)
+
+
+def test_ancestry_is_what_happened_less_what_descends_from_the_object(dataset: Dataset, fitted: Path) -> None:
+    """By the causes of the simulator's events: a collision is left if the object is neither in it nor in a cause of it."""
+    split = dataset.split("validation")
+    literal = []
+    for q in read_questions(split.questions_file, split.scene_index, (COUNTERFACTUAL,)):
+        scene = split.truth.scene(q.video)
+        k = removed_object(q, scene.things)
+        events = [Event(frame, "collision", (a, b)) for frame, a, b in scene.collisions if frame < 128 + FRAMES]
+        gap = np.full((6, 6), np.inf)
+        for event, causes in ancestors(events).items():
+            if not any(k in one.objects for one in (event, *causes)):
+                gap[event.objects] = gap[event.objects[::-1]] = -1
+        literal += answer_counterfactual(q, scene.things, gap)
+    table = pd.read_parquet(fitted / "ancestry.parquet")
+    assert len(literal) > 100 and table["prediction"].tolist() == literal
+
+
+def test_the_words_alone_answer_as_they_do_for_all_categories(dataset: Dataset, fitted: Path) -> None:
+    train, validation = dataset.split("train").questions, dataset.split("validation").questions
+    whole = words_only_predictions(train, validation)
+    whole = whole[whole["category"].isin([PREDICTIVE, COUNTERFACTUAL])]
+    table = pd.read_parquet(fitted / "words.parquet")
+    assert len(table) > 100 and table["correct"].tolist() == whole["correct"].tolist()
+
+
+def test_stores_of_before_have_no_later_levels(dataset: Dataset, tmp_path: Path) -> None:
+    old = made(dataset, tmp_path / "old", dataclasses.replace(READER, reach="all"))
+    assert not any((old / f"{name}.parquet").exists() for name in ("ancestry", "words")) and (old / "unchanged.parquet").exists()
+    assert set(json.loads((old / "metrics.json").read_text())["levels"]) == {"true_future", "linear", "copy_last", "unchanged"}

@@ -4,7 +4,7 @@ X = r"(?:(?:gray|red|blue|green|brown|cyan|purple|yellow) )?(?:(?:metal|rubber) 
 Z = X + "s"
 STATE = "(?:moving|stationary)"
 CROSSING = f"the {X} (?:enters|exits) the scene"
-MOMENT = f"when (?:the video begins|the video ends|{CROSSING})"
+MOMENT = f"(?: when (?:the video begins|the video ends|{CROSSING}))?"
 RELATION = f"(?: (?:before|after) {CROSSING})"
 EVENTS = rf"(?:the collision between the {X} and the {X}|the {X}'s colliding with the {X})"
 LEAVING = rf"(?:the {X}'s exit|the {X}'s exiting the scene)"
@@ -13,12 +13,12 @@ COLLISIONS = (rf"The {X} and the {X} collide", rf"The {X} collides with the {X}"
 
 QUESTIONS = {
     "descriptive": (
-        rf"How many {Z} are {STATE} when the video (?:begins|ends)\?",
-        rf"How many {STATE} {Z} are there when (?:the video ends|{CROSSING})\?",
+        rf"How many {Z} are {STATE}(?: when the video (?:begins|ends))?\?",
+        rf"How many {STATE} {Z} are there(?: when (?:the video ends|{CROSSING}))?\?",
         rf"How many {Z} (?:enter|exit) the scene{RELATION}?\?",
         rf"How many collisions happen{RELATION}?\?",
         rf"Are there any {Z} that (?:enter|exit) the scene{RELATION}\?",
-        rf"Are there any {STATE} {Z} {MOMENT}\?",
+        rf"Are there any {STATE} {Z}{MOMENT}\?",
         r"What (?:color|material|shape) is (?P<who>.*)\?",
         r"What is the (?:color|material|shape) of (?P<who>.*)\?",
     ),
@@ -32,8 +32,8 @@ QUESTIONS = {
 WHO = (
     rf"the (?:(?:first|second|last) )?object to collide with the {X}",
     r"the (?:(?:first|last) )?object that (?:enters|exits) the scene",
-    rf"the object that is {STATE} when the video (?:begins|ends)",
-    rf"the {STATE} {X} {MOMENT}",
+    rf"the object that is {STATE}(?: when the video (?:begins|ends))?",
+    rf"the {STATE} {X}{MOMENT}",
 )
 CHOICES = {
     "explanatory": (rf"the presence of the {X}", EVENTS, rf"the {X}'s entrance", rf"the {X}'s entering the scene"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctt.data.clevrer import official_figures
 from ctt.data.composition import lines, statistics
 from ctt.data.questions.candidates import enumerate_questions, straight_line_approach
 from ctt.data.questions.forms import FORMS
@@ -269,6 +270,19 @@ def test_options_and_explained_events_are_distributed_as_in_the_official_files(o
         assert len(shares) == names
         for line in shares:
             assert line.difference == pytest.approx(0, abs=5), line
+
+
+def test_programs_have_the_official_tokens():
+    """Of simulated scenes, where objects enter and collide. What a name takes to be unique differs between 200 scenes."""
+    scenes = some_scenes(200)
+    questions = questions_of(balance(map(candidates_of, scenes), seed=3))
+    counts = Counter(t for q in questions for entry in (q, *q.get("choices", ())) for t in entry["program"])
+    for token, count in official_figures.TOKENS.items():
+        assert counts[token] / len(scenes) == pytest.approx(count / 10_000, rel=0.1 if token == "filter_material" else 0.06), token
+    for token in ("filter_out", "filter_before", "filter_after", "get_object", "first", "second", "unseen_events"):
+        assert counts[token] / len(scenes) <= 1.05 * official_figures.TOKENS["last"] / 10_000, token
+    asked = [q["program"] for q in questions if q["question_type"] == "descriptive"]
+    assert np.mean(["null" in program for program in asked]) == pytest.approx(0.093, abs=0.01)
 
 
 def test_every_text_matches_one_of_the_plain_forms(official):

@@ -233,3 +233,23 @@ def test_invalid_settings_are_refused():
             DataSettings(**wrong)
     with pytest.raises(SettingError, match="annotations"):
         DataSettings(kind="clevrer", annotations=True)
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_the_workers(tmp_path):
+    """Each worker would begin the same data set anew, and all would wait for each other."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "import ctt\n"
+        "from ctt.core.build_context import BuildContext\n"
+        "from ctt.data.data_settings import DataSettings\n"
+        "from ctt.data.synthetic.writing import generate\n"
+        "print('begun', flush=True)\n"
+        f"folder = Path({str(tmp_path)!r}, 'made')\n"
+        "folder.mkdir()\n"
+        "settings = DataSettings(kind='synthetic', train=20, validation=10, test=0)\n"
+        "generate(settings, BuildContext(folder, workers=2))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "begun\n"), done.stderr
+    assert (tmp_path / "made" / "dataset.json").exists()

@@ -82,6 +82,46 @@ def test_they_are_never_among_the_accuracies_of_aloe() -> None:
     assert sum(",reader,predictive," in line for line in lines) == 9
 
 
+def with_levels(results: Results) -> Results:
+    """Each run has a level of its own, as the stage's metrics.json holds it; the position reader cannot read four questions."""
+    path = "levels/ancestry_of_rollout/{}/counterfactual".format
+    runs = [
+        dataclasses.replace(run, measured={"reader": {path("per_question"): 40.0 + run.seed + run.point, path("per_option"): 70.0}})
+        for run in results.runs
+    ]
+    unread = [dict(scene=10_000 + i, question_id=i, category="predictive", reason="unique: there are 0, not one") for i in range(4)]
+    return dataclasses.replace(results, runs=runs, unread={"reader": unread})
+
+
+def test_a_runs_own_level_stands_below_the_points_and_is_not_tested() -> None:
+    table = build(with_levels(with_reader(made_up_answers.results(seeds=3))))
+    lines = [line for line in render(table, "md").splitlines() if "ancestry, seen and rolled out" in line]
+    assert len(lines) == len(table.rows)
+    first = [text.strip() for text in lines[0].strip("|").split("|")]
+    assert first[0] == f"{table.rows[0].label}: ancestry, seen and rolled out" and first[1] == "3"
+    seeds = np.mean([run.seed for run in made_up_answers.results(seeds=3).runs if run.point == 0])
+    assert first[2] == "–" and first[4].startswith(f"{40 + seeds:.1f}") and first[6].startswith("70.0")
+    out = json.loads(render(table, "json"))
+    for row in out["rows"]:
+        assert row["reader"]["levels"]["ancestry_of_rollout"]["per_option"] == {"counterfactual": 70.0}
+    bare = build(with_reader(made_up_answers.results(seeds=3)))
+    for one, two in zip(bare.rows, table.rows, strict=True):
+        for category in READ:
+            assert one.auxiliary["reader"][category].p_holm == two.auxiliary["reader"][category].p_holm
+    assert "ancestry" not in str([row.sentence for row in table.rows])
+
+
+def test_levels_and_what_cannot_be_read_are_in_the_json_and_counted_in_the_notes() -> None:
+    results = with_levels(with_reader(made_up_answers.results()))
+    out = json.loads(render(build(results), "json"))["reader"]
+    assert out["levels"]["true future"]["counterfactual"] == 100.0
+    assert [one["question_id"] for one in out["unread"]] == [0, 1, 2, 3]
+    text = render(build(results), "md")
+    assert "position reader: 4 questions not readable, counted as wrong in runs and levels (scene 10000, question 0: unique" in text
+    assert "; 1 more in the JSON" in text
+    assert "not readable" not in render(build(with_reader(made_up_answers.results())), "md")
+
+
 def test_a_run_without_a_position_reader_is_left_out() -> None:
     results = with_reader(made_up_answers.results())
     runs = [dataclasses.replace(run, answered={}) if run.point == 2 and run.seed else run for run in results.runs]

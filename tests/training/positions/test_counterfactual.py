@@ -14,7 +14,7 @@ from ctt.core.errors import CttError
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.positions import reference_levels
-from ctt.data.positions.descendants import ancestry_gaps
+from ctt.data.positions.descendants import ancestry_gaps, first_touches
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.synthetic.writing import generate
@@ -24,6 +24,7 @@ from ctt.sweep import compile_sweep
 from ctt.training.positions.counterfactual import Factual, imagine, without
 from ctt.training.positions.position_reader import reach_of
 from ctt.training.positions.removal import Reach
+from ctt.training.slot_graphs import SlotGraph
 from ctt.training.training_settings import WorldModelSettings
 from tests.models.literal_world_model import LiteralPredictor
 
@@ -62,7 +63,8 @@ def factual(dataset: Dataset, folder: Path) -> Factual:
 def way(name: str, dataset: Dataset, folder: Path, predictor: Predictor) -> Reach:
     reader, objects = LinearPositionReader.load(folder), SlotObjects.load(folder)
     settings = PositionReaderSettings(reach=name)
-    return reach_of(settings, WORLD, THRESHOLD, predictor, reader, objects, dataset.split("validation"), folder)
+    graph = SlotGraph(WORLD.graph, THRESHOLD)
+    return reach_of(settings, WORLD, graph, predictor, reader, objects, dataset.split("validation"), folder)
 
 
 def literal(name: str, dataset: Dataset, folder: Path, predictor: Predictor, video: int, k: int) -> np.ndarray:
@@ -167,11 +169,10 @@ def test_ancestry_leaves_out_what_descends_from_the_object() -> None:
     for frame, a, b in ((10, 0, 1), (20, 1, 2), (15, 3, 4), (30, 4, 2)):
         position[0, frame, a] = position[0, frame, b] + 0.5
     kinds = np.zeros((1, 6, 3), np.int8)
-    objects = SlotObjects(kinds, np.arange(6, dtype=np.int8)[None], np.arange(6, dtype=np.int8)[None])
     reader = LinearPositionReader(np.zeros((3, 2)), np.ones((3, 3)), np.zeros(2, np.float32))
 
     def met(removed: int) -> set[tuple[int, int]]:
-        gaps = ancestry_gaps(reader, objects, position, 0, removed)
+        gaps = ancestry_gaps(first_touches(reader, kinds[..., 2], position)[0], removed)
         return {(a, b) for a in range(6) for b in range(a) if gaps[a, b] < 0}
 
     assert met(0) == {(4, 3)}

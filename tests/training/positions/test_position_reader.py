@@ -118,7 +118,7 @@ def test_the_true_future_as_a_rollout_gives_the_answers_of_the_reference_level(
     out.mkdir()
     predicted, context = split.future[:, :32], BuildContext(out)
     folders = reader_folder, tmp_path
-    metrics = read(PositionReaderSettings(), WORLD, 0.15, RolloutSettings(), *folders, predicted, dataset, context=context)
+    metrics = read(PositionReaderSettings(), WORLD, None, RolloutSettings(), *folders, predicted, dataset, context=context)
     table, level = (pd.read_parquet(path) for path in (out / "answers.parquet", reader_folder / "true_future.parquet"))
     assert list(table.columns) == list(level.columns) and len(table) == len(level)
     predictive = table["category"] == "predictive"
@@ -128,5 +128,5 @@ def test_the_true_future_as_a_rollout_gives_the_answers_of_the_reference_level(
     correct = table[~predictive].groupby(["scene", "question_id"])["correct"].all()
     assert metrics["counterfactual"] == pytest.approx(100 * correct.mean())
     settings = PositionReaderSettings(interventions=False)
-    metrics = read(settings, WORLD, 0.15, RolloutSettings(), *folders, predicted, dataset, context=context)
+    metrics = read(settings, WORLD, None, RolloutSettings(), *folders, predicted, dataset, context=context)
     assert set(metrics) == {"predictive", "per_option"}
