@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ctt.report.writers.notebook_display import Shown
 from ctt.study import record
 
-if TYPE_CHECKING:
-    from ctt.study.study import Study
 
-
-def browser(study: Study) -> Any:
-    """Two drop-down lists with what they select below; without ipywidgets a line that names what to install."""
+def browser(study: Any) -> Any:
+    """Two drop-down lists with what they select of a `Study` below; without ipywidgets a line that names what to install."""
     try:
         import ipywidgets
         from IPython.display import display
@@ -23,7 +20,7 @@ def browser(study: Study) -> Any:
     below = ipywidgets.Output()
     chosen = {study.name: study}
 
-    def opened() -> Study:
+    def opened() -> Any:
         if sweep.value not in chosen:
             chosen[sweep.value] = type(study)(sweep.value, study.store.root)
         return chosen[sweep.value]
@@ -40,6 +37,7 @@ def browser(study: Study) -> Any:
     def list_contents(_: object = None) -> None:
         of = opened()
         content.options = [*(f"table: {name}" for name in of.pages), *(f"figure: {name}" for name in of.figures)]
+        content.index = 0
 
     list_contents()
     show()
