@@ -9,13 +9,6 @@ from torch import Tensor
 from ctt.models.model_settings import MaskingSettings
 
 
-def draw_count(settings: MaskingSettings, most: int, generator: torch.Generator) -> int:
-    """How many slots one step masks: `most`, or with count=uniform one of 0..most."""
-    if settings.count == "fixed":
-        return most
-    return int(torch.randint(most + 1, (), generator=generator))
-
-
 def draw_masked(settings: MaskingSettings, count: int, batch: int, slots: int, generator: torch.Generator) -> Tensor:
     """The masked slots of one step, bool (B,S) with `count` True in every row.
 

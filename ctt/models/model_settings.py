@@ -54,14 +54,6 @@ class MaskingSettings(Settings):
         minimum=0,
     )
 
-    count: str = setting(
-        "fixed",
-        "how many slots a step masks: fixed (the published code), num_masked_slots; uniform (the paper's text): a number drawn "
-        "from 0 to num_masked_slots, so that training also sees what rollouts see, a history with no slot masked",
-        choices=("fixed", "uniform"),
-        old="fixed",
-    )
-
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             ("seed",),

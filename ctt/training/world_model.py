@@ -23,7 +23,7 @@ from ctt.models.graphs.graph_source import GraphInputs, GraphSource, graph_sourc
 from ctt.models.losses.loss_term import acting
 from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
-from ctt.models.masking import draw_count, draw_masked
+from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.predictor import Predictor
 from ctt.training.learner import Learner, SideNetwork
@@ -96,8 +96,7 @@ class WorldModelLearner(Learner):
             visible = torch.from_numpy(self.windows.visible(index)).to(self.device)
         weights = method.weights if method.active(epoch) else {}
         terms = [term for term, _ in acting(weights)]
-        rng = self._rng("masked", epoch, step)
-        masked = draw_masked(settings.masking, draw_count(settings.masking, self.num_masked_slots, rng), size, self.slots, rng)
+        masked = draw_masked(settings.masking, self.num_masked_slots, size, self.slots, self._rng("masked", epoch, step))
         draws = draw_slots(masked, terms, settings.graph.scope, lambda purpose: self._rng(purpose, epoch, step)).part(part)
         dropout = None
         if settings.dropout > 0:
@@ -169,6 +168,11 @@ class WorldModelLearner(Learner):
         logged = {"validation_error": errors["error"], "validation_error_visible": errors["error_visible"]}
         return logged | self.validation.masked(self.predictor, self.device)
 
+    def warning(self, epoch: int, validation: dict[str, float]) -> str | None:
+        if 3 * (epoch + 1) <= self.settings.epochs:
+            return None
+        return worse_than_copying(validation["validation_error_visible"], self.validation.trivial["copy_last_visible"])
+
     def _rng(self, purpose: str, epoch: int, step: int) -> torch.Generator:
         return generator(self.seed, purpose, epoch, step)
 
@@ -178,6 +182,16 @@ class WorldModelLearner(Learner):
             order = torch.randperm(self.windows.count, generator=self._rng("order", epoch, 0))
             self._order = (epoch, order[: self.drawn].numpy())
         return self._order[1]
+
+
+def worse_than_copying(error: float, copying: float) -> str | None:
+    """A warning if the validation error, of visible slots, is above that of repeating the last frame."""
+    if not error > copying > 0:
+        return None
+    return (
+        f"the world model predicts worse than repeating the last frame: its validation error is {error / copying:.2f} times as "
+        "large; lower the learning rate, or let it decay sooner (world_model.decay_steps)"
+    )
 
 
 class Validation:
