@@ -117,9 +117,9 @@ class Sender:
                 cursor.models.append(tail.stage.key)
         self.view.send(cursor.run_id, news)
         self._describe(run, cursor, note(run, tails, finals))
+        if status == "FINISHED":  # again where differences to a baseline that finished later have come
+            self.view.document(cursor.run_id, {point.name: point.value for point in finals}, "numbers.json")
         if status != cursor.status:
-            if status == "FINISHED":
-                self.view.document(cursor.run_id, {point.name: point.value for point in finals}, "numbers.json")
             if status == "FAILED" and (why := failure_text(tails)):
                 self.view.text(cursor.run_id, why, "failure.txt")
             self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails, run.asked))

@@ -120,6 +120,8 @@ def test_differences_to_the_baseline_of_the_same_seed(store: Path) -> None:
     syncer.sync_once()
     found = [(name, value) for name, key, _, value, _ in metrics(store) if key == "vs_baseline_predictive"]
     assert found == [("ctt-1", -2.5)]
+    [(uri,)] = rows(database_path(store), "SELECT artifact_uri FROM runs WHERE name = 'ctt-1'")
+    assert json.loads((artifacts(store, uri) / "numbers.json").read_text())["difference/predictive"] == -2.5
 
 
 def test_failed_then_continued_then_finished(store: Path) -> None:
