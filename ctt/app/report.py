@@ -14,10 +14,10 @@ from ctt.report.tables.pivot import pivot_page
 from ctt.report.tables.table import Table
 from ctt.report.writers import draw, render
 from ctt.store import Store
+from ctt.study.chosen_submission import submission_of
 from ctt.study.notebooks import render_notebook
 from ctt.study.report_files import render_terminal, write_report
 from ctt.study.study import Study
-from ctt.study.submission import submission_of
 
 
 @dataclasses.dataclass(frozen=True)
