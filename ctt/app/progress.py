@@ -163,8 +163,7 @@ class Follower:
             (f"shared prefix, {state.epoch} epochs seed={state.seed}", [state.data, state]) for state in self.plan.prefixes.values()
         ]
         for run, line, auxiliaries in zip(self.plan.sweep.runs, self.plan.lines, self.plan.auxiliaries, strict=True):
-            inputs = [stage for auxiliary in auxiliaries for stage in auxiliary.inputs().values()]
-            chains.append((run.name, [*inputs, line.data, *line.own, *auxiliaries]))
+            chains.append((run.name, [line.data, *line.with_inputs(auxiliaries)]))
         rows = []
         for name, stages in chains:
             last = {stage.kind: stage for stage in stages}
