@@ -22,7 +22,7 @@ from ctt.planning.costs import Costs, Source
 from ctt.stages.base import Stage
 from ctt.store import Store
 
-WIDE_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 7  # characters
+WIDE_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 8  # characters
 MOST_ROWS = 24
 AUXILIARY = "auxiliary"
 Row = tuple[str, list[list[Stage]]]

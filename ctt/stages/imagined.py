@@ -35,7 +35,7 @@ class ImaginedVideos(Stage):
     version = 1
     label = "imagined videos"
     published_seconds = {"videos": 0.02}
-    demo_seconds = {"videos": 0.05}
+    demo_seconds = {"videos": 0.03}
     rollout: Rollout
     removed: RemovedObjects
     reader: PositionReaderSettings

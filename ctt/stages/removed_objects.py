@@ -23,7 +23,7 @@ class RemovedObjects(Stage):
     version = 1
     label = "removed objects"
     published_seconds = {"videos": 0.01}
-    demo_seconds = {"videos": 0.001}
+    demo_seconds = {"videos": 0.0012}
     probe: ReaderFit
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,21 @@ from rich.console import Console
 
 from ctt.app.gc import collect, garbage, survey
 from ctt.app.show import show_artifact
+from ctt.app.sweep import check_inputs
+from ctt.cli import main
 from ctt.config import compose
+from ctt.core.build_context import BuildContext
 from ctt.core.errors import CttError
+from ctt.data.data_settings import DataSettings
+from ctt.data.dataset import Dataset
+from ctt.data.positions.removed_objects import Removals
+from ctt.data.synthetic.writing import generate
 from ctt.planning import Budget, Plan, compile_plan, parts
 from ctt.planning.costs import Costs, Source
 from ctt.planning.planned_jobs import stages_of
 from ctt.planning.tree import print_plan
 from ctt.planning.why import print_why
+from ctt.stages.base import build
 from ctt.stages.imagined import ImaginedVideos
 from ctt.stages.removed_objects import RemovedObjects
 from ctt.stages.vqa import Vqa
@@ -29,6 +38,7 @@ from ctt.study.noise_runs import _without_seed
 from ctt.study.reach import reach, unreached
 from ctt.sweep import compile_sweep
 from tests.app.test_gc import put
+from tests.data.clevrer.official_files import write_pickle
 from tests.tiny import TINY_ONE_SEED, ctt
 
 SEES = "aloe.rollout_frames=counterfactual"
@@ -199,3 +209,49 @@ def test_a_sweep_with_it_from_its_data_to_its_table(store_with_data: Path) -> No
     collect(store, rollouts=True, yes=True, console=Console(quiet=True))
     assert not any(store.has(stage.key) for stage in imagined_of(plan)) and all(store.has(target.key) for target in plan.targets)
     assert "jobs in" not in ctt(store_with_data, "sweep", *sweep).stdout, "what was made from them is there"
+
+
+@pytest.fixture
+def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """Simulated scenes in a folder, and the same as CLEVRER's files: imported slots, questions, and annotations of the objects."""
+    for name in ("cache", "config"):
+        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+    simulated, files = tmp_path / "simulated", tmp_path / "files"
+    for folder in (simulated, files / "questions", files / "annotations"):
+        folder.mkdir(parents=True)
+    generate(DataSettings(train=48, validation=8, seed=1, workers=1, annotations=True), BuildContext(simulated))
+    tree = {}
+    for split, name in (("train", "train"), ("validation", "val")):
+        part = Dataset.open(simulated).split(split)
+        tree[name] = {f"video_{s:05d}.mp4": np.array(slots) for s, slots in zip(part.scene_index, part.slots, strict=True)}
+        shutil.copy(simulated / f"questions_{split}.json", files / "questions" / f"{split}.json")
+        shutil.copy(simulated / f"annotations_{split}.zip", files / "annotations")
+    write_pickle(files / "slots.pkl", tree)
+    with pytest.raises(SystemExit):
+        main(["data", "import", str(files / "slots.pkl")])
+    places = {"slots_file": "slots", "questions": "questions", "annotation_files": "annotations"}
+    return simulated, ["data=clevrer", *(f"data.{key}={files / place}" for key, place in places.items())]
+
+
+@pytest.mark.slow
+def test_clevrer_s_objects_are_matched_to_slots_by_their_annotations(official: tuple[Path, list[str]], tmp_path: Path) -> None:
+    simulated, files = official
+    small = ["world_model=mini", "world_model.epochs=1", "world_model.windows.per_epoch=64", "world_model.windows.validation=16"]
+    plan = compile_plan(compile_sweep(None, [*files, *small, SEES, "reader.videos=48", "diagnostics.enabled=false"]))
+    check_inputs(plan.stages.values(), store := Store.open(tmp_path / "store"))
+    (stage,) = imagined_of(plan)
+    artifact = build(stage, store)
+    removed = store.get(stage.removed.key)
+    assert removed is not None
+    for name in ("train", "validation"):
+        truth, found = Dataset.open(simulated).split(name).truth, Removals.load(removed.path, name)
+        held = np.array([found.objects.first[video, k] for video, k in found.pairs])
+        true = np.array([truth.slot_of[video, 0, k] for video, k in found.pairs])
+        assert len(held) > 5 and (held == true).mean() > 0.9
+        slots = np.load(artifact.path / f"imagined_{name}.npy", mmap_mode="r")
+        empty = np.load(store.get(stage.removed.probe.key).path / "probe.npz")["empty"]  # type: ignore[union-attr]
+        assert all((slots[row, :, slot] == empty).all() for row, slot in enumerate(held))
+    assert artifact.manifest["facts"]["pairs"] == {
+        "train": len(Removals.load(removed.path, "train").pairs),
+        "validation": len(held),
+    }
