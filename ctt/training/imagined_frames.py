@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ctt.core.errors import StoreError
-from ctt.data.positions.removed_objects import SPLITS, Removals
+from ctt.data.positions.removals import SPLITS, Removals
 
 OBSERVED = -1
 """The row of a question that sees its observed video."""

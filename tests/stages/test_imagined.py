@@ -21,7 +21,7 @@ from ctt.core.build_context import BuildContext
 from ctt.core.errors import CttError
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
-from ctt.data.positions.removed_objects import Removals
+from ctt.data.positions.removals import Removals
 from ctt.data.synthetic.writing import generate
 from ctt.planning import Budget, Plan, compile_plan, parts
 from ctt.planning.costs import Costs, Source
@@ -109,6 +109,12 @@ def test_of_the_run_s_graph_it_reads_what_the_reader_reads() -> None:
     settings = imagined_of(plan)[0].settings()
     assert settings["reach"] == "graph" and settings["threshold"] == 0.15 and settings["graph"]["source"] == "attention"
     assert len(imagined_of(plan_of(SEES, "reader.reach=graph", "world_model.graph.dropout=before,after"))) == 1
+
+
+def test_the_graph_that_is_read_stays_where_objects_are_known_by_annotations(tmp_path: Path) -> None:
+    read = ["data=clevrer", f"data.annotation_files={tmp_path}", "reader.reach=graph", "world_model.graph.source=jacobian"]
+    (point,) = compile_sweep(None, read).points
+    assert point.config.world_model.graph.source == "jacobian" and point.config.reads_graph
 
 
 def test_a_shared_aloe_is_the_run_s_own_only_where_it_sees_the_same() -> None:

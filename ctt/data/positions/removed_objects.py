@@ -1,16 +1,13 @@
-"""The objects that counterfactual questions remove, and the pairs of a video and such an object that are to be imagined.
+"""Finding the objects that counterfactual questions remove, by their programs, and the slots that hold these.
 
-Several questions may remove the same object of a video: it is imagined once. A question that cannot be read, because its
-program does not remove one object of the video or because no slot holds that one in the first frame, has no pair.
+A question that cannot be read, because its program does not remove one object of the video or because no slot holds that one
+in the first frame, has no pair of a video and an object to be imagined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -22,45 +19,12 @@ from ctt.data.positions.linear_reader import LinearPositionReader
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.positions.position_answers import COUNTERFACTUAL, MultipleChoiceQuestion, read_questions, removed_object
 from ctt.data.positions.reference_levels import SPLIT, tracks_with_slots
+from ctt.data.positions.removals import SPLITS, Removals
 from ctt.data.positions.unread import check_files, check_readable, unread_questions
 
-SPLITS = ("train", "validation")
-"""The splits whose programs and objects are known: CLEVRER's test split has neither."""
 OTHERWISE = "set aloe.rollout_frames=predictive"
 REMEDY = f"correct the programs or the annotations, or {OTHERWISE}"
 NO_SLOT = "no slot holds the object that its program removes in the first frame"
-
-
-@dataclass(frozen=True)
-class Removals:
-    """What the counterfactual questions of a split remove.
-
-    pairs (P, 2): each video and number of an object, once; questions (N, 2): scene and question_id of those that can be read;
-    row (N,): the pair of each; objects: those of the split's videos."""
-
-    pairs: np.ndarray
-    questions: np.ndarray
-    row: np.ndarray
-    objects: SlotObjects
-
-    def save(self, folder: Path, split: str) -> None:
-        objects = {name: getattr(self.objects, name) for name in ("kinds", "first", "last")}
-        np.savez(_file(folder, split), pairs=self.pairs, questions=self.questions, row=self.row, **objects)
-
-    @classmethod
-    def load(cls, folder: Path, split: str) -> Removals:
-        """Raises DataError if the file is missing or malformed."""
-        path = _file(folder, split)
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                objects = SlotObjects(stored["kinds"], stored["first"], stored["last"])
-                return cls(stored["pairs"], stored["questions"], stored["row"], objects)
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise DataError(f"{path} does not hold removed objects ({error})") from None
-
-
-def _file(folder: Path, split: str) -> Path:
-    return folder / f"removed_{split}.npz"
 
 
 def removals_of(questions: Sequence[MultipleChoiceQuestion], objects: SlotObjects) -> tuple[Removals, list[dict[str, Any]]]:

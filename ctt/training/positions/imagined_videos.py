@@ -12,7 +12,7 @@ from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import BuildContext
 from ctt.data.dataset import Dataset
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
-from ctt.data.positions.removed_objects import SPLITS, Removals
+from ctt.data.positions.removals import SPLITS, Removals
 from ctt.training.imagined_frames import file_of
 from ctt.training.positions.counterfactual import PAIRS, Factual, imagine
 from ctt.training.positions.position_reader import reach_of

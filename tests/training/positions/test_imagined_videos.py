@@ -18,11 +18,12 @@ from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError, Interrupted, StoreError
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
-from ctt.data.positions import reference_levels, removed_objects
+from ctt.data.positions import reference_levels
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.positions.position_answers import COUNTERFACTUAL, read_questions, removed_object
-from ctt.data.positions.removed_objects import NO_SLOT, Removals, removals_of
+from ctt.data.positions.removals import SPLITS, Removals
+from ctt.data.positions.removed_objects import NO_SLOT, removals_of
 from ctt.data.positions.removed_objects import make as find_removed
 from ctt.data.synthetic.writing import generate
 from ctt.models.aloe.aloe_settings import AloeSettings
@@ -334,4 +335,4 @@ def test_aloe_is_trained_and_evaluated_on_them_and_not_on_the_test_split(
     first, second = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "three"))
     differ = first["logit"] != second["logit"]
     assert set(first["category"][differ]) == {COUNTERFACTUAL}
-    assert tuple(videos) == removed_objects.SPLITS
+    assert tuple(videos) == SPLITS
