@@ -17,7 +17,7 @@ from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.graph_read import graph_settings
 from ctt.stages.reader_fit import ReaderFit
-from ctt.stages.removed_objects import RemovedObjects
+from ctt.stages.removed import RemovedObjects
 from ctt.stages.rollout import Rollout
 from ctt.stages.world_model import WorldModel
 from ctt.store import Artifact

@@ -74,7 +74,7 @@ class MainLine:
         return (*self.prefix, self.world_model)
 
     def with_inputs(self, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
-        """The stages after the data and the given auxiliary ones, each after those that it reads and that are beside the main
+        """The stages after the data and the given auxiliary ones, each after those that it reads and that are not of the main
         line; each once."""
         found: dict[str, Stage] = {}
         for stage in (*self.own, *auxiliaries):

@@ -30,7 +30,7 @@ from ctt.planning.tree import print_plan
 from ctt.planning.why import print_why
 from ctt.stages.base import build
 from ctt.stages.imagined import ImaginedVideos
-from ctt.stages.removed_objects import RemovedObjects
+from ctt.stages.removed import RemovedObjects
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.study import record

@@ -106,7 +106,7 @@ def versions() -> dict[str, int]:
     from ctt.stages.data import Data
     from ctt.stages.imagined import ImaginedVideos
     from ctt.stages.reader_fit import ReaderFit
-    from ctt.stages.removed_objects import RemovedObjects
+    from ctt.stages.removed import RemovedObjects
     from ctt.stages.rollout import Rollout
     from ctt.stages.vqa import Vqa
     from ctt.stages.world_model import WorldModel
