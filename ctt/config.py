@@ -24,7 +24,7 @@ from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.core.strict_yaml import read_yaml
 from ctt.data.clevrer.user_files import with_user_files
-from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known, resolved
 from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import IMAGINED, FrameSampling
@@ -166,7 +166,7 @@ class Config(TrainingSettings):
                 f"{what} needs questions whose programs remove an object, as CLEVRER's do, and data.kind={self.data.kind} asks "
                 "other ones; set aloe.rollout_frames to predictive or all"
             )
-        if not positions_known(reader, self.data):
+        if not positions_known(resolved(reader, self.data), self.data):
             remedy = (
                 "set data.annotation_files (`ctt data fetch annotations`)" if self.data.source.annotated else "choose other data"
             )

@@ -58,8 +58,7 @@ class PositionReaderSettings(Settings):
 
 def positions_known(settings: PositionReaderSettings, data: DataSettings) -> bool:
     """Whether the objects' positions in the given frames are known, and the questions are those that positions answer."""
-    annotated = settings.annotations is not None or (data.source.annotated and bool(data.annotation_files))
-    return (data.source.has_truth or annotated) and data.format.like_clevrer
+    return (data.source.has_truth or settings.annotations is not None) and data.format.like_clevrer
 
 
 def resolved(settings: PositionReaderSettings, data: DataSettings) -> PositionReaderSettings:
