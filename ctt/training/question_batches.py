@@ -202,7 +202,7 @@ class QuestionWindows:
         self.late = np.flatnonzero(frames >= given) if later.any() else np.empty(0, np.int64)
         ahead = frames.reshape(-1)[self.late] - given
         self.predicted = batches.predicted_rows(self.video[self.late // settings.frames], ahead)
-        instead = np.repeat(batches.instead[questions], settings.frames)
+        instead = np.repeat(batches.instead[questions], 0 if batches.imagined is None else settings.frames)
         self.without = np.flatnonzero(instead != OBSERVED)
         self.imagined = torch.from_numpy(instead[self.without] * given + frames.reshape(-1)[self.without])
 

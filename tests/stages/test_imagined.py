@@ -34,10 +34,11 @@ from ctt.stages.removed import RemovedObjects
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.study import record
+from ctt.study.loading import _warnings
 from ctt.study.noise_runs import _without_seed
 from ctt.study.reach import reach, unreached
 from ctt.sweep import compile_sweep
-from tests.app.test_gc import put
+from tests.app.test_gc import PROVENANCE, put
 from tests.data.clevrer.official_files import write_pickle
 from tests.tiny import TINY_ONE_SEED, ctt
 
@@ -189,6 +190,17 @@ def test_gc_removes_imagined_videos_with_rollouts(tmp_path: Path) -> None:
     finished = plan.lines[1].answers
     assert finished is not None and finished.imagined is not None
     assert going == {"rollout": finished.rollout.key, "imagined": finished.imagined.key}, "the other run needs its own"
+
+
+def test_questions_that_see_their_observed_video_are_counted_below_the_table(tmp_path: Path) -> None:
+    store, plan = Store.open(tmp_path / "store"), plan_of(SEES)
+    (line,), (stage,) = plan.lines, imagined_of(plan)
+    for other in line.own:
+        facts = {"facts": {"warning": "2 of 9 counterfactual questions"}} if other is stage else {}
+        with store.lease(other.key) as lease:
+            store.publish(other.key, store.work_folder(other.key), lease, {**other.describe(), **facts, "provenance": PROVENANCE})
+    last = store.get(line.target.key)
+    assert last is not None and _warnings(line, last, (), store) == ["2 of 9 counterfactual questions"]
 
 
 def test_a_sweep_with_it_from_its_data_to_its_table(store_with_data: Path) -> None:
