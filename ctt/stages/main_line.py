@@ -75,10 +75,11 @@ class MainLine:
 
     def with_inputs(self, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
         """The stages after the data and the given auxiliary ones, each after those that it reads and that are not of the main
-        line; each once."""
+        line; each once. What another run's ALOE was made of is not the run's own."""
         found: dict[str, Stage] = {}
         for stage in (*self.own, *auxiliaries):
-            found |= {other.key: other for other in (*self.beneath(stage), stage)}
+            read = [] if stage is self.answers else self.beneath(stage)
+            found |= {other.key: other for other in (*read, stage)}
         return list(found.values())
 
     def beneath(self, stage: Stage) -> list[Stage]:

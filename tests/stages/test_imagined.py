@@ -124,6 +124,9 @@ def test_a_shared_aloe_is_the_run_s_own_only_where_it_sees_the_same() -> None:
     other = next(line.answers for run, line in zip(plan.sweep.runs, plan.lines, strict=True) if not run.point.baseline)
     assert baseline is not None and other is not None
     assert baseline.aloe_from is None and other.aloe_from is baseline and other.rollout.key == baseline.rollout.key
+    kinds = [stage.kind for stage in parts(other)]
+    assert kinds == ["data", "world_model", "rollout", "probe", "removed", "imagined", "vqa"], "without the shared ALOE"
+    assert [stage.kind for stage in stages_of(plan.jobs[-1])].count("vqa") == 1
     assert other.imagined is not None and other.imagined.key != baseline.imagined.key  # type: ignore[union-attr]
     assert _without_seed(baseline) != _without_seed(other), "nor are these runs of one A/A pair"
 
