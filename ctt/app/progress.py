@@ -50,7 +50,7 @@ def stage_status(store: Store, stage: Stage) -> StageStatus:
         at_work = not failures or seen["updated"] > failures[-1]["time"]
         if at_work and time.time() - seen["updated"] < STALE_SECONDS:
             share = seen["done"] / max(seen["total"], 1e-9)
-            return StageStatus("running", min(share, 1.0), seen["rate"], seen["unit"])
+            return StageStatus("running", min(share, 1.0), seen["rate"], seen["unit"], seen.get("warning", ""))
     if failures and failures[-1]["failure"] != "interrupted":  # an interrupted stage continues from its checkpoint
         return StageStatus("failed", message=f"{failures[-1]['failure']}: {failures[-1]['message']}")
     return StageStatus("waiting")

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ctt.core.atomic_files import write
 from ctt.core.errors import UsageError
 from ctt.report.tables.pivot import pivot_page
 from ctt.report.tables.table import Table
@@ -17,6 +18,7 @@ from ctt.store import Store
 from ctt.study.notebooks import render_notebook
 from ctt.study.report_files import render_terminal, write_report
 from ctt.study.study import Study
+from ctt.study.submission import submission_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +35,14 @@ class ReportOptions:
     picture: Path | None = None
     files: bool = False
     notebook: str | None = None
+    evalai: Path | None = None
+    run: str | None = None
 
     def __post_init__(self) -> None:
+        if self.run and self.evalai is None:
+            raise UsageError("--run names the run whose test answers are written; add --evalai FILE")
+        if self.evalai is not None:
+            self._alone("--evalai", "it writes a run's test answers", "run")
         if self.notebook is not None:
             self._alone("--notebook", "a notebook draws and writes its own page")
         elif self.picture is not None:
@@ -73,6 +81,12 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
         print(render_notebook(name, store, options.notebook or None))
         return 0
     study = Study(name, store.root)
+    if options.evalai is not None:
+        run, submission = submission_of(study, options.run)
+        options.evalai.parent.mkdir(parents=True, exist_ok=True)
+        write(options.evalai, submission.read_bytes())
+        print(f"{options.evalai}: the test answers of {run}")
+        return 0
     if options.files:
         write_report(study.plan, store)
     table = study.comparison

@@ -80,6 +80,10 @@ def _print_details(store: Store, plan: Plan, folder: Path, statuses: dict[str, S
     print_jobs(jobs, console)
     if (left := eta(jobs, folder / "jobs")) is not None:
         console.print(f"about {duration(left)} left", highlight=False)
+    for key, status in statuses.items():
+        if status.state == "running" and status.message:
+            stage = f"[yellow]warning: {plan.stages[key].label} {key[:12]}[/]"
+            console.print(f"{stage} {escape(status.message)}", soft_wrap=True)
     if not any(job.state == "failed" for job in jobs):
         for key, status in statuses.items():
             if status.state == "failed":

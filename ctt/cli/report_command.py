@@ -30,6 +30,8 @@ def report(arguments: Sequence[str]) -> int:
         picture=parsed.picture,
         files=parsed.files,
         notebook=parsed.notebook,
+        evalai=parsed.evalai,
+        run=parsed.run,
     )
     return print_report(open_store(parsed.overrides), parsed.name, options)
 
@@ -51,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--files", action="store_true", help="also write every format and all pictures to sweeps/NAME/report")
     notebook = "run a notebook of analysis/ over the sweep and render it to HTML"
     add("--notebook", nargs="?", const="", metavar="NOTEBOOK", help=notebook)
+    evalai = "write a run's answers to CLEVRER's test questions, as EvalAI's challenge 667 takes them"
+    add("--evalai", type=Path, metavar="FILE", help=evalai)
+    add("--run", metavar="RUN", help="with --evalai: this run (default: the best on the validation questions)")
     return parser
 
 

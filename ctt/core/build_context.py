@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ class BuildContext:
         self._peak = float(report.get("peak_mib", 0.0))
         self.rates: dict[str, float] = dict(report.get("rates", {}))
         """Units per second by unit, as measured by `progress`; from an earlier attempt where this one did not reach the unit."""
+        self._warning: str | None = None
         self._last = 0.0
         self._record: dict[str, Any] = {}
         self._unit, self._first, self._began = "", 0.0, 0.0
@@ -95,7 +97,15 @@ class BuildContext:
         if rate > 0:
             self.rates[unit] = rate
         self._record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
+        if self._warning:
+            self._record["warning"] = self._warning
         self._write_report(self._record)
+
+    def warn(self, text: str | None) -> None:
+        """Says what is wrong with the work so far, on stderr once and in every progress report until it is None again."""
+        if text and not self._warning and self.group.writer:
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+        self._warning = text
 
     def alive(self) -> None:
         """Reports that the process is alive during work that progress does not count; written at most once a second."""

@@ -40,7 +40,7 @@ def without_main_module() -> Iterator[None]:
     """Processes that multiprocessing spawns in this context do not import the caller's script: one without a guard
     (`if __name__ == "__main__"`) would do everything once more in each of them."""
     main = vars(sys.modules["__main__"])
-    hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    hidden: dict[str, object] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     main.pop("__file__", None)
     main["__spec__"] = None
     try:

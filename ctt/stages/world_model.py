@@ -157,14 +157,14 @@ class WorldModel(Stage):
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         from ctt.training.trainer import Segment
-        from ctt.training.world_model import train
+        from ctt.training.world_model import train, worse_than_copying
 
         first, folder = (0, None)
         if start is not None:
             state, artifact = start
             assert isinstance(state, WorldModel)
             first, folder = state.epoch, artifact.path
-        train(
+        trained = train(
             self.world_model,
             self.method,
             self.num_masked_slots,
@@ -173,4 +173,6 @@ class WorldModel(Stage):
             Segment(self.epoch, first, folder),
             context=context,
         )
-        return {"epochs": self.epoch - first}
+        errors = trained.get("validation")
+        worse = errors and worse_than_copying(errors["error_visible"], errors["copy_last_visible"])
+        return {"epochs": self.epoch - first} | ({"warning": worse} if worse else {})

@@ -83,3 +83,7 @@ class Learner:
     def validate(self, epoch: int) -> dict[str, float]:
         """Metrics logged with the epoch's means; called after its last step with the model in eval mode."""
         return {}
+
+    def warning(self, epoch: int, validation: dict[str, float]) -> str | None:
+        """What is wrong with a training whose epoch `epoch` has ended with these metrics of `validate`; None: nothing."""
+        return None

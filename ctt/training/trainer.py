@@ -164,6 +164,7 @@ class _LearnerModule(lightning.LightningModule):
         for name, value in validation.items():  # no later loss would show that the last step broke the weights
             if not math.isfinite(value):
                 raise Diverged(f"{name} became {value} after epoch {self.epoch}")
+        self.context.warn(self.learner.warning(self.epoch, validation) if validation else None)
         self.last = {name: float(value) / self.count for name, value in self.sums.items()} | validation
         self.sums, self.count = {}, 0
         self.epoch += 1

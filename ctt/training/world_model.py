@@ -168,6 +168,11 @@ class WorldModelLearner(Learner):
         logged = {"validation_error": errors["error"], "validation_error_visible": errors["error_visible"]}
         return logged | self.validation.masked(self.predictor, self.device)
 
+    def warning(self, epoch: int, validation: dict[str, float]) -> str | None:
+        if 3 * (epoch + 1) <= self.settings.epochs:
+            return None
+        return worse_than_copying(validation["validation_error_visible"], self.validation.trivial["copy_last_visible"])
+
     def _rng(self, purpose: str, epoch: int, step: int) -> torch.Generator:
         return generator(self.seed, purpose, epoch, step)
 
@@ -177,6 +182,16 @@ class WorldModelLearner(Learner):
             order = torch.randperm(self.windows.count, generator=self._rng("order", epoch, 0))
             self._order = (epoch, order[: self.drawn].numpy())
         return self._order[1]
+
+
+def worse_than_copying(error: float, copying: float) -> str | None:
+    """A warning if the validation error, of visible slots, is above that of repeating the last frame."""
+    if not error > copying > 0:
+        return None
+    return (
+        f"the world model predicts worse than repeating the last frame: its validation error is {error / copying:.2f} times as "
+        "large; lower the learning rate, or let it decay sooner (world_model.decay_steps)"
+    )
 
 
 class Validation:

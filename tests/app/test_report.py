@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ctt.study.noise_runs import noise
 from ctt.study.pictures import pictures
 from ctt.study.study import Study
 from ctt.training.graph_measures import warning
+from ctt.training.world_model import worse_than_copying
 from tests.made_store import made_store
 
 GRID = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1,2")
@@ -133,6 +135,28 @@ def test_a_graph_without_information_is_warned_of(tmp_path: Path, capsys: pytest
     assert [row["warnings"] for row in rows] == [[], [text]] and rows[1]["point"] == run.point.label
     drawn = report(store, capsys, "weights", "--format", "md")[1]
     assert f"- warning: {run.point.label}: {text}" in " ".join(drawn.replace("\\", "").split())
+
+
+def test_a_world_model_that_predicts_worse_than_copying_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, plan = made_store(tmp_path / "store", "weights", "ctt_inv_weight=0,0.2", "ctt_suf_weight=0", "seed=0,1")
+    state = next(
+        t.rollout.state for t, run in zip(plan.targets, plan.sweep.runs, strict=True) if run.seed == 1 and run.point.baseline
+    )
+    found = worse_than_copying(1.98, 1.0)
+    path = next(store.root.glob(f"artifacts/*/{state.key}/manifest.json"))
+    manifest = json.loads(path.read_text())
+    manifest["facts"] = {"warning": found}
+    with store.lease(state.key) as lease:
+        moved = store.work_folder(state.key)
+        for file in path.parent.iterdir():
+            if file != path:
+                shutil.copy(file, moved)
+        shutil.rmtree(path.parent)
+        store.publish(state.key, moved, lease, {name: manifest[name] for name in (*state.describe(), "facts", "provenance")})
+    warnings = {
+        row["point"]: row["warnings"] for row in json.loads(report(store, capsys, "weights", "--format", "json")[1])["rows"]
+    }
+    assert warnings.pop("baseline") == [f"{found} (seed 1)"] and not any(warnings.values())
 
 
 def test_the_table_notes_where_early_stopping_ended_aloe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

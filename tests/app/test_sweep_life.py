@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ctt.app import gc
 from ctt.app.status import print_status
+from ctt.core.build_context import BuildContext
 from ctt.core.errors import SweepError, UsageError
 from ctt.planning import Budget, Plan, compile_plan
 from ctt.planning.why import print_why
@@ -121,6 +122,22 @@ def test_status_reads_each_stage_once_whatever_else_is_in_the_store(store: Store
     assert print_status(store, "multirun", as_json=True) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == len(plan.targets) == 21
     assert len(composed) == 1 and all(count <= len(plan.stages) for count in reads.values()), reads
+
+
+def test_status_shows_what_a_running_stage_warns_of(store: Store, capsys) -> None:
+    plan = plan_of("ctt_inv_weight=0.1", "seed=0")
+    record.write(plan, store)
+    state = plan.targets[0].rollout.state
+    with store.lease(state.key):
+        context = BuildContext(store.work_folder(state.key))
+        context.warn("it predicts worse than copying")
+        context.progress(0, 9, "step")
+        assert print_status(store, "multirun", as_json=False) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert f"warning: world model {state.key[:12]} it predicts worse than copying" in printed
+        assert print_status(store, "multirun", as_json=True) == 0
+        run = json.loads(capsys.readouterr().out)["runs"][0]
+        assert run["stages"]["world_model"]["message"] == "it predicts worse than copying"
 
 
 def test_a_record_gives_back_the_points_it_was_made_of(store: Store) -> None:

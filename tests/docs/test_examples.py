@@ -24,7 +24,7 @@ from tests.made_store import fill, plausible
 from tests.tiny import TINY, ctt, environment
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for f in ("tutorial", "how-to") for p in (ROOT / "docs" / f).glob("*.md"))]
-OWN_TEST = "how-to/add-"  # their examples are packages; each page has a test module of its own
+OWN_TEST = ("how-to/add-", "your-clevrer-files")  # packages as examples, files of its own: each page has a test module of its own
 DATA = [override for override in TINY if override.startswith("data")]
 SMALL = [*TINY, "ctt_start_epoch=1", "tracking=off"]
 MADE_UP = ["reader.enabled=false", "diagnostics.enabled=false"]  # sweeps other than `quick`: their artifacts are made up
@@ -95,7 +95,7 @@ def run(block: Block) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_examples(page: str, folder: Path) -> None:
-    if OWN_TEST in page:
+    if any(name in page for name in OWN_TEST):
         module = f"test_{Path(page).stem.replace('-', '_')}.py"
         assert (Path(__file__).parent / module).is_file(), f"{page} has no {module}"
         return
@@ -110,7 +110,7 @@ def test_examples(page: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_is_not_run_has_a_reason(page: str) -> None:
-    for block in () if OWN_TEST in page else blocks(page):
+    for block in () if OWN_TEST[0] in page else blocks(page):
         assert block.language, f"{page}, line {block.line}: a block without a language"
         if block.language in RUN and block.mark.startswith("not run"):
             assert len(block.mark.removeprefix("not run").strip(": ")) > 10, f"{page}, line {block.line}: why is it not run?"

@@ -219,3 +219,24 @@ def test_impossible_settings_are_refused_before_any_work(tmp_path):
 def test_every_setting_has_a_help_text():
     for cls in (WorldModelSettings, WindowSettings):
         assert all(len(field.metadata["help"]) > 10 for field in dataclasses.fields(cls)), cls
+
+
+def test_a_training_that_is_worse_than_copying_is_warned_of_after_its_first_third(tmp_path, capsys):
+    """While it runs, in its log and in its progress, which `ctt status` shows."""
+    metrics = run(tmp_path / "short", 2, epochs=6)["validation"]
+    assert metrics["error_visible"] > metrics["copy_last_visible"]
+    assert "warning" not in json.loads((tmp_path / "short" / "progress.json").read_text())
+    assert capsys.readouterr().err == ""
+    run(tmp_path / "long", 4, epochs=6)
+    reported = json.loads((tmp_path / "long" / "progress.json").read_text())["warning"]
+    assert reported.startswith("the world model predicts worse than repeating the last frame: its validation error is ")
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1 and printed[0].startswith("warning: the world model predicts worse"), "once"
+    third = lines_of(tmp_path / "long")[2]["validation_error_visible"] / metrics["copy_last_visible"]
+    assert f"{third:.2f} times as large" in printed[0] or f"{third:.2f} times as large" in reported
+
+
+@pytest.mark.parametrize(("error", "copying", "times"), [(1.0, 1.0, None), (0.5, 1.0, None), (1.98, 1.0, "1.98"), (1.0, 0.0, None)])
+def test_what_is_worse_than_copying(error, copying, times):
+    found = world_model.worse_than_copying(error, copying)
+    assert found is None if times is None else f"is {times} times as large" in found

@@ -136,8 +136,12 @@ class Balancer:
         if group == "query":
             entries.append((self._shares["query attributes"], subtype))
         if detail:
-            entries.append((self._shares[detail[0]], detail[1]))
+            entries.append((self._within(f"{subtype} {answer}", detail[0]), detail[1]))
         return entries
+
+    def _within(self, group: str, counted: str) -> Shares:
+        """The shares of a quantity within a group, so that what is asked does not hint at the answer."""
+        return self._words.setdefault((group, counted), Shares(SHARES[counted]))
 
     def _word_entries(self, question: DescriptiveQuestion) -> list[tuple[Shares, Any]]:
         """For every word of the descriptions and for the form, the shares of answers so far, with this answer."""
@@ -148,11 +152,12 @@ class Balancer:
         entries: list[tuple[Shares, Any]] = []
         for word in words:
             entries.append((self._words.setdefault((subtype, word), Shares(targets)), question.answer))
+        given = f"{subtype} {question.answer}"
         for place, name in question.places.items():
             if place == "X":
-                entries.append((self._shares["materials in names"], name.material is not None))
+                entries.append((self._within(given, "materials in names"), name.material is not None))
             else:
-                entries.append((self._shares["attributes of sets"], name.attributes))
+                entries.append((self._within(given, "attributes of sets"), name.attributes))
         return entries
 
     # ---- multiple choice ----

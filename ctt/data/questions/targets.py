@@ -28,15 +28,15 @@ SHARES: dict[str, dict[Any, float]] = {
     "exist forms": {"moving": 0.25, "stationary": 0.25, "entering": 0.45, "exiting": 0.05},
     "query forms": {"motion": 0.4, "partner": 0.446, "entering": 0.134, "exiting": 0.02},
     # 10,251 `null`, 11,432 `start` and 12,606 `end` among 49,952 filters of motion; the others are at a crossing
-    "moments": {"whole video": 0.205, "start": 0.229, "end": 0.252, "in": 0.28, "out": 0.034},
+    "moments": {"whole video": 0.205, "start": 0.229, "end": 0.252, "in": 0.294, "out": 0.02},
     # 9,915 `last` and 9,587 `first` or `second` among the queries of partners and crossings
     "orders": {"only": 0.35, "first": 0.205, "second": 0.115, "last": 0.33},
     # what 156,291 `events`, 63,933 `filter_in` and fewer than 9,915 `filter_out`, `filter_before` and `filter_after` leave
-    "count relations": {"none": 0.7, "before in": 0.13, "after in": 0.13, "before out": 0.02, "after out": 0.02},
-    "exist relations": {"before in": 0.43, "after in": 0.43, "before out": 0.07, "after out": 0.07},
+    "count relations": {"none": 0.7, "before in": 0.135, "after in": 0.135, "before out": 0.015, "after out": 0.015},
+    "exist relations": {"before in": 0.45, "after in": 0.45, "before out": 0.05, "after out": 0.05},
     # what 103,597 `filter_material` leave, the public explanatory questions and choices having 0.36 and 0.44
     "materials in names": {True: 0.22, False: 0.78},
-    "attributes of sets": {"": 0.27, "color": 0.19, "shape": 0.1, "color shape": 0.22, "material": 0.13, "material shape": 0.09},
+    "attributes of sets": {"": 0.22, "color": 0.23, "shape": 0.09, "color shape": 0.25, "material": 0.13, "material shape": 0.08},
     # derived from the counted options of both categories together and the counted choices with all_events
     "explanatory options": {4: 0.714, 3: 0.2, 2: 0.078, 1: 0.008},
     "counterfactual options": {4: 0.59, 3: 0.37, 2: 0.04},
