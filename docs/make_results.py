@@ -77,7 +77,7 @@ def graphs(name: str) -> Callable[[str], str]:
 
     def grids(_: str) -> str:
         from ctt.report.tables.graph_tables import density_grid, losses_grid, recovery_grid
-        from ctt.report.tables.layout import Page
+        from ctt.report.tables.grid import Page
         from ctt.report.writers import draw
         from ctt.study.loading import diagnoses
         from ctt.study.study import Study

@@ -123,7 +123,7 @@ def test_a_study_has_answers_curves_pages_and_figures(root: Path) -> None:
     assert {"table", "learning_curves", "spending", "against_ctt_inv_weight"} <= set(study.figures)
     assert study.figures["table"].axes and "ranking" not in study.figures
     assert "<table>" in study.pages["comparison"]._repr_html_()
-    with pytest.raises(KeyError, match="no page tables; there are comparison, "):
+    with pytest.raises(KeyError, match="no page tables; there are ablation, comparison, "):
         study.pages["tables"]
     assert 0 < study.cost().left < study.cost().total, "made up without what is measured with the answers"
 

@@ -104,7 +104,7 @@ def _serves(installed: Path, folder: Path, own: dict[str, str]) -> None:
     )
     assert server.stdout is not None
     try:
-        address = server.stdout.readline().removeprefix("MLflow: ").strip()
+        address = server.stdout.readline().removeprefix("MLflow: ").partition("/#")[0].strip()
         with urllib.request.urlopen(f"{address}/health", timeout=30) as answer:
             assert answer.status == 200
         assert {server.stdout.readline().split(":")[0].strip() for _ in range(2)} == {"other", "quick"}

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ctt.core.plain_text import shortened
 from ctt.core.units import duration
 from ctt.execution.jobs.spec import progress
 from ctt.planning import KINDS, Budget, Plan
@@ -22,7 +24,7 @@ from ctt.planning.costs import Costs, Source
 from ctt.stages.base import Stage
 from ctt.store import Store
 
-WIDE_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 8  # characters
+WIDE_RUN, LEAST_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 12, 8  # characters
 MOST_ROWS = 24
 AUXILIARY = "auxiliary"
 Row = tuple[str, list[list[Stage]]]
@@ -128,23 +130,25 @@ class Follower:
         return Text(f"{text}  {self._eta(statuses)}".rstrip())
 
     def table(self) -> Table:
-        """Runs × kinds of stages with bars; on a narrow terminal the auxiliary stages share a column."""
+        """Runs × kinds of stages with bars, a line a run; on a narrow terminal the auxiliary stages share a column."""
         statuses, share = self.look()
         title = f"{self.plan.sweep.name}: {share:.0%}"
         if share < 1:
             title += f" after {duration(time.time() - self.began)}, {self._eta(statuses)}".removesuffix(", ")
         columns, width = self._columns()
-        table = Table(title=title)
-        table.add_column("run", max_width=WIDE_RUN, overflow="fold")
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        widths = {name: max(width, len(AUXILIARY)) if name == AUXILIARY else width for name in columns}
+        run_width = max(LEAST_RUN, self.console.width - sum(widths.values()) - 2 * len(widths) - 3)
+        table.add_column("run", no_wrap=True)
         for name in columns:
-            table.add_column(name, width=max(width, len(AUXILIARY)) if name == AUXILIARY else width)
+            table.add_column(name, width=widths[name])
         rows = self._rows(list(columns.values()))
         order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
         if len(rows) > MOST_ROWS:  # running ones first, the rest is counted
             rows.sort(key=lambda row: min(order[statuses[s.key].state] for stages in row[1] for s in stages))
             table.caption = f"and {len(rows) - MOST_ROWS} more"
         for name, grouped in rows[:MOST_ROWS]:
-            table.add_row(Text(name), *(_bar([statuses[s.key] for s in stages], width) for stages in grouped))
+            table.add_row(Text(shortened(name, run_width)), *(_bar([statuses[s.key] for s in stages], width) for stages in grouped))
         return table
 
     def _columns(self) -> tuple[dict[str, list[str]], int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from ctt.core.errors import UsageError
-from ctt.report.tables.row_text import count
+from ctt.core.units import count
 from ctt.store import Store
 from ctt.study.promotion import best, compare, screened, write_sweep
 

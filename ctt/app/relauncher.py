@@ -11,9 +11,8 @@ import contextlib
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from ctt.app.sweep import carry_out
+from ctt.core.terminal_console import terminal
 from ctt.execution import launchers
 from ctt.execution.jobs import spec
 from ctt.execution.site_defaults import with_site
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> int:
     launcher = launchers.of_plan(config, plan, store, spec.read(jobs))
     launcher.adopt()
     with contextlib.suppress(KeyboardInterrupt):  # SIGTERM: the launcher has ended its jobs
-        return carry_out(config, plan, store, jobs.parent, launcher, Console())
+        return carry_out(config, plan, store, jobs.parent, launcher, terminal())
     return 1
 
 

@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ctt.core.atomic_files import write
 from ctt.core.errors import UsageError
+from ctt.core.terminal_console import terminal
 from ctt.report.tables.pivot import pivot_page
 from ctt.report.tables.table import Table
 from ctt.report.writers import draw, render
 from ctt.store import Store
+from ctt.study.chosen_submission import submission_of
 from ctt.study.notebooks import render_notebook
 from ctt.study.report_files import render_terminal, write_report
 from ctt.study.study import Study
-from ctt.study.submission import submission_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +27,14 @@ class ReportOptions:
     format: str = "terminal"
     cost: bool = False
     by_form: bool = False
+    differences: bool = False
+    transpose: bool = False
     pivot: tuple[str, str] | None = None
     metric: str | None = None
     at: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     against: str | None = None
     picture: Path | None = None
-    files: bool = False
+    files: Path | None = None
     notebook: str | None = None
     evalai: Path | None = None
     run: str | None = None
@@ -46,7 +47,9 @@ class ReportOptions:
         if self.notebook is not None:
             self._alone("--notebook", "a notebook draws and writes its own page")
         elif self.picture is not None:
-            self._alone("--picture", "a picture is no text", "picture", "pivot", "metric", "at", "against", "files")
+            self._alone("--picture", "a picture is no text", "picture", "pivot", "metric", "at", "against")
+        elif self.files is not None:
+            self._alone("--files", "it writes every format and all pictures")
         if self.against and self.picture is None:
             raise UsageError("--against draws a picture; name its file with --picture FILE.png")
         if self.against and self.pivot:
@@ -58,9 +61,13 @@ class ReportOptions:
         if self.pivot and self.picture is None:
             if self.format in ("csv", "json"):
                 raise UsageError(f"a pivot is text (terminal, md, tex, html); --format {self.format} holds every row anyway")
-            self._unused("a pivot has one metric of runs", "cost", "by_form")
+            self._unused("a pivot has one metric of runs", "cost", "by_form", "differences", "transpose")
         if self.by_form and self.format in ("csv", "json"):
             raise UsageError(f"--format {self.format} holds the question forms anyway; leave out --by-form")
+        if self.format in ("csv", "json"):
+            self._unused(f"--format {self.format} holds all numbers of every point", "differences", "transpose")
+        if self.differences:
+            self._unused("--differences shows these alone", "cost", "by_form")
         if self.picture is not None and self.picture.suffix not in (".png", ".svg", ".pdf"):
             raise UsageError(f"--picture must end in .png, .svg or .pdf, got {self.picture}")
 
@@ -87,8 +94,10 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
         write(options.evalai, submission.read_bytes())
         print(f"{options.evalai}: the test answers of {run}")
         return 0
-    if options.files:
-        write_report(study.plan, store)
+    if options.files is not None:
+        for path in write_report(study.plan, store, options.files)[2]:
+            print(path)
+        return 0
     table = study.comparison
     metric = options.metric or table.leading
     if options.picture is not None:
@@ -96,10 +105,12 @@ def print_report(store: Store, name: str, options: ReportOptions) -> int:
     elif options.pivot:
         page = pivot_page(table, *options.pivot, metric, options.at)
         print(draw(page, options.format), end="")
-    elif options.format == "terminal" and not (options.cost or options.by_form):
-        print(render_terminal(table, Console()), end="")
+    elif options.format == "terminal":
+        chosen = dict(cost=options.cost, by_form=options.by_form, differences_alone=options.differences)
+        print(render_terminal(table, terminal(), transpose=options.transpose, **chosen), end="")
     else:
-        print(render(table, options.format, cost=options.cost, by_form=options.by_form), end="")
+        chosen = dict(cost=options.cost, by_form=options.by_form, differences=options.differences)
+        print(render(table, options.format, transpose=options.transpose, **chosen), end="")
     return 0
 
 

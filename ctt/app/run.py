@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
-
 from ctt.app.progress_bars import Bars
 from ctt.app.sweep import check_inputs
 from ctt.config import Config
+from ctt.core.terminal_console import terminal
 from ctt.execution.jobs.job_process import build_auxiliaries
 from ctt.planning import auxiliaries_of, costs, parts, target_of
 from ctt.stages.base import build
@@ -19,7 +18,7 @@ from ctt.sweep import with_checkpoints, without_inactive
 
 def run_single(config: Config) -> int:
     """Builds the run of `config`; prints its accuracies (%) and key. Exit code 1 if an auxiliary stage failed."""
-    console = Console()
+    console = terminal()
     config = without_inactive(with_checkpoints(config))
     config.check()
     target = target_of(config)

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from ctt.app.progress import Follower, StageStatus
 from ctt.core.errors import CttError
+from ctt.core.terminal_console import terminal
 from ctt.core.units import duration
 from ctt.execution.jobs.job_status import eta, job_statuses, print_jobs
 from ctt.planning import Plan, parts
@@ -22,7 +23,7 @@ from ctt.study import record
 def print_status(store: Store, name: str | None, as_json: bool) -> int:
     """Prints how far a sweep is, or a line for each sweep; exit code 1 if a run has failed."""
     names = [name] if name else record.names(store)
-    console = Console()
+    console = terminal()
     out: list[dict[str, Any]] = []
     failed = False
     for each in names:

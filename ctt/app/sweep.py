@@ -17,7 +17,8 @@ from ctt.app.progress import Follower
 from ctt.config import Config
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
-from ctt.core.units import duration
+from ctt.core.terminal_console import terminal
+from ctt.core.units import count, duration
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.jobs.snapshot import snapshot
@@ -41,7 +42,7 @@ SHOWN = 24  # missing runs that are listed with their reason
 
 def run_sweep(config: Config, overrides: Sequence[str], make_launcher: MakeLauncher, console: Console | None = None) -> int:
     """Compiles the sweep of `overrides`, runs what is missing and prints its table; 0, or 1 if a run is missing."""
-    console = console or Console()
+    console = console or terminal()
     config = with_site(config, overrides)
     code = run_compiled(config, compile_sweep(config.sweep, overrides, record_as=config.name), make_launcher, console)
     if code == INCOMPLETE:
@@ -78,7 +79,7 @@ def run(
         config = dataclasses.replace(config, store=os.fspath(store))
     if config.launch.kind == "inproc":
         raise UsageError("launch=inproc runs jobs by Hydra, for `ctt sweep`; from Python choose launch=local or another launcher")
-    run_compiled(config, sweep, of_plan, console or Console())
+    run_compiled(config, sweep, of_plan, console or terminal())
     return Study(sweep.name, config.store)
 
 
@@ -98,7 +99,8 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     pending = [j for j in pending if j.target.key in targets or j.target.key in needed]
     folder = record.write(plan, store, snapshot(store) if pending and config.launch.kind != "inproc" else None)
     console.print(
-        f"[bold]{sweep.name}[/]: {len(sweep.points)} points × {len(sweep.seeds)} seeds = {len(targets)} runs, "
+        f"[bold]{sweep.name}[/]: {count(len(sweep.points), 'point')} × {count(len(sweep.seeds), 'seed')} = "
+        f"{count(len(targets), 'run')}, "
         f"{len(plan.stages)} stages ({len(cached)} cached), {plan.world_model_epochs} world-model epochs "
         f"instead of {Budget(plan).naive_epochs}; store {store.root}",
         soft_wrap=True,

@@ -26,10 +26,9 @@ def import_checkpoint(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--aloe", type=Path, metavar="FILE", help="a checkpoint of ALOE that answers from the rollouts")
     parsed = parse(parser, arguments)
-    from rich.console import Console
-
     from ctt.app.import_checkpoint import import_checkpoint as run
     from ctt.config import compose
+    from ctt.core.terminal_console import terminal
 
     config = compose(checked(parsed.overrides))
-    return run(Path(parsed.name), parsed.aloe, parsed.evaluate, config, Console())
+    return run(Path(parsed.name), parsed.aloe, parsed.evaluate, config, terminal())

@@ -23,6 +23,8 @@ def report(arguments: Sequence[str]) -> int:
         format=parsed.format,
         cost=parsed.cost,
         by_form=parsed.by_form,
+        differences=parsed.differences,
+        transpose=parsed.transpose,
         pivot=parsed.pivot and (parsed.pivot[0], parsed.pivot[1]),
         metric=parsed.metric,
         at=_fixed(parsed.at),
@@ -44,13 +46,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--format", default="terminal", choices=FORMATS, help="format to print (default: terminal)")
     add("--cost", action="store_true", help="with device-hours, it/s and memory")
     add("--by-form", action="store_true", help="with a table of question forms for each category")
+    add("--differences", action="store_true", help="the differences to the baseline alone")
+    add("--transpose", action="store_true", help="a column for each point")
     add("--pivot", nargs=2, metavar=("X", "Y"), help="a table of one metric over two swept settings")
     add("--metric", help="metric of the pivot: a category, a pooled metric (default: average), category/form, or an error")
     add("--at", action="append", default=[], metavar="KEY=VALUE", help="fix another swept setting of the pivot")
     add("--against", metavar="X", help="with --picture: accuracy against one swept setting")
     picture = "draw the table, --pivot as a heat map, or --against (png, svg, pdf)"
     add("--picture", type=Path, metavar="FILE", help=picture)
-    add("--files", action="store_true", help="also write every format and all pictures to sweeps/NAME/report")
+    add("--files", type=Path, metavar="DIR", help="write every format and all pictures (png, svg and pdf) to a folder")
     notebook = "run a notebook of analysis/ over the sweep and render it to HTML"
     add("--notebook", nargs="?", const="", metavar="NOTEBOOK", help=notebook)
     evalai = "write a run's answers to CLEVRER's test questions, as EvalAI's challenge 667 takes them"

@@ -14,14 +14,13 @@ def ls(arguments: Sequence[str]) -> int:
     parser = verb_parser("ls", ls, named=None, settings=STORE)
     parser.add_argument("--json", action="store_true", help="one JSON list")
     parsed = parse(parser, arguments)
-    from rich.console import Console
-
     from ctt.app.ls import list_sweeps
     from ctt.config import Config
+    from ctt.core.terminal_console import terminal
     from ctt.store import Store
 
     store = open_store(parsed.overrides) if parsed.overrides or Store.open(Config().store).root.is_dir() else None
-    return list_sweeps(store, Path.cwd(), parsed.json, Console())
+    return list_sweeps(store, Path.cwd(), parsed.json, terminal())
 
 
 def settings(arguments: Sequence[str]) -> int:
@@ -32,11 +31,10 @@ def settings(arguments: Sequence[str]) -> int:
     parser = verb_parser("settings", settings, named="a setting, a group, or a part of a name", optional=True, settings="")
     parser.add_argument("--json", action="store_true", help="one JSON list")
     parsed = parser.parse_args(list(arguments))
-    from rich.console import Console
-
     from ctt.app.list_settings import show_settings
+    from ctt.core.terminal_console import terminal
 
-    return show_settings(parsed.name, parsed.json, Console())
+    return show_settings(parsed.name, parsed.json, terminal())
 
 
 def status(arguments: Sequence[str]) -> int:
@@ -57,11 +55,10 @@ def show(arguments: Sequence[str]) -> int:
     parser = verb_parser("show", show, named="a key or a run", settings=STORE)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parsed = parse_run(parser, arguments, "store")
-    from rich.console import Console
-
     from ctt.app.show import show_artifact
+    from ctt.core.terminal_console import terminal
 
-    return show_artifact(open_store(parsed.overrides), parsed.name, parsed.json, Console())
+    return show_artifact(open_store(parsed.overrides), parsed.name, parsed.json, terminal())
 
 
 def logs(arguments: Sequence[str]) -> int:
@@ -90,11 +87,10 @@ def gc(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parsed = parse(parser, arguments)
-    from rich.console import Console
-
     from ctt.app.gc import collect
+    from ctt.core.terminal_console import terminal
 
-    return collect(open_store(parsed.overrides), rollouts=parsed.rollouts, yes=parsed.yes, console=Console())
+    return collect(open_store(parsed.overrides), rollouts=parsed.rollouts, yes=parsed.yes, console=terminal())
 
 
 def ui(arguments: Sequence[str]) -> int:

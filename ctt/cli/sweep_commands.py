@@ -60,11 +60,10 @@ def run(arguments: Sequence[str]) -> int:
 def cancel(arguments: Sequence[str]) -> int:
     """End the jobs of a sweep; their checkpoints stay, and the same sweep command continues."""
     parsed = parse(verb_parser("cancel", cancel, named="a recorded sweep", settings=STORE), arguments)
-    from rich.console import Console
-
     from ctt.app.cancel import cancel_sweep
+    from ctt.core.terminal_console import terminal
 
-    return cancel_sweep(open_store(parsed.overrides), parsed.name, Console())
+    return cancel_sweep(open_store(parsed.overrides), parsed.name, terminal())
 
 
 def promote(arguments: Sequence[str]) -> int:
@@ -76,9 +75,8 @@ def promote(arguments: Sequence[str]) -> int:
     parser.add_argument("--top", type=int, default=3, metavar="K", help="number of points (default: 3)")
     parser.add_argument("--metric", default="average", help="metric that ranks the points (default: average)")
     parsed = parse(parser, arguments)
-    from rich.console import Console
-
     from ctt.app.promote import promote_points
+    from ctt.core.terminal_console import terminal
 
     store = open_store([override for override in checked(parsed.overrides) if override.startswith("store=")])
-    return promote_points(store, parsed.name, parsed.top, parsed.metric, lambda path: sweep([path, *parsed.overrides]), Console())
+    return promote_points(store, parsed.name, parsed.top, parsed.metric, lambda path: sweep([path, *parsed.overrides]), terminal())

@@ -102,7 +102,7 @@ class BuildContext:
         self._write_report(self._record)
 
     def warn(self, text: str | None) -> None:
-        """Says what is wrong with the work so far, on stderr once and in every progress report until it is None again."""
+        """Reports what is wrong with the work so far, on stderr once and in every progress report until it is None again."""
         if text and not self._warning and self.group.writer:
             print(f"warning: {text}", file=sys.stderr, flush=True)
         self._warning = text

@@ -1,4 +1,4 @@
-"""Durations and sizes as text."""
+"""Durations, sizes and numbers of things as text."""
 
 
 def duration(seconds: float) -> str:
@@ -18,6 +18,11 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _two(number: int, per: int, large: str, small: str) -> str:

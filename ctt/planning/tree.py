@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.tree import Tree
 
 from ctt.core.errors import DataError
-from ctt.core.units import duration, size
+from ctt.core.terminal_console import terminal
+from ctt.core.units import count, duration, size
 from ctt.planning import Budget, Plan
 from ctt.planning.costs import Source
 from ctt.stages.base import Stage
@@ -23,15 +24,16 @@ SHOWN = 6  # leaves of one branch, and reasons, before the rest is counted
 
 def print_plan(budget: Budget, store: Store, devices: int, console: Console | None = None) -> None:
     """Prints the tree, the stages, what merging, sharing, screening and the store save, and the merged points."""
-    plan, console, numbers = budget.plan, console or Console(), budget.numbers()
+    plan, console, numbers = budget.plan, console or terminal(), budget.numbers()
     console.print(_tree(plan, budget.cached))
     console.print(_stages(budget))
     console.print(_saving(budget))
     lines = [
-        f"{numbers['points']} points × {len(plan.sweep.seeds)} seeds = {numbers['runs']} runs as written, "
+        f"{count(numbers['points'], 'point')} × {count(len(plan.sweep.seeds), 'seed')} = "
+        f"{count(numbers['runs'], 'run')} as written, "
         f"{numbers['unique_runs']} after merging; world-model epochs: {numbers['world_model_epochs']:,} instead of "
         f"{numbers['world_model_epochs_naive']:,}",
-        f"on {devices} devices: {hours(budget.makespan(devices))}; with unlimited devices {hours(budget.critical_path)} "
+        f"on {count(devices, 'device')}: {hours(budget.makespan(devices))}; with unlimited devices {hours(budget.critical_path)} "
         f"(critical path); disk: {size(budget.disk)}",
         f"timings: {_sources(budget)}; store {store.root}",
     ]
@@ -119,9 +121,9 @@ def merged(plan: Plan) -> list[str]:
     """Which points merged into which, and why; alike ones counted."""
     counted = Counter((merged.into, merged.reason) for merged in plan.sweep.merged)
     lines = []
-    for (into, reason), count in counted.most_common(SHOWN):
-        what = f"{count} points" if count > 1 else "1 point"
-        if count == 1:
+    for (into, reason), number in counted.most_common(SHOWN):
+        what = count(number, "point")
+        if number == 1:
             values = next(m.values for m in plan.sweep.merged if (m.into, m.reason) == (into, reason))
             what = " ".join(f"{name}={value}" for name, value in values.items()) or what
         lines.append(f"{what} merged into {into}: {reason}")

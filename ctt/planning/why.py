@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ctt.core.errors import UsageError
 from ctt.core.settings import active_rules
+from ctt.core.terminal_console import terminal
 from ctt.planning import Plan, parts
 from ctt.stages.base import Stage
 
@@ -19,7 +20,7 @@ from ctt.stages.base import Stage
 def print_why(plan: Plan, name: str, cached: set[str], console: Console | None = None) -> None:
     """Explains one run: each stage's key, what is hashed into it, what of that differs from the baseline's, and which
     other runs have the same. Raises UsageError."""
-    console = console or Console()
+    console = console or terminal()
     every = zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True)
     named = {run.name: (run, parts(target, auxiliaries)) for run, target, auxiliaries in every}
     if name not in named:

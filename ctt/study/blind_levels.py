@@ -19,7 +19,8 @@ from ctt.planning import Plan
 from ctt.report.results import COLUMNS
 from ctt.store import Store
 
-LEVELS = {"most frequent answer of the form": blind_predictions, "the question's words alone": words_only_predictions}
+MOST_FREQUENT = "most frequent answer of the form"
+LEVELS = {MOST_FREQUENT: blind_predictions, "the question's words alone": words_only_predictions}
 """What a table calls each, and how it answers the validation split from the training split."""
 
 

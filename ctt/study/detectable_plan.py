@@ -10,6 +10,7 @@ from typing import Any
 
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.settings import canonical_json
+from ctt.core.units import count
 from ctt.planning import Plan
 from ctt.report import detectable
 from ctt.report.demo_noise import VIDEOS, demo_noise
@@ -57,7 +58,7 @@ def detection(plan: Plan, store: Store) -> Detection:
     seeds = len(plan.sweep.seeds)
     if best is not None:
         _, name, noise, measured = best
-        return Detection(noise, f"noise measured in this store (sweep {name}, {row_text.count(measured, 'seed')})", seeds, None)
+        return Detection(noise, f"noise measured in this store (sweep {name}, {count(measured, 'seed')})", seeds, None)
     videos = float(plan.sweep.baseline.config.data.validation)
     others = " of retrained points; screened ones vary less" if _screened(plan) else ""
     text = f"the demo's noise{others} ({VIDEOS} videos, 3 seeds), for {videos:,.0f} videos; none like this sweep's is in the store"
@@ -86,9 +87,9 @@ def lines(found: Detection, difference: float | None) -> list[str]:
             f"{name} {row_text.number(value)} ({row_text.number(low)} to {row_text.number(high)})"
             for name, (value, low, high) in found.differences(found.seeds).items()
         ]
-        text.append(f"{row_text.DETECTABLE} with {row_text.count(found.seeds, 'seed')}, points: {', '.join(shown)}")
+        text.append(f"{row_text.DETECTABLE} with {count(found.seeds, 'seed')}, points: {', '.join(shown)}")
     else:
-        text.append(f"with {row_text.count(found.seeds, 'seed')} no difference can be tested; it takes at least {LEAST_SEEDS}")
+        text.append(f"with {count(found.seeds, 'seed')} no difference can be tested; it takes at least {LEAST_SEEDS}")
     if difference is not None:
         needed = found.seeds_for(difference)
         each = [f"{name} {'no number' if n is None else n}" for name, n in needed.items()]

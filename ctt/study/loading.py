@@ -16,7 +16,7 @@ from ctt.stages.columns import AuxiliaryColumns
 from ctt.stages.main_line import MainLine
 from ctt.stages.validation_error import ValidationError
 from ctt.store import Artifact, Store
-from ctt.study.blind_levels import blind_answers
+from ctt.study.blind_levels import MOST_FREQUENT, blind_answers
 from ctt.study.noise_runs import noise, predictions_of
 from ctt.study.protocol import follows_reported, protocol
 from ctt.study.reach import graphs_read, reach, unreached
@@ -252,13 +252,23 @@ def reference_lines(plan: Plan, store: Store) -> dict[str, tuple[str, float]]:
     if (state := store.get(line.world_model.key)) is not None and (state.path / FINALS).is_file():
         validation = _json(state.file("metrics.json"))["validation"]
         if "copy_last" in validation:
-            out["validation_error"] = ("copying the last frame", error_of(validation, "copy_last"))
+            out["validation_error"] = ("copy of the last frame", error_of(validation, "copy_last"))
     if line.answers is not None and (vqa := store.get(line.answers.key)) is not None:
         blind = _json(vqa.file("metrics.json")).get("blind", {})
         for category, value in {**blind.get("per_question", {}), "average": blind.get("average")}.items():
             if value is not None:
-                out[category] = ("blind, by question form", value)
+                out[category] = (MOST_FREQUENT, value)
     return out
+
+
+def curve_videos(plan: Plan, store: Store) -> tuple[int, int] | None:
+    """Of how many validation videos the accuracies during ALOE's training are, and how many there are; None: of all."""
+    for line in plan.lines:
+        vqa = None if line.answers is None else store.get(line.answers.key)
+        found = {} if vqa is None else _json(vqa.file("metrics.json")).get("curve", {})
+        if found.get("videos", 0) < found.get("of", 0):
+            return int(found["videos"]), int(found["of"])
+    return None
 
 
 def rollout_curves(plan: Plan, store: Store) -> list[Curve]:
@@ -278,7 +288,7 @@ def rollout_references(plan: Plan, store: Store) -> dict[str, list[float]]:
     for line in plan.lines:
         rollout = store.get(line.rollout.key)
         if (copied := per_frame(rollout, "copy_last")) and (straight := per_frame(rollout, "linear")):
-            return {"copying the last frame": copied, "linear extrapolation": straight}
+            return {"copy of the last frame": copied, "linear extrapolation": straight}
     return {}
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ctt.config import config_root
 from ctt.core.errors import CttError, UsageError
+from ctt.core.plain_text import plain
 from ctt.store import Store
 from ctt.study import record
 
 DEFAULT = "ablation"
 SECONDS = 600
+ANSI = r"\x1b\[[0-9;]*m"
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -68,7 +71,7 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
         from nbclient.exceptions import CellExecutionError
     except ImportError as error:
         raise UsageError(f"notebooks need Jupyter: pip install 'ctt[notebooks]' ({error})") from error
-    notebook = nbformat.read(path, as_version=4)
+    notebook = with_parameters(nbformat.read(path, as_version=4), sweep=sweep, store=str(Path(store).resolve()))
     with tempfile.TemporaryDirectory(prefix="ctt-notebook-") as folder:
         # The kernel's connection, history and caches are in the temporary folder. It listens on sockets there, not on
         # ports, so that other users of the machine cannot connect.
@@ -77,16 +80,29 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
         client = NotebookClient(notebook, km=manager, timeout=SECONDS, resources={"metadata": {"path": str(path.parent)}})
         environment = {
             **os.environ,
-            "CTT_STORE": str(Path(store).resolve()),
-            "CTT_SWEEP": sweep,
             "IPYTHONDIR": folder,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
         try:
             return client.execute(cleanup_kc=True, env=environment)  # else the kernel of a given manager keeps running
         except CellExecutionError as error:
-            last = str(error).strip().splitlines()[-1]
-            raise CttError(f"{path.name} failed over {sweep}: {last}") from error
+            raise CttError(f"{path.name} failed over {sweep}: {plain(re.sub(ANSI, '', error.evalue))}") from error
+
+
+def with_parameters(notebook: Any, **parameters: str) -> Any:
+    """The notebook with another cell after that which is tagged `parameters`, as papermill has it, that sets them; cells tagged
+    `interactive` are left out."""
+    import nbformat
+
+    def tags(cell: Any) -> list[str]:
+        return list(cell.metadata.get("tags", ()))
+
+    cells = [cell for cell in notebook.cells if "interactive" not in tags(cell)]
+    place = next(i for i, cell in enumerate(cells) if "parameters" in tags(cell))
+    lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    cells.insert(place + 1, nbformat.v4.new_code_cell(lines, metadata={"tags": ["injected-parameters"]}))
+    notebook.cells = cells
+    return notebook
 
 
 def as_page(notebook: Any, title: str) -> str:

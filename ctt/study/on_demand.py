@@ -9,14 +9,18 @@ T = TypeVar("T")
 
 
 class OnDemand(Mapping[str, T], Generic[T]):
-    """A mapping whose values are made by functions, each at its lookup. `what` names its kind in messages."""
+    """A mapping whose values are made by functions, each at its lookup. `what` names its kind in messages.
 
-    def __init__(self, what: str, makers: Mapping[str, Callable[[], T]]) -> None:
-        self._what, self._makers = what, dict(makers)
+    remedies: for names that may be absent, what to do to have them.
+    """
+
+    def __init__(self, what: str, makers: Mapping[str, Callable[[], T]], remedies: Mapping[str, str] | None = None) -> None:
+        self._what, self._makers, self._remedies = what, dict(makers), dict(remedies or {})
 
     def __getitem__(self, name: str) -> T:
         if name not in self._makers:
-            raise KeyError(f"no {self._what} {name}; there are {', '.join(self._makers) or 'none'}")
+            rest = self._remedies.get(name) or f"there are {', '.join(self._makers) or 'none'}"
+            raise KeyError(f"no {self._what} {name}; {rest}")
         return self._makers[name]()
 
     def __contains__(self, name: object) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ctt.core.errors import UsageError
-from ctt.core.settings import canonical_form
 from ctt.planning import Plan
 from ctt.report.figures import comparison, graph_figures, loss_parts
+from ctt.report.figures.accuracies import accuracies_picture
 from ctt.report.figures.rollout_errors import rollout_errors
 from ctt.report.figures.spending import spending_picture
 from ctt.report.tables.pivot import pivot, swept_settings
@@ -26,15 +26,18 @@ MOST_AGAINST = 6
 
 
 def pictures(table: Table, plan: Plan, store: Store) -> dict[str, Callable[[], Figure]]:
-    """{file name: function that draws it}: the table, curves, rollout errors, each swept setting, and each pair of settings
-    with at most one row for two values."""
+    """{file name: function that draws it}: the table, points × categories, curves, rollout errors, each swept setting, and each
+    pair of settings with at most one row for two values."""
     if not table.shown:
         return {}
-    videos = canonical_form(plan.sweep.baseline.config.aloe).get("eval_videos")
     drawn: dict[str, Callable[[], Figure]] = {
         "table.png": lambda: comparison.table_picture(table),
+        "accuracies.png": lambda: accuracies_picture(table),
         "learning_curves.png": lambda: comparison.learning_curves(
-            loading.curves(plan, store), references=loading.reference_lines(plan, store), videos=videos, categories=table.categories
+            loading.curves(plan, store),
+            references=loading.reference_lines(plan, store),
+            videos=loading.curve_videos(plan, store),
+            categories=table.categories,
         ),
     }
     if found := loading.diagnoses(plan, store):

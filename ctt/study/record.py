@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
-from ctt.config import Config, as_dict, changed, differences, from_dict
+from ctt.config import Config, as_dict, changed, differences, from_dict, identity
 from ctt.core.atomic_files import write_json
-from ctt.core.errors import StoreError, SweepError, UsageError
+from ctt.core.errors import CttError, StoreError, SweepError, UsageError
 from ctt.core.resources import LAUNCHERS
 from ctt.models.plugins import check_plugins, plugins_of
 from ctt.planning import Plan, compile_plan
@@ -39,6 +40,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
     sweep = plan.sweep
     record = {
         "name": sweep.name,
+        "time": round(time.time(), 3),
         "source": sweep.source,
         "overrides": list(sweep.overrides),
         "seeds": list(sweep.seeds),
@@ -80,6 +82,32 @@ def newest(store: Store, name: str) -> Path:
         remedy = f"did you mean {near[0]}?" if near else f"start it with `ctt sweep {name}`"
         raise UsageError(f"no sweep {name} in the store {store.root} ({known}); {remedy}")
     return records[-1]
+
+
+def first_times(store: Store, plan: Plan) -> dict[tuple[str, int], int]:
+    """{(point's label, seed): when the sweep first recorded it, in ms since 1970}, of the runs of a plan.
+
+    A point of an earlier record is the same one if its baseline and what it changes of that are.
+    """
+    sweep, first = plan.sweep, dict[tuple[str, int], int]()
+    wanted = {point.label: _changes(differences(sweep.baseline.config, point.config)) for point in sweep.points}
+    baseline = identity(sweep.baseline.config, but=("seed",))
+    for path in sorted((Path(store.root) / "sweeps" / sweep.name).glob("[0-9]*/record.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if identity(from_dict(record["baseline"]), but=("seed",)) != baseline:
+                continue
+            recorded = round(record.get("time", path.stat().st_mtime) * 1000)
+            same = [p["label"] for p in record["points"] if wanted.get(p["label"]) == _changes(p["changes"])]
+            for run in ((label, seed) for label in same for seed in record["seeds"]):
+                first.setdefault(run, recorded)
+        except (OSError, CttError, ValueError, KeyError, TypeError):
+            continue  # damaged, or of another version: no run of the plan is in it
+    return first
+
+
+def _changes(changes: Any) -> str:
+    return json.dumps(changes, sort_keys=True, default=str)
 
 
 def names(store: Store) -> list[str]:

@@ -13,26 +13,32 @@ from ctt.store import Store
 from ctt.study.loading import results
 
 FILES = {"table.md": "md", "table.json": "json", "table.csv": "csv", "table.tex": "tex", "table.html": "html"}
+ENDINGS = (".png", ".svg", ".pdf")
 
 
-def write_report(plan: Plan, store: Store) -> tuple[Table, Path, list[Path]]:
-    """Writes the table in every format and the pictures; returns the table, the folder and the files."""
+def write_report(plan: Plan, store: Store, to: Path | None = None) -> tuple[Table, Path, list[Path]]:
+    """Writes the table in every format and the pictures; returns the table, the folder and the files.
+
+    to: a folder; None: the store's own, with pictures as PNG alone, elsewhere as SVG and PDF too.
+    """
     from ctt.report.figures.style import save  # imports matplotlib
     from ctt.study.pictures import pictures
 
     table = build(results(plan, store))
-    folder = store.sweeps_folder(plan.sweep.name) / "report"
+    folder, endings = (store.sweeps_folder(plan.sweep.name) / "report", ENDINGS[:1]) if to is None else (to, ENDINGS)
     folder.mkdir(parents=True, exist_ok=True)
     texts = {name: render(table, format) for name, format in FILES.items()}
     drawn = pictures(table, plan, store)
-    files = [folder / name for name in (*texts, *drawn)]
+    shown = {name: [folder / Path(name).with_suffix(ending) for ending in endings] for name in drawn}
+    files = [*(folder / name for name in texts), *(path for paths in shown.values() for path in paths)]
     if all(path.is_file() for path in files) and (folder / "table.json").read_text(encoding="utf-8") == texts["table.json"]:
         return table, folder, files  # unchanged numbers: the pictures are up to date
-    for path in files:
-        if path.name in drawn:
-            save(drawn[path.name](), path)
-        else:
-            path.write_text(texts[path.name], encoding="utf-8")
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for name, paths in shown.items():
+        figure = drawn[name]()
+        for path in paths:
+            save(figure, path)
     return table, folder, files
 
 
@@ -45,6 +51,7 @@ def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
     return files
 
 
-def render_terminal(table: Table, console: Console) -> str:
-    """The table at the width of the terminal; of a file or pipe at least 100 columns."""
-    return terminal_text(table, width=console.width if console.is_terminal else max(100, console.width), colour=console.is_terminal)
+def render_terminal(table: Table, console: Console, **chosen: bool) -> str:
+    """The table at the width of the terminal; of a file or pipe at least 100 columns. chosen: what of it, as of terminal_text."""
+    width = console.width if console.is_terminal else max(100, console.width)
+    return terminal_text(table, width=width, colour=console.is_terminal and not console.no_color, **chosen)

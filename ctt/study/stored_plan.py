@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ctt.core.terminal_console import terminal
 from ctt.planning import Budget, Plan, compile_plan
 from ctt.planning.costs import Costs
 from ctt.planning.planned_jobs import PlannedJob
@@ -67,7 +68,7 @@ class StoredPlan:
         """Prints the plan and what its differences could show; detect: also how many seeds detect so many points."""
         from ctt.study.detectable_plan import detection, lines  # imports pandas
 
-        console = console or Console()
+        console = console or terminal()
         print_plan(self.cost(), self.store, devices, console)
         for line in lines(detection(self.plan, self.store), detect):
             console.print(line, soft_wrap=True, highlight=False)

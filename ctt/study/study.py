@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,8 @@ if TYPE_CHECKING:  # pandas and matplotlib, which take a second to import
 class Study:
     """The newest record of sweep `name` in a store, and what the store holds of it; each property is computed once.
 
-    store: its folder; None: CTT_STORE, else ./store. Raises UsageError if there is no store, or no such sweep in it.
+    store: its folder; None: CTT_STORE, else ./store, or that of the nearest folder above which has one.
+    Raises UsageError if there is no store, or no such sweep in it.
 
     >>> study = ctt.Study("demo", store="store")
     >>> study.table.query("metric == 'accuracy' and category == 'counterfactual'")[["point", "mean", "delta", "p_holm"]]
@@ -37,7 +37,7 @@ class Study:
     """
 
     def __init__(self, name: str, store: Path | str | None = None) -> None:
-        self.store = Store.open(store or Config().store)
+        self.store = Store.open(store or _store_nearby())
         if not self.store.root.is_dir():
             raise UsageError(f"no store at {self.store.root}; set CTT_STORE, or run a sweep first")
         self.name = name
@@ -45,29 +45,6 @@ class Study:
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, store={str(self.store.root)!r})"
-
-    @classmethod
-    def chosen(cls, default: str) -> Study:
-        """The sweep that CTT_SWEEP names (set by `ctt report NAME --notebook`), else `default`."""
-        return cls(os.environ.get("CTT_SWEEP", default))
-
-    @classmethod
-    def available(cls, *names: str, default: str) -> list[Study]:
-        """The sweeps of `names` with a readable record in the store, else `default`; only CTT_SWEEP if it is another sweep.
-
-        Raises UsageError if the sweep that CTT_SWEEP names has no readable record.
-        """
-        chosen = os.environ.get("CTT_SWEEP")
-        if chosen is not None and chosen not in names:
-            return [cls(chosen)]
-        found = []
-        for name in names:
-            try:
-                found.append(cls(name))
-            except UsageError:
-                if name == chosen:
-                    raise
-        return found or [cls(default)]
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -129,12 +106,14 @@ class Study:
         `heat_map_X_Y`, `spending`; with diagnostics `graphs`, `losses`, `mean_graphs`; after `ctt promote` `ranking`."""
         from ctt.study.pictures import study_pictures
 
-        return OnDemand("figure", study_pictures(self.comparison, self.plan, self.store, self._spending, self.promoted))
+        made = study_pictures(self.comparison, self.plan, self.store, self._spending, self.promoted)
+        return OnDemand("figure", made, self._remedies())
 
     @property
     def pages(self) -> Mapping[str, Shown]:
-        """Its tables as Jupyter displays them, by name: `comparison`, `comparison_with_costs`, `forms`, `costs`, `power`,
-        `spending`; with diagnostics `graph_density`, `graph_recovery`, `loss_terms`; after `ctt promote` `ranking`, `promoted`."""
+        """Its tables as Jupyter displays them, by name: `ablation`, `comparison`, `comparison_with_costs`, `forms`, `costs`,
+        `power`, `spending`; with diagnostics `graph_density`, `graph_recovery`, `loss_terms`; after `ctt promote` `ranking`,
+        `promoted`."""
         from ctt.report.tables.ranking import ranking_grid
         from ctt.report.writers.notebook_display import shown
         from ctt.study import loading, pages
@@ -144,7 +123,16 @@ class Study:
         if (promoted := self.promoted) is not None:
             made["ranking"] = lambda: shown(ranking_grid(self.comparison, promoted))
             made["promoted"] = lambda: shown(promoted)
-        return OnDemand("page", made)
+        return OnDemand("page", made, self._remedies())
+
+    def _remedies(self) -> dict[str, str]:
+        """What to run to have the figures and pages that not every sweep has."""
+        screened = self.plan.sweep.baseline.config.aloe.protocol == "shared"
+        screen = "" if screened else f"screen it (`ctt sweep {self.name} aloe.protocol=shared`), then "
+        promote = f"to compare screening with retraining, {screen}run `ctt promote {self.name}`"
+        measure = f"it is of the slot graphs that diagnostics measure; run `ctt sweep {self.name} diagnostics.enabled=true`"
+        graphs = ("graphs", "losses", "mean_graphs", "graph_density", "graph_recovery", "loss_terms")
+        return dict.fromkeys(("ranking", "promoted"), promote) | dict.fromkeys(graphs, measure)
 
     @cached_property
     def promoted(self) -> Table | None:
@@ -158,6 +146,12 @@ class Study:
         plan = record.load(record.newest(self.store, name))
         return relabelled(self.plan, plan, build(loading.results(plan, self.store)))
 
+    def browser(self) -> Any:
+        """A selector for Jupyter: every sweep of the store, with its pages and figures. Needs ipywidgets."""
+        from ctt.study.browser import browser
+
+        return browser(self)
+
     def cost(self) -> Budget:
         """What the sweep costs, from the timings of this store, as `ctt.plan(…).cost()`."""
         return StoredPlan(self.plan, self.store).cost()
@@ -170,3 +164,10 @@ class Study:
         """The runs that are not finished."""
         every = zip(self.runs, self.plan.targets, strict=True)
         return [run for run, target in every if not self.store.has(target.key)]
+
+
+def _store_nearby() -> Path:
+    """The store that the command line would find, in this folder or in one above: Jupyter runs notebooks in their own."""
+    root = Path(Config().store)
+    found = (folder / root for folder in (Path(), *Path.cwd().parents))
+    return next((path for path in found if path.is_dir()), root)

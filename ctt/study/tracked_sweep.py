@@ -22,7 +22,7 @@ log = logging.getLogger("ctt.tracking")
 
 def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     """Every run of the plan, for the syncer."""
-    commit = git_commit() or "unknown"
+    commit, asked = git_commit() or "unknown", record.first_times(store, plan)
     varied = {name: None for point in plan.sweep.points for name in point.values}
     runs = []
     for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
@@ -33,7 +33,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
         runs.append(
             TrackedRun(
                 sweep=plan.sweep.name,
-                name=run.name,
+                name=f"seed={run.seed} {run.point.label}",
                 point=run.point.label,
                 seed=run.seed,
                 tags=tags,
@@ -56,6 +56,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                 experiment=run.config.tracking.experiment_name(plan.sweep.name),
                 swept=tuple(name for name in varied if name in params),
                 metrics=run.config.data.format.categories.metrics,
+                asked=asked.get((run.point.label, run.seed), 0),
             )
         )
     return runs

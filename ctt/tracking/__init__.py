@@ -4,10 +4,10 @@
 `serve` shows the result. `ctt/tracking/view.py` is the only file of ctt that imports mlflow.
 """
 
-from ctt.tracking.database import database_path, prepare_database
+from ctt.tracking.database import prepare_database
 from ctt.tracking.server import serve
 from ctt.tracking.syncer import Syncer
 from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
-from ctt.tracking.tracking_settings import TrackingSettings
+from ctt.tracking.tracking_settings import TrackingSettings, database_path
 
 __all__ = ["Syncer", "TrackedRun", "TrackedStage", "TrackingSettings", "database_path", "prepare_database", "serve"]

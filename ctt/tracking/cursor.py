@@ -6,15 +6,13 @@ to sure again once they have arrived; a syncer that finds it unsure, damaged or 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ctt.core.atomic_files import write_json
+from ctt.store.identity import identity
 from ctt.tracking.tracked_runs import TrackedRun
 
 
@@ -39,7 +37,7 @@ class Cursor:
 
 
 class CursorFolder:
-    """The cursors of one store for one server, `address`."""
+    """The cursors of one store for one server, `address`: the same for its own database wherever the store lies."""
 
     def __init__(self, store_root: Path, address: str) -> None:
         self.folder = Path(store_root) / "tracking" / hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -56,17 +54,8 @@ class CursorFolder:
         write_note(self.path(run.identity), asdict(cursor))
 
     def store_id(self) -> str:
-        """The id of this store, the same wherever it is mounted; made when it is first needed."""
-        file = self.folder.parent / "store-id"
-        if not file.exists():
-            store_id = uuid.uuid4().hex
-            file.parent.mkdir(parents=True, exist_ok=True)
-            whole = file.with_name(f"{file.name}.{store_id}.tmp")
-            whole.write_text(store_id, encoding="utf-8")
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                os.link(whole, file)
-            whole.unlink()
-        return file.read_text(encoding="utf-8")
+        """The id of this store, the same wherever it is mounted, another one in a copy of it."""
+        return identity(self.folder.parents[1])
 
     def path(self, name: str) -> Path:
         """The file of a run's identity, or of another record kept with the cursors."""

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -13,19 +14,25 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from ctt.core.errors import StoreError
 from ctt.tracking.cursor import write_note
+from ctt.tracking.limits import ARTIFACTS
+from ctt.tracking.tracking_settings import database_address, database_path
 from ctt.tracking.view import quiet
 
-
-def database_path(store_root: Path) -> Path:
-    """Where a store's MLflow database lies."""
-    return Path(store_root).resolve() / "mlflow.db"
+_PLACES = (  # where MLflow keeps locations
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("logged_model_tags", "tag_value"),
+    ("datasets", "dataset_source"),
+)
 
 
 def artifacts_path(store_root: Path) -> Path:
-    """Where the MLflow artifacts of a store's database lie."""
+    """The folder that ARTIFACTS means to a store's database."""
     return Path(store_root).resolve() / "mlflow-artifacts"
 
 
@@ -42,7 +49,7 @@ def prepare_database(store_root: Path, *, upgrade: bool = True) -> Path:
     version = importlib.metadata.version("mlflow")
     fresh = not path.exists()
     if fresh:
-        _create(path, artifacts_path(store_root))
+        _create(path)
     with _readable(path):
         if _noted(note) != [version, revision(path)]:
             if not fresh and not upgrade:
@@ -50,6 +57,8 @@ def prepare_database(store_root: Path, *, upgrade: bool = True) -> Path:
             if not fresh:
                 _upgrade(path)
             write_note(note, {"mlflow": version, "revision": revision(path)})
+        if not fresh and upgrade:
+            _make_relative(path)
     return path
 
 
@@ -64,19 +73,36 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _create(path: Path, artifacts: Path) -> None:
+def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     quiet()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     folder = Path(tempfile.mkdtemp(prefix="mlflow.new.", dir=path.parent))
     try:
-        store = SqlAlchemyStore(f"sqlite:///{folder / 'mlflow.db'}", artifacts.as_uri())
+        store = SqlAlchemyStore(database_address(folder), ARTIFACTS)
         store.engine.dispose()
         with contextlib.suppress(FileExistsError):  # somebody was faster: theirs is as good
             os.link(folder / "mlflow.db", path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_relative(path: Path) -> None:
+    """Makes the places in a database relative that an earlier version wrote as of one machine: the store may lie elsewhere now."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.create_function("relative", 1, _relative)
+        for table, column in _PLACES:
+            absolute = f"{column} LIKE '%file:///%'"
+            if connection.execute(f"SELECT 1 FROM {table} WHERE {absolute} LIMIT 1").fetchone():
+                connection.execute(f"UPDATE {table} SET {column} = relative({column}) WHERE {absolute}")
+
+
+def _relative(text: str) -> str:
+    """A location of the store's MLflow artifacts, or of an artifact of the store, without the place of the store."""
+    if found := re.fullmatch(r"file:///.*/mlflow-artifacts/(.*)", text):
+        return ARTIFACTS + unquote(found[1])
+    return re.sub(r"file:///[^\"]*/(artifacts/[0-9a-f]{2}/[0-9a-f]{64})", r"\1", text)
 
 
 def _noted(note: Path) -> list[object]:
@@ -106,7 +132,7 @@ def _upgrade(path: Path) -> None:
     except sqlite3.Error:
         backup.unlink(missing_ok=True)
         raise
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{path}"]
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", database_address(path.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,11 +1,12 @@
-"""Limits: what MLflow stores of a name or a text, and how much it takes at once."""
+"""Limits: what MLflow stores of a name, a text or a place, and how much it takes at once."""
 
 from __future__ import annotations
 
 import re
 
-KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, EXPERIMENT_LENGTH = 250, 6000, 8000, 500
+KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, EXPERIMENT_LENGTH, EXPERIMENT_NOTE_LENGTH = 250, 6000, 8000, 500, 5000
 METRICS_AT_ONCE, OTHERS_AT_ONCE = 1000, 100
+ARTIFACTS = "mlflow-artifacts:/"  # the place of artifacts that MLflow's server serves, wherever they lie
 
 
 def safe_name(name: str) -> str:

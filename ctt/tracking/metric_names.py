@@ -1,11 +1,15 @@
-"""What numbers are called in MLflow: curves as KIND/NAME, final numbers at the head of a run's page by names of their own."""
+"""What numbers are called: in MLflow curves as STAGE/NAME and the final numbers that people look for by short names; all others
+are in the run's numbers.json, by the names that they have here."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 ACCURACY = "accuracy/"
 DIFFERENCE = "difference/"  # to the baseline's accuracy, in percentage points
 ERROR = "error/"
 BLIND = "blind_level/"  # the accuracy of the most frequent answer of each form of question
+COST = "cost/"  # seconds of the stages that the run is made of, by whose work they were
 ABOVE_BLIND = "above_blind/"  # 1 where the run's accuracy is shown to be above that level, else 0
 LEVELS = "reader/levels/"  # what the position reader's accuracies are compared with, as LEVEL/per_question/CATEGORY
 
@@ -30,9 +34,32 @@ CURVE = "vqa/curve/"  # where ctt.training.curve stands among the final numbers
 DETAILS = ("vqa/forms/", "vqa/questions/", "vqa/options/", "vqa/blind/")  # the tables hold them; a run's page need not
 
 
+PEOPLES_NAMES = {"vqa": "aloe"}  # of kinds of stages
+AGAINST = "vs_baseline_"
+
+
 def curve(kind: str, name: str) -> str:
     """The MLflow name of a metric that a stage logs while it is built."""
-    return f"{kind}/{name}"
+    return f"{PEOPLES_NAMES.get(kind, kind)}/{name}"
+
+
+def shown(name: str, columns: Collection[str]) -> tuple[str, int] | None:
+    """What MLflow calls a final number, and its decimals; None: it is in numbers.json alone.
+
+    MLflow sorts names, and shows those with a / as charts before the others: final numbers have none, so that curves come first.
+    columns: the names (KIND/NAME) of the columns of auxiliary stages that tables show.
+    """
+    if name.startswith(ACCURACY):
+        return name.removeprefix(ACCURACY), 2
+    if name.startswith(ERROR):
+        return f"{name.removeprefix(ERROR)}_error", 6
+    if name.startswith(COST):
+        return name.removeprefix(COST), 1
+    if name.startswith(DIFFERENCE):
+        of = name.removeprefix(DIFFERENCE)
+        found = shown(of if "/" in of else ACCURACY + of, columns)
+        return None if found is None else (AGAINST + found[0], found[1])
+    return (name.replace("/", "_"), 6) if name in columns else None
 
 
 def headline(kind: str, path: str) -> str:

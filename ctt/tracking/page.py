@@ -8,47 +8,52 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, single
-from ctt.tracking.metric_names import ACCURACY, DIFFERENCE, ERROR
+from ctt.tracking.metric_names import AGAINST
 
 VIEW = "ctt"
+SECTION = "accuracy"
+"""The section of our chart: MLflow sorts sections by name, those of curves (aloe, world_model) come later."""
 _SHARED = f"mlflow.sharedViewState.{VIEW}"
 
 
 def _shown(metrics: Sequence[str]) -> tuple[list[str], str]:
     """The numbers in the columns, and the one that is charted; without questions, the errors."""
-    errors = [f"{ERROR}world_model", f"{ERROR}rollout"]
+    errors = ["world_model_error", "rollout_error"]
     if not metrics:
-        return [*errors, *(f"{DIFFERENCE}{name}" for name in errors)], errors[0]
-    names = [*single(metrics), AVERAGE]
-    return [*(f"{ACCURACY}{name}" for name in names), f"{DIFFERENCE}{AVERAGE}", *errors], f"{ACCURACY}{AVERAGE}"
+        return [*errors, *(AGAINST + name for name in errors)], errors[0]
+    return [*single(metrics), AVERAGE, AGAINST + AVERAGE, *errors], AVERAGE
 
 
-def experiment_tags(swept: Sequence[str] = (), metrics: Sequence[str] = CLEVRER_CATEGORIES.metrics) -> dict[str, str]:
+def experiment_tags(
+    swept: Sequence[str] = (), metrics: Sequence[str] = CLEVRER_CATEGORIES.metrics, several_seeds: bool = False
+) -> dict[str, str]:
     """Tags that an experiment of ours carries: its kind, and a saved view of its runs with a column for each category.
 
-    swept: the parameters that vary, for a chart of the average accuracy in parallel coordinates over them; metrics: the
-    accuracies of its runs, none on data without questions.
+    swept: the parameters that vary, which are columns and have a chart of the average accuracy in parallel coordinates; metrics:
+    the accuracies of its runs, none on data without questions; several_seeds: runs are grouped by point, with means.
     """
     columns, charted = _shown(metrics)
     state: dict[str, Any] = {
-        "searchFilter": "",
+        "searchFilter": "tags.`ctt.kind` = 'run'",  # not the run of the sweep's own files
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": ["params.`seed`", *(f"metrics.`{name}`" for name in columns)],
+        "selectedColumns": [*(f"metrics.`{name}`" for name in columns), *(f"params.`{name}`" for name in swept)],
     }
+    if several_seeds:  # a line for each point, with the means of its seeds, that opens to its runs
+        by_point = {"mode": "tag", "groupByData": "ctt.point"}
+        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": [by_point]}
     if swept:
         state |= _charts(swept, charted)
     return {"mlflow.experimentKind": "custom_model_development", _SHARED: json.dumps(state)}
 
 
 def _charts(swept: Sequence[str], charted: str) -> dict[str, Any]:
-    """The chart is the first of the first section: MLflow sorts sections by name, adds a chart for each metric, and sorts
-    charts where nobody has "reordered" them."""
-    section = {"uuid": "ctt", "name": charted.partition("/")[0], "display": True, "isReordered": True}
+    """The chart is alone in its section, which MLflow would sort if nobody had "reordered" it."""
+    section = {"uuid": "ctt", "name": SECTION, "display": True, "isReordered": True}
     chart = {
         "uuid": "ctt-swept",
         "type": "PARALLEL",
@@ -60,6 +65,11 @@ def _charts(swept: Sequence[str], charted: str) -> dict[str, Any]:
     }
     unchanged = {"deleted": False, "isGenerated": False}
     return {"compareRunSections": [section | unchanged], "compareRunCharts": [chart | unchanged]}
+
+
+def start_of(server: str) -> str:
+    """Where a browser finds the experiments, as training runs and not as traces."""
+    return f"{server}/#/experiments?workflowType=machine_learning"
 
 
 def address_of(server: str, experiment: str) -> str:

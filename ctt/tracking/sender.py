@@ -21,7 +21,7 @@ from ctt.core.settings import digest
 from ctt.tracking import metric_names
 from ctt.tracking.cursor import Cursor, CursorFolder, write_note
 from ctt.tracking.limits import safe_name
-from ctt.tracking.summary import end_time, note, run_status, start_time
+from ctt.tracking.summary import end_time, failure_text, note, run_status, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -29,7 +29,7 @@ from ctt.tracking.view import STORE, Known, MetricPoint, Refused, Unreachable, V
 
 log = logging.getLogger("ctt.tracking")
 MODELS = {"world_model": "world_model", "vqa": "aloe"}  # what MLflow calls the models that these stages train
-MODEL_FILE = "model.safetensors"
+MODEL_FILE, TABLE = "model.safetensors", "table.md"
 REFUSED_SECONDS = 60.0  # a run the server refuses is tried again after that
 SILENT_SECONDS = 60.0  # a run whose own store has sent nothing for that long is fed by another store that has it
 
@@ -39,7 +39,8 @@ class Sender:
 
     def __init__(self, view: View, store_root: Path, settings: TrackingSettings, rebuild: bool) -> None:
         self.view = view
-        self._folder = CursorFolder(store_root, view.address)
+        self._root = Path(store_root)
+        self._folder = CursorFolder(store_root, view.address if view.artifacts is None else "mlflow.db")
         self._settings = settings
         self._rebuild = rebuild
         self._cursors: dict[str, Cursor] = {}
@@ -56,12 +57,14 @@ class Sender:
 
     def sync(self, run: TrackedRun, tails: Sequence[Tail], finals: Sequence[MetricPoint]) -> int | None:
         """Sends what the server lacks of a run; the number of points, or None if the server refuses the run now."""
-        start = start_time(tails)
+        start = start_time(tails, run.asked)
         if start is None:
             return 0
         if time.monotonic() < self._refused.get(run.identity, 0.0):
             return None
         try:
+            if not self._experiment(self._place(run)):  # a person has deleted it: it stays so
+                return 0
             sent = self._sync(run, self._cursor(run), tails, finals, start)
         except Refused as refusal:
             if run.identity not in self._refused:
@@ -80,7 +83,8 @@ class Sender:
         self, run: TrackedRun, cursor: Cursor, tails: Sequence[Tail], finals: Sequence[MetricPoint], start: int
     ) -> int | None:
         news, reached = new_points(tails, cursor)
-        news += [point for point in finals if point.name not in cursor.finals]
+        shown = shown_points(run, finals)
+        news += [point for point in shown if point.name not in cursor.finals]
         status = run_status(tails)
         if cursor.deleted or not (news or cursor.unsure or not cursor.described or status != cursor.status):
             return 0
@@ -103,20 +107,24 @@ class Sender:
         for tail in tails:
             if tail.stage.kind == "data" and tail.finished and tail.stage.key not in cursor.datasets:
                 name = (read_json(tail.stage.finished / "dataset.json") or {}).get("name", "data")
-                self.view.dataset(cursor.run_id, str(name), tail.stage.key, tail.stage.finished.as_uri())
+                self.view.dataset(cursor.run_id, str(name), tail.stage.key, self._within(tail.stage.finished))
                 cursor.datasets.append(tail.stage.key)
         for tail in models(tails):
             if tail.stage.key not in cursor.models:
-                place, source = self._experiment(self._place(run)), tail.stage.finished.as_uri()
+                place, source = self._experiment(self._place(run)), self._within(tail.stage.finished)
                 step = tail.lines[-1].step if tail.lines else 0
                 self.view.model(place, cursor.run_id, MODELS[tail.stage.kind], tail.stage.key, source, step)
                 cursor.models.append(tail.stage.key)
         self.view.send(cursor.run_id, news)
-        self._describe(run, cursor, note(run, finals))
+        self._describe(run, cursor, note(run, tails, finals))
+        if status == "FINISHED":  # again where differences to a baseline that finished later have come
+            self.view.document(cursor.run_id, {point.name: point.value for point in finals}, "numbers.json")
         if status != cursor.status:
-            self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails))
+            if status == "FAILED" and (why := failure_text(tails)):
+                self.view.text(cursor.run_id, why, "failure.txt")
+            self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails, run.asked))
         cursor.sent, cursor.status, cursor.unsure = reached, status, False
-        cursor.finals = sorted({*cursor.finals, *(point.name for point in finals)})
+        cursor.finals = sorted({*cursor.finals, *(point.name for point in shown)})
         self._folder.save(run, cursor)
         return len(news)
 
@@ -192,7 +200,7 @@ class Sender:
         place = self._settings.experiment_name(sweep)
         record = read_json(path) or {"sweep": sweep, "experiment": place, "run_id": "", "files": {}}
         for file in files:
-            record["files"].setdefault(str(Path(file).resolve()), "")
+            record["files"].setdefault(self._within(Path(file).resolve()), "")
         write_note(path, record)
         return path
 
@@ -200,17 +208,24 @@ class Sender:
         """Copies the registered files that are new or have changed into the artifacts of their sweep's own run."""
         for path in sorted(self._folder.folder.glob("files-*.json")):
             record = read_json(path)
-            if record is None:
+            if record is None or not self._experiment(record["experiment"]):
                 continue
             run_id = self._sweep_run(record["sweep"], record["experiment"])
             if run_id != record["run_id"]:
                 record = {**record, "run_id": run_id, "files": dict.fromkeys(record["files"], "")}
-            stamps = {name: stamp(Path(name)) for name in record["files"]}
+            stamps = {name: stamp(self._root / name) for name in record["files"]}
             due = {name: new for name, new in stamps.items() if new and new != record["files"][name]}
             for name in due:
-                self.view.artifact(run_id, Path(name))
+                self.view.artifact(run_id, self._root / name)
+                if Path(name).name == TABLE:
+                    text = (self._root / name).read_text(encoding="utf-8")
+                    record["note"] = self.view.describe_experiment(self._experiment(record["experiment"]), text, record.get("note"))
             if due:
                 write_note(path, {**record, "files": {**record["files"], **due}})
+
+    def _within(self, path: Path) -> str:
+        """A path as the view holds it: relative to the store if it lies there, so that the store can move."""
+        return str(path.relative_to(self._root) if path.is_relative_to(self._root) else path)
 
     def _sweep_run(self, sweep: str, place: str) -> str:
         identity = digest(["sweep", sweep])
@@ -222,6 +237,13 @@ class Sender:
             self.view.status(run_id, "FINISHED", now)
             known = self._known[place][identity] = Known(run_id)
         return known.run_id
+
+
+def shown_points(run: TrackedRun, finals: Sequence[MetricPoint]) -> list[MetricPoint]:
+    """The final numbers that MLflow shows, under its names."""
+    columns = {f"{stage.kind}/{column.name}" for stage in run.stages for column in stage.columns if column.shown}
+    found = ((point, metric_names.shown(point.name, columns)) for point in finals)
+    return [replace(point, name=name[0], value=round(point.value, name[1])) for point, name in found if name is not None]
 
 
 def new_points(tails: Sequence[Tail], cursor: Cursor) -> tuple[list[MetricPoint], dict[str, dict[str, int]]]:

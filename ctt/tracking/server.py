@@ -17,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ctt.core.errors import CttError, LeaseHeld, UsageError
-from ctt.tracking.database import artifacts_path, database_path, prepare_database
-from ctt.tracking.page import address_of
+from ctt.tracking.database import artifacts_path, prepare_database
+from ctt.tracking.limits import ARTIFACTS
+from ctt.tracking.page import address_of, start_of
 from ctt.tracking.syncer import Syncer
-from ctt.tracking.view import quiet
+from ctt.tracking.tracking_settings import database_address
+from ctt.tracking.view import Unreachable, quiet
 
 LOOPBACK = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")
@@ -37,37 +39,44 @@ def serve(
     allowed_hosts: str | None = None,
     stop: threading.Event | None = None,
     report: Callable[[str], None] = lambda text: print(text, flush=True),
+    doing: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> None:
     """Serves the store's MLflow database until Ctrl-C, SIGTERM or `stop`, and leaves no process behind.
 
     An absent database is made, an older one upgraded (its copy is kept). port 0 takes a free one. `syncer` keeps
     following meanwhile. Where it sends to a server (tracking.kind=server), that server is named and only followed.
+    report takes the addresses, those of sweeps that begin later too; doing, meanwhile, what takes seconds.
     allowed_hosts: the names under which browsers may call it, for another host than loopback (default: this machine's).
     Raises UsageError if the port is taken, CttError if MLflow doesn't start; its output is in tracking/server.log.
     """
     stop = stop or threading.Event()
     restore = _stop_on_signals(stop)
-    server = None
+    server = news = None
     try:
         if syncer is not None and syncer.settings.kind == "server":
             report(f"MLflow: {syncer.settings.uri}")
         else:
             port = free_port(host, port)
+            doing("ctt: starting MLflow, which takes some seconds")
             _prepare(Path(store_root), syncer)
             server = start_server(Path(store_root), host, port, allowed_hosts)
             await_answer(server, host, port, stop, Path(store_root) / "tracking" / "server.log")
             address = f"http://{socket.gethostname() if host in EVERYWHERE else host}:{port}"
-            report(f"MLflow: {address}")
+            report(f"MLflow: {start_of(address)}")
             if syncer is not None:
+                doing("ctt: bringing MLflow up to date with the store")
                 syncer.sync_once()
-                for name, experiment in sorted(syncer.experiments().items()):
-                    report(f"  {name}: {address_of(address, experiment)}")
+                news = _Addresses(syncer, address, report)
+                news.report()
         follower = threading.Thread(target=syncer.follow, args=(stop,), daemon=True) if syncer is not None else None
         if follower:
             follower.start()
         while not stop.wait(0.5):
             if server is not None and server.poll() is not None:
                 raise CttError(f"MLflow ended by itself with code {server.returncode}; see tracking/server.log")
+            if news is not None:
+                with contextlib.suppress(Unreachable):  # asked again
+                    news.report()
         if follower:
             follower.join(END_SECONDS)
     finally:
@@ -75,6 +84,26 @@ def serve(
         if server is not None:
             end_group(server)
         restore()
+
+
+class _Addresses:
+    """Reports where a browser finds the sweeps of a syncer, each sweep once."""
+
+    def __init__(self, syncer: Syncer, server: str, report: Callable[[str], None]) -> None:
+        self._syncer, self._server, self._report = syncer, server, report
+        self._reported: set[str] = set()
+        self._next = 0.0
+
+    def report(self) -> None:
+        """Reports those that were not there the last time, if that was two seconds ago."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 2
+        new = not self._syncer.places() <= self._reported
+        for name, experiment in sorted(self._syncer.experiments().items()) if new else ():
+            if name not in self._reported:
+                self._report(f"  {name}: {address_of(self._server, experiment)}")
+                self._reported.add(name)
 
 
 def _prepare(store_root: Path, syncer: Syncer | None) -> None:
@@ -107,7 +136,6 @@ def start_server(
     backend: the database's address (postgresql://…); None: the store's own.
     """
     quiet()
-    artifacts = artifacts_path(store_root).as_uri()
     command = [
         sys.executable,
         "-c",
@@ -121,8 +149,8 @@ def start_server(
         "--workers",
         "1",
     ]
-    command += ["--backend-store-uri", backend or f"sqlite:///{database_path(store_root)}"]
-    command += ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
+    command += ["--backend-store-uri", backend or database_address(store_root)]
+    command += ["--default-artifact-root", ARTIFACTS, "--artifacts-destination", artifacts_path(store_root).as_uri()]
     if host not in LOOPBACK:
         names = {host, socket.gethostname(), socket.getfqdn(), *LOOPBACK} - set(EVERYWHERE)
         command += ["--allowed-hosts", allowed_hosts or ",".join(f"{n},{n}:{port}" for n in sorted(names))]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from ctt.core.atomic_files import read_json
+from ctt.core.units import duration
 from ctt.tracking.metric_names import (
     ABOVE_BLIND,
     ACCURACY,
     BLIND,
+    COST,
     CURVE,
     DETAILS,
     DIFFERENCE,
@@ -78,7 +81,7 @@ def differences(run: TrackedRun, own: Sequence[MetricPoint], baseline: Sequence[
     return found
 
 
-def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
+def note(run: TrackedRun, tails: Sequence[Tail], finals: Sequence[MetricPoint]) -> str:
     """A finished run's tables, in Markdown: its accuracies with their differences, and ALOE's last epoch next to its best
     one; "" before.
 
@@ -87,8 +90,9 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
     """
     value = {point.name: point.value for point in finals}
     names = [name.removeprefix(ACCURACY) for name in value if name.startswith(ACCURACY)]
+    work = _work(tails, run.asked, value)
     if not run.metrics:
-        return _errors_alone(run, value)
+        return _errors_alone(run, value, work)
     if not names:
         return ""
     columns = [("accuracy", ACCURACY, "{:.1f}")]
@@ -105,7 +109,10 @@ def note(run: TrackedRun, finals: Sequence[MetricPoint]) -> str:
     ]
     errors = [f"{_error(name.removeprefix(ERROR))} {value[name]:.4f}" for name in value if name.startswith(ERROR)]
     lines += ["", f"Mean squared errors: {', '.join(errors)}"] if errors else []
-    return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value)), *_levels(value)])
+    answers = [stage.key for stage in run.stages if stage.kind == "vqa"]
+    lines += [text for stage in run.stages for text in _columns(stage, value)] + _levels(value) + work
+    lines += ["", f"Answers: `artifacts/{answers[-1][:2]}/{answers[-1]}/predictions.parquet` of the store"] if answers else []
+    return "\n".join(lines)
 
 
 def _levels(value: Mapping[str, float]) -> list[str]:
@@ -131,7 +138,7 @@ def _not_above(value: Mapping[str, float]) -> list[str]:
     return ["", f"Not shown to be above the most frequent answer of the form: {', '.join(names)}"] if names else []
 
 
-def _errors_alone(run: TrackedRun, value: Mapping[str, float]) -> str:
+def _errors_alone(run: TrackedRun, value: Mapping[str, float], work: Sequence[str]) -> str:
     """The tables of a run on data without questions: its errors with their differences; "" before they are known."""
     names = [name.removeprefix(ERROR) for name in value if name.startswith(ERROR)]
     if not names:
@@ -140,7 +147,7 @@ def _errors_alone(run: TrackedRun, value: Mapping[str, float]) -> str:
     if any(name.startswith(DIFFERENCE + ERROR) for name in value):
         columns.append(("difference to the baseline", DIFFERENCE + ERROR, "{:+.5f}"))
     lines = [f"**{run.point}**, seed {run.seed}", "", *_grid(names, columns, value)]
-    return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value))])
+    return "\n".join([*lines, *(text for stage in run.stages for text in _columns(stage, value)), *work])
 
 
 def _columns(stage: TrackedStage, value: Mapping[str, float]) -> list[str]:
@@ -190,6 +197,17 @@ def _grid(names: Sequence[str], columns: Sequence[tuple[str, str, str]], value: 
     return lines
 
 
+def failure_text(tails: Sequence[Tail]) -> str:
+    """Why the run failed: the last failure of each failed stage, with the end of its log; "" if none is recorded."""
+    texts = []
+    for tail in tails:
+        records = sorted(tail.stage.failure.glob("*.json")) if tail.failed and tail.stage.failure is not None else []
+        if records and (last := read_json(records[-1])):
+            lines = (f"{tail.stage.label or tail.stage.kind}: {last.get('failure')}", last.get("message"), last.get("log"))
+            texts.append("\n".join(str(line) for line in lines if line))
+    return "\n\n".join(texts)
+
+
 def run_status(tails: Sequence[Tail]) -> str:
     """MLflow's word for the run: FINISHED when all its stages are, FAILED when one has failed, else RUNNING.
 
@@ -200,13 +218,50 @@ def run_status(tails: Sequence[Tail]) -> str:
     return "FAILED" if any(tail.failed and not tail.stage.auxiliary for tail in tails) else "RUNNING"
 
 
-def start_time(tails: Sequence[Tail]) -> int | None:
-    """When the run's first number was written, in ms; None if it has none yet."""
-    times = [tail.lines[0].time for tail in tails if tail.lines]
-    times += [tail.finals_time for tail in tails if tail.finals]
-    return min(times, default=None)
+def own_work(tails: Sequence[Tail], asked: int) -> list[Tail]:
+    """The stages that were not finished before the run was asked for."""
+    return [tail for tail in tails if not 0 < tail.ended < asked]
 
 
-def end_time(tails: Sequence[Tail]) -> int:
-    """When the run's last number was written, in ms."""
-    return max([tail.lines[-1].time for tail in tails if tail.lines] + [tail.finals_time for tail in tails])
+def start_time(tails: Sequence[Tail], asked: int) -> int | None:
+    """When the run's own work began, in ms; None before that. Where all had been done already, when it was asked for."""
+    own = own_work(tails, asked)
+    times = [next((line.time for line in tail.lines if line.time >= asked), 0) for tail in own]
+    times += [tail.began or tail.finals_time for tail in own]
+    if not own or any(tail.failed for tail in own):
+        times.append(asked)
+    return min(filter(None, times), default=None)
+
+
+def end_time(tails: Sequence[Tail], asked: int) -> int:
+    """When the run's own work ended, in ms."""
+    own = own_work(tails, asked)
+    return max([asked, *(tail.ended or tail.finals_time for tail in own), *(tail.lines[-1].time for tail in own if tail.lines)])
+
+
+def cost_points(tails: Sequence[Tail], asked: int, shared: Collection[str]) -> list[MetricPoint]:
+    """What a finished run took, in seconds: of its own stages, of those that other runs of its sweep have too (the keys
+    `shared`), and of what was cached. [] where a stage's time is not known."""
+    if run_status(tails) != "FINISHED" or any(tail.finished and tail.seconds is None for tail in tails):
+        return []
+    own = {tail.stage.key for tail in own_work(tails, asked)}
+    seconds = dict.fromkeys(("own_seconds", "shared_seconds", "cached_seconds"), 0.0)
+    for tail in tails:
+        key = tail.stage.key
+        whose = "cached_seconds" if key not in own else "shared_seconds" if key in shared else "own_seconds"
+        seconds[whose] += tail.seconds or 0.0
+    return [MetricPoint(COST + name, round(value, 3), end_time(tails, asked), 0) for name, value in seconds.items()]
+
+
+def _work(tails: Sequence[Tail], asked: int, value: Mapping[str, float]) -> list[str]:
+    """What the run took, and what of it was cached, as a paragraph; [] where that is not known."""
+    if f"{COST}own_seconds" not in value:
+        return []
+    own = {tail.stage.key for tail in own_work(tails, asked)}
+    cached = dict.fromkeys(tail.stage.label or tail.stage.kind for tail in tails if tail.stage.key not in own)
+    parts = [f"{duration(value[f'{COST}own_seconds'])} of its own stages"]
+    if shared := value[f"{COST}shared_seconds"]:
+        parts.append(f"{duration(shared)} of stages shared with other runs of the sweep")
+    if cached:
+        parts.append(f"{duration(value[f'{COST}cached_seconds'])} cached from earlier work ({', '.join(cached)})")
+    return ["", f"Device time: {', '.join(parts)}"]

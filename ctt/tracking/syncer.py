@@ -6,7 +6,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import EXPERIMENT_LENGTH
 from ctt.tracking.sender import Sender
-from ctt.tracking.summary import blind_points, differences, final_points, start_time
+from ctt.tracking.summary import blind_points, cost_points, differences, final_points, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -54,7 +55,7 @@ class Syncer:
         self._send = Sender(self._view, self.store_root, tracking, rebuild)
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
-        self._charted: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._charted: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {}
         self._turn = threading.RLock()
         self._leased = self._lost = self._prepared = self._down = False
         self._check: Callable[[], object] = lambda: None
@@ -85,11 +86,14 @@ class Syncer:
         self._wait, self._not_before, self._down = 0.0, 0.0, False
         return sent
 
+    def places(self) -> set[str]:
+        """The names of the experiments that show these runs, or will."""
+        return {self._place(run) for run in self._runs()}
+
     def experiments(self) -> dict[str, str]:
         """The experiments that show these runs, whichever syncer sent them: name → MLflow's id."""
         there = self._view.experiments()
-        places = {self._place(run) for run in self._runs()}
-        return {place: there[safe] for place in places if (safe := place[:EXPERIMENT_LENGTH]) in there}
+        return {place: there[safe] for place in self.places() if (safe := place[:EXPERIMENT_LENGTH]) in there}
 
     @property
     def down(self) -> bool:
@@ -167,8 +171,10 @@ class Syncer:
         for tail in self._tails.values():
             tail.poll()
         baselines = {(run.sweep, run.seed): run for run in runs if run.baseline}
+        needed = Counter((run.sweep, stage.key) for run in runs for stage in run.stages)
         for run in runs:
-            yield self._sync_run(run, baselines.get((run.sweep, run.seed)))
+            shared = {stage.key for stage in run.stages if needed[run.sweep, stage.key] > 1}
+            yield self._sync_run(run, baselines.get((run.sweep, run.seed)), shared)
         self._chart(runs)
         self._send.send_files()
 
@@ -176,13 +182,15 @@ class Syncer:
         """Sets on the pages of the experiments whose runs have begun what was swept in them, and their accuracies."""
         swept: dict[str, dict[str, None]] = {}
         metrics: dict[str, dict[str, None]] = {}
+        seeds: dict[str, set[int]] = {}
         for run in runs:
             swept.setdefault(self._place(run), {}).update(dict.fromkeys(run.swept))
             metrics.setdefault(self._place(run), {}).update(dict.fromkeys(run.metrics))
-        pages = {place: (tuple(names), tuple(metrics[place])) for place, names in swept.items()}
-        plain = ((), CLEVRER_CATEGORIES.metrics)  # what a page shows anyway
+            seeds.setdefault(self._place(run), set()).add(run.seed)
+        pages = {place: (tuple(names), tuple(metrics[place]), len(seeds[place]) > 1) for place, names in swept.items()}
+        plain = ((), CLEVRER_CATEGORIES.metrics, False)  # what a page shows anyway
         due = {place: page for place, page in pages.items() if self._charted.get(place, plain) != page}
-        begun = {place for run in runs if (place := self._place(run)) in due and start_time(self._tails_of(run))}
+        begun = {place for run in runs if (place := self._place(run)) in due and start_time(self._tails_of(run), run.asked)}
         for place, experiment in self.experiments().items() if begun else ():
             if place in begun:
                 self._view.chart(experiment, *due[place])
@@ -191,13 +199,13 @@ class Syncer:
     def _place(self, run: TrackedRun) -> str:
         return run.experiment or self.settings.experiment_name(run.sweep)
 
-    def _sync_run(self, run: TrackedRun, baseline: TrackedRun | None) -> int:
+    def _sync_run(self, run: TrackedRun, baseline: TrackedRun | None, shared: Collection[str]) -> int:
         tails = self._tails_of(run)
         other = self._tails_of(baseline) if baseline is not None and baseline.identity != run.identity else []
         looks = [tail.position() for tail in (*tails, *other)]
         if self._seen.get(run.identity) == looks:
             return 0
-        finals = [*final_points(tails), *blind_points(tails)]
+        finals = [*final_points(tails), *blind_points(tails), *cost_points(tails, run.asked, shared)]
         finals += differences(run, finals, final_points(other))
         sent = self._send.sync(run, tails, finals)
         if sent is not None:

@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ctt.core.atomic_files import read_json
 from ctt.core.build_context import METRICS, PROGRESS
+from ctt.store.artifact import MANIFEST
 from ctt.tracking.tracked_runs import TrackedStage
 
 FINALS = "metrics.json"
@@ -27,6 +29,8 @@ class MetricLine(NamedTuple):
 class Tail:
     """The metric lines of one stage so far; `poll` reads what was appended since.
 
+    began, ended: of the attempt that finished the stage, ms since 1970, 0 if not known; seconds: what all attempts took.
+
     A file that was replaced by another one (a job went back to its checkpoint and rewrote it) or that has shrunk is
     read again from its start, and `generation` grows by one.
     """
@@ -36,6 +40,8 @@ class Tail:
         self.lines: list[MetricLine] = []
         self.finals: dict[str, float] = {}
         self.finals_time = 0
+        self.began = self.ended = 0
+        self.seconds: float | None = None
         self.generation = 0
         self.finished = False
         self.failed = False
@@ -52,6 +58,7 @@ class Tail:
         if folder is not None:
             self._read_lines(folder / METRICS)
         if done and folder is not None:
+            self._read_manifest(folder / MANIFEST)
             self._read_finals(folder / FINALS)
             self.finished = True
         failed = 0.0 if self.stage.failure is None else changed(self.stage.failure)
@@ -97,10 +104,16 @@ class Tail:
                 log.warning("%s has a line that is no metric and is left out: %.80r", path, text)
             self._complained = True
 
+    def _read_manifest(self, path: Path) -> None:
+        provenance = (read_json(path) or {}).get("provenance", {})
+        if {"began", "ended"} <= provenance.keys():
+            self.began, self.ended = round(provenance["began"] * 1000), round(provenance["ended"] * 1000)
+            self.seconds = float(provenance.get("seconds", provenance["ended"] - provenance["began"]))
+
     def _read_finals(self, path: Path) -> None:
         try:
             self.finals = flatten(json.loads(path.read_text(encoding="utf-8")))
-            self.finals_time = round(path.stat().st_mtime * 1000)
+            self.finals_time = self.ended or round(path.stat().st_mtime * 1000)
         except FileNotFoundError:
             return
         except ValueError:

@@ -44,6 +44,7 @@ class TrackedRun:
     known_as: the point's name in `identity`, where runs made by an earlier version have another one than `point`.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
     swept: those of its params that vary in its sweep.
+    asked: when its sweep first asked for it, ms since 1970; what was finished before that is no work of this run.
     metrics: its accuracies, each category of its data's questions and the pooled ones; none if there are no questions.
     """
 
@@ -59,6 +60,7 @@ class TrackedRun:
     experiment: str = ""
     swept: tuple[str, ...] = ()
     metrics: tuple[str, ...] = CLEVRER_CATEGORIES.metrics
+    asked: int = 0
 
     @cached_property
     def identity(self) -> str:

@@ -43,4 +43,17 @@ class TrackingSettings(Settings):
         """The MLflow tracking URI these settings mean for a store."""
         if self.kind == "server":
             return str(self.uri).rstrip("/")
-        return f"sqlite:///{Path(store_root).resolve() / 'mlflow.db'}"
+        return database_address(store_root)
+
+
+def database_path(store_root: Path) -> Path:
+    """Where a store's MLflow database lies."""
+    return Path(store_root).resolve() / "mlflow.db"
+
+
+def database_address(store_root: Path) -> str:
+    """The address of a store's database for SQLAlchemy, which reads % and ? in a path.
+
+    It names the driver, as MLflow makes the folders of an address that begins with sqlite:/// as it is spelt."""
+    path = str(database_path(store_root)).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite+pysqlite:///{path}"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ctt.core.errors import CttError
+from ctt.core.settings import digest
 from ctt.tracking.limits import (
+    ARTIFACTS,
     EXPERIMENT_LENGTH,
+    EXPERIMENT_NOTE_LENGTH,
     METRICS_AT_ONCE,
     OTHERS_AT_ONCE,
     PARAM_LENGTH,
@@ -34,6 +39,7 @@ CONNECTION = (  # how MLflow and the databases behind it word what is the server
     "TooManyConnections", "TimeoutError",
 )  # fmt: skip
 NOTE = "mlflow.note.content"
+MADE_AS = "ctt.experiment"  # the tag that holds the name an experiment was made under
 STORE = "ctt.store"  # the tag that names the store which feeds a run
 Result = TypeVar("Result")
 _ours: dict[str, str] = {}
@@ -77,6 +83,7 @@ class Known:
 class View:
     """An MLflow server, or database, at `address`. Making one touches nothing; the first call imports mlflow.
 
+    artifacts: of a database, the folder that ARTIFACTS means, which no server serves while this writes to it.
     After `deadline` (a time.monotonic()) every call fails as Unreachable.
     """
 
@@ -88,22 +95,24 @@ class View:
         self._made: Any = None
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, which is made if it is not there. Artifacts of a database's lie in `artifacts`."""
+        """The id of the experiment that was made under a name, whatever it is called now; made if it is not there, "" if a person
+        has deleted it."""
         name = name[:EXPERIMENT_LENGTH]
 
         def find_or_create(client: Any) -> str:
-            found = client.get_experiment_by_name(name)
+            found = _made_as(client, name) or client.get_experiment_by_name(name)
             if found is None:
-                place = None if self.artifacts is None else (self.artifacts / safe_name(name)).resolve().as_uri()
+                place = None if self.artifacts is None else ARTIFACTS + safe_name(name)
+                tags = experiment_tags() | {MADE_AS: name}
                 try:
-                    return str(client.create_experiment(name, artifact_location=place, tags=experiment_tags()))
+                    return str(client.create_experiment(name, artifact_location=place, tags=tags))
                 except Exception:  # somebody else may have made it since
                     found = client.get_experiment_by_name(name)
                     if found is None:
                         raise
             if found.lifecycle_stage == "deleted":
-                client.restore_experiment(found.experiment_id)
-            for key, value in experiment_tags().items():
+                return ""
+            for key, value in (experiment_tags() | {MADE_AS: name}).items():
                 if key not in found.tags:
                     client.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
@@ -111,26 +120,41 @@ class View:
         return self._ask(find_or_create)
 
     def experiments(self) -> dict[str, str]:
-        """The experiments that are there: name → id."""
+        """The experiments that are there: the name they were made under → id."""
 
         def search(client: Any) -> dict[str, str]:
             found: dict[str, str] = {}
             token = None
             while True:
                 page = client.search_experiments(max_results=1000, page_token=token)
-                found.update((one.name, one.experiment_id) for one in page)
+                found.update((one.tags.get(MADE_AS, one.name), one.experiment_id) for one in page)
                 token = page.token
                 if not token:
                     return found
 
         return self._ask(search)
 
-    def chart(self, experiment: str, swept: Sequence[str], metrics: Sequence[str]) -> None:
-        """Lets the experiment's page show the `metrics` of its runs, over the swept parameters."""
+    def describe_experiment(self, experiment: str, text: str, ours: str | None) -> str | None:
+        """Writes an experiment's description, Markdown, cut at a line; returns its digest. `ours`: that of the last one: a
+        description that a person has written stays."""
+        while len(text) > EXPERIMENT_NOTE_LENGTH:
+            text = text[:EXPERIMENT_NOTE_LENGTH].rpartition("\n")[0]
+
+        def describe(client: Any) -> str | None:
+            known = client.get_experiment(experiment).tags.get(NOTE, "")
+            if known and digest(known) != ours:
+                return ours
+            client.set_experiment_tag(experiment, NOTE, text)
+            return digest(text)
+
+        return self._ask(describe)
+
+    def chart(self, experiment: str, swept: Sequence[str], metrics: Sequence[str], several_seeds: bool) -> None:
+        """Lets the experiment's page show the `metrics` of its runs, over the swept parameters, and by point."""
 
         def set_tags(client: Any) -> None:
             known = client.get_experiment(experiment).tags
-            for key, value in experiment_tags(swept, metrics).items():
+            for key, value in experiment_tags(swept, metrics, several_seeds).items():
                 if known.get(key) != value:
                     client.set_experiment_tag(experiment, key, value)
 
@@ -227,11 +251,28 @@ class View:
 
     def artifact(self, run_id: str, file: Path, folder: str | None = None) -> None:
         """Copies a file into a run's artifacts, over an older one of that name."""
-        self._ask(lambda client: client.log_artifact(run_id, str(file), folder))
+
+        def log(client: Any) -> None:
+            place = client.get_run(run_id).info.artifact_uri if self.artifacts is not None else ""
+            if not place.startswith(ARTIFACTS) or self.artifacts is None:
+                client.log_artifact(run_id, str(file), folder)
+                return
+            copy = self.artifacts / place.removeprefix(ARTIFACTS) / (folder or "") / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+        self._ask(log)
 
     def document(self, run_id: str, value: Mapping[str, Any], name: str) -> None:
-        """Writes a JSON or YAML document (by its name's ending) into a run's artifacts."""
-        self._ask(lambda client: client.log_dict(run_id, dict(value), name))
+        """Writes a JSON document into a run's artifacts."""
+        self.text(run_id, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", name)
+
+    def text(self, run_id: str, text: str, name: str) -> None:
+        """Writes a text into a run's artifacts."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            file.write_text(text, encoding="utf-8")
+            self.artifact(run_id, file)
 
     def _batches(self, run_id: str, what: str, items: Sequence[Any], size: int) -> None:
         for start in range(0, len(items), size):
@@ -253,6 +294,16 @@ class View:
             if code in REFUSALS and not any(word in text for word in CONNECTION):
                 raise Refused(text) from error
             raise Unreachable(text) from error
+
+
+def _made_as(client: Any, name: str) -> Any:
+    """The experiment that was made under a name, deleted or not; None if there is none."""
+    from mlflow.entities import ViewType
+
+    if "'" in name or '"' in name:  # MLflow's filters have no quotes in texts
+        return None
+    found = client.search_experiments(ViewType.ALL, 1, f"tags.`{MADE_AS}` = '{name}'")
+    return found[0] if found else None
 
 
 def _first(runs: Sequence[Any]) -> Known:

@@ -71,11 +71,27 @@ def test_pictures_are_drawn_where_asked(
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_files_writes_every_format_and_every_picture(store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "of" / "the paper"
+    code, text, _ = report(store, capsys, "weights", "--files", str(folder))
+    assert code == 0 and sorted(text.splitlines()) == sorted(map(str, folder.iterdir()))
+    assert {path.name for path in folder.glob("table.*")} == {
+        f"table.{e}" for e in ("md", "json", "csv", "tex", "html", "png", "svg", "pdf")
+    }
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    names = {
+        Path(name).stem for name in pictures(Study("weights", store.root).comparison, Study("weights", store.root).plan, store)
+    }
+    for ending, start in starts.items():
+        found = list(folder.glob(f"*{ending}"))
+        assert {path.stem for path in found} == names and all(path.read_bytes().startswith(start) for path in found)
+
+
 def test_every_swept_setting_and_every_clear_pair_has_a_picture(store: Store) -> None:
     two, three = (Study(name, store.root) for name in ("weights", "three"))
     names = set(pictures(two.comparison, two.plan, store))
     assert names == {
-        "table.png", "learning_curves.png", "against_ctt_inv_weight.png", "against_ctt_suf_weight.png",
+        "table.png", "accuracies.png", "learning_curves.png", "against_ctt_inv_weight.png", "against_ctt_suf_weight.png",
         "heat_map_ctt_inv_weight_ctt_suf_weight.png",
     }  # fmt: skip
     assert not any(name.startswith("heat_map") for name in pictures(three.comparison, three.plan, store)), "which masks?"
@@ -91,7 +107,7 @@ def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFix
         assert row["cost"]["vqa_hours"] == pytest.approx(90 / 3600, rel=1e-3)
         assert row["cost"]["world_model_memory_mib"] == row["cost"]["rollout_memory_mib"] == 512
     drawn = report(store, capsys, "weights", "--format", "md", "--cost")[1]
-    assert re.search(r"\| ALOE +\| +0.025 \| +12.5 \| +512 \|", drawn)
+    assert re.search(r"\| ALOE +\| +1 min 30 s \| +12.5 \| +512 \|", drawn)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +122,7 @@ def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFix
         (("--picture", "a.png", "--format", "md", "--cost"), "--format, --cost would have no effect (--picture"),
         (("--notebook", "--format", "md"), "--format would have no effect (--notebook"),
         (("--notebook", "--picture", "a.png"), "--picture would have no effect (--notebook"),
+        (("--files", "a", "--format", "md"), "--format would have no effect (--files"),
         (("--picture", "a.jpeg"), "--picture must end in .png, .svg or .pdf"),
         (("--pivot", "ctt_inv_weight", "depth"), "depth was not swept in weights"),
         (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--format", "csv"), "holds every row anyway"),

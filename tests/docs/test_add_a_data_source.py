@@ -75,7 +75,7 @@ def test_a_sweep_with_the_source_ends_in_a_table(
     assert all(list(row["options"]) == ["next"] for row in table["rows"])
     assert "only next questions read predicted frames" in table["reach"][0]
     names = metric_names(store)
-    assert {"accuracy/where", "accuracy/next", "accuracy/average", "difference/next", "vqa/train_where_loss"} <= names
+    assert {"where", "next", "average", "vs_baseline_next", "aloe/train_where_loss"} <= names
     assert not any("descriptive" in name or "multiple_choice" in name for name in names)
     assert (store / "sweeps/orbits/report/table.png").stat().st_size > 1000
     found = manifests(store)
@@ -128,7 +128,7 @@ def test_a_sweep_over_data_without_questions_ends_in_a_table_of_errors(package: 
     status = json.loads(ctt(store, "status", "orbits", "--json").stdout)
     assert status["share"] == 1.0 and all("vqa" not in run["stages"] for run in status["runs"])
     assert "copy_last" in ctt(store, "show", "orbits/baseline seed=0").stdout
-    assert {"error/rollout", "error/world_model", "difference/error/rollout"} <= metric_names(store)
+    assert {"rollout_error", "world_model_error", "vs_baseline_rollout_error"} <= metric_names(store)
     assert (store / "sweeps/orbits/report/table.png").stat().st_size > 1000
     picture = tmp_path / "against.png"
     ctt(store, "report", "orbits", "--against", "ctt_inv_weight", "--picture", str(picture))

@@ -44,23 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("old")
     with tarfile.open(HERE / "store.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    move_artifacts(folder / "store")
     return folder / "store"
-
-
-def move_artifacts(store: Path) -> None:
-    """Sets the places of artifacts in MLflow's database: it holds absolute paths, which are those of the old place."""
-    database = sqlite3.connect(store / "mlflow.db")
-    place: str = database.execute("select artifact_location from experiments where name = 'small'").fetchone()[0]
-    old, new = place.removesuffix("/small"), (store / "mlflow-artifacts").resolve().as_uri()
-    for table, column in (
-        ("experiments", "artifact_location"),
-        ("runs", "artifact_uri"),
-        ("logged_models", "artifact_location"),
-    ):
-        database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (old, new))
-    database.commit()
-    database.close()
 
 
 def environment(store: Path) -> dict[str, str]:

@@ -146,4 +146,4 @@ def test_columns_are_on_the_runs_page_with_differences(tmp_path: Any) -> None:
     ]
     found = differences(run, own, base)
     assert {point.name: point.value for point in found} == {"difference/predictive": 10.0, "difference/look/far": 0.5}
-    assert note(run, [*own, *found]).splitlines()[-1] == "Long look: far 2.50 px (+0.50 to the baseline)"
+    assert note(run, [], [*own, *found]).splitlines()[-1] == "Long look: far 2.50 px (+0.50 to the baseline)"

@@ -12,12 +12,16 @@ import html
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from ctt.study.notebooks import as_page, execute, notebooks
+from ctt.study.study import Study
 from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt, ctt_commands
 
@@ -105,6 +109,10 @@ def test_a_notebook_is_thin_and_stored_without_outputs(name: str) -> None:
     assert [line.strip() for line in lines if "import" in line.split()] == ["import ctt"], "notebooks use the library alone"
     assert len(lines) <= 60 and not any(re.match(r"\s*(def|class) ", line) for line in lines), "logic belongs in ctt"
     assert cells[0]["cell_type"] == "markdown" and cells[0]["source"][0].startswith("# ")
+    assert code[0]["metadata"] == {"tags": ["parameters"]}, "papermill sets these"
+    assert [line.partition(" = ")[0] for line in code[0]["source"]] == ["sweep", "store"]
+    texts = {i: "".join(cell["source"]) for i, cell in enumerate(cells) if cell["cell_type"] == "markdown"}
+    assert all(text.count(". ") + text.count(".\n") + text.endswith(".") >= 1 for text in texts.values())
 
 
 @pytest.mark.parametrize("name", sorted(notebooks()))
@@ -142,6 +150,31 @@ def assert_graphs_are_shown(outputs: list) -> None:
     assert len(pictures) == 3, "graphs, their means, what the losses measure"
 
 
+def test_notebooks_run_in_a_checkout_by_themselves(swept: Path, tmp_path: Path) -> None:
+    """As Jupyter runs them: in their own folder, without environment variables, the store in the folder above; with a selector."""
+    (tmp_path / "store").symlink_to(swept)
+    folder = shutil.copytree(notebooks()["ablation"].parent, tmp_path / "analysis")
+    path = folder / "ablation.ipynb"
+    path.write_text(path.read_text().replace('sweep = \\"demo\\"', 'sweep = \\"weights\\"'))
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CTT_")}
+    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "ablation.ipynb"]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    outputs = [out for cell in json.loads(path.read_text())["cells"] for out in cell.get("outputs", [])]
+    tables = ["".join(out["data"]["text/html"]) for out in outputs if "text/html" in out.get("data", {})]
+    assert "ctt_suf_weight \\ ctt_inv_weight" in tables[0] or "ctt_inv_weight \\ ctt_suf_weight" in tables[0], "the ablation first"
+    assert any("application/vnd.jupyter.widget-view+json" in out.get("data", {}) for out in outputs), "no selector"
+
+
+def test_the_selector_lists_the_sweeps_of_the_store_and_what_each_has(swept: Path) -> None:
+    selector = Study("weights", swept).browser()
+    sweep, content = selector.children[0].children
+    assert set(sweep.options) >= {"weights", "screened", "graph"} and content.value == "table: ablation"
+    assert "table: ranking" not in content.options and "figure: learning_curves" in content.options
+    sweep.value = "screened"
+    assert "table: ranking" in content.options
+
+
 def kernels() -> list[str]:
     """Commands of this process's children that are notebook kernels."""
     found = []
@@ -158,5 +191,8 @@ def test_report_renders_a_notebook_to_one_file(swept: Path) -> None:
     path = Path(ctt(swept, "report", "weights", "--notebook", "cost").stdout.strip())
     assert path == swept / "sweeps" / "weights" / "report" / "cost.html"
     assert "it/s" in path.read_text(encoding="utf-8")
+    done = ctt(swept, "report", "weights", "--notebook", "screening", check=False)
+    assert done.returncode == 1 and "\x1b" not in done.stderr
+    assert "screen it (`ctt sweep weights aloe.protocol=shared`), then run `ctt promote weights`" in done.stderr
     done = ctt(swept, "report", "weights", "--notebook", "costs", check=False)
     assert done.returncode == 2 and "no notebook is called 'costs'; known are ablation, cost" in done.stderr

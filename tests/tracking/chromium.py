@@ -49,7 +49,7 @@ def browsing(store: Path, sweep: str, folder: Path) -> Iterator[tuple[Any, str]]
     ui = subprocess.Popen(command, env=environment(store), stdout=subprocess.PIPE, text=True)
     try:
         assert ui.stdout is not None
-        server = ui.stdout.readline().split()[1]
+        server = ui.stdout.readline().split()[1].partition("/#")[0]
         addresses = {}
         while sweep not in addresses:
             line = ui.stdout.readline()

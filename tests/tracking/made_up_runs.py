@@ -52,7 +52,7 @@ def finish(stage: TrackedStage, **finals: Any) -> None:
 
 def rows(database: Path, question: str, *values: Any) -> list[tuple[Any, ...]]:
     """Reads the database behind MLflow's back: what is really in it, duplicates and all."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+    with sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True) as connection:
         return connection.execute(question, values).fetchall()
 
 

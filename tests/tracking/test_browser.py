@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ctt.tracking.page import start_of
 from tests.made_store import made_store
 from tests.tracking.chromium import BINARIES, browsing
 from tests.tracking.test_server import processes_of
@@ -86,16 +87,41 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     assert processes_of(store.root) == [], "no process is left"
 
 
-def test_the_experiments_page_lists_the_runs_with_their_accuracies(page: Page) -> None:
+def test_the_experiments_page_has_a_line_for_each_point_and_its_runs_with_accuracies_first(page: Page) -> None:
     page.open(page.address)
-    page.until(lambda: "8 matching runs" in page.text, "the 8 runs")
-    for title in ("Metrics", "accuracy/", "seed"):
-        page.until(lambda title=title: title in page.text, f"the column {title}")
+    page.until(lambda: "8 matching runs" in page.text, "the 8 runs, without that of the table")
+    groups = page.until(lambda: re.findall(r"Group: (\S+)", page.text), "groups by point")
+    assert len(groups) == 4 and "baseline" in groups
+    titles = page.until(
+        lambda: [e.get_attribute("col-id") for e in page.driver.find_elements("css selector", ".ag-header-cell")], "columns"
+    )
+    found = [title.partition("-")[2] for title in titles if title and title.startswith("$$$metric$$$")] or titles
+    metrics = [one.strip("`").removeprefix("metrics.`") for one in found if one]
+    names = ["average", "counterfactual", "descriptive", "explanatory", "predictive", "rollout_error", "vs_baseline_average"]
+    places = [next(i for i, one in enumerate(metrics) if name in one) for name in names]
+    assert places == sorted(places), metrics
     text = page.text
-    assert sum(f"baseline seed={seed}" in text for seed in (0, 1)) == 2
-    shown = {float(number) for number in re.findall(r"\b\d{2}\.\d{3,}", text)}
-    assert len(shown) >= 8, "accuracies stand next to the runs"
+    assert all(f"seed={seed} baseline" in text for seed in (0, 1))
+    assert len(set(re.findall(r"\b\d{2}\.\d{2}\n", text + "\n"))) >= 8, "two decimals, next to the runs"
     page.picture("experiment")
+
+
+def test_the_address_that_is_printed_first_lists_the_sweeps_as_training_runs_not_as_traces(page: Page) -> None:
+    page.open(start_of(page.address.partition("/#")[0]))
+    page.until(lambda: page.driver.find_element("link text", "weights"), "the sweep")
+    assert "Traces" not in page.text and "Prompts" not in page.text
+
+
+def test_a_runs_charts_begin_with_its_curves_and_few_numbers_are_bars(page: Page) -> None:
+    start = page.address.split("?")[0]
+    page.driver.set_window_size(1800, 4000)
+    page.open(f"{start}/{run_ids(page)['seed=1 baseline']}/model-metrics")
+    sections = ("aloe", "world_model", "Model metrics")
+    page.until(lambda: "world_model" in page.text.splitlines(), "the sections")
+    lines = page.text.splitlines()
+    places = [len(lines) - 1 - lines[::-1].index(name) for name in sections]
+    assert places == sorted(places), "curves, then constants"
+    page.driver.set_window_size(1800, 1100)
 
 
 def run_ids(page: Page) -> dict[str, str]:
@@ -110,7 +136,7 @@ def run_ids(page: Page) -> dict[str, str]:
 
 
 def test_a_runs_page_shows_its_table_and_its_curves(page: Page) -> None:
-    name = "ctt_inv_weight=0.2 ctt_suf_weight=0.1 seed=1"
+    name = "seed=1 ctt_inv_weight=0.2 ctt_suf_weight=0.1"
     start = page.address.split("?")[0]
     page.open(f"{start}/{run_ids(page)[name]}")
     page.until(lambda: "difference to the baseline" in page.text, "the table")
@@ -133,7 +159,7 @@ def test_the_charts_begin_with_the_accuracy_over_what_was_swept(page: Page) -> N
 
     def seen() -> bool:
         names = {text.text for text in page.driver.find_elements("css selector", "svg text")}
-        shortened = any(re.fullmatch(r"acc.*\.\.\..*age|accuracy/average", name) for name in names)
+        shortened = any(re.fullmatch(r"average", name) for name in names)
         return {"ctt_inv_weight", "ctt_suf_weight"} <= names and shortened
 
     page.until(seen, "the axes of the chart")
@@ -142,7 +168,7 @@ def test_the_charts_begin_with_the_accuracy_over_what_was_swept(page: Page) -> N
 
 def test_comparing_runs_draws_parallel_coordinates_over_the_swept_values(page: Page) -> None:
     ids = run_ids(page)
-    chosen = [ids[f"{point} seed=1"] for point in POINTS]
+    chosen = [ids[f"seed=1 {point}"] for point in POINTS]
     server, rest = page.address.split("/#/experiments/")
     experiment = rest.split("/")[0]
     page.open(f"{server}/#/compare-runs?runs={json.dumps(chosen)}&experiments={json.dumps([experiment])}")

@@ -21,6 +21,8 @@ import pytest
 from ctt.core.errors import UsageError
 from ctt.tracking import Syncer, TrackingSettings, database_path, prepare_database, serve
 from ctt.tracking.server import await_answer, end_group, free_port, start_server
+from tests.made_store import made_store
+from tests.tiny import environment
 from tests.tracking.made_up_runs import CATEGORIES, ROOT, SQLITE, finish, metrics, read_bytes, rows, run, work
 from tests.waiting import until
 
@@ -99,7 +101,7 @@ def test_serve_shows_a_cold_store_follows_it_and_ends_clean(tmp_path: Path) -> N
     try:
         prepare_database(store)  # at the same time as the child: neither gets half a database
         assert child.stdout is not None
-        address = child.stdout.readline().split()[1]
+        address = child.stdout.readline().split()[1].partition("/#")[0]
         until(lambda: len(metrics(store)) == 3)
         work(one.stages[0], range(4, 5))
         until(lambda: len(metrics(store)) == 4, seconds=5)
@@ -182,3 +184,21 @@ def test_a_taken_port_is_reported_before_anything_starts(store: Path) -> None:
 def test_a_port_or_an_address_that_cannot_be_is_named(host: str, port: int, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         free_port(host, port)
+
+
+def test_ui_reports_within_seconds_what_it_does_and_later_the_address_of_a_sweep_that_begins(store: Path) -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "ctt", "ui", "--port", "0", f"store={store}"]
+    ui = subprocess.Popen(command, cwd=ROOT, env=environment(store), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert ui.stdout is not None
+        assert "starting MLflow" in ui.stdout.readline()
+        assert time.monotonic() - began < 3
+        server = next(line for line in ui.stdout if line.startswith("MLflow:")).split()[1].partition("/#")[0]
+        assert "bringing MLflow up to date" in ui.stdout.readline()
+        made_store(store, "weights", "ctt_inv_weight=0,0.2", "seed=0")
+        name, address = ui.stdout.readline().split()
+        assert name == "weights:" and address.startswith(f"{server}/#/experiments/")
+    finally:
+        ui.send_signal(signal.SIGINT)
+        assert ui.wait(60) == 0

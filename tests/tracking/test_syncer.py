@@ -15,6 +15,12 @@ from ctt.training.curve import curve as training_curve
 from tests.tracking.made_up_runs import CATEGORIES, SQLITE, curve, finish, metrics, rows, run, stage, work
 
 
+def artifacts(store: Path, place: str) -> Path:
+    """The folder of a run's artifacts, given its place in MLflow."""
+    assert place.startswith("mlflow-artifacts:/")
+    return store / place.replace(":", "", 1)
+
+
 def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path) -> None:
     one = run(store)
     model, vqa = one.stages
@@ -25,7 +31,7 @@ def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path)
     assert status == "RUNNING"
     finish(model, validation={"error": 0.015, "error_visible": 0.03, "copy_last": 0.04})
     finish(vqa, per_question=CATEGORIES, average=70.25)
-    assert Syncer(SQLITE, store, [one]).sync_once() == 8
+    assert Syncer(SQLITE, store, [one]).sync_once() == 5
 
     client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
     [seen] = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
@@ -34,21 +40,21 @@ def test_a_run_is_shown_with_its_curves_numbers_parameters_and_tags(store: Path)
     assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert history[1].timestamp == round(line["t"] * 1000), "the original time"
     assert seen.info.start_time == history[0].timestamp
-    assert {k: v for k, v in seen.data.metrics.items() if not k.startswith("world_model")} == {
-        "accuracy/descriptive": 80.0,
-        "accuracy/predictive": 61.5,
-        "accuracy/average": 70.25,
-        "error/world_model": 0.03,  # of visible slots, as tables have it
-        "error/world_model_all": 0.015,
+    assert {k: v for k, v in seen.data.metrics.items() if "/" not in k} == {
+        "descriptive": 80.0,
+        "predictive": 61.5,
+        "average": 70.25,
+        "world_model_error": 0.03,  # of visible slots, as tables have it
+        "world_model_all_error": 0.015,
     }
-    assert seen.data.metrics["world_model_validation/error"] == 0.015
+    numbers = json.loads((artifacts(store, seen.info.artifact_uri) / "numbers.json").read_text())
+    assert numbers["world_model_validation/copy_last"] == 0.04 and numbers["accuracy/average"] == 70.25, "all of them"
     assert seen.data.params["ctt_inv_weight"] == "0.2" and seen.data.params["world_model.epochs"] == "3"
     assert len(seen.data.params["data.note"]) == 6000, "MLflow's limit"
     tags = seen.data.tags
     assert (tags["ctt.sweep"], tags["ctt.point"], tags["ctt.seed"]) == ("demo", "ctt", "1")
     assert tags["ctt.key.vqa"] == "vqa-ctt-1" and tags["mlflow.source.git.commit"] == "abc123"
-    assert seen.info.artifact_uri.startswith((store / "mlflow-artifacts").as_uri())
-    config = json.loads((Path(seen.info.artifact_uri.removeprefix("file://")) / "config.json").read_text())
+    config = json.loads((artifacts(store, seen.info.artifact_uri) / "config.json").read_text())
     assert config["data.note"] == "x" * 7000, "in full"
 
 
@@ -96,7 +102,7 @@ def test_a_forked_run_shows_its_trunk_as_its_own(store: Path) -> None:
     Syncer(SQLITE, store, branch_points).sync_once()
     for branch_point in branch_points:
         assert curve(store, branch_point.name, "world_model/train_loss") == [(s, 1 / s) for s in range(1, 31)]
-        assert curve(store, branch_point.name, "error/world_model_all") == [(0, 0.1)], "the last state's, not the shared prefix's"
+        assert curve(store, branch_point.name, "world_model_all_error") == [(0, 0.1)], "the last state's, not the shared prefix's"
     parents = rows(database_path(store), "SELECT value FROM tags WHERE key = 'ctt.branch_parent'")
     assert parents == [("state-10",)] * 2
 
@@ -109,11 +115,13 @@ def test_differences_to_the_baseline_of_the_same_seed(store: Path) -> None:
     finish(lonely.stages[0], per_question={"predictive": 10.0})
     syncer = Syncer(SQLITE, store, [base, other, lonely])
     syncer.sync_once()
-    assert curve(store, "ctt-1", "difference/predictive") == []
+    assert curve(store, "ctt-1", "vs_baseline_predictive") == []
     finish(base.stages[0], per_question={"predictive": 62.5})
     syncer.sync_once()
-    found = [(name, value) for name, key, _, value, _ in metrics(store) if key == "difference/predictive"]
+    found = [(name, value) for name, key, _, value, _ in metrics(store) if key == "vs_baseline_predictive"]
     assert found == [("ctt-1", -2.5)]
+    [(uri,)] = rows(database_path(store), "SELECT artifact_uri FROM runs WHERE name = 'ctt-1'")
+    assert json.loads((artifacts(store, uri) / "numbers.json").read_text())["difference/predictive"] == -2.5
 
 
 def test_failed_then_continued_then_finished(store: Path) -> None:
@@ -148,7 +156,7 @@ def test_tables_become_artifacts_of_the_sweeps_own_run(store: Path, tmp_path: Pa
         database_path(store),
         "SELECT artifact_uri FROM runs JOIN tags USING (run_uuid) WHERE key='ctt.kind' AND value='sweep'",
     )
-    copy = Path(uri.removeprefix("file://")) / "table.md"
+    copy = artifacts(store, uri) / "table.md"
     assert copy.read_text() == "first"
     table.write_text("second!")
     Syncer(SQLITE, store, [one]).sync_once()
@@ -205,7 +213,7 @@ def test_trained_models_are_the_runs_outputs(store: Path) -> None:
     [output] = client.get_run(run_id).outputs.model_outputs
     model = client.get_logged_model(output.model_id)
     assert (model.name, output.step, model.tags["ctt.key"]) == ("world_model", 3, one.stages[0].key)
-    assert model.tags["ctt.artifact"] == one.stages[0].finished.as_uri()
+    assert model.tags["ctt.artifact"] == f"artifacts/{one.stages[0].key}"
 
 
 def test_a_line_no_tracker_can_take_is_left_out(store: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -269,7 +277,8 @@ On 20 of 50 videos:
 | predictive | 61.0 | 64.0 |
 | multiple choice | 48.5 | – |
 | average | 51.0 | 52.0 |"""
-    assert note() == f"**ctt**, seed 1, % of questions\n{tables}", "both epochs on the same videos"
+    where = "\n\nAnswers: `artifacts/c1/c1/predictions.parquet` of the store"
+    assert note() == f"**ctt**, seed 1, % of questions\n{tables}{where}", "both epochs on the same videos"
     finish(base.stages[0], per_question={"predictive": 62.5})
     assert "| predictive | 60.0 | -2.5 |" in note()
     [(run_id,)] = rows(database_path(store), "SELECT run_uuid FROM runs WHERE name = 'ctt-1'")
@@ -279,6 +288,64 @@ On 20 of 50 videos:
     assert note() == "mine"
 
 
+def test_a_failed_run_has_its_reason_among_its_artifacts(store: Path) -> None:
+    one = run(store, stages=(stage(store, "world_model", "wm"),))
+    work(one.stages[0], range(1, 3))
+    one.stages[0].failure.mkdir(parents=True)
+    record = {"failure": "out of memory", "message": "CUDA out of memory", "log": "Traceback: here"}
+    (one.stages[0].failure / "1.json").write_text(json.dumps(record))
+    Syncer(SQLITE, store, [one]).sync_once()
+    [(uri,)] = rows(database_path(store), "SELECT artifact_uri FROM runs")
+    text = (artifacts(store, uri) / "failure.txt").read_text()
+    assert text == "world_model: out of memory\nCUDA out of memory\nTraceback: here"
+
+
+def test_a_deleted_experiment_stays_deleted_and_a_renamed_one_is_followed(store: Path) -> None:
+    deleted, renamed = run(store, "a-1"), run(store, "b-1", sweep="other")
+    for one in (deleted, renamed):
+        work(one.stages[0], range(1, 3))
+    Syncer(SQLITE, store, [deleted, renamed]).sync_once()
+    client = MlflowClient(tracking_uri=SQLITE.address(store))
+    ids = {name: client.get_experiment_by_name(name).experiment_id for name in ("demo", "other")}
+    client.delete_experiment(ids["demo"])
+    client.rename_experiment(ids["other"], "of the paper")
+    for one in (deleted, renamed):
+        work(one.stages[0], range(3, 5))
+    again = Syncer(SQLITE, store, [deleted, renamed])
+    assert again.sync_once() == 2 and not again.down
+    assert len(curve(store, "b-1", "world_model/train_loss")) == 4
+    assert client.get_experiment(ids["demo"]).lifecycle_stage == "deleted"
+    assert again.experiments() == {"other": ids["other"]}
+    assert len(rows(database_path(store), "SELECT 1 FROM experiments")) == 3, "with MLflow's own"
+
+
+def test_an_experiments_description_is_its_table_and_a_persons_own_is_left(store: Path, tmp_path: Path) -> None:
+    table, one = tmp_path / "table.md", run(store)
+    work(one.stages[0], range(1, 3))
+    client = MlflowClient(tracking_uri=SQLITE.address(store))
+    rest = "".join(f"| {n} | a row |\n" for n in range(1000))
+    for text in ("| first |\n", "| second |\n" + rest):
+        table.write_text(text)
+        assert Syncer(SQLITE, store, [one]).finish([table], "demo")
+        described = client.get_experiment_by_name("demo").tags["mlflow.note.content"]
+        assert text.startswith(described) and described.startswith(text.splitlines()[0]) and len(described) <= 5000
+    client.set_experiment_tag(client.get_experiment_by_name("demo").experiment_id, "mlflow.note.content", "mine")
+    table.write_text("| third |")
+    Syncer(SQLITE, store, [one]).sync_once()
+    assert client.get_experiment_by_name("demo").tags["mlflow.note.content"] == "mine"
+
+
+def test_an_experiment_of_several_seeds_is_grouped_by_point(store: Path) -> None:
+    runs = [run(store, f"ctt-{seed}", seed=seed, swept=("ctt_inv_weight",)) for seed in (1, 2)]
+    for one in runs:
+        work(one.stages[0], range(1, 2))
+    for several in (1, 2):
+        Syncer(SQLITE, store, runs[:several]).sync_once()
+        tags = MlflowClient(tracking_uri=SQLITE.address(store)).get_experiment_by_name("demo").tags
+        view = json.loads(tags["mlflow.sharedViewState.ctt"])
+        assert ("groupBy" in view) is (several == 2) and "params.`ctt_inv_weight`" in view["selectedColumns"]
+
+
 def test_an_experiment_is_shown_by_its_accuracies(store: Path) -> None:
     one = run(store)
     work(one.stages[0], range(1, 2))
@@ -286,7 +353,7 @@ def test_an_experiment_is_shown_by_its_accuracies(store: Path) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
     tags = client.get_experiment_by_name("demo").tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
-    assert "metrics.`accuracy/counterfactual`" in json.loads(tags["mlflow.sharedViewState.ctt"])["selectedColumns"]
+    assert "metrics.`counterfactual`" in json.loads(tags["mlflow.sharedViewState.ctt"])["selectedColumns"]
 
 
 def test_whoever_shows_the_page_finds_experiments_that_another_process_syncs(store: Path) -> None:
@@ -306,7 +373,7 @@ def test_an_experiment_charts_its_accuracies_over_what_was_swept(store: Path) ->
         client = MlflowClient(tracking_uri=f"sqlite:///{database_path(store)}")
         view = json.loads(client.get_experiment_by_name("demo").tags["mlflow.sharedViewState.ctt"])
         (section,), (chart,) = view["compareRunSections"], view["compareRunCharts"]
-        assert chart["metricSectionId"] == section["uuid"] and chart["selectedMetrics"] == ["accuracy/average"]
+        assert chart["metricSectionId"] == section["uuid"] and chart["selectedMetrics"] == ["average"]
         return chart["selectedParams"]
 
     assert chart(one) == ["ctt_inv_weight"]

@@ -14,6 +14,7 @@ from ctt.app.show import find_artifact
 from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
+from ctt.core.terminal_console import terminal
 from ctt.data import composition
 from ctt.data.clevrer import source_files
 from ctt.data.clevrer.annotations import Annotations
@@ -50,7 +51,7 @@ def check_questions(path: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        console = Console(markup=False)
+        console = terminal(markup=False)
         questions = ", ".join(f"{count} {category}" for category, count in found["questions"].items())
         console.print(f"{found['scenes']} scenes: {questions}", highlight=False, soft_wrap=True)
         console.print(f"{found['without_program']} questions have no program", highlight=False)
@@ -66,7 +67,7 @@ def check_questions(path: Path, as_json: bool) -> int:
 
 def check_data(config: Config, key: str | None, as_json: bool) -> int:
     """Reads all files of a data set and compares its counts with CLEVRER's. Exit code 2 if a file is damaged."""
-    console = Console(stderr=as_json, markup=False)
+    console = terminal(stderr=as_json, markup=False)
     store = Store.open(config.store)
     notes: list[str] = []
     damage: list[str] = []

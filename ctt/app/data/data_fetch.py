@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from ctt.app.progress_bars import bar
 from ctt.core.errors import DataError
+from ctt.core.terminal_console import terminal
 from ctt.data import composition
 from ctt.data.clevrer import official_figures
 from ctt.data.clevrer.question_file import scenes_of
@@ -26,7 +25,7 @@ def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> 
     from ctt.core.build_context import stop_on_signals
     from ctt.data.clevrer.downloads import downloads, fetch, limits
 
-    console, errors = Console(markup=False), Console(markup=False, stderr=True)
+    console, errors = terminal(markup=False), terminal(markup=False, stderr=True)
     wanted = [(kind, download) for kind in kinds for download in downloads(settings, kind, encoder)]
     stop_on_signals()
     code = 0

@@ -10,6 +10,7 @@ from rich.console import Console
 from ctt.app.progress_bars import bar
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
+from ctt.core.terminal_console import terminal
 from ctt.core.units import duration, size
 from ctt.data.clevrer.imported_slots import ImportedSlots
 
@@ -21,7 +22,7 @@ def import_file(source: Path, to: Path | None, gaps: bool = False) -> int:
     """Imports slots into `to` (default: the source's path without its suffix); prints what they are and how to use them."""
     from ctt.core.build_context import stop_on_signals
 
-    console = Console(markup=False)
+    console = terminal(markup=False)
     stop_on_signals()
     began = time.monotonic()
     imported = imported_slots(source, target_of(source, to), console, gaps)

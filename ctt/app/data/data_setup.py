@@ -16,6 +16,7 @@ from ctt.app.data.data_import import imported_slots, target_of
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import stop_on_signals
 from ctt.core.errors import DataError, UsageError
+from ctt.core.terminal_console import terminal
 from ctt.data.clevrer import source_files
 from ctt.data.clevrer.downloads import downloads
 from ctt.data.clevrer.imported_slots import MANIFEST
@@ -57,7 +58,7 @@ def set_up(
     UsageError names their option. What an earlier call has fetched or imported is not done again.
     skip_missing: videos may lack slots; their questions are left out. Raises DataError if a file is missing or damaged.
     """
-    folder, console = Path(folder).expanduser().resolve(), console or Console(markup=False)
+    folder, console = Path(folder).expanduser().resolve(), console or terminal(markup=False)
     answers = _answered(folder, answers, ask)
     settings = dataclasses.replace(fetch or FetchSettings(), folder=str(folder))
     questions, annotations = _questions(answers, settings, folder), _annotations(answers, settings, folder)
@@ -76,14 +77,14 @@ def set_up(
 
 def data_setup(folder: Path, answers: Answers, fetch: FetchSettings, encoder: str, skip_missing: bool) -> int:
     """The command: asks on a terminal."""
-    console = Console(markup=False)
+    console = terminal(markup=False)
 
     def ask(question: str, default: str | None) -> str:
         console.print(question, highlight=False, soft_wrap=True)
         return console.input(f"[{default}] " if default else "> ", markup=False).strip() or default or ""
 
-    terminal = sys.stdin is not None and sys.stdin.isatty()
-    given = _answered(folder.expanduser().resolve(), answers, ask if terminal else None)  # before signals only ask to stop
+    answering = sys.stdin is not None and sys.stdin.isatty()
+    given = _answered(folder.expanduser().resolve(), answers, ask if answering else None)  # before signals only ask to stop
     stop_on_signals()
     set_up(folder, given, fetch, encoder=encoder, skip_missing=skip_missing, console=console)
     return 0

@@ -12,6 +12,7 @@ from ctt.app.data.data_check import data_set
 from ctt.config import Config
 from ctt.core.errors import DataError
 from ctt.core.plain_text import plain
+from ctt.core.terminal_console import terminal
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.clevrer.source_files import find, question_files
 from ctt.data.data_format import CLEVRER, DataFormat
@@ -22,7 +23,7 @@ from ctt.store import Store
 
 def show_scene(config: Config, scene: int, to: Path) -> int:
     """Writes a scene's picture and animation and prints its questions with their answers."""
-    console = Console(markup=False)
+    console = terminal(markup=False)
     made, missing = (_show_official if config.data.source.annotated else _show_made)(config, scene, to, console)
     for path in made:
         console.print(str(path), highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ctt.report.figures.curves import Curve, learning_curves
 from ctt.report.figures.heat_map import heat_map, heat_maps
-from ctt.report.figures.style import GREY, OKABE_ITO, PALE, STYLE, grid, legend, line_style, save
+from ctt.report.figures.style import BELOW, GREY, OKABE_ITO, PALE, STYLE, grid, legend, line_style, save, seed_dots, seed_handle
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.pivot import ordered, swept_setting
@@ -39,7 +39,7 @@ __all__ = [
 def table_picture(table: Table, path: Path | None = None, *, metrics: Sequence[str] | None = None) -> Figure:
     """Differences to the baseline with their 95 % intervals, a panel a metric (None: those of `table.shown`), a line a point.
 
-    A filled dot: significant after Holm. The grey bar: differences below the minimum detectable one (80 % power).
+    A filled dot: significant after Holm; small dots: the seeds. The grey bar: below the minimum detectable difference (80 % power).
     """
     with matplotlib.rc_context(STYLE):
         rows = [row for row in table.rows if not row.baseline]
@@ -51,6 +51,7 @@ def table_picture(table: Table, path: Path | None = None, *, metrics: Sequence[s
             axis.axvline(0, color=GREY, linewidth=1, zorder=1)
             for k, row in enumerate(rows):
                 _dot(axis, row.estimate(metric) or MetricEstimate(), k)
+                seed_dots(axis, row.deltas(metric, table.baseline), [k + BELOW] * len(row.seeds))
             base = None if table.baseline is None else table.baseline.estimate(metric)
             level = "" if base is None else f"\nbaseline {row_text.level_text(metric, base.mean)}"
             axis.set_title(f"{row_text.metric_name(metric)}{level}", fontsize=9)
@@ -64,7 +65,7 @@ def table_picture(table: Table, path: Path | None = None, *, metrics: Sequence[s
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         of = "points" if table.categories else "mean squared error"
         figure.suptitle(f"{table.sweep}: difference to the baseline ({of}, with 95 % interval)", fontsize=11, x=0.01, ha="left")
-        figure.legend(handles=_dot_legend(), loc="outside lower center", ncols=3)
+        figure.legend(handles=_dot_legend(), loc="outside lower center", ncols=2)
         return save(figure, path)
 
 
@@ -73,6 +74,7 @@ def _dot_legend() -> list[Any]:
     return [
         Line2D([], [], label="significant (Holm p < 0.05)", **dot),
         Line2D([], [], markerfacecolor="white", label="not significant", **dot),
+        seed_handle(),
         Patch(color=PALE, label="below the min. detectable difference (80 % power)"),
     ]
 
@@ -101,7 +103,7 @@ def _dot(axis: Axes, estimate: MetricEstimate, k: int) -> None:
 
 
 def accuracy_against(table: Table, name: str, path: Path | None = None, *, metrics: Sequence[str] | None = None) -> Figure:
-    """Accuracy with its 95 % interval against one swept setting; a line for each combination of the other settings.
+    """Accuracy with its 95 % interval and its seeds (dots) against one swept setting; a line for each combination of the others.
 
     metrics: None for each category, or without questions each error. Values are at equal distances, in order: sweeps are rarely
     linear. The baseline is the grey line and band. Raises UsageError if the setting was not swept.
@@ -159,6 +161,9 @@ def _intervals(axis: Axes, rows: Sequence[Row], name: str, metric: str, places: 
     means = [c.mean for c in estimates if c.mean is not None]
     below = [0.0 if c.mean is None or c.low is None else c.mean - c.low for c in estimates]
     above = [0.0 if c.mean is None or c.high is None else c.high - c.mean for c in estimates]
+    for place, (row, _) in zip(x, found, strict=True):
+        values = list(row.by_seed.get(metric, {}).values())
+        seed_dots(axis, [place] * len(values), values)
     axis.errorbar(x, means, yerr=[below, above], **line_style(k), markersize=4.5, linewidth=1.4, elinewidth=1.1, label=label)
 
 

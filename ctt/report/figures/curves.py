@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ctt.core.units import count
 from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, Categories
 from ctt.report.figures.style import GREY, STYLE, grid, legend, line_style, save
-from ctt.report.tables import row_text
+from ctt.report.tables.row_text import metric_name
 
 MOST_COLOURED = 10
 QUESTIONS = "% of questions"
@@ -50,7 +51,7 @@ TRAINING = (
 def panels_of(categories: Categories) -> tuple[Panel, ...]:
     """The panels of training, and one for each category and the average."""
     metrics = [*categories.names, AVERAGE] if categories else []
-    return (*TRAINING, *(Panel(metric, f"ALOE: {metric}", QUESTIONS) for metric in metrics))
+    return (*TRAINING, *(Panel(metric, f"ALOE: {metric_name(metric)}", QUESTIONS) for metric in metrics))
 
 
 def learning_curves(
@@ -59,13 +60,13 @@ def learning_curves(
     *,
     categories: Categories = CLEVRER_CATEGORIES,
     references: Mapping[str, tuple[str, float]] | None = None,
-    videos: int | None = None,
+    videos: tuple[int, int] | None = None,
 ) -> Figure:
     """Mean over seeds per point (line) and the range of its seeds (band), a panel for each metric that any run has.
 
     categories: of the data's questions.
-    references: metric → (text, value) draws a reference line, e.g. validation_error → ("copying the last frame", 0.031).
-    videos: the number of validation videos that accuracies during training are of, if not all.
+    references: metric → (text, value) draws a reference line, e.g. validation_error → ("copy of the last frame", 0.031).
+    videos: of how many validation videos accuracies during training are, and how many there are; None: of all.
     With more than ten points all but the first are thin and grey.
     """
     with matplotlib.rc_context(STYLE):
@@ -86,10 +87,10 @@ def learning_curves(
             if references and panel.metric in references:
                 _reference(axis, *references[panel.metric])
             ticks(axis, panel.logarithmic)
-            unit = f"{QUESTIONS}, {videos} videos" if videos and panel.unit == QUESTIONS else panel.unit
+            unit = f"{QUESTIONS}, {videos[0]} of {videos[1]} videos" if videos and panel.unit == QUESTIONS else panel.unit
             axis.set(title=panel.title, xlabel="epoch", ylabel=unit)
         seeds = len({curve.seed for curve in curves})
-        legend(figure, axes[0], title=f"mean and range of {row_text.count(seeds, 'seed')}", backwards=True)
+        legend(figure, axes[0], title=f"mean and range of {count(seeds, 'seed')}", backwards=True)
         return save(figure, path)
 
 

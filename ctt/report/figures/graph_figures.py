@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ctt.core.units import count
 from ctt.report.figures.style import GREY, OKABE_ITO, PALE, STYLE, legend, line_style, save
 from ctt.report.tables import row_text
 from ctt.report.tables.graph_tables import Diagnosis, chance_of, is_truth
@@ -32,7 +33,7 @@ def diagnosis_picture(found: Mapping[str, Sequence[Diagnosis]], path: Path | Non
         names = list(runs[0]["readings"])
         figure = Figure(figsize=(9.6, 6.4), layout="constrained")
         (density, neighbours), (entries, recovery) = figure.subplots(2, 2)
-        figure.suptitle(f"Slot graphs of {point}, {row_text.count(len(runs), 'seed')}")
+        figure.suptitle(f"Slot graphs of {point}, {count(len(runs), 'seed')}")
         _density(density, runs, names)
         _neighbours(neighbours, runs, names)
         _entries_of(entries, runs, names)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from ctt.core.units import count
 from ctt.report.figures.graph_figures import chosen_point
 from ctt.report.figures.style import GREY, MARKERS, OKABE_ITO, PALE, STYLE, save
 from ctt.report.tables import row_text
@@ -43,7 +44,7 @@ def loss_picture(found: Found, path: Path | None = None) -> Figure:
         (zero, left), (terms, norms) = figure.subplots(2, 2, height_ratios=high)
         figure.get_layout_engine().set(hspace=0.06, wspace=0.04)  # type: ignore[union-attr,call-arg]  # constrained
         few = f"; the first {len(shown)} of {len(found)} points" if len(shown) < len(found) else ""
-        figure.suptitle(f"What the losses measure, {row_text.count(len(found[point]), 'seed')}{few}")
+        figure.suptitle(f"What the losses measure, {count(len(found[point]), 'seed')}{few}")
         by_source = {name: [r for r in found[point] if name in r["readings"]] for name in names}
         _dots(zero, by_source, {kind: _zero_of(kind) for kind in measured}, by_row=True)
         zero.set(xlabel=f"% of samples whose loss is 0\n{textwrap.fill(f'({point})', 48)}", xlim=(-4, 104))

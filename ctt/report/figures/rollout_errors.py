@@ -9,9 +9,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ctt.core.units import count
 from ctt.report.figures.curves import MOST_COLOURED, Curve, band, ticks
 from ctt.report.figures.style import GREY, STYLE, grid, legend, save
-from ctt.report.tables import row_text
 
 ERROR = "error"
 
@@ -39,5 +39,5 @@ def rollout_errors(curves: Sequence[Curve], references: Mapping[str, Sequence[fl
         axis.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axis.set(title="Rollouts against the true future", xlabel="predicted frame", ylabel="mean squared error")
         seeds = len({curve.seed for curve in curves})
-        legend(figure, axis, title=f"mean and range of {row_text.count(seeds, 'seed')}", backwards=True)
+        legend(figure, axis, title=f"mean and range of {count(seeds, 'seed')}", backwards=True)
         return save(figure, path)

@@ -1,4 +1,4 @@
-"""Spending: a sweep's device-hours, and how many of them merging, sharing and screening save."""
+"""Spending: a sweep's device time, and how much of them merging, sharing and screening save."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from ctt.core.units import duration
 from ctt.report.figures.style import GREY, OKABE_ITO, STYLE, save
 from ctt.report.tables import row_text
-from ctt.report.tables.layout import Grid
+from ctt.report.tables.grid import Grid
 
 SAVED = {"merged": "equal points merged", "shared": "training shared", "screened": "ALOE screened"}
 HATCHES = ("", "///", "xxx", "..")
 
 
 def spending_grid(summary: Mapping[str, Any]) -> Grid:
-    """The device-hours of a plan's summary (`ctt plan --json`): every run by itself, the savings, and what is left."""
+    """The device time of a plan's summary (`ctt plan --json`): every run by itself, the savings, and what is left."""
     naive = summary["device_seconds_naive"]
     lines = [("every run by itself", *_hours(naive, naive))]
     lines += [(f"− {text}", *_hours(summary["saving"][name], naive)) for name, text in SAVED.items()]
     left = [("on an empty store", *_hours(summary["device_seconds"], naive))]
     left.append(("already in the store", *_hours(summary["saving"]["cached"], naive)))
-    title = f"Device-hours of {summary['runs']} runs ({summary['unique_runs']} after merging)"
-    return Grid(title, ("", "device-hours", "% of every run by itself"), (tuple(lines), tuple(left)))
+    title = f"Device time of {summary['runs']} runs ({summary['unique_runs']} after merging)"
+    return Grid(title, ("", "device time", "% of every run by itself"), (tuple(lines), tuple(left)))
 
 
 def spending_picture(summary: Mapping[str, Any], path: Path | None = None) -> Figure:
@@ -33,14 +34,14 @@ def spending_picture(summary: Mapping[str, Any], path: Path | None = None) -> Fi
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 1.9), layout="constrained")
         axis = figure.subplots()
-        parts = [("computed", summary["device_seconds"]), *((SAVED[name], summary["saving"][name]) for name in SAVED)]
+        parts = [("computed", summary["device_seconds"]), *((text, summary["saving"][what]) for what, text in SAVED.items())]
+        unit, name = (3600.0, "h") if summary["device_seconds_naive"] > 2 * 3600 else (60.0, "min")
         left = 0.0
         for (text, seconds), colour, hatch in zip(parts, OKABE_ITO, HATCHES, strict=False):
-            hours = seconds / 3600
-            label = f"{text} {row_text.number(hours)} h"
-            axis.barh(0, hours, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
-            left += hours
-        axis.set(xlabel="device-hours", yticks=[], xlim=(0, max(left, 1e-9)))
+            label = f"{text} {duration(seconds)}"
+            axis.barh(0, seconds / unit, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
+            left += seconds / unit
+        axis.set(xlabel=f"device time, {name}", yticks=[], xlim=(0, max(left, 1e-9)))
         axis.spines["left"].set_visible(False)
         axis.tick_params(colors=GREY)
         figure.legend(loc="outside lower center", ncols=2)
@@ -48,4 +49,4 @@ def spending_picture(summary: Mapping[str, Any], path: Path | None = None) -> Fi
 
 
 def _hours(seconds: float, naive: float) -> tuple[str, str]:
-    return row_text.number(seconds / 3600, 2), row_text.number(100 * seconds / naive if naive else None)
+    return duration(seconds), row_text.number(100 * seconds / naive if naive else None)

@@ -5,6 +5,7 @@ Okabe–Ito colours; markers and line styles differ too, so that lines differ in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 GREY = "#666666"
 PALE = "#E6E6E6"
+BELOW = 0.2
+"""How far below its mean's line the dots of a point's seeds stand, of the distance of two lines."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -55,6 +59,17 @@ def save(figure: Figure, path: Path | None) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure.savefig(path, dpi=200, metadata=without.get(suffix), bbox_inches="tight", facecolor="white")
     return figure
+
+
+def seed_dots(axis: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """A small dot for each seed; of the shorter of both as many as there are."""
+    count = min(len(x), len(y))
+    axis.plot(x[:count], y[:count], "o", color=GREY, markersize=2.6, alpha=0.7, markeredgewidth=0, linestyle="none", zorder=2.5)
+
+
+def seed_handle() -> Line2D:
+    """The entry of a legend for these dots."""
+    return Line2D([], [], color=GREY, marker="o", markersize=2.6, alpha=0.7, markeredgewidth=0, linestyle="none", label="a seed")
 
 
 def grid(count: int, wide: float, high: float) -> tuple[Figure, list[Axes]]:

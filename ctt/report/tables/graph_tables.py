@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ctt.core.units import count
 from ctt.models.graphs.graph_source import graph_sources
 from ctt.models.losses.loss_term import in_order, loss_terms
 from ctt.report import statistics
 from ctt.report.tables import row_text
-from ctt.report.tables.layout import Grid
+from ctt.report.tables.grid import Grid
 
 Diagnosis = Mapping[str, Any]
 RECOVERY = ("auroc", "average_precision", "auroc_seen", "average_precision_seen")
@@ -57,7 +58,7 @@ def density_grid(runs: Sequence[Diagnosis]) -> Grid:
         "separating thresholds",
     )
     at = runs[0]["threshold"]
-    return Grid(f"Slot graphs at threshold {at:g}, {row_text.count(len(runs), 'seed')}", header, (tuple(lines),))
+    return Grid(f"Slot graphs at threshold {at:g}, {count(len(runs), 'seed')}", header, (tuple(lines),))
 
 
 def recovery_grid(runs: Sequence[Diagnosis]) -> Grid:
@@ -71,7 +72,7 @@ def recovery_grid(runs: Sequence[Diagnosis]) -> Grid:
     chance = chance_of(runs)
     lines.append(("by chance", "0.500", row_text.number(chance, 3), "0.500", row_text.DASH))
     header = ("slot graph", "AUROC", "average precision", "AUROC, in view", "average precision, in view")
-    return Grid(f"True interactions found, {row_text.count(len(runs), 'seed')}", header, (tuple(lines),))
+    return Grid(f"True interactions found, {count(len(runs), 'seed')}", header, (tuple(lines),))
 
 
 def losses_grid(found: Mapping[str, Sequence[Diagnosis]]) -> Grid:

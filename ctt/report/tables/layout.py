@@ -1,13 +1,15 @@
-"""Layout: a table as a page of titled grids of text, which Markdown, LaTeX, HTML and the terminal all draw."""
+"""Layout: a table as a page of titled grids of text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from ctt.core.units import duration
 from ctt.report import statistics
 from ctt.report.tables import row_text
+from ctt.report.tables.arrangement import best_cells
 from ctt.report.tables.estimates import MetricEstimate
+from ctt.report.tables.grid import Grid, Page
 from ctt.report.tables.row import Row
 from ctt.report.tables.row_text import (
     DASH,
@@ -29,27 +31,11 @@ MOST_TESTED = {False: 12, True: 3}
 """The most points whose tests are listed, by `narrow`; of more points only CSV and JSON list them."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A titled grid. `blocks` are groups of lines with a rule between them; the first `text_columns` columns hold text."""
-
-    title: str
-    header: tuple[str, ...]
-    blocks: tuple[tuple[tuple[str, ...], ...], ...]
-    text_columns: int = 1
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a writer draws: a title, grids, and lines below them."""
-
-    title: str
-    grids: tuple[Grid, ...]
-    notes: tuple[str, ...] = ()
-
-
-def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: bool = False) -> Page:
-    """The page of a table. by_form: also every category's question forms."""
+def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: bool = False, differences_alone: bool = False) -> Page:
+    """The page of a table. by_form: also every category's question forms; differences_alone: no other grid than these."""
+    if differences_alone:
+        grid = differences(table) if table.categories else errors(table)
+        return Page(table.sweep, (grid,) if any(grid.blocks) else (), tuple(notes(table)))
     found = grids(table, cost=cost, narrow=narrow)
     if by_form:
         found += [grid for grid in (forms(table, category) for category in table.categories.names) if any(grid.blocks)]
@@ -59,7 +45,7 @@ def page(table: Table, *, cost: bool = False, by_form: bool = False, narrow: boo
 def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Grid]:
     """The grids of a table; empty ones are left out.
 
-    cost: adds device-hours, rates and memory; narrow: leaves the errors out of the accuracies, for terminals and papers.
+    cost: adds device-hours, rates and memory; narrow: leaves the errors out of the accuracies, for terminals.
     """
     tested = [tests(row, table.auxiliary) for row in table.rows]
     tested = [grid for grid in tested if grid.blocks]
@@ -90,7 +76,9 @@ def accuracy(table: Table, with_errors: bool = True) -> Grid:
         means = [number(quote.errors.get(n), ERROR_DIGITS) for n in names]
         theirs.append((f"{quote.label} (reported)", "1", *accuracies, *means))
     header = ("point", "seeds", *map(metric_name, table.categories.metrics), *map(metric_name, names))
-    return Grid("Accuracy (% of questions, mean with 95 % interval)", header, _blocks(ours, blind, theirs))
+    better = ("", "", *("higher" for _ in table.categories.metrics), *("lower" for _ in names))
+    title = "Accuracy (% of questions, mean with 95 % interval)"
+    return Grid(title, header, _blocks(ours, blind, theirs), best=best_cells(ours, better))
 
 
 def differences(table: Table) -> Grid:
@@ -158,7 +146,8 @@ def errors(table: Table, every: bool = False) -> Grid:
             line += [_mean(estimate, ERROR_DIGITS), _delta(estimate, GAP_DIGITS)]
         lines.append(tuple(line))
     title = f"World model (mean squared error of {'all' if every else 'visible'} slots, lower is better)"
-    return Grid(title, tuple(header), (tuple(lines),) if names else ())
+    best = best_cells(lines, ("", "", *(("lower", "") * len(names))))
+    return Grid(title, tuple(header), (tuple(lines),) if names else (), best=best)
 
 
 def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
@@ -187,7 +176,8 @@ def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:
             means = [number(level.estimates.get(column.name, MetricEstimate()).mean, column.digits) for column in columns]
             theirs.append((level.label, DASH, *(text for mean in means for text in (mean, DASH))))
     title = stage.title or f"{stage.label[:1].upper()}{stage.label[1:]}"
-    return Grid(title, tuple(header), _blocks(ours, own, theirs) if columns else ())
+    better = ("", "", *(direction for column in columns for direction in (column.better, "")))
+    return Grid(title, tuple(header), _blocks(ours, own, theirs) if columns else (), best=best_cells(ours, better))
 
 
 def _compared(estimates: Mapping[str, MetricEstimate], columns: Sequence[Column | None]) -> list[str]:
@@ -206,16 +196,20 @@ def costs(table: Table) -> Grid:
     blocks = []
     for row in table.rows:
         cost = row.cost
-        lines = [("total", number(cost.get("device_hours"), 3), DASH, DASH)]
-        lines.append(("shared prefix", number(cost.get("shared_prefix_hours"), 3), DASH, DASH))
+        lines = [("total", _time(cost.get("device_hours")), DASH, DASH)]
+        lines.append(("shared prefix", _time(cost.get("shared_prefix_hours")), DASH, DASH))
         for kind, name in names.items():
             estimates = [cost.get(f"{kind}_{what}") for what in ("hours", "rate", "memory_mib")]
             if any(estimate is not None for estimate in estimates):
-                lines.append((name, number(estimates[0], 3), number(estimates[1], 1), number(estimates[2], 0)))
+                lines.append((name, _time(estimates[0]), number(estimates[1], 1), number(estimates[2], 0)))
         blocks.append(tuple((row.label if n == 0 else "", *line) for n, line in enumerate(lines)))
     title = "Cost (mean of a run; it: a training step, or a video; memory: peak of the device, or of the process on a CPU)"
     paid = any(row.cost for row in table.rows)
-    return Grid(title, ("point", "stage", "device-hours", "it/s", "memory, MiB"), tuple(blocks) if paid else (), text_columns=2)
+    return Grid(title, ("point", "stage", "device time", "it/s", "memory, MiB"), tuple(blocks) if paid else (), text_columns=2)
+
+
+def _time(hours: float | None) -> str:
+    return DASH if hours is None else duration(3600 * hours)
 
 
 def forms(table: Table, category: str) -> Grid:

@@ -9,7 +9,8 @@ from typing import Any
 from ctt.core.errors import UsageError
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
-from ctt.report.tables.layout import Grid, Page, estimate_text
+from ctt.report.tables.grid import Grid, Page
+from ctt.report.tables.layout import estimate_text
 from ctt.report.tables.row import Row
 from ctt.report.tables.table import Table
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ctt.core.units import count
 from ctt.data.categories import single
 from ctt.report.published import Quoted
 from ctt.report.tables import row_text
 from ctt.report.tables.estimates import MetricEstimate
-from ctt.report.tables.layout import Grid, estimate_text
+from ctt.report.tables.grid import Grid
+from ctt.report.tables.layout import estimate_text
 from ctt.report.tables.noise_row import NoiseRow
 from ctt.report.tables.row import Row
 
@@ -32,7 +34,7 @@ def power_grid(row: Row, quote: Quoted, noise: NoiseRow | None = None, same_prot
             )
         )
     header = ("category", "reported", "ours", row_text.DETECTABLE, "two single runs by noise", "conclusion")
-    seeds = row_text.count(row.paired, "seed")
+    seeds = count(row.paired, "seed")
     return Grid(f"{row.label} against the baseline, {seeds} (points)", header, (tuple(lines),))
 
 

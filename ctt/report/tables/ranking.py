@@ -9,7 +9,7 @@ import numpy as np
 
 from ctt.core.errors import UsageError
 from ctt.report.tables import row_text
-from ctt.report.tables.layout import Grid
+from ctt.report.tables.grid import Grid
 from ctt.report.tables.table import Table
 
 LEAST_POINTS = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ctt.report.tables.estimates import MetricEstimate
@@ -18,6 +18,7 @@ class Row:
 
     seeds: those with a result; paired: how many of them the baseline has too; missing: seeds without a result.
     auxiliary: the columns of auxiliary stages, by kind and name. sentence: what the differences show.
+    by_seed: each accuracy and error of each seed, what its estimate is the mean of.
     """
 
     label: str
@@ -35,7 +36,13 @@ class Row:
     cost: dict[str, float]
     warnings: tuple[str, ...] = ()
     sentence: str = ""
+    by_seed: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def estimate(self, metric: str) -> MetricEstimate | None:
         """The estimate of an accuracy, a question form, or an error; None if the row has none of that name."""
         return self.estimates.get(metric) or self.forms.get(metric) or self.errors.get(metric)
+
+    def deltas(self, metric: str, baseline: Row | None) -> list[float]:
+        """The difference to the baseline's row for each seed that both have."""
+        mine, theirs = self.by_seed.get(metric, {}), baseline.by_seed.get(metric, {}) if baseline else {}
+        return [value - theirs[seed] for seed, value in mine.items() if seed in theirs]

@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy import special
 
+from ctt.core.units import count
 from ctt.data.categories import single
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.noise_row import NoiseRow
@@ -115,11 +116,6 @@ def p_value(p: float | None) -> str:
     if p is None:
         return DASH
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def count(number_of: int, noun: str) -> str:
-    """ "1 seed", "3 seeds"."""
-    return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
 
 
 def seeds(numbers: Sequence[int]) -> str:

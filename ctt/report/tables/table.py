@@ -173,7 +173,22 @@ def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[Auxili
         },
         cost=_means([run.cost for run in measured.runs]),
         warnings=tuple(warnings),
+        by_seed=_by_seed(measured),
     )
+
+
+def _by_seed(measured: _Measured) -> dict[str, dict[int, float]]:
+    """Each accuracy and error by seed."""
+    found: dict[str, dict[int, float]] = {}
+    for run, tally in zip(measured.runs, measured.tallies, strict=False):
+        asked = tally.layout.membership(measured.categories.metrics) @ tally.layout.questions
+        for metric, right, of in zip(measured.categories.metrics, tally.pooled().sum(-1), asked.sum(-1), strict=True):
+            if of:
+                found.setdefault(metric, {})[run.seed] = 100.0 * float(right) / float(of)
+    for run in measured.runs:
+        for name, value in run.errors.items():
+            found.setdefault(name, {})[run.seed] = value
+    return found
 
 
 def _pairs(measured: _Measured, base: _Measured | None) -> list[tuple[int, int]]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from ctt.core.errors import UsageError
 from ctt.report.tables import layout
-from ctt.report.tables.layout import Page
+from ctt.report.tables.arrangement import transposed
+from ctt.report.tables.grid import Page
 from ctt.report.tables.table import Table
 from ctt.report.writers.csv_table import as_csv
 from ctt.report.writers.html_page import draw_html
@@ -24,16 +25,20 @@ _DRAW: dict[str, Callable[[Page], str]] = {
 }
 
 
-def render(table: Table, format: str, *, cost: bool = False, by_form: bool = False) -> str:
+def render(
+    table: Table, format: str, *, cost: bool = False, by_form: bool = False, differences: bool = False, transpose: bool = False
+) -> str:
     """The table in one of FORMATS, ending in a newline. Raises UsageError for another format.
 
     cost: with what runs cost; by_form: with a grid a category for its question forms (JSON and CSV always hold them).
+    differences: these alone; transpose: a column for each point (neither changes JSON and CSV).
     """
     if format == "json":
         return as_json(table, cost=cost)
     if format == "csv":
         return as_csv(table, cost=cost)
-    return draw(layout.page(table, cost=cost, by_form=by_form, narrow=format in ("terminal", "tex")), format)
+    page = layout.page(table, cost=cost, by_form=by_form, narrow=format == "terminal", differences_alone=differences)
+    return draw(transposed(page) if transpose else page, format)
 
 
 def draw(page: Page, format: str) -> str:
@@ -43,7 +48,7 @@ def draw(page: Page, format: str) -> str:
     return _DRAW[format](page)
 
 
-def terminal_text(table: Table, *, cost: bool = False, by_form: bool = False, width: int = 100, colour: bool = False) -> str:
-    """Text for a terminal `width` columns wide; with `colour`, ANSI styles."""
-    page = layout.page(table, cost=cost, by_form=by_form, narrow=True)
-    return draw_terminal(page, width=width, colour=colour)
+def terminal_text(table: Table, *, transpose: bool = False, width: int = 100, colour: bool = False, **chosen: bool) -> str:
+    """Text for a terminal `width` columns wide; with `colour`, ANSI styles; chosen: cost, by_form, differences_alone."""
+    page = layout.page(table, narrow=True, **chosen)
+    return draw_terminal(transposed(page) if transpose else page, width=width, colour=colour)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from ctt.report.tables.layout import Grid, Page
+from ctt.report.tables.grid import Grid, Page
 
 _STYLE = """:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #00000018 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181c; --faint: #ffffff22 } }

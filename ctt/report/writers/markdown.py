@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ctt.report.tables.layout import Grid, Page
+from ctt.report.tables.grid import Grid, Page
 
 
 def draw_markdown(page: Page) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ctt.report.tables import layout
-from ctt.report.tables.layout import Grid, Page
+from ctt.report.tables.grid import Grid, Page
 from ctt.report.tables.table import Table
 from ctt.report.writers.html_page import html_body
 

@@ -10,7 +10,9 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ctt.report.tables.layout import STAR, Grid, Page
+from ctt.report.tables.arrangement import parts
+from ctt.report.tables.grid import Grid, Page
+from ctt.report.tables.layout import STAR
 
 BETWEEN, EDGE = 2, 1
 """Blanks between two columns, and before the first."""
@@ -50,40 +52,16 @@ def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
 
 def _word_width(grid: Grid, width: int) -> int:
     """The columns that the longest word of the first column needs, at most a quarter of the terminal."""
-    words = [word for texts in (grid.header, *_lines(grid)) for word in texts[0].split()]
+    words = [word for texts in (grid.header, *grid.lines) for word in texts[0].split()]
     return min(max(map(len, words), default=1), width // 4)
 
 
-def _lines(grid: Grid) -> list[tuple[str, ...]]:
-    return [line for block in grid.blocks for line in block]
-
-
 def _parts(grid: Grid, width: int) -> list[Grid]:
-    """The grid, or parts of its columns that fit the terminal one by one, each with the columns of text."""
-    text = grid.text_columns
-
     def width_of(column: int) -> int:
         head = _SHORT.get(grid.header[column], grid.header[column])
-        return max(len(line) for line in (*head.split("\n"), *(line[column] for line in _lines(grid)))) + BETWEEN
+        return max(len(line) for line in (*head.split("\n"), *(line[column] for line in grid.lines))) + BETWEEN
 
-    left = width - _word_width(grid, width) - BETWEEN - EDGE - sum(map(width_of, range(1, text)))
-    chosen: list[list[int]] = [[]]
-    used = 0
-    for column in range(text, len(grid.header)):
-        used += width_of(column)
-        if chosen[-1] and used > left:
-            chosen.append([])
-            used = width_of(column)
-        chosen[-1].append(column)
-    if len(chosen) == 1:
-        return [grid]
-
-    def part(number: int, columns: list[int]) -> Grid:
-        keep = [*range(text), *columns]
-        cut = tuple(tuple(tuple(line[c] for c in keep) for line in block) for block in grid.blocks)
-        return Grid(grid.title if number == 0 else "", tuple(grid.header[c] for c in keep), cut, text)
-
-    return [part(number, columns) for number, columns in enumerate(chosen)]
+    return parts(grid, _word_width(grid, width) + BETWEEN + EDGE, width, width_of)
 
 
 def _rich(grid: Grid, word_width: int) -> RichTable:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from ctt.report.figures import comparison
+from ctt.report.figures.accuracies import accuracies_picture
 from ctt.report.figures.rollout_errors import rollout_errors
+from ctt.report.tables.row_text import metric_name
 from ctt.report.tables.table import Table, build
 from tests.report import made_up_answers
 
@@ -25,10 +28,38 @@ def test_table_picture_draws_differences_and_intervals(table: Table) -> None:
     axis = figure.axes[3]
     assert axis.get_title().startswith("counterfactual")
     rows = [row for row in table.rows if not row.baseline]
-    dots = [line for line in axis.lines if line.get_marker() == "o"]
+    dots = [line for line in axis.lines if line.get_marker() == "o" and line.get_markersize() > 3]
     assert [line.get_xdata()[0] for line in dots] == [row.estimates["counterfactual"].delta for row in rows]
     spans = [list(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 1.5]
     assert spans == [[r.estimates["counterfactual"].delta_low, r.estimates["counterfactual"].delta_high] for r in rows]
+
+
+def small(axis: Axes) -> list[tuple[float, float]]:
+    """The places of the dots of seeds."""
+    lines = [line for line in axis.lines if line.get_marker() == "o" and line.get_markersize() < 3]
+    return [(float(x), float(y)) for line in lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def test_every_mean_has_its_seeds_as_dots(table: Table) -> None:
+    rows = [row for row in table.rows if not row.baseline]
+    figure = comparison.table_picture(table)
+    drawn = [x for x, _ in small(figure.axes[3])]
+    assert drawn == [delta for row in rows for delta in row.deltas("counterfactual", table.baseline)]
+    for row in rows:
+        assert np.mean(row.deltas("counterfactual", table.baseline)) == pytest.approx(row.estimates["counterfactual"].delta)
+    figure = comparison.accuracy_against(table, "ctt_inv_weight", metrics=["counterfactual"])
+    assert len(small(figure.axes[0])) == sum(len(row.seeds) for row in table.rows)
+
+
+def test_points_by_categories_are_drawn_for_any_sweep(table: Table) -> None:
+    figure = accuracies_picture(table)
+    assert [axis.get_title() for axis in figure.axes] == [metric_name(metric) for metric in table.shown]
+    for axis, metric in zip(figure.axes, table.shown, strict=True):
+        means = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "o" and line.get_markersize() > 3]
+        assert means == [row.estimates[metric].mean for row in table.rows]
+        assert [x for x, _ in small(axis)] == [value for row in table.rows for value in row.by_seed[metric].values()]
+        for row in table.rows:
+            assert np.mean(list(row.by_seed[metric].values())) == pytest.approx(row.estimates[metric].mean)
 
 
 def test_heat_map_writes_the_numbers(table: Table) -> None:
@@ -61,8 +92,8 @@ def test_learning_curves_draw_mean_and_range_of_unequal_runs() -> None:
     assert [text.get_text() for text in axis.texts] == ["copying"]
     assert axis.get_xlabel() == "epoch" and axis.get_ylabel() == "mean squared error"
     answers = comparison.Curve("a", 0, {"predictive": [(1, 40.0)], "vqa_loss": [(1, 2.0)]})
-    units = {axis.get_ylabel() for axis in comparison.learning_curves([answers], videos=60).axes}
-    assert units == {"% of questions, 60 videos", "cross-entropy"}
+    units = {axis.get_ylabel() for axis in comparison.learning_curves([answers], videos=(60, 200)).axes}
+    assert units == {"% of questions, 60 of 200 videos", "cross-entropy"}
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])

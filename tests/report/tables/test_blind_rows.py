@@ -109,6 +109,8 @@ def test_every_format_has_the_rows_and_the_marks(format: str) -> None:
     else:
         sign = "$^{\\circ}$" if format == "tex" else BLIND
         accuracies = text.split("Difference to the baseline")[0]
+        if format == "tex":
+            accuracies = "".join(line for line in accuracies.splitlines() if line.endswith("\\\\"))
         assert accuracies.count(sign) == len(marked) > 0
         flat = " ".join(text.split())
         assert "most frequent" in flat and BLIND_NOTE.split(" ", 1)[1].replace("%", "\\%" if format == "tex" else "%") in flat
