@@ -24,7 +24,7 @@ from ctt.planning.costs import Costs, Source
 from ctt.stages.base import Stage
 from ctt.store import Store
 
-WIDE_RUN, LEAST_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 12, 8  # characters
+WIDE_RUN, LEAST_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 12, 7  # characters
 MOST_ROWS = 24
 AUXILIARY = "auxiliary"
 Row = tuple[str, list[list[Stage]]]
@@ -157,9 +157,10 @@ class Follower:
         if self.console.width >= WIDE_RUN + (WIDE_BAR + 3) * len(columns):
             return columns, WIDE_BAR
         columns = {label: [kind] for kind, label in self.plan.labels.items() if kind in KINDS}
+        width = max(NARROW_BAR, *(len(word) for label in columns for word in label.split()))
         if auxiliary := [kind for kind in self.plan.kinds if kind not in KINDS]:
             columns[AUXILIARY] = auxiliary
-        return columns, NARROW_BAR
+        return columns, width
 
     def _rows(self, columns: Sequence[Sequence[str]]) -> list[Row]:
         """Every shared prefix and run, with its stages grouped by column."""
