@@ -24,10 +24,10 @@ from ctt.core.resources import LAUNCHERS, LaunchSettings
 from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
 from ctt.core.strict_yaml import read_yaml
 from ctt.data.clevrer.user_files import with_user_files
-from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known, resolved
 from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
-from ctt.models.aloe.frame_sampling import FrameSampling
+from ctt.models.aloe.frame_sampling import IMAGINED, FrameSampling
 from ctt.models.graphs.graph_source import graph_source, graph_sources
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.plugins import check_plugins, plugins_of, unusable, without_unused
@@ -124,6 +124,7 @@ class Config(TrainingSettings):
         if not (data_format := self.data.format).categories:
             return
         self._check_reach()
+        self._check_imagined()
         sampling, frames = FrameSampling(self.aloe, data_format), self.rollout.frames
         if frames < sampling.frames_ahead:
             fewer = frames // sampling.stride
@@ -154,6 +155,33 @@ class Config(TrainingSettings):
                 f"trained along with losses, of which none acts in this run; set world_model.graph.source to {others} for it, "
                 "or reader.reach=touch"
             )
+
+    def _check_imagined(self) -> None:
+        """Raises SettingError if ALOE is to see videos without an object, and it is not known which slot holds that one."""
+        if not self.imagines:
+            return
+        what, reader = "aloe.rollout_frames=counterfactual", self.reader
+        if not self.data.format.like_clevrer:
+            raise SettingError(
+                f"{what} needs questions whose programs remove an object, as CLEVRER's do, and data.kind={self.data.kind} asks "
+                "other ones; set aloe.rollout_frames to predictive or all"
+            )
+        if not positions_known(resolved(reader, self.data), self.data):
+            remedy = (
+                "set data.annotation_files (`ctt data fetch annotations`)" if self.data.source.annotated else "choose other data"
+            )
+            raise SettingError(
+                f"{what} needs to know which slot holds the removed object: simulated data, or CLEVRER's annotations; {remedy}, "
+                "or set aloe.rollout_frames=predictive"
+            )
+        if not (reader.enabled and reader.interventions):
+            off = "reader.interventions" if reader.enabled else "reader.enabled"
+            raise SettingError(f"{what} imagines videos as the position reader does, and {off}=false; set it to true")
+
+    @property
+    def imagines(self) -> bool:
+        """Whether ALOE sees videos without the removed object."""
+        return self.aloe.rollout_frames == IMAGINED
 
     @property
     def reads_graph(self) -> bool:

@@ -15,9 +15,14 @@ from ctt.core.errors import CttError, StoreError
 from ctt.core.units import size
 from ctt.execution.jobs import event_log, snapshot
 from ctt.planning import Plan
+from ctt.stages.imagined import ImaginedVideos
+from ctt.stages.rollout import Rollout
 from ctt.store import Store
 from ctt.store.artifact import DamagedArtifact
 from ctt.study import record
+
+REBUILT = (Rollout.kind, ImaginedVideos.kind)
+"""The kinds of artifacts that take the most space, and little time to build again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +57,9 @@ def survey(store: Store, damaged: Callable[[str], None] = lambda text: None) -> 
 
 
 def garbage(store: Store, items: list[Item], rollouts: bool) -> list[Item]:
-    """What can be removed: artifacts that no sweep reaches, rollouts first (they are rebuilt in seconds).
+    """What can be removed: artifacts that no sweep reaches, rollouts and imagined videos first (they are rebuilt soon).
 
-    rollouts: also those that a sweep reaches, where everything made from them is in the store.
+    rollouts: also those of these that a sweep reaches, where everything made from them is in the store.
     """
     unneeded = [item for item in items if not item.reached]
     if rollouts:
@@ -64,8 +69,8 @@ def garbage(store: Store, items: list[Item], rollouts: bool) -> list[Item]:
             for target, auxiliaries in zip(plan.targets, plan.auxiliaries, strict=True):
                 missing = [stage for stage in (target, *auxiliaries) if stage.key not in present]
                 inputs |= {other.key for stage in missing for other in stage.inputs().values()}
-        unneeded += [i for i in items if i.reached and i.kind == "rollout" and i.key not in inputs]
-    return sorted(unneeded, key=lambda item: (item.kind != "rollout", item.kind, item.key))
+        unneeded += [i for i in items if i.reached and i.kind in REBUILT and i.key not in inputs]
+    return sorted(unneeded, key=lambda item: (item.kind not in REBUILT, item.kind, item.key))
 
 
 def snapshots_in_use(store: Store) -> set[str]:

@@ -14,13 +14,13 @@ from ctt.config import Config, config_root
 from ctt.core.errors import DataError, UsageError
 from ctt.core.strict_yaml import parse_yaml
 from ctt.planning import auxiliaries_of
+from ctt.planning.compiled_plan import answers_of
 from ctt.planning.compiled_plan import imported_model as imported_model_of
 from ctt.report.published import QUOTED
 from ctt.stages.base import Stage, build
 from ctt.stages.imported_weights import SHAPE, ImportedAloe, ImportedModel
 from ctt.stages.rollout import Rollout
 from ctt.stages.validation_error import ValidationError
-from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.sweep import without_inactive
 from ctt.training.published_checkpoint import Checkpoint, aloe_of, check_fit, misfits, read
@@ -43,7 +43,7 @@ def import_checkpoint(path: Path, aloe: Path | None, evaluate: bool, config: Con
     if evaluate or aloe is not None:
         rollout = Rollout(state, config.rollout)
         teacher = None if aloe is None else imported_aloe(_of_kind(read(aloe), "aloe"), rollout, config)
-        answers = None if teacher is None else Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=teacher)
+        answers = None if teacher is None else dataclasses.replace(answers_of(config, rollout), aloe_from=teacher)
         target = answers or rollout
         stages += [target, *(auxiliaries_of(config, target) if evaluate else ())]
         named = ", ".join(dict.fromkeys(stage.label for stage in _with_inputs(stages)))

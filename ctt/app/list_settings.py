@@ -25,7 +25,7 @@ AFTER = {  # the first stage of a run that reads a group of settings → what is
     "rollout": "rollout, ALOE, position reader",
     "aloe": "ALOE",
     "diagnostics": "diagnostics",
-    "reader": "position reader",
+    "reader": "position reader; imagined videos and ALOE where aloe.rollout_frames=counterfactual",
 }
 WORLD_MODEL = "world model, rollout, ALOE, auxiliary stages"
 KINDS_AFTER = {

@@ -157,9 +157,10 @@ class Follower:
         if self.console.width >= WIDE_RUN + (WIDE_BAR + 3) * len(columns):
             return columns, WIDE_BAR
         columns = {label: [kind] for kind, label in self.plan.labels.items() if kind in KINDS}
+        width = max(NARROW_BAR, *(len(word) for label in columns for word in label.split()))
         if auxiliary := [kind for kind in self.plan.kinds if kind not in KINDS]:
             columns[AUXILIARY] = auxiliary
-        return columns, NARROW_BAR
+        return columns, width
 
     def _rows(self, columns: Sequence[Sequence[str]]) -> list[Row]:
         """Every shared prefix and run, with its stages grouped by column."""
@@ -167,8 +168,7 @@ class Follower:
             (f"shared prefix, {state.epoch} epochs seed={state.seed}", [state.data, state]) for state in self.plan.prefixes.values()
         ]
         for run, line, auxiliaries in zip(self.plan.sweep.runs, self.plan.lines, self.plan.auxiliaries, strict=True):
-            inputs = [stage for auxiliary in auxiliaries for stage in auxiliary.inputs().values()]
-            chains.append((run.name, [*inputs, line.data, *line.own, *auxiliaries]))
+            chains.append((run.name, [line.data, *line.with_inputs(auxiliaries)]))
         rows = []
         for name, stages in chains:
             last = {stage.kind: stage for stage in stages}

@@ -45,6 +45,8 @@ def _print_artifact(store: Store, artifact: Artifact, metrics: dict[str, Any], c
     _print_provenance(store, manifest["provenance"], console)
     for file_name, file in sorted(manifest["files"].items()):
         console.print(f"  {size(file['size']):>9}  {file_name}", highlight=False)
+    if facts := manifest.get("facts"):
+        console.print_json(json.dumps(facts))
     if metrics:
         console.print_json(json.dumps({k: v for k, v in metrics.items() if k not in ("blind", "per_frame")}))
 

@@ -82,7 +82,9 @@ def logs(arguments: Sequence[str]) -> int:
 def gc(arguments: Sequence[str]) -> int:
     """Remove artifacts that no recorded sweep reaches; shows their sizes and asks first."""
     parser = verb_parser("gc", gc, named=None, settings=STORE)
-    parser.add_argument("--rollouts", action="store_true", help="also rollouts of finished runs (rebuilt in seconds)")
+    parser.add_argument(
+        "--rollouts", action="store_true", help="also rollouts and imagined videos of finished runs (rebuilt in minutes)"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parsed = parse(parser, arguments)
     from ctt.app.gc import collect

@@ -20,6 +20,7 @@ from ctt.planning.planned_jobs import PlannedJob, by_urgency
 from ctt.stages.auxiliary_stage import wanted
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.imagined import ImaginedVideos
 from ctt.stages.imported_weights import ImportedAloe, ImportedModel
 from ctt.stages.main_line import KINDS, MainLine, Target
 from ctt.stages.rollout import Rollout
@@ -57,13 +58,24 @@ def _target(config: Config, state: WorldModel, teacher: Target | None) -> Target
     rollout = Rollout(state, config.rollout)
     if not config.data.format.categories:
         return rollout
+    own = answers_of(config, rollout)
     if config.aloe.tensors is not None:
         imported = ImportedAloe(rollout, config.aloe, config.seed, tensors=config.aloe.tensors, file=str(config.aloe.checkpoint))
-        return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=imported)
+        return dataclasses.replace(own, aloe_from=imported)
     answers = None if teacher is None or config.aloe.protocol != "shared" else MainLine.of(teacher).answers
-    if answers is not None and answers.rollout.key == rollout.key:
-        answers = None
-    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, aloe_from=answers)
+    if answers is not None and _keys(answers) != _keys(own):
+        return dataclasses.replace(own, aloe_from=answers)
+    return own
+
+
+def _keys(answers: Vqa) -> dict[str, str]:
+    return {name: stage.key for name, stage in answers.inputs().items()}
+
+
+def answers_of(config: Config, rollout: Rollout) -> Vqa:
+    """An ALOE of the run's own on this rollout, with the videos that it sees imagined."""
+    imagined = ImaginedVideos.of(rollout, config.reader) if config.imagines else None
+    return Vqa(rollout=rollout, aloe=config.aloe, seed=config.seed, imagined=imagined)
 
 
 def auxiliaries_of(config: Config, target: Target) -> tuple[Stage, ...]:
@@ -94,10 +106,7 @@ def imported_model(config: Config, tensors: str, file: str) -> ImportedModel:
 def parts(target: Target, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
     """Every stage of a run in the order they are built: data, the states of its shared prefix, rollout, answers, auxiliary."""
     line = MainLine.of(target)
-    found: dict[str, Stage] = {s.key: s for s in (line.data, *line.prefix, *line.own)}
-    for auxiliary in auxiliaries:
-        found |= {s.key: s for s in (*line.beneath(auxiliary), auxiliary)}
-    return list(found.values())
+    return list({s.key: s for s in (line.data, *line.prefix, *line.with_inputs(auxiliaries))}.values())
 
 
 @dataclasses.dataclass(frozen=True)

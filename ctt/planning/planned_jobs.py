@@ -40,10 +40,7 @@ def stages_of(job: PlannedJob) -> list[Stage]:
     """What a job builds once its needs are met and the data is there."""
     if not isinstance(job.target, Rollout | Vqa):
         return [job.target]
-    line = MainLine.of(job.target)
-    read = [stage for auxiliary in job.auxiliaries for stage in line.beneath(auxiliary)]
-    own = [*line.own, *read, *job.auxiliaries]
-    return list({stage.key: stage for stage in own}.values())
+    return MainLine.of(job.target).with_inputs(job.auxiliaries)
 
 
 def by_urgency(jobs: Sequence[PlannedJob]) -> tuple[PlannedJob, ...]:

@@ -73,7 +73,8 @@ def _tree(plan: Plan, cached: set[str]) -> Tree:
             answered = "" if own[0].answers is None else ", the baseline's ALOE" if own[0].aloe_from else ", ALOE"
             epochs = own[0].world_model.epoch
             trained = f"epochs {begin} to {epochs}" if epochs else "weights of a file"
-            text = f"[bold]{label}[/]: {trained}, rollout{answered}"
+            imagined = ", imagined videos" if own[0].answers is not None and own[0].answers.imagined is not None else ""
+            text = f"[bold]{label}[/]: {trained}, rollout{imagined}{answered}"
             branches[at].add(text + cached_note([line.target for line in own]), highlight=False)
     for key, branch in branches.items():
         if leaves[key] > SHOWN:

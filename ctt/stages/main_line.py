@@ -1,22 +1,25 @@
 """The main line of a run: data → world model → rollout → ALOE's answers. Its parts are named by what they do.
 
-A run's target is the last stage of its main line. Where there are no questions that is the rollout.
+A run's target is the last stage of its main line. Where there are no questions that is the rollout. Between rollout and
+answers are imagined videos, where ALOE sees any.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
+from ctt.stages.imagined import ImaginedVideos
 from ctt.stages.imported_weights import ImportedWeights
 from ctt.stages.rollout import Rollout
 from ctt.stages.vqa import Vqa
 from ctt.stages.world_model import WorldModel
 
 Target: TypeAlias = Rollout | Vqa
-KINDS = (Data.kind, WorldModel.kind, Rollout.kind, Vqa.kind)
+KINDS = (Data.kind, WorldModel.kind, Rollout.kind, ImaginedVideos.kind, Vqa.kind)
 """The kinds of the main line's stages, in the order they are built; every other kind is of auxiliary stages."""
 
 
@@ -48,8 +51,12 @@ class MainLine:
 
     @property
     def own(self) -> tuple[Stage, ...]:
-        """The stages after the data, which runs share: the world model, the rollout, and the answers if there are any."""
-        return (self.world_model, self.rollout) if self.answers is None else (self.world_model, self.rollout, self.answers)
+        """The stages after the data, which runs share: the world model, the rollout, and if there are any the imagined videos
+        and the answers."""
+        if self.answers is None:
+            return (self.world_model, self.rollout)
+        imagined = () if self.answers.imagined is None else (self.answers.imagined,)
+        return (self.world_model, self.rollout, *imagined, self.answers)
 
     @property
     def prefix(self) -> tuple[WorldModel, ...]:
@@ -66,16 +73,25 @@ class MainLine:
         """The states of the world model's training, from the first branch point on."""
         return (*self.prefix, self.world_model)
 
-    def beneath(self, auxiliary: Stage) -> list[Stage]:
-        """The stages that an auxiliary stage reads and that are not of the main line, each after those it reads."""
+    def with_inputs(self, auxiliaries: Sequence[Stage] = ()) -> list[Stage]:
+        """The stages after the data and the given auxiliary ones, each after those that it reads and that are not of the main
+        line; each once. What another run's ALOE was made of is not the run's own."""
+        found: dict[str, Stage] = {}
+        for stage in (*self.own, *auxiliaries):
+            read = [] if stage is self.answers else self.beneath(stage)
+            found |= {other.key: other for other in (*read, stage)}
+        return list(found.values())
+
+    def beneath(self, stage: Stage) -> list[Stage]:
+        """The stages that a stage reads and that are not of the main line, each after those it reads."""
         main = {stage.key for stage in (self.data, *self.own)}
         found: dict[str, Stage] = {}
 
-        def visit(stage: Stage) -> None:
-            for other in stage.inputs().values():
+        def visit(reading: Stage) -> None:
+            for other in reading.inputs().values():
                 if other.key not in main and other.key not in found:
                     visit(other)
                     found[other.key] = other
 
-        visit(auxiliary)
+        visit(stage)
         return list(found.values())

@@ -32,6 +32,11 @@ class ReaderFit(Stage):
     reader: PositionReaderSettings
     frames: int
 
+    @classmethod
+    def of(cls, data: Data, reader: PositionReaderSettings, frames: int) -> ReaderFit:
+        """That of a data set, one object for all runs with these settings."""
+        return reader.remembered(("stage", data.key, frames), lambda: cls(data, reader, frames))
+
     def settings(self) -> Mapping[str, Any]:
         reader = {name: value for name, value in canonical_form(self.reader).items() if name in FITTED}
         if self.data.data.source.has_truth:
@@ -56,11 +61,15 @@ class ReaderFit(Stage):
 
             check_annotated(self.reader, self.data.data)
 
-    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
-        from ctt.data.positions.reference_levels import make
-
+    def check_unchanged(self) -> None:
+        """Raises DataError if the annotations are not those of the key any more."""
         if resolved(self.reader, self.data.data) != self.reader:
             files = self.data.data.annotation_files
             raise DataError(f"the annotations changed since this run was planned ({files}); start it again")
+
+    def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.positions.reference_levels import make
+
+        self.check_unchanged()
         make(self.reader, Dataset.open(inputs["data"].path), self.data.data.annotation_files, self.frames, context)
         return {}

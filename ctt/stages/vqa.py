@@ -1,4 +1,4 @@
-"""Stage `vqa`: ALOE, trained and evaluated on the given and the rolled-out frames, or only evaluated on them."""
+"""Stage `vqa`: ALOE, trained and evaluated on the given, the rolled-out and the imagined frames, or only evaluated on them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.stages.base import Stage
+from ctt.stages.imagined import ImaginedVideos
 from ctt.stages.rollout import Rollout
 from ctt.stages.sizes import bytes_of_training, layers, shapes_of
 from ctt.store import Artifact
@@ -31,6 +32,8 @@ class Vqa(Stage):
     aloe: AloeSettings
     seed: int
     aloe_from: Vqa | None = None
+    imagined: ImaginedVideos | None = None
+    """The videos that counterfactual questions see instead of the observed ones, with aloe.rollout_frames=counterfactual."""
 
     def settings(self) -> Mapping[str, Any]:
         """`seed` is ALOE's seed: aloe_seed if set, else the run's."""
@@ -39,7 +42,12 @@ class Vqa(Stage):
         return {"aloe": aloe, "seed": self.seed if own is None else own}
 
     def inputs(self) -> Mapping[str, Stage]:
-        inputs: dict[str, Stage] = {"data": self.rollout.data, "rollout": self.rollout}
+        inputs: dict[str, Stage] = {"data": self.rollout.data}
+        if self.imagined is not None:  # what the data cannot give is found before anything is trained
+            inputs["removed"] = self.imagined.removed
+        inputs["rollout"] = self.rollout
+        if self.imagined is not None:
+            inputs["imagined"] = self.imagined
         if self.aloe_from is not None:
             inputs["model"] = self.aloe_from
         return inputs
@@ -74,13 +82,17 @@ class Vqa(Stage):
         return {"threads": self.aloe.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.training.imagined_frames import ImaginedFrames
         from ctt.training.vqa import screen, train
 
         dataset = Dataset.open(inputs["data"].path)
         folder = inputs["rollout"].path
         rollouts = {s: np.load(folder / f"rollout_{s}.npy", mmap_mode="r") for s in dataset.splits}
+        imagined = None
+        if self.imagined is not None:
+            imagined = ImaginedFrames.open(inputs["removed"].path, inputs["imagined"].path)
         if self.aloe_from is None:
-            train(self.aloe, self.seed, dataset, rollouts, context=context)
+            train(self.aloe, self.seed, dataset, rollouts, imagined, context=context)
         else:
-            screen(self.aloe, self.seed, inputs["model"].path, dataset, rollouts, context=context)
+            screen(self.aloe, self.seed, inputs["model"].path, dataset, rollouts, imagined, context=context)
         return {"screened": self.aloe_from is not None}

@@ -139,9 +139,9 @@ def unread(plan: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
 
 
 def _warnings(line: MainLine, last: Artifact, auxiliaries: Sequence[Stage], store: Store) -> list[str]:
-    """Warnings of a run: those of its world model and auxiliary stages, and that ALOE stopped early."""
-    stages = [line.world_model, *auxiliaries]
-    warnings = [store.manifest(stage.key)["facts"].get("warning") for stage in stages if store.has(stage.key)]
+    """Warnings of a run: those of its stages, and that ALOE stopped early."""
+    stages = [*line.own, *auxiliaries]
+    warnings = [store.manifest(stage.key).get("facts", {}).get("warning") for stage in stages if store.has(stage.key)]
     if line.answers is not None and line.answers.aloe.patience is not None:
         curve = _json(last.file("metrics.json")).get("curve", {})  # an ALOE that was only evaluated has none
         if curve.get("stopped"):

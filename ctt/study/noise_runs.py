@@ -51,8 +51,9 @@ def _baseline(plan: Plan) -> list[Vqa]:
 
 
 def _without_seed(answers: Vqa) -> str:
-    settings = {**answers.settings(), "seed": None}
-    return json.dumps([answers.rollout.key, settings], sort_keys=True)
+    """What decides its answers besides its seed. It has an ALOE of its own."""
+    inputs = {name: stage.key for name, stage in answers.inputs().items()}
+    return json.dumps([inputs, {**answers.settings(), "seed": None}], sort_keys=True)
 
 
 def _order(answers: Vqa) -> tuple[int, str]:

@@ -13,13 +13,13 @@ from ctt.planning import Plan
 
 
 def unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:
-    """Categories a point cannot reach: with the baseline's ALOE only those that read predicted frames can differ."""
+    """Categories a point cannot reach: with the baseline's ALOE only those that see what a world model predicts can differ."""
     if not config.data.format.categories:
         return ()
     sampling = FrameSampling(config.aloe, config.data.format)
     same = screened or not (sampling.trained_on_predicted or config.aloe.may_stop)
     if same and not _direct(config, baseline):
-        return tuple(name for name in config.data.format.categories.names if name not in sampling.reading)
+        return tuple(name for name in config.data.format.categories.names if name not in sampling.reached)
     return ()
 
 
@@ -72,18 +72,21 @@ def _path(config: Config, baseline: Config) -> str:
     sampling = FrameSampling(aloe, config.data.format)
     if not sampling.reading:
         return "no question is about the future, so none reads predicted frames and a world model reaches none"
-    only = f"only {_listed(sampling.reading)} questions read predicted frames, so a world model reaches them directly"
+    only, those = f"only {_listed(sampling.reading)} questions read predicted frames", "them"
+    if sampling.imagining:
+        only, those = f"{only} and only {_listed(sampling.imagining)} ones imagined videos", "these"
+    only, frames = f"{only}, so a world model reaches {those} directly", f"aloe.rollout_frames={aloe.rollout_frames}"
     if aloe.protocol == "shared":
-        return f"{only}, and with one ALOE for all runs nothing else (aloe.rollout_frames=predictive, aloe.protocol=shared)"
-    if not (rest := [name for name in names if name not in sampling.reading]):
-        return f"{only} (aloe.rollout_frames=predictive)"
+        return f"{only}, and with one ALOE for all runs nothing else ({frames}, aloe.protocol=shared)"
+    if not (rest := [name for name in names if name not in sampling.reached]):
+        return f"{only} ({frames})"
     others = f"{_listed(rest)} ones"
     if sampling.trained_on_predicted:
-        return f"{only}, {others} through ALOE's shared weights alone (aloe.rollout_frames=predictive)"
+        return f"{only}, {others} through ALOE's shared weights alone ({frames})"
     blind = f"{only}, in evaluation alone, as ALOE is trained without them"
     if aloe.may_stop:
         return f"{blind}, {others} through the epoch at which ALOE stops (aloe.shares, aloe.patience)"
-    return f"{blind}, and nothing else (aloe.rollout_frames=predictive, aloe.shares)"
+    return f"{blind}, and nothing else ({frames}, aloe.shares)"
 
 
 def _listed(names: Sequence[str]) -> str:

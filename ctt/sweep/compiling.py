@@ -13,7 +13,7 @@ from ctt.core.errors import SettingError, SweepError
 from ctt.core.settings import FROM_FILE, active_rules, canonical_form
 from ctt.store import is_folder_name
 from ctt.sweep.checkpoints import with_checkpoints
-from ctt.sweep.merging import Merger
+from ctt.sweep.merging import Merger, with_annotations
 from ctt.sweep.overrides import CommandLine, read_overrides
 from ctt.sweep.points import Point, Sweep
 from ctt.sweep.sweep_file import SweepFile, read
@@ -46,7 +46,7 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
         ordered += [(k, v, "command line" if k in line.single or k in line.axes else place) for k, v in values.items()]
         config = composed(groups, ordered)
         try:
-            config = with_checkpoints(config)
+            config = with_annotations(with_checkpoints(config))
             config.check()
         except SettingError as error:
             raise SweepError(f"{error} ({place})") from error

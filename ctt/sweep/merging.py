@@ -23,6 +23,7 @@ def without_inactive(config: Config, found: dict[str, DataSettings] | None = Non
     Of real data it then holds what is in the files: a run is known by that, not by where they are. `found`
     keeps what was seen there, for callers with many configs.
     """
+    config = with_annotations(config)
     plain = _plain(config, "")
     if config.data.from_files:
         found = {} if found is None else found
@@ -32,9 +33,13 @@ def without_inactive(config: Config, found: dict[str, DataSettings] | None = Non
             known = {name: getattr(seen, name) for name in ("content", *SPLITS)}
             found[marker] = dataclasses.replace(plain.data, **known)
         plain = dataclasses.replace(plain, data=found[marker])
-    if (reader := linear_reader.resolved(config.reader, config.data)) != plain.reader:
-        plain = dataclasses.replace(plain, reader=reader)
     return plain
+
+
+def with_annotations(config: Config) -> Config:
+    """The config with the digest of the annotations that it names, by which it is known whether objects have positions."""
+    reader = linear_reader.resolved(config.reader, config.data)
+    return config if reader == config.reader else dataclasses.replace(config, reader=reader)
 
 
 def _plain(settings: S, prefix: str) -> S:

@@ -17,6 +17,7 @@ from ctt.core.errors import StoreError
 from ctt.data.dataset import Dataset, Split
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
+from ctt.training.imagined_frames import Imaginations
 from ctt.training.question_batches import QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL
@@ -35,6 +36,7 @@ def evaluate(
     dataset: Dataset,
     rollouts: Rollouts | None,
     split: str,
+    imagined: Imaginations | None = None,
     *,
     seed: int = 0,
     context: BuildContext,
@@ -54,7 +56,8 @@ def evaluate(
 
     part = dataset.split(split)
     model = load(model_folder, settings, part).to(context.device)
-    batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split))
+    seen = None if imagined is None else imagined[split]
+    batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split), seen)
     return predictions_table(part, answer(model, settings, batches, np.arange(batches.questions), seed, context.device, tick))
 
 

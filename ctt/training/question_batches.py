@@ -19,8 +19,9 @@ from ctt.core.errors import DataError
 from ctt.data.dataset import Split
 from ctt.data.frames import frame_rows
 from ctt.models.aloe.aloe_settings import AloeSettings
-from ctt.models.aloe.frame_sampling import PREDICTED_FRAMES, FrameSampling
+from ctt.models.aloe.frame_sampling import IMAGINED, PREDICTED_FRAMES, FrameSampling
 from ctt.models.aloe.model import AloeInput
+from ctt.training.imagined_frames import OBSERVED, ImaginedFrames
 
 GATHERED = 128
 """Maximum number of questions whose slots are gathered at once (unless a single piece has more)."""
@@ -40,12 +41,17 @@ class Piece:
 
 
 class QuestionBatches:
-    """The sequences of one split under `settings`; `rollouts` (V,32,S,D), or None for given frames alone.
+    """The sequences of one split under `settings`; `rollouts` (V,32,S,D), or None for given frames alone; `imagined`: what
+    questions see instead of the given frames, if any do.
 
     With precision=bf16, slots and rollouts are held in memory as bfloat16, to which the model would round them anyway.
     """
 
-    def __init__(self, settings: AloeSettings, split: Split, rollouts: np.ndarray | None) -> None:
+    def __init__(
+        self, settings: AloeSettings, split: Split, rollouts: np.ndarray | None, imagined: ImaginedFrames | None = None
+    ) -> None:
+        if settings.rollout_frames == IMAGINED and imagined is None:
+            raise DataError(f"aloe.rollout_frames={IMAGINED} needs the imagined videos of split {split.name}, and none are given")
         table = split.questions
         self.settings, self.sampling = settings, FrameSampling(settings, split.format)
         self.shape = split.slots.shape
@@ -65,6 +71,10 @@ class QuestionBatches:
         self.first = np.flatnonzero(new)
         self.options = np.diff(np.append(self.first, len(new)))
         self.question = np.cumsum(new) - 1
+        self.imagined = None if imagined is None else imagined.frames
+        self.instead = np.full(len(self.first), OBSERVED)
+        if imagined is not None:
+            self.instead = imagined.rows_of(np.asarray(table.scene)[self.first], question[self.first])
         sees = np.isin(table.category_names, self.sampling.reading) & (rollouts is not None)
         self.adds = sees & (self.sampling.added_frames > 0)
         self.later = sees & (self.sampling.added_frames == 0)
@@ -192,16 +202,23 @@ class QuestionWindows:
         self.late = np.flatnonzero(frames >= given) if later.any() else np.empty(0, np.int64)
         ahead = frames.reshape(-1)[self.late] - given
         self.predicted = batches.predicted_rows(self.video[self.late // settings.frames], ahead)
+        instead = np.repeat(batches.instead[questions], 0 if batches.imagined is None else settings.frames)
+        self.without = np.flatnonzero(instead != OBSERVED)
+        self.imagined = torch.from_numpy(instead[self.without] * given + frames.reshape(-1)[self.without])
 
     def given(self, part: slice) -> Tensor:
-        """The sampled frames (Q,F,S,D); those past the given frames are predicted ones."""
+        """The sampled frames (Q,F,S,D); those past the given frames are predicted ones, those without an object imagined."""
         out = F.embedding(self.frames[part], self.batches.frames)
         width = out.shape[1]
-        late = slice(*np.searchsorted(self.late, (part.start * width, part.stop * width)).tolist())
-        if late.start < late.stop:
-            assert self.batches.predicted is not None
-            here = torch.from_numpy(self.late[late] - part.start * width)
-            out.view(-1, out.shape[-1]).index_copy_(0, here, F.embedding(self.predicted[late], self.batches.predicted))
+        for there, rows, frames in (
+            (self.late, self.predicted, self.batches.predicted),
+            (self.without, self.imagined, self.batches.imagined),
+        ):
+            mine = slice(*np.searchsorted(there, (part.start * width, part.stop * width)).tolist())
+            if mine.start < mine.stop:
+                assert frames is not None
+                here = torch.from_numpy(there[mine] - part.start * width)
+                out.view(-1, out.shape[-1]).index_copy_(0, here, F.embedding(rows[mine], frames).to(out.dtype))
         return out.view(*out.shape[:2], *self.batches.shape[2:])
 
     def added(self, part: slice) -> Tensor:

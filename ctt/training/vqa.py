@@ -28,6 +28,7 @@ from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
 from ctt.training.curve import curve
+from ctt.training.imagined_frames import Imaginations
 from ctt.training.learner import Learner
 from ctt.training.optimizers import aloe_optimizers, rate
 from ctt.training.question_batches import ArrangedBatches, Piece, QuestionBatches
@@ -48,26 +49,28 @@ def train(
     seed: int,
     dataset: Dataset,
     rollouts: Rollouts | None,
+    imagined: Imaginations | None = None,
     *,
     start: Path | None = None,
     context: BuildContext,
 ) -> dict[str, Any]:
     """Trains ALOE for `settings.epochs` and evaluates it on the validation split; returns the contents of metrics.json.
 
-    rollouts: {split: (V,32,S,D)}, or None for given frames alone; start: the folder of a training whose final weights are
-    the initial ones (None: drawn from the seed). Writes into `context.folder` the training state (`trainer`),
-    predictions.parquet and metrics.json; for a test split test_predictions.parquet and evalai.json. Raises Diverged, Interrupted.
+    rollouts: {split: (V,32,S,D)}, or None for given frames alone; imagined: for aloe.rollout_frames=counterfactual; start: the
+    folder of a training whose final weights are the initial ones (None: drawn from the seed). Writes into `context.folder`
+    the training state (`trainer`), predictions.parquet and metrics.json; for a test split test_predictions.parquet and
+    evalai.json, unless no videos of it are imagined and others are. Raises Diverged, Interrupted.
     """
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     if not _finished(context.folder, settings):
-        learner = VqaLearner(settings, seed, dataset, rollouts, context)
+        learner = VqaLearner(settings, seed, dataset, rollouts, context, imagined)
         if start is not None:
             load_published(learner.model, load_weights(start / MODEL))
         train_segment(learner, Segment(settings.epochs), seed=seed, context=context)
         del learner
         gc.collect()  # Lightning's objects form cycles that hold the training split's slots
     seconds = context.seconds
-    metrics = _evaluated(settings, context.folder, dataset, rollouts, seed, context)
+    metrics = _evaluated(settings, context.folder, dataset, rollouts, imagined, seed, context)
     metrics["curve"] = curve(
         read_metrics(context.folder / METRICS),
         names=dataset.format.categories.metrics,
@@ -89,14 +92,15 @@ def _evaluated(
     model_folder: Path,
     dataset: Dataset,
     rollouts: Rollouts | None,
+    imagined: Imaginations | None,
     seed: int,
     context: BuildContext,
 ) -> dict[str, Any]:
     """Writes the predictions of the validation and test splits, the latter in EvalAI's format too; returns the accuracies."""
-    predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", seed=seed, context=context)
+    predictions = evaluate(settings, model_folder, dataset, rollouts, "validation", imagined, seed=seed, context=context)
     write_predictions(predictions, context.folder / PREDICTIONS)
-    if "test" in dataset.splits:
-        test = evaluate(settings, model_folder, dataset, rollouts, "test", seed=seed, context=context)
+    if "test" in dataset.splits and (imagined is None or "test" in imagined):
+        test = evaluate(settings, model_folder, dataset, rollouts, "test", imagined, seed=seed, context=context)
         write_predictions(test, context.folder / TEST_PREDICTIONS)
         write_json(context.folder / SUBMISSION, submission(test, dataset.format.vocabulary), durable=False, indent=None, end="")
     metrics = metrics_of(predictions, dataset.format.categories)
@@ -111,12 +115,13 @@ def screen(
     model_folder: Path,
     dataset: Dataset,
     rollouts: Rollouts | None,
+    imagined: Imaginations | None = None,
     *,
     context: BuildContext,
 ) -> dict[str, Any]:
     """Evaluates the ALOE in `model_folder` on these rollouts instead of training one; writes predictions and metrics.json."""
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
-    metrics = _evaluated(settings, model_folder, dataset, rollouts, seed, context)
+    metrics = _evaluated(settings, model_folder, dataset, rollouts, imagined, seed, context)
     metrics["cost"] = {"seconds": context.seconds, "peak_memory_mib": context.peak}
     write_json(context.folder / METRICS_JSON, metrics, durable=False, end="")
     return metrics
@@ -129,12 +134,19 @@ class VqaLearner(Learner):
     precision = "fp32"  # bf16 is applied by autocast, to the forward passes alone
 
     def __init__(
-        self, settings: AloeSettings, seed: int, dataset: Dataset, rollouts: Rollouts | None, context: BuildContext
+        self,
+        settings: AloeSettings,
+        seed: int,
+        dataset: Dataset,
+        rollouts: Rollouts | None,
+        context: BuildContext,
+        imagined: Imaginations | None = None,
     ) -> None:
         given = {name: None if rollouts is None else rollouts.get(name) for name in ("train", "validation")}
         self.settings, self.seed, self.device, self.context = settings, seed, context.device, context
-        self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"])
-        self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"])
+        seen = dict.fromkeys(given) if imagined is None else imagined
+        self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"], seen["train"])
+        self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"], seen["validation"])
         self.validation_split = dataset.split("validation")
         data_format = dataset.split("train").format
         self.validation_videos = validation_videos(settings, dataset)

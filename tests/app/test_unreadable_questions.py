@@ -78,14 +78,14 @@ class Files:
         captured = self.capsys.readouterr()
         return int(ended.value.code or 0), captured.out, captured.err
 
-    def refused(self, verb: str = "sweep") -> str:
+    def refused(self, verb: str = "sweep", *more: str, remedy: str = "reader.enabled=false") -> str:
         """The message with which a sweep ends before anything is built; it names the remedy."""
         command = ["sweep", "baseline_only.yaml", *SETTINGS] if verb == "sweep" else ["run", "device=cpu", "reader.videos=3"]
         (self.folder / "baseline_only.yaml").write_text("data: clevrer\n")
-        code, out, err = self.ctt(*command, *self.overrides)
+        code, out, err = self.ctt(*command, *self.overrides, *more)
         assert code == 2, out + err
         assert not list((self.folder / "store").glob("artifacts/*/*")), "nothing was built"
-        assert "reader.enabled=false" in err
+        assert remedy in err
         return " ".join(err.split())
 
 
@@ -131,3 +131,32 @@ def test_one_that_cannot_be_read_is_listed_by_data_check(files: Files) -> None:
     files.annotates(FIRST["val"], KINDS[:2])
     code, out, _ = files.ctt("data", "check", *files.overrides)
     assert code == 0 and "the position reader cannot be used:" in out and "none of the 2 counterfactual questions" in out
+
+
+SEES, OTHERWISE = "aloe.rollout_frames=counterfactual", "aloe.rollout_frames=predictive"
+
+
+@pytest.mark.parametrize("split, name", [("train", "train"), ("val", "validation")])
+def test_what_aloe_is_to_see_without_an_object_is_refused_where_no_question_removes_one(
+    files: Files, split: str, name: str
+) -> None:
+    files.asks(split, [[]] * COUNTS[split])
+    remedy = OTHERWISE if split == "train" else "reader.enabled=false"  # of validation, the position reader needs them too
+    found = files.refused("sweep", SEES, remedy=remedy)
+    assert f"{name}.json and" in found and "its program removes no objects, not one" in found
+    assert files.refused("run", SEES, remedy=remedy) == found
+
+
+def test_training_programs_and_annotations_are_needed_for_what_aloe_is_to_see(files: Files) -> None:
+    path = files.folder / "questions" / "train.json"
+    scenes = json.loads(path.read_text())
+    whole = json.dumps(scenes)
+    del scenes[1]["questions"][2]["program"]
+    path.write_text(json.dumps(scenes))
+    found = files.refused("sweep", SEES, remedy=OTHERWISE)
+    assert "train.json, scene 1, question 2: program is missing" in found
+    path.write_text(whole)
+    (files.folder / "annotations" / "annotation_00002.json").unlink()
+    found = files.refused("sweep", SEES, "reader.videos=2", remedy=OTHERWISE)
+    assert "no annotation of 1 of 3 train videos that aloe.rollout_frames=counterfactual needs (scenes 2)" in found
+    assert "ctt data fetch annotations" in found

@@ -28,7 +28,7 @@ def test_the_demo_shares_training_up_to_the_start() -> None:
     assert (summary["points"], summary["runs"], summary["unique_runs"]) == (2, 6, 6)
     assert (summary["world_model_epochs"], summary["world_model_epochs_naive"]) == (3 * (4 + 8 + 8), 6 * 12)
     kinds = [s["kind"] for s in summary["stages"]]
-    assert {k: kinds.count(k) for k in KINDS} == {"data": 1, "world_model": 9, "rollout": 6, "vqa": 6}
+    assert {k: kinds.count(k) for k in KINDS} == {"data": 1, "world_model": 9, "rollout": 6, "imagined": 0, "vqa": 6}
     assert kinds.count("diagnostics") == 6
     assert (kinds.count("probe"), kinds.count("reader")) == (1, 6)
     assert summary["stages_naive"] == 6 * len(set(kinds)) and summary["branch_points"] == 3

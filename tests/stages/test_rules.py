@@ -32,6 +32,8 @@ BASES = {
     "not diagnosed": [*ALL_ON, "diagnostics.enabled=false", "reader.enabled=false"],
     "weights of a file": ["data=mini", "world_model=mini", "aloe=mini", "world_model.tensors=known", "aloe.tensors=known"],
     "clevrer, all on": [*ALL_ON, "data=clevrer", "data.content=known"],
+    "imagined videos": [*ALL_ON, "aloe.rollout_frames=counterfactual"],
+    "imagined by the graph": ["data=mini", "aloe=mini", "aloe.rollout_frames=counterfactual", "reader.reach=graph"],
 }
 # Other valid values of settings for which `other_value` can't derive one from type and bounds.
 OTHER: dict[str, Any] = {

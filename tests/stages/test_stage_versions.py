@@ -27,6 +27,8 @@ ENTRIES = {
     "vqa": ("ctt.training.vqa",),
     "diagnostics": ("ctt.training.diagnostics", *PARTS),
     "probe": ("ctt.data.positions.reference_levels",),
+    "removed": ("ctt.data.positions.removed_objects",),
+    "imagined": ("ctt.training.positions.imagined_videos",),
     "reader": ("ctt.training.positions.position_reader",),
 }
 
@@ -102,12 +104,15 @@ def versions() -> dict[str, int]:
     from ctt.stages.auxiliary.diagnostics import Diagnostics
     from ctt.stages.auxiliary.reader import PositionReader
     from ctt.stages.data import Data
+    from ctt.stages.imagined import ImaginedVideos
     from ctt.stages.reader_fit import ReaderFit
+    from ctt.stages.removed import RemovedObjects
     from ctt.stages.rollout import Rollout
     from ctt.stages.vqa import Vqa
     from ctt.stages.world_model import WorldModel
 
-    return {s.kind: s.version for s in (Data, WorldModel, Rollout, Vqa, Diagnostics, ReaderFit, PositionReader)}
+    stages = (Data, WorldModel, Rollout, Vqa, Diagnostics, ReaderFit, PositionReader, RemovedObjects, ImaginedVideos)
+    return {s.kind: s.version for s in stages}
 
 
 @pytest.mark.parametrize("kind", ENTRIES)

@@ -10,6 +10,7 @@ import numpy as np
 from ctt.core.build_context import METRICS, BuildContext, read_metrics
 from ctt.data.dataset import Dataset
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.training.imagined_frames import Imaginations
 from ctt.training.state import WEIGHTS
 from ctt.training.vqa import train
 
@@ -32,11 +33,14 @@ FILES = ("model.safetensors", "optimizer.safetensors", "predictions.parquet")
 Toy = tuple[Dataset, dict[str, np.ndarray]]
 
 
-def run(folder: Path, toy: Toy, seed: int = 0, rollouts: bool = True, **changes: Any) -> dict[str, Any]:
+def run(
+    folder: Path, toy: Toy, seed: int = 0, rollouts: bool = True, imagined: Imaginations | None = None, **changes: Any
+) -> dict[str, Any]:
     """Trains into `folder`; returns the metrics."""
     dataset, predicted = toy
     folder.mkdir(exist_ok=True)
-    return train(AloeSettings(**(SMALL | changes)), seed, dataset, predicted if rollouts else None, context=BuildContext(folder))
+    settings, given = AloeSettings(**(SMALL | changes)), predicted if rollouts else None
+    return train(settings, seed, dataset, given, imagined, context=BuildContext(folder))
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

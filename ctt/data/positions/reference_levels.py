@@ -59,14 +59,12 @@ def make(settings: PositionReaderSettings, dataset: Dataset, annotations: str | 
     """
     train, split = dataset.split("train"), dataset.split(SPLIT)
     fitted = tracks_of(train, settings.videos, annotations, context)
-    tracks = tracks_of(split, None, annotations, context)
     slots = np.array(train.slots[: len(fitted)])
     if fitted.slot is None:
         fitted = match(slots, fitted, settings.stride)
     reader = fit(slots, fitted, settings.stride)
     seen = reader.read_all(split.slots)
-    if tracks.slot is None:
-        tracks = matched(tracks, seen, settings.stride)
+    tracks = tracks_with_slots(split, seen, settings.stride, annotations, context)
     objects = SlotObjects.of(tracks)
     reader.save(context.folder)
     objects.save(context.folder)
@@ -83,6 +81,12 @@ def make(settings: PositionReaderSettings, dataset: Dataset, annotations: str | 
     found = {name: write(tables[name], context.folder / f"{name}.parquet") for name in kept}
     metrics = {"levels": found, "reach": reader.reach.tolist()} | ({"unread": list(not_read.values())} if not_read else {})
     (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def tracks_with_slots(split: Split, seen: np.ndarray, stride: int, annotations: str | None, context: BuildContext) -> ObjectTracks:
+    """All objects of a split with their slots, found by the slots' positions `seen` (V, 128, S, 2). Raises as `tracks_of`."""
+    tracks = tracks_of(split, None, annotations, context)
+    return matched(tracks, seen, stride) if tracks.slot is None else tracks
 
 
 def tracks_of(split: Split, videos: int | None, annotations: str | None, context: BuildContext) -> ObjectTracks:

@@ -44,8 +44,10 @@ class AloeSettings(Settings):
     eval_start: int | None = setting(4, "first sampled frame in evaluation; null = random per question, as published", minimum=0)
     rollout_frames: str = setting(
         "predictive",
-        "which categories see predicted frames: predictive (published), those about the future; or all",
-        choices=("predictive", "all"),
+        "which categories see predicted frames: predictive (published), those about the future; or all. counterfactual: as "
+        "predictive, and counterfactual questions see the given frames of a video that the world model imagines without the "
+        "removed object, by reader.reach",
+        choices=("predictive", "all", "counterfactual"),
     )
     predicted_frames: int | None = setting(
         None,

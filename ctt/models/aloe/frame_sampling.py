@@ -10,6 +10,8 @@ from ctt.models.aloe.aloe_settings import AloeSettings
 
 PREDICTED_FRAMES = 32
 """How many frames later the published window of questions about the future starts."""
+IMAGINED = "counterfactual"
+"""The category whose questions remove an object; also the value of aloe.rollout_frames that has them see a video without it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +78,26 @@ class FrameSampling:
         return tuple(category.name for category in self.format.categories if every or category.future)
 
     @property
+    def imagining(self) -> tuple[str, ...]:
+        """Names of the categories that see, instead of the given frames, those of a video without the removed object."""
+        names = (IMAGINED,) if self.settings.rollout_frames == IMAGINED else ()
+        return tuple(name for name in names if name in self.format.categories.names)
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """Names of the categories that a world model reaches directly: by predicted frames or by imagined videos."""
+        return tuple(name for name in self.format.categories.names if name in (*self.reading, *self.imagining))
+
+    @property
     def trained_on_predicted(self) -> bool:
-        """Whether training questions read predicted frames; otherwise ALOE's weights do not depend on a world model."""
+        """Whether training questions read what a world model predicts; otherwise ALOE's weights do not depend on one."""
+        return self._trained_on(self.reached)
+
+    def _trained_on(self, categories: tuple[str, ...]) -> bool:
+        """Whether there are training questions of one of them."""
         if self.settings.rollout_frames == "all":
             return True
-        return any(share > 0 for name, share in zip(self.format.categories.names, self.shares, strict=True) if name in self.reading)
+        return any(share > 0 for name, share in zip(self.format.categories.names, self.shares, strict=True) if name in categories)
 
     @property
     def frames_ahead(self) -> int:
@@ -88,7 +105,7 @@ class FrameSampling:
         aloe = self.settings
         if not self.reading:
             return 0
-        if self.trained_on_predicted or aloe.eval_start is None:  # from any first frame
+        if self._trained_on(self.reading) or aloe.eval_start is None:  # from any first frame
             return self.stride * self.added_frames or PREDICTED_FRAMES
         if self.added_frames:
             return (aloe.eval_start - self.given) % self.stride + self.stride * (self.added_frames - 1) + 1

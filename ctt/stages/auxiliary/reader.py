@@ -12,12 +12,11 @@ from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
 from ctt.data.dataset import Dataset
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
-from ctt.models.method import TRAINED
 from ctt.models.model_settings import GraphSettings
-from ctt.models.plugins import plugins_in
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
 from ctt.stages.columns import PER_OPTION, Column
+from ctt.stages.graph_read import graph_settings
 from ctt.stages.main_line import MainLine
 from ctt.stages.reader_fit import ReaderFit
 from ctt.stages.rollout import Rollout
@@ -73,7 +72,7 @@ class PositionReader(AuxiliaryStage):
         data, frames = line.data, line.rollout.rollout.frames
         if not settings.enabled or not positions_known(settings, data.data):
             return None
-        probe = settings.remembered(("stage", data.key, frames), lambda: ReaderFit(data, settings, frames))
+        probe = ReaderFit.of(data, settings, frames)
         if not (settings.interventions and settings.reach == "graph"):
             return cls(line.rollout, probe, settings)
         state = line.world_model
@@ -88,11 +87,7 @@ class PositionReader(AuxiliaryStage):
         found: dict[str, Any] = {"interventions": self.reader.interventions}
         if (reach := canonical_form(self.reader).get("reach")) is not None:
             found |= {"reach": reach, "levels": "ancestry of events"}
-        if self.graph is not None:
-            form = canonical_form(self.graph, frozenset(TRAINED))
-            found |= {"graph": form, "threshold": self.threshold}
-            found |= {"plugins": plugins} if (plugins := plugins_in({"world_model": {"graph": form}})) else {}
-        return found
+        return found | graph_settings(self.graph, self.threshold)
 
     def inputs(self) -> Mapping[str, Stage]:
         return {

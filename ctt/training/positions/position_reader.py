@@ -22,7 +22,7 @@ from ctt.models.model_settings import RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
 from ctt.training.positions.counterfactual import Factual, without
-from ctt.training.positions.removal import Graph, Oracle, Reach, Touch
+from ctt.training.positions.removal import Everybody, Graph, Oracle, Reach, Touch
 from ctt.training.rollout import load
 from ctt.training.slot_graphs import SlotGraph, StateGraphs, side_of
 from ctt.training.threads import threads
@@ -91,7 +91,9 @@ def reach_of(
     split: Split,
     state_folder: Path,
 ) -> Reach:
-    """The way of `reader.reach`, other than all; graph: of reach=graph."""
+    """The way of `reader.reach`; graph: of reach=graph."""
+    if settings.reach == "all":
+        return Everybody()
     if settings.reach == "oracle":
         return Oracle(split.truth)
     if settings.reach == "graph":

@@ -6,6 +6,7 @@ touch    an object that touches a reached one in the video as it was, or comes w
          aside, in the imagined video; two objects touch at the distance of their shapes that the reader fitted
 graph    an object whose slot depends on a reached one's, by the run's own slot graph of the window at its threshold
 oracle   an object whose true path without the removed object leaves its true path with it (synthetic data)
+all      every object
 
 touch is the default; by the others one sees what the answers owe to it.
 """
@@ -84,6 +85,16 @@ class _Departing:
 
     def step(self, frame: int, imagined: np.ndarray, reached: np.ndarray) -> np.ndarray:
         return np.asarray(reached | self.departed[:, frame])
+
+
+class Everybody:
+    """Every object, from the first frame on."""
+
+    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
+        return self
+
+    def step(self, frame: int, imagined: np.ndarray, reached: np.ndarray) -> np.ndarray:
+        return np.ones_like(reached)
 
 
 @dataclass(frozen=True)

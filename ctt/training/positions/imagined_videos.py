@@ -1,0 +1,80 @@
+"""Imagining what counterfactual questions ask about: the stage `imagined`. Its work continues where it was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from ctt.core.atomic_files import read_json, write_json
+from ctt.core.build_context import BuildContext
+from ctt.data.dataset import Dataset
+from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
+from ctt.data.positions.removals import SPLITS, Removals
+from ctt.training.imagined_frames import file_of
+from ctt.training.positions.counterfactual import PAIRS, Factual, imagine
+from ctt.training.positions.position_reader import reach_of
+from ctt.training.rollout import load
+from ctt.training.slot_graphs import SlotGraph
+from ctt.training.threads import threads
+from ctt.training.training_settings import WorldModelSettings
+
+DONE = "imagined.json"
+"""While it is built: {split: videos that are on disk}."""
+FLUSHED = 16
+"""Chunks of PAIRS videos after which what was imagined is written through to the disk."""
+
+
+def imagine_videos(
+    settings: PositionReaderSettings,
+    world_model: WorldModelSettings,
+    graph: SlotGraph | None,
+    dtype: str,
+    reader_folder: Path,
+    removed_folder: Path,
+    state_folder: Path,
+    dataset: Dataset,
+    *,
+    context: BuildContext,
+) -> None:
+    """Writes imagined_SPLIT.npy (P,F,S,D), the given frames of the pairs of a video and an object in removed_SPLIT.npz.
+
+    What is rolled out after the given frames has no part in them. graph: that which settings.reach=graph reads.
+    Raises Interrupted between chunks when asked to stop; a later call continues.
+    """
+    reader = LinearPositionReader.load(reader_folder)
+    asked = {name: Removals.load(removed_folder, name) for name in SPLITS}
+    done: dict[str, Any] = read_json(context.folder / DONE) or {}
+    total = sum(len(removals.pairs) for removals in asked.values())
+    before = 0
+    with threads(context.threads):
+        predictor = load(state_folder, world_model).to(context.device)
+        for name, removals in asked.items():
+            split, pairs = dataset.split(name), removals.pairs
+            factual = Factual(split.slots, split.slots[:, :0], removals.objects)
+            reach = reach_of(settings, world_model, graph, predictor, reader, removals.objects, split, state_folder)
+            path, mode = file_of(context.folder, name), "r+" if name in done else "w+"
+            out = open_memmap(path, mode, dtype=dtype, shape=(len(pairs), *split.slots.shape[1:]))
+
+            def save(videos: int, name: str = name, out: np.memmap = out) -> None:
+                out.flush()
+                done[name] = videos
+                write_json(context.folder / DONE, done)
+
+            for number, first in enumerate(range(done.get(name, 0), len(pairs), PAIRS)):
+                chunk = pairs[first : first + PAIRS]
+                video, k = chunk.T
+                out[first : first + len(chunk)] = imagine(
+                    predictor, world_model.frameskip, reader, factual, video, k, reach, context.device
+                ).slots
+                context.progress(before + first + len(chunk), total, "video")
+                if context.stopping:
+                    save(first + len(chunk))
+                    context.stop()
+                if number % FLUSHED == FLUSHED - 1:
+                    save(first + len(chunk))
+            save(len(pairs))
+            before += len(pairs)
+    (context.folder / DONE).unlink()
