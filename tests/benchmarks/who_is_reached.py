@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class Steps:
     cost: np.ndarray
     threshold: float
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Steps:
+    def begin(self, slots: np.ndarray, position: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Steps:
         return Steps(self.cost[videos], self.threshold)
 
     def step(self, frame: int, imagined: np.ndarray, reached: np.ndarray) -> np.ndarray:
@@ -178,7 +179,8 @@ def main() -> int:
     pairs = sorted({(q.video, removed_object(q, objects.things(q.video))) for q in questions})
 
     def answered(reach: Reach) -> float:
-        gaps = without(predictor, skip, reader, factual, pairs, reach, BuildContext(Path(".")))
+        with tempfile.TemporaryDirectory() as work:
+            gaps = without(predictor, skip, reader, factual, pairs, reach, BuildContext(Path(work)))
         table = answers(questions, {COUNTERFACTUAL: counterfactual_answers(objects, lambda video, k: gaps[video, k])}, {})
         return 100 * float(table.groupby(["scene", "question_id"]).correct.all().mean())
 

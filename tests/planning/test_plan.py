@@ -163,7 +163,7 @@ def test_a_state_is_addressed_by_what_it_is() -> None:
     ],
 )
 def test_changing_a_live_value_changes_the_key(key, value) -> None:
-    config = compile_sweep(None, [*MINI, "world_model.dropout=0.1"]).baseline.config
+    config = compile_sweep(None, [*MINI, "world_model.dropout=0.1", "num_masked_slots=2"]).baseline.config
     assert target_of(with_value(config, key, value)).rollout.state.key != target_of(config).rollout.state.key
 
 

@@ -14,7 +14,7 @@ from ctt.data.dataset import Dataset
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
 from ctt.data.positions.removals import SPLITS, Removals
 from ctt.training.imagined_frames import file_of
-from ctt.training.positions.counterfactual import PAIRS, Factual, imagine
+from ctt.training.positions.counterfactual import Factual, at_a_time, imagine
 from ctt.training.positions.position_reader import reach_of
 from ctt.training.rollout import load
 from ctt.training.slot_graphs import SlotGraph
@@ -24,7 +24,7 @@ from ctt.training.training_settings import WorldModelSettings
 DONE = "imagined.json"
 """While it is built: {split: videos that are on disk}."""
 FLUSHED = 16
-"""Chunks of PAIRS videos after which what was imagined is written through to the disk."""
+"""Chunks of videos after which what was imagined is written through to the disk."""
 
 
 def imagine_videos(
@@ -48,7 +48,7 @@ def imagine_videos(
     asked = {name: Removals.load(removed_folder, name) for name in SPLITS}
     done: dict[str, Any] = read_json(context.folder / DONE) or {}
     total = sum(len(removals.pairs) for removals in asked.values())
-    before = 0
+    before, size = 0, at_a_time(context.device)
     with threads(context.threads):
         predictor = load(state_folder, world_model).to(context.device)
         for name, removals in asked.items():
@@ -63,8 +63,8 @@ def imagine_videos(
                 done[name] = videos
                 write_json(context.folder / DONE, done)
 
-            for number, first in enumerate(range(done.get(name, 0), len(pairs), PAIRS)):
-                chunk = pairs[first : first + PAIRS]
+            for number, first in enumerate(range(done.get(name, 0), len(pairs), size)):
+                chunk = pairs[first : first + size]
                 video, k = chunk.T
                 out[first : first + len(chunk)] = imagine(
                     predictor, world_model.frameskip, reader, factual, video, k, reach, context.device

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ctt.data.positions.descendants import reach_of_pairs, touching
-from ctt.data.positions.linear_reader import LinearPositionReader, follow
+from ctt.data.positions.linear_reader import LinearPositionReader
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.synthetic.truth import Truth
 from ctt.training.slot_graphs import StateGraphs
@@ -40,8 +40,9 @@ class Reached(Protocol):
 class Reach(Protocol):
     """One of the ways above."""
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
-        """For videos (B,) without the objects `removed` (B,); slots (B,F+N,S,D) float32: given and rolled out, nothing removed."""
+    def begin(self, slots: np.ndarray, position: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
+        """For videos (B,) without the objects `removed` (B,); nothing removed yet: slots (B,F+N,S,D) float32, given and rolled
+        out, and positions (B,F+N,6,2) read from them."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Touch:
     reader: LinearPositionReader
     objects: SlotObjects
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
+    def begin(self, slots: np.ndarray, position: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         far = reach_of_pairs(self.reader, self.objects.shape[videos])
-        return _Touching(follow(self.reader.read(slots), self.objects.first[videos][:, None]), far)
+        return _Touching(position, far)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Oracle:
 
     truth: Truth
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
+    def begin(self, slots: np.ndarray, position: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         frames = slots.shape[1]
         alone = np.stack([self.truth.without_position[video, k, :frames] for video, k in zip(videos, removed, strict=True)])
         apart = np.linalg.norm(alone.astype(np.float64) - self.truth.position[videos, :frames], axis=-1)
@@ -90,7 +91,7 @@ class _Departing:
 class Everybody:
     """Every object, from the first frame on."""
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
+    def begin(self, slots: np.ndarray, position: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         return self
 
     def step(self, frame: int, imagined: np.ndarray, reached: np.ndarray) -> np.ndarray:
@@ -106,7 +107,7 @@ class Graph:
     frameskip: int
     objects: SlotObjects
 
-    def begin(self, slots: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
+    def begin(self, slots: np.ndarray, position: np.ndarray, videos: np.ndarray, removed: np.ndarray) -> Reached:
         held = self.objects.first[videos].astype(np.int64)
         return _Depending(self, slots, held)
 

@@ -187,9 +187,8 @@ def page_of(probe: Path, reader: Path) -> dict[str, float]:
     for tail in tails:
         tail.poll()
     points = final_points(tails)
-    text = note(
-        TrackedRun("demo", "baseline-0", "baseline", 0, stages=stages), [*points, MetricPoint("accuracy/average", 1.0, 0, 0)]
-    )
+    finals = [*points, MetricPoint("accuracy/average", 1.0, 0, 0)]
+    text = note(TrackedRun("demo", "baseline-0", "baseline", 0, stages=stages), tails, finals)
     value = {point.name: point.value for point in points}
     for name, label in (("words", "words"), ("ancestry_of_rollout", "ancestry of rollout")):
         (line,) = (line for line in text.splitlines() if line.startswith(f"| {label} |"))

@@ -133,7 +133,7 @@ def test_aloe_gets_the_video_without_the_object_and_nothing_else_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each question's video imagined by itself, with the object that its program names, and its frames sampled: bit for bit."""
-    monkeypatch.setattr(imagined_videos, "PAIRS", 1)
+    monkeypatch.setattr("ctt.training.positions.counterfactual.PAIRS", 1)
     videos = imagined(data, probe, removed, state, tmp_path / "out", reach, dtype)
     dataset, reader = Dataset.open(data), LinearPositionReader.load(probe)
     predictor = Predictor(WORLD, 128).eval()
@@ -219,7 +219,7 @@ class Stopping(BuildContext):
 def test_interrupted_it_continues_and_gives_the_same_bytes(
     most: int, data: Path, probe: Path, removed: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagined_videos, "PAIRS", 4)
+    monkeypatch.setattr("ctt.training.positions.counterfactual.PAIRS", 4)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     imagined(data, probe, removed, state, whole)
     parts.mkdir()
