@@ -22,6 +22,7 @@ GONE = {
 }
 STAYS = {
     "ctt/config.py": ("launch.trunk",),  # a setting's former name
+    "ctt/execution/jobs/late_files.py": ('"beside"',),
     "ctt/execution/jobs/job_process.py": ('"beside"',),  # fields of files on disk
     "ctt/execution/jobs/spec.py": ('"fork_epochs"',),
     "CHANGELOG.md": ("(trunk, fork)", "auxiliary stage (side)", "`launch.trunk`"),

@@ -45,6 +45,11 @@ class JobLimits(JobNeeds):
         minimum=1,
     )
     hang_min: float | None = setting(60.0, "minutes without progress after which a job is ended", above=0)
+    fs_delay_s: float = setting(
+        60.0,
+        "seconds after which what a job has written is visible on every host (NFS caches directories for 30 to 60 s)",
+        minimum=0,
+    )
 
 
 @dataclasses.dataclass

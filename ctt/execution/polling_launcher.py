@@ -20,6 +20,7 @@ from ctt.execution.jobs import event_log
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.dependent_jobs import DependentJobs
 from ctt.execution.jobs.failures import Failure
+from ctt.execution.jobs.late_files import LateFiles
 from ctt.execution.jobs.retries import idle
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
@@ -52,6 +53,7 @@ class PollingLauncher(DependentJobs, ABC):
         self.folder = recorded.folder
         self.settings: Any = recorded.settings(self.settings_class)
         self.environment = {**os.environ, **recorded.environment}
+        self.late = LateFiles(recorded.store, self.settings.fs_delay_s)
         self.followed: dict[str, Followed] = {}  # by the launcher's id of the job
 
     # What a launcher has to define
@@ -183,12 +185,18 @@ class PollingLauncher(DependentJobs, ABC):
         for job_id, one in list(self.followed.items()):
             state = states.get(job_id, JobState("ended"))
             if state.state == "ended":
+                if one.reason is None and state.failure is None and self._awaited(one.job, state.code):
+                    continue
                 del self.followed[job_id]
                 more: Any = dict(code=state.code, reason=one.reason, cause=state.failure, message=state.message, host=state.host)
                 self.ended(one.job, job_id, **more)
             elif state.state == "running" and one.began is None:
                 one.began = one.progressed = time.monotonic()
         self._watch()
+
+    def _awaited(self, job: JobSpec, code: int | None) -> bool:
+        self.late.refresh([job])
+        return self.late.awaited(job, code)
 
     def _watch(self) -> None:
         now, settings = time.monotonic(), self.settings

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ctt.core.build_context import PROGRESS, BuildContext, stopping
-from ctt.core.errors import CttError, Interrupted, LeaseLost, StageFailed
+from ctt.core.errors import CttError, Interrupted, LeaseLost, StageFailed, StoreError
 from ctt.core.memory import reset_peak
 from ctt.core.process_group import ALONE, ProcessGroup
 from ctt.core.settings import canonical_form, digest, digest_of_form
+from ctt.core.shared_files import fs_delay
 from ctt.stages.code_version import code_version
 from ctt.stages.stage_registry import plugin_of
 from ctt.store import Artifact, Holder, Lease, Store
@@ -207,6 +208,9 @@ def assist(stages: Mapping[str, Stage], store: Store, group: ProcessGroup, *, de
     builds, until it sends None. They take no lease and write nothing. Raises ProcessLost if the first one ends."""
     while (message := group.broadcast()) is not None:
         stage, start = stages[message["key"]], message["start"]
+        needed = [*(other.key for other in stage.inputs().values()), *([start] if start else [])]
+        if not store.wait_for(needed, fs_delay(), stopping):
+            raise StoreError(f"the inputs of {stage.kind} are not visible on this host in {store.root}; see launch.fs_delay_s")
         inputs = {name: a for name, other in stage.inputs().items() if (a := store.get(other.key)) is not None}
         continued = None
         if start:

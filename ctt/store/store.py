@@ -23,7 +23,7 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from ctt.store.identity import identity
 from ctt.store.leases import Lease
 from ctt.store.work import Work
 
+LOOK = 1.0  # seconds between looks for an artifact that another host has published
 _KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -89,6 +90,24 @@ class Store:
     def has(self, key: str) -> bool:
         """True if the artifact is finished; one look at the disk, nothing is verified."""
         return os.path.exists(self.path(key) / MANIFEST)
+
+    def refresh(self, keys: Iterable[str]) -> None:
+        """Opens the folders of these keys: a client of NFS then asks its server for their entries, instead of its cache."""
+        paths = [self.path(key) for key in keys]
+        for folder in dict.fromkeys(f for path in paths for f in (self.root, path.parent.parent, path.parent, path)):
+            with suppress(OSError):
+                os.listdir(folder)
+
+    def wait_for(self, keys: Iterable[str], seconds: float, stopping: Callable[[], bool] | None = None) -> bool:
+        """Waits until these artifacts, which other hosts have published, are visible here; whether they are."""
+        missing, deadline = [key for key in keys if not self.has(key)], time.monotonic() + seconds
+        while missing and not (stopping and stopping()):
+            self.refresh(missing)
+            missing = [key for key in missing if not self.has(key)]
+            if missing and time.monotonic() >= deadline:
+                break
+            time.sleep(min(LOOK, seconds) if missing else 0)
+        return not missing
 
     def keys(self) -> Iterator[str]:
         """The keys of all finished artifacts, in order."""
@@ -158,6 +177,8 @@ class Store:
         with Lease(folder, owner=owner, wait=wait, on_wait=on_wait, heartbeat=self.heartbeat, expiry=self.expiry) as lease:
             with explained(f"take over the work of {key}", self.root / "work" / key):
                 self._work(key).adopt(lease)
+            if _KEY.fullmatch(key):
+                self.refresh([key])  # an earlier owner on another host may just have published it
             yield lease
 
     def holder(self, key: str) -> Holder | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.failures import Ending, Failure, classify, log_tail
+from ctt.execution.jobs.late_files import not_visible
 from ctt.execution.jobs.retries import FINAL, Attempts
 from ctt.execution.jobs.spec import JobSpec
 from ctt.store import Store
@@ -85,10 +86,11 @@ class DependentJobs:
             self.record_event(job, "ended", job_id=job_id, host=host)
             return
         failed = classify(Ending(outcome, code=code, log=log_tail(job.log), hung=reason == Failure.HANG))
-        failure = failed.failure if failed else Failure.KILLED
-        text = failed.message if failed else "the job succeeded, but its target is not in the store"
+        failure, text = (failed.failure, failed.message) if failed else not_visible(self.store)
         if outcome is None and cause:
             failure, text = cause, message or str(cause)
+        elif code == 0 and reason is None:
+            failure, text = not_visible(self.store)
         failure = reason or failure
         if outcome is None and failure != Failure.CANCELLED:  # the job could not record it
             self.store.record_failure(stage, failure, text, "\n".join(failed.lines) if failed else None)

@@ -28,6 +28,7 @@ class Failure(StrEnum):
     CANCELLED = "cancelled"  # by a user
     KILLED = "killed"  # SIGKILL, or it ended without a message: often the kernel, when the host ran out of memory
     INTERRUPTED = "interrupted"  # asked to stop by a signal of unknown origin; it wrote a checkpoint if it could
+    NOT_VISIBLE = "not visible"  # it ended well, but its artifact did not appear
     HANG = "hang"  # it ran without progress for too long
     BLOCKED = "blocked"  # it never started, because a job it needs failed
     DIVERGED = "diverged"

@@ -25,6 +25,7 @@ from ctt.core.build_context import stop_on_signals, stopping
 from ctt.core.errors import CttError, Interrupted, StageFailed, StoreError
 from ctt.core.process_group import ProcessGroup, of_environment
 from ctt.core.processes import this_host
+from ctt.core.shared_files import SUCCEEDED, fs_delay
 from ctt.execution.jobs.failures import BEGINS
 from ctt.execution.jobs.pid_files import write_pid_file
 from ctt.execution.jobs.spec import stages_of, thaw
@@ -50,6 +51,8 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
     frozen = json.loads(path.read_text(encoding="utf-8"))
     outcome = {"target": frozen["target"], "label": frozen["label"], "failure": None, "message": "", "beside": {}}
     store = Store.open(frozen["store"])
+    if SUCCEEDED in os.environ:
+        store.wait_for(frozen["needs"], fs_delay(), stopping)
     group = of_environment()
     if not group.connect(stopping):
         outcome |= {"failure": "interrupted", "message": "stopped while it waited for the other processes of the job"}

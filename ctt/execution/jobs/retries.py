@@ -31,6 +31,7 @@ RETRIES = {
     Failure.INTERRUPTED: Retry(None, 2),  # includes the time before its first checkpoint
     Failure.KILLED: Retry(3, 1),
     Failure.HANG: Retry(2, 1),
+    Failure.NOT_VISIBLE: Retry(2, 2),  # one that is visible to the next attempt ends it at once
     Failure.CANCELLED: Retry(1, 1),  # of a single job; `ctt cancel` ends the sweep
     Failure.BLOCKED: NEVER,  # submitted again when the job it needs is
     Failure.OUT_OF_MEMORY: NEVER,

@@ -16,6 +16,7 @@ from submitit.slurm.slurm import SlurmExecutor
 from ctt.core.errors import UsageError
 from ctt.core.process_group import JOIN
 from ctt.core.resources import Resources, SlurmSettings
+from ctt.core.shared_files import FS_DELAY, SUCCEEDED
 from ctt.execution.site_defaults import site_file
 from ctt.execution.slurm.commands import plain_environment
 
@@ -127,6 +128,9 @@ def parameters(
         time = f"{seconds // 60}:{seconds % 60:02d}"
     else:
         time = None  # the partition's limit; SIGUSR2 precedes that, too
+    exported = {**environment, JOIN: "srun", FS_DELAY: f"{settings.fs_delay_s:g}"}
+    if dependencies:
+        exported[SUCCEEDED] = "1"
     options: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
     for option in settings.options:
         key, _, value = option.lstrip("-").partition("=")
@@ -141,7 +145,7 @@ def parameters(
         "signal_delay_s": settings.signal_delay_s,
         "array_parallelism": settings.jobs or settings.array_parallelism,
         "stderr_to_stdout": True,
-        "setup": [*settings.setup, *(f"export {key}={shlex.quote(value)}" for key, value in {**environment, JOIN: "srun"}.items())],
+        "setup": [*settings.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exported.items())],
         "srun_args": srun,
         "additional_parameters": options,
     }

@@ -36,6 +36,13 @@ class Account:
         """Whether it runs or may still run. NODE_FAIL and PREEMPTED count as ended: a requeued job becomes PENDING."""
         return self.state in ALIVE
 
+    @property
+    def exit_code(self) -> int | None:
+        """That of a job which ended by itself; None if SLURM or a signal ended it."""
+        if self.state == "COMPLETED":
+            return 0
+        return self.code if self.state == "FAILED" and self.code and not self.signal else None
+
 
 def command(jobs: Iterable[str]) -> list[str]:
     """The sacct command for all these jobs; an array's number ("12") stands for its tasks. `read` parses its output."""

@@ -19,6 +19,7 @@ from ctt.core.errors import UsageError
 from ctt.core.resources import JobLimits, Resources, SlurmSettings
 from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.failures import Ending, Failure, classify, log_of_failure, log_tail
+from ctt.execution.jobs.late_files import LateFiles, not_visible
 from ctt.execution.jobs.retries import FINAL, Attempts, idle
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
@@ -62,6 +63,7 @@ class SlurmLauncher:
         self.alive: dict[int, Task] = {}
         self.failed: dict[str, Failure] = {}
         self.attempts = Attempts(store)
+        self.late = LateFiles(store, settings.fs_delay_s)
         self.largest = arrays.LARGEST
         self.unsure = False  # whether SLURM may have accepted an array although sbatch failed
         self.adopted = False
@@ -126,8 +128,8 @@ class SlurmLauncher:
             self.waiting = [job for job in self.waiting if job.number not in self.alive]
 
     def adopt(self) -> None:
-        """Follows the jobs of this record that are in the queue, and records the failures of those that are not. Raises
-        UsageError if SLURM does not answer."""
+        """Follows the submitted jobs of this record, and keeps its recorded failures. Raises UsageError if SLURM does not
+        answer."""
         queue, last = commands.queued(self.name), event_log.last(self.folder)
         if queue is None:
             raise UsageError("SLURM does not answer")
@@ -135,22 +137,12 @@ class SlurmLauncher:
         self.unrecorded = queue_tasks.unrecorded(self.record, queue)
         for job in self.jobs:
             event = last.get(job.number, {})
-            if (task := event.get("job_id")) in queue and event["event"] != "ended":
-                self.alive[job.number] = Task(task, waits=bool(self._missing(job)))
+            if event.get("event") in ("submitted", "started"):  # `poll` finds out about those that have left the queue
+                self.alive[job.number] = Task(event["job_id"], waits=bool(self._missing(job)))
                 self.attempts.begin(job)
             elif event.get("event") == "ended" and event["class"]:
                 self.failed[job.target] = Failure(event["class"])
-            elif event and event["event"] != "ended" and not self._done(job):
-                self._record_unseen_failure(job, task)
         self.waiting = [job for job in self.waiting if job.number not in self.alive and job.target not in self.failed]
-
-    def _record_unseen_failure(self, job: JobSpec, task: str | None) -> None:
-        """Records the failure of a job that ended while no launcher followed it; none is known of one that was lost."""
-        outcome = job.outcome()
-        if outcome is not None and outcome["failure"]:
-            self.failed[job.target] = Failure(outcome["failure"])
-            more = dict(job_id=task, failure=outcome["failure"], message=outcome["message"])
-            self._record_event(job, "ended", **more)
 
     def _adopt_from_earlier(self) -> None:
         """Follows jobs that earlier records of this sweep have in the queue instead of submitting them again: equal keys
@@ -241,23 +233,22 @@ class SlurmLauncher:
                     ended.append(job)
         lost = {job.number for job in ended if not self._done(job)}
         accounts = commands.accounted(self.alive[number].id for number in lost)
+        self.late.refresh(job for job in ended if job.number in lost)
         for job in ended:
             account = accounts.get(self.alive[job.number].id)
-            absent = self.alive[job.number].absent
-            if job.number in lost and account is not None and account.alive and absent < ABSENT:
-                continue  # SLURM is between two states; the next poll will show more
-            if (
-                job.number in lost
-                and account is None
-                and job.outcome() is None
-                and self._recent(job)
-                and not self._dropped(job, None)
-            ):
-                continue  # neither the queue nor the accounting has it: not known yet, rather than killed
-            self._ended(job, account)
+            if self._done(job) or not self._may_change(job, account):
+                self._ended(job, account)
 
-    def _recent(self, job: JobSpec) -> bool:
-        return time.monotonic() - self.alive[job.number].since < UNKNOWN
+    def _may_change(self, job: JobSpec, account: Account | None) -> bool:
+        """Whether the next polls may show more of a job that has left the queue: SLURM is between two states, neither the
+        queue nor the accounting has it, or what it has written is not visible here yet."""
+        task = self.alive[job.number]
+        if account is not None and account.alive:
+            return task.absent < ABSENT
+        if account is None and job.outcome() is None:
+            unknown = time.monotonic() - task.since < max(UNKNOWN, self.settings.fs_delay_s)
+            return unknown and not self._dropped(job, None)
+        return self.late.awaited(job, account.exit_code if account else None)
 
     def _seen(self, job: JobSpec, task: Task, state: str, host: str) -> None:
         """Records the state of a job in the queue; cancels one that is held, or runs without progress."""
@@ -282,16 +273,15 @@ class SlurmLauncher:
     def _ended(self, job: JobSpec, account: Account | None) -> None:
         task, outcome = self.alive[job.number], job.outcome()
         host = (account.nodes if account else None) or task.host or None
-        completed = (account and account.state == "COMPLETED") or (outcome and not outcome["failure"])
+        completed = (account and account.exit_code == 0) or (outcome and not outcome["failure"])
         if self.store.has(job.target) and (completed or self._done(job)):
             self.failed.pop(job.target, None)
             self._record_event(job, "ended", host=host)
             del self.alive[job.number]
             return
         log = log_of_failure(arrays.task_logs(job.log), outcome)
-        failed = classify(Ending(outcome, account, log=log_tail(log), hung=task.hung, held=task.held))
-        failure = failed.failure if failed else Failure.KILLED
-        message = failed.message if failed else "the job succeeded, but its target is not in the store"
+        failed = None if completed else classify(Ending(outcome, account, log=log_tail(log), hung=task.hung, held=task.held))
+        failure, message = (failed.failure, failed.message) if failed else not_visible(self.store)
         if failure == Failure.BLOCKED or (failure in UNBEGUN and self._dropped(job, account)):
             del self.alive[job.number]  # it never began: submitted again if the job it needs is
             self.waiting.append(job)
@@ -320,12 +310,18 @@ class SlurmLauncher:
 
     def _cancel(self, numbers: Collection[int]) -> bool:
         tasks = {self.alive[number].id for number in numbers} | self.unrecorded
+        ended: set[int] = set()
         if self.adopted and (queue := commands.queued(self.name)) is not None:
             tasks &= queue.keys()  # records share jobs: the launcher of another one may have cancelled some
+            ended = {number for number in numbers if self.alive[number].id not in queue}
         gone = commands.end_all(self.name, tasks)
         for number in numbers:
             job = self.by_number[number]
-            self._end(job, None if self._done(job) else Failure.CANCELLED, "")
+            if self._done(job) or number not in ended:
+                self._end(job, None if self._done(job) else Failure.CANCELLED, "")
+            elif (outcome := job.outcome()) and outcome["failure"]:  # it had ended before, and no launcher recorded it
+                self._end(job, Failure(outcome["failure"]), outcome["message"])
+            self.alive.pop(number, None)
         return gone
 
     def leave(self) -> str:

@@ -55,7 +55,7 @@ class FakeSlurm:
             return "".join(self._row(task, command[-1]) + "\n" for task in self.queue)
         if command[0] == "sacct":
             lines = (f"{task}|{account}\n" for task, account in self.accounts.items())
-            return "JobID|State|Reason|NodeList\n" + "".join(lines)
+            return "JobID|State|Reason|NodeList|ExitCode\n" + "".join(lines)
         if command[0] == "scancel":
             gone = [task for task in self.queue if {task, task.partition("_")[0]} & set(command[1:])]
             for task in gone:
@@ -99,8 +99,9 @@ def key(job: int) -> str:
     return f"{job:064x}"
 
 
-def launcher(folder: Path, jobs: Sequence[JobSpec]) -> SlurmLauncher:
-    return SlurmLauncher(jobs, Store(folder / "store"), LaunchSettings(kind="slurm", jobs=None, poll_s=0.001), "x", {})
+def launcher(folder: Path, jobs: Sequence[JobSpec], fs_delay_s: float = 0.0) -> SlurmLauncher:
+    settings = LaunchSettings(kind="slurm", jobs=None, poll_s=0.001, fs_delay_s=fs_delay_s)
+    return SlurmLauncher(jobs, Store(folder / "store"), settings, "x", {})
 
 
 def publish(slurm: SlurmLauncher, job: int) -> None:

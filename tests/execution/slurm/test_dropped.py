@@ -26,7 +26,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmLauncher:
         key = f"{number:064x}"
         content = dict(label=f"job {number}", target=key, kind="vqa", needs=needs, stages=[key], wanted=[key])
         (folder / f"{number:04d}.json").write_text(json.dumps(content))
-    made = SlurmLauncher(read(folder), Store(tmp_path / "store"), LaunchSettings(kind="slurm"), "x", {})
+    made = SlurmLauncher(read(folder), Store(tmp_path / "store"), LaunchSettings(kind="slurm", fs_delay_s=0), "x", {})
     for job in made.jobs:
         made.attempts.begin(job)
         made.alive[job.number] = Task(f"{7 + job.number}_0", waits=job.number == 1)
