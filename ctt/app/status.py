@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from ctt.app.progress import Follower, StageStatus
+from ctt.app.stage_devices import in_words, stage_devices
 from ctt.core.errors import CttError
 from ctt.core.terminal_console import terminal
 from ctt.core.units import duration
+from ctt.execution.jobs import spec
 from ctt.execution.jobs.job_status import eta, job_statuses, print_jobs
 from ctt.planning import Plan, parts
 from ctt.store import Store
@@ -59,6 +61,7 @@ def print_status(store: Store, name: str | None, as_json: bool) -> int:
 def _details(store: Store, plan: Plan, folder: Path, statuses: dict[str, StageStatus]) -> dict[str, Any]:
     """The seconds left, the runs with their stages, and the jobs, for --json."""
     runs = []
+    devices = stage_devices(store, plan, spec.read(folder / "jobs"))
     for run, target, auxiliaries in zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True):
         stages = {}
         for stage in parts(target, auxiliaries):
@@ -69,6 +72,7 @@ def _details(store: Store, plan: Plan, folder: Path, statuses: dict[str, StageSt
                 "share": round(status.share, 4),
                 "rate": round(status.rate, 3),
                 "message": status.message,
+                "device": devices.get(stage.key),
             }
         runs.append({"run": run.name, "point": run.point.label, "seed": run.seed, "stages": stages})
     jobs = job_statuses(store, folder / "jobs")
@@ -81,6 +85,8 @@ def _print_details(store: Store, plan: Plan, folder: Path, statuses: dict[str, S
     print_jobs(jobs, console)
     if (left := eta(jobs, folder / "jobs")) is not None:
         console.print(f"about {duration(left)} left", highlight=False)
+    if text := in_words(plan, stage_devices(store, plan, spec.read(folder / "jobs"))):
+        console.print(text, highlight=False, markup=False)
     for key, status in statuses.items():
         if status.state == "running" and status.message:
             stage = f"[yellow]warning: {plan.stages[key].label} {key[:12]}[/]"

@@ -91,7 +91,7 @@ class SlurmSettings(JobLimits, Resources):
     array_parallelism: int = setting(256, "maximum number of tasks of one SLURM array that run at once", minimum=1)
     signal_delay_s: int = setting(120, "seconds before its time limit at which SLURM signals a job to stop", minimum=1)
     poll_s: float = setting(5.0, "seconds between queries to SLURM (one query for all jobs)", above=0)
-    setup: list[str] = setting(list, "shell lines run before each SLURM job, such as `module load cuda`")
+    setup: list[str] = setting(list, "shell lines before each SLURM job, such as `module load cuda`; one that fails ends the job")
     options: list[str] = setting(list, "further options of sbatch, such as --mail-type=END")
 
     def of(self, prefix: bool) -> Resources:

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ctt.core import compute_device
 from ctt.core.build_context import PROGRESS, BuildContext, stopping
 from ctt.core.errors import CttError, Interrupted, LeaseLost, StageFailed, StoreError
 from ctt.core.memory import reset_peak
@@ -142,7 +143,7 @@ def build(
         start = next(((s, a) for s in target.continues() if (a := store.get(s.key)) is not None), None)
         execution = target.execution()
         folder = store.work_folder(target.key)
-        device = resolve_device(device, group)
+        device = compute_device.resolve(device, group)
         context = BuildContext(folder, device=device, beat=lease.check, group=group if target.distributed else ALONE, **execution)
         on_event("building", target, f"from {start[0].key[:12]}" if start else "")
         began = time.time()
@@ -216,20 +217,9 @@ def assist(stages: Mapping[str, Stage], store: Store, group: ProcessGroup, *, de
         if start:
             continued = next((s, a) for s in stage.continues() if s.key == start and (a := store.get(s.key)))
         execution: Any = stage.execution()
-        context = BuildContext(Path(message["folder"]), device=resolve_device(device, group), group=group, **execution)
+        context = BuildContext(Path(message["folder"]), device=compute_device.resolve(device, group), group=group, **execution)
         with contextlib.suppress(StageFailed), threads(execution["threads"]):  # the first process reports it
             stage.build(context, inputs, continued)
-
-
-def resolve_device(device: str, group: ProcessGroup = ALONE) -> str:
-    """`auto` → cuda if available, else cpu. The processes of a host are distributed over its GPUs."""
-    if device == "cpu":
-        return device
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return f"cuda:{group.local % torch.cuda.device_count()}" if device == "cuda" and group.size > 1 else device
 
 
 def provenance(context: BuildContext, began: float, store: Store) -> dict[str, Any]:

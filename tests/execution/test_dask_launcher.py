@@ -61,7 +61,7 @@ def training(store: Path) -> int | None:
     """The process of a job that builds a stage."""
     for pid_file in store.glob("sweeps/demo/*/jobs/[0-9]*.pid"):
         words = pid_file.read_text().split()
-        if len(words) == 4 and words[3] != "-":
+        if len(words) == 5 and words[3] != "-":
             return int(words[0])
     return None
 

@@ -15,6 +15,7 @@ from ctt.execution.slurm.sacct import Account
 KEPT_LINES = 20  # of a failed job's log
 _TAIL_BYTES = 64 << 10
 BEGINS = "ctt: an attempt begins"
+SETUP_FAILED = "ctt: launch.setup failed"
 _EARLIER = re.compile(rf"^({BEGINS}.*|slurmstepd.* DUE TO JOB REQUEUE \*\*\*.*)\n", re.MULTILINE)
 
 
@@ -85,6 +86,7 @@ _TEXTS = (  # messages of slurmstepd, the kernel, torch, Python and submitit, th
         ),
         Failure.OUT_OF_MEMORY,
     ),
+    (re.compile(rf"^{SETUP_FAILED}", re.MULTILINE), Failure.CODE_ERROR),
     (re.compile(r"\*\*\* JOB \S+ ON \S+ CANCELLED AT"), Failure.CANCELLED),
     (re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT"), Failure.INTERRUPTED),  # no JOB line: sent at preemption
     (re.compile(r"^(\w+\.)*Diverged\b", re.MULTILINE), Failure.DIVERGED),
@@ -143,6 +145,8 @@ def _signal(ending: Ending) -> int:
 
 
 def _sentence(failure: Failure, ending: Ending) -> str:
+    if setup := re.search(rf"^{SETUP_FAILED}.*", ending.log, re.MULTILINE):
+        return setup[0].removeprefix("ctt: ")
     account, number = ending.account, _signal(ending)
     parts = [str(failure)]
     if account:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ctt.core import compute_device
 from ctt.core.atomic_files import write_json
 from ctt.core.build_context import stop_on_signals, stopping
 from ctt.core.errors import CttError, Interrupted, StageFailed, StoreError
@@ -114,17 +115,18 @@ def _build(
     from ctt.stages.base import build
 
     write_pid_file(pid_file, "-")
+    device = frozen["config"]["device"]
+    here = compute_device.resolve(device, group)
     target, auxiliaries = thaw(frozen)
     if target.key != frozen["target"]:
         raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
 
     def report(what: str, stage: Stage, detail: str) -> None:
         if what == "building":
-            write_pid_file(pid_file, stage.key)
+            write_pid_file(pid_file, stage.key, here)
         _print_once(what, stage, detail)
         on_event(what)
 
-    device = frozen["config"]["device"]
     more: Any = dict(device=device, group=group, on_event=report, on_built=lambda *built: costs.record(store, *built))
     build(target, store, **more)
     return build_auxiliaries(auxiliaries, store, **more)

@@ -45,6 +45,7 @@ class JobStatus:
     rate: float | None = None  # of its current stage, `unit`s per second
     unit: str = ""
     left: float | None = None  # seconds to the end of that stage
+    device: str | None = None  # that it runs on
 
     def as_dict(self) -> dict[str, Any]:
         """For --json, where `failure` is called `class`."""
@@ -110,6 +111,7 @@ def _status(
         return JobStatus(state="queued", message=state.message, **known)
     if here or (state and state.state == "running"):
         known["host"] = (state.host if state else None) or pid_files.host_of(job.pid_file) or known["host"]
+        known["device"] = pid_files.device_of(job.pid_file)
         return JobStatus(state="running", **known, **_progress(store, job))
     if event.get("event") == "ended" and event["class"]:
         return JobStatus(state="failed", failure=event["class"], message=event["message"], **known)

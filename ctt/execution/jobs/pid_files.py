@@ -1,4 +1,4 @@
-"""Pid files of jobs, "PID STARTED HOST STAGE": they name the process that runs a job and the stage it builds."""
+"""Pid files of jobs, "PID STARTED HOST STAGE DEVICE": they name the process that runs a job and what it builds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ctt.core.atomic_files import write
 from ctt.core.processes import started, this_host
 
 
-def write_pid_file(pid_file: Path, stage: str) -> None:
-    """Records this process, and the stage it builds ("-": none), in `pid_file`."""
-    write(pid_file, f"{os.getpid()} {started(os.getpid())} {this_host()} {stage}".encode(), durable=False)
+def write_pid_file(pid_file: Path, stage: str, device: str = "-") -> None:
+    """Records this process, the stage it builds, and on which device ("-": none), in `pid_file`."""
+    write(pid_file, f"{os.getpid()} {started(os.getpid())} {this_host()} {stage} {device}".encode(), durable=False)
 
 
 def write_pid_file_of(pid_file: Path, pid: int) -> None:
@@ -48,8 +48,17 @@ def running(pid_file: Path) -> int | None:
 
 def stage_of(pid_file: Path) -> str | None:
     """Key of the stage recorded in `pid_file`; None if there is none."""
+    return _word(pid_file, 3)
+
+
+def device_of(pid_file: Path) -> str | None:
+    """The device recorded in `pid_file`; None if there is none."""
+    return _word(pid_file, 4)
+
+
+def _word(pid_file: Path, index: int) -> str | None:
     try:
-        key = pid_file.read_text(encoding="utf-8").split()[3]
+        word = pid_file.read_text(encoding="utf-8").split()[index]
     except (FileNotFoundError, IndexError):
         return None
-    return None if key == "-" else key
+    return None if word == "-" else word

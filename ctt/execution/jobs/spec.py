@@ -2,7 +2,7 @@
 
 jobs/0007.json            the spec: later edits of settings or code do not change it
 jobs/0007.log             its output
-jobs/0007.pid             "PID STARTED HOST STAGE" while it runs
+jobs/0007.pid             "PID STARTED HOST STAGE DEVICE" while it runs
 jobs/0007.outcome.json    how its last attempt ended
 jobs/0007.outcome.1.json  of a job of several processes: why process 1 failed
 """

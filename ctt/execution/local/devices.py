@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctt.core.compute_device import visible_gpus
 from ctt.core.errors import StoreError
 
 
@@ -80,10 +81,8 @@ def gpus(chosen: Sequence[str] | None) -> list[str]:
     """Names of the GPUs that jobs may use: `chosen`, else CUDA_VISIBLE_DEVICES, else all; numbers are nvidia-smi's."""
     if chosen is not None:
         return [str(name) for name in chosen]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
-    return list(_driver())
+    visible = visible_gpus()
+    return list(_driver()) if visible is None else visible
 
 
 def _driver() -> dict[str, str]:

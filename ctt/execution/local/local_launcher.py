@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Self
 
 from ctt.core.errors import UsageError
 from ctt.core.resources import JobLimits, LocalSettings
+from ctt.core.units import count
 from ctt.execution.jobs import event_log, job_process, pid_files
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.dependent_jobs import DependentJobs
@@ -95,7 +96,12 @@ class LocalLauncher(DependentJobs):
 
     @classmethod
     def check_host(cls, settings: LocalSettings) -> None:
-        """Any host will do."""
+        """Raises UsageError if a job is to have more GPUs than this host has for jobs: it would wait for ever."""
+        gpus = devices.gpus(settings.devices)
+        if settings.gpus_per_job > max(1, len(gpus)):
+            found = f"has {count(len(gpus), 'GPU')} for jobs ({', '.join(gpus)})" if gpus else "has none for jobs"
+            where = "launch.devices and CUDA_VISIBLE_DEVICES"
+            raise UsageError(f"launch.gpus_per_job={settings.gpus_per_job}, and this host {found}; see {where}, or choose fewer")
 
     @classmethod
     def of(cls, recorded: RecordedJobs) -> Self:

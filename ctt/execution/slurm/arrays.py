@@ -8,15 +8,18 @@ import shlex
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from submitit.slurm.slurm import SlurmExecutor
 
+from ctt.core.compute_device import REQUESTED
 from ctt.core.errors import UsageError
 from ctt.core.process_group import JOIN
 from ctt.core.resources import Resources, SlurmSettings
 from ctt.core.shared_files import FS_DELAY, SUCCEEDED
+from ctt.execution.jobs.failures import SETUP_FAILED
 from ctt.execution.site_defaults import site_file
 from ctt.execution.slurm.commands import plain_environment
 
@@ -24,6 +27,7 @@ LARGEST = 1000  # tasks of an array at most
 GIVEN = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus_per_node", "cpus_per_task", "nodes")
 
 
+BAD_SETUP = 78  # exit code of a job whose setup has failed (sysexits.h: EX_CONFIG)
 PATIENCE = 300  # seconds for an answer of sbatch
 NUMBER = re.compile(r"^(\d+)(?:;\S+)?$", re.MULTILINE)
 """What `sbatch --parsable` prints, on a line of its own; whatever else is printed is a site's message."""
@@ -108,6 +112,21 @@ def task_logs(log: Path) -> list[Path]:
     return [log, *sorted(others, key=lambda other: int(other.name.split("_")[2]))]
 
 
+def requested_gpus(settings: SlurmSettings, resources: Resources) -> str | None:
+    """The setting by which a job asks SLURM for GPUs; None if it does not."""
+    if resources.gpus_per_node:
+        return f"launch.gpus_per_node={resources.gpus_per_node}"
+    if resources.gres and "gpu" in resources.gres:
+        return f"launch.gres={resources.gres}"
+    return next((f"launch.options ({option})" for option in settings.options if re.match(r"-+(gpus|gres=\S*gpu)", option)), None)
+
+
+def checked(line: str) -> list[str]:
+    """A line of `launch.setup`, and one that ends the job if it has failed, before any work."""
+    text = shlex.quote(f"{SETUP_FAILED}: {line}")
+    return [line, f'ctt_code=$?; test $ctt_code = 0 || {{ echo {text} "(exit code $ctt_code)" >&2; exit {BAD_SETUP}; }}']
+
+
 def parameters(
     name: str,
     settings: SlurmSettings,
@@ -129,6 +148,8 @@ def parameters(
     else:
         time = None  # the partition's limit; SIGUSR2 precedes that, too
     exported = {**environment, JOIN: "srun", FS_DELAY: f"{settings.fs_delay_s:g}"}
+    if asked := requested_gpus(settings, resources):
+        exported[REQUESTED] = asked
     if dependencies:
         exported[SUCCEEDED] = "1"
     options: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
@@ -145,7 +166,10 @@ def parameters(
         "signal_delay_s": settings.signal_delay_s,
         "array_parallelism": settings.jobs or settings.array_parallelism,
         "stderr_to_stdout": True,
-        "setup": [*settings.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exported.items())],
+        "setup": [
+            *chain(*map(checked, settings.setup)),
+            *(f"export {key}={shlex.quote(value)}" for key, value in exported.items()),
+        ],
         "srun_args": srun,
         "additional_parameters": options,
     }
