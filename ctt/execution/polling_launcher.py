@@ -165,7 +165,7 @@ class PollingLauncher(DependentJobs, ABC):
                 return
             if all(map(self.done, job.wanted)):
                 self.waiting.remove(job)
-            elif self.ready(job) and not self.built_elsewhere(job):
+            elif self.may_start(job):
                 job.remove_outcome()
                 job.pid_file.unlink(missing_ok=True)
                 job_id = self.start(job)

@@ -38,6 +38,10 @@ class DependentJobs:
                 return False
         return True
 
+    def may_start(self, job: JobSpec) -> bool:
+        """Whether to start it now."""
+        return self.ready(job) and not self.attempts.paused(job) and not self.built_elsewhere(job)
+
     def built_elsewhere(self, job: JobSpec) -> bool:
         """Another process builds one of its stages, so that it would only wait and occupy a device."""
         missing = (key for key in job.stages if not self.done(key))
@@ -55,8 +59,9 @@ class DependentJobs:
         return True
 
     def keep_recorded_failures(self) -> None:
-        """Jobs whose failure an earlier launcher of this record has recorded are not run again."""
+        """Jobs whose failure an earlier launcher of this record has recorded are not run again; its retries count."""
         last = event_log.last(self.folder)
+        self.attempts.recall(event_log.read(self.folder))
         for job in list(self.waiting):
             event = last.get(job.number, {})
             if event.get("event") == "ended" and event["class"]:
@@ -99,10 +104,10 @@ class DependentJobs:
             self.waiting.insert(0, job)
         else:
             self.failed[job.target] = failure
-        event = "retried" if retry else "ended"
-        self.record_event(job, event, job_id=job_id, host=host, failure=failure, message=text)
+        event, more = ("retried", {"progressed": self.attempts.progressed(job)}) if retry else ("ended", {})
+        self.record_event(job, event, job_id=job_id, host=host, failure=failure, message=text, **more)
 
-    def record_event(self, job: JobSpec, event: str, *, host: str | None = None, **more: str | None) -> None:
+    def record_event(self, job: JobSpec, event: str, *, host: str | None = None, **more: str | bool | None) -> None:
         """Adds an event of the job; host: None means this one."""
         more |= dict(host=host or os.uname().nodename, log=str(job.log))
         event_log.append(self.folder, job.number, job.label, job.target, event, **more)

@@ -1,7 +1,7 @@
 """Events: what happened to the jobs of a record, one JSON line each in jobs/events.jsonl, written by the launcher.
 
 {time, number, label, target, event, job_id, host, class, message, log}; `event` is submitted, started, ended (class null
-if the target is in the store) or retried.
+if the target is in the store) or retried; then `progressed` is whether the attempt got further than those before it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ def append(jobs: Path, number: int, label: str, target: str, event: str, **more:
     line = dict(time=round(time.time(), 3), number=number, label=label, target=target, event=event)
     line |= {"job_id": more.get("job_id"), "host": more.get("host"), "class": more.get("failure")}
     line |= {"message": more.get("message", ""), "log": more.get("log")}
+    if "progressed" in more:
+        line["progressed"] = more["progressed"]
     text = json.dumps(line) + "\n"
     file = os.open(jobs / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:

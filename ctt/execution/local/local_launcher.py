@@ -186,7 +186,7 @@ class LocalLauncher(DependentJobs):
                 return
             if all(map(self.done, job.wanted)):
                 self.waiting.remove(job)
-            elif self.ready(job) and not self.built_elsewhere(job):
+            elif self.may_start(job):
                 lease = self._lease()
                 if lease is None:
                     return

@@ -22,6 +22,7 @@ from ctt.core.shared_files import FS_DELAY, SUCCEEDED
 from ctt.execution.jobs.failures import SETUP_FAILED
 from ctt.execution.site_defaults import site_file
 from ctt.execution.slurm.commands import plain_environment
+from ctt.execution.slurm.refusals import SubmitLimitReached
 
 LARGEST = 1000  # tasks of an array at most
 GIVEN = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus_per_node", "cpus_per_task", "nodes")
@@ -42,10 +43,6 @@ DEFAULTS = {
     "mem": ("MEM_PER_CPU", "MEM_PER_GPU", "MEM_PER_NODE"), "cpus_per_task": ("CPUS_PER_GPU",),
 }  # fmt: skip
 """submitit's parameters and the variables by which a user gives them a default."""
-
-
-class SubmitLimitReached(UsageError):
-    """SLURM accepts no more jobs of this user for now (a limit like MaxSubmitJobs); a smaller array may be accepted."""
 
 
 class Arrays(SlurmExecutor):

@@ -12,7 +12,8 @@ import contextlib
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ctt.core.errors import UsageError
@@ -27,12 +28,13 @@ from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.execution.slurm import arrays, commands, queue_tasks
 from ctt.execution.slurm.queue_tasks import Task, link
 from ctt.execution.slurm.reasons import WaitReasons
+from ctt.execution.slurm.refusals import Refusals, SubmitLimitReached
 from ctt.execution.slurm.sacct import Account
 from ctt.execution.slurm.task_process import compressed
 from ctt.store import Store
 
 UNBEGUN = (Failure.CANCELLED, Failure.KILLED)  # classes that a job which never began may get
-REFUSALS = 60  # refused submissions in a row before giving up: the controller may be restarting
+REFUSALS = 20  # refused submissions in a row, a quarter of an hour, before giving up: the controller may be restarting
 UNKNOWN = 60.0  # seconds for which a job may be in neither the queue nor the accounting before it counts as killed
 ABSENT = 60  # polls after which a job missing in the queue has ended, even if the accounting calls it running
 
@@ -68,6 +70,7 @@ class SlurmLauncher:
         self.unsure = False  # whether SLURM may have accepted an array although sbatch failed
         self.adopted = False
         self.reasons = WaitReasons()
+        self.refusals = Refusals(settings.poll_s)
         self.unrecorded: set[str] = set()  # jobs of this sweep in the queue that no record has
 
     @classmethod
@@ -94,7 +97,8 @@ class SlurmLauncher:
         try:
             self._submit()
         except UsageError as error:
-            if patient and isinstance(error, arrays.SubmitLimitReached):
+            if patient and isinstance(error, SubmitLimitReached):
+                self._print(self.refusals.refused(error, len(self.alive)))
                 return
             self._cancel(self.alive.keys() - adopted)
             if self.unsure:
@@ -108,7 +112,7 @@ class SlurmLauncher:
             queue_tasks.cancel_unrecorded(self.record, self.name)
             self.unsure = False
         self.waiting = [job for job in self.waiting if job.number not in self.alive and not self._done(job)]
-        while self.waiting:
+        while True:
             if blocked := [job for job in self.waiting if self._blocked(job)]:
                 for job in blocked:
                     self.failed[job.target] = Failure.BLOCKED
@@ -119,9 +123,11 @@ class SlurmLauncher:
             groups: dict[tuple[bool, tuple[str, ...]], list[JobSpec]] = defaultdict(list)
             for job in self.waiting:
                 missing = self._missing(job)
-                if not targets.intersection(missing):
+                if not targets.intersection(missing) and not self.attempts.paused(job):
                     needed = (self.alive.get(self.by_target[need].number) for need in missing)
                     groups[job.prefix, tuple(sorted(task.id for task in needed if task))].append(job)
+            if not groups:
+                return
             for (prefix, after), members in groups.items():
                 for first in range(0, len(members), self.largest):
                     self._submit_array(members[first : first + self.largest], self.settings.of(prefix), after)
@@ -135,6 +141,7 @@ class SlurmLauncher:
             raise UsageError("SLURM does not answer")
         self.adopted = True
         self.unrecorded = queue_tasks.unrecorded(self.record, queue)
+        self.attempts.recall(event_log.read(self.folder))
         for job in self.jobs:
             event = last.get(job.number, {})
             if event.get("event") in ("submitted", "started"):  # `poll` finds out about those that have left the queue
@@ -147,6 +154,7 @@ class SlurmLauncher:
     def _adopt_from_earlier(self) -> None:
         """Follows jobs that earlier records of this sweep have in the queue instead of submitting them again: equal keys
         mean equal artifacts, whatever code was submitted."""
+        numbers: dict[Path, dict[int, int]] = defaultdict(dict)
         for task, other in queue_tasks.earlier(self.record, self.name):
             job = self.by_target.get(other.target)
             if job is not None and job.wanted == other.wanted and job.number not in self.alive:
@@ -154,6 +162,9 @@ class SlurmLauncher:
                     link(getattr(job, file), getattr(other, file))
                 self.alive[job.number] = Task(task, waits=bool(self._missing(job)))
                 self._record_event(job, "submitted")
+                numbers[other.path.parent][other.number] = job.number
+        for folder, ours in numbers.items():
+            self.attempts.recall(event_log.read(folder), ours)
 
     def _submit_array(self, jobs: Sequence[JobSpec], resources: Resources, dependencies: Sequence[str]) -> None:
         logs = self.record / "slurm"
@@ -166,7 +177,7 @@ class SlurmLauncher:
         command = [sys.executable, "-u", *self.program, str(self.folder), compressed([job.number for job in jobs])]
         try:
             number = executor.submit_tasks(command, len(jobs))
-        except arrays.SubmitLimitReached:
+        except SubmitLimitReached:
             self.largest = max(1, len(jobs) // 2)
             raise
         except UsageError:
@@ -192,22 +203,26 @@ class SlurmLauncher:
     def run(self) -> None:
         """Submits all jobs and returns when none is left that can run. KeyboardInterrupt leaves the jobs running."""
         self.submit(patient=True)
-        refusals = 0
         while self.alive or self.waiting:
             if (self.folder / event_log.CANCELLED).exists():
                 self.cancel()
                 return
             time.sleep(self.settings.poll_s)
             self.poll()
+            if self.refusals.wait(len(self.alive)):
+                continue
             try:
                 self._submit()
-                refusals = 0
-            except arrays.SubmitLimitReached:
-                refusals = 0
-            except UsageError:
-                refusals += 1
-                if refusals > REFUSALS and not self.alive:
+            except UsageError as error:
+                self._print(self.refusals.refused(error, len(self.alive)))
+                if self.refusals.in_a_row > REFUSALS and not self.alive:
                     raise
+            else:
+                self._print(self.refusals.accepted())
+
+    def _print(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            print(f"ctt: {self.name}: {line}", flush=True)
 
     def states(self) -> Mapping[int, JobState] | None:
         """State of the jobs in the queue, by one call of squeue; None: SLURM does not answer."""
@@ -219,8 +234,7 @@ class SlurmLauncher:
         if queue is None:
             return
         waiting = Counter(queue[task.id].reason for task in self.alive.values() if task.id in queue and not queue[task.id].host)
-        for line in self.reasons.report(waiting, time.monotonic()):
-            print(f"ctt: {self.name}: {line}", flush=True)
+        self._print(self.reasons.report(waiting, time.monotonic()))
         ended = []
         for number, task in self.alive.items():
             job = self.by_number[number]
@@ -290,7 +304,8 @@ class SlurmLauncher:
             stage = pid_files.stage_of(job.pid_file) or job.target
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
         if self.attempts.retry_after(job, failure):
-            self._record_event(job, "retried", host=host, failure=failure, message=message, log=str(log))
+            more = dict(log=str(log), progressed=self.attempts.progressed(job))
+            self._record_event(job, "retried", host=host, failure=failure, message=message, **more)
             del self.alive[job.number]
             self.waiting.append(job)
         else:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ctt.core.resources import LaunchSettings
-from ctt.execution.jobs import event_log
+from ctt.execution.jobs import event_log, retries
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.local import devices
 from ctt.execution.local.local_launcher import LocalLauncher, Programs
@@ -277,3 +277,15 @@ def test_glibc_settings_are_passed_to_jobs_unless_the_user_has_set_them(tmp_path
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     given = RecordedJobs(fakes.jobs, fakes.store).environment
     assert int(given["MALLOC_MMAP_THRESHOLD_"]) == 2**30 and "MALLOC_TOP_PAD_" not in given
+
+
+def test_a_killed_job_waits_before_it_is_retried_and_the_others_go_on(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "LONGEST", 1.0)
+    once = "if not os.path.exists(folder + '/once'): open(folder + '/once', 'w').close(); os.kill(os.getpid(), 9)\n"
+    killed = fakes.add(once + WORK)
+    others = [fakes.add(WORK, needs=[killed.number]), fakes.add(WORK)]
+    fakes.local([killed, *others], devices=["0"]).run()
+    assert fakes.classes() == dict.fromkeys(range(3))
+    assert [number for number, message in fakes.story() if message.startswith("begins")] == [0, 2, 0, 1]
+    times = {(event["number"], event["event"]): event["time"] for event in event_log.read(fakes.jobs)}
+    assert times[0, "started"] - times[0, "retried"] >= 0.9

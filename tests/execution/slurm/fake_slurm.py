@@ -11,7 +11,7 @@ import pytest
 
 from ctt.core.errors import UsageError
 from ctt.core.resources import LaunchSettings
-from ctt.execution.jobs import event_log
+from ctt.execution.jobs import event_log, retries
 from ctt.execution.jobs.spec import JobSpec, read
 from ctt.execution.slurm import arrays, commands, slurm_launcher
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
@@ -44,6 +44,7 @@ class FakeSlurm:
         monkeypatch.setattr(commands, "ask", self.ask)
         monkeypatch.setattr(commands, "PAUSES", (0.0, 0.0))
         monkeypatch.setattr(slurm_launcher, "UNKNOWN", 0.0)
+        monkeypatch.setattr(retries, "LONGEST", 0.0)
         monkeypatch.setattr(arrays.Arrays, "affinity", classmethod(lambda cls: 2))
         monkeypatch.setattr(arrays.Arrays, "submit_tasks", lambda executor, command, count: self.sbatch(executor, count))
 

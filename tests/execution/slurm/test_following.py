@@ -154,7 +154,9 @@ def test_jobs_beyond_the_limit_are_submitted_when_the_limit_allows(slurm: FakeSl
     assert set(follower.alive) == set(range(5))
 
 
-def test_a_launcher_waits_at_the_limit_however_long(slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_waits_at_the_limit_however_long(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(slurm_module, "REFUSALS", 2)
     follower = launcher(tmp_path, record(tmp_path, 1, {0: [], 1: []}))
     slurm.refusals = [arrays.SubmitLimitReached("sbatch refused the jobs: QOSMaxSubmitJobPerUserLimit")] * 5
@@ -169,6 +171,11 @@ def test_a_launcher_waits_at_the_limit_however_long(slurm: FakeSlurm, tmp_path: 
     monkeypatch.setattr(follower, "poll", all_end)
     follower.run()
     assert sorted(story(follower)) == [(0, "ended", None), (1, "ended", None)]
+    printed = [line for line in capsys.readouterr().out.splitlines() if "refus" in line]
+    assert printed == [
+        "ctt: x: sbatch refused the jobs: QOSMaxSubmitJobPerUserLimit; tried again, further refusals are counted",
+        "ctt: x: SLURM accepts jobs again, after 5 refusals",
+    ]
 
 
 # Jobs without progress
