@@ -175,3 +175,30 @@ def test_an_array_that_slurm_accepted_although_sbatch_failed_is_cancelled(
     assert len(arrays) == 3 and sweep.task(0) == f"{arrays[2]}_0"
     until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-o", "State", "-j", arrays[1]).startswith("CANCELLED"))
     assert sweep.counted() == {0: 30} and sweep.classes() == {0: None}
+
+
+def test_a_line_of_setup_that_fails_ends_the_job_with_itself_as_the_message(cluster: Any, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, cluster, setup=["true", "module load no-such-module"])
+    sweep.add(0)
+    sweep.add(1, needs=[0])
+    sweep.start()
+    sweep.finish()
+    assert sweep.classes() == {0: "code error", 1: "blocked"} and sweep.counted() == {}
+    message = event_log.last(sweep.jobs)[0]["message"]
+    assert message.startswith("launch.setup failed: module load no-such-module (exit code ")
+
+
+def test_an_outcome_that_appears_late_decides_the_class(cluster: Any, tmp_path: Path) -> None:
+    """The outcome is moved out of sight while the job ends, and appears a few seconds later."""
+    sweep = Sweep(tmp_path, cluster, fs_delay_s=60.0)
+    sweep.add(0, raises=True)
+    path = sweep.jobs / "0000.outcome.json"
+    sweep.start()
+    until(lambda: path.exists(), every=0.001)
+    path.rename(tmp_path / "hidden")
+    until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-o", "State", "-j", sweep.task(0)) == "FAILED")
+    time.sleep(3)
+    assert sweep.classes() == {}, "it is awaited"
+    (tmp_path / "hidden").rename(path)
+    sweep.finish()
+    assert event_log.last(sweep.jobs)[0]["message"] == "it raises"

@@ -113,7 +113,14 @@ def test_never_more_jobs_than_devices_and_each_has_its_own(fakes: Fakes) -> None
 def test_a_job_may_have_several_gpus(fakes: Fakes) -> None:
     fakes.local([fakes.add(together(2)) for _ in range(4)], devices=list("01234"), gpus_per_job=2).run()
     assert fakes.most_at_once() == 2
-    assert {message for _, message in fakes.story() if message != "ends"} <= {"begins 0,1", "begins 2,3", "begins 0,2"}
+    holding: dict[int, set[str]] = {}
+    for number, message in fakes.story():
+        if message == "ends":
+            del holding[number]
+            continue
+        own = set(message.removeprefix("begins ").split(","))
+        assert len(own) == 2 and own <= set("01234") and not any(own & others for others in holding.values())
+        holding[number] = own
 
 
 def test_without_gpus_as_many_jobs_as_asked_and_no_gpu_is_seen(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
