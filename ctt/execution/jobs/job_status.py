@@ -64,6 +64,10 @@ def job_statuses(store: Store, jobs: Path) -> list[JobStatus]:
     if any(event["event"] != "ended" and event["job_id"] for event in last.values()):
         states, unanswered = _ask_launcher(store, jobs, all_jobs)
     found = [_status(store, job, last.get(job.number, {}), states, followed, unanswered) for job in all_jobs]
+    for index, job in enumerate(all_jobs):
+        if found[index].state == "lost":  # or its artifact is not visible here yet
+            store.refresh(job.wanted)
+            found[index] = _status(store, job, last.get(job.number, {}), states, followed, unanswered)
     elsewhere = {
         job.target: job for pid_file in pid_files.of_other_records(jobs) for job in [spec.read_one(pid_file.with_suffix(".json"))]
     }

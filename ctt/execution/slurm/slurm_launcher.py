@@ -89,6 +89,7 @@ class SlurmLauncher:
     def submit(self, patient: bool = False) -> None:
         """Submits all jobs; if `patient`, those beyond SLURM's limit stay waiting. If SLURM refuses some, the others are
         cancelled and UsageError is raised."""
+        self.late.refresh(self.jobs)
         for job in self.jobs:
             self.attempts.begin(job)
         self._adopt_from_earlier()

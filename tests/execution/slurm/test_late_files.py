@@ -11,6 +11,7 @@ import pytest
 
 from ctt.core.shared_files import FS_DELAY, SUCCEEDED
 from ctt.execution.jobs import job_process
+from ctt.execution.jobs.job_status import job_statuses
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
 from ctt.store import Store
 from tests.execution.slurm.fake_slurm import FakeSlurm, key, launcher, publish, record, record_outcome, story
@@ -144,3 +145,23 @@ def test_what_another_host_has_just_published_is_seen_under_the_lease(tmp_path: 
     assert not store.has(key(0))
     with store.lease(key(0)):
         assert store.has(key(0))
+
+
+def test_the_status_of_a_detached_sweep_looks_again_before_a_job_is_lost(
+    tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = ended_elsewhere(tmp_path, slurm, monkeypatch, lambda follower: publish(follower, 0))
+    (follower.record / "record.json").write_text('{"launcher": "slurm"}')
+    assert [job.state for job in job_statuses(follower.store, follower.folder)] == ["done"]
+
+
+def test_a_launcher_looks_again_before_it_submits(tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = launcher(tmp_path, record(tmp_path, 1, {0: []}))
+    follower.store.root.mkdir()
+    late = LateFileSystem(tmp_path, 1000.0, monkeypatch)
+    assert not follower.store.has(key(0))
+    with late.other_client():
+        publish(follower, 0)
+    assert not follower.store.has(key(0))
+    follower.submit()
+    assert not slurm.dependencies and not follower.waiting

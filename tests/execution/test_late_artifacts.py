@@ -1,0 +1,74 @@
+"""A launcher of another package, whose jobs run on hosts with a store that this one sees late."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctt.config import Config
+from ctt.core.resources import LaunchSettings
+from ctt.execution.jobs import event_log, retries
+from ctt.execution.launchers import JobState
+from ctt.execution.polling_launcher import PollingLauncher
+from ctt.execution.recorded_jobs import RecordedJobs
+from ctt.store import Store
+from tests.execution.slurm.fake_slurm import key, record
+from tests.late_files import LateFileSystem
+
+DELAY = 0.5
+
+
+class Elsewhere(PollingLauncher):
+    """Each job ends at once, with `code`, on another client of the file system; the first publishes its target."""
+
+    poll_s = 0.01
+    late_files: LateFileSystem
+    code: int | None = 0
+    publishes = True
+
+    def start(self, job: Any) -> str:
+        if self.publishes:
+            with self.late_files.other_client(), self.store.lease(job.target) as lease:
+                self.store.publish(job.target, self.store.work_folder(job.target), lease, dict(kind="x", settings={}, inputs={}))
+        return f"{job.number}-{len(event_log.read(self.folder))}"
+
+    def look(self, ids: Collection[str]) -> dict[str, JobState]:
+        return {job_id: JobState("ended", code=self.code) for job_id in ids}
+
+    def stop(self, ids: Collection[str]) -> None:
+        raise AssertionError("nothing is stopped")
+
+
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fs_delay_s: float, reopening: bool) -> Elsewhere:
+    monkeypatch.setattr(retries, "LONGEST", 0.0)
+    jobs = record(tmp_path, 1, {0: []})
+    (jobs[0].path.parent.parent / "record.json").write_text("{}")
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    config = Config(launch=LaunchSettings(kind="elsewhere", fs_delay_s=fs_delay_s))
+    made = Elsewhere(RecordedJobs(jobs[0].path.parent, store, jobs, config))
+    made.late_files = LateFileSystem(tmp_path, DELAY, monkeypatch, reopening=reopening)
+    assert not store.has(key(0))
+    return made
+
+
+def events(made: Elsewhere) -> list[tuple[str, str | None]]:
+    return [(event["event"], event["class"]) for event in event_log.read(made.folder)]
+
+
+@pytest.mark.parametrize("reopening", [True, False], ids=["close-to-open", "nocto"])
+def test_what_ended_well_is_awaited_and_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reopening: bool) -> None:
+    made = launcher(tmp_path, monkeypatch, 4 * DELAY, reopening)
+    made.run()
+    assert events(made) == [("started", None), ("ended", None)]
+
+
+def test_what_does_not_appear_in_time_is_tried_again_under_its_own_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = launcher(tmp_path, monkeypatch, 0.1, True)
+    made.publishes = False
+    made.run()
+    again = [("started", None), ("retried", "not visible")]
+    assert events(made) == [*again, *again, ("started", None), ("ended", "not visible")]
