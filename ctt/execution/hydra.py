@@ -30,9 +30,16 @@ class WaveLauncher:
     independent: ClassVar[bool] = False
 
     def __init__(
-        self, launch: Launch | None, plan: Plan | None, store: Store, jobs: Sequence[JobSpec], most: int | None = None
+        self,
+        launch: Launch | None,
+        plan: Plan | None,
+        store: Store,
+        jobs: Sequence[JobSpec],
+        limits: JobLimits | None = None,
     ) -> None:
-        self.launch, self.most, self.plan, self.store = launch, most, plan, store
+        self.launch, self.plan, self.store = launch, plan, store
+        self.limits = limits or JobLimits()
+        self.most = self.limits.jobs
         self.jobs = list(jobs)
 
     @classmethod
@@ -47,7 +54,7 @@ class WaveLauncher:
     @classmethod
     def of_plan(cls, launch: Launch, config: Config, plan: Plan, store: Store, jobs: Sequence[JobSpec]) -> Self:
         """The launcher of a plan's jobs by Hydra's `launch`."""
-        return cls(launch, plan, store, jobs, config.launch.jobs)
+        return cls(launch, plan, store, jobs, config.launch)
 
     def run(self) -> None:
         """Runs the waves. Raises KeyboardInterrupt after a signal or `ctt cancel`."""
@@ -61,8 +68,9 @@ class WaveLauncher:
                 continue
             with _quiet_launcher():
                 results = self.launch([[f"spec={quoted(str(job.path.resolve()))}"] for job in todo], todo[0].number)
-            for result in results:
-                _ = result.return_value  # raises the job's exception, unless the launcher handled it
+            outcomes = [result.return_value for result in results]  # raises the job's exception, unless the launcher handled it
+            ended_well = [job.target for job, outcome in zip(todo, outcomes, strict=True) if outcome and not outcome["failure"]]
+            self.store.wait_for(ended_well, self.limits.fs_delay_s, stopping)  # jobs of another host
             if stopping() or (todo[0].path.parent / event_log.CANCELLED).exists():
                 raise KeyboardInterrupt  # jobs in this process have handled the signal
 

@@ -20,7 +20,7 @@ from ctt.execution.jobs import event_log
 from ctt.execution.jobs.background import start_in_background
 from ctt.execution.jobs.dependent_jobs import DependentJobs
 from ctt.execution.jobs.failures import Failure
-from ctt.execution.jobs.late_files import LateFiles
+from ctt.execution.jobs.late_files import RECORDED, LateFiles
 from ctt.execution.jobs.retries import idle
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
@@ -195,8 +195,9 @@ class PollingLauncher(DependentJobs, ABC):
         self._watch()
 
     def _awaited(self, job: JobSpec, code: int | None) -> bool:
+        """Whether what it has written is still to come; where its exit code is unknown, it may have recorded its outcome."""
         self.late.refresh([job])
-        return self.late.awaited(job, code)
+        return self.late.awaited(job, RECORDED if code is None and job.outcome() is None else code)
 
     def _watch(self) -> None:
         now, settings = time.monotonic(), self.settings

@@ -1,22 +1,28 @@
-"""A launcher of another package, whose jobs run on hosts with a store that this one sees late."""
+"""Launchers of other packages, whose jobs run on hosts with a store that this one sees late."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ctt.config import Config
 from ctt.core.resources import LaunchSettings
+from ctt.execution.hydra import WaveLauncher
 from ctt.execution.jobs import event_log, retries
+from ctt.execution.jobs.spec import freeze
 from ctt.execution.launchers import JobState
 from ctt.execution.polling_launcher import PollingLauncher
 from ctt.execution.recorded_jobs import RecordedJobs
+from ctt.planning import compile_plan
 from ctt.store import Store
+from ctt.sweep import compile_sweep
 from tests.execution.slurm.fake_slurm import key, record
 from tests.late_files import LateFileSystem
+from tests.tiny import TINY_SWEEP
 
 DELAY = 0.5
 
@@ -33,6 +39,8 @@ class Elsewhere(PollingLauncher):
         if self.publishes:
             with self.late_files.other_client(), self.store.lease(job.target) as lease:
                 self.store.publish(job.target, self.store.work_folder(job.target), lease, dict(kind="x", settings={}, inputs={}))
+            with self.late_files.other_client():
+                job.outcome_file.write_text('{"failure": null, "message": "", "beside": {}}')
         return f"{job.number}-{len(event_log.read(self.folder))}"
 
     def look(self, ids: Collection[str]) -> dict[str, JobState]:
@@ -59,9 +67,13 @@ def events(made: Elsewhere) -> list[tuple[str, str | None]]:
     return [(event["event"], event["class"]) for event in event_log.read(made.folder)]
 
 
+@pytest.mark.parametrize("code", [0, None], ids=["exit 0", "unknown"])
 @pytest.mark.parametrize("reopening", [True, False], ids=["close-to-open", "nocto"])
-def test_what_ended_well_is_awaited_and_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reopening: bool) -> None:
+def test_what_ended_well_is_awaited_and_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reopening: bool, code: int | None
+) -> None:
     made = launcher(tmp_path, monkeypatch, 4 * DELAY, reopening)
+    made.code = code
     made.run()
     assert events(made) == [("started", None), ("ended", None)]
 
@@ -72,3 +84,30 @@ def test_what_does_not_appear_in_time_is_tried_again_under_its_own_class(tmp_pat
     made.run()
     again = [("started", None), ("retried", "not visible")]
     assert events(made) == [*again, *again, ("started", None), ("ended", "not visible")]
+
+
+@pytest.mark.parametrize("reopening", [True, False], ids=["close-to-open", "nocto"])
+def test_a_wave_of_hydras_launchers_is_seen_before_the_next_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reopening: bool
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = compile_plan(compile_sweep("demo", [*TINY_SWEEP[1:], "tracking=off"]))
+    jobs = [freeze(job, store, tmp_path, number) for number, job in enumerate(plan.jobs)]
+    store.root.mkdir()
+    late = LateFileSystem(tmp_path, DELAY, monkeypatch, reopening=reopening)
+    targets = {job.number: job.target for job in jobs}
+    launched: list[list[int]] = []
+    assert not any(map(store.has, targets.values()))
+
+    def launch(overrides: Sequence[Sequence[str]], first: int) -> list[SimpleNamespace]:
+        numbers = [int(Path(one[0].removeprefix("spec=").strip("'\"")).stem) for one in overrides]
+        launched.append(numbers)
+        with late.other_client():
+            for key in (key for number in numbers for key in jobs[number].wanted):
+                with store.lease(key) as lease:
+                    store.publish(key, store.work_folder(key), lease, dict(kind="x", settings={}, inputs={}))
+        return [SimpleNamespace(return_value={"failure": None}) for _ in numbers]
+
+    WaveLauncher(launch, plan, store, jobs, LaunchSettings(jobs=None, fs_delay_s=4 * DELAY)).run()
+    assert sorted(number for wave in launched for number in wave) == sorted(targets), "each once"
+    assert len(launched) > 1 and all(map(store.has, targets.values()))

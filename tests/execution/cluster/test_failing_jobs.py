@@ -104,7 +104,7 @@ def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp
     """All in one sweep: every job counts to its end, from a checkpoint where it could write one, and publishes once."""
     sweep = Sweep(tmp_path, cluster, partition="low", timeout_min=1.0, signal_delay_s=45)
     for number in range(4):
-        sweep.add(number, steps=200 if number == 3 else 100)
+        sweep.add(number, steps=400 if number == 3 else 100)
     sweep.start()
     until(lambda: all(sweep.runs(number) for number in range(4)))
     cluster.run("scancel", sweep.task(0))
@@ -115,10 +115,10 @@ def test_killed_nodes_time_limits_cancelled_and_preempted_jobs(cluster: Any, tmp
     urgent = cluster.run("sbatch", "--parsable", "-p", "debug", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
     until(lambda: cluster.run("sacct", "-n", "-X", "-P", "-j", urgent, "-o", "State") == "COMPLETED", every=0.1)
     sweep.finish()
-    assert sweep.counted() == {0: 100, 1: 100, 2: 100, 3: 200}, sweep.story()
+    assert sweep.counted() == {0: 100, 1: 100, 2: 100, 3: 400}, sweep.story()
     assert sweep.classes() == dict.fromkeys(range(4)), sweep.story()
     continued = [n for n in range(4) if "from step 0" not in sweep.job(n).log.read_text().splitlines()[-1]]
-    assert continued, "some job continues from a checkpoint"
+    assert continued, (sweep.story(), {n: sweep.job(n).log.read_text() for n in range(4)})
 
 
 def test_a_task_requeues_only_itself_although_the_last_one_has_the_arrays_number(cluster: Any, tmp_path: Path) -> None:
