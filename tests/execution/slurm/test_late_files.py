@@ -135,18 +135,6 @@ def test_a_job_awaits_what_the_jobs_it_needs_have_written_elsewhere(
     assert seen == [True]
 
 
-def test_what_another_host_has_just_published_is_seen_under_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a job which had looked for it before does not build it again."""
-    store = Store(tmp_path)
-    late = LateFileSystem(tmp_path, 1000.0, monkeypatch)
-    assert not store.has(key(0))
-    with late.other_client(), store.lease(key(0)) as lease:
-        store.publish(key(0), store.work_folder(key(0)), lease, dict(kind="x", settings={}, inputs={}))
-    assert not store.has(key(0))
-    with store.lease(key(0)):
-        assert store.has(key(0))
-
-
 def test_the_status_of_a_detached_sweep_looks_again_before_a_job_is_lost(
     tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
