@@ -12,7 +12,7 @@ from typing import Any
 
 from ctt.core.build_context import stopping
 from ctt.core.resources import LaunchSettings
-from ctt.execution.jobs import job_process, spec
+from ctt.execution.jobs import job_process, retries, spec
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.local import devices
 from ctt.execution.local.local_launcher import LocalLauncher, Programs
@@ -51,6 +51,7 @@ def freeze(folder: Path) -> Path:
 
 def launch(folder: Path, jobs: Path, adopt: bool) -> None:
     devices.cores = lambda: 4  # more than may run at once
+    retries.LONGEST = 0.0  # a killed job is restarted before another one takes its place
     local = LocalLauncher(
         spec.read(jobs),
         Store.open(folder),
