@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from ctt.app.progress import Follower
 from ctt.config import Config
+from ctt.core.disk_space import no_room
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
 from ctt.core.terminal_console import terminal
@@ -26,6 +28,7 @@ from ctt.execution.jobs.spec import freeze
 from ctt.execution.launchers import Launcher, MakeLauncher, check, of_plan
 from ctt.execution.site_defaults import with_site
 from ctt.planning import Budget, Plan, compile_plan, parts
+from ctt.planning.costs import Costs
 from ctt.planning.tree import merged
 from ctt.stages.base import Stage
 from ctt.store import Store
@@ -107,6 +110,8 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     )
     for line in merged(plan):
         console.print(line, soft_wrap=True)
+    if (warning := no_room(Budget(plan, cached, Costs(store.root)).disk, store.root)) is not None:
+        console.print(f"[yellow]warning: {escape(warning)}[/]", soft_wrap=True, highlight=False)
     jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
     launcher = make_launcher(config, plan, store, jobs) if jobs else None
     if launcher and config.launch.detach:
