@@ -50,15 +50,14 @@ def roll_out(
     Raises Interrupted between batches when asked to stop; a later call starts again; DiskFull before any work.
     """
     metrics: dict[str, Any] = {}
-    arrays = {
-        name: _array(rollout_settings, dataset.split(name), context.folder / f"rollout_{name}.npy") for name in dataset.splits
-    }
-    total = sum(len(dataset.split(name).slots) for name in dataset.splits)
+    splits = {name: dataset.split(name) for name in dataset.splits}
+    arrays = {name: _array(rollout_settings, split, context.folder / f"rollout_{name}.npy") for name, split in splits.items()}
+    total = sum(len(split.slots) for split in splits.values())
     done = 0
     with threads(context.threads):
         predictor = load(state_folder, settings).to(context.device)
-        for name in dataset.splits:
-            split, out = dataset.split(name), arrays[name]
+        for name, split in splits.items():
+            out = arrays[name]
             for first in range(0, len(out), rollout_settings.batch):
                 chunk = slice(first, first + rollout_settings.batch)
                 slots = torch.from_numpy(np.array(split.slots[chunk], dtype=np.float32)).to(context.device)
