@@ -8,20 +8,23 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from ctt.app.progress import Follower
 from ctt.config import Config
-from ctt.core.disk_space import no_room
+from ctt.core.disk_space import too_small
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
 from ctt.core.terminal_console import terminal
 from ctt.core.units import count, duration
 from ctt.execution.jobs.background import start_in_background
+from ctt.execution.jobs.failures import reason
+from ctt.execution.jobs.job_status import due
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.jobs.snapshot import snapshot
 from ctt.execution.jobs.spec import freeze
@@ -110,7 +113,7 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     )
     for line in merged(plan):
         console.print(line, soft_wrap=True)
-    if (warning := no_room(Budget(plan, cached, Costs(store.root)).disk, store.root)) is not None:
+    if (warning := too_small(Budget(plan, cached, Costs(store.root)).disk, store.root)) is not None:
         console.print(f"[yellow]warning: {escape(warning)}[/]", soft_wrap=True, highlight=False)
     jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
     launcher = make_launcher(config, plan, store, jobs) if jobs else None
@@ -125,7 +128,8 @@ def carry_out(config: Config, plan: Plan, store: Store, folder: Path, launcher: 
     with syncing(folder, config.tracking) as publish:
         if launcher:
             try:
-                with Follower(plan, store, console, launcher.most).follow(), launcher_of(folder / "jobs"):
+                more: Any = dict(weights=record.weights_of(folder, plan), due=partial(due, launcher.jobs, folder / "jobs"))
+                with Follower(plan, store, console, launcher.most, **more).follow(), launcher_of(folder / "jobs"):
                     launcher.run()
             except KeyboardInterrupt as error:
                 handle_interrupt(launcher, folder / "jobs", error)
@@ -214,5 +218,5 @@ def first_failure(store: Store, stages: Sequence[Stage]) -> str:
         failures = store.failures(stage.key)
         if failures and not store.has(stage.key):
             last = failures[-1]
-            return f"{stage.kind} {last['failure']}: {last['message']}"
+            return f"{stage.kind} {reason(last['failure'], last['message'])}"
     return "not run yet"

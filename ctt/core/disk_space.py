@@ -45,18 +45,18 @@ def full(error: BaseException, path: Path, doing: str = "", need: float | None =
     return DiskFull(f"{doing}{used_up} at {path} ({', '.join(known)}); {REMEDY}")
 
 
-def check_room(path: Path, need: float, what: str) -> None:
-    """Raises DiskFull if the disk of `path` has no room for `need` bytes, those of `what`."""
-    if (room := free(path)) < need:
-        raise DiskFull(f"no room for {what} at {path} ({size(room)} free, about {size(need)} needed); {REMEDY}")
+def check_space(path: Path, need: float, what: str) -> None:
+    """Raises DiskFull if the disk of `path` has no space for `need` bytes, those of `what`."""
+    if (there := free(path)) < need:
+        raise DiskFull(f"no space for {what} at {path} ({size(there)} free, about {size(need)} needed); {REMEDY}")
 
 
-def no_room(need: float, path: Path) -> str | None:
-    """What to report where the disk of `path` has no room for `need` bytes, or no inode; None if it has."""
+def too_small(need: float, path: Path) -> str | None:
+    """What to report where the disk of `path` has no space for `need` bytes, or no inode; None if it has."""
     if free_inodes(path) == 0:
         return f"the disk of {path} has no free inode; {REMEDY}"
-    if (room := free(path)) < need:
-        return f"the disk of {path} has {size(room)} free, and this needs about {size(need)}; {REMEDY}"
+    if (there := free(path)) < need:
+        return f"the disk of {path} has {size(there)} free, and this needs about {size(need)}; {REMEDY}"
     return None
 
 
@@ -77,7 +77,7 @@ def free_inodes(path: Path) -> int | None:
 
 
 def allocate(path: Path) -> None:
-    """Gives every byte of a file a block on the disk, so that writing to it cannot fail for lack of room: in a mapped file that
+    """Gives every byte of a file a block on the disk, so that writing to it cannot fail for lack of space: in a mapped file that
     would be a SIGBUS. Raises DiskFull, naming the path and what it needs; the file is removed then."""
     if not hasattr(os, "posix_fallocate"):  # macOS
         return

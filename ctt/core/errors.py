@@ -6,7 +6,7 @@ CttError
 │   ├── SweepError     a sweep file or its combination with the command line
 │   └── DataError      a data file that is missing, malformed or unsafe
 ├── StoreError       an artifact that is missing, damaged or owned by another process
-│   ├── DiskFull       no room for what is to be written: bytes, files or a quota
+│   ├── DiskFull       no space for what is to be written: bytes, files or a quota
 │   ├── LeaseHeld      another process is building the key, and the caller does not wait (any longer)
 │   └── LeaseLost      another process took the key over during the work
 └── StageFailed      a stage that could not be finished; holds its failure class
@@ -44,7 +44,7 @@ class StoreError(CttError):
 
 
 class DiskFull(StoreError):
-    """There is no room for what is to be written: the disk, its inodes or a quota are used up."""
+    """There is no space for what is to be written: the disk, its inodes or a quota are used up."""
 
     failure = "disk full"
 

@@ -72,8 +72,8 @@ class Data(Stage):
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         """Raises DataError, naming file and key, if what the source has written is not in the format that it declares, and
-        DiskFull before any work if there is no room for the data."""
-        disk_space.check_room(context.folder, self.size(), "the data set")
+        DiskFull before any work if there is no space for the data."""
+        disk_space.check_space(context.folder, self.size(), "the data set")
         declared, counts = self.data.format, self.data.counts()
         facts = self.source.write(self.data, context)
         if not (context.folder / MANIFEST).exists():

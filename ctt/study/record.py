@@ -18,7 +18,8 @@ from ctt.core.atomic_files import write_json
 from ctt.core.errors import CttError, StoreError, SweepError, UsageError
 from ctt.core.resources import LAUNCHERS
 from ctt.models.plugins import check_plugins, plugins_of
-from ctt.planning import Plan, compile_plan
+from ctt.planning import Budget, Plan, compile_plan
+from ctt.planning.costs import Costs
 from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
@@ -55,6 +56,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
             }
             for p in sweep.points
         ],
+        "seconds": [round(seconds, 1) for seconds in Budget(plan, (), Costs(store.root)).seconds.values()],
         "git": git_commit(),
         "code": code and code.name,
         "launcher": sweep.baseline.config.launch.kind,
@@ -119,6 +121,13 @@ def names(store: Store) -> list[str]:
 def code_of(folder: Path) -> str | None:
     """Name of the code snapshot that a record's jobs run; None if they run the installed code."""
     return _text_field(folder, "code")
+
+
+def weights_of(folder: Path, plan: Plan) -> dict[str, float] | None:
+    """Seconds by key that the stages of the record's plan were estimated to take when it was written, so that the share of the
+    work that is done does not change with the estimates; None if the record lacks them."""
+    seconds = _fields(folder).get("seconds", [])
+    return dict(zip(plan.stages, map(float, seconds), strict=True)) if len(seconds) == len(plan.stages) else None
 
 
 def launcher_of(folder: Path) -> str | None:

@@ -140,5 +140,5 @@ def test_a_file_system_that_cannot_allocate_is_written_as_before(tmp_path: Path,
 
 def test_free_space_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     assert disk_space.free(tmp_path / "not" / "yet") == pytest.approx(shutil.disk_usage(tmp_path).free, abs=1e9)
-    assert disk_space.no_room(1.0, tmp_path / "not" / "yet") is None
-    assert "1000.0 TB" in str(disk_space.no_room(1e18 / 1e3, tmp_path))
+    assert disk_space.too_small(1.0, tmp_path / "not" / "yet") is None
+    assert "1000.0 TB" in str(disk_space.too_small(1e18 / 1e3, tmp_path))

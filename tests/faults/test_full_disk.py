@@ -33,7 +33,7 @@ from tests.tiny import TINY, environment
 
 @dataclasses.dataclass(frozen=True)
 class Writing(Stage):
-    """Writes a file, a checkpoint, half a checkpoint and a second file, for which a test leaves no room."""
+    """Writes a file, a checkpoint, half a checkpoint and a second file, for which a test leaves no space."""
 
     kind = "writing"
     version = 1
@@ -65,7 +65,7 @@ def write(path: Path) -> None:
     path.write_text("whole")
 
 
-def no_room(path: Path) -> None:
+def no_space(path: Path) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
@@ -81,7 +81,7 @@ def test_what_is_cut_short_goes_and_checkpoints_stay(
 ) -> None:
     store = Store(tmp_path / "s")
     with monkeypatch.context() as patch:
-        patch.setattr("tests.faults.test_full_disk.write", no_room)
+        patch.setattr("tests.faults.test_full_disk.write", no_space)
         with pytest.raises(DiskFull, match=r"the disk is full at .*second \(.* free, about 5.0 GB needed\); free space") as raised:
             build(stage, store)
     assert [(f["failure"], f["message"]) for f in store.failures(stage.key)] == [("disk full", str(raised.value))]
@@ -92,7 +92,7 @@ def test_what_is_cut_short_goes_and_checkpoints_stay(
 def test_a_data_set_without_room_is_refused_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, store = Data(DataSettings(train=8, validation=4, workers=1)), Store(tmp_path / "s")
     monkeypatch.setattr(disk_space, "free", lambda path: 1_000_000)
-    with pytest.raises(DiskFull, match=r"no room for the data set at .* \(1\.0 MB free, about 8\.8 MB needed\)"):
+    with pytest.raises(DiskFull, match=r"no space for the data set at .* \(1\.0 MB free, about 8\.8 MB needed\)"):
         build(stage, store)
     assert work_of(store, stage) == []
 
@@ -104,7 +104,7 @@ def test_a_job_reports_by_its_exit_code_where_nothing_can_be_written(tmp_path: P
 
     def run() -> None:
         for name in ("write_json", "write_pid_file"):
-            setattr(job_process, name, lambda path, *_: no_room(path))
+            setattr(job_process, name, lambda path, *_: no_space(path))
         os._exit(job_process.main([str(job)]))
 
     code = wait(fork(run))

@@ -32,7 +32,7 @@ class Failure(StrEnum):
     INTERRUPTED = "interrupted"  # asked to stop by a signal of unknown origin; it wrote a checkpoint if it could
     HANG = "hang"  # it ran without progress for too long
     BLOCKED = "blocked"  # it never started, because a job it needs failed
-    DISK_FULL = "disk full"  # no room: bytes, inodes or a quota
+    DISK_FULL = "disk full"  # no space: bytes, inodes or a quota
     DIVERGED = "diverged"
     CODE_ERROR = "code error"
 
@@ -158,6 +158,11 @@ def _sentence(failure: Failure, ending: Ending) -> str:
     elif code := (account.code if account else 0) or ending.code:
         parts.append(f"exit code {code}")
     return ", ".join(parts)
+
+
+def reason(failure: str | None, message: str) -> str:
+    """A class and its message as one text, in which the class stands once."""
+    return message if failure and message.startswith(failure) else ": ".join(filter(None, (failure, message)))
 
 
 def last_lines(text: str, count: int = KEPT_LINES) -> tuple[str, ...]:

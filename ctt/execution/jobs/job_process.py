@@ -84,7 +84,7 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
 
 @contextlib.contextmanager
 def _despite_a_full_disk() -> Iterator[None]:
-    """Leaves out what there is no room to write; `main` then reports by its exit code."""
+    """Leaves out what there is no space to write; `main` then reports by its exit code."""
     try:
         yield
     except OSError as error:

@@ -34,7 +34,7 @@ RETRIES = {
     Failure.CANCELLED: Retry(1, 1),  # of a single job; `ctt cancel` ends the sweep
     Failure.BLOCKED: NEVER,  # submitted again when the job it needs is
     Failure.OUT_OF_MEMORY: NEVER,
-    Failure.DISK_FULL: NEVER,  # nothing makes room while the sweep runs
+    Failure.DISK_FULL: NEVER,  # nothing frees space while the sweep runs
     Failure.DIVERGED: NEVER,
     Failure.CODE_ERROR: NEVER,
 }
