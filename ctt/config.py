@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ctt.core.error_text import one_line
 from ctt.core.errors import SettingError
 from ctt.core.resources import LAUNCHERS, LaunchSettings
+from ctt.core.secrets import masked_values
 from ctt.core.settings import Rule, Settings, canonical_form, check_below, check_value, digest_of_form, old_values, setting
 from ctt.core.strict_yaml import read_yaml
 from ctt.data.clevrer.user_files import with_user_files
@@ -308,10 +309,11 @@ PLUGINS = "plugins"
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """`config` as it is stored: plain values, nested. Settings of plugins that it does not use are left out; of those that it
-    uses, "plugins" holds `plugins_of`."""
+    """`config` as it is stored: plain values, nested, passwords in addresses masked. Settings of plugins that it
+    does not use are left out; of those that it uses, "plugins" holds `plugins_of`."""
     used = plugins_of(config)
     values = without_unused(dataclasses.asdict(config), used)
+    values = masked_values(values)
     return {**values, PLUGINS: used} if used else values
 
 

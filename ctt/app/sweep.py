@@ -20,6 +20,7 @@ from ctt.config import Config
 from ctt.core.disk_space import too_small
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
+from ctt.core.secrets import masked
 from ctt.core.terminal_console import terminal
 from ctt.core.units import count, duration
 from ctt.execution.jobs.background import start_in_background
@@ -35,6 +36,7 @@ from ctt.planning.costs import Costs
 from ctt.planning.tree import merged
 from ctt.stages.base import Stage
 from ctt.store import Store
+from ctt.store.ownership import check_owner
 from ctt.study import record
 from ctt.study.sync_process import syncing
 from ctt.sweep import Sweep, compile_sweep
@@ -93,6 +95,7 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     """Runs what is missing of a compiled sweep and prints its table; 0, or 1 if a run is missing. config: where and how."""
     plan = compile_plan(sweep)
     store = Store.open(config.store)
+    check_owner(store.root)
     check_inputs(plan.stages.values(), store)
     launcher_class = check(config)
     if config.launch.detach and not launcher_class.independent:
@@ -170,10 +173,10 @@ def submit(launcher: Launcher, name: str, console: Console) -> int:
 
 
 def command_of(config: Config, overrides: Sequence[str]) -> str:
-    """The command that runs what is missing."""
+    """The command that runs what is missing; passwords in addresses are masked."""
     arguments = [override for override in overrides if not override.startswith(("sweep=", "launch.detach="))]
     start = ["ctt", "sweep", config.sweep] if config.sweep else ["ctt", "-m"]
-    return shlex.join([*start, *arguments])
+    return masked(shlex.join([*start, *arguments]))
 
 
 def print_missing(plan: Plan, store: Store, console: Console) -> bool:

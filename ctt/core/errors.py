@@ -16,11 +16,17 @@ CttError
 
 from __future__ import annotations
 
+from ctt.core.secrets import masked
+
 
 class CttError(Exception):
     """Base of all errors that ctt raises on purpose. `failure` is the class of a stage that it ends, as recorded in the store."""
 
     failure = "code error"
+
+    def __str__(self) -> str:
+        """The message; passwords in its addresses are masked, as it goes to logs and records."""
+        return masked(super().__str__())
 
 
 class UsageError(CttError):

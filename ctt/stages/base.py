@@ -250,7 +250,8 @@ def resolve_device(device: str, group: ProcessGroup = ALONE) -> str:
 
 
 def provenance(context: BuildContext, began: float, store: Store) -> dict[str, Any]:
-    """How an artifact was made: git commit and diff, package versions, host, device, numerics, times, rate, memory.
+    """How an artifact was made: git commit and diff, package versions, host, device, numerics, the
+    recorded variables of the environment, times, rate, memory.
 
     began, ended: of the attempt that finished (Unix seconds); seconds: the total of all attempts. rate: {"step": 16.2},
     units of progress per second in the last attempt that reported them; {} if none did. peak_memory_mib: of all attempts.
@@ -263,6 +264,7 @@ def provenance(context: BuildContext, began: float, store: Store) -> dict[str, A
         "host": platform.node(),
         "device": context.device,
         "numerics": numerics(context),
+        "environment": recorded_environment(),
         "began": began,
         "ended": time.time(),
         "seconds": round(context.seconds, 3),

@@ -17,6 +17,7 @@ from ctt.config import Config, as_dict, changed, differences, from_dict, identit
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import CttError, StoreError, SweepError, UsageError
 from ctt.core.resources import LAUNCHERS
+from ctt.core.secrets import masked
 from ctt.models.plugins import check_plugins, plugins_of
 from ctt.planning import Budget, Plan, compile_plan
 from ctt.planning.costs import Costs
@@ -43,7 +44,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "name": sweep.name,
         "time": round(time.time(), 3),
         "source": sweep.source,
-        "overrides": list(sweep.overrides),
+        "overrides": [masked(override) for override in sweep.overrides],
         "seeds": list(sweep.seeds),
         "written": sweep.written,
         "baseline": as_dict(sweep.baseline.config),
