@@ -25,6 +25,7 @@ from ctt.core.build_context import PROGRESS, BuildContext, stopping
 from ctt.core.errors import CttError, DiskFull, Interrupted, LeaseLost, StageFailed
 from ctt.core.memory import reset_peak
 from ctt.core.process_group import ALONE, ProcessGroup
+from ctt.core.secrets import recorded_environment
 from ctt.core.settings import canonical_form, digest, digest_of_form
 from ctt.stages.code_version import code_version
 from ctt.stages.stage_registry import plugin_of
