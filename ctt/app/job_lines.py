@@ -19,7 +19,7 @@ from ctt.execution.jobs.job_status import JobStatus
 
 SHOWN, LEAST_LABEL, GROUPS = 12, 16, 5
 COUNTED = (Failure.CANCELLED, Failure.BLOCKED)
-"""Classes whose jobs are only counted: their logs say nothing of a reason."""
+"""Classes whose jobs are only counted: their logs hold no reason."""
 WAITING = ("queued", "waiting", "lost", "unknown", "not started")
 _VARYING = re.compile(r"\b[0-9a-f]{8,64}\b|\d+(\.\d+)?|/\S+")
 """Keys, numbers and paths, in which messages of one kind differ."""

@@ -40,7 +40,8 @@ def settings(arguments: Sequence[str]) -> int:
 def status(arguments: Sequence[str]) -> int:
     """Show how far a sweep and its jobs are; without NAME a line for every sweep.
 
-    The lines of a large sweep are bounded, jobs that failed alike are counted; --failed, --running and --all list all of them.
+    The lines of a large sweep are bounded, and jobs that failed alike are counted; --failed, --running and --all
+    list all of them.
     """
     parser = verb_parser("status", status, named="a recorded sweep", optional=True, settings=STORE)
     parser.add_argument("--json", action="store_true", help="one JSON object, with all runs and jobs")

@@ -1,4 +1,4 @@
-"""Ownership: jobs run code that a store holds, so that a store of somebody else is used for work only where the user says so."""
+"""Ownership: jobs run code that a store holds, so that a store of somebody else is used for work only where that is allowed."""
 
 from __future__ import annotations
 
