@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctt.core.disk_space import free
 from ctt.core.errors import UsageError
 from ctt.planning.why import print_why
 from ctt.study.detectable_plan import detection, numbers
-from ctt.study.stored_plan import StoredPlan, plan
+from ctt.study.stored_plan import plan
 
 
 def show_plan(
@@ -36,12 +35,7 @@ def show_plan(
         return 0
     if as_json:
         more = {} if detect is None else {"detectable": numbers(detection(planned.plan, planned.store), detect)}
-        print(json.dumps(planned.cost().numbers() | _disk(planned) | more, indent=1))
+        print(json.dumps(planned.cost().numbers() | more, indent=1))
         return 0
     planned.print(max(1, devices), detect=detect)
     return 0
-
-
-def _disk(planned: StoredPlan) -> dict[str, int]:
-    """Bytes that the plan adds to the store, and that its disk has free."""
-    return {"disk_bytes": round(planned.cost().disk), "disk_free_bytes": free(planned.store.root)}
