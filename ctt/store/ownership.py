@@ -18,8 +18,8 @@ def check_owner(root: Path) -> None:
     owner = root.stat().st_uid
     if owner != os.geteuid():
         raise UsageError(
-            f"the store {root} belongs to {_name(owner)}: everyone who may write to it can run code as you (see SECURITY.md). Choose "
-            f"a store of your own, or set {TRUST}=1 if you trust everybody who may write to it"
+            f"the store {root} belongs to {_name(owner)}: everyone who may write to it can run code as you (see SECURITY.md). "
+            f"Choose a store of your own, or set {TRUST}=1 if you trust everybody who may write to it"
         )
 
 
