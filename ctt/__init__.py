@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ctt.app.data.data_setup import set_up_data
     from ctt.app.sweep import run
     from ctt.config import Config
     from ctt.core.errors import CttError, DataError, SettingError, StoreError, SweepError, UsageError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _PLACES = {
+    "set_up_data": "ctt.app.data.data_setup",
     "run": "ctt.app.sweep",
     "Config": "ctt.config",
     "CttError": "ctt.core.errors",
@@ -103,6 +105,7 @@ __all__ = [
     "compile_sweep",
     "plan",
     "run",
+    "set_up_data",
 ]
 
 

@@ -31,7 +31,10 @@ REPORTED_WITH_ERROR = [
     ["1", "89.8", "81.0", "77.9", "49.4", "66.7", "0.0150"],
 ]
 """Rows whose error stands in another column now."""
-OF_BEFORE = ["world_model.muon_precision=bf16", "aloe.muon_precision=bf16", "reader.reach=all"]
+OF_BEFORE = [
+    "num_masked_slots=2", "world_model.muon_rate=0.03", "world_model.decay_steps=150",
+    "world_model.muon_precision=bf16", "aloe.muon_precision=bf16", "reader.reach=all",
+]  # fmt: skip
 """What recipes and defaults said then."""
 AS_THEN = "from ctt.stages.data import Data; Data.version = 3; from ctt.cli import main; raise SystemExit(main())"
 """Scenes of later versions have other questions. Nothing is made here, so that the command line's own process is enough."""

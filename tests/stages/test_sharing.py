@@ -99,6 +99,6 @@ def test_two_whole_sweeps_at_once_build_nothing_twice_and_damage_nothing(
         assert printed == table(alone[name], name) == table(store, name)
     ctt(store.root, "sync")
     with sqlite3.connect(store.root / "mlflow.db") as database:
-        tags = "select t.value from tags t join runs r using (run_uuid) where t.key = 'ctt.sweep' and r.name like '%seed=0'"
+        tags = "select t.value from tags t join runs r using (run_uuid) where t.key = 'ctt.sweep' and r.name like 'seed=0 %'"
         shown = Counter(name for (name,) in database.execute(tags))
     assert shown == {"one": 2, "two": 3}, "MLflow has every run exactly once"

@@ -75,6 +75,28 @@ def set_up(
     return path
 
 
+def set_up_data(
+    slots: Path | str,
+    questions: Path | str,
+    annotations: Path | str = NONE,
+    *,
+    folder: Path | str = "clevrer",
+    encoder: str = "videosaur",
+    skip_missing: bool = False,
+) -> Path:
+    """`ctt data setup` from Python: imports and checks CLEVRER's files, so that every run with data=clevrer finds them.
+
+    slots: a file or folder of slots, or an import; questions: the folder of the question files; annotations: theirs, or "none";
+    each may be "fetch", to download it into `folder`, where imports go too. skip_missing: videos may lack slots; their
+    questions are left out. Returns the path of the file that remembers the places. What is done is not done again. Raises
+    DataError, naming file and remedy.
+
+    >>> ctt.set_up_data("clevrer/clevrer_videosaur_slots.pkl", "clevrer", "clevrer")
+    """
+    answers = Answers(str(slots), str(questions), str(annotations))
+    return set_up(folder, answers, encoder=encoder, skip_missing=skip_missing)
+
+
 def data_setup(folder: Path, answers: Answers, fetch: FetchSettings, encoder: str, skip_missing: bool) -> int:
     """The command: asks on a terminal."""
     console = terminal(markup=False)

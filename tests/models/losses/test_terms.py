@@ -266,7 +266,7 @@ def inactive_settings(**values: float) -> set[str]:
 
 def test_rules_name_the_settings_without_effect():
     every = {"ctt_inv_weight", "ctt_suf_weight", "ctt_adj_threshold", "ctt_start_epoch"}
-    every |= {"world_model.graph", "world_model.share_dropout"}
+    every |= {"world_model.graph", "world_model.graph.scope", "world_model.graph.dropout", "world_model.share_dropout"}
     assert inactive_settings() == every
     assert inactive_settings(ctt_inv_weight=0.2, ctt_suf_weight=0.1, ctt_start_epoch=30) == every
     assert inactive_settings(ctt_suf_weight=0.1) == {"world_model.share_dropout"}
