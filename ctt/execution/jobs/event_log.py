@@ -22,7 +22,7 @@ def append(jobs: Path, number: int, label: str, target: str, event: str, **more:
     line |= {"job_id": more.get("job_id"), "host": more.get("host"), "class": more.get("failure")}
     line |= {"message": more.get("message", ""), "log": more.get("log")}
     text = json.dumps(line) + "\n"
-    file = os.open(jobs / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = os.open(jobs / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(file, text.encode())
     finally:
