@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from ctt.core.error_text import one_line
 from ctt.core.errors import SettingError
 from ctt.core.resources import LAUNCHERS, LaunchSettings
-from ctt.core.settings import Rule, Settings, canonical_form, check_value, digest_of_form, old_values, setting
+from ctt.core.secrets import masked_values
+from ctt.core.settings import Rule, Settings, canonical_form, check_below, check_value, digest_of_form, old_values, setting
 from ctt.core.strict_yaml import read_yaml
 from ctt.data.clevrer.user_files import with_user_files
 from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known, resolved
@@ -121,6 +122,7 @@ class Config(TrainingSettings):
     def check(self) -> None:
         """Raises SettingError for combinations of values that are not possible, those of a run with its data included."""
         super().check()
+        self._check_processes()
         if not (data_format := self.data.format).categories:
             return
         self._check_reach()
@@ -133,6 +135,19 @@ class Config(TrainingSettings):
                 f"rollout.frames={frames} is too few: ALOE reads predicted frames 1 to {sampling.frames_ahead}; "
                 f"set rollout.frames to at least {sampling.frames_ahead}{remedy}"
             )
+
+    def _check_processes(self) -> None:
+        """Raises SettingError if a job of SLURM has more processes than a batch has windows."""
+        batch = self.world_model.batch_size
+        if self.launch.kind != "slurm" or self.world_model.tensors is not None:
+            return
+        for resources in (self.launch.of(False), self.launch.of(True)):
+            nodes, tasks = resources.nodes or 1, resources.tasks_per_node or 1
+            if nodes * tasks > batch:
+                raise SettingError(
+                    f"world_model.batch_size={batch} cannot be shared by {nodes * tasks} processes "
+                    f"(launch.nodes={nodes}, launch.tasks_per_node={tasks}); raise it, or take fewer processes"
+                )
 
     def _check_reach(self) -> None:
         """Raises SettingError if it cannot be known whom a removed object reaches."""
@@ -273,6 +288,9 @@ def _to_object(composed: Any) -> Config:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise SettingError(one_line(error)) from error
+    except SettingError:
+        check_below(composed, Config)  # names the setting with its group, which the settings of a group do not know
+        raise
     assert isinstance(config, Config)
     return config
 
@@ -291,10 +309,11 @@ PLUGINS = "plugins"
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """`config` as it is stored: plain values, nested. Settings of plugins that it does not use are left out; of those that it
-    uses, "plugins" holds `plugins_of`."""
+    """`config` as it is stored: plain values, nested, passwords in addresses masked. Settings of plugins that it
+    does not use are left out; of those that it uses, "plugins" holds `plugins_of`."""
     used = plugins_of(config)
     values = without_unused(dataclasses.asdict(config), used)
+    values = masked_values(values)
     return {**values, PLUGINS: used} if used else values
 
 

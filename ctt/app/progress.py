@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ctt.core.plain_text import shortened
 from ctt.core.units import duration
+from ctt.execution.jobs.failures import reason
 from ctt.execution.jobs.spec import progress
 from ctt.planning import KINDS, Budget, Plan
 from ctt.planning.costs import Costs, Source
@@ -27,7 +28,11 @@ from ctt.store import Store
 WIDE_RUN, LEAST_RUN, WIDE_BAR, NARROW_BAR = 48, 12, 12, 7  # characters
 MOST_ROWS = 24
 AUXILIARY = "auxiliary"
+STATES = ("running", "failed", "waiting", "done")
+"""Of stages, in the order in which their runs are shown."""
 Row = tuple[str, list[list[Stage]]]
+UNFINISHED = 0.99
+"""The largest share of a stage that is not in the store yet."""
 STALE_SECONDS = 90.0  # progress older than this is shown as waiting
 
 
@@ -42,20 +47,22 @@ class StageStatus:
     message: str = ""
 
 
-def stage_status(store: Store, stage: Stage) -> StageStatus:
-    """How far a stage is. Reads one or two small files, whatever the size of the store."""
+def stage_status(store: Store, stage: Stage, due: Collection[str] = ()) -> StageStatus:
+    """How far a stage is. Reads one or two small files, whatever the size of the store. What an attempt has done counts after its
+    end, too. due: the keys that a launcher will still build, whatever has failed before."""
     if store.has(stage.key):
         return StageStatus("done", 1.0)
-    failures = store.failures(stage.key)
+    failures, share = store.failures(stage.key), 0.0
     with contextlib.suppress(OSError, ValueError):
         seen = read_progress(store, stage.key)
+        share = min(max(seen["done"] / max(seen["total"], 1e-9), seen.get("furthest", 0.0)), UNFINISHED)
         at_work = not failures or seen["updated"] > failures[-1]["time"]
         if at_work and time.time() - seen["updated"] < STALE_SECONDS:
-            share = seen["done"] / max(seen["total"], 1e-9)
-            return StageStatus("running", min(share, 1.0), seen["rate"], seen["unit"], seen.get("warning", ""))
+            return StageStatus("running", share, seen["rate"], seen["unit"], seen.get("warning", ""))
     if failures and failures[-1]["failure"] != "interrupted":  # an interrupted stage continues from its checkpoint
-        return StageStatus("failed", message=f"{failures[-1]['failure']}: {failures[-1]['message']}")
-    return StageStatus("waiting")
+        message = reason(failures[-1]["failure"], failures[-1]["message"])
+        return StageStatus("waiting" if stage.key in due else "failed", share, message=message)
+    return StageStatus("waiting", share)
 
 
 def read_progress(store: Store, key: str) -> dict[str, Any]:
@@ -69,27 +76,41 @@ def read_progress(store: Store, key: str) -> dict[str, Any]:
 class Follower:
     """Prints how far a plan is: a live table on a terminal, elsewhere a line every `line_every` seconds."""
 
-    def __init__(self, plan: Plan, store: Store, console: Console, jobs: int | None, line_every: float = 20.0) -> None:
-        self.plan, self.store, self.console = plan, store, console
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        console: Console,
+        jobs: int | None,
+        line_every: float = 20.0,
+        weights: Mapping[str, float] | None = None,
+        due: Callable[[], Collection[str]] = lambda: (),
+    ) -> None:
+        """weights: seconds by key, by which the share of the work is counted; None: the present estimates. due: see
+        `stage_status`."""
+        self.plan, self.store, self.console, self.due = plan, store, console, due
         self.jobs = jobs or max(1, len(plan.jobs))
         self.line_every = line_every
         self.budget = Budget(plan, (), Costs(store.root))
+        self.weights = weights or self.budget.seconds
         self.began = time.time()
         self._first: float | None = None
         self._done: set[str] = set()
+        self._shares: dict[str, float] = {}
 
     def look(self) -> tuple[dict[str, StageStatus], float]:
         """Statuses by key, and the share of the work that is done, weighted by what stages cost."""
-        statuses = {}
+        statuses, due = {}, self.due()
         for key, stage in self.plan.stages.items():
             if key in self._done:
                 statuses[key] = StageStatus("done", 1.0)
                 continue
-            statuses[key] = stage_status(self.store, stage)
-            if statuses[key].state == "done":
+            status = statuses[key] = stage_status(self.store, stage, due)
+            status.share = self._shares[key] = max(status.share, self._shares.get(key, 0.0))
+            if status.state == "done":
                 self._done.add(key)
-        total = self.budget.total
-        done = sum(self.budget.seconds[key] * s.share for key, s in statuses.items())
+        total = sum(self.weights.get(key, 0.0) for key in statuses)
+        done = sum(self.weights.get(key, 0.0) * s.share for key, s in statuses.items())
         return statuses, done / total if total else 1.0
 
     def left(self, statuses: dict[str, StageStatus]) -> float | None:
@@ -129,8 +150,9 @@ class Follower:
             text += f", {failed} failed"
         return Text(f"{text}  {self._eta(statuses)}".rstrip())
 
-    def table(self) -> Table:
-        """Runs × kinds of stages with bars, a line a run; on a narrow terminal the auxiliary stages share a column."""
+    def table(self, states: Collection[str] = STATES, most: int | None = MOST_ROWS) -> Table:
+        """Runs × kinds of stages with bars, a line a run; on a narrow terminal the auxiliary stages share a column. Only runs with
+        a stage in one of `states`, at most `most`: the running ones first, then the failed ones; the others are counted."""
         statuses, share = self.look()
         title = f"{self.plan.sweep.name}: {share:.0%}"
         if share < 1:
@@ -142,12 +164,15 @@ class Follower:
         table.add_column("run", no_wrap=True)
         for name in columns:
             table.add_column(name, width=widths[name])
-        rows = self._rows(list(columns.values()))
-        order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
-        if len(rows) > MOST_ROWS:  # running ones first, the rest is counted
-            rows.sort(key=lambda row: min(order[statuses[s.key].state] for stages in row[1] for s in stages))
-            table.caption = f"and {len(rows) - MOST_ROWS} more"
-        for name, grouped in rows[:MOST_ROWS]:
+        rows = [
+            row
+            for row in self._rows(list(columns.values()))
+            if any(statuses[s.key].state in states for stages in row[1] for s in stages)
+        ]
+        if most is not None and len(rows) > most:
+            rows.sort(key=lambda row: min(STATES.index(statuses[s.key].state) for stages in row[1] for s in stages))
+            table.caption = f"and {len(rows) - most:,} more"
+        for name, grouped in rows[:most]:
             table.add_row(Text(shortened(name, run_width)), *(_bar([statuses[s.key] for s in stages], width) for stages in grouped))
         return table
 

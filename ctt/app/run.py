@@ -13,6 +13,7 @@ from ctt.execution.jobs.job_process import build_auxiliaries
 from ctt.planning import auxiliaries_of, costs, parts, target_of
 from ctt.stages.base import build
 from ctt.store import Store
+from ctt.store.ownership import check_owner
 from ctt.sweep import with_checkpoints, without_inactive
 
 
@@ -24,6 +25,7 @@ def run_single(config: Config) -> int:
     target = target_of(config)
     auxiliaries = auxiliaries_of(config, target)
     store = Store.open(config.store)
+    check_owner(store.root)
     check_inputs(parts(target, auxiliaries), store)
     with Bars(store, console) as bars:
         more: Any = dict(device=config.device, on_event=bars.event, on_built=lambda *built: costs.record(store, *built))

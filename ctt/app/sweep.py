@@ -8,27 +8,35 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ctt.app.progress import Follower
 from ctt.config import Config
+from ctt.core.disk_space import too_small
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.exit_codes import ExitCode
+from ctt.core.secrets import masked
 from ctt.core.terminal_console import terminal
 from ctt.core.units import count, duration
 from ctt.execution.jobs.background import start_in_background
+from ctt.execution.jobs.failures import reason
+from ctt.execution.jobs.job_status import due
 from ctt.execution.jobs.session import handle_interrupt, launcher_of
 from ctt.execution.jobs.snapshot import snapshot
 from ctt.execution.jobs.spec import freeze
 from ctt.execution.launchers import Launcher, MakeLauncher, check, of_plan
 from ctt.execution.site_defaults import with_site
 from ctt.planning import Budget, Plan, compile_plan, parts
+from ctt.planning.costs import Costs
 from ctt.planning.tree import merged
 from ctt.stages.base import Stage
 from ctt.store import Store
+from ctt.store.ownership import check_owner
 from ctt.study import record
 from ctt.study.sync_process import syncing
 from ctt.sweep import Sweep, compile_sweep
@@ -87,6 +95,7 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     """Runs what is missing of a compiled sweep and prints its table; 0, or 1 if a run is missing. config: where and how."""
     plan = compile_plan(sweep)
     store = Store.open(config.store)
+    check_owner(store.root)
     check_inputs(plan.stages.values(), store)
     launcher_class = check(config)
     if config.launch.detach and not launcher_class.independent:
@@ -107,6 +116,8 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     )
     for line in merged(plan):
         console.print(line, soft_wrap=True)
+    if (warning := too_small(Budget(plan, cached, Costs(store.root)).disk, store.root)) is not None:
+        console.print(f"[yellow]warning: {escape(warning)}[/]", soft_wrap=True, highlight=False)
     jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]
     launcher = make_launcher(config, plan, store, jobs) if jobs else None
     if launcher and config.launch.detach:
@@ -120,7 +131,8 @@ def carry_out(config: Config, plan: Plan, store: Store, folder: Path, launcher: 
     with syncing(folder, config.tracking) as publish:
         if launcher:
             try:
-                with Follower(plan, store, console, launcher.most).follow(), launcher_of(folder / "jobs"):
+                more: Any = dict(weights=record.weights_of(folder, plan), due=partial(due, launcher.jobs, folder / "jobs"))
+                with Follower(plan, store, console, launcher.most, **more).follow(), launcher_of(folder / "jobs"):
                     launcher.run()
             except KeyboardInterrupt as error:
                 handle_interrupt(launcher, folder / "jobs", error)
@@ -161,10 +173,10 @@ def submit(launcher: Launcher, name: str, console: Console) -> int:
 
 
 def command_of(config: Config, overrides: Sequence[str]) -> str:
-    """The command that runs what is missing."""
+    """The command that runs what is missing; passwords in addresses are masked."""
     arguments = [override for override in overrides if not override.startswith(("sweep=", "launch.detach="))]
     start = ["ctt", "sweep", config.sweep] if config.sweep else ["ctt", "-m"]
-    return shlex.join([*start, *arguments])
+    return masked(shlex.join([*start, *arguments]))
 
 
 def print_missing(plan: Plan, store: Store, console: Console) -> bool:
@@ -209,5 +221,5 @@ def first_failure(store: Store, stages: Sequence[Stage]) -> str:
         failures = store.failures(stage.key)
         if failures and not store.has(stage.key):
             last = failures[-1]
-            return f"{stage.kind} {last['failure']}: {last['message']}"
+            return f"{stage.kind} {reason(last['failure'], last['message'])}"
     return "not run yet"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import inspect
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ctt.cli.examples import examples_of
+from ctt.core import disk_space
 from ctt.core.errors import CttError, UsageError
 from ctt.core.exit_codes import ExitCode
 
@@ -56,8 +56,9 @@ def report_errors(action: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of the buffer has no reader
         return 0
     except OSError as error:
-        print(f"ctt: {error}", file=sys.stderr)
-        if error.errno == errno.ENOSPC:
+        full = disk_space.is_full(error)
+        print(f"ctt: {disk_space.full(error, Path(error.filename)) if full and error.filename else error}", file=sys.stderr)
+        if full:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
 

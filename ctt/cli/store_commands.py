@@ -38,13 +38,20 @@ def settings(arguments: Sequence[str]) -> int:
 
 
 def status(arguments: Sequence[str]) -> int:
-    """Show how far a sweep and its jobs are; without NAME a line for every sweep."""
+    """Show how far a sweep and its jobs are; without NAME a line for every sweep.
+
+    The lines of a large sweep are bounded, and jobs that failed alike are counted; --failed, --running and --all
+    list all of them.
+    """
     parser = verb_parser("status", status, named="a recorded sweep", optional=True, settings=STORE)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="one JSON object, with all runs and jobs")
+    only = parser.add_mutually_exclusive_group()
+    for name, help in (("failed", "all failed runs and jobs"), ("running", "all running ones"), ("all", "all runs and jobs")):
+        only.add_argument(f"--{name}", dest="only", action="store_const", const=name, help=f"{help}, by a pager on a terminal")
     parsed = parse(parser, arguments)
     from ctt.app.status import print_status
 
-    return print_status(open_store(parsed.overrides), parsed.name, parsed.json)
+    return print_status(open_store(parsed.overrides), parsed.name, parsed.json, parsed.only)
 
 
 def show(arguments: Sequence[str]) -> int:

@@ -16,11 +16,10 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from ctt.core import disk_space
 from ctt.core.errors import StoreError
 
 _REMEDIES = {
-    errno.ENOSPC: "The disk is full: free space (ctt gc) or choose another store with CTT_STORE, then run again",
-    errno.EDQUOT: "Your quota is used up: free space (ctt gc) or choose another store with CTT_STORE, then run again",
     errno.EROFS: "The file system is read-only: choose a store that can be written with CTT_STORE",
     errno.EACCES: "No permission to write there: fix the permissions or choose another store with CTT_STORE",
     errno.EPERM: "The file system refuses this (the store needs hard links and renames): choose another store with CTT_STORE",
@@ -38,6 +37,8 @@ def explained(doing: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = error.filename if isinstance(error.filename, (str, Path)) else path
+        if disk_space.is_full(error):
+            raise disk_space.full(error, Path(where), f"cannot {doing}: ") from error
         remedy = _REMEDIES.get(error.errno or 0, "Run again; if the error persists, check that path")
         raise StoreError(f"cannot {doing}: {where}: {error.strerror or error}. {remedy}.") from error
 

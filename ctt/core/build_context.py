@@ -58,6 +58,7 @@ class BuildContext:
         self._peak = float(report.get("peak_mib", 0.0))
         self.rates: dict[str, float] = dict(report.get("rates", {}))
         """Units per second by unit, as measured by `progress`; from an earlier attempt where this one did not reach the unit."""
+        self._furthest = float(report.get("furthest", 0.0))
         self._warning: str | None = None
         self._last = 0.0
         self._record: dict[str, Any] = {}
@@ -96,6 +97,7 @@ class BuildContext:
         rate = (done - self._first) / max(now - self._began, 1e-9)
         if rate > 0:
             self.rates[unit] = rate
+        self._furthest = max(self._furthest, min(done / max(total, 1e-9), 1.0))
         self._record = dict(done=done, total=total, unit=unit, rate=rate, started=self._started, updated=now, **extra)
         if self._warning:
             self._record["warning"] = self._warning
@@ -138,7 +140,7 @@ class BuildContext:
             raise
 
     def _write_report(self, record: dict[str, Any]) -> None:
-        all_attempts = {"seconds": self.seconds, "peak_mib": self.peak, "rates": self.rates}
+        all_attempts = {"seconds": self.seconds, "peak_mib": self.peak, "rates": self.rates, "furthest": round(self._furthest, 4)}
         write_json(self.folder / PROGRESS, record | all_attempts, durable=False, indent=None)
 
     def _last_report(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ CttError
 │   ├── SweepError     a sweep file or its combination with the command line
 │   └── DataError      a data file that is missing, malformed or unsafe
 ├── StoreError       an artifact that is missing, damaged or owned by another process
+│   ├── DiskFull       no space for what is to be written: bytes, files or a quota
 │   ├── LeaseHeld      another process is building the key, and the caller does not wait (any longer)
 │   └── LeaseLost      another process took the key over during the work
 └── StageFailed      a stage that could not be finished; holds its failure class
@@ -15,9 +16,17 @@ CttError
 
 from __future__ import annotations
 
+from ctt.core.secrets import masked
+
 
 class CttError(Exception):
-    """Base of all errors that ctt raises on purpose."""
+    """Base of all errors that ctt raises on purpose. `failure` is the class of a stage that it ends, as recorded in the store."""
+
+    failure = "code error"
+
+    def __str__(self) -> str:
+        """The message; passwords in its addresses are masked, as it goes to logs and records."""
+        return masked(super().__str__())
 
 
 class UsageError(CttError):
@@ -40,6 +49,12 @@ class StoreError(CttError):
     """An artifact is missing, damaged or owned by another process."""
 
 
+class DiskFull(StoreError):
+    """There is no space for what is to be written: the disk, its inodes or a quota are used up."""
+
+    failure = "disk full"
+
+
 class LeaseHeld(StoreError):
     """Another process is building the key, and the caller does not wait for it (any longer)."""
 
@@ -49,9 +64,7 @@ class LeaseLost(StoreError):
 
 
 class StageFailed(CttError):
-    """A stage could not be finished. `failure` is its class, as recorded in the store."""
-
-    failure = "code error"
+    """A stage could not be finished."""
 
 
 class Interrupted(StageFailed):

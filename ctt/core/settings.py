@@ -22,6 +22,8 @@ from ctt.core.errors import SettingError
 T = TypeVar("T")
 FROM_FILE = "the weights are those of a file"
 """Why settings of a training have no effect where a checkpoint is given."""
+LARGEST = 3.4e38
+"""Of a float: what is larger has no value in single precision."""
 _ABSENT = object()
 _KEPT = "_kept"  # cache of derived values: a sweep needs the same forms thousands of times
 _NOTHING: frozenset[str] = frozenset()
@@ -88,6 +90,17 @@ class Settings:
             check_value(field.name, getattr(self, field.name), field.metadata)
 
 
+def check_below(values: Any, kind: type, prefix: str = "") -> None:
+    """Raises SettingError, with the dotted name, for the first of the nested `values` that violates a bound of the settings
+    class `kind`. values: a mapping by name, as OmegaConf's are."""
+    for field in dataclasses.fields(kind):
+        below, name = field.default_factory, prefix + field.name
+        if isinstance(below, type) and issubclass(below, Settings):
+            check_below(values[field.name], below, f"{name}.")
+        else:
+            check_value(name, values[field.name], field.metadata)
+
+
 def old_values(kind: type) -> dict[str, Any]:
     """The declared `old` values (the behaviour before a setting existed), nested as in the settings class `kind`."""
     out: dict[str, Any] = {}
@@ -110,6 +123,8 @@ def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise SettingError(f"{name} must be a finite number, got {value}")
+        if isinstance(value, float) and abs(value) > LARGEST:
+            raise SettingError(f"{name} must be a number of single precision, at most {LARGEST:g}; got {value:g}")
         for bound, broken, word in (
             ("minimum", operator.lt, "at least"),
             ("above", operator.le, "more than"),

@@ -65,6 +65,12 @@ class DataFormat:
         return [name for name in mine if mine[name] != theirs[name]]
 
 
+def window_starts(frames: int, length: int, frameskip: int, all_starts: bool) -> int:
+    """The number of windows of `length` frames, `frameskip` apart, in a video; below 1 if none fits. Without `all_starts` the
+    last frameskip − 1 of them are left out."""
+    return frames - (length - 1) * frameskip if all_starts else frames - length * frameskip + 1
+
+
 CLEVRER = DataFormat(128, 7, 128, CLEVRER_CATEGORIES, CLEVRER_VOCABULARY, "table units")
 """CLEVRER's format and the embedded data set's."""
 

@@ -142,6 +142,11 @@ class DataSettings(Settings):
         """Whether it is read from files, by whose content it is known."""
         return CONTENT in self.source.reads
 
+    @property
+    def counted(self) -> bool:
+        """Whether `train`, `validation` and `test` are the numbers of videos; they are not where the source decides them."""
+        return self.from_files or set(SPLITS) <= set(self.source.reads)
+
     def counts(self) -> dict[str, int]:
         """Videos per split, without empty splits."""
         return {split: getattr(self, split) for split in SPLITS if getattr(self, split)}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ctt.core.errors import SettingError
+from ctt.data.data_format import window_starts
 from ctt.data.frames import frame_rows
 
 
@@ -31,7 +32,7 @@ class Windows:
     ) -> None:
         videos, frames = slots.shape[:2]
         length = history_size + num_preds
-        self.starts = frames - (length - 1) * frameskip if all_starts else frames - length * frameskip + 1
+        self.starts = window_starts(frames, length, frameskip, all_starts)
         if self.starts < 1:
             raise SettingError(
                 f"history_size {history_size} + num_preds {num_preds} frames, frameskip {frameskip} apart, "

@@ -52,6 +52,7 @@ class MaskingSettings(Settings):
         42,
         "seed from which the published code restarts; only draw=fixed reads it, otherwise the run's seed decides",
         minimum=0,
+        maximum=2**32 - 1,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = (

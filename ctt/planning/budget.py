@@ -145,5 +145,6 @@ class Budget:
             "world_model_epochs_naive": self.naive_epochs,
             "device_seconds": round(self.total, 1),
             "device_seconds_naive": round(self.naive, 1),
+            "disk_bytes": round(self.disk),
             "saving": {name: round(value, 1) for name, value in self.saving.items()},
         }

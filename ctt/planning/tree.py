@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from ctt.core.disk_space import too_small
 from ctt.core.errors import DataError
 from ctt.core.terminal_console import terminal
 from ctt.core.units import count, duration, size
@@ -42,6 +44,8 @@ def print_plan(budget: Budget, store: Store, devices: int, console: Console | No
         lines.append(f"files are not there, so keys are provisional and the counts of a data set official: {reason}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
+    if (warning := too_small(budget.disk, store.root)) is not None:
+        console.print(f"[yellow]warning: {escape(warning)}[/]", soft_wrap=True, highlight=False)
     for text in merged(plan):
         console.print(text, soft_wrap=True, highlight=False)
 

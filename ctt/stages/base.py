@@ -19,16 +19,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ctt.core import compute_device
+from ctt.core import compute_device, disk_space
+from ctt.core.atomic_files import remove_tree
 from ctt.core.build_context import PROGRESS, BuildContext, stopping
-from ctt.core.errors import CttError, Interrupted, LeaseLost, StageFailed, StoreError
+from ctt.core.errors import CttError, DiskFull, Interrupted, LeaseLost, StageFailed, StoreError
 from ctt.core.memory import reset_peak
 from ctt.core.process_group import ALONE, ProcessGroup
+from ctt.core.secrets import recorded_environment
 from ctt.core.settings import canonical_form, digest, digest_of_form
-from ctt.core.shared_files import fs_delay
 from ctt.stages.code_version import code_version
 from ctt.stages.stage_registry import plugin_of
 from ctt.store import Artifact, Holder, Lease, Store
+from ctt.store.shared_files import fs_delay
 from ctt.training.threads import threads
 
 
@@ -39,6 +41,7 @@ class Stage:
     kind: ClassVar[str]
     version: ClassVar[int]
     distributed: ClassVar[bool] = False  # whether several processes can build it (ctt.core.process_group)
+    resumes: ClassVar[bool] = False  # whether a later attempt continues from what an interrupted one has left in its folder
     label: ClassVar[str] = ""  # what people read; by default the kind with spaces
     published_seconds: ClassVar[Mapping[str, float]] = {}  # of each unit of effort on one H100, as published
     demo_seconds: ClassVar[Mapping[str, float]] = {}  # the same for the sizes of the sweep `demo` on one CPU core
@@ -148,7 +151,7 @@ def build(
         on_event("building", target, f"from {start[0].key[:12]}" if start else "")
         began = time.time()
         reset_peak(device)
-        with _recorded_failures(target, store, lease):
+        with _recorded_failures(target, store, lease, folder), _nothing_half_written(target, folder):
             if target.distributed:
                 group.broadcast({"key": target.key, "folder": str(folder), "start": start and start[0].key})
             with context.timed(), threads(execution["threads"]):
@@ -173,20 +176,21 @@ def _plugin(target: Stage) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _recorded_failures(target: Stage, store: Store, lease: Lease) -> Iterator[None]:
-    """Records an error of the block as a failure of `target`. Raises CttErrors unchanged and others as StageFailed."""
+def _recorded_failures(target: Stage, store: Store, lease: Lease, folder: Path) -> Iterator[None]:
+    """Records an error of the block as a failure of `target`. Raises CttErrors unchanged, others as DiskFull or StageFailed."""
     try:
         yield
     except LeaseLost:
         raise
-    except StageFailed as error:
-        store.record_failure(target.key, error.failure, str(error), None)
-        raise
     except CttError as error:
-        store.record_failure(target.key, "code error", str(error), None)
+        store.record_failure(target.key, error.failure, str(error), None)
         raise
     except Exception as error:
         lease.check()  # after a lost lease the folder is moved away, which may be the cause
+        if disk_space.is_full(error):
+            full = disk_space.full(error, folder, f"{target.kind} {target.key[:12]}: ", target.size())
+            store.record_failure(target.key, full.failure, str(full), traceback.format_exc())
+            raise full from error
         failure = failure_class(error)
         store.record_failure(target.key, failure, f"{type(error).__name__}: {error}", traceback.format_exc())
         wrapped = StageFailed(f"{target.kind} {target.key[:12]} failed: {type(error).__name__}: {error}")
@@ -194,10 +198,27 @@ def _recorded_failures(target: Stage, store: Store, lease: Lease) -> Iterator[No
         raise wrapped from error
 
 
+@contextlib.contextmanager
+def _nothing_half_written(target: Stage, folder: Path) -> Iterator[None]:
+    """Where the disk is full, removes what no later attempt of `target` continues from, and what was cut short."""
+    try:
+        yield
+    except Exception as error:
+        if disk_space.is_full(error):
+            for path in sorted(folder.rglob("*.tmp" if target.resumes else "*")):
+                if path.is_dir():
+                    remove_tree(path)
+                elif path.name != PROGRESS:
+                    path.unlink(missing_ok=True)
+        raise
+
+
 def failure_class(error: Exception) -> str:
     """The class of a failure. Out of memory, torch raises its own class on a GPU and a RuntimeError on a CPU."""
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error):
         return "out of memory"
+    if disk_space.is_full(error):
+        return DiskFull.failure
     if isinstance(error, StageFailed):
         return error.failure
     lost = isinstance(error, ConnectionError) or type(error).__name__ in ("DistBackendError", "DistNetworkError")
@@ -223,7 +244,8 @@ def assist(stages: Mapping[str, Stage], store: Store, group: ProcessGroup, *, de
 
 
 def provenance(context: BuildContext, began: float, store: Store) -> dict[str, Any]:
-    """How an artifact was made: git commit and diff, package versions, host, device, numerics, times, rate, memory.
+    """How an artifact was made: git commit and diff, package versions, host, device, numerics, the
+    recorded variables of the environment, times, rate, memory.
 
     began, ended: of the attempt that finished (Unix seconds); seconds: the total of all attempts. rate: {"step": 16.2},
     units of progress per second in the last attempt that reported them; {} if none did. peak_memory_mib: of all attempts.
@@ -236,6 +258,7 @@ def provenance(context: BuildContext, began: float, store: Store) -> dict[str, A
         "host": platform.node(),
         "device": context.device,
         "numerics": numerics(context),
+        "environment": recorded_environment(),
         "began": began,
         "ended": time.time(),
         "seconds": round(context.seconds, 3),

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ctt.core import disk_space
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
 from ctt.data.data_settings import PROVISIONAL, DataSettings
@@ -70,7 +71,9 @@ class Data(Stage):
         return {"threads": 1, "workers": self.data.workers}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
-        """Raises DataError, naming file and key, if what the source has written is not in the format that it declares."""
+        """Raises DataError, naming file and key, if what the source has written is not in the format that it declares, and
+        DiskFull before any work if there is no space for the data."""
+        disk_space.check_space(context.folder, self.size(), "the data set")
         declared, counts = self.data.format, self.data.counts()
         facts = self.source.write(self.data, context)
         if not (context.folder / MANIFEST).exists():

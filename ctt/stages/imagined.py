@@ -32,6 +32,7 @@ class ImaginedVideos(Stage):
     format. What the removal reaches is decided as the position reader does (reader.reach). gc deletes them with rollouts."""
 
     kind = "imagined"
+    resumes = True
     version = 1
     label = "imagined videos"
     published_seconds = {"videos": 0.02}

@@ -24,6 +24,7 @@ class Vqa(Stage):
     """The predictions for all validation questions, by an ALOE trained here or, for screening, by that of `aloe_from`."""
 
     kind = "vqa"
+    resumes = True
     version = 4
     label = "ALOE"
     published_seconds = {"epochs": 110.0, "evaluations": 24.0}  # 10,000 training videos

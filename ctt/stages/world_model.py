@@ -35,6 +35,7 @@ class WorldModel(Stage):
 
     kind = "world_model"
     distributed = True
+    resumes = True
     version = 1
     published_seconds = {"plain": 42.0, "one": 83.0, "both": 124.0}  # an epoch of 10,000 videos; one: interpolated
     demo_seconds = {"plain": 6.5, "one": 11.0, "both": 16.0}

@@ -99,7 +99,7 @@ def holder(folder: Path, clock: int | None = None, expiry: float = 60.0) -> Hold
 def _clock(folder: Path) -> int:
     path = folder / f"{CLAIM}{uuid.uuid4().hex}"
     try:
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     except OSError:
         return time.time_ns()
     try:

@@ -178,7 +178,7 @@ class Lease:
     def _open_claim(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd = os.open(self._claim, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+        self._fd = os.open(self._claim, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
 
     def _take(self, found: Holder | None) -> bool:
         """Tries for the number after `found`; False if another contender was faster."""

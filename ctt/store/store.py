@@ -32,6 +32,7 @@ from typing import Any
 from ctt.core import atomic_files
 from ctt.core.atomic_files import explained
 from ctt.core.errors import StoreError, UsageError
+from ctt.core.secrets import masked
 from ctt.store.artifact import MANIFEST, Artifact, DamagedArtifact, listing, read_manifest, seal
 from ctt.store.holder import Holder, holder
 from ctt.store.identity import identity
@@ -272,8 +273,8 @@ class Store:
     def record_failure(self, key: str, failure: str, message: str, log: str | None = None) -> None:
         """Adds a failed attempt with its class. Never raises: it is called while another error is on its way."""
         folder = self.root / "failures" / self._plain(key)
-        host = socket.gethostname()
-        record = dict(failure=failure, message=message, log=log, time=time.time(), host=host, pid=os.getpid())
+        text = dict(failure=failure, message=masked(message), log=log and masked(log))
+        record = dict(text, time=time.time(), host=socket.gethostname(), pid=os.getpid())
         try:
             atomic_files.make_folder(folder)
             atomic_files.write_json(folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json", record)

@@ -17,8 +17,10 @@ from ctt.config import Config, as_dict, changed, differences, from_dict, identit
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import CttError, StoreError, SweepError, UsageError
 from ctt.core.resources import LAUNCHERS
+from ctt.core.secrets import masked
 from ctt.models.plugins import check_plugins, plugins_of
-from ctt.planning import Plan, compile_plan
+from ctt.planning import Budget, Plan, compile_plan
+from ctt.planning.costs import Costs
 from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
@@ -42,7 +44,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
         "name": sweep.name,
         "time": round(time.time(), 3),
         "source": sweep.source,
-        "overrides": list(sweep.overrides),
+        "overrides": [masked(override) for override in sweep.overrides],
         "seeds": list(sweep.seeds),
         "written": sweep.written,
         "baseline": as_dict(sweep.baseline.config),
@@ -55,6 +57,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
             }
             for p in sweep.points
         ],
+        "seconds": [round(seconds, 1) for seconds in Budget(plan, (), Costs(store.root)).seconds.values()],
         "git": git_commit(),
         "code": code and code.name,
         "launcher": sweep.baseline.config.launch.kind,
@@ -119,6 +122,13 @@ def names(store: Store) -> list[str]:
 def code_of(folder: Path) -> str | None:
     """Name of the code snapshot that a record's jobs run; None if they run the installed code."""
     return _text_field(folder, "code")
+
+
+def weights_of(folder: Path, plan: Plan) -> dict[str, float] | None:
+    """Seconds by key that the stages of the record's plan were estimated to take when it was written, so that the share of the
+    work that is done does not change with the estimates; None if the record lacks them."""
+    seconds = _fields(folder).get("seconds", [])
+    return dict(zip(plan.stages, map(float, seconds), strict=True)) if len(seconds) == len(plan.stages) else None
 
 
 def launcher_of(folder: Path) -> str | None:

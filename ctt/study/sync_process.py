@@ -1,7 +1,8 @@
 """Sync process: a sweep's syncer in a separate process, so that the process that trains or follows jobs never loads MLflow.
 
-    python -m ctt.study.sync_process RECORD_FOLDER TRACKING_JSON
+    CTT_TRACKING=JSON python -m ctt.study.sync_process RECORD_FOLDER
 
+The settings may hold a password, which an argument would show to every user of the host.
 It syncs until its standard input closes, which also happens when its parent ends. Each line on standard input names a file
 to log as an artifact of the sweep's own MLflow run.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ctt.tracking.tracking_settings import TrackingSettings
+
+TRACKING = "CTT_TRACKING"
 
 
 @contextlib.contextmanager
@@ -30,8 +34,9 @@ def syncing(record: Path, tracking: TrackingSettings, patience: float = 60.0) ->
     if tracking.kind == "off":
         yield lambda files: None
         return
-    arguments = [sys.executable, "-m", "ctt.study.sync_process", str(record), json.dumps(dataclasses.asdict(tracking))]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)  # not ended by Ctrl-C
+    arguments = [sys.executable, "-m", "ctt.study.sync_process", str(record)]
+    environment = {**os.environ, TRACKING: json.dumps(dataclasses.asdict(tracking))}
+    process = subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE, start_new_session=True)  # not ended by Ctrl-C
     published: list[Path] = []
     try:
         yield published.extend
@@ -51,7 +56,7 @@ def main(arguments: list[str]) -> int:
     from ctt.study.record import load
     from ctt.study.tracked_sweep import store_syncer
 
-    record, tracking = Path(arguments[0]), TrackingSettings(**json.loads(arguments[1]))
+    record, tracking = Path(arguments[0]), TrackingSettings(**json.loads(os.environ[TRACKING]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan = load(record)
     syncer = store_syncer(tracking, Store.open(record.parents[2]), plan)

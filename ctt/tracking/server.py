@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ctt.core.errors import CttError, LeaseHeld, UsageError
+from ctt.core.secrets import masked
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import ARTIFACTS
 from ctt.tracking.page import address_of, start_of
@@ -54,7 +55,7 @@ def serve(
     server = news = None
     try:
         if syncer is not None and syncer.settings.kind == "server":
-            report(f"MLflow: {syncer.settings.uri}")
+            report(f"MLflow: {masked(str(syncer.settings.uri))}")
         else:
             port = free_port(host, port)
             doing("ctt: starting MLflow, which takes some seconds")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import StoreError
 from ctt.data.dataset import Dataset, Split
+from ctt.data.mapped_arrays import mapped_array
 from ctt.models.model_settings import PredictorSettings, RolloutSettings
 from ctt.models.predictor import Predictor
 from ctt.models.rollout import rollout
@@ -47,17 +47,17 @@ def roll_out(
     Metrics of the validation split ({} if its true future is unknown): mean squared errors "error", "copy_last", "linear",
     each also "…_visible" (objects in view), and "per_frame": the same as lists, frame by frame. Copy-last repeats the last
     given frame; linear continues the mean change over the last `frameskip` frames.
-    Raises Interrupted between batches when asked to stop; a later call starts again.
+    Raises Interrupted between batches when asked to stop; a later call starts again; DiskFull before any work.
     """
     metrics: dict[str, Any] = {}
-    total = sum(len(dataset.split(name).slots) for name in dataset.splits)
+    splits = {name: dataset.split(name) for name in dataset.splits}
+    arrays = {name: _array(rollout_settings, split, context.folder / f"rollout_{name}.npy") for name, split in splits.items()}
+    total = sum(len(split.slots) for split in splits.values())
     done = 0
     with threads(context.threads):
         predictor = load(state_folder, settings).to(context.device)
-        for name in dataset.splits:
-            split = dataset.split(name)
-            shape = (len(split.slots), rollout_settings.frames, *split.slots.shape[2:])
-            out = open_memmap(context.folder / f"rollout_{name}.npy", "w+", dtype=rollout_settings.dtype, shape=shape)
+        for name, split in splits.items():
+            out = arrays[name]
             for first in range(0, len(out), rollout_settings.batch):
                 chunk = slice(first, first + rollout_settings.batch)
                 slots = torch.from_numpy(np.array(split.slots[chunk], dtype=np.float32)).to(context.device)
@@ -71,6 +71,11 @@ def roll_out(
                 metrics = rollout_errors(out, split, settings.frameskip)
     (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics
+
+
+def _array(settings: RolloutSettings, split: Split, path: Path) -> np.memmap:
+    """The file of a split's predicted frames, on disk at its full size."""
+    return mapped_array(path, settings.dtype, (len(split.slots), settings.frames, *split.slots.shape[2:]))
 
 
 def rollout_errors(predicted: np.ndarray, split: Split, frameskip: int, chunk: int = 32) -> dict[str, Any]:

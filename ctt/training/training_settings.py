@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ctt.core.errors import SettingError
 from ctt.core.settings import FROM_FILE, Rule, Settings, active_rules, setting
-from ctt.data.data_format import BOUNDS
+from ctt.data.data_format import BOUNDS, window_starts
 from ctt.data.data_settings import DataSettings
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import loss_terms
@@ -217,6 +217,7 @@ class TrainingSettings(Settings):
     def check(self) -> None:
         """Raises SettingError for combinations of values that are not possible."""
         self._check_sizes()
+        self._check_batch()
         graph = self.world_model.graph
         if not (self.losses_act or self.reads_graph):
             return
@@ -250,6 +251,28 @@ class TrainingSettings(Settings):
                 f"world_model.history_size={model.history_size}, num_preds={model.num_preds} and frameskip={model.frameskip} need "
                 f"{max(needed, model.history_size * model.frameskip)} frames, and a video has {sizes.frames} given ones"
             )
+
+    @property
+    def drawn_windows(self) -> int | None:
+        """Training windows of an epoch; None if the number of videos is not known."""
+        model, data = self.world_model, self.data
+        if not data.counted:
+            return None
+        length = model.history_size + model.num_preds
+        every = data.train * window_starts(data.format.frames, length, model.frameskip, model.windows.all_starts)
+        return min(model.windows.per_epoch or every, every)
+
+    def _check_batch(self) -> None:
+        """Raises SettingError if an epoch has no whole batch."""
+        model, drawn = self.world_model, self.drawn_windows
+        if model.tensors is not None or drawn is None or drawn >= model.batch_size:
+            return
+        few = model.windows.per_epoch == drawn
+        why = f"world_model.windows.per_epoch={drawn}" if few else f"the windows of {self.data.train} training videos"
+        raise SettingError(
+            f"world_model.batch_size={model.batch_size} is more than an epoch's {drawn} windows ({why}); set it to at most "
+            f"{drawn}, or {'raise world_model.windows.per_epoch' if few else 'take more videos'}"
+        )
 
     def method(self) -> Method:
         """The settings of the loss terms, as training takes them."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ctt.core.atomic_files import write_json
 from ctt.core.build_context import METRICS, STATE, BuildContext, read_metrics
+from ctt.core.errors import DataError
 from ctt.data.accuracy import metrics_of
 from ctt.data.baselines.blind import blind_levels
 from ctt.data.baselines.questions_asked import levels_where_asked
@@ -161,6 +162,13 @@ class VqaLearner(Learner):
         self.kinds = self.train_split.category[self.train_split.first]
         asked = np.bincount(self.kinds, minlength=len(data_format.categories))
         self.drawn = np.round(asked * np.array(self.train_split.sampling.shares)).astype(np.int64)
+        if not self.drawn.any():  # the shares of few questions round to none
+            self.drawn = ((asked > 0) & (np.array(self.train_split.sampling.shares) > 0)).astype(np.int64)
+        if not self.drawn.any():
+            names = ", ".join(data_format.categories.names)
+            raise DataError(
+                f"aloe.shares={settings.shares} draws from categories ({names}) of which the training split has no question"
+            )
         self.batch = min(settings.batch_size, int(self.drawn.sum()))
         self.steps = int(self.drawn.sum()) // self.batch
         answered = [category.name for category in data_format.categories if not category.choices]

@@ -26,7 +26,7 @@ class Followed:
         self.shares: dict[str, float] = {}
         self.now = 1000.0
         patch.setattr(progress.time, "time", lambda: self.now)
-        patch.setattr(progress, "stage_status", lambda store, stage: StageStatus("running", self.shares.get(stage.key, 0.0)))
+        patch.setattr(progress, "stage_status", lambda store, stage, due: StageStatus("running", self.shares.get(stage.key, 0.0)))
         self.follower = Follower(self.plan, Store.open(root), Console(), 2)
         self.whole = Budget(self.plan).makespan(2)
         assert self.left() is None
@@ -76,7 +76,7 @@ def test_the_stores_history_gives_a_time_at_once(tmp_path: Path, monkeypatch: py
     for stage in plan.stages.values():
         costs.record(store, stage, plan.start_of(stage), "cpu", 10.0)
     follower = Follower(plan, store, Console(), 2)
-    monkeypatch.setattr(progress, "stage_status", lambda store, stage: StageStatus("waiting"))
+    monkeypatch.setattr(progress, "stage_status", lambda store, stage, due: StageStatus("waiting"))
     left = follower.left(follower.look()[0])
     assert left is not None and left == pytest.approx(Budget(plan, (), costs.Costs(store.root)).makespan(2))
 
@@ -128,7 +128,7 @@ def test_a_table_fits_its_terminal_and_shortens_names_alone(tmp_path: Path, monk
         "world_model": StageStatus("running", 0.5),
         "reader": StageStatus("failed", message="x"),
     }
-    monkeypatch.setattr(progress, "stage_status", lambda store, stage: states.get(stage.kind, StageStatus("waiting")))
+    monkeypatch.setattr(progress, "stage_status", lambda store, stage, due: states.get(stage.kind, StageStatus("waiting")))
     console = Console(width=width, record=True, file=StringIO())
     followed.follower.console = console
     console.print(followed.follower.table())

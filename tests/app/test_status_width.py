@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ctt.app.job_lines import print_jobs
 from ctt.core.plain_text import shortened
-from ctt.execution.jobs.job_status import JobStatus, print_jobs
+from ctt.execution.jobs.job_status import JobStatus
 from tests.made_store import made_store
 from tests.tiny import environment
 

@@ -51,7 +51,7 @@ def sync_processes(folder: Path) -> list[str]:
 
 def test_curves_are_live_and_files_are_logged_at_the_end(store: Path) -> None:
     plan, folder, job = recorded(store)
-    name, table = plan.sweep.runs[0].name, store / "table.md"
+    name, table = f"seed=0 {plan.sweep.runs[0].point.label}", store / "table.md"
     table.write_text("| a table |\n")
     job.log(1, train_loss=0.5)
     with syncing(folder, SQLITE) as publish:
@@ -74,7 +74,7 @@ def test_it_ends_with_its_parent(store: Path) -> None:
     job.log(1, train_loss=0.5)
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(folder)], cwd=ROOT)
     try:
-        until(lambda: curve(store, plan.sweep.runs[0].name, "world_model/train_loss") == [(1, 0.5)])
+        until(lambda: curve(store, f"seed=0 {plan.sweep.runs[0].point.label}", "world_model/train_loss") == [(1, 0.5)])
     finally:
         parent.kill()
         parent.wait()

@@ -19,6 +19,7 @@ from ctt.core.atomic_files import write_json
 from ctt.core.errors import DataError
 from ctt.core.interruptible import interruptible
 from ctt.core.plain_text import plain
+from ctt.core.secrets import masked
 from ctt.core.units import size
 from ctt.data.clevrer.hub import file_metadata
 from ctt.data.clevrer.redirects import check_address, open_address
@@ -173,7 +174,7 @@ class Transfer:
         """Writes the answer to the part, from byte `have`."""
         self.done, self.total = have, source.total
         with self._own():
-            write_json(wanted.report, dict(url=wanted.url, total=source.total, etag=source.etag, sha256=source.sha256))
+            write_json(wanted.report, dict(url=masked(wanted.url), total=source.total, etag=source.etag, sha256=source.sha256))
             with open(wanted.part, "r+b" if have else "wb") as part:
                 part.truncate(have)
         with open(wanted.part, "ab", buffering=0) as part:
@@ -240,7 +241,7 @@ def _known(wanted: Download) -> Reported:
     """The server's report to an earlier attempt at the same address; empty if the checksum differs."""
     try:
         found = json.loads(wanted.report.read_text(encoding="utf-8"))
-        if found["url"] == wanted.url and (None in (found["sha256"], wanted.sha256) or found["sha256"] == wanted.sha256):
+        if found["url"] == masked(wanted.url) and (None in (found["sha256"], wanted.sha256) or found["sha256"] == wanted.sha256):
             return Reported(int(found["total"]), str(found["etag"]), found["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -36,7 +36,7 @@ class ClevrerSource(DataSource):
 
     def check_settings(self, settings: Any) -> None:
         if settings.annotations:
-            raise SettingError("annotations must be false for CLEVRER: they are written for synthetic data only")
+            raise SettingError("data.annotations must be false for CLEVRER: they are written for synthetic data only")
 
     def resolved(self, settings: Any) -> Any:
         from ctt.data.clevrer.source_files import resolved

@@ -28,6 +28,7 @@ from ctt.core.processes import without_main_module
 from ctt.data.data_format import CLEVRER, SPLITS
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import write_manifest
+from ctt.data.mapped_arrays import mapped_array
 from ctt.data.questions.sampling import Balancer, Candidates, enumerate_questions, strip_answers
 from ctt.data.scene import GIVEN, TOTAL
 from ctt.data.synthetic.annotation_writer import annotation
@@ -169,7 +170,7 @@ def _allocate(folder: Path, split: str, videos: int) -> None:
     }
     for name, path in _paths(folder, split).items():
         shape, dtype = shapes[name]
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(videos, *shape)).flush()
+        mapped_array(path, dtype, (videos, *shape)).flush()
 
 
 class _Writer:

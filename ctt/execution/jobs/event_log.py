@@ -24,7 +24,7 @@ def append(jobs: Path, number: int, label: str, target: str, event: str, **more:
     if "progressed" in more:
         line["progressed"] = more["progressed"]
     text = json.dumps(line) + "\n"
-    file = os.open(jobs / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = os.open(jobs / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(file, text.encode())
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ctt.core import disk_space
 from ctt.execution.slurm.sacct import Account
 
 KEPT_LINES = 20  # of a failed job's log
@@ -32,6 +34,7 @@ class Failure(StrEnum):
     NOT_VISIBLE = "not visible"  # it ended well, but its artifact did not appear
     HANG = "hang"  # it ran without progress for too long
     BLOCKED = "blocked"  # it never started, because a job it needs failed
+    DISK_FULL = "disk full"  # no space: bytes, inodes or a quota
     DIVERGED = "diverged"
     CODE_ERROR = "code error"
 
@@ -90,6 +93,7 @@ _TEXTS = (  # messages of slurmstepd, the kernel, torch, Python and submitit, th
     (re.compile(r"\*\*\* JOB \S+ ON \S+ CANCELLED AT"), Failure.CANCELLED),
     (re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT"), Failure.INTERRUPTED),  # no JOB line: sent at preemption
     (re.compile(r"^(\w+\.)*Diverged\b", re.MULTILINE), Failure.DIVERGED),
+    (disk_space.TEXT, Failure.DISK_FULL),
 )
 _STATE_IN_TEXT = re.compile(r"has not produced any output \(state: (\w+)")
 _ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -128,9 +132,11 @@ def _failure(ending: Ending) -> Failure:
     if own is not None:  # KILLED: another process of the job ended, whereupon srun asked this one to stop, too
         return own
     number = _signal(ending)
+    code = (account.code if account else 0) or ending.code
+    if number == signal.SIGBUS or code == os.EX_IOERR:  # a mapped file that has no blocks; what `job_process` ends with
+        return Failure.DISK_FULL
     if number in _ASKED_TO_STOP:
         return Failure.INTERRUPTED
-    code = (account.code if account else 0) or ending.code
     no_message = not code and not number and (quoted is not None or not ending.error)
     return Failure.KILLED if number == signal.SIGKILL or no_message else Failure.CODE_ERROR
 
@@ -157,6 +163,11 @@ def _sentence(failure: Failure, ending: Ending) -> str:
     elif code := (account.code if account else 0) or ending.code:
         parts.append(f"exit code {code}")
     return ", ".join(parts)
+
+
+def reason(failure: str | None, message: str) -> str:
+    """A class and its message as one text, in which the class stands once."""
+    return message if failure and message.startswith(failure) else ": ".join(filter(None, (failure, message)))
 
 
 def last_lines(text: str, count: int = KEPT_LINES) -> tuple[str, ...]:

@@ -14,23 +14,23 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ctt.core import compute_device
+from ctt.core import compute_device, disk_space
 from ctt.core.atomic_files import write_json
 from ctt.core.build_context import stop_on_signals, stopping
-from ctt.core.errors import CttError, Interrupted, StageFailed, StoreError
+from ctt.core.errors import CttError, DiskFull, Interrupted, StoreError
 from ctt.core.process_group import ProcessGroup, of_environment
 from ctt.core.processes import this_host
-from ctt.core.shared_files import SUCCEEDED, fs_delay
 from ctt.execution.jobs.failures import BEGINS
 from ctt.execution.jobs.pid_files import write_pid_file
 from ctt.execution.jobs.spec import stages_of, thaw
 from ctt.store import Store
+from ctt.store.shared_files import SUCCEEDED, fs_delay
 
 if TYPE_CHECKING:
     from ctt.stages.base import Stage
@@ -66,19 +66,33 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
         if not all(store.has(key) for key in frozen["wanted"]):
             outcome["beside"] = _build(frozen, path, store, pid_file, group, on_event)
         group.broadcast(None)
-    except StageFailed as error:
-        outcome |= {"failure": error.failure, "message": str(error)}
     except CttError as error:
-        outcome |= {"failure": "code error", "message": str(error)}
+        outcome |= {"failure": error.failure, "message": str(error)}
+    except OSError as error:
+        if not disk_space.is_full(error):
+            raise
+        outcome |= {"failure": DiskFull.failure, "message": str(disk_space.full(error, path))}
     finally:
         pid_file.unlink(missing_ok=True)
         group.close()  # no broadcast after a failure: the other processes may be waiting in the middle of a step
-    if outcome["failure"]:
-        print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
-    for kind, message in outcome["beside"].items():
-        print(f"ctt: {outcome['label']}: auxiliary stage {kind} failed, the run is complete: {message}", flush=True)
-    write_json(path.with_suffix(".outcome.json"), {**outcome, "time": time.time(), "host": this_host()})
+    with _despite_a_full_disk():
+        if outcome["failure"]:
+            print(f"ctt: {outcome['label']}: {outcome['failure']}: {outcome['message']}", flush=True)
+        for kind, message in outcome["beside"].items():
+            print(f"ctt: {outcome['label']}: auxiliary stage {kind} failed, the run is complete: {message}", flush=True)
+    with _despite_a_full_disk():
+        write_json(path.with_suffix(".outcome.json"), {**outcome, "time": time.time(), "host": this_host()})
     return outcome
+
+
+@contextlib.contextmanager
+def _despite_a_full_disk() -> Iterator[None]:
+    """Leaves out what there is no space to write; `main` then reports by its exit code."""
+    try:
+        yield
+    except OSError as error:
+        if not disk_space.is_full(error):
+            raise
 
 
 def _assist(frozen: dict[str, Any], path: Path, store: Store, group: ProcessGroup, outcome: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +211,7 @@ def begin() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the job; its exit code: 0 if the target is in the store, else 1."""
+    """Runs the job; its exit code: 0 if the target is in the store, EX_IOERR (74) if the disk is full, else 1."""
     begin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -213,6 +227,8 @@ def main(arguments: list[str]) -> int:
     except Interrupted as error:
         print(f"ctt: {error}", flush=True)
         return 1
+    if outcome["failure"] == DiskFull.failure:
+        return os.EX_IOERR
     return 1 if outcome["failure"] else 0
 
 

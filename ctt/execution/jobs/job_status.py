@@ -5,28 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
 from ctt.core.errors import CttError
-from ctt.core.plain_text import shortened
-from ctt.core.units import count, duration
 from ctt.execution import launchers
 from ctt.execution.jobs import event_log, pid_files, spec
-from ctt.execution.jobs.failures import Failure, last_lines, log_tail
+from ctt.execution.jobs.failures import Failure
 from ctt.execution.jobs.session import LAUNCHER
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
 from ctt.store import Store
-
-SHOWN, LEAST_LABEL = 12, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +131,7 @@ def _progress(store: Store, job: JobSpec) -> dict[str, Any]:
     return {}
 
 
-def eta(found: list[JobStatus], jobs: Path) -> float | None:
+def eta(found: Sequence[JobStatus], jobs: Path) -> float | None:
     """Seconds until the last job ends, if each takes the mean time of those that ended; None if none has."""
     began: dict[int, float] = {}
     took: list[float] = []
@@ -159,48 +149,7 @@ def eta(found: list[JobStatus], jobs: Path) -> float | None:
     return ((len(running) + not_begun) * mean - spent) / len(running)
 
 
-def print_jobs(found: list[JobStatus], console: Console) -> None:
-    """Prints the running jobs, a line each, why others wait, their numbers, and the failed jobs with class and end of log."""
-    running = [job for job in found if job.state == "running"]
-    if running:
-        console.print(_running_table(running[:SHOWN], console.width))
-    if len(running) > SHOWN:
-        console.print(f"and {len(running) - SHOWN} more running", highlight=False)
-    reasons = Counter(job.message for job in found if job.state == "queued" and job.message)
-    for reason, number in reasons.most_common():
-        console.print(f"queued, {reason}: {count(number, 'job')}", highlight=False, markup=False)
-    states = ("queued", "waiting", "lost", "unknown", "not started")
-    counts = {state: sum(job.state == state for job in found) for state in states}
-    if any(counts.values()):
-        console.print(", ".join(f"{count(n, 'job')} {state}" for state, n in counts.items() if n), highlight=False)
-    if counts["lost"]:
-        console.print("no launcher follows the lost jobs; run the same sweep command again to run them", highlight=False)
-    if counts["unknown"]:
-        why = next(job.message for job in found if job.state == "unknown")
-        console.print(f"unknown: {why}", highlight=False, markup=False, soft_wrap=True)
-    for job in (job for job in found if job.state == "failed"):
-        host = f" on {job.host}" if job.host else ""
-        where = f"job {job.job_id}{host}" if job.job_id else "never started"
-        why = ": ".join(filter(None, (job.failure, job.message)))
-        console.print(f"[red]{escape(job.label)}[/]: {escape(why)} ({where})", highlight=False, soft_wrap=True)
-        if job.log and job.failure not in ("blocked", "cancelled"):
-            console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
-            for line in last_lines(log_tail(Path(job.log)), 3):
-                console.print(f"  | {line}", highlight=False, soft_wrap=True, style="dim", markup=False)
-
-
-def _running_table(running: Sequence[JobStatus], width: int) -> Table:
-    """A line for each running job: its name, shortened to what the other columns leave, where it runs, how far it is."""
-    lines = []
-    for job in running:
-        rate = f"{job.rate:.1f} {job.unit}/s" if job.rate else ""
-        left = f"{duration(job.left)} left" if job.left is not None else ""
-        lines.append((job.job_id or "", job.host or "", job.message, rate, left))
-    titles = ("job", "host", "progress", "rate", "time to go")
-    taken = sum(max(map(len, column)) + 2 for column in zip(titles, *lines, strict=True))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("running", *titles):
-        table.add_column(title, no_wrap=True)
-    for job, line in zip(running, lines, strict=True):
-        table.add_row(*map(Text, (shortened(job.label, max(LEAST_LABEL, width - taken - 2)), *line)))
-    return table
+def due(jobs: Sequence[JobSpec], folder: Path) -> set[str]:
+    """The keys that a launcher which follows the jobs in `folder` still builds: those of jobs that have not ended."""
+    last = event_log.last(folder)
+    return {key for job in jobs if last.get(job.number, {}).get("event") != "ended" for key in job.stages}

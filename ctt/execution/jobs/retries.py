@@ -42,10 +42,11 @@ RETRIES = {
     Failure.CANCELLED: Retry(1, 1, 5.0),  # of a single job; `ctt cancel` ends the sweep
     Failure.BLOCKED: NEVER,  # submitted again when the job it needs is
     Failure.OUT_OF_MEMORY: NEVER,
+    Failure.DISK_FULL: NEVER,  # nothing frees space while the sweep runs
     Failure.DIVERGED: NEVER,
     Failure.CODE_ERROR: NEVER,
 }
-FINAL = (Failure.CODE_ERROR, Failure.DIVERGED, Failure.OUT_OF_MEMORY)  # jobs that need this one would fail alike
+FINAL = (Failure.CODE_ERROR, Failure.DIVERGED, Failure.OUT_OF_MEMORY, Failure.DISK_FULL)  # jobs that need this one would fail alike
 
 
 @dataclass(frozen=True)

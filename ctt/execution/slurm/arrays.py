@@ -18,11 +18,11 @@ from ctt.core.compute_device import REQUESTED
 from ctt.core.errors import UsageError
 from ctt.core.process_group import JOIN
 from ctt.core.resources import Resources, SlurmSettings
-from ctt.core.shared_files import FS_DELAY, SUCCEEDED
 from ctt.execution.jobs.failures import SETUP_FAILED
 from ctt.execution.site_defaults import site_file
 from ctt.execution.slurm.commands import plain_environment
 from ctt.execution.slurm.refusals import SubmitLimitReached
+from ctt.store.shared_files import FS_DELAY, SUCCEEDED
 
 LARGEST = 1000  # tasks of an array at most
 GIVEN = ("partition", "account", "qos", "constraint", "exclude", "gres", "gpus_per_node", "cpus_per_task", "nodes")

@@ -36,7 +36,11 @@ class FrameSampling:
             )
         if aloe.predicted_frames is not None and aloe.predicted_frames > PREDICTED_FRAMES // self.stride:
             most = PREDICTED_FRAMES // self.stride
-            raise SettingError(f"aloe.predicted_frames can be at most {most} at stride {self.stride}; got {aloe.predicted_frames}")
+            limit = f"at most {most}" if most else "only null"
+            raise SettingError(
+                f"aloe.predicted_frames can be {limit} at stride {self.stride} (aloe.frames={aloe.frames}); "
+                f"got {aloe.predicted_frames}"
+            )
         names = self.format.categories.names
         if len(aloe.shares) != len(names) and set(aloe.shares) != {1.0}:
             raise SettingError(

@@ -11,6 +11,7 @@ from numpy.lib.format import open_memmap
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import BuildContext
 from ctt.data.dataset import Dataset
+from ctt.data.mapped_arrays import mapped_array
 from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
 from ctt.data.positions.removals import SPLITS, Removals
 from ctt.training.imagined_frames import file_of
@@ -55,8 +56,9 @@ def imagine_videos(
             split, pairs = dataset.split(name), removals.pairs
             factual = Factual(split.slots, split.slots[:, :0], removals.objects)
             reach = reach_of(settings, world_model, graph, predictor, reader, removals.objects, split, state_folder)
-            path, mode = file_of(context.folder, name), "r+" if name in done else "w+"
-            out = open_memmap(path, mode, dtype=dtype, shape=(len(pairs), *split.slots.shape[1:]))
+            path = file_of(context.folder, name)
+            shape = (len(pairs), *split.slots.shape[1:])
+            out = open_memmap(path, "r+") if name in done else mapped_array(path, dtype, shape)
 
             def save(videos: int, name: str = name, out: np.memmap = out) -> None:
                 out.flush()

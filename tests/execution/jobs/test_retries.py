@@ -21,7 +21,7 @@ def test_the_table_of_retries() -> None:
     assert set(RETRIES) == set(Failure)
     for failure in Failure:
         once = [Attempt(failure, True)]
-        never = failure in ("code error", "diverged", "out of memory", "blocked")
+        never = failure in ("code error", "diverged", "out of memory", "disk full", "blocked")
         assert should_retry(once) is not never
         assert not should_retry([Attempt(failure, False)] * 100)
     timeout, stuck = Attempt(Failure.TIMEOUT, True), Attempt(Failure.TIMEOUT, False)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ctt.core.shared_files import FS_DELAY, SUCCEEDED
 from ctt.execution.jobs import job_process
 from ctt.execution.jobs.job_status import job_statuses
 from ctt.execution.slurm.slurm_launcher import SlurmLauncher
 from ctt.store import Store
+from ctt.store.shared_files import FS_DELAY, SUCCEEDED
 from tests.execution.slurm.fake_slurm import FakeSlurm, key, launcher, publish, record, record_outcome, story
 from tests.late_files import LateFileSystem
 
