@@ -24,6 +24,7 @@ NAMES = [
     "AuxiliaryStage", "Budget", "Config", "CttError", "DATA_SOURCES", "DataError", "DataSource", "GRAPH_SOURCES", "GraphSource",
     "LAUNCHERS", "LOSSES", "Launcher", "LossTerm", "Point", "PollingLauncher", "Registry", "Run", "STAGES", "SettingError",
     "Stage", "Store", "StoreError", "StoredPlan", "Study", "Sweep", "SweepError", "UsageError", "compile_sweep", "plan", "run",
+    "set_up_data",
 ]  # fmt: skip
 GRID = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1,2")
 

@@ -14,7 +14,8 @@ from ctt.data.scene import GIVEN
 from tests.data.clevrer.official_files import FIRST, scene, slots_tree, write_pickle
 
 COUNTS = {"train": 3, "val": 2}
-SETTINGS = ["reader.videos=3", "device=cpu", "launch=local", "seed=0"]
+SMALL = ["reader.videos=3", "device=cpu", "world_model.batch_size=32"]
+SETTINGS = [*SMALL, "launch=local", "seed=0"]
 KINDS = [("red", "metal", "cube"), ("blue", "rubber", "sphere"), ("green", "metal", "cylinder")]
 
 
@@ -80,7 +81,7 @@ class Files:
 
     def refused(self, verb: str = "sweep", *more: str, remedy: str = "reader.enabled=false") -> str:
         """The message with which a sweep ends before anything is built; it names the remedy."""
-        command = ["sweep", "baseline_only.yaml", *SETTINGS] if verb == "sweep" else ["run", "device=cpu", "reader.videos=3"]
+        command = ["sweep", "baseline_only.yaml", *SETTINGS] if verb == "sweep" else ["run", *SMALL]
         (self.folder / "baseline_only.yaml").write_text("data: clevrer\n")
         code, out, err = self.ctt(*command, *self.overrides, *more)
         assert code == 2, out + err

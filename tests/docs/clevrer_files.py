@@ -12,7 +12,7 @@ from ctt.core.build_context import BuildContext
 from ctt.data.data_settings import DataSettings
 from ctt.data.synthetic.writing import generate
 
-COUNTS = {"train": 16, "validation": 8, "test": 4}
+COUNTS = {"train": 24, "validation": 8, "test": 4}
 FIRST = {"train": 0, "validation": 10_000, "test": 15_000}
 
 

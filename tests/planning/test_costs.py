@@ -89,7 +89,7 @@ def test_json_has_the_keys_that_readers_rely_on() -> None:
     numbers = Budget(plan_of("demo"), ()).numbers()
     assert list(numbers) == [
         "points", "runs", "unique_points", "unique_runs", "merged", "branch_points", "stages", "stages_naive",
-        "world_model_epochs", "world_model_epochs_naive", "device_seconds", "device_seconds_naive", "saving",
+        "world_model_epochs", "world_model_epochs_naive", "device_seconds", "device_seconds_naive", "disk_bytes", "saving",
     ]  # fmt: skip
     assert all(set(stage) == {"key", "kind", "status"} for stage in numbers.pop("stages"))
     assert set(numbers.pop("saving")) == {"merged", "shared", "screened", "cached"}
