@@ -35,6 +35,7 @@ from ctt.tracking.view import MetricPoint
 from ctt.training.state import MODEL
 
 SMALL = [
+    "world_model.batch_size=64",
     "data=mini", "data.train=16", "data.validation=12", "data.workers=1", "reader.videos=16", "device=cpu",
     "world_model.history_size=3", "world_model.num_preds=2", "world_model.depth=1", "world_model.heads=2",
     "world_model.mlp_width=16",
