@@ -31,6 +31,7 @@ from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.positions import position_reader
 from ctt.training.rollout import roll_out
+from ctt.training.slot_graphs import SlotGraph
 from ctt.training.trainer import Segment
 from ctt.training.training_settings import WindowSettings, WorldModelSettings
 from tests.other_device import other_device
@@ -112,7 +113,7 @@ def read(folder: Path, device: str) -> None:
         position_reader.read(
             PositionReaderSettings(videos=16, reach=reach),
             settings,
-            method.adj_threshold,
+            SlotGraph(settings.graph, method.adj_threshold) if reach == "graph" else None,
             RolloutSettings(),
             shared / "probe",
             state,
