@@ -5,20 +5,9 @@ import itertools
 
 import pytest
 
-from ctt.config import (
-    GROUPS,
-    RENAMED,
-    Config,
-    check_key,
-    compose,
-    config_root,
-    from_dict,
-    identity,
-    known_keys,
-    with_value,
-    with_values,
-)
+from ctt.config import GROUPS, RENAMED, Config, compose, config_root, from_dict
 from ctt.core.errors import SettingError
+from ctt.setting_names import check_key, identity, known_keys, with_value, with_values
 
 CHOICES = {group: sorted(p.stem for p in (config_root() / "conf" / group).glob("*.yaml")) for group in GROUPS if group != "launch"}
 CHOICES["launch"] = sorted(p.stem for p in (config_root() / "launch").glob("*.yaml"))

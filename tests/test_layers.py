@@ -21,6 +21,7 @@ PACKAGES = (
     "stages",
     "tracking",
     "config",
+    "setting_names",
     "sweep",
     "planning",
     "report",

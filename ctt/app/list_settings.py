@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ctt.config import Config, compose, get_value
+from ctt.config import Config, compose
 from ctt.core.errors import UsageError
 from ctt.core.settings import Settings, rules_of
 from ctt.core.units import duration
 from ctt.planning import auxiliaries_of, parts, target_of
 from ctt.planning.costs import Costs
+from ctt.setting_names import get_value
 
 AFTER = {  # the first stage of a run that reads a group of settings → what is built anew with it
     "data": "everything: data, world model, rollout, ALOE, auxiliary stages",

@@ -15,7 +15,7 @@ from ctt.cli.report_command import report
 from ctt.cli.store_commands import completion, gc, logs, ls, settings, show, status, sync, ui
 from ctt.cli.sweep_commands import cancel, plan, promote, run, sweep
 from ctt.core.exit_codes import EXIT_CODES, ExitCode
-from ctt.core.output_encoding import print_anything
+from ctt.core.terminal_console import print_anything
 
 __all__ = ["main", "report_errors"]
 

@@ -156,7 +156,7 @@ def quoted_address(override: str) -> str:
 
 def checked(overrides: Sequence[str]) -> list[str]:
     """The overrides, addresses quoted. Raises UsageError, before Hydra starts, if one is no KEY=VALUE or its key is unknown."""
-    from ctt.config import check_key
+    from ctt.setting_names import check_key
     from ctt.sweep.overrides import check_length
 
     check_length(overrides)

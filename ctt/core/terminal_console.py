@@ -1,13 +1,41 @@
-"""The terminal that ctt prints to."""
+"""The terminal that ctt prints to: its console, and what is nearest to a character that its encoding does not have."""
 
 from __future__ import annotations
 
+import codecs
 import os
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:  # rich takes a tenth of a second to import, and completion needs none
+    from rich.console import Console
+
+NEAREST = {
+    "×": "x", "≥": ">=", "≤": "<=", "±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "·": "-", "→": "->", "↔": "<->",
+    "✓": "+", "✗": "-", "•": "*", "Δ": "d", "≈": "~", "∞": "inf", "“": '"', "”": '"', "’": "'", "█": "#", "░": ".",
+    "━": "-", "╸": "-", "╺": "-", "└": "`", "├": "|", "│": "|", "─": "-",
+}  # fmt: skip
+
+
+def _nearest(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(NEAREST.get(character, "?") for character in text), error.end
+
+
+def print_anything() -> None:
+    """Lets this process print any text on a terminal of any encoding; processes that it starts use UTF-8."""
+    codecs.register_error("ctt.nearest", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        encoding = codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name
+        if encoding != "utf-8" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="ctt.nearest")
+            os.environ.setdefault("PYTHONUTF8", "1")
 
 
 def terminal(**options: Any) -> Console:
     """A console on standard output, or of these options. Where NO_COLOR is set it writes no style at all, bold neither."""
+    from rich.console import Console
+
     return Console(color_system=None if os.environ.get("NO_COLOR") else "auto", **options)

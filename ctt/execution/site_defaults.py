@@ -20,9 +20,10 @@ from typing import Any
 
 import yaml
 
-from ctt.config import Config, with_present_names, with_value
+from ctt.config import Config, with_present_names
 from ctt.core.errors import SettingError
 from ctt.core.resources import LAUNCHERS
+from ctt.setting_names import with_value
 
 
 def site_file() -> Path:

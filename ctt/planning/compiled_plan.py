@@ -12,11 +12,12 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
-from ctt.config import Config, identity
+from ctt.config import Config
 from ctt.core.settings import Settings
 from ctt.data.categories import Categories
 from ctt.planning.branching import SharedPrefixes, branch_points_of
 from ctt.planning.planned_jobs import PlannedJob, by_urgency
+from ctt.setting_names import identity
 from ctt.stages.auxiliary_stage import wanted
 from ctt.stages.base import Stage
 from ctt.stages.data import Data

@@ -10,13 +10,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ctt.config import Config, identity, with_value
+from ctt.config import Config
 from ctt.core.errors import UsageError
 from ctt.planning import Plan
 from ctt.report.tables import row_text
 from ctt.report.tables.ranking import ranking
 from ctt.report.tables.table import Table as Comparison
 from ctt.report.tables.table import build
+from ctt.setting_names import identity, with_value
 from ctt.store import Store
 from ctt.study import loading, record
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ctt.config import Config, changed, config_root, differences, get_value
+from ctt.config import Config, config_root
 from ctt.core.strict_yaml import parse_yaml
+from ctt.setting_names import changed, differences, get_value
 from ctt.sweep import without_inactive
 
 NOT_COMPARED = ("eval_every", "threads", "compile")

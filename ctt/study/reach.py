@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ctt.config import Config, flat_params
+from ctt.config import Config
 from ctt.core.settings import active_rules, canonical_form
 from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.method import TRAINED
 from ctt.planning import Plan
+from ctt.setting_names import flat_params
 
 
 def unreached(config: Config, baseline: Config, screened: bool) -> tuple[str, ...]:

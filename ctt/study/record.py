@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ctt.config import Config, as_dict, changed, differences, from_dict, identity
+from ctt.config import Config, as_dict, from_dict
 from ctt.core.atomic_files import write_json
 from ctt.core.errors import CttError, StoreError, SweepError, UsageError
 from ctt.core.resources import LAUNCHERS
@@ -21,6 +21,7 @@ from ctt.core.secrets import masked
 from ctt.models.plugins import check_plugins, plugins_of
 from ctt.planning import Budget, Plan, compile_plan
 from ctt.planning.costs import Costs
+from ctt.setting_names import changed, differences, identity
 from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store

@@ -7,10 +7,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from ctt.config import flat_params
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.settings import digest
 from ctt.planning import Plan, parts
+from ctt.setting_names import flat_params
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.code_version import git_commit
 from ctt.store import Store

@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ctt.config import RUN_GROUPS, Config, compose, get_value, typed, with_values
+from ctt.config import RUN_GROUPS, Config, compose
 from ctt.core.errors import SettingError, SweepError
 from ctt.core.settings import FROM_FILE, active_rules, canonical_form
+from ctt.setting_names import get_value, typed, with_values
 from ctt.store import is_folder_name
 from ctt.sweep.checkpoints import with_checkpoints
 from ctt.sweep.merging import Merger, with_annotations

@@ -6,11 +6,12 @@ import dataclasses
 import functools
 from typing import Any, TypeVar
 
-from ctt.config import Config, differences, get_value, identity, replaced
+from ctt.config import Config
 from ctt.core.settings import Settings, active_rules, rules_of
 from ctt.data.data_format import SPLITS
 from ctt.data.data_settings import DataSettings
 from ctt.data.positions import linear_reader
+from ctt.setting_names import differences, get_value, identity, replaced
 from ctt.sweep.points import Merged, Point
 
 S = TypeVar("S", bound=Settings)

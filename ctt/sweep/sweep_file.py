@@ -9,10 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ctt.config import RUN_GROUPS, check_key, config_root
+from ctt.config import RUN_GROUPS, config_root
 from ctt.core.errors import SettingError, SweepError
 from ctt.core.strict_yaml import YamlError, read_yaml
 from ctt.models.losses.loss_term import loss_terms
+from ctt.setting_names import check_key
 
 FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
 DEFAULT_BASELINE = {term.flag: 0.0 for term in loss_terms().values()}

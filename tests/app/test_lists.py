@@ -8,11 +8,12 @@ from rich.console import Console
 
 from ctt.app.list_settings import all_settings, chosen, show_settings, with_cost
 from ctt.app.ls import list_sweeps, sweeps
-from ctt.config import Config, compose, known_keys
+from ctt.config import Config, compose
 from ctt.core.errors import UsageError
 from ctt.core.units import duration
 from ctt.planning import auxiliaries_of, parts, target_of
 from ctt.planning.costs import Costs
+from ctt.setting_names import known_keys
 from ctt.stages.base import Stage
 from ctt.sweep import shipped
 from tests.made_store import made_store

@@ -49,7 +49,7 @@ def test_a_thousand_cancelled_jobs_are_one_line() -> None:
 
 def test_jobs_that_failed_alike_are_counted_and_kinds_are_bounded() -> None:
     """Alike: but for numbers, keys and paths, which differ from job to job."""
-    alike = [failed(n, "code error", f"loss {n}.5 of {n:064x} is not finite; see /store/work/{n}/log") for n in range(300)]
+    alike = [failed(n, "code error", f"loss {n}.5 of {n:064x} is not finite; see store/{n}.log") for n in range(300)]
     lines = printed(alike)
     assert len(lines) == 2 and "loss 0.5" in lines[0] and lines[1] == "  and 299 jobs alike (--failed lists them)"
     words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]

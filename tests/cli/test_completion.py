@@ -15,7 +15,7 @@ import pytest
 from ctt.cli import VERBS
 from ctt.cli.completion import script
 from ctt.cli.completion_words import SECOND, completion_words
-from ctt.config import known_keys
+from ctt.setting_names import known_keys
 
 CASES = [
     ("ctt sw", {"sweep"}),

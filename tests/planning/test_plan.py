@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctt.config import with_value
 from ctt.planning import KINDS, Budget, compile_plan, target_of
 from ctt.planning.branching import branch_points_of
+from ctt.setting_names import with_value
 from ctt.stages import world_model
 from ctt.stages.world_model import WorldModel
 from ctt.sweep import compile_sweep

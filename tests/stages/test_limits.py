@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from ctt.config import Config, compose, get_value, typed, with_values
+from ctt.config import Config, compose
 from ctt.core.errors import Diverged, SettingError, UsageError
 from ctt.planning import auxiliaries_of, target_of
+from ctt.setting_names import get_value, typed, with_values
 from ctt.stages.base import build
 from ctt.store import Store
 from ctt.sweep import compile_sweep, without_inactive

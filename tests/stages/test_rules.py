@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ctt.config import Config, compose, get_value, identity, known_keys, with_value
+from ctt.config import Config, compose
 from ctt.core.errors import SettingError
 from ctt.core.settings import Settings, active_rules
 from ctt.planning import auxiliaries_of, target_of
+from ctt.setting_names import get_value, identity, known_keys, with_value
 from ctt.stages.base import Stage
 from ctt.sweep import without_inactive
 

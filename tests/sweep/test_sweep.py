@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctt.cli.parsing import checked
-from ctt.config import Config, compose, identity, with_value
+from ctt.config import Config, compose
 from ctt.core.errors import SettingError, SweepError, UsageError
 from ctt.models.model_settings import GraphSettings
+from ctt.setting_names import identity, with_value
 from ctt.sweep import compile_sweep, read_overrides, shipped, without_inactive
 
 

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
-from ctt.config import Config, get_value, with_value
+from ctt.config import Config
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import Interrupted, SettingError
 from ctt.core.settings import active_rules, canonical_form
 from ctt.models.aloe.aloe_settings import AloeSettings
+from ctt.setting_names import get_value, with_value
 from ctt.training import trainer, vqa, world_model
 from ctt.training.state import MODEL, OPTIMIZER
 from ctt.training.trainer import Segment
