@@ -57,7 +57,10 @@ def report_errors(action: Callable[[], int | None]) -> int:
         return 0
     except OSError as error:
         full = disk_space.is_full(error)
-        print(f"ctt: {disk_space.full(error, Path(error.filename)) if full and error.filename else error}", file=sys.stderr)
+        what: object = error
+        if full:
+            what = disk_space.full(error, Path(error.filename)) if error.filename else f"standard output: {error.strerror or error}"
+        print(f"ctt: {what}", file=sys.stderr)
         if full:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED

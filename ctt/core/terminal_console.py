@@ -35,7 +35,12 @@ def print_anything() -> None:
 
 
 def terminal(**options: Any) -> Console:
-    """A console on standard output, or of these options. Where NO_COLOR is set it writes no style at all, bold neither."""
+    """A console on standard output, or of these options. Where NO_COLOR is set it writes no style at all, bold neither. A pipe
+    whose reader has gone is BrokenPipeError, as of `print`; rich would end the process with exit code 1."""
     from rich.console import Console
 
-    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto", **options)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError in whose handler rich calls this
+
+    return Terminal(color_system=None if os.environ.get("NO_COLOR") else "auto", **options)
