@@ -17,18 +17,14 @@ from ctt.core import disk_space
 from ctt.core.atomic_files import explained
 from ctt.core.errors import DiskFull, StoreError
 from ctt.data.mapped_arrays import mapped_array
-
-SMALL = ["unshare", "--mount", "--map-root-user", "sh", "-c", 'mount -t tmpfs -o size=1m,nr_inodes=40 none "$0" && exec "$@"']
-"""Runs a command with a folder that holds 1 MiB and 40 inodes."""
+from tests.small_disk import small_disk
 
 
 def on_small_disk(folder: Path, code: str) -> str:
     """What Python code prints that runs where `folder` is a disk of 1 MiB; it is `folder` there."""
-    folder.mkdir(exist_ok=True)
-    if subprocess.run([*SMALL, str(folder), "true"], capture_output=True).returncode:
-        pytest.skip("this host lets nobody mount a small disk (unshare --map-root-user)")
+    command = small_disk(folder, "1m", inodes=40)
     code = f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{code}"
-    done = subprocess.run([*SMALL, str(folder), sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     return done.stdout
 
@@ -44,6 +40,7 @@ def test_a_mapped_array_that_does_not_fit_is_refused_before_it_is_written(tmp_pa
         """
 from ctt.core.errors import DiskFull
 from ctt.data.mapped_arrays import mapped_array
+from tests.small_disk import small_disk
 try:
     mapped_array(folder / "a.npy", "float32", (1000, 1000))[:] = 1
 except DiskFull as error:

@@ -26,8 +26,8 @@ from ctt.execution.jobs.retries import FINAL, Attempt, should_retry
 from ctt.stages.base import Stage, build
 from ctt.stages.data import Data
 from ctt.store import Store
-from tests.core.test_disk_space import SMALL
 from tests.faults.processes import fork, wait
+from tests.small_disk import small_disk
 from tests.tiny import TINY, environment
 
 
@@ -151,14 +151,11 @@ def test_a_plan_warns_where_the_disk_will_not_do(
 def test_a_run_on_a_disk_that_fills_ends_with_one_line(tmp_path: Path, size: str, after: str) -> None:
     """It fills while the data, the rollout and ALOE's weights are written."""
     small = tmp_path / "small"
-    small.mkdir()
-    command = [part.replace("size=1m,nr_inodes=40", f"size={size}") for part in SMALL]
-    if subprocess.run([*command, str(small), "true"], capture_output=True).returncode:
-        pytest.skip("this host lets nobody mount a small disk (unshare --map-root-user)")
+    command = small_disk(small, size)
     run = [sys.executable, "-m", "ctt", "run", *TINY, "tracking=off", f"store={small / 'store'}"]
     look = f'"$@"; code=$?; find {small}/store/work {small}/store/failures -type f; exit $code'
     done = subprocess.run(
-        [*command, str(small), "sh", "-c", look, "sh", *run],
+        [*command, "sh", "-c", look, "sh", *run],
         env=environment(tmp_path / "unused"), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1, (done.returncode, done.stderr)
