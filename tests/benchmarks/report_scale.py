@@ -41,9 +41,13 @@ def store_of(folder: Path, runs: int, rows: int = ROWS) -> tuple[Store, Plan]:
         frame = asked.assign(video=0, truth=1, prediction=correct.astype(int), correct=correct, logit=rng.normal(size=len(asked)))
         files.append(folder / f"{k}.parquet")
         frame.to_parquet(files[-1], compression="zstd")
+    return made_store(folder / "store", "weights", *grid_of(runs), answers=lambda target, number: files[number % 3])
+
+
+def grid_of(runs: int) -> tuple[str, ...]:
+    """The overrides of that sweep."""
     inv = f"ctt_inv_weight=range(0,{runs // SEEDS})"
-    grid = (inv, "ctt_suf_weight=0", f"seed={','.join(map(str, range(SEEDS)))}")
-    return made_store(folder / "store", "weights", *grid, answers=lambda target, number: files[number % 3])
+    return inv, "ctt_suf_weight=0", f"seed={','.join(map(str, range(SEEDS)))}"
 
 
 @benchmark
