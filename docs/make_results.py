@@ -129,6 +129,7 @@ def _timed(command: str) -> str:
     return f"| `{command}` | {seconds // 60} min {seconds % 60} s |"
 
 
+LOSSES = "ctt sweep losses aloe=quick aloe.protocol=shared launch=local"
 DEMO = ("ctt sweep demo launch=local", "ctt report demo --format md")
 RESULTS: dict[str, dict[str, Part]] = {
     "demo": {
@@ -147,6 +148,9 @@ RESULTS: dict[str, dict[str, Part]] = {
     },
     "do-the-losses-hurt": {
         "differences": Part(DEMO, sections("Difference", "Tests")),
+        "losses": Part(
+            (LOSSES, "ctt report losses --format md"), sections("World model (mean squared error of visible", "Position", "Tests")
+        ),
         "noise": Part(("ctt sweep noise data=mini world_model=mini aloe=mini launch=local", *DEMO), noise),
         "weights": Part(
             (
@@ -163,6 +167,7 @@ RESULTS: dict[str, dict[str, Part]] = {
             ("ctt sweep demo name=demo-learned world_model.graph.source=learned launch=local",), graphs("demo-learned")
         ),
         "trained": Part((f"ctt sweep graph {GRAPH} launch=local",), graphs("graph")),
+        "reached": Part((DEMO[0], LOSSES, "python -m tests.benchmarks.who_is_reached demo --graph-sweep losses")),
         "published": Part((f"ctt sweep reported {PUBLISHED} launch=local",), graphs("reported")),
     },
     "aloe-study": {
@@ -174,6 +179,7 @@ RESULTS: dict[str, dict[str, Part]] = {
         "compiled": Part(("python -m tests.benchmarks.compiled_step",)),
         "launching": Part(("python -m tests.benchmarks launch_overhead_local launch_overhead_slurm --rounds 5",), ratios),
         "reports": Part(("python -m tests.benchmarks.report_scale",)),
+        "scale": Part(("python -m tests.benchmarks.cost_at_scale",)),
     },
 }
 

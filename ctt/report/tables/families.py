@@ -1,15 +1,14 @@
 """Families of tests: Holm's adjustment of the differences that are looked at together.
 
-Retrained rows are one family (points × categories, or × errors where data has no questions), screened rows another: their ALOE
-is the baseline's, so that they are another experiment. Each auxiliary stage is a family of its own (points × its columns, but
-those per option).
+Retrained rows are one family (points × categories), screened rows another: their ALOE is the baseline's, so that they are
+another experiment. The errors of world models and rollouts are a family (points × errors, of slots in view where that is known),
+and each auxiliary stage is one (points × its columns, but those per option).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -19,18 +18,17 @@ from ctt.report.tables.row import SCREENED, Row
 from ctt.stages.columns import AuxiliaryColumns
 
 
-def with_holm(rows: Sequence[Row], kind: str, names: Sequence[str], auxiliary: Sequence[AuxiliaryColumns]) -> list[Row]:
-    """The rows with Holm's p; pooled metrics, forms and options are in no family.
-
-    kind: where a row has the estimates of these names: `estimates`, or `errors` for data without questions.
-    """
+def with_holm(
+    rows: Sequence[Row], categories: Sequence[str], errors: Sequence[str], auxiliary: Sequence[AuxiliaryColumns]
+) -> list[Row]:
+    """The rows with Holm's p; pooled metrics, forms and options are in no family."""
     out = list(rows)
     for screened in (False, True):
         members = [i for i, row in enumerate(rows) if (SCREENED in row.marks) is screened]
-        adjusted = _adjusted([getattr(rows[i], kind) for i in members], names)
-        for i, estimates in zip(members, adjusted, strict=True):
-            changed: dict[str, Any] = {kind: estimates}
-            out[i] = replace(out[i], **changed)
+        for i, estimates in zip(members, _adjusted([rows[i].estimates for i in members], categories), strict=True):
+            out[i] = replace(out[i], estimates=estimates)
+    for i, estimates in enumerate(_adjusted([row.errors for row in rows], errors)):
+        out[i] = replace(out[i], errors=estimates)
     for stage in auxiliary:
         tested = [column.name for column in stage.tested]
         for i, estimates in enumerate(_adjusted([row.auxiliary.get(stage.kind, {}) for row in rows], tested)):

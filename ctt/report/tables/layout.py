@@ -105,7 +105,7 @@ def differences(table: Table) -> Grid:
 
 
 def tests(row: Row, stages: Sequence[AuxiliaryColumns] = ()) -> Grid:
-    """The tests of a point's differences, a line a metric, then those of auxiliary stages' columns.
+    """The tests of a point's differences, a line a metric, then those of its errors and of auxiliary stages' columns.
 
     Empty without tests (the baseline, fewer than three seeds).
     """
@@ -114,14 +114,16 @@ def tests(row: Row, stages: Sequence[AuxiliaryColumns] = ()) -> Grid:
     lines = []
     for m, estimate in row.estimates.items():
         lines.append(_test(metric_name(m), estimate))
+    tested = {name: row.errors[name] for name in ERROR_NAMES if name in row.errors and row.errors[name].p_holm is not None}
+    gaps = [_test(metric_name(name), estimate, GAP_DIGITS) for name, estimate in tested.items()]
     others = [
         _test(f"{stage.label}: {column.heading}", row.auxiliary[stage.kind][column.name], column.digits)
         for stage in stages
         for column in stage.tested
         if row.auxiliary.get(stage.kind, {}).get(column.name, MetricEstimate()).p is not None
     ]
-    tested = any(estimate.p is not None for estimate in row.estimates.values())
-    return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines, others) if tested else ())
+    any_tested = any(estimate.p is not None for estimate in row.estimates.values())
+    return Grid(f"Tests: {row_text.named(row)} against the baseline", header, _blocks(lines, gaps, others) if any_tested else ())
 
 
 def _test(name: str, estimate: MetricEstimate, digits: int = 1) -> tuple[str, ...]:
@@ -143,7 +145,7 @@ def errors(table: Table, every: bool = False) -> Grid:
         line = [row.label, _seeds(row)]
         for name in names:
             estimate = row.errors.get(name, MetricEstimate())
-            line += [_mean(estimate, ERROR_DIGITS), _delta(estimate, GAP_DIGITS)]
+            line += [_mean(estimate, ERROR_DIGITS), _difference(estimate, GAP_DIGITS)]
         lines.append(tuple(line))
     title = f"World model (mean squared error of {'all' if every else 'visible'} slots, lower is better)"
     best = best_cells(lines, ("", "", *(("lower", "") * len(names))))

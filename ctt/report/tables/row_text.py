@@ -161,10 +161,22 @@ def sentence(row: Row, auxiliary: Sequence[AuxiliaryColumns] = ()) -> str:
     unreached = [category for category in single(list(row.estimates)) if not row.estimates[category].reached]
     if unreached:
         parts.append(f"{', '.join(unreached)} cannot be reached by the swept settings")
+    parts += _of_errors(row)
     parts += [part for stage in auxiliary for part in _of_auxiliary(row, stage)]
     if SCREENED in row.marks:
         parts.append("screened: a shift of its rollouts can only count against it")
     return "; ".join(parts)
+
+
+def _of_errors(row: Row) -> list[str]:
+    """Which errors differ after Holm, in a part of the row's sentence; [] if none does."""
+    found = {name: e for name, e in row.errors.items() if e.p_holm is not None and e.p_holm < LEAST_P}
+    gaps = [
+        f"{metric_name(name)} differs by {with_interval(e.delta, e.delta_low, e.delta_high, GAP_DIGITS, sign=True)} "
+        f"(Holm p {_equals(e.p_holm)})"
+        for name, e in found.items()
+    ]
+    return [", ".join(gaps)] if gaps else []
 
 
 def _of_auxiliary(row: Row, stage: AuxiliaryColumns) -> list[str]:

@@ -98,8 +98,9 @@ def build(results: Results) -> Table:
     levels = {label: tallies.count(read(answers), label) for label, answers in results.blind.items()}
     rows = [_row(m, base, results.auxiliary, list(levels.values())) for m in measured]
     noise = tuple(noise_row(noise, tallies) for noise in results.noise)
-    family = ("estimates", categories.names) if categories else ("errors", _error_names(rows))
-    rows = with_detectable(with_holm(rows, *family, results.auxiliary), noise)
+    in_view = [name for name in _error_names(rows) if not name.endswith("_all")]
+    rows = with_holm(rows, categories.names, in_view or _error_names(rows), results.auxiliary)
+    rows = with_detectable(rows, noise)
     rows = [replace(row, sentence=row_text.sentence(row, results.auxiliary)) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: not rows[i].baseline)
     warnings = [f"{rows[i].label}: {warning}" for i in order for warning in rows[i].warnings]

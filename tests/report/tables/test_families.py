@@ -92,8 +92,36 @@ def test_its_differences_are_in_the_sentence_the_tests_and_the_stars() -> None:
     assert "position reader: predictive differs by +" in found.sentence and "(Holm p " in found.sentence
     assert "position reader: no evidence of a difference; min. detectable difference" in other.sentence
     grid = layout.tests(found, results.auxiliary)
-    assert [line[0] for line in grid.blocks[1]] == ["position reader: predictive", "position reader: counterfactual"]
+    assert [line[0] for line in grid.blocks[2]] == ["position reader: predictive", "position reader: counterfactual"]
     table = build(results)
     starred = layout.auxiliary(table, table.auxiliary[0])
     marked = {line[0] for line in starred.blocks[0] if line[3].endswith("*")}
     assert marked == {found.label}
+
+
+def with_errors(gap: float) -> Results:
+    """Errors that vary by run, in one point larger by `gap` standard deviations; those of all slots follow them."""
+    results, runs = made_up_answers.results(seeds=6), []
+    for run in results.runs:
+        varied = np.random.default_rng([run.point, run.seed]).normal(size=2) + (gap if run.point == 4 else 0.0)
+        errors = {"world_model": 0.02 + 1e-4 * varied[0], "rollout": 0.03 + 1e-4 * varied[1]}
+        runs.append(replace(run, errors=errors | {f"{name}_all": value / 2 for name, value in errors.items()}))
+    return replace(results, runs=runs)
+
+
+def test_errors_of_slots_in_view_are_a_family_that_no_mark_divides() -> None:
+    rows = build(screened(with_errors(0.0), range(5, 9))).rows[1:]
+    family = [row.errors[name] for row in rows for name in ("world_model", "rollout")]
+    assert [e.p_holm for e in family] == pytest.approx(by_hand([e.p for e in family]))
+    assert all(row.errors[f"{name}_all"].p_holm is None for row in rows for name in ("world_model", "rollout"))
+
+
+def test_differences_of_errors_are_in_the_sentence_the_tests_and_the_stars() -> None:
+    results = with_errors(20.0)
+    found, other = row_of(results, 4), row_of(results, 5)
+    assert "rollout error (visible slots) differs by +0.00" in found.sentence and "differs by" not in other.sentence
+    lines = layout.tests(found).blocks[1]
+    assert [line[0] for line in lines] == ["world model error (visible slots)", "rollout error (visible slots)"]
+    assert lines[0][-1].startswith("0.00"), "the minimum detectable difference, in the error's own digits"
+    starred = layout.errors(build(results))
+    assert {line[0] for line in starred.blocks[0] if line[3].endswith("*")} == {found.label}
