@@ -58,7 +58,7 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     seeds = tuple(dict.fromkeys(line.seeds or file.seeds or [baseline.seed]))
     _check_size(file, line, len(seeds))
     count = 0
-    for values, place in _written(file, line, plain=name is None):
+    for values, title, place in _written(file, line, plain=name is None):
         config = config_of(values, place)
         _check_screening(config, baseline, place)
         if config.data.format.categories != baseline.data.format.categories:
@@ -68,7 +68,7 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
             )
         if config.auxiliary != baseline.auxiliary:
             raise SweepError(f"auxiliary: every run of a sweep has the same auxiliary stages as the baseline ({place})")
-        merger.take(config, values)
+        merger.take(config, values, title)
         count += 1
     points = labelled(merger.points)
     return Sweep(
@@ -82,20 +82,21 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
     )
 
 
-def _written(file: SweepFile, line: CommandLine, plain: bool) -> Iterator[tuple[dict[str, Any], str]]:
-    """The points as they are written, the command line's lists crossed with the file's grid and points; and where each is."""
+def _written(file: SweepFile, line: CommandLine, plain: bool) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """The points as they are written, the command line's lists crossed with the file's grid and points; the label of each ("":
+    none) and where it is."""
     grid = {k: v for k, v in file.grid.items() if k not in line.axes and k not in line.single}
     if not line.axes and not grid and not file.points:
         if plain:
-            yield {}, "command line"
+            yield {}, "", "command line"
         return
     for crossed in itertools.product(*line.axes.values()):
         swept = dict(zip(line.axes, crossed, strict=True))
         for combination in itertools.product(*grid.values()) if grid else ([()] if not file.points else []):
-            yield {**dict(zip(grid, combination, strict=True)), **swept}, f"{file.source}: grid"
-        for i, point in enumerate(file.points):
+            yield {**dict(zip(grid, combination, strict=True)), **swept}, "", f"{file.source}: grid"
+        for i, (point, label) in enumerate(zip(file.points, file.labels, strict=True)):
             stated = {k: v for k, v in point.items() if k not in line.single}
-            yield {**stated, **swept}, f"{file.source}: points[{i}]"
+            yield {**stated, **swept}, label, f"{file.source}: points[{i}]"
 
 
 def _check_size(file: SweepFile, line: CommandLine, seeds: int) -> None:
@@ -159,17 +160,27 @@ def labelled(points: list[Point]) -> tuple[Point, ...]:
         values: dict[str, Any] = {g: point.values[g] for g in groups if g in point.values}
         values |= {k: get_value(point.config, k) for k in varying}
         out.append(dataclasses.replace(point, values=values))
-    labels = [_label(point, _text) for point in out]
+    labels = _labels(out, _text)
     if len(set(labels)) < len(labels):  # values that differ past the twelfth digit
-        labels = [_label(point, repr) for point in out]
+        labels = _labels(out, repr)
     return tuple(dataclasses.replace(point, label=label) for point, label in zip(out, labels, strict=True))
 
 
-def _label(point: Point, text: Callable[[Any], str]) -> str:
-    """What a point is called: the values that vary, no two points alike."""
-    if point.baseline:
-        return "baseline"
-    return " ".join(f"{key}={text(value)}" for key, value in _shown(point).items()) or "the only point"
+def _labels(points: list[Point], text: Callable[[Any], str]) -> list[str]:
+    """What points are called, no two alike: by their files, with the values that vary among points of one label; others by the
+    values that vary."""
+    shown = [_shown(point) for point in points]
+    alike: dict[str, list[int]] = {}
+    for place, point in enumerate(points):
+        alike.setdefault(point.title, []).append(place)
+    labels = []
+    for point, values in zip(points, shown, strict=True):
+        if point.title and not point.baseline:
+            same = [shown[place] for place in alike[point.title]]
+            values = {key: value for key, value in values.items() if len({repr(other.get(key)) for other in same}) > 1}
+        parts = [point.title] * bool(point.title) + [f"{key}={text(value)}" for key, value in values.items()]
+        labels.append("baseline" if point.baseline else " ".join(parts) or "the only point")
+    return labels
 
 
 def _shown(point: Point) -> dict[str, Any]:

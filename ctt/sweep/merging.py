@@ -92,8 +92,8 @@ class Merger:
         plain = without_inactive(baseline, self._found)
         self._add(baseline, plain, values, _computes(plain))
 
-    def take(self, config: Config, values: dict[str, Any]) -> None:
-        """Adds a point, or merges it into the one that computes the same."""
+    def take(self, config: Config, values: dict[str, Any], title: str = "") -> None:
+        """Adds a point, with the label that its file gives it, or merges it into the one that computes the same."""
         plain = without_inactive(config, self._found)
         computes = _computes(plain)
         place = self._where.get(computes)
@@ -101,7 +101,7 @@ class Merger:
         if place is None and self._is_baseline_by_another_protocol(plain):
             place, reasons = 0, ["the ALOE that is shared is the baseline's own"]
         if place is None:
-            self._add(config, plain, values, computes)
+            self._add(config, plain, values, computes, title)
         elif place == 0 and not self.baseline_written:
             self.baseline_written = True  # the file writes its baseline among its points too
         else:
@@ -117,10 +117,10 @@ class Merger:
         """What was merged, where `labels` are those of `points`."""
         return tuple(Merged(values, labels[place], why) for values, place, why in self._merged)
 
-    def _add(self, config: Config, plain: Config, values: dict[str, Any], computes: str) -> None:
+    def _add(self, config: Config, plain: Config, values: dict[str, Any], computes: str, title: str = "") -> None:
         self._where[computes] = len(self.points)
         self._written.append(config)
-        self.points.append(Point("", values, not self.points, plain))
+        self.points.append(Point("", values, not self.points, plain, title))
 
 
 def _computes(config: Config) -> str:

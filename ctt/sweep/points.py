@@ -11,12 +11,14 @@ from ctt.config import Config
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A full, canonical Config without its seed, `values` being what of it the sweep varies."""
+    """A full, canonical Config without its seed, `values` being what of it the sweep varies. title: the label that its file
+    gives it, "" if none."""
 
     label: str
     values: dict[str, Any]
     baseline: bool
     config: Config
+    title: str = ""
 
     @property
     def former_label(self) -> str:

@@ -1,5 +1,6 @@
-"""Sweep file: `name`, `baseline` (values), any of `grid` (cross product) and `points` (a list of values), `seeds`, and the
-groups that decide what a run computes (`world_model: mini`). It is data: nothing in it is evaluated."""
+"""Sweep file: `name`, `baseline` (values), any of `grid` (cross product) and `points` (a list of values, each with a
+`label` if it is to be called by another name than its values), `seeds`, and the groups that decide what a run computes
+(`world_model: mini`). It is data: nothing in it is evaluated."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from ctt.models.losses.loss_term import loss_terms
 from ctt.setting_names import check_key
 
 FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
+LABEL, LONGEST_LABEL = "label", 60
 DEFAULT_BASELINE = {term.flag: 0.0 for term in loss_terms().values()}
 
 
@@ -28,6 +30,7 @@ class SweepFile:
     baseline: dict[str, Any]
     grid: dict[str, list[Any]]
     points: list[dict[str, Any]]
+    labels: list[str]  # one a point; "": made of its values
     seeds: list[int] | None
     groups: dict[str, str]
 
@@ -58,7 +61,7 @@ def find(name: str) -> Path:
 def read(name: str | None) -> SweepFile:
     """The sweep file `name` (see `find`); None: an empty one, for a plain multirun. Raises SweepError naming file and key."""
     if name is None:
-        return SweepFile("the command line", "multirun", dict(DEFAULT_BASELINE), {}, [], None, {})
+        return SweepFile("the command line", "multirun", dict(DEFAULT_BASELINE), {}, [], [], None, {})
     path = find(name)
     source = f"sweeps/{path.name}" if path.parent == config_root() / "sweeps" else str(path)
     try:
@@ -84,6 +87,7 @@ def read(name: str | None) -> SweepFile:
         "points must be a list of mappings",
         source,
     )
+    labels = _taken_labels(points, source)
     if seeds is not None:
         _want(isinstance(seeds, list) and bool(seeds), "seeds must be a list of whole numbers", source)
         _want(all(isinstance(s, int) and not isinstance(s, bool) for s in seeds), "seeds must be whole numbers", source)
@@ -105,7 +109,23 @@ def read(name: str | None) -> SweepFile:
         )
     name = content.get("name", re.sub(r"[^A-Za-z0-9._]+", "-", path.stem).strip("-.") or "sweep")
     _want(isinstance(name, str) and bool(name), f"name must be a text, got {name!r}", source)
-    return SweepFile(source, name, baseline, grid, points, seeds, groups)
+    return SweepFile(source, name, baseline, grid, points, labels, seeds, groups)
+
+
+def _taken_labels(points: list[dict[str, Any]], source: str) -> list[str]:
+    """The points' labels, which are taken out of them. Raises SweepError for one that cannot be a row's name."""
+    labels: list[str] = []
+    for i, point in enumerate(points):
+        label = point.pop(LABEL, "")
+        place = f"points[{i}].{LABEL}"
+        _want(isinstance(label, str), f"{place} must be a text, got {label!r}", source)
+        plain = label == " ".join(label.split()) and label.isprintable() and "=" not in label and len(label) <= LONGEST_LABEL
+        _want(plain, f"{place} must be at most {LONGEST_LABEL} characters in one line, without '=', got {label!r}", source)
+        _want(label != "baseline", f"{place}: only the baseline is called so", source)
+        twin = labels.index(label) if label in labels else None
+        _want(not label or twin is None, f"{place}: points[{twin}] has the label {label!r} too", source)
+        labels.append(label)
+    return labels
 
 
 def shortest(value: float) -> float:

@@ -228,6 +228,47 @@ def test_values_alike_in_many_digits_have_labels_of_their_own(tmp_path) -> None:
     assert labels == [f"ctt_inv_weight={v}" for v in values.split(", ")]
 
 
+LABELLED = """
+    name: mine
+    points:
+      - {label: reported weights, ctt_inv_weight: 0.2, ctt_suf_weight: 0.1}
+      - {ctt_inv_weight: 0.1}
+    """
+
+
+def test_a_point_is_called_as_its_file_says(tmp_path) -> None:
+    sweep = compile_sweep(write(tmp_path, LABELLED))
+    assert [p.label for p in sweep.points] == ["baseline", "reported weights", "ctt_inv_weight=0.1 ctt_suf_weight=0"]
+    assert sweep.points[1].values == {"ctt_inv_weight": 0.2, "ctt_suf_weight": 0.1}, "the label is none of its values"
+    unnamed = compile_sweep(write(tmp_path, LABELLED.replace("label: reported weights, ", "")))
+    assert identity(sweep.points[1].config) == identity(unnamed.points[1].config)
+
+
+def test_points_of_one_label_are_told_apart_by_what_the_command_line_sweeps(tmp_path) -> None:
+    sweep = compile_sweep(write(tmp_path, LABELLED), ["ctt_start_epoch=4,8"])
+    labels = [p.label for p in sweep.points[1:]]
+    assert [label for label in labels if "reported" in label] == [f"reported weights ctt_start_epoch={k}" for k in (4, 8)]
+    assert len(set(labels)) == 4
+
+
+@pytest.mark.parametrize(
+    ("label", "problem"),
+    [
+        ("baseline", "only the baseline is called so"),
+        ("7", "must be a text, got 7"),
+        ("a=1", "without '='"),
+        ('"two\\nlines"', "in one line"),
+        ("x" * 61, "at most 60 characters"),
+        ("second", r"points\[1\] has the label 'second' too"),
+    ],
+)
+def test_a_label_that_cannot_name_a_row_is_refused(tmp_path, label: str, problem: str) -> None:
+    points = ("ctt_inv_weight: 0.3", "label: second, ctt_inv_weight: 0.2", f"label: {label}, ctt_inv_weight: 0.1")
+    text = "points:\n" + "\n".join(f"  - {{{point}}}" for point in points)
+    with pytest.raises(SweepError, match=rf"points\[2\].label.*{problem}.*mine.yaml"):
+        compile_sweep(write(tmp_path, text))
+
+
 def test_an_unknown_sweep_lists_the_known_ones(tmp_path) -> None:
     with pytest.raises(SweepError, match="no sweep named dmeo; did you mean demo\\? there are ablation"):
         compile_sweep("dmeo")

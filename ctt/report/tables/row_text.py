@@ -119,8 +119,15 @@ def p_value(p: float | None) -> str:
 
 
 def seeds(numbers: Sequence[int]) -> str:
-    """ "seed 4", "seeds 1, 2, 4"."""
-    return f"seed{'' if len(numbers) == 1 else 's'} {', '.join(str(n) for n in numbers)}"
+    """ "seed 4", "seeds 1, 2, 4", "seeds 0 to 11, 14"."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and n == parts[-1][-1] + 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    texts = [f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts]
+    return f"seed{'' if len(numbers) == 1 else 's'} {', '.join(texts)}"
 
 
 def named(row: Row) -> str:

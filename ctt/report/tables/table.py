@@ -24,6 +24,7 @@ from ctt.report.tables.estimates import (
 from ctt.report.tables.families import with_holm
 from ctt.report.tables.noise_row import NoiseRow, noise_row
 from ctt.report.tables.row import Row
+from ctt.report.tables.run_warnings import warnings_of
 from ctt.report.tallies import QuestionLayout, Tallies, Tally
 from ctt.stages.columns import AuxiliaryColumns
 
@@ -207,8 +208,7 @@ def _warnings(measured: _Measured, base: _Measured | None, pairs: list[tuple[int
         warnings.append(f"{len(measured.missing)} of {runs} runs missing ({row_text.seeds(measured.missing)})")
     if measured.other_questions:
         warnings.append(f"left out because of other questions than the rest: {row_text.seeds(measured.other_questions)}")
-    for text in dict.fromkeys(text for run in measured.runs for text in run.warnings):
-        warnings.append(f"{text} ({row_text.seeds([run.seed for run in measured.runs if text in run.warnings])})")
+    warnings += warnings_of(measured.runs)
     if base is None or measured is base or not measured.runs:
         return warnings
     if measured.layout is not base.layout:

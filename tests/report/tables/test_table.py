@@ -199,6 +199,15 @@ def test_warnings_of_runs_name_their_seeds() -> None:
     )
 
 
+def test_warnings_that_differ_in_numbers_alone_are_one_line_with_their_ranges() -> None:
+    results = made_up_answers.results(seeds=5)
+    limits = ("0.0143", "0.02", "0.0143", "1e-05", "0.0143")
+    texts = [f"the graph is empty at 0.15: 0.0 % of pairs; up to {limit}" for limit in limits]
+    runs = [replace(run, warnings=[texts[run.seed], *(["other"] * (run.seed == 4))]) for run in results.runs if run.point < 2]
+    row = build(replace(results, points=results.points[:2], runs=runs)).rows[1]
+    assert row.warnings == ("the graph is empty at 0.15: 0.0 % of pairs; up to 1e-05–0.02 (seeds 0 to 4)", "other (seed 4)")
+
+
 def test_without_baseline_runs_there_are_accuracies_only() -> None:
     results = made_up_answers.results()
     table = build(replace(results, runs=[replace(r, predictions=None) if r.point == 0 else r for r in results.runs]))
