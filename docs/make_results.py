@@ -167,7 +167,7 @@ RESULTS: dict[str, dict[str, Part]] = {
             ("ctt sweep demo name=demo-learned world_model.graph.source=learned launch=local",), graphs("demo-learned")
         ),
         "trained": Part((f"ctt sweep graph {GRAPH} launch=local",), graphs("graph")),
-        "reached": Part((DEMO[0], LOSSES, "python -m tests.benchmarks.who_is_reached demo --graph-sweep losses")),
+        "reached": Part((LOSSES, "python -m tests.benchmarks.who_is_reached losses")),
         "published": Part((f"ctt sweep reported {PUBLISHED} launch=local",), graphs("reported")),
     },
     "aloe-study": {
