@@ -42,7 +42,7 @@ from ctt.training.seeds import derive, generator
 from ctt.training.slot_graphs import side_of
 from ctt.training.threads import threads
 from ctt.training.training_settings import WorldModelSettings
-from ctt.training.world_model import windows_of
+from ctt.training.window_batches import windows_of
 
 METRICS = "metrics.json"
 LOSS_WINDOWS = 64
