@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ctt.data.dataset import Split
 from ctt.data.frames import place_of, size_of
+from ctt.data.transfer import Ahead, Packed
 from ctt.models.masking import draw_masked
 from ctt.models.predictor import Predictor
+from ctt.training.batches.window_batches import windows_of
 from ctt.training.seeds import generator
 from ctt.training.training_settings import WorldModelSettings
-from ctt.training.transfer import Sender, sent
-from ctt.training.window_batches import windows_of
 
 VALIDATION_BATCH = 256
 MASKED_WINDOWS = 256
@@ -37,7 +37,8 @@ class Validation:
         chosen = torch.randperm(self.windows.count, generator=generator(0, "validation windows"))[:count]
         self.index = chosen.sort().values.numpy()
         self._starts = range(0, count, VALIDATION_BATCH)
-        self._sender = Sender(self._tensors, device, ahead=not self.on_device)
+        waits = device.type != "cpu" and not self.on_device
+        self._ahead: Ahead[int, Packed] = Ahead(lambda first: Packed(self._tensors(first), device), threaded=waits)
 
     def errors(self, predictor: Predictor) -> dict[str, float]:
         """Mean squared error of the P predicted frames over all windows: of all slots, and of slots whose object is in view."""
@@ -77,7 +78,7 @@ class Validation:
         masked = draw_masked(masking, self.num_masked_slots, len(index), self.windows.slots, rng)
         hidden = masked.nonzero()[:, 1].view(len(index), -1)
         history = self.windows.tensor(index)[:, : self.history].to(self.device)
-        return history, *sent({"masked": masked, "hidden": hidden}, self.device).values()  # type: ignore[return-value]
+        return history, *Packed({"masked": masked, "hidden": hidden}, self.device).sent().values()  # type: ignore[return-value]
 
     def _sums(self, predict: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Squared errors of predict(history, P) over all windows, float64 (4,): their sum and number, of all slots and of
@@ -97,7 +98,7 @@ class Validation:
         """The windows from number `first` on, (B,T,S,D), and which of their slots are in view."""
         following = first + VALIDATION_BATCH
         if not self.on_device:
-            found = self._sender.take(first, following if following in self._starts else None)
+            found = self._ahead.take(first, following if following in self._starts else None).sent()
             return found["slots"], found["visible"]
         rows = self._rows[first:following]
         return self.windows.at(rows), self.windows.visible_at(rows)

@@ -19,6 +19,7 @@ from ctt.models.losses.objective import Objective, StepBatch
 from ctt.models.losses.terms import step_gradients
 from ctt.models.method import Method
 from ctt.models.predictor import Predictor
+from ctt.training.batches.window_batches import WindowBatch, WindowBatches
 from ctt.training.learner import Learner, SideNetwork
 from ctt.training.optimizers import optimizers_for, set_rates
 from ctt.training.rollout import METRICS, load
@@ -28,7 +29,6 @@ from ctt.training.threads import threads
 from ctt.training.trainer import Segment, train_segment
 from ctt.training.training_settings import WorldModelSettings
 from ctt.training.validation import Validation
-from ctt.training.window_batches import WindowBatch, WindowBatches
 
 EXPLODED = 1000
 """Training stops if the validation error is more than this many times that of repeating the last frame, though finite."""
@@ -67,7 +67,9 @@ class WorldModelLearner(Learner):
     @property
     def place(self) -> str | None:
         """Where the slots are, for the log; None on the CPU, where there is no choice."""
-        return None if self.device.type == "cpu" else f"{self.batches.place}, {self.validation.place}"
+        if self.device.type == "cpu":
+            return None
+        return f"world_model.windows.device={self.settings.windows.device}: {self.batches.place}, {self.validation.place}"
 
     def join(self, group: ProcessGroup) -> None:
         """Shares the batches with the processes of `group`. Raises SettingError if there are more processes than windows."""

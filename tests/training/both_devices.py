@@ -42,6 +42,7 @@ from tests.training.test_diagnostics import with_truth
 
 BOTH = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=1)
 WORLD: dict[str, Any] = dict(depth=2, heads=2, mlp_width=24, frameskip=2, batch_size=16, micro_batch=8, dropout=0.0, epochs=2)
+ON_HOST = WindowSettings(per_epoch=48, validation=20, device="host")
 WORLDS: dict[str, dict[str, Any]] = {
     **{source: {"graph": GraphSettings(source=source)} for source in ("attention", "rollout_attention", "jacobian")},
     "learned": {"graph": GraphSettings(source="learned")},
@@ -49,6 +50,8 @@ WORLDS: dict[str, dict[str, Any]] = {
     "published scope": {"graph": GraphSettings(scope="batch"), "num_preds": 3},
     "averaged": {"average": 0.9, "optimizer": "muon"},
     "visible": {"loss_on": "visible"},
+    "rounded": {"windows": WindowSettings(per_epoch=48, validation=20, store="bf16")},
+    "slots on the host": {"loss_on": "visible", "graph": GraphSettings(source="learned"), "windows": ON_HOST},
 }
 ALOES: dict[str, dict[str, Any]] = {
     "trajectories": {"average": 0.9},
@@ -56,6 +59,8 @@ ALOES: dict[str, dict[str, Any]] = {
     "film": {"words": "film"},
     "all frames": {"rollout_frames": "all", "epochs": 1},
     **{f"{kind} dropout": {"dropout": 0.1, "dropout_kind": kind, "epochs": 1} for kind in ("exact", "cheap")},
+    "frames on the host": {"data_device": "host", "batch_size": 8},
+    "a random first frame": {"eval_start": None, "predicted_frames": None, "frames": 25, "epochs": 1, "batch_size": 8},
 }
 OWN_DRAWS = {
     **{f"world model, {kind} dropout": {"dropout": 0.1, "dropout_kind": kind} for kind in ("exact", "cheap")},

@@ -17,6 +17,7 @@ from ctt.models.method import Method
 from ctt.models.model_settings import GraphSettings, MaskingSettings
 from ctt.training import trainer, vqa, world_model
 from ctt.training.trainer import Segment
+from ctt.training.training_settings import WindowSettings
 from tests.device_waits import Waits
 from tests.other_device import other_device
 from tests.training import toy_questions
@@ -36,11 +37,13 @@ WORLDS: dict[str, dict[str, Any]] = {
     "visible": {"loss_on": "visible"},
     "muon, schedule and average": {"optimizer": "muon", "decay_steps": 10, "average": 0.9},
     "muon in float32": {"optimizer": "muon", "muon_precision": "fp32", "method": NEITHER},
+    "learned, slots on the host": {"graph": GraphSettings(source="learned"), "loss_on": "visible", "held": "host"},
 }
 ALOES: dict[str, dict[str, Any]] = {
     "published": {"tokens": "frames", "words": "tokens", "width": 16, "heads": 2, "ffn": 16, "predicted_frames": None},
     "mini": {"words": "vector", "optimizer": "muon", "muon_precision": "fp32", "average": 0.9, "dropout": 0.0},
     "all frames": {"rollout_frames": "all", "words": "film", "dropout_kind": "cheap"},
+    "frames on the host": {"data_device": "host"},
 }
 
 
@@ -77,8 +80,8 @@ class Steps:
             patch.stop()
 
 
-def world(folder: Path, device: str, method: Method = BOTH, **changes: Any) -> None:
-    settings = world_settings(dropout=0.1, **changes)
+def world(folder: Path, device: str, method: Method = BOTH, held: str = "auto", **changes: Any) -> None:
+    settings = world_settings(dropout=0.1, windows=WindowSettings(per_epoch=48, validation=20, device=held), **changes)
     context = BuildContext(folder, device=device)
     world_model.train(settings, method, 2, 3, with_truth(StandIn()), Segment(2), context=context)  # type: ignore[arg-type]
 

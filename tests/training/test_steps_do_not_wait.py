@@ -32,7 +32,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, 
 def test_a_step_sends_once_and_reads_nothing(found: dict[str, list[dict[str, Any]]], name: str) -> None:
     steps = found[name]
     assert len({(step["epoch"], step["step"]) for step in steps}) == len(steps) >= 4
-    for step in steps:
-        assert len(step["sent"]) <= 1, step
+    for number, step in enumerate(steps):
+        assert len(step["sent"]) <= 1 or (number == 0 and "learned" in name), step  # its network is made in the first step
         assert len(step["read"]) <= (step["step"] % CHECKED_EVERY == 0), step
     assert any(step["sent"] for step in steps), "nothing was counted"

@@ -17,6 +17,7 @@ from ctt.core.errors import SettingError
 from ctt.core.process_group import ALONE, ProcessGroup
 from ctt.data.dataset import Split
 from ctt.data.frames import CPU, fits, place_of, size_of
+from ctt.data.transfer import Ahead, Packed
 from ctt.data.windows import Windows
 from ctt.models.draws import Draws, draw_slots
 from ctt.models.graphs.graph_source import graph_source
@@ -26,7 +27,6 @@ from ctt.models.method import Method
 from ctt.training.seeds import generator
 from ctt.training.slot_graphs import TrueInteractions
 from ctt.training.training_settings import WorldModelSettings
-from ctt.training.transfer import Sender
 
 TERM = "drawn by "
 
@@ -67,11 +67,12 @@ class WindowBatches:
         if self.source.needs_truth and method.active(settings.epochs - 1):
             self.truth = TrueInteractions(split, self.windows)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
-        self._sender = Sender(self._tensors, device, ahead=not self.on_device)
+        waits = device.type != "cpu" and not self.on_device  # gathering slots takes too long to do it between two steps
+        self._ahead: Ahead[tuple[int, int], Packed] = Ahead(lambda at: Packed(self._tensors(at), device), threaded=waits)
 
     def batch(self, epoch: int, step: int) -> WindowBatch:
         """What step `step` of epoch `epoch` is computed on."""
-        found = self._sender.take((epoch, step), (epoch, step + 1) if step + 1 < self.steps else None)
+        found = self._ahead.take((epoch, step), (epoch, step + 1) if step + 1 < self.steps else None).sent()
         slots, visible = self._gathered(found, ""), found.get("visible")
         if self.on_device and self.settings.loss_on == "visible":
             visible = self.windows.visible_at(found["rows"])
