@@ -109,7 +109,7 @@ class BuildContext:
             print(f"warning: {text}", file=sys.stderr, flush=True)
         self._warning = text
 
-    def say(self, text: str | None) -> None:
+    def report(self, text: str | None) -> None:
         """Writes a line to stderr, the job's log; None: nothing."""
         if text and self.group.writer:
             print(text, file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ctt.core.errors import DataError
 from ctt.data.dataset import Split
 from ctt.data.frames import CPU, fits, frame_rows, place_of, size_of
-from ctt.data.transfer import Ahead, Packed
+from ctt.data.sending import Ahead, Packed
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import IMAGINED, PREDICTED_FRAMES, FrameSampling
 from ctt.models.aloe.model import AloeInput

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ctt.data.dataset import Split
-from ctt.data.frames import place_of, size_of
-from ctt.data.transfer import Ahead, Packed
+from ctt.data.frames import CPU, place_of, size_of
+from ctt.data.sending import Ahead, Packed
 from ctt.models.masking import draw_masked
 from ctt.models.predictor import Predictor
 from ctt.training.batches.window_batches import windows_of
@@ -27,7 +27,7 @@ class Validation:
     """The windows on which the world model is measured, and its errors and those of trivial predictions there. On a device
     everything is summed there, and read once."""
 
-    def __init__(self, settings: WorldModelSettings, split: Split, num_masked_slots: int, device: torch.device) -> None:
+    def __init__(self, settings: WorldModelSettings, split: Split, num_masked_slots: int = 0, device: torch.device = CPU) -> None:
         self.history, self.num_masked_slots, self.masking = settings.history_size, num_masked_slots, settings.masking
         self.device = device
         self.windows = windows_of(settings, split, device=device)

@@ -25,7 +25,7 @@ from ctt.data.baselines.blind import blind_levels
 from ctt.data.baselines.questions_asked import levels_where_asked
 from ctt.data.clevrer.submission import submission
 from ctt.data.dataset import Dataset
-from ctt.data.transfer import Ahead
+from ctt.data.sending import Ahead
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
@@ -67,7 +67,7 @@ def train(
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     if not _finished(context.folder, settings):
         learner = VqaLearner(settings, seed, dataset, rollouts, context, imagined)
-        context.say(learner.place)
+        context.report(learner.place)
         if start is not None:
             load_published(learner.model, load_weights(start / MODEL))
         train_segment(learner, Segment(settings.epochs), seed=seed, context=context)

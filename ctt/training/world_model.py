@@ -182,7 +182,7 @@ def train(
     with threads(context.threads):
         learner = WorldModelLearner(settings, method, num_masked_slots, seed, dataset, context.device)
         learner.join(context.group)
-        context.say(learner.place)
+        context.report(learner.place)
         train_segment(learner, segment, seed=seed, context=context)
         if not context.group.writer:
             return {}
@@ -198,7 +198,7 @@ def measure(settings: WorldModelSettings, folder: Path, dataset: Dataset, *, con
     """The validation error of the weights in `folder`; writes metrics.json and returns its contents, as `train` does."""
     device = torch.device(context.device)
     with threads(context.threads):
-        validation = Validation(settings, dataset.split("validation"), 0, device)
+        validation = Validation(settings, dataset.split("validation"), device=device)
         errors = validation.errors(load(folder, settings).to(device))
         metrics = {"validation": errors | validation.trivial}
     (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -48,22 +48,24 @@ ALOES: dict[str, dict[str, Any]] = {
 
 
 class Steps:
-    """Counts each step of the trainings in its `with` block: from its start to what the trainer does after it."""
+    """Counts each step of the trainings in its `with` block, from its start to what the trainer does after it, and the end of
+    each epoch (step −1): its logged values and the validation."""
 
     def __init__(self) -> None:
         self.found: list[dict[str, Any]] = []
         self._patches = [
             mock.patch.object(trainer._LearnerModule, name, self._counted(getattr(trainer._LearnerModule, name), name))
-            for name in ("training_step", "on_train_batch_end")
+            for name in ("training_step", "on_train_batch_end", "on_train_epoch_end")
         ]
 
     def _counted(self, inner: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(inner)
         def call(module: Any, *args: Any) -> Any:
+            epoch = module.epoch
             with Waits() as waits:
                 out = inner(module, *args)
-            if name == "training_step":
-                self.found.append({"epoch": module.epoch, "step": int(args[0]), "sent": [], "read": []})
+            if name != "on_train_batch_end":
+                self.found.append({"epoch": epoch, "step": int(args[0]) if args else -1, "sent": [], "read": []})
             self.found[-1]["sent"] += waits.sent
             self.found[-1]["read"] += waits.read
             return out

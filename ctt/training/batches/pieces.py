@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctt.data.transfer import Packed
+from ctt.data.sending import Packed
 from ctt.models.aloe.model import AloeInput
 
 

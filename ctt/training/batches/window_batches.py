@@ -17,7 +17,7 @@ from ctt.core.errors import SettingError
 from ctt.core.process_group import ALONE, ProcessGroup
 from ctt.data.dataset import Split
 from ctt.data.frames import CPU, fits, place_of, size_of
-from ctt.data.transfer import Ahead, Packed
+from ctt.data.sending import Ahead, Packed
 from ctt.data.windows import Windows
 from ctt.models.draws import Draws, draw_slots
 from ctt.models.graphs.graph_source import graph_source
