@@ -21,7 +21,7 @@ GIB = 2**30
     ("choice", "need", "held"),
     [("auto", 4 * GIB, True), ("auto", 4 * GIB + 1, False), ("device", 7 * GIB, True), ("host", 1, False)],
 )
-def test_frames_are_held_on_a_gpu_with_room_for_them(choice: str, need: int, held: bool) -> None:
+def test_frames_are_held_on_a_gpu_that_has_enough_free_memory(choice: str, need: int, held: bool) -> None:
     with mock.patch.object(torch.cuda, "mem_get_info", lambda device: (8 * GIB, 80 * GIB)):
         assert fits(choice, need, torch.device("cuda:1"), "a.key") == held
     assert not fits(choice, need, torch.device("cpu"), "a.key")

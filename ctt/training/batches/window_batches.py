@@ -1,7 +1,7 @@
 """What each step of the world model is computed on: windows and random choices.
 
 All of it is drawn on the host, the same for every device, and sent in one transfer: the numbers of the windows, which are
-gathered where the slots are held; where a device has no room for them, the windows themselves, gathered a step ahead.
+gathered where the slots are held; where they do not fit on a device, the windows themselves, gathered a step ahead.
 """
 
 from __future__ import annotations
