@@ -97,6 +97,12 @@ class _Module(_DummyBackendModule):
         """Bytes that are free and that there are: `MEMORY`, whatever is held."""
         return MEMORY, MEMORY
 
+    def memory_reserved(self, device: Any = None) -> int:
+        return 0
+
+    def memory_allocated(self, device: Any = None) -> int:
+        return 0
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float32]
 

@@ -49,7 +49,9 @@ def fits(choice: str, need: int, device: torch.device, key: str) -> bool:
     they leave enough of its free memory. False on the CPU. Raises SettingError if they must and cannot."""
     if device.type == "cpu" or choice == "host":
         return False
-    free = torch.get_device_module(device).mem_get_info(device)[0]
+    memory = torch.get_device_module(device)
+    unused = memory.memory_reserved(device) - memory.memory_allocated(device)  # torch holds it, for the next tensors
+    free = memory.mem_get_info(device)[0] + unused
     if choice == "auto":
         return bool(need <= SHARE * free)
     if need > free:

@@ -43,21 +43,22 @@ class Packed:
 
 
 class Ahead(Generic[K, T]):
-    """Makes things by their key. threaded: the one that follows is made in a thread, while the one before is used."""
+    """Makes things by their key. threaded: the one that follows is made in a thread, while the one before is used.
 
-    def __init__(self, make: Callable[[K], T], threaded: bool) -> None:
-        self._make = make
+    What makes them is not kept: it would keep the slots alive that it reads."""
+
+    def __init__(self, threaded: bool) -> None:
         self._thread = ThreadPoolExecutor(1) if threaded else None
         self._next: tuple[K, Future[T]] | None = None
 
-    def take(self, key: K, following: K | None) -> T:
+    def take(self, make: Callable[[K], T], key: K, following: K | None) -> T:
         """make(key). following: the key of the next call, None if that is not known."""
         if self._thread is None:
-            return self._make(key)
+            return make(key)
         begun, self._next = self._next, None
         made = None if begun is None else begun[1].result()  # also one that is not wanted: two at a time could interfere
         if begun is None or made is None or begun[0] != key:
-            made = self._make(key)
+            made = make(key)
         if following is not None:
-            self._next = (following, self._thread.submit(self._make, following))
+            self._next = (following, self._thread.submit(make, following))
         return made

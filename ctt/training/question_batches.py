@@ -156,9 +156,8 @@ class ArrangedBatches:
             },
             batches.held_on,
         )
-        self._ahead: Ahead[range, PackedPieces] | None = None
-        if batches.device != batches.held_on:
-            self._ahead = Ahead(lambda numbers: PackedPieces(self._made(numbers), batches.device), threaded=True)
+        self._device = batches.device
+        self._ahead: Ahead[range, PackedPieces] | None = Ahead(threaded=True) if batches.device != batches.held_on else None
 
     def sequences(self, batch: int) -> tuple[int, int]:
         """The numbers of a batch's questions without choices and of its options."""
@@ -174,7 +173,9 @@ class ArrangedBatches:
         groups = [*self._sent_at_once(batch), *self._sent_at_once(batch + 1)[:1], None]
         for group, following in zip(groups, groups[1:], strict=False):
             if group is not None and group.start < self._ends[batch + 1]:
-                yield from self._ahead.take(group, following).sent()
+                yield from self._ahead.take(
+                    lambda numbers: PackedPieces(self._made(numbers), self._device), group, following
+                ).sent()
 
     def _sent_at_once(self, batch: int) -> list[range]:
         """The pieces of a batch that are sent by one transfer: all, unless they have more than SENT questions."""

@@ -38,7 +38,7 @@ class Validation:
         self.index = chosen.sort().values.numpy()
         self._starts = range(0, count, VALIDATION_BATCH)
         waits = device.type != "cpu" and not self.on_device
-        self._ahead: Ahead[int, Packed] = Ahead(lambda first: Packed(self._tensors(first), device), threaded=waits)
+        self._ahead: Ahead[int, Packed] = Ahead(threaded=waits)
 
     def errors(self, predictor: Predictor) -> dict[str, float]:
         """Mean squared error of the P predicted frames over all windows: of all slots, and of slots whose object is in view."""
@@ -98,7 +98,8 @@ class Validation:
         """The windows from number `first` on, (B,T,S,D), and which of their slots are in view."""
         following = first + VALIDATION_BATCH
         if not self.on_device:
-            found = self._ahead.take(first, following if following in self._starts else None).sent()
+            following_one = following if following in self._starts else None
+            found = self._ahead.take(lambda at: Packed(self._tensors(at), self.device), first, following_one).sent()
             return found["slots"], found["visible"]
         rows = self._rows[first:following]
         return self.windows.at(rows), self.windows.visible_at(rows)

@@ -179,7 +179,7 @@ class VqaLearner(Learner):
         self.logged_as = {ANSWER_LOSS: f"train_{answered[0]}_loss"} if len(answered) == 1 else {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._arranged: tuple[tuple[int, int], ArrangedBatches] | None = None
-        self._ahead = Ahead(self._arrange, threaded=torch.device(context.device).type != "cpu")
+        self._ahead = Ahead[tuple[int, int], ArrangedBatches](threaded=torch.device(context.device).type != "cpu")
 
     @property
     def place(self) -> str | None:
@@ -209,7 +209,7 @@ class VqaLearner(Learner):
         """The batches of STEPS_ARRANGED steps from `first` on."""
         if self._arranged is None or self._arranged[0] != (epoch, first):
             following = first + STEPS_ARRANGED
-            made = self._ahead.take((epoch, first), (epoch, following) if following < self.steps else None)
+            made = self._ahead.take(self._arrange, (epoch, first), (epoch, following) if following < self.steps else None)
             self._arranged = ((epoch, first), made)
         return self._arranged[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,9 @@ def train(
         with learner.with_average():
             errors = learner.validation.errors(learner.predictor)
         metrics = {"validation": errors | learner.validation.trivial}
+        if learner.place is not None:
+            del learner
+            gc.collect()  # Lightning's objects form cycles that hold the slots on the device
     (context.folder / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return metrics
 

@@ -22,7 +22,12 @@ GIB = 2**30
     [("auto", 4 * GIB, True), ("auto", 4 * GIB + 1, False), ("device", 7 * GIB, True), ("host", 1, False)],
 )
 def test_frames_are_held_on_a_gpu_that_has_enough_free_memory(choice: str, need: int, held: bool) -> None:
-    with mock.patch.object(torch.cuda, "mem_get_info", lambda device: (8 * GIB, 80 * GIB)):
+    """What torch holds there for the next tensors is free, too."""
+    with (
+        mock.patch.object(torch.cuda, "mem_get_info", lambda device: (5 * GIB, 80 * GIB)),
+        mock.patch.object(torch.cuda, "memory_reserved", lambda device: 4 * GIB),
+        mock.patch.object(torch.cuda, "memory_allocated", lambda device: 1 * GIB),
+    ):
         assert fits(choice, need, torch.device("cuda:1"), "a.key") == held
     assert not fits(choice, need, torch.device("cpu"), "a.key")
 

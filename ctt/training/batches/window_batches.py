@@ -54,7 +54,7 @@ class WindowBatches:
         self, settings: WorldModelSettings, method: Method, num_masked_slots: int, seed: int, split: Split, device: torch.device
     ) -> None:
         self.settings, self.method, self.num_masked_slots, self.seed = settings, method, num_masked_slots, seed
-        self.source = graph_source(settings.graph.source)
+        self.device, self.source = device, graph_source(settings.graph.source)
         self.windows = windows_of(settings, split, settings.windows.store, device)
         self.on_device = self.windows.device.type != "cpu"
         self.place = place_of("training slots", size_of(split.slots, settings.windows.store), device, self.on_device)
@@ -68,11 +68,12 @@ class WindowBatches:
             self.truth = TrueInteractions(split, self.windows)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
         waits = device.type != "cpu" and not self.on_device  # gathering slots takes too long to do it between two steps
-        self._ahead: Ahead[tuple[int, int], Packed] = Ahead(lambda at: Packed(self._tensors(at), device), threaded=waits)
+        self._ahead: Ahead[tuple[int, int], Packed] = Ahead(threaded=waits)
 
     def batch(self, epoch: int, step: int) -> WindowBatch:
         """What step `step` of epoch `epoch` is computed on."""
-        found = self._ahead.take((epoch, step), (epoch, step + 1) if step + 1 < self.steps else None).sent()
+        following = (epoch, step + 1) if step + 1 < self.steps else None
+        found = self._ahead.take(lambda at: Packed(self._tensors(at), self.device), (epoch, step), following).sent()
         slots, visible = self._gathered(found, ""), found.get("visible")
         if self.on_device and self.settings.loss_on == "visible":
             visible = self.windows.visible_at(found["rows"])
