@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,7 +54,8 @@ class Steps:
 
     def __init__(self) -> None:
         self.found: list[dict[str, Any]] = []
-        self._patches = [
+        self._patches: list[Any] = [
+            mock.patch.object(trainer, "CHECKPOINT_SECONDS", math.inf),  # a checkpoint reads everything
             mock.patch.object(trainer._LearnerModule, name, self._counted(getattr(trainer._LearnerModule, name), name))
             for name in ("training_step", "on_train_batch_end", "on_train_epoch_end")
         ]
