@@ -56,8 +56,10 @@ class Steps:
         self.found: list[dict[str, Any]] = []
         self._patches: list[Any] = [
             mock.patch.object(trainer, "CHECKPOINT_SECONDS", math.inf),  # a checkpoint reads everything
-            mock.patch.object(trainer._LearnerModule, name, self._counted(getattr(trainer._LearnerModule, name), name))
-            for name in ("training_step", "on_train_batch_end", "on_train_epoch_end")
+            *(
+                mock.patch.object(trainer._LearnerModule, name, self._counted(getattr(trainer._LearnerModule, name), name))
+                for name in ("training_step", "on_train_batch_end", "on_train_epoch_end")
+            ),
         ]
 
     def _counted(self, inner: Callable[..., Any], name: str) -> Callable[..., Any]:
