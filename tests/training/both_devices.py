@@ -29,6 +29,7 @@ from ctt.models.model_settings import GraphSettings, RolloutSettings
 from ctt.training import vqa, world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.imagined_frames import ImaginedFrames
 from ctt.training.positions import position_reader
 from ctt.training.rollout import roll_out
 from ctt.training.slot_graphs import SlotGraph
@@ -59,6 +60,8 @@ ALOES: dict[str, dict[str, Any]] = {
     "film": {"words": "film"},
     "all frames": {"rollout_frames": "all", "epochs": 1},
     **{f"{kind} dropout": {"dropout": 0.1, "dropout_kind": kind, "epochs": 1} for kind in ("exact", "cheap")},
+    "imagined frames": {"rollout_frames": "counterfactual", "epochs": 1},
+    "imagined frames on the host": {"rollout_frames": "counterfactual", "epochs": 1, "data_device": "host"},
     "frames on the host": {"data_device": "host", "batch_size": 8},
     "a random first frame": {"eval_start": None, "predicted_frames": None, "frames": 25, "epochs": 1, "batch_size": 8},
 }
@@ -86,11 +89,23 @@ def trained(folder: Path, device: str, **changes: Any) -> None:
         start = state
 
 
+def imagined_of(dataset: Dataset, split: str) -> ImaginedFrames:
+    """Two imagined videos, which every third question of the split sees."""
+    table = dataset.split(split).questions
+    questions = np.unique(np.stack([table.scene, table.question_id], 1), axis=0)[::3]
+    slots = np.random.default_rng(5).normal(size=(2, 128, 7, 128)).astype(np.float16)
+    return ImaginedFrames(slots, questions, np.arange(len(questions)) % 2)
+
+
 def answered(folder: Path, device: str, fused: bool = False, **changes: Any) -> None:
     dataset, rollouts = toy_questions.make(folder.parent.parent / "toy", 12, 6)
+    imagined = None
+    if changes.get("rollout_frames") == "counterfactual":
+        imagined = {split: imagined_of(dataset, split) for split in dataset.splits}
     folder.mkdir()
     with contextlib.nullcontext() if fused else mock.patch.object(encoder, "fused_is_faster", lambda *_: False):
-        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, context=BuildContext(folder, device=device))
+        context = BuildContext(folder, device=device)
+        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, imagined, context=context)
 
 
 def read(folder: Path, device: str) -> None:
