@@ -37,6 +37,7 @@ class WindowSettings(Settings):
         "thread sends windows one batch ahead; auto: device, if they take at most half of its free memory. Results do not change",
         choices=("auto", "device", "host"),
         key=False,
+        old="auto",
     )
     validation: int | None = setting(None, "validation windows measured, the same for all runs; null = all of them", minimum=1)
 

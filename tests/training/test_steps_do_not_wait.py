@@ -16,6 +16,8 @@ import pytest
 from ctt.training.trainer import CHECKED_EVERY
 from tests.training.counted_steps import kinds
 
+pytestmark = pytest.mark.slow
+
 KINDS = [name for name, _ in kinds()]
 
 

@@ -99,6 +99,7 @@ class AloeSettings(Settings):
         "them one batch ahead; auto: device, if a split takes at most half of its free memory. Results do not change",
         choices=("auto", "device", "host"),
         key=False,
+        old="auto",
     )
     eval_every: int = setting(1, "epochs between validations; the last epoch always has one", minimum=1)
     eval_videos: int | None = setting(
