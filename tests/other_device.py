@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 OTHER = "other"
+MEMORY = 2**30
 ATEN = torch.ops.aten
 INDEXING = (ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default)
 
@@ -91,6 +92,16 @@ class _Module(_DummyBackendModule):
 
     def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
         pass
+
+    def mem_get_info(self, device: Any = None) -> tuple[int, int]:
+        """Bytes that are free and that there are: `MEMORY`, whatever is held."""
+        return MEMORY, MEMORY
+
+    def memory_reserved(self, device: Any = None) -> int:
+        return 0
+
+    def memory_allocated(self, device: Any = None) -> int:
+        return 0
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float32]

@@ -120,7 +120,8 @@ def test_where_a_run_goes_is_no_part_of_what_it_is() -> None:
     moved = dataclasses.replace(config, store="elsewhere", device="cpu", sweep="x")
     assert identity(moved) == identity(config)
     assert identity(with_value(config, "world_model.epochs", 7)) != identity(config)
-    assert identity(with_value(config, "world_model.threads", 2)) == identity(config)
+    for key, value in (("world_model.threads", 2), ("world_model.windows.device", "host"), ("aloe.data_device", "host")):
+        assert identity(with_value(config, key, value)) == identity(config), key
 
 
 def test_every_setting_explains_itself() -> None:

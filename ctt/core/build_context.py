@@ -109,6 +109,11 @@ class BuildContext:
             print(f"warning: {text}", file=sys.stderr, flush=True)
         self._warning = text
 
+    def report(self, text: str | None) -> None:
+        """Writes a line to stderr, the job's log; None: nothing."""
+        if text and self.group.writer:
+            print(text, file=sys.stderr, flush=True)
+
     def alive(self) -> None:
         """Reports that the process is alive during work that progress does not count; written at most once a second."""
         now = time.time()

@@ -14,14 +14,20 @@ from ctt.models.losses.loss_term import LossTerm
 @dataclass(frozen=True)
 class Draws:
     """masked bool (B,S); terms: what each loss term drew, by its name: for invariance the removed slot (B,), for sufficiency
-    the predicted one (B,)."""
+    the predicted one (B,); hidden (B,M): the numbers of the masked slots, in order, M in every row."""
 
     masked: Tensor
     terms: Mapping[str, Tensor | None] = field(default_factory=dict)
+    hidden: Tensor = None  # type: ignore[assignment]  # follows from `masked`
+
+    def __post_init__(self) -> None:
+        if self.hidden is None:  # read on the host: on a device this would wait
+            object.__setattr__(self, "hidden", self.masked.nonzero()[:, 1].view(len(self.masked), -1))
 
     def part(self, part: slice) -> Draws:
         """The draws of the windows `part` of the batch."""
-        return Draws(self.masked[part], {name: None if x is None else x[part] for name, x in self.terms.items()})
+        terms = {name: None if x is None else x[part] for name, x in self.terms.items()}
+        return Draws(self.masked[part], terms, self.hidden[part])
 
 
 def draw_slots(masked: Tensor, terms: Iterable[LossTerm], scope: str, rng: Callable[[str], torch.Generator]) -> Draws:

@@ -57,7 +57,8 @@ def evaluate(
     part = dataset.split(split)
     model = load(model_folder, settings, part).to(context.device)
     seen = None if imagined is None else imagined[split]
-    batches = QuestionBatches(settings, part, None if rollouts is None else rollouts.get(split), seen)
+    given, device = None if rollouts is None else rollouts.get(split), torch.device(context.device)
+    batches = QuestionBatches(settings, part, given, seen, device)
     return predictions_table(part, answer(model, settings, batches, np.arange(batches.questions), seed, context.device, tick))
 
 
@@ -102,14 +103,22 @@ def answer(
     count, by_layout = math.ceil(sequences / at_a_time), settings.words == "tokens"
     pieces = batches.pieces(questions, starts[questions], count, by_layout)
     done = 0
+    rows, answered, chosen = [], [], []
     with autocast(settings, device):  # around the loop, so that weights are cast once
         for piece in pieces:
-            answers, choices = model(piece.input.to(device))
+            answers, choices = model(piece.input)
             n = piece.descriptive
-            logits[piece.rows[:n]] = answers[:n].float().cpu().numpy()
-            logits[piece.rows[n:], 0] = choices[n:].float().cpu().numpy()
+            rows.append((piece.rows[:n], piece.rows[n:]))
+            answered.append(answers[:n].float())
+            chosen.append(choices[n:].float())
             done += len(piece.rows)
             tick(done, sequences)
+    if rows:  # all are read at once, since reading waits for the device
+        read = torch.cat([torch.cat(answered).flatten(), torch.cat(chosen)]).cpu().numpy()
+        descriptive, options = (np.concatenate(part) for part in zip(*rows, strict=True))
+        cut = len(read) - len(options)
+        logits[descriptive] = read[:cut].reshape(-1, logits.shape[1])
+        logits[options, 0] = read[cut:]
     return logits
 
 

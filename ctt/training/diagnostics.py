@@ -34,6 +34,7 @@ from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.model_settings import GraphSettings
 from ctt.models.predictor import Predictor
+from ctt.training.batches.window_batches import windows_of
 from ctt.training.diagnostics_settings import DiagnosticsSettings
 from ctt.training.graph_measures import measures
 from ctt.training.learner import SideNetwork
@@ -42,7 +43,6 @@ from ctt.training.seeds import derive, generator
 from ctt.training.slot_graphs import side_of
 from ctt.training.threads import threads
 from ctt.training.training_settings import WorldModelSettings
-from ctt.training.world_model import windows_of
 
 METRICS = "metrics.json"
 LOSS_WINDOWS = 64

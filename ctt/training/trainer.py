@@ -44,6 +44,8 @@ from ctt.training.state import load_state, newest_checkpoint, save_state, write_
 from ctt.training.threads import threads
 
 CHECKPOINT_SECONDS = 30.0
+CHECKED_EVERY = 50
+"""Steps after which the logged values are read on a device, in one transfer: reading waits for it. On the CPU: every step."""
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -112,7 +114,8 @@ class _LearnerModule(lightning.LightningModule):
         self.learner, self.context, self.seed = learner, context, seed
         self.first, self.end, self.epoch = segment.first, segment.end, int(at["epoch"])
         self.resume_at = int(at["step"])
-        self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in at["sums"].items()}
+        saved = torch.tensor(list(at["sums"].values()), dtype=torch.float64).to(context.device)
+        self.sums = dict(zip(at["sums"], saved.unbind(), strict=True))
         self.count = int(at["count"])
         self.last: dict[str, float] = {}
         self.saved = time.monotonic()
@@ -140,9 +143,9 @@ class _LearnerModule(lightning.LightningModule):
         values = self.learner.group.total_gradients(list(self.learner.model.parameters()), values)
         for name, value in values.items():
             value = value.detach().double()
-            self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.count += 1
-        if self.device.type == "cpu" or step % 50 == 0:
+        if self.device.type == "cpu" or step % CHECKED_EVERY == 0:
             self._check(step)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             optimizer.step()
@@ -156,7 +159,7 @@ class _LearnerModule(lightning.LightningModule):
             self._checkpoint_if_due(self.epoch, step)
 
     def on_train_epoch_end(self) -> None:
-        self._check(self.learner.steps - 1)
+        sums = self._check(self.learner.steps - 1)
         self.learner.model.eval()
         with torch.no_grad(), self.learner.with_average():
             validation = self.learner.validate(self.epoch) if self.learner.group.writer else {}
@@ -165,7 +168,7 @@ class _LearnerModule(lightning.LightningModule):
             if not math.isfinite(value):
                 raise Diverged(f"{name} became {value} after epoch {self.epoch}")
         self.context.warn(self.learner.warning(self.epoch, validation) if validation else None)
-        self.last = {name: float(value) / self.count for name, value in self.sums.items()} | validation
+        self.last = {name: value / self.count for name, value in sums.items()} | validation
         self.sums, self.count = {}, 0
         self.epoch += 1
         self.context.log(self.epoch, **self.last)
@@ -175,10 +178,13 @@ class _LearnerModule(lightning.LightningModule):
         if self.epoch < self.end:
             self._checkpoint_if_due(self.epoch, 0)
 
-    def _check(self, step: int) -> None:
-        for name, value in self.sums.items():
-            if not math.isfinite(float(value)):
-                raise Diverged(f"{name} became {float(value)} in step {step} of epoch {self.epoch}")
+    def _check(self, step: int) -> dict[str, float]:
+        """Reads the sums, in one transfer. Raises Diverged if one is not finite."""
+        sums = dict(zip(self.sums, torch.stack(list(self.sums.values())).cpu().tolist(), strict=True)) if self.sums else {}
+        for name, value in sums.items():
+            if not math.isfinite(value):
+                raise Diverged(f"{name} became {value} in step {step} of epoch {self.epoch}")
+        return sums
 
     def _checkpoint_if_due(self, epoch: int, step: int) -> None:
         stopping = self.learner.group.any(self.context.stopping)
@@ -188,9 +194,8 @@ class _LearnerModule(lightning.LightningModule):
             return
         if not stopping and time.monotonic() - self.saved < CHECKPOINT_SECONDS:
             return
-        self._check(step)
-        sums = {name: float(value) for name, value in self.sums.items()}
-        write_checkpoint(self.context.folder, self.learner, {"epoch": epoch, "step": step, "sums": sums, "count": self.count})
+        at = {"epoch": epoch, "step": step, "sums": self._check(step), "count": self.count}
+        write_checkpoint(self.context.folder, self.learner, at)
         self.saved = time.monotonic()
         if stopping:
             self.context.stop()

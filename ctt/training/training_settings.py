@@ -31,6 +31,14 @@ class WindowSettings(Settings):
         choices=("float32", "bf16"),
         old="float32",
     )
+    device: str = setting(
+        "auto",
+        "where a GPU finds the slots: device: in its memory, where windows are gathered; host: in main memory, from where a "
+        "thread sends windows one batch ahead; auto: device, if they take at most half of its free memory. Results do not change",
+        choices=("auto", "device", "host"),
+        key=False,
+        old="auto",
+    )
     validation: int | None = setting(None, "validation windows measured, the same for all runs; null = all of them", minimum=1)
 
 

@@ -25,14 +25,16 @@ from ctt.data.baselines.blind import blind_levels
 from ctt.data.baselines.questions_asked import levels_where_asked
 from ctt.data.clevrer.submission import submission
 from ctt.data.dataset import Dataset
+from ctt.data.sending import Ahead
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
+from ctt.training.batches.pieces import Piece
 from ctt.training.curve import curve
 from ctt.training.imagined_frames import Imaginations
 from ctt.training.learner import Learner
 from ctt.training.optimizers import aloe_optimizers, rate
-from ctt.training.question_batches import ArrangedBatches, Piece, QuestionBatches
+from ctt.training.question_batches import ArrangedBatches, QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL, load_weights
 from ctt.training.trainer import Segment, train_segment
@@ -65,6 +67,7 @@ def train(
     seed = seed if settings.aloe_seed is None else settings.aloe_seed
     if not _finished(context.folder, settings):
         learner = VqaLearner(settings, seed, dataset, rollouts, context, imagined)
+        context.report(learner.place)
         if start is not None:
             load_published(learner.model, load_weights(start / MODEL))
         train_segment(learner, Segment(settings.epochs), seed=seed, context=context)
@@ -146,8 +149,9 @@ class VqaLearner(Learner):
         given = {name: None if rollouts is None else rollouts.get(name) for name in ("train", "validation")}
         self.settings, self.seed, self.device, self.context = settings, seed, context.device, context
         seen = dict.fromkeys(given) if imagined is None else imagined
-        self.train_split = QuestionBatches(settings, dataset.split("train"), given["train"], seen["train"])
-        self.validation = QuestionBatches(settings, dataset.split("validation"), given["validation"], seen["validation"])
+        self.train_split, self.validation = (
+            QuestionBatches(settings, dataset.split(name), given[name], seen[name], torch.device(context.device)) for name in given
+        )
         self.validation_split = dataset.split("validation")
         data_format = dataset.split("train").format
         self.validation_videos = validation_videos(settings, dataset)
@@ -175,6 +179,15 @@ class VqaLearner(Learner):
         self.logged_as = {ANSWER_LOSS: f"train_{answered[0]}_loss"} if len(answered) == 1 else {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self._arranged: tuple[tuple[int, int], ArrangedBatches] | None = None
+        self._ahead = Ahead[tuple[int, int], ArrangedBatches](threaded=torch.device(context.device).type != "cpu")
+
+    @property
+    def place(self) -> str | None:
+        """Where the frames are, for the log; None on the CPU, where there is no choice."""
+        on_cpu = torch.device(self.device).type == "cpu"
+        return (
+            None if on_cpu else f"aloe.data_device={self.settings.data_device}: {self.train_split.place}, {self.validation.place}"
+        )
 
     def questions_of(self, epoch: int, step: int) -> np.ndarray:
         """The numbers of one step's questions: a slice of the epoch's random order; the last partial batch is dropped.
@@ -195,13 +208,18 @@ class VqaLearner(Learner):
     def arranged(self, epoch: int, first: int) -> ArrangedBatches:
         """The batches of STEPS_ARRANGED steps from `first` on."""
         if self._arranged is None or self._arranged[0] != (epoch, first):
-            steps = range(first, min(first + STEPS_ARRANGED, self.steps))
-            questions = np.stack([self.questions_of(epoch, step) for step in steps])
-            randoms = [np.random.default_rng(derive(self.seed, "first frame", epoch, step)) for step in steps]
-            starts = np.stack([random.integers(0, self.train_split.sampling.starts, self.batch) for random in randoms])
-            made = ArrangedBatches(self.train_split, questions, starts, self.settings.buckets)
+            following = first + STEPS_ARRANGED
+            made = self._ahead.take(self._arrange, (epoch, first), (epoch, following) if following < self.steps else None)
             self._arranged = ((epoch, first), made)
         return self._arranged[1]
+
+    def _arrange(self, at: tuple[int, int]) -> ArrangedBatches:
+        epoch, first = at
+        steps = range(first, min(first + STEPS_ARRANGED, self.steps))
+        questions = np.stack([self.questions_of(epoch, step) for step in steps])
+        randoms = [np.random.default_rng(derive(self.seed, "first frame", epoch, step)) for step in steps]
+        starts = np.stack([random.integers(0, self.train_split.sampling.starts, self.batch) for random in randoms])
+        return ArrangedBatches(self.train_split, questions, starts, self.settings.buckets)
 
     def schedule(self, epoch: int, step: int) -> None:
         total = (self.settings.schedule_epochs or self.settings.epochs) * self.steps
@@ -256,8 +274,8 @@ def batch_gradients(model: Aloe, settings: AloeSettings, arranged: ArrangedBatch
 def piece_losses(model: Aloe, settings: AloeSettings, piece: Piece, descriptive: int, options: int, device: str) -> Tensor:
     """(2,): the piece's part of the batch's descriptive and option losses, each a mean over the batch's sequences of that kind."""
     with autocast(settings, device):
-        answers, choices = model(piece.input.to(device))
-    truth = piece.answer.to(device)
+        answers, choices = model(piece.input)
+    truth = piece.answer
     n = piece.descriptive
     zero = answers.new_zeros((), dtype=torch.float32)
     ce = F.cross_entropy(answers[:n].float(), truth[:n], reduction="sum") / descriptive if n else zero

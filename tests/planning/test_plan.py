@@ -171,6 +171,7 @@ def test_changing_a_live_value_changes_the_key(key, value) -> None:
     "key, value",
     [
         ("world_model.threads", 2),
+        ("world_model.windows.device", "host"),
         ("data.workers", 1),
         ("device", "cpu"),
         ("aloe.epochs", 99),

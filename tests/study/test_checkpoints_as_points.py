@@ -117,7 +117,7 @@ def test_its_validation_error_is_that_of_the_literal_model(plan: Plan, store: St
     stage = next(s for stages in plan.auxiliaries for s in stages if s.kind == "world_model_error")
     found = json.loads((store.path(stage.key) / "metrics.json").read_text())["validation"]
     from ctt.data.dataset import Dataset
-    from ctt.training.world_model import Validation
+    from ctt.training.validation import Validation
 
     settings = line.world_model.world_model
     validation = Validation(settings, Dataset.open(store.path(line.data.key)).split("validation"))
@@ -128,7 +128,7 @@ def test_its_validation_error_is_that_of_the_literal_model(plan: Plan, store: St
         def predict(self, history: torch.Tensor) -> torch.Tensor:
             return model(history, [[]] * len(history))[0][:, 3:]
 
-    errors = validation.errors(Literal(), torch.device("cpu"))  # type: ignore[arg-type]
+    errors = validation.errors(Literal())  # type: ignore[arg-type]
     assert found["error"] == pytest.approx(errors["error"], rel=1e-4)
 
 

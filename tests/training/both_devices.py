@@ -29,6 +29,7 @@ from ctt.models.model_settings import GraphSettings, RolloutSettings
 from ctt.training import vqa, world_model
 from ctt.training.diagnostics import diagnose
 from ctt.training.diagnostics_settings import DiagnosticsSettings
+from ctt.training.imagined_frames import ImaginedFrames
 from ctt.training.positions import position_reader
 from ctt.training.rollout import roll_out
 from ctt.training.slot_graphs import SlotGraph
@@ -42,6 +43,7 @@ from tests.training.test_diagnostics import with_truth
 
 BOTH = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=1)
 WORLD: dict[str, Any] = dict(depth=2, heads=2, mlp_width=24, frameskip=2, batch_size=16, micro_batch=8, dropout=0.0, epochs=2)
+ON_HOST = WindowSettings(per_epoch=48, validation=20, device="host")
 WORLDS: dict[str, dict[str, Any]] = {
     **{source: {"graph": GraphSettings(source=source)} for source in ("attention", "rollout_attention", "jacobian")},
     "learned": {"graph": GraphSettings(source="learned")},
@@ -49,6 +51,8 @@ WORLDS: dict[str, dict[str, Any]] = {
     "published scope": {"graph": GraphSettings(scope="batch"), "num_preds": 3},
     "averaged": {"average": 0.9, "optimizer": "muon"},
     "visible": {"loss_on": "visible"},
+    "rounded": {"windows": WindowSettings(per_epoch=48, validation=20, store="bf16")},
+    "slots on the host": {"loss_on": "visible", "graph": GraphSettings(source="learned"), "windows": ON_HOST},
 }
 ALOES: dict[str, dict[str, Any]] = {
     "trajectories": {"average": 0.9},
@@ -56,6 +60,10 @@ ALOES: dict[str, dict[str, Any]] = {
     "film": {"words": "film"},
     "all frames": {"rollout_frames": "all", "epochs": 1},
     **{f"{kind} dropout": {"dropout": 0.1, "dropout_kind": kind, "epochs": 1} for kind in ("exact", "cheap")},
+    "imagined frames": {"rollout_frames": "counterfactual", "epochs": 1},
+    "imagined frames on the host": {"rollout_frames": "counterfactual", "epochs": 1, "data_device": "host"},
+    "frames on the host": {"data_device": "host", "batch_size": 8},
+    "a random first frame": {"eval_start": None, "predicted_frames": None, "frames": 25, "epochs": 1, "batch_size": 8},
 }
 OWN_DRAWS = {
     **{f"world model, {kind} dropout": {"dropout": 0.1, "dropout_kind": kind} for kind in ("exact", "cheap")},
@@ -81,11 +89,23 @@ def trained(folder: Path, device: str, **changes: Any) -> None:
         start = state
 
 
+def imagined_of(dataset: Dataset, split: str) -> ImaginedFrames:
+    """Two imagined videos, which every third question of the split sees."""
+    table = dataset.split(split).questions
+    questions = np.unique(np.stack([table.scene, table.question_id], 1), axis=0)[::3]
+    slots = np.random.default_rng(5).normal(size=(2, 128, 7, 128)).astype(np.float16)
+    return ImaginedFrames(slots, questions, np.arange(len(questions)) % 2)
+
+
 def answered(folder: Path, device: str, fused: bool = False, **changes: Any) -> None:
     dataset, rollouts = toy_questions.make(folder.parent.parent / "toy", 12, 6)
+    imagined = None
+    if changes.get("rollout_frames") == "counterfactual":
+        imagined = {split: imagined_of(dataset, split) for split in dataset.splits}
     folder.mkdir()
     with contextlib.nullcontext() if fused else mock.patch.object(encoder, "fused_is_faster", lambda *_: False):
-        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, context=BuildContext(folder, device=device))
+        context = BuildContext(folder, device=device)
+        vqa.train(AloeSettings(**(SMALL | changes)), 3, dataset, rollouts, imagined, context=context)
 
 
 def read(folder: Path, device: str) -> None:

@@ -15,6 +15,7 @@ from ctt.config import Config, compose
 from ctt.core.build_context import BuildContext
 from ctt.models.draws import Draws
 from ctt.training import world_model
+from ctt.training.batches import window_batches
 from ctt.training.vqa import VqaLearner
 from tests.models import literal_world_model as literal
 from tests.models.aloe.literal_aloe import LiteralAloe
@@ -72,8 +73,8 @@ def test_a_step_of_a_recipe_equals_the_literal_one(recipe: str) -> None:
     published = recipe in PUBLISHED
     history, future, skip, fixed = PUBLISHED[recipe if published else "reference"]
     made: list[Draws] = []
-    real = world_model.draw_slots
-    with mock.patch.object(world_model, "draw_slots", lambda *a: made.append(real(*a)) or made[-1]):
+    real = window_batches.draw_slots
+    with mock.patch.object(window_batches, "draw_slots", lambda *a: made.append(real(*a)) or made[-1]):
         learner = world_model.WorldModelLearner(config.world_model, config.method(), config.num_masked_slots, 5, data, "cpu")
         with torch.no_grad():
             for layer in learner.predictor.transformer.layers:
@@ -81,7 +82,7 @@ def test_a_step_of_a_recipe_equals_the_literal_one(recipe: str) -> None:
         terms = learner.gradients(0, 0)
 
     starts = FRAMES - (history + future) * skip + 1 if published else FRAMES - (history + future - 1) * skip
-    numbers = learner._epoch_order(0)
+    numbers = learner.batches.order(0)
     assert sorted(numbers) == list(range(VIDEOS * starts))
     x = torch.stack(
         [torch.from_numpy(data.split("train").slots[n // starts, n % starts :: skip][: history + future]) for n in numbers[:BATCH]]
@@ -122,7 +123,7 @@ PUBLISHED_ALOE = {
     "aloe_seed": None, "protocol": "train",
 }  # fmt: skip
 """SlotFormer's and C-JEPA's aloe.py, transformer.py and parameters (arXiv 2210.05861, 2602.11389), and the published logs."""
-COMPUTED_DIFFERENTLY = {"precision": "bf16", "buckets": 4, "compile": False, "threads": 1}
+COMPUTED_DIFFERENTLY = {"precision": "bf16", "buckets": 4, "compile": False, "threads": 1, "data_device": "auto"}
 """Where `aloe=reference` differs from the published code: that uses fp16 with scaled losses and whole batches."""
 UNREAD = {"frame_width", "muon_learning_rate", "muon_precision", "checkpoint", "tensors"}
 """Only tokens=trajectory, optimizer=muon and an ALOE whose weights are a file's read them."""

@@ -16,13 +16,16 @@ from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.masking import draw_masked
 from ctt.models.method import Method
 from ctt.models.model_settings import GraphSettings, LearnedSettings, MaskingSettings
+from ctt.training import validation as validation_module
 from ctt.training import world_model
+from ctt.training.batches.window_batches import windows_of
 from ctt.training.optimizers import Float32Muon, aloe_optimizers, muon, orthogonal
 from ctt.training.rollout import load
 from ctt.training.seeds import generator
 from ctt.training.state import MODEL
 from ctt.training.training_settings import WindowSettings, WorldModelSettings
-from ctt.training.world_model import Validation, WorldModelLearner, optimizers_for, windows_of
+from ctt.training.validation import Validation
+from ctt.training.world_model import WorldModelLearner, optimizers_for
 from tests.models.literal_world_model import LiteralPredictor
 from tests.training.small_world_model import LOSSES, bytes_of, lines_of, run, settings
 from tests.training.standin import GIVEN, WIDTH, StandIn
@@ -121,7 +124,7 @@ def test_it_learns_and_reports_trivial_predictions(tmp_path, optimizer):
 @pytest.mark.parametrize("draw", ["batch", "fixed"])
 def test_validation_logs_the_error_of_masked_slots(tmp_path, monkeypatch, draw):
     """Under constant masks, against the literal predictor, slot by slot. It is not among the metrics of the state."""
-    monkeypatch.setattr(world_model, "MASKED_WINDOWS", 10)
+    monkeypatch.setattr(validation_module, "MASKED_WINDOWS", 10)
     made, data = settings(masking=MaskingSettings(draw=draw)), StandIn()
     metrics = run(tmp_path / "job", 2, data=data, masking=made.masking)
     validation = Validation(made, data.split("validation"))
@@ -185,9 +188,9 @@ def test_muon_trains_the_layers_matrices_and_adamw_the_rest():
 
 def test_an_epoch_uses_every_window_once_in_its_own_order():
     learner = WorldModelLearner(settings(windows=WindowSettings()), Method(), 2, 0, StandIn(), "cpu")
-    assert learner.windows.count == 12 * (GIVEN - 8) and learner.steps == learner.windows.count // 16
-    first, second = learner._epoch_order(0).copy(), learner._epoch_order(1).copy()
-    assert sorted(first) == list(range(learner.windows.count)) and not np.array_equal(first, second)
+    assert learner.batches.windows.count == 12 * (GIVEN - 8) and learner.steps == learner.batches.windows.count // 16
+    first, second = learner.batches.order(0).copy(), learner.batches.order(1).copy()
+    assert sorted(first) == list(range(learner.batches.windows.count)) and not np.array_equal(first, second)
     reference = settings(windows=WindowSettings(all_starts=False))
     assert windows_of(reference, StandIn().split("train")).count == 12 * (GIVEN - 9)
 

@@ -93,6 +93,14 @@ class AloeSettings(Settings):
         choices=("train", "shared"),
     )
     threads: int = setting(1, "CPU threads of one training or evaluation", minimum=1, key=False)
+    data_device: str = setting(
+        "auto",
+        "where a GPU finds given and predicted frames: device: in its memory; host: in main memory, from where a thread sends "
+        "them one batch ahead; auto: device, if a split takes at most half of its free memory. Results do not change",
+        choices=("auto", "device", "host"),
+        key=False,
+        old="auto",
+    )
     eval_every: int = setting(1, "epochs between validations; the last epoch always has one", minimum=1)
     eval_videos: int | None = setting(
         None,

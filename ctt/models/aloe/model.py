@@ -36,7 +36,8 @@ class AloeInput:
 
     given (Q,F,S,D): sampled slots; added (Q,P,S,D): appended predicted slots, or None; owner (B,): each sequence's row in them;
     text (B,L): word ids, 0 = padding; columns (L,): the positions of these words, those of the question first, then those of
-    the choice (unused positions are left out); descriptive (B,): whether the sequence is a question without choices.
+    the choice (unused positions are left out); descriptive (B,): whether the sequence is a question without choices; padded:
+    whether `text` holds a padding, read from it if it is not given.
     """
 
     given: Tensor
@@ -45,10 +46,19 @@ class AloeInput:
     text: Tensor
     columns: Tensor
     descriptive: Tensor
+    padded: bool = None  # type: ignore[assignment]  # follows from `text`
 
-    def to(self, device: str | torch.device) -> AloeInput:
-        move = {name: None if value is None else value.to(device) for name, value in vars(self).items()}
-        return AloeInput(**move)  # type: ignore[arg-type]  # `added` alone is None, where it was
+    def __post_init__(self) -> None:
+        if self.padded is None:  # on a device this waits
+            self.padded = bool((self.text == 0).any())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> AloeInput:
+        """The same input with these tensors in the place of its own."""
+        return AloeInput(**{**vars(self), **tensors})
 
 
 class QuestionConditioning(NamedTuple):
@@ -151,7 +161,7 @@ class Aloe(nn.Module):
         text = text + positions[-self.vocabulary.text_length :].index_select(0, batch.columns)
         cls = (t.CLS[0] + positions[:1]).expand(b, 1, -1)
         pad = batch.text == 0
-        if not self.training and not bool(pad.any()):
+        if not self.training and not batch.padded:
             return torch.cat([cls.to(slots.dtype), slots, text.to(slots.dtype)], 1), None
         bias = torch.zeros(b, 1, 1 + seen + text.shape[1], dtype=slots.dtype, device=slots.device)
         bias[:, 0, 1 + seen :].masked_fill_(pad, -torch.inf)

@@ -35,7 +35,8 @@ class GraphInputs:
     predictor: the world model (`ctt.models.predictor.Predictor`); settings: the group world_model.graph; history (B,H,S,D);
     masked bool (B,S): the slots that the prediction pass hides; generator: makes the step's generator of the source's
     `purpose`; micro_batch: windows to compute at a time, None: all; network: the source's own; touching: reads the true
-    interactions, bool (B,S,S), None where they are not known.
+    interactions, bool (B,S,S), None where they are not known; drawn: what the source's `draw` gave, on the device of
+    `history`, None where it was not called.
     """
 
     predictor: Any
@@ -46,6 +47,7 @@ class GraphInputs:
     micro_batch: int | None = None
     network: nn.Module | None = None
     touching: Callable[[], Tensor] | None = None
+    drawn: Tensor | None = None
 
 
 class GraphSource:
@@ -91,6 +93,11 @@ class GraphSource:
         raise NotImplementedError
 
     # Computed separately
+
+    def draw(self, settings: Any, numbers: int, generator: Callable[[], torch.Generator]) -> Tensor | None:
+        """The random numbers of a step's `graph`, on the CPU; they are sent to the device with the step's windows, so that it
+        waits for nothing. numbers: the dimensions P·D of a predicted slot. None: it draws none, or draws in `graph`."""
+        return None
 
     def graph(self, given: GraphInputs) -> Tensor:
         """A (B,S,S), rows that sum to 1: how much each slot depends on each. Without gradients."""

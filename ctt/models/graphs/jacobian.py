@@ -9,6 +9,7 @@ weight gradients; those of all S slots are computed as one batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ctt.core.errors import SettingError
@@ -46,9 +47,13 @@ class JacobianSource(GraphSource):
                 f"got {settings.projections}"
             )
 
+    def draw(self, settings: Any, numbers: int, generator: Callable[[], torch.Generator]) -> Tensor:
+        return directions(settings.projections, numbers, generator())
+
     def graph(self, given: GraphInputs) -> Tensor:
-        numbers = given.predictor.future * given.history.shape[-1]
-        chosen = directions(given.settings.projections, numbers, given.generator())
+        chosen = given.drawn
+        if chosen is None:
+            chosen = self.draw(given.settings, given.predictor.future * given.history.shape[-1], given.generator)
         hidden = None if given.masked is None else given.masked.to(given.history.device)
         return jacobian_graph(given.predictor, given.history, hidden, chosen, given.micro_batch)
 
@@ -84,13 +89,14 @@ def _strengths(model: Predictor, history: Tensor, masked: Tensor | None, chosen:
 
     batch, _, slots, width = history.shape
     history = history.detach().requires_grad_()
+    one_at_a_time = torch.eye(slots, dtype=history.dtype, device=history.device)[:, None, :, None]
     with torch.enable_grad():
         # model.forward and `read`: compiled code and fused attention can't be differentiated for a batch of directions
         tokens = model.forward(history, masked, rows=model.future_rows(slots), read=lambda *_: None)
         ahead = torch.unflatten(tokens.to(history.dtype), 1, (model.future, slots))
         squares = history.new_zeros(slots, batch, slots)
         for number, direction in enumerate(chosen):
-            along = direction.view(model.future, 1, width) * torch.eye(slots).to(history)[:, None, :, None]
+            along = direction.view(model.future, 1, width) * one_at_a_time
             (found,) = torch.autograd.grad(
                 ahead,
                 history,

@@ -53,7 +53,7 @@ def scoped(graph: Tensor, scope: str, total: Total | None = None) -> Tensor:
         return graph
     if total is None:
         return graph.mean(0, keepdim=True).expand_as(graph)
-    return (total(graph.sum(0, keepdim=True)) / total(graph.new_tensor(float(len(graph))))).expand_as(graph)
+    return (total(graph.sum(0, keepdim=True)) / total(graph.new_full((), float(len(graph))))).expand_as(graph)
 
 
 def indifferent_to(graph: Tensor, slot: Tensor, threshold: float) -> Tensor:

@@ -50,7 +50,8 @@ class ViewInputs:
 @dataclass(frozen=True)
 class MaskedView:
     """A term's view of a batch: hidden bool (B,S), its hidden slots; weight (B,…): what counts in its loss, for means over the
-    batch normalised; drawn: what the term drew. Where every weight is 0 the view is not computed."""
+    batch normalised; drawn: what the term drew. Where every weight is 0 the view is not computed on the CPU; elsewhere it is
+    computed without looking, and its value is to be 0."""
 
     hidden: Tensor
     weight: Tensor

@@ -35,7 +35,7 @@ class PredictionPass:
         slots, history = batch.slots, model.history
         self.slots, self.count = slots, slots.shape[2]
         self.masked = batch.draws.masked.to(slots.device)
-        self.hidden = self.masked.nonzero()[:, 1].view(len(slots), -1)  # (B,M), every row has M masked slots
+        self.hidden = batch.draws.hidden.to(slots.device)
         self.truth = slots[:, history:]
         counted = torch.ones_like(slots[..., 0]) if batch.visible is None else batch.visible.to(slots.dtype)
         self.future_weight = normalised(counted[:, history:], total)
@@ -95,13 +95,14 @@ class PredictionPass:
 class MaskedViews:
     """The masked views of the loss terms with a weight, by their names: which slots they hide, and what counts in them."""
 
-    def __init__(self, prediction: PredictionPass, graph: Tensor, weights: Mapping[str, float]) -> None:
-        """graph (B,S,S): the one that each window is judged by (`scoped`)."""
+    def __init__(self, prediction: PredictionPass, graph: Tensor, weights: Mapping[str, float], every: bool = False) -> None:
+        """graph (B,S,S): the one that each window is judged by (`scoped`). every: also views in which nothing counts, whose
+        gradients are 0, are computed: to find out which these are, the host would wait for the device."""
         self.prediction, self.graph = prediction, graph
         self.terms = {term.name: term for term, _ in acting(weights)}
         self.weights = {name: weights[name] for name in self.terms}
         found = {name: self._view(name) for name in self.terms}
-        views = {name: view for name, view in found.items() if view is not None and bool(view.weight.any())}
+        views = {name: view for name, view in found.items() if view is not None and (every or bool(view.weight.any()))}
         compared = sorted(views, key=lambda name: not self.terms[name].compares)  # the sort is stable
         self.views: dict[str, MaskedView] = {name: views[name] for name in compared}
 

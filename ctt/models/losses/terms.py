@@ -40,7 +40,8 @@ def step_gradients(
     loss = terms["masked"] + terms["future"]
     if prediction.has_views:
         graph = scoped(prediction.slot_graph(), objective.graph.scope, total)
-        for name, value in MaskedViews(prediction, graph, objective.weights).run(chunks).items():
+        every = batch.slots.device.type != "cpu"
+        for name, value in MaskedViews(prediction, graph, objective.weights, every).run(chunks).items():
             terms[name] = value
             loss = loss + objective.weights[name] * value
     return {"train_loss": loss} | terms
