@@ -70,7 +70,7 @@ class WorldModelLearner(Learner):
             self.model = Predictor(settings, width).to(self.device)
         self.predictor: Predictor = self.model
         if settings.compile:
-            self.model.compile()
+            self.model.compile_calls(settings.compile_mode)
         self.optimizers = optimizers_for(self.model, settings)
         self.average = settings.average
         self.truth = None
