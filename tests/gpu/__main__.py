@@ -24,29 +24,29 @@ from tests.gpu.material import RECIPES, Material
 
 OUT = Path(__file__).resolve().parents[2] / "gpu.json"
 CHECKS = (
-    Check("step equals that of the CPU", 40, equality.world_model_steps),
-    Check("step in float64 equals that of the CPU", 10, equality.world_model_float64),
-    Check("reduced precision", 10, equality.reduced_precision),
+    Check("step equals that of the CPU", 45, equality.world_model_steps),
+    Check("step in float64 equals that of the CPU", 5, equality.world_model_float64),
+    Check("reduced precision", 5, equality.reduced_precision),
     Check("dropout masks", 2, equality.dropout_masks),
-    Check("rollout equals that of the CPU", 10, equality.rollouts),
-    Check("ALOE equals that of the CPU", 20, equality.aloe),
-    Check("states of the world model", 40, states.world_models),
-    Check("speed, published", 30, functools.partial(speed.world_model_speed, recipe="published")),
-    Check("speed, fast", 20, functools.partial(speed.world_model_speed, recipe="fast")),
-    Check("ALOE speed, published", 20, functools.partial(speed.aloe_training, recipe="published")),
-    Check("ALOE's answers", 15, speed.aloe_answers),
-    Check("rollout of 1,000 videos", 20, speed.rollout_of_videos),
-    Check("host waits", 30, waits.waits_of_steps),
-    Check("CUDA graphs of the world model", 70, equality.compiled_world_model),
-    Check("speed, CUDA graphs", 110, functools.partial(speed.world_model_speed, recipe="compiled")),
-    Check("CUDA graphs of ALOE", 50, equality.compiled_aloe),
-    Check("ALOE speed, CUDA graphs", 60, functools.partial(speed.aloe_training, recipe="compiled")),
-    Check("literal world model", 25, literal.world_model),
-    Check("literal ALOE", 25, literal.aloe),
-    Check("speed, TF32", 25, functools.partial(speed.world_model_speed, recipe="tf32")),
-    Check("ALOE speed, TF32", 20, functools.partial(speed.aloe_training, recipe="tf32")),
-    Check("speed of slot graphs", 30, speed.source_speed),
-    Check("states of ALOE", 40, states.aloes),
+    Check("rollout equals that of the CPU", 5, equality.rollouts),
+    Check("ALOE equals that of the CPU", 15, equality.aloe),
+    Check("states of the world model", 30, states.world_models),
+    Check("speed, published", 20, functools.partial(speed.world_model_speed, recipe="published")),
+    Check("speed, fast", 15, functools.partial(speed.world_model_speed, recipe="fast")),
+    Check("ALOE speed, published", 15, functools.partial(speed.aloe_training, recipe="published")),
+    Check("ALOE speed, fast", 15, functools.partial(speed.aloe_training, recipe="fast")),
+    Check("ALOE's answers", 10, speed.aloe_answers),
+    Check("rollout of 1,000 videos", 15, speed.rollout_of_videos),
+    Check("literal world model", 15, literal.world_model),
+    Check("literal ALOE", 15, literal.aloe),
+    Check("host waits", 25, waits.waits_of_steps),
+    Check("CUDA graphs of the world model", 45, equality.compiled_world_model),
+    Check("speed, CUDA graphs", 70, functools.partial(speed.world_model_speed, recipe="compiled")),
+    Check("CUDA graphs of ALOE", 30, equality.compiled_aloe),
+    Check("ALOE speed, CUDA graphs", 40, functools.partial(speed.aloe_training, recipe="compiled")),
+    Check("states of ALOE", 20, states.aloes),
+    Check("speed, TF32", 10, functools.partial(speed.world_model_speed, recipe="tf32")),
+    Check("speed of slot graphs", 10, speed.source_speed),
 )
 PUBLISHED = {"plain": (16.2, 2.5), "both losses": (4.63, 5), "ALOE": (14, 4)}
 """Iterations a second that are published of one H100, and how many times as many are aimed at."""
@@ -57,7 +57,7 @@ def aims(material: Material) -> dict[str, Any]:
     found = {}
     for name, (published, times) in PUBLISHED.items():
         rates = {recipe: material.figures.get(f"{name}, {recipe}") for recipe in RECIPES}
-        known = {recipe: rate for recipe, rate in rates.items() if rate is not None}
+        known = {recipe: rate for recipe, rate in rates.items() if rate is not None and not material.small}
         best = max(known, key=lambda recipe: known[recipe], default=None)
         reached = known.get(best) if best else None
         found[name] = {
@@ -65,7 +65,7 @@ def aims(material: Material) -> dict[str, Any]:
             "aim_on_h100": f">= {times} x {published} = {times * published:g} it/s",
             "reached": reached,
             "by": best,
-            "held": None if reached is None or material.small or not material.on_gpu else reached >= times * published,
+            "held": None if reached is None else reached >= times * published,
         }
     return found
 
@@ -103,7 +103,8 @@ def main() -> int:
             print(line(name, record), flush=True)
             records[name] = record
             found = where | {"small": material.small, "minutes": arguments.minutes, "seconds": round(time.monotonic() - began, 1)}
-            found |= {"aims": aims(material), "tolerances": equality.TOLERANCES, "figures": material.figures, "checks": records}
+            found |= {"aims": aims(material), "tolerances": equality.TOLERANCES, "figures": material.figures}
+            found |= {"literal": material.literal, "ours_over_literal": literal.ours_over(material), "checks": records}
             arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
         run_checks(checks, material, arguments.minutes, report)

@@ -58,10 +58,8 @@ def run_checks(
         left = until - time.monotonic()
         expected = 0 if material.small else check.expected
         if left <= expected:
-            record = {
-                "status": "skipped",
-                "reason": f"{max(left, 0):.0f} s are left of {minutes:g} min; it takes about {expected:g} s",
-            }
+            reason = f"{max(left, 0):.0f} s are left of {minutes:g} min; it takes about {expected:g} s"
+            record = {"status": "skipped", "reason": reason}
         else:
             record = _record(check, material, left)
         records[check.name] = record

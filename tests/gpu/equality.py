@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ctt.config import Config
-from ctt.core.build_context import BuildContext
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe
 from ctt.models.dropout import KINDS, Dropout
@@ -23,7 +22,7 @@ from ctt.training.vqa import VqaLearner
 from ctt.training.world_model import WorldModelLearner
 from tests.benchmarks.step import our_gradients
 from tests.gpu.checks import Outcome
-from tests.gpu.material import BOTH_LOSSES, Material
+from tests.gpu.material import BOTH_LOSSES, Material, QuietContext
 
 TOLERANCES = {
     "loss": 1e-4,  # relative, float32
@@ -110,9 +109,8 @@ def reduced_precision(material: Material, out: Outcome) -> None:
         error = abs(float(values["train_loss"]) / float(losses["train_loss"]) - 1)
         out.within(f"{precision}: loss", error, TOLERANCES["reduced"])
         products[precision] = relative(gradients_of(learner.model), gradients_of(exact.model))
-        out.expect(
-            {p.grad.dtype for p in learner.model.parameters() if p.grad is not None} == {torch.float32}, "a rounded gradient"
-        )
+        kinds = {p.grad.dtype for p in learner.model.parameters() if p.grad is not None}
+        out.expect(kinds == {torch.float32}, f"{precision}: gradients are {kinds}")
     out.values["gradient to fp32"] = products
     out.expect(not material.on_gpu or 0 < products["tf32"] <= TOLERANCES["reduced"], "TF32 is not in force, or too coarse")
 
@@ -140,8 +138,7 @@ def rollouts(material: Material, out: Outcome) -> None:
 
 
 def aloe_learner(material: Material, settings: AloeSettings, device: str) -> VqaLearner:
-    context = BuildContext(material.new_folder(), device=device)
-    return VqaLearner(settings, 5, material.dataset, material.rollouts, context)
+    return VqaLearner(settings, 5, material.dataset, material.rollouts, QuietContext(material.new_folder(), device=device))
 
 
 def aloe(material: Material, out: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""The literal reference (tests/benchmarks/published_…) in the same process: its rates, and ours over them."""
+"""The literal reference (tests/benchmarks/published_…) in the same process: its rates."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tests.gpu.checks import Outcome
 from tests.gpu.material import Material
 
 
-def timed(material: Material, out: Outcome, name: str, call: Callable[[], object], warm: int, times: int) -> float:
-    """Seconds of one call, after some that are not counted; recorded as a figure of iterations a second."""
+def timed(material: Material, out: Outcome, name: str, call: Callable[[], object], calls: tuple[int, int], units: int = 1) -> None:
+    """Records `units` a second of the calls after the first ones, which are not counted. calls: how many of both."""
+    warm, times = calls
     for _ in range(warm):
         call()
     reset_peak(material.device)
@@ -28,16 +29,9 @@ def timed(material: Material, out: Outcome, name: str, call: Callable[[], object
     for _ in range(times):
         call()
     material.synchronize()
-    seconds = (time.perf_counter() - began) / times
-    rate = round(1 / seconds, 3)
-    out.values[name] = {"iterations_per_second": rate, "peak_memory_mib": round(peak_mib(material.device), 1)}
-    return seconds
-
-
-def over(material: Material, out: Outcome, name: str, rate: float, figures: str) -> None:
-    """Our figures whose names begin so, as multiples of the literal rate."""
-    ours = {key: value for key, value in material.figures.items() if key.startswith(f"{figures}, ") and "batch" not in key}
-    out.values[name]["ours_over_it"] = {key: round(value / rate, 2) for key, value in ours.items()}
+    rate = times * units / (time.perf_counter() - began)
+    material.literal[name] = rate
+    out.values[name] = {"per_second": round(rate, 3), "peak_memory_mib": round(peak_mib(material.device), 1)}
 
 
 def world_model(material: Material, out: Outcome) -> None:
@@ -47,21 +41,16 @@ def world_model(material: Material, out: Outcome) -> None:
     torch.manual_seed(0)
     twin = published_twin(Predictor(settings, 128), settings, 128).to(material.device)
     x = torch.randn(batch, 4, 7, 128).to(material.device)
-    warm, times = material.of((4, 12), (1, 1))
     for name, losses in (("plain", False), ("both losses", True)):
-        seconds = timed(material, out, name, published_step(twin, x, losses), warm, times)
-        over(material, out, name, 1 / seconds, name)
-    videos, pieces = torch.randn(material.of(125, 2), 128, 7, 128).to(material.device), material.of(8, 2)
+        timed(material, out, name, published_step(twin, x, losses), material.of((4, 12), (1, 1)))
+    videos = torch.randn(material.of(125, 2), 128, 7, 128).to(material.device)
     twin.eval()
 
     def rolled() -> None:
         with torch.no_grad():
-            for _ in range(pieces):
-                published_rollout(twin, videos, settings.frameskip, 32).cpu()
+            published_rollout(twin, videos, settings.frameskip, 32).cpu()
 
-    seconds = timed(material, out, "rollout", rolled, 1, 1)
-    ours = {key: value for key, value in material.figures.items() if key.startswith("rollout, ")}
-    out.values["rollout"] |= {"seconds": round(seconds, 3), "it_over_ours": {k: round(seconds / v, 2) for k, v in ours.items()}}
+    timed(material, out, "rollout", rolled, material.of((2, 8), (1, 1)), units=len(videos))
 
 
 def aloe(material: Material, out: Outcome) -> None:
@@ -69,30 +58,33 @@ def aloe(material: Material, out: Outcome) -> None:
     batch is on the device beforehand, which the published loader is not."""
     questions = Questions(material.small)
     batch = {name: value.to(material.device) for name, value in next(questions.published(questions.starts)).items()}
-    warm, times = material.of((5, 20), (1, 1))
+    calls, sequences = material.of((5, 20), (1, 1)), len(batch["cls_text"]) + len(batch["mc_text"])
     for name, enabled in (("bf16", True), ("fp32", False)):
         model = questions.models(0.1)[1].to(material.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        kind = torch.device(material.device).type
 
-        def autocast(enabled: bool = enabled) -> torch.autocast:
-            return torch.autocast(torch.device(material.device).type, torch.bfloat16, enabled=enabled)
-
-        def step(model=model, optimizer=optimizer, autocast=autocast) -> None:  # type: ignore[no-untyped-def]
+        def step(model=model, optimizer=optimizer, enabled=enabled, kind=kind) -> None:  # type: ignore[no-untyped-def]
             optimizer.zero_grad(set_to_none=True)
-            with autocast():
+            with torch.autocast(kind, torch.bfloat16, enabled=enabled):
                 loss = loss_of(model, batch)
             loss.backward()
             optimizer.step()
 
-        def answers(model=model, autocast=autocast) -> None:  # type: ignore[no-untyped-def]
-            with torch.no_grad(), autocast():
+        def answers(model=model, enabled=enabled, kind=kind) -> None:  # type: ignore[no-untyped-def]
+            with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=enabled):
                 model(batch)
 
-        seconds = timed(material, out, f"ALOE, {name}", step, warm, times)
-        over(material, out, f"ALOE, {name}", 1 / seconds, "ALOE")
+        timed(material, out, f"ALOE, {name}", step, calls)
         model.eval()
-        seconds = timed(material, out, f"evaluation, {name}", answers, warm, times)
-        sequences = len(batch["cls_text"]) + len(batch["mc_text"])
-        rate = sequences / seconds
-        out.values[f"evaluation, {name}"]["sequences_per_second"] = round(rate, 1)
-        over(material, out, f"evaluation, {name}", rate, "evaluation")
+        timed(material, out, f"evaluation, {name}", answers, calls, units=sequences)
+
+
+def ours_over(material: Material) -> dict[str, dict[str, float]]:
+    """Our figures as multiples of the literal ones of the same thing: by the literal one, then by how ours was made."""
+    found: dict[str, dict[str, float]] = {}
+    for name, rate in material.literal.items():
+        what = name.partition(", ")[0]
+        ours = {key: value for key, value in material.figures.items() if key.startswith(f"{what}, ") and "graph" not in key}
+        found[name] = {key.partition(", ")[2]: round(value / rate, 3) for key, value in ours.items()}
+    return found

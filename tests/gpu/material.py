@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+from torch import nn
 
 from ctt.config import Config, compose
 from ctt.core.build_context import BuildContext
@@ -44,13 +46,22 @@ TINY = (
 )
 
 
+class QuietContext(BuildContext):
+    """A training of a few steps predicts worse than repeating the last frame, which is no news."""
+
+    def warn(self, text: str | None) -> None:
+        pass
+
+
 class Material:
     """small: sizes at which everything runs on a CPU in a minute, and measures nothing."""
 
     def __init__(self, device: str, small: bool, folder: Path) -> None:
         self.device, self.small, self.folder = device, small, folder
         self.figures: dict[str, float] = {}
-        """Iterations a second, or of "… s" seconds, by what was measured; later checks form ratios of them."""
+        """Ours by "WHAT, HOW": iterations a second, of evaluations sequences, of rollouts videos."""
+        self.literal: dict[str, float] = {}
+        """The literal reference's by "WHAT" or "WHAT, HOW"."""
         self._folders = iter(range(10**6))
 
     @property
@@ -68,6 +79,9 @@ class Material:
         path = self.folder / f"run{next(self._folders)}"
         path.mkdir()
         return path
+
+    def context(self) -> QuietContext:
+        return QuietContext(self.new_folder(), device=self.device)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -113,7 +127,8 @@ class Material:
         """Nothing of a check remains for the next one: compiled code, memory, torch's global settings."""
         precision, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
         try:
-            yield
+            with traced() if self.small else contextlib.nullcontext():
+                yield
         finally:
             torch.set_float32_matmul_precision(precision)
             torch.use_deterministic_algorithms(deterministic)
@@ -121,3 +136,15 @@ class Material:
             gc.collect()
             if self.on_gpu:
                 torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[None]:
+    """In the block torch.compile traces code as it does for its compiler, which takes minutes on a CPU, and runs it as it is."""
+    made = nn.Module.compile
+
+    def compile(module: nn.Module, mode: str, dynamic: bool | None) -> None:
+        made(module, backend="aot_eager", dynamic=dynamic)
+
+    with mock.patch.object(nn.Module, "compile", compile):
+        yield

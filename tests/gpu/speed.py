@@ -11,7 +11,6 @@ import numpy as np
 from safetensors.torch import save_file
 
 from ctt.config import Config
-from ctt.core.build_context import BuildContext
 from ctt.core.memory import peak_mib, reset_peak
 from ctt.models.graphs.graph_source import graph_sources
 from ctt.models.model_settings import RolloutSettings
@@ -23,13 +22,13 @@ from ctt.training.trainer import Segment, train_segment
 from ctt.training.vqa import VqaLearner
 from ctt.training.world_model import WorldModelLearner
 from tests.gpu.checks import Outcome
-from tests.gpu.material import BOTH_LOSSES, Material
+from tests.gpu.material import BOTH_LOSSES, Material, QuietContext
 
 SEQUENCES = 76_368
 """Of CLEVRER's validation split."""
 
 
-class StepClock(BuildContext):
+class StepClock(QuietContext):
     """Times the steps from number `first` + 1 to `last`: the device has ended all of them, and none before them."""
 
     def __init__(self, material: Material, first: int, last: int) -> None:
@@ -85,27 +84,29 @@ def world_model_speed(material: Material, out: Outcome, recipe: str) -> None:
         del learner
 
 
+def learner_of_source(material: Material, source: str, steps: int) -> WorldModelLearner:
+    """With both losses by a source of the slot graph; half the batch, of the videos that have ground truth."""
+    size = f"world_model.batch_size={material.of(1024, 8)}"
+    config = material.recipe("fast", *BOTH_LOSSES, f"world_model.graph.source={source}", size)
+    model = config.world_model
+    windows = dataclasses.replace(model.windows, per_epoch=steps * model.batch_size, validation=64)
+    made = dataclasses.replace(model, epochs=1, windows=windows)
+    return WorldModelLearner(made, config.method(), config.num_masked_slots, 0, material.dataset, material.device)
+
+
 def source_speed(material: Material, out: Outcome) -> None:
-    """The step with both losses by every source of the slot graph; half the batch, of videos that have ground truth."""
+    """The step with both losses by every source of the slot graph."""
     first, last = material.of((4, 14), (1, 2))
     for source in graph_sources():
-        size = f"world_model.batch_size={material.of(1024, 8)}"
-        config = material.recipe("fast", *BOTH_LOSSES, f"world_model.graph.source={source}", size)
-        model = config.world_model
-        windows = dataclasses.replace(model.windows, per_epoch=last * model.batch_size, validation=64)
-        made = dataclasses.replace(model, epochs=1, windows=windows)
-        learner = WorldModelLearner(made, config.method(), config.num_masked_slots, 0, material.dataset, material.device)
-        clock = StepClock(material, first, last)
+        clock, learner = StepClock(material, first, last), learner_of_source(material, source, last)
         train_segment(learner, Segment(1), seed=0, context=clock)
-        measured(material, out, f"both losses, batch {model.batch_size}, graph {source}", clock)
+        measured(material, out, f"both losses, batch {learner.settings.batch_size}, graph {source}", clock)
 
 
 def aloe_training(material: Material, out: Outcome, recipe: str) -> None:
     """ALOE's step, over several epochs: batches differ in size, and each size that CUDA graphs meet is recorded once."""
     settings = dataclasses.replace(material.recipe(recipe).aloe, epochs=4, schedule_epochs=None, eval_every=4)
-    learner = VqaLearner(
-        settings, 0, material.dataset, material.rollouts, BuildContext(material.new_folder(), device=material.device)
-    )
+    learner = VqaLearner(settings, 0, material.dataset, material.rollouts, material.context())
     clock = StepClock(material, 2 * learner.steps, 4 * learner.steps)
     train_segment(learner, Segment(4), seed=0, context=clock)
     measured(material, out, f"ALOE, {recipe}", clock)
@@ -114,11 +115,9 @@ def aloe_training(material: Material, out: Outcome, recipe: str) -> None:
 def aloe_answers(material: Material, out: Outcome) -> None:
     """ALOE's answers to all training questions, and how long those of CLEVRER's validation split take at that rate."""
     split, rollouts = material.dataset.split("train"), material.rollouts["train"]
-    for recipe, precision in (("published", "bf16"), ("fp32", "fp32")):
+    for precision in ("bf16", "fp32"):
         settings = dataclasses.replace(material.recipe("published").aloe, precision=precision)
-        learner = VqaLearner(
-            settings, 0, material.dataset, material.rollouts, BuildContext(material.new_folder(), device=material.device)
-        )
+        learner = VqaLearner(settings, 0, material.dataset, material.rollouts, material.context())
         batches = QuestionBatches(settings, split, rollouts)
         model, questions = learner.model.eval(), np.arange(batches.questions)
         answer(model, settings, batches, questions[: len(questions) // 8 + 1], 0, material.device)
@@ -127,13 +126,13 @@ def aloe_answers(material: Material, out: Outcome) -> None:
         answer(model, settings, batches, questions, 0, material.device)
         seconds = time.perf_counter() - began
         rate = len(batches.video) / seconds
-        out.values[f"evaluation, {recipe}"] = {
+        out.values[f"evaluation, {precision}"] = {
             "sequences_per_second": round(rate, 1),
             "seconds_of_clevrer": round(SEQUENCES / rate, 2),
             "published_seconds_of_clevrer": 24,
             "peak_memory_mib": round(peak_mib(material.device), 1),
         }
-        material.figures[f"evaluation, {recipe}"] = rate
+        material.figures[f"evaluation, {precision}"] = rate
 
 
 def state_of(material: Material, config: Config) -> Path:
@@ -150,7 +149,7 @@ def rollout_of_videos(material: Material, out: Outcome) -> None:
     folder, videos = state_of(material, config), material.videos(count)
     for batch in (RolloutSettings().batch, material.of(128, 2)):
         settings = dataclasses.replace(config.rollout, batch=batch)
-        context = BuildContext(material.new_folder(), device=material.device)
+        context = material.context()
         reset_peak(material.device)
         began = time.perf_counter()
         roll_out(config.world_model, settings, folder, videos, context=context)
@@ -161,6 +160,6 @@ def rollout_of_videos(material: Material, out: Outcome) -> None:
             "published_seconds_of_1000": 27 / 20 + 31 / 20,
             "peak_memory_mib": round(peak_mib(material.device), 1),
         }
-        material.figures[f"rollout, batch {batch} s"] = seconds
+        material.figures[f"rollout, batch {batch}"] = count / seconds
     written = np.load(context.folder / "rollout_train.npy", mmap_mode="r")
     out.expect(written.shape[:2] == (count, 32) and bool(np.isfinite(written[-1]).all()), "frames are missing or not finite")

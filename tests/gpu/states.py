@@ -17,13 +17,13 @@ from ctt.training import vqa, world_model
 from ctt.training.state import MODEL, OPTIMIZER, SIDE, WEIGHTS
 from ctt.training.trainer import Segment
 from tests.gpu.checks import Outcome
-from tests.gpu.material import BOTH_LOSSES, Material
+from tests.gpu.material import BOTH_LOSSES, Material, QuietContext
 
 Train = Callable[[Segment, BuildContext], Any]
 STOP_AFTER = 3
 
 
-class Stopping(BuildContext):
+class Stopping(QuietContext):
     """A context whose process is asked to stop after some steps."""
 
     done = 0.0
@@ -45,11 +45,11 @@ def again_and_resumed(material: Material, train: Train) -> dict[str, bool]:
     """Whether the bits of the same training of two epochs are those of the first one: run again, and interrupted."""
     whole, again, resumed = (material.new_folder() for _ in range(3))
     for folder in (whole, again):
-        train(Segment(2), BuildContext(folder, device=material.device))
+        train(Segment(2), QuietContext(folder, device=material.device))
     with contextlib.suppress(Interrupted):
         train(Segment(2), Stopping(resumed, device=material.device))
     interrupted = not (resumed / MODEL).exists()
-    train(Segment(2), BuildContext(resumed, device=material.device))
+    train(Segment(2), QuietContext(resumed, device=material.device))
     expected = bytes_of(whole)
     return {"again": bytes_of(again) == expected, "resumed": interrupted and bytes_of(resumed) == expected}
 
@@ -57,9 +57,9 @@ def again_and_resumed(material: Material, train: Train) -> dict[str, bool]:
 def branched(material: Material, train: Train) -> bool:
     """Whether two epochs in one segment have the bits of one after the other, from the state between them."""
     whole, prefix, branch = (material.new_folder() for _ in range(3))
-    train(Segment(2), BuildContext(whole, device=material.device))
-    train(Segment(1), BuildContext(prefix, device=material.device))
-    train(Segment(2, 1, prefix), BuildContext(branch, device=material.device))
+    train(Segment(2), QuietContext(whole, device=material.device))
+    train(Segment(1), QuietContext(prefix, device=material.device))
+    train(Segment(2, 1, prefix), QuietContext(branch, device=material.device))
     return bytes_of(branch) == bytes_of(whole)
 
 

@@ -7,11 +7,12 @@ from collections import Counter
 
 from torch.profiler import ProfilerActivity, profile
 
+from ctt.models.graphs.graph_source import graph_sources
 from ctt.training.trainer import Segment, train_segment
 from ctt.training.vqa import VqaLearner
 from tests.gpu.checks import Outcome
 from tests.gpu.material import BOTH_LOSSES, Material
-from tests.gpu.speed import StepClock, world_model_learner
+from tests.gpu.speed import StepClock, learner_of_source, world_model_learner
 
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cuStreamSynchronize")
 """Calls of the driver that return once the device has ended its work."""
@@ -50,9 +51,11 @@ def waits_of_steps(material: Material, out: Outcome) -> None:
     """Of the world model's step without and with both losses, with every source, and of ALOE's step."""
     first, last = material.of((6, 12), (1, 3))
     cases = {"plain": (), "both losses": BOTH_LOSSES}
-    for name, losses in cases.items():
+    learners = {name: world_model_learner(material, material.recipe("fast", *losses), last) for name, losses in cases.items()}
+    learners |= {f"graph {source}": learner_of_source(material, source, last) for source in graph_sources()}
+    for name, learner in learners.items():
         clock = Profiled(material, first, last)
-        train_segment(world_model_learner(material, material.recipe("fast", *losses), last), Segment(1), seed=0, context=clock)
+        train_segment(learner, Segment(1), seed=0, context=clock)
         record(out, name, clock)
     settings = dataclasses.replace(material.recipe("fast").aloe, epochs=1, schedule_epochs=None)
     clock = Profiled(material, first, last)
