@@ -172,7 +172,7 @@ def compiled_world_model(material: Material, out: Outcome) -> None:
     eager = dataclasses.replace(config.world_model, compile=False)
     compiled = world_model(material, config, material.device)
     plain = world_model(material, dataclasses.replace(config, world_model=eager), material.device)
-    compare_graphs(out, plain, compiled)
+    compare_graphs(out, plain, compiled, material.of(4, 2))
 
 
 def compiled_aloe(material: Material, out: Outcome) -> None:
@@ -180,12 +180,14 @@ def compiled_aloe(material: Material, out: Outcome) -> None:
     settings = dataclasses.replace(material.recipe("compiled", *NO_DROPOUT).aloe, precision="fp32", layers=2)
     eager = dataclasses.replace(settings, compile=False)
     plain, compiled = (aloe_learner(material, made, material.device) for made in (eager, settings))
-    compare_graphs(out, plain, compiled)
+    compare_graphs(out, plain, compiled, material.of(4, 2))
 
 
-def compare_graphs(out: Outcome, plain: WorldModelLearner | VqaLearner, compiled: WorldModelLearner | VqaLearner) -> None:
+def compare_graphs(
+    out: Outcome, plain: WorldModelLearner | VqaLearner, compiled: WorldModelLearner | VqaLearner, steps: int
+) -> None:
     compiled.model.load_state_dict(plain.model.state_dict())
-    for step in range(4):
+    for step in range(steps):
         for learner in (plain, compiled):
             learner.model.zero_grad(set_to_none=True)
         epoch, within = divmod(step, plain.steps)

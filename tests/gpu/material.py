@@ -140,11 +140,11 @@ class Material:
 
 @contextlib.contextmanager
 def traced() -> Iterator[None]:
-    """In the block torch.compile traces code as it does for its compiler, which takes minutes on a CPU, and runs it as it is."""
+    """In the block torch.compile traces code, and runs it as it is: its compiler takes minutes on a CPU."""
     made = nn.Module.compile
 
     def compile(module: nn.Module, mode: str, dynamic: bool | None) -> None:
-        made(module, backend="aot_eager", dynamic=dynamic)
+        made(module, backend="eager", dynamic=dynamic)
 
     with mock.patch.object(nn.Module, "compile", compile):
         yield

@@ -17,6 +17,7 @@ from tests.gpu.__main__ import CHECKS, RECIPES, aims
 from tests.gpu.checks import Check, Outcome, run_checks
 from tests.gpu.equality import TOLERANCES
 from tests.gpu.material import Material
+from tests.gpu.waits import Profiled
 
 ALOE_RECIPES = ("published", "fast", "compiled")
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,12 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 def gpu_check(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.gpu", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=580)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1700)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_check_runs_and_holds_in_small_sizes(tmp_path: Path) -> None:
-    done = gpu_check("--device", "cpu", "--small", "--out", str(tmp_path / "gpu.json"))
+    done = gpu_check("--device", "cpu", "--small", "--minutes", "60", "--out", str(tmp_path / "gpu.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert {"card", "driver", "torch", "date", "commit", "minutes"} <= set(found) and found["tolerances"] == TOLERANCES
@@ -40,7 +42,7 @@ def test_every_check_runs_and_holds_in_small_sizes(tmp_path: Path) -> None:
     assert all(record["values"] for record in checks.values())
     for source in ("attention", "rollout_attention", "jacobian", "learned", "oracle"):
         assert checks["step equals that of the CPU"]["values"][f"graph {source}: gradient"]["error"] < 1e-9
-        assert checks["host waits"]["values"][f"graph {source}"]["events_per_step"]["aten::_local_scalar_dense"] > 0
+        assert "events_per_step" in checks["host waits"]["values"][f"graph {source}"]
     for name, recipes in (("plain", RECIPES), ("both losses", RECIPES), ("ALOE", ALOE_RECIPES)):
         assert {f"{name}, {recipe}" for recipe in recipes} <= set(found["figures"])
         assert found["aims"][name]["reached"] is None, "small sizes measure nothing"
@@ -82,6 +84,16 @@ def test_a_check_that_fails_and_one_without_time_end_no_other(tmp_path: Path) ->
     ended = run_checks([Check("endless", 0, endless), checks[-1]], material, 0.005, lambda name, record: None)
     assert ended["endless"]["error"] == "TimeIsUp: the time of all checks is up" and ended["endless"]["seconds"] < 30
     assert ended["last"]["status"] == "skipped"
+
+
+def test_reads_of_values_are_counted_by_the_step(tmp_path: Path) -> None:
+    clock, value = Profiled(Material("cpu", True, tmp_path), 1, 3), torch.ones(())
+    for step in range(1, 5):
+        for _ in range(step):
+            value.item()
+        clock.progress(step, 4, "step")
+    assert clock.counted() == {"aten::_local_scalar_dense": 2.5}, "two in the second step, three in the third"
+    assert clock.measured["steps"] == 2 and clock.measured["iterations_per_second"] > 0
 
 
 def test_aims_are_judged_by_the_best_recipe(tmp_path: Path) -> None:
