@@ -49,7 +49,7 @@ class Profiled(StepClock):
 
 def waits_of_steps(material: Material, out: Outcome) -> None:
     """Of the world model's step without and with both losses, with every source, and of ALOE's step."""
-    first, last = material.of((6, 12), (1, 3))
+    first, last = material.of((6, 12), (1, 2))
     cases = {"plain": (), "both losses": BOTH_LOSSES}
     learners = {name: world_model_learner(material, material.recipe("fast", *losses), last) for name, losses in cases.items()}
     learners |= {f"graph {source}": learner_of_source(material, source, last) for source in graph_sources()}
