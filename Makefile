@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test quick check docs reference results learned bench same-loss study faults slurm-up slurm-down slurm-test clean
+.PHONY: help demo test quick check docs reference results learned bench gpu-check same-loss study faults slurm-up slurm-down slurm-test clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -50,6 +50,9 @@ learned: $(STAMP) ## run the demo if need be, and check what it has learnt
 
 bench: $(STAMP) ## measure the speed ratios to the literal versions (ONLY=name: those alone) → bench.json
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+gpu-check: $(STAMP) ## on a GPU, 8 minutes: equality with the CPU, bits, speed, waits, the literal version → gpu.json
+	$(BIN)/python -m tests.gpu
 
 same-loss: $(STAMP) ## what `bench` leaves out: whether cheap dropout and bfloat16 train as well, over three seeds (minutes)
 	$(BIN)/python -m tests.benchmarks.same_loss

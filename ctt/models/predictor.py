@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ctt.models.compilable import Compilable
+from ctt.models.fused_attention import KERNEL_WIDTH, fused
 from ctt.models.model_settings import PredictorSettings
 
 Rows = Tensor | slice
@@ -46,7 +48,7 @@ class Attention(nn.Module):
         sizes = (heads, width // heads)
         query, key, value = (torch.unflatten(t, -1, sizes).transpose(1, 2) for t in (query, key, value))
         if drop is None and read is None and x.is_cuda:
-            mixed = F.scaled_dot_product_attention(query, key, value)
+            mixed = fused(query, key, value, None, 0.0, KERNEL_WIDTH)
         else:
             weights = (query * (width // heads) ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
             kept = drop(weights) if drop is not None else weights
@@ -98,7 +100,7 @@ class Transformer(nn.Module):
         return out
 
 
-class Predictor(nn.Module):
+class Predictor(Compilable):
     """Predicts a window's T·S tokens (frames × slots) from its history; T = history + predicted frames."""
 
     def __init__(self, settings: PredictorSettings, width: int) -> None:
@@ -152,11 +154,6 @@ class Predictor(nn.Module):
             wanted = rows if number == count - 1 else tokens
             shapes += [(batch, self.heads, wanted, tokens), (batch, wanted, self.mlp_width), (batch, wanted, width)]
         return shapes
-
-    @property
-    def compiled(self) -> bool:
-        """Whether calling the model runs compiled code."""
-        return self._compiled_call_impl is not None
 
     def predict(self, history: Tensor) -> Tensor:
         """Inference: history (B,H,S,D) with nothing masked → the predicted frames (B,P,S,D)."""

@@ -10,7 +10,7 @@ from ctt.core.strict_yaml import parse_yaml
 from ctt.setting_names import changed, differences, get_value
 from ctt.sweep import without_inactive
 
-NOT_COMPARED = ("eval_every", "threads", "compile")
+NOT_COMPARED = ("eval_every", "threads", "compile", "compile_mode")
 """Settings that change how often an ALOE is looked at, or how fast it is."""
 SHOWN = 4
 

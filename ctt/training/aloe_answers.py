@@ -18,6 +18,7 @@ from ctt.data.dataset import Dataset, Split
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.imagined_frames import Imaginations
+from ctt.training.precision import matrix_products
 from ctt.training.question_batches import QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL
@@ -104,7 +105,8 @@ def answer(
     pieces = batches.pieces(questions, starts[questions], count, by_layout)
     done = 0
     rows, answered, chosen = [], [], []
-    with autocast(settings, device):  # around the loop, so that weights are cast once
+    # around the loop, so that weights are cast once
+    with autocast(settings, device), matrix_products(settings.precision, device):
         for piece in pieces:
             answers, choices = model(piece.input)
             n = piece.descriptive

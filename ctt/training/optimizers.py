@@ -79,14 +79,18 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], settings: WorldModelS
 
 
 def aloe_optimizers(model: nn.Module, settings: AloeSettings) -> list[torch.optim.Optimizer]:
-    """Adam for all parameters; or Muon for the matrices (except word embeddings and answer heads) and Adam for the rest."""
+    """Adam for all parameters; or Muon for the matrices (except word embeddings and answer heads) and Adam for the rest.
+
+    On a GPU Adam is one kernel. On a CPU that kernel rounds otherwise than torch's loop, and keys would not show it.
+    """
     parameters = dict(model.named_parameters())
+    kernel = True if all(p.is_cuda for p in parameters.values()) else None
     if settings.optimizer == "adam":
-        return [torch.optim.Adam(parameters.values(), lr=settings.learning_rate)]
+        return [torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=kernel)]
     matrices = [name for name, p in parameters.items() if p.ndim == 2 and "q_embedding" not in name and "_mlp." not in name]
     return [
         muon([parameters[name] for name in matrices], settings.muon_precision, settings.muon_learning_rate, decay=0.0),
-        torch.optim.Adam([p for name, p in parameters.items() if name not in matrices], lr=settings.learning_rate),
+        torch.optim.Adam([p for name, p in parameters.items() if name not in matrices], lr=settings.learning_rate, fused=kernel),
     ]
 
 

@@ -39,6 +39,7 @@ from ctt.core.errors import Diverged, StoreError
 from ctt.core.process_group import ProcessGroup
 from ctt.training.ddp import GroupStrategy
 from ctt.training.learner import Learner
+from ctt.training.precision import matrix_products
 from ctt.training.seeds import derive
 from ctt.training.state import load_state, newest_checkpoint, save_state, write_checkpoint
 from ctt.training.threads import threads
@@ -46,7 +47,7 @@ from ctt.training.threads import threads
 CHECKPOINT_SECONDS = 30.0
 CHECKED_EVERY = 50
 """Steps after which the logged values are read on a device, in one transfer: reading waits for it. On the CPU: every step."""
-_LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+_LIGHTNING_PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +140,8 @@ class _LearnerModule(lightning.LightningModule):
             optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(derive(self.seed, "step", self.epoch, step))
         self.learner.schedule(self.epoch, step)
-        values = self.learner.gradients(self.epoch, step)
+        with matrix_products(self.learner.precision, self.device):
+            values = self.learner.gradients(self.epoch, step)
         values = self.learner.group.total_gradients(list(self.learner.model.parameters()), values)
         for name, value in values.items():
             value = value.detach().double()

@@ -9,6 +9,7 @@ from ctt.core.errors import SettingError
 from ctt.core.settings import FROM_FILE, Rule, Settings, active_rules, setting
 from ctt.data.data_format import BOUNDS, window_starts
 from ctt.data.data_settings import DataSettings
+from ctt.models.compile_modes import MODE_HELP, MODES
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import loss_terms
 from ctt.models.method import RULES as METHOD_RULES
@@ -83,10 +84,13 @@ class WorldModelSettings(PredictorSettings):
     )
     precision: str = setting(
         "fp32",
-        "fp32 (published), or bf16: matrix products in bfloat16, weights and sums in float32; faster",
-        choices=("fp32", "bf16"),
+        "fp32 (published); tf32: as fp32 with a GPU's matrix products in TensorFloat-32, three digits at many times the speed (on "
+        "a CPU as fp32); bf16: matrix products in bfloat16, weights, their gradients and sums in float32; faster. Rollout and "
+        "validation are in fp32",
+        choices=("fp32", "tf32", "bf16"),
     )
     compile: bool = setting(False, "torch.compile the predictor: takes minutes to start, may then be faster")
+    compile_mode: str = setting("default", MODE_HELP, choices=MODES, old="default")
     loss_on: str = setting(
         "all",
         "all: every slot and frame counts in the prediction and sufficiency losses; visible: only those whose object is in "
@@ -127,6 +131,7 @@ class WorldModelSettings(PredictorSettings):
                 "average",
                 "precision",
                 "compile",
+                "compile_mode",
                 "loss_on",
                 "share_dropout",
                 "masking",
@@ -143,6 +148,7 @@ class WorldModelSettings(PredictorSettings):
             "dropout is 0, so all passes and both readings of attention are equal",
             lambda model: model.dropout == 0,
         ),
+        Rule(("compile_mode",), "nothing is compiled", lambda model: not model.compile),
         Rule(("muon_rate", "muon_precision"), "only Muon uses them", lambda model: model.optimizer != "muon"),
         Rule(
             ("micro_batch",),

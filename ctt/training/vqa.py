@@ -135,7 +135,6 @@ class VqaLearner(Learner):
     """ALOE's training steps, for `train_segment`."""
 
     model: Aloe
-    precision = "fp32"  # bf16 is applied by autocast, to the forward passes alone
 
     def __init__(
         self,
@@ -148,6 +147,7 @@ class VqaLearner(Learner):
     ) -> None:
         given = {name: None if rollouts is None else rollouts.get(name) for name in ("train", "validation")}
         self.settings, self.seed, self.device, self.context = settings, seed, context.device, context
+        self.precision = "tf32" if settings.precision == "tf32" else "fp32"  # bf16: by `autocast`, in forward passes alone
         seen = dict.fromkeys(given) if imagined is None else imagined
         self.train_split, self.validation = (
             QuestionBatches(settings, dataset.split(name), given[name], seen[name], torch.device(context.device)) for name in given
@@ -159,7 +159,7 @@ class VqaLearner(Learner):
             torch.manual_seed(derive(seed, "aloe weights"))
             self.model = Aloe(settings, data_format).to(context.device)
         if settings.compile:
-            self.model.transformer_model.transformer_encoder.compile(dynamic=True)
+            self.model.transformer_model.transformer_encoder.compile_calls(settings.compile_mode, dynamic=True)
         self.optimizers = aloe_optimizers(self.model, settings)
         self.average = settings.average
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]

@@ -60,7 +60,7 @@ class WorldModelLearner(Learner):
             self.model = Predictor(settings, width).to(self.device)
         self.predictor: Predictor = self.model
         if settings.compile:
-            self.model.compile()
+            self.model.compile_calls(settings.compile_mode)
         self.optimizers = optimizers_for(self.model, settings)
         self.average = settings.average
         self.validation = Validation(settings, dataset.split("validation"), num_masked_slots, self.device)

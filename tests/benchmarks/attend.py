@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ctt.models.aloe.encoder import fused, unfused
+from ctt.models.aloe.encoder import unfused
+from ctt.models.fused_attention import fused
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 
 SEQUENCES, HEADS, WIDTH = 32, 8, 18

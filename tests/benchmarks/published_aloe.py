@@ -40,14 +40,14 @@ class PublishedAloe(nn.Module):
         count = len(batch["cls_text"])
         vision = torch.cat([self._vision(batch["cls_slots"]), self._vision(batch["mc_slots"])[batch["mc_flag"]]])
         text = torch.cat([batch["cls_text"], batch["mc_text"]])
-        second = torch.zeros(text.shape, dtype=torch.bool)
+        second = torch.zeros(text.shape, dtype=torch.bool, device=text.device)
         second[:count] = True
         second[:, QUESTION:] = True
         ids = torch.where(second[..., None], m.mc_choice_token, m.mc_question_token)
         words = torch.cat([m.q_embedding(text), ids, m.text_token.expand(*text.shape, 2)], -1)
         tokens = torch.cat([m.CLS.expand(len(text), -1, -1), vision, m.q_in_proj(words)], 1)
         padding = torch.cat([batch["cls_pad"], batch["mc_pad"]])
-        padding = torch.cat([torch.zeros(len(text), 1 + vision.shape[1], dtype=torch.bool), padding], 1)
+        padding = torch.cat([padding.new_zeros(len(text), 1 + vision.shape[1]), padding], 1)
         cls = self.encoder(tokens + m.transformer_encoder.pos_embedding, src_key_padding_mask=padding)[:, 0]
         return m.cls_answer_mlp(cls[:count]), m.mc_answer_mlp(cls[count:])[:, 0]
 

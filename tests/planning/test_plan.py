@@ -159,6 +159,7 @@ def test_a_state_is_addressed_by_what_it_is() -> None:
         ("data.noise", 0.2),
         ("world_model.masking.draw", "fixed"),
         ("world_model.compile", True),
+        ("world_model.precision", "tf32"),
         ("seed", 9),
     ],
 )
@@ -175,6 +176,7 @@ def test_changing_a_live_value_changes_the_key(key, value) -> None:
         ("data.workers", 1),
         ("device", "cpu"),
         ("aloe.epochs", 99),
+        ("world_model.compile_mode", "reduce-overhead"),  # of what is not compiled
         ("world_model.graph.frames", "mean"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ctt.core.errors import SettingError
 from ctt.core.settings import FROM_FILE, Rule, Settings, setting
+from ctt.models.compile_modes import MODE_HELP, MODES
 
 
 @dataclass
@@ -84,8 +85,19 @@ class AloeSettings(Settings):
         old=None,
     )
     option_weight: float = setting(1.0, "weight of the multiple-choice loss; that of questions without choices is 1", minimum=0)
-    precision: str = setting("fp32", "fp32 or bf16 (autocast)", choices=("fp32", "bf16"))
+    precision: str = setting(
+        "fp32",
+        "fp32; tf32: as fp32 with a GPU's matrix products in TensorFloat-32 (on a CPU as fp32); bf16: autocast of the forward "
+        "passes, weights and their gradients in float32",
+        choices=("fp32", "tf32", "bf16"),
+    )
     compile: bool = setting(False, "torch.compile the encoder (takes minutes; CTT_COMPILE=1 includes it in the tests)")
+    compile_mode: str = setting(
+        "default",
+        f"{MODE_HELP}. Sequences are then rounded up to sizes that recur, each with a graph of its own: other dropout masks",
+        choices=MODES,
+        old="default",
+    )
     aloe_seed: int | None = setting(None, "seed of ALOE's weights, order and dropout; null = from the run's seed", minimum=0)
     protocol: str = setting(
         "train",
@@ -145,6 +157,7 @@ class AloeSettings(Settings):
             lambda aloe: aloe.tensors is not None,
         ),
         Rule(("dropout_kind",), "ALOE's dropout is 0, so no mask is drawn", lambda aloe: aloe.dropout == 0),
+        Rule(("compile_mode",), "ALOE is not compiled", lambda aloe: not aloe.compile),
         Rule(("equal_layers",), "ALOE has one layer", lambda aloe: aloe.layers == 1),
         Rule(("frame_width",), "only aloe.tokens=trajectory projects frames", lambda aloe: aloe.tokens != "trajectory"),
         Rule(("muon_learning_rate", "muon_precision"), "ALOE is not trained by Muon", lambda aloe: aloe.optimizer != "muon"),

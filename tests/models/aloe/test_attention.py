@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctt.models.aloe.encoder import attend, fused, fused_is_faster, unfused
+from ctt.models.aloe.encoder import attend, fused_is_faster, unfused
+from ctt.models.fused_attention import fused
 
 KERNEL = F.scaled_dot_product_attention
 B, H, M, N = 2, 2, 5, 7
