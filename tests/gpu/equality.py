@@ -160,7 +160,7 @@ def aloe(material: Material, out: Outcome) -> None:
 
 def logits_of(material: Material, model: Aloe, settings: AloeSettings, device: str) -> np.ndarray:
     split = material.dataset.split("validation")
-    batches = QuestionBatches(settings, split, material.rollouts["validation"])
+    batches = QuestionBatches(settings, split, material.rollouts["validation"], device=torch.device(device))
     return answer(model.eval(), settings, batches, np.arange(batches.questions)[:64], 0, device)
 
 

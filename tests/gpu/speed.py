@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
 from ctt.config import Config
@@ -118,7 +119,7 @@ def aloe_answers(material: Material, out: Outcome) -> None:
     for precision in ("bf16", "fp32"):
         settings = dataclasses.replace(material.recipe("published").aloe, precision=precision)
         learner = VqaLearner(settings, 0, material.dataset, material.rollouts, material.context())
-        batches = QuestionBatches(settings, split, rollouts)
+        batches = QuestionBatches(settings, split, rollouts, device=torch.device(material.device))
         model, questions = learner.model.eval(), np.arange(batches.questions)
         answer(model, settings, batches, questions[: len(questions) // 8 + 1], 0, material.device)
         reset_peak(material.device)
