@@ -17,10 +17,10 @@ from ctt.stages.main_line import MainLine
 from ctt.stages.validation_error import ValidationError
 from ctt.store import Artifact, Store
 from ctt.study.blind_levels import MOST_FREQUENT, blind_answers
-from ctt.study.run_devices import RunDevices
 from ctt.study.noise_runs import noise, predictions_of
 from ctt.study.protocol import follows_reported, protocol
 from ctt.study.reach import graphs_read, reach, unreached
+from ctt.study.run_devices import RunDevices
 from ctt.tracking.tail import FINALS, flatten
 
 if TYPE_CHECKING:

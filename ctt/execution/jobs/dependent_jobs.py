@@ -53,7 +53,7 @@ class DependentJobs:
 
     def nothing_can_start(self) -> bool:
         """Whether no waiting job can ever start, because its needs have failed or the disk is full; records them as blocked."""
-        if (lack := self.space.lacking()) is not None:  # nobody knows when there is room
+        if (lack := self.space.lacking()) is not None:  # nobody knows when there is space
             for job in self.waiting:
                 self.record_event(job, "ended", failure=Failure.BLOCKED, message=lack)
             self.waiting = []

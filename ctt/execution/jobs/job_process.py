@@ -145,6 +145,7 @@ def _build(
         on_event(what)
 
     more: Any = dict(device=device, group=group, on_event=report, on_built=lambda *built: costs.record(store, *built))
+
     def full(error: CttError) -> None:
         if isinstance(error, DiskFull):
             left = [stage for key, stage in stages_of(target, *auxiliaries).items() if not store.has(key)]

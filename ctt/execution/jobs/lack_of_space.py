@@ -1,4 +1,4 @@
-"""Lack of space: after a job has failed because the disk was full, no other job of its record starts until there is room.
+"""Lack of space: after a job has failed because the disk was full, no other job of its record starts until there is space.
 
 jobs/disk_full.json    {"free": bytes that were free after the failure, "needed": bytes that the job still needed}
 """
@@ -37,7 +37,7 @@ class LackOfSpace:
             self.record()
 
     def lacking(self) -> str | None:
-        """Why no job may start, with the remedy; None if there is room: as much as the job needed, or, where that much was free
+        """Why no job may start, with the remedy; None if there is enough space: as much as the job needed, or, where that much was free
         when it failed, as much again."""
         if (found := read_json(self.file) or self._own) is None:
             return None

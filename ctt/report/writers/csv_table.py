@@ -28,9 +28,8 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
     costs = sorted({name for row in table.rows for name in row.cost}) if cost else []
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["point", "baseline", "seeds", "paired", "missing", "marks", "remarks", "devices", *swept, *costs, "kind", "metric", *_CSV_FIELDS]
-    )
+    of_rows = ("point", "baseline", "seeds", "paired", "missing", "marks", "remarks", "devices")
+    writer.writerow([*of_rows, *swept, *costs, "kind", "metric", *_CSV_FIELDS])
     for row in table.rows:
         start = [row.label, row.baseline, len(row.seeds), row.paired, len(row.missing), ", ".join(row.marks), _remarks(row)]
         start.append(devices(row.devices))

@@ -1,4 +1,4 @@
-"""After a job has failed because the disk was full, no other starts until there is room, whatever runs the jobs."""
+"""After a job has failed because the disk was full, no other starts until there is space, whatever runs the jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_room_is_what_the_failed_job_needed(tmp_path: Path, free: list[int]) -> None:
+def test_enough_space_is_what_the_failed_job_needed(tmp_path: Path, free: list[int]) -> None:
     space, other = LackOfSpace(tmp_path, tmp_path), LackOfSpace(tmp_path, tmp_path)
     assert space.lacking() is None
     space.record(needed=2e9)
@@ -65,8 +65,8 @@ def test_local_jobs_that_depend_on_nothing_are_not_started(tmp_path: Path, free:
     assert "the disk of" in event_log.last(fakes.jobs)[2]["message"]
 
 
-def test_local_jobs_wait_while_others_run_and_start_when_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second job ends when the first has failed, and makes room."""
+def test_local_jobs_wait_while_others_run_and_start_when_there_is_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second job ends when the first has failed, and frees space."""
     fakes = Fakes(tmp_path)
     monkeypatch.setattr(disk_space, "free", lambda path: 9_000_000 if fakes.done(fakes.key(1)) else 1_000_000)
     after = "while not os.path.exists(folder + '/0001/jobs/disk_full.json'): time.sleep(0.01)\ntime.sleep(0.7); make()"
