@@ -37,8 +37,8 @@ class LackOfSpace:
             self.record()
 
     def lacking(self) -> str | None:
-        """Why no job may start, with the remedy; None if there is enough space: as much as the job needed, or, where that much was free
-        when it failed, as much again."""
+        """Why no job may start, with the remedy; None if there is enough space: as much as the job needed, or, where that much was
+        free when it failed, as much again."""
         if (found := read_json(self.file) or self._own) is None:
             return None
         wanted = found["needed"] + (found["free"] if found["free"] >= found["needed"] else 0)
