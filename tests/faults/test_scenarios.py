@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.counting import CLOCK, FULL, KILLED, LATE, RENAME, STOPPED, SYNC, Fault, dice, some
+from tests.faults.counting import ALL, CLOCK, FULL, KILLED, LATE, RENAME, STOPPED, SYNC, Fault, dice, some
 from tests.faults.injection import REPORTED, failing, jumping, steps
 from tests.faults.processes import fork, state, wait
 from tests.faults.scenarios import EXPIRY, SCENARIOS, Scenario, Sources
@@ -21,7 +21,12 @@ from tests.waiting import until
 pytestmark = pytest.mark.slow
 DAY = 86400.0
 LONGEST = 300.0
-each = pytest.mark.parametrize("name", SCENARIOS)
+
+
+def each(*few: str, leased: bool = False) -> pytest.MarkDecorator:
+    """All scenarios in `make faults`, a few of them in `make test`. leased: those that one process at a time does."""
+    names = [name for name, scenario in SCENARIOS.items() if scenario.leased or not leased]
+    return pytest.mark.parametrize("name", names if ALL else few)
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +65,7 @@ def duration(scenario: Scenario, folder: Path) -> float:
     return time.monotonic() - began
 
 
-@each
+@each("world_model", "vqa", "probe", "import", "sync", "gc")
 def test_killed_at_random_moments(name: str, anew: Callable[[Scenario], Path], sources: Sources, fault: Fault) -> None:
     scenario, draw, killed = SCENARIOS[name], dice("kill", name), 0
     whole = duration(scenario, anew(scenario))
@@ -76,7 +81,7 @@ def test_killed_at_random_moments(name: str, anew: Callable[[Scenario], Path], s
             again(scenario, folder, sources)
 
 
-@pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if scenario.leased])
+@each("probe", "gc", leased=True)
 def test_stopped_beyond_its_lease(name: str, anew: Callable[[Scenario], Path], sources: Sources, fault: Fault) -> None:
     """Another process takes over and finishes; then the first one wakes, and changes nothing."""
     scenario, draw = SCENARIOS[name], dice("stop", name)
@@ -95,7 +100,7 @@ def test_stopped_beyond_its_lease(name: str, anew: Callable[[Scenario], Path], s
             again(scenario, folder, sources)
 
 
-@each
+@each("probe", "import", "gc")
 @pytest.mark.parametrize("kind", [FULL, SYNC, RENAME])
 def test_a_step_of_the_file_system_fails(
     name: str, kind: str, anew: Callable[[Scenario], Path], sources: Sources, fault: Fault, tmp_path: Path
@@ -110,7 +115,7 @@ def test_a_step_of_the_file_system_fails(
             again(scenario, folder, sources)
 
 
-@each
+@each("import", "gc", "reader")
 @pytest.mark.parametrize("seconds", [DAY, -DAY], ids=["forward", "back"])
 def test_the_clock_jumps(
     name: str, seconds: float, anew: Callable[[Scenario], Path], sources: Sources, fault: Fault, tmp_path: Path
@@ -126,7 +131,7 @@ def test_the_clock_jumps(
 
 
 @pytest.mark.parametrize("reopening", [True, False], ids=["close-to-open", "nocto"])
-@pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if scenario.leased])
+@each("probe", leased=True)
 def test_another_host_has_just_done_it(
     name: str, reopening: bool, anew: Callable[[Scenario], Path], sources: Sources, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:

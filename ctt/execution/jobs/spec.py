@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import PROGRESS
+from ctt.core.errors import StoreError
 from ctt.store import Store
 
 if TYPE_CHECKING:
@@ -114,9 +115,13 @@ def read(folder: Path) -> list[JobSpec]:
 
 
 def read_one(path: Path) -> JobSpec:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
-    return JobSpec(int(path.stem), path, content["label"], content["target"], *keys, content["kind"] == "world_model")
+    """The job in a file. Raises StoreError if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
+        return JobSpec(int(path.stem), path, content["label"], content["target"], *keys, content["kind"] == "world_model")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is no job of a sweep ({type(error).__name__}: {error}); start the sweep again") from error
 
 
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:
