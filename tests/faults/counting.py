@@ -56,7 +56,9 @@ def line(faults: list[tuple[str, bool]]) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that is marked `fault(KIND)` is one fault."""
     report = yield
     if call.when == "call" and (marker := item.get_closest_marker("fault")):

@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ctt.execution.jobs.failures import Failure
+from ctt.execution.jobs.failures import CLASSES
 
 NAME = "events.jsonl"
 FIELDS = {"time", "number", "label", "target", "event", "job_id", "host", "class", "message", "log"}
-CLASSES = {None, *Failure}
 CANCELLED = "cancelled"  # a file in the same folder; while it exists, the launcher ends all jobs
 
 
@@ -47,7 +46,7 @@ def read(jobs: Path) -> list[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and FIELDS <= event.keys() and event["class"] in CLASSES:
+        if isinstance(event, dict) and event.keys() >= FIELDS and event["class"] in CLASSES:
             events.append(event)
     return events
 

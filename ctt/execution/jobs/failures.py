@@ -39,6 +39,10 @@ class Failure(StrEnum):
     CODE_ERROR = "code error"
 
 
+CLASSES = {None, *Failure}
+"""What a record of an end may name; None: it succeeded."""
+
+
 @dataclass(frozen=True)
 class Ending:
     """What is known of how a job ended; the rest is None or empty.

@@ -41,7 +41,11 @@ class LackOfSpace:
         free when it failed, as much again."""
         if (found := read_json(self.file) or self._own) is None:
             return None
-        wanted = found["needed"] + (found["free"] if found["free"] >= found["needed"] else 0)
+        try:
+            free, needed = float(found["free"]), float(found["needed"])
+        except (KeyError, TypeError, ValueError):  # the file is damaged
+            free, needed = 0.0, LEAST
+        wanted = needed + (free if free >= needed else 0)
         if (lack := disk_space.too_small(wanted, self.root)) is None:
             self._own = None
             with contextlib.suppress(OSError):

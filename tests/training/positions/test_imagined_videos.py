@@ -3,8 +3,8 @@ the question's own program removes, in others what it always sees."""
 
 from __future__ import annotations
 
-import dataclasses
 import contextlib
+import dataclasses
 import json
 import shutil
 from pathlib import Path
