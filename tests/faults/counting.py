@@ -18,6 +18,7 @@ import pytest
 KILLED, STOPPED, FULL, SYNC, RENAME = "SIGKILL", "SIGSTOP", "disk full", "fsync fails", "rename fails"
 CLOCK, LATE, FLIPPED, CUT = "clock jumps", "late file system", "byte flipped", "file cut"
 Fault = Callable[[str], AbstractContextManager[None]]
+Report = Generator[None, pytest.TestReport, pytest.TestReport]
 PROPERTY = "fault"
 ALL = os.environ.get("CTT_FAULTS") == "full"
 """Whether `make faults` runs: every step, and many moments."""
@@ -56,9 +57,7 @@ def line(faults: list[tuple[str, bool]]) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Report:
     """A test that is marked `fault(KIND)` is one fault."""
     report = yield
     if call.when == "call" and (marker := item.get_closest_marker("fault")):

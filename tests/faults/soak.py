@@ -149,9 +149,8 @@ def main() -> None:
         print(f"{amount:g} {unit}, {found['seconds']:g} s of CPU")
         for moment in ("start", "end"):
             one = found[moment]
-            print(
-                f"  {moment:5}  {one['memory']:7.1f} MiB  {one['files']} files  {one['threads']} threads  {one['children']} children"
-            )
+            rest = f"{one['files']} files  {one['threads']} threads  {one['children']} children"
+            print(f"  {moment:5}  {one['memory']:7.1f} MiB  {rest}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A byte is flipped, or the end cut off, in every kind of file that ctt keeps: it is found, or it changes nothing that is computed."""
+"""A byte is flipped, or the end cut off, in every kind of file that ctt keeps: it is found, or it changes no result."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def commands(store: Store) -> None:
 
 OTHER = (
     "blind/*.parquet", "blind/*.sha256", "id.json", "timings.jsonl", "sweeps/*/*/record.json", "sweeps/*/*/jobs/0003.json",
-    "sweeps/*/*/jobs/0003.outcome.json", "sweeps/*/*/jobs/events.jsonl", "sweeps/*/*/jobs/0003.pid", "sweeps/*/*/jobs/disk_full.json",
-    "leases/*/0*", "failures/*/*.json", "sweeps/*/report/table.json",
+    "sweeps/*/*/jobs/0003.outcome.json", "sweeps/*/*/jobs/events.jsonl", "sweeps/*/*/jobs/0003.pid",
+    "sweeps/*/*/jobs/disk_full.json", "leases/*/0*", "failures/*/*.json", "sweeps/*/report/table.json",
 )  # fmt: skip
 
 
@@ -171,10 +171,9 @@ def test_answers_without_the_video_are_made_again(lived_in: Path) -> None:
 
 @pytest.mark.parametrize("how", [FLIPPED, CUT])
 def test_a_damaged_checkpoint_is_no_start(how: str, tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever of its files it is, or the metrics that were logged up to it: the training gives the bytes of an undisturbed one."""
-    config = composed(
-        {"world_model.average": 0.9, "world_model.graph.source": "learned", "ctt_inv_weight": 0.2, "ctt_start_epoch": 0}
-    )
+    """Whichever of its files it is, or the metrics that were logged up to it: training gives the bytes of an undisturbed one."""
+    learned = {"world_model.graph.source": "learned", "ctt_inv_weight": 0.2, "ctt_start_epoch": 0}
+    config = composed({"world_model.average": 0.9, **learned})
     train(config, tmp_path / "whole", Segment(3))
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Interrupted):
