@@ -27,6 +27,7 @@ from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.store.artifact import seal
 from ctt.sweep import Point, Sweep
+from ctt.sweep.compiling import labelled
 
 
 def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
@@ -186,6 +187,8 @@ def load(folder: Path) -> Plan:
         check_plugins(record.get("plugins", {}))
         baseline = from_dict(record["baseline"])
         points = tuple(Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"])
+        if len({point.label for point in points}) < len(points):  # ctt 0.1 wrote values with six digits
+            points = labelled(list(points))
         sweep = Sweep(
             name=record["name"],
             points=points,

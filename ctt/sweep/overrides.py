@@ -85,8 +85,10 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
             values = [_plain(v) for v in override.sweep_iterator(_as_is)]
         else:
             values = [_plain(swept)]
-        if any(isinstance(v, str) and "${" in v for v in values):
-            raise SweepError(f"{line}: give a value, not an interpolation (command line)")
+        if any(map(_interpolates, values)):
+            raise SweepError(f"{line}: give a value, not an interpolation; a shell's variable is $NAME (command line)")
+        if key in (*RUN_GROUPS, "tracking", "launch") and not all(isinstance(value, str) for value in values):
+            raise SweepError(f"{line}: {key} names one of conf/{key}/*.yaml; set single values as {key}.NAME=VALUE (command line)")
         if key == "seed":
             if not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
                 raise SweepError(f"{line}: seeds are whole numbers (command line)")
@@ -119,9 +121,16 @@ def plain_value(text: str, place: str) -> Any:
         value = parsed.value()
     except HydraException as error:
         raise SweepError(f"{one_line(error)} ({place})") from error
-    if parsed.is_sweep_override() or (isinstance(value, str) and "${" in value):
+    if parsed.is_sweep_override() or _interpolates(_plain(value)):
         raise SweepError(f"give one value, no list to sweep and no interpolation ({place})")
     return _plain(value)
+
+
+def _interpolates(value: Any) -> bool:
+    """Whether `${` stands in a plain value, however deep."""
+    if isinstance(value, dict):
+        return any(map(_interpolates, value.values()))
+    return any(map(_interpolates, value)) if isinstance(value, list) else isinstance(value, str) and "${" in value
 
 
 def _plain(value: Any) -> Any:

@@ -127,7 +127,7 @@ def read_one(path: Path) -> JobSpec:
         content = json.loads(path.read_text(encoding="utf-8"))
         keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
         return JobSpec(int(path.stem), path, content["label"], content["target"], *keys, content["kind"] == "world_model")
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is no job of a sweep ({type(error).__name__}: {error}); start the sweep again") from error
 
 

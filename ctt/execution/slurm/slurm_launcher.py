@@ -241,7 +241,9 @@ class SlurmLauncher:
         queue = commands.queued(self.name)
         if queue is None:
             return
-        waiting = Counter(queue[task.id].reason for task in self.alive.values() if task.id in queue and not queue[task.id].host)
+        entries = [queue[task.id] for task in self.alive.values() if task.id in queue]
+        waiting = Counter(entry.reason for entry in entries if not entry.host)
+        waiting.update("Suspended" for entry in entries if entry.state in ("SUSPENDED", "STOPPED"))
         self._print(self.reasons.report(waiting, time.monotonic()))
         ended = []
         for number, task in self.alive.items():
