@@ -54,7 +54,8 @@ class Figures:
 
 
 def run(count: int, root: Path) -> dict[str, Any]:
-    """Runs a sweep of `count` seeds in this process; {"start", "end"}: its figures after the first runs and after the last."""
+    """Runs a sweep of `count` seeds in this process; {"start", "end"}: its figures after the first runs and after the last; "memory": in
+    between, in MiB."""
     from ctt.cli import main
     from ctt.execution.jobs import job_process
 
@@ -74,7 +75,8 @@ def run(count: int, root: Path) -> dict[str, Any]:
     except SystemExit as end:
         assert not end.code, end.code
     assert len(seen) >= count, len(seen)
-    return {"start": seen[min(WARM, len(seen) // 2)], "end": seen[-1]}
+    memory = [one.memory for one in seen[:: max(1, len(seen) // 10)]]
+    return {"start": seen[min(WARM, len(seen) // 2)], "end": seen[-1], "memory": memory}
 
 
 class Clock:
@@ -147,6 +149,8 @@ def main() -> None:
     for what, amount, unit in (("runs", options.runs, "runs in one process"), ("follow", options.hours, "hours of sync --follow")):
         found = apart(what, amount)
         print(f"{amount:g} {unit}, {found['seconds']:g} s of CPU")
+        if "memory" in found:
+            print(f"  memory over the runs, MiB: {', '.join(map(str, found['memory']))}")
         for moment in ("start", "end"):
             one = found[moment]
             rest = f"{one['files']} files  {one['threads']} threads  {one['children']} children"

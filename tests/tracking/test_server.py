@@ -32,7 +32,9 @@ pytestmark = pytest.mark.slow
 def test_a_warning_holds_no_password(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port("127.0.0.1", 0)
     settings = TrackingSettings(kind="server", uri=f"http://me:s3cret@127.0.0.1:{port}", timeout=1)
-    assert Syncer(settings, store, [run(store)]).sync_once(patient=False) == 0
+    one = run(store)
+    work(one.stages[0], range(1, 4))
+    assert Syncer(settings, store, [one]).sync_once(patient=False) == 0
     assert "http://me:***@127.0.0.1" in caplog.text and "s3cret" not in caplog.text
 
 
