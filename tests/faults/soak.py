@@ -54,8 +54,8 @@ class Figures:
 
 
 def run(count: int, root: Path) -> dict[str, Any]:
-    """Runs a sweep of `count` seeds in this process; {"start", "end"}: its figures after the first runs and after the last; "memory": in
-    between, in MiB."""
+    """Runs a sweep of `count` seeds in this process; {"start", "end"}: its figures after the first runs and after the last;
+    "memory": in between, in MiB."""
     from ctt.cli import main
     from ctt.execution.jobs import job_process
 
