@@ -67,10 +67,10 @@ def _typed(key: str, text: str) -> Any:
     try:
         OmegaConf.update(node, key, value)
         found = OmegaConf.select(node, key)
+        plain = OmegaConf.to_object(found) if OmegaConf.is_config(found) else found
     except OmegaConfBaseException as error:
         reason = str(error).strip().splitlines()[0]
         raise SettingError(f"{key}: {reason}") from error
-    plain = OmegaConf.to_object(found) if OmegaConf.is_config(found) else found
     check_value(key, plain, _metadata(key))
     return plain
 

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads wait 
 os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # neither launch.yaml nor clevrer.yaml of the developer
 
 from tests import prepared
+from tests.faults.counting import fault, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401  # for all folders
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would what tests start
 

@@ -25,10 +25,12 @@ def show_plan(
     """Compiles the sweep and prints its plan with what it could detect, its numbers as JSON, or why `run` consists of the
     stages it does. detect: a difference in points, for which the seeds that detect it are printed too.
 
-    Raises UsageError if it is not above 0.
+    Raises UsageError if it is not above 0, or if there are no devices.
     """
     if detect is not None and not detect > 0:
         raise UsageError(f"--detect must be a difference above 0 points, got {detect:g}")
+    if devices < 1:
+        raise UsageError(f"--devices must be at least 1, got {devices}")
     planned = plan(name, overrides, store=store_root)
     if run:
         print_why(planned.plan, run, set(planned.cached))
@@ -37,5 +39,5 @@ def show_plan(
         more = {} if detect is None else {"detectable": numbers(detection(planned.plan, planned.store), detect)}
         print(json.dumps(planned.cost().numbers() | more, indent=1))
         return 0
-    planned.print(max(1, devices), detect=detect)
+    planned.print(devices, detect=detect)
     return 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ctt.core.atomic_files import read_json
 from ctt.execution.jobs import pid_files
 from ctt.execution.jobs.spec import JobSpec
 from ctt.planning import Plan
 from ctt.store import Store
-from ctt.store.artifact import MANIFEST
+from ctt.study.run_devices import device_of
 
 
 def stage_devices(store: Store, plan: Plan, jobs: Sequence[JobSpec]) -> dict[str, str]:
@@ -20,12 +19,7 @@ def stage_devices(store: Store, plan: Plan, jobs: Sequence[JobSpec]) -> dict[str
     for job in jobs:
         if (key := pid_files.stage_of(job.pid_file)) and (device := pid_files.device_of(job.pid_file)):
             found[key] = device
-    for key in plan.stages:
-        provenance = (read_json(store.path(key) / MANIFEST) or {}).get("provenance", {})
-        if device := provenance.get("device"):
-            model = provenance.get("numerics", "").partition(",")[0]
-            found[key] = f"{device} ({model})" if device.startswith("cuda") and model else device
-    return found
+    return found | {key: device for key, stage in plan.stages.items() if (device := device_of(store, stage))}
 
 
 def in_words(plan: Plan, devices: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ FLAGS_WITH_VALUE = (
     "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--info", "-i",
 )  # fmt: skip
 """Hydra's options whose value is the next argument."""
+SHOWN = ("job", "hydra", "all")
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Environment variable with which Hydra raises errors instead of printing them and ending the process."""
 
@@ -35,6 +36,9 @@ def hydra(arguments: Sequence[str]) -> int:
         if not skip and not argument.startswith("-"):
             overrides.append(argument)
         skip = argument in FLAGS_WITH_VALUE
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if flag in ("--cfg", "-c") and value not in SHOWN:
+            raise UsageError(f"{flag} shows one of {', '.join(SHOWN)}, got {value or 'nothing'}")
     checked(overrides)
     if "-h" in arguments or "--help" in arguments:
         arguments = [a for a in arguments if a not in overrides]  # Hydra's help cannot read swept values
@@ -88,9 +92,14 @@ def _job(config: Any, outcome: list[int]) -> Any:
     from ctt.config import to_config
     from ctt.core.build_context import stop_on_signals
     from ctt.execution.jobs import job_process
+    from ctt.execution.jobs.spec import read_one
 
     if config.spec:
         stop_on_signals()
-        return job_process.run(Path(config.spec))
+        path = Path(config.spec)
+        if code := report_errors(lambda: None if read_one(path) else None):
+            outcome.append(code)
+            return None
+        return job_process.run(path)
     outcome.append(report_errors(lambda: run_single(to_config(config))))
     return None

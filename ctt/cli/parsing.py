@@ -57,7 +57,7 @@ def report_errors(action: Callable[[], int | None]) -> int:
         return 0
     except OSError as error:
         full = disk_space.is_full(error)
-        what: object = error
+        what: object = f"{error.filename}: {error.strerror}; check that path" if error.filename and error.strerror else error
         if full:
             what = disk_space.full(error, Path(error.filename)) if error.filename else f"standard output: {error.strerror or error}"
         print(f"ctt: {what}", file=sys.stderr)

@@ -65,12 +65,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _fixed(pairs: Sequence[str]) -> dict[str, Any]:
     """The settings of --at, as {key: value}. Raises UsageError."""
-    import yaml
+    from ctt.sweep.overrides import plain_value
 
     fixed = {}
     for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
+        key, sign, text = pair.partition("=")
+        if not key or not sign:
             raise UsageError(f"--at {pair}: write --at KEY=VALUE")
-        fixed[key] = yaml.safe_load(value)
+        fixed[key] = plain_value(text, f"--at {pair}")
     return fixed

@@ -163,13 +163,14 @@ class BuildContext:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The metric lines of a file; an incomplete last line, left by a crash, is skipped."""
+    """The metric lines of a file; an incomplete last line, left by a crash, and damaged ones are skipped."""
     lines = []
-    with open(path, encoding="utf-8") as f:
+    with open(path, encoding="utf-8", errors="replace") as f:
         for text in f:
-            if not text.endswith("\n"):
-                break
-            lines.append(json.loads(text))
+            with contextlib.suppress(ValueError):
+                line = json.loads(text) if text.endswith("\n") else None
+                if isinstance(line, dict) and isinstance(line.get("step"), int):
+                    lines.append(line)
     return lines
 
 

@@ -12,6 +12,7 @@ from ctt.core.build_context import stopping
 from ctt.core.errors import UsageError
 from ctt.core.resources import JobLimits
 from ctt.execution.jobs import event_log
+from ctt.execution.jobs.lack_of_space import LackOfSpace
 from ctt.execution.jobs.session import end_processes
 from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
@@ -66,6 +67,8 @@ class WaveLauncher:
             todo = [jobs[job.target.key] for job in wave if not job.finished(self.store.has)]
             if not todo:
                 continue
+            if LackOfSpace(todo[0].path.parent, self.store.root).lacking() is not None:
+                return
             with _quiet_launcher():
                 results = self.launch([[f"spec={quoted(str(job.path.resolve()))}"] for job in todo], todo[0].number)
             outcomes = [result.return_value for result in results]  # raises the job's exception, unless the launcher handled it

@@ -18,11 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ctt.config import Config, with_present_names
 from ctt.core.errors import SettingError
 from ctt.core.resources import LAUNCHERS
+from ctt.core.strict_yaml import YamlError, read_yaml
 from ctt.setting_names import with_value
 
 
@@ -37,8 +36,8 @@ def with_site(config: Config, overrides: Sequence[str]) -> Config:
     if not path.is_file():
         return config
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        content = read_yaml(path) or {}
+    except (OSError, YamlError) as error:
         raise SettingError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(content, dict) or not all(k in LAUNCHERS and isinstance(v, dict) for k, v in content.items()):
         raise SettingError(f"{path} must map `local` and `slurm`, or other launchers that are installed, to their settings")

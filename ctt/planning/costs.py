@@ -158,11 +158,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if not os.path.exists(path):
         return []
     out = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-            if {"kind", "alike", "device", "effort", "seconds"} <= set(line):
-                out.append(line)
         except ValueError:
             continue
+        if isinstance(line, dict) and {"kind", "alike", "device", "effort", "seconds"} <= line.keys():
+            out.append(line)
     return out

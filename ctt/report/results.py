@@ -52,6 +52,7 @@ class RunResults:
     questions; measured: {column: number}.
     cost: {"device_hours": …, …}.
     numerics: what the bits depend on besides the key (device model, threads …), as one text; None if not recorded.
+    devices: {kind of stage: what it ran on}, where recorded.
     warnings: texts that the table shows with this run's seed.
     """
 
@@ -63,6 +64,7 @@ class RunResults:
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     numerics: str | None = None
+    devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
 

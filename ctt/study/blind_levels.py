@@ -1,6 +1,7 @@
 """Answers without the video, for a sweep's table: the most frequent answer of each question form, and a model of the words.
 
-They depend on the data set only and are kept in the store's folder `blind`, as the words of CLEVRER take a minute.
+They depend on the data set only and are kept in the store's folder `blind`, as the words of CLEVRER take a minute, each with the
+hash of its bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def blind_answers(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
     if artifact is None:
         return {}
     path = store.root / "blind" / f"{artifact.key}.parquet"
-    if not path.is_file():
+    if not _is_whole(path):
         try:
             both = _answers(artifact.path)
         except DataError:
@@ -59,3 +60,16 @@ def _write(path: Path, frame: pd.DataFrame) -> None:
     atomic_files.make_folder(path.parent)
     with atomic_files.replacing(path) as temporary:
         frame.to_parquet(temporary)
+    atomic_files.write(_hash_of(path), atomic_files.sha256(path).encode())
+
+
+def _hash_of(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file is as it was written."""
+    try:
+        return _hash_of(path).read_bytes() == atomic_files.sha256(path).encode()
+    except FileNotFoundError:
+        return False

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctt.core.build_context import METRICS, read_metrics
-from ctt.planning import Plan
+from ctt.planning import Plan, parts
 from ctt.report.results import PointResults, Predictions, Results, RunResults
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage, seconds_of
@@ -20,6 +20,7 @@ from ctt.study.blind_levels import MOST_FREQUENT, blind_answers
 from ctt.study.noise_runs import noise, predictions_of
 from ctt.study.protocol import follows_reported, protocol
 from ctt.study.reach import graphs_read, reach, unreached
+from ctt.study.run_devices import RunDevices
 from ctt.tracking.tail import FINALS, flatten
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def results(plan: Plan, store: Store, blind: bool = True) -> Results:
         )
         for p in plan.sweep.points
     ]
-    runs = []
+    runs, devices = [], RunDevices(store)
     index = {id(p): i for i, p in enumerate(plan.sweep.points)}
     for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         point = index[id(run.point)]
@@ -60,6 +61,7 @@ def results(plan: Plan, store: Store, blind: bool = True) -> Results:
                 measured=_measured(auxiliaries, store),
                 cost=_cost((*line.own, *auxiliaries), line.prefix, store),
                 numerics=last.manifest["provenance"]["numerics"],
+                devices=devices.of(parts(line.target, auxiliaries)),
                 warnings=_warnings(line, last, auxiliaries, store),
             )
         )

@@ -25,7 +25,9 @@ from ctt.setting_names import changed, differences, identity
 from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
+from ctt.store.artifact import seal
 from ctt.sweep import Point, Sweep
+from ctt.sweep.compiling import labelled
 
 
 def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
@@ -71,6 +73,7 @@ def write(plan: Plan, store: Store, code: Path | None = None) -> Path:
     for point in sweep.points:
         plugins |= plugins_of(point.config)
     record |= {"plugins": plugins} if plugins else {}
+    record["seal"] = seal(json.loads(json.dumps(record)))
     write_json(folder / "record.json", record, durable=False, sort_keys=False, end="")
     return folder
 
@@ -161,10 +164,18 @@ def baseline_of(folder: Path) -> tuple[Config, list[str]]:
     """The baseline's settings in a record, and the command line's overrides. Raises StoreError if the file is damaged."""
     path = folder / "record.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _whole(path)
         return from_dict(record["baseline"]), list(record["overrides"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is not a sweep's record ({error}); start the sweep again") from error
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """A record as it was written; those of ctt 0.1 have no seal. Raises ValueError if it is not."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("seal", seal(record)) != seal(record):
+        raise ValueError("it does not match its seal")
+    return record
 
 
 def load(folder: Path) -> Plan:
@@ -172,10 +183,12 @@ def load(folder: Path) -> Plan:
     SweepError if another version of ctt wrote it or a plugin of its settings is gone, UsageError if one of its stages is."""
     path = folder / "record.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _whole(path)
         check_plugins(record.get("plugins", {}))
         baseline = from_dict(record["baseline"])
         points = tuple(Point(p["label"], p["values"], p["baseline"], changed(baseline, p["changes"])) for p in record["points"])
+        if len({point.label for point in points}) < len(points):  # ctt 0.1 wrote values with six digits
+            points = labelled(list(points))
         sweep = Sweep(
             name=record["name"],
             points=points,

@@ -133,7 +133,9 @@ class _Composer:
         chosen, rest = dict(groups), []
         for key, value, place in values:
             if key in RUN_GROUPS:
-                chosen[key] = str(value)
+                if not isinstance(value, str):
+                    raise SweepError(f"{key} names one of conf/{key}/*.yaml, and {value!r} is no name ({place})")
+                chosen[key] = value
             else:
                 rest.append((key, value, place))
         marker = tuple(sorted(chosen.items()))

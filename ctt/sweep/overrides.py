@@ -51,21 +51,9 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
         Glob,
         IntervalSweep,
         Override,
-        QuotedString,
         RangeSweep,
     )
     from hydra.errors import HydraException
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, float):
-            return shortest(value)
-        if isinstance(value, QuotedString):
-            return value.text
-        if isinstance(value, list):
-            return [plain(v) for v in value]
-        if isinstance(value, dict):
-            return {str(k): plain(v) for k, v in value.items()}
-        return value
 
     out = CommandLine()
     check_length(overrides)
@@ -94,11 +82,13 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
         if isinstance(swept, RangeSweep):
             values = _range_of(swept, line)
         elif override.is_sweep_override():
-            values = [plain(v) for v in override.sweep_iterator(_as_is)]
+            values = [_plain(v) for v in override.sweep_iterator(_as_is)]
         else:
-            values = [plain(swept)]
-        if any(isinstance(v, str) and "${" in v for v in values):
-            raise SweepError(f"{line}: give a value, not an interpolation (command line)")
+            values = [_plain(swept)]
+        if any(map(_interpolates, values)):
+            raise SweepError(f"{line}: give a value, not an interpolation; a shell's variable is $NAME (command line)")
+        if key in (*RUN_GROUPS, "tracking", "launch") and not all(isinstance(value, str) for value in values):
+            raise SweepError(f"{line}: {key} names one of conf/{key}/*.yaml; set single values as {key}.NAME=VALUE (command line)")
         if key == "seed":
             if not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
                 raise SweepError(f"{line}: seeds are whole numbers (command line)")
@@ -118,6 +108,44 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
     if hydras_own:
         check_hydras_own(hydras_own)
     return out
+
+
+def plain_value(text: str, place: str) -> Any:
+    """One value as the command line writes it. Raises SweepError, naming `place`, for anything else."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    check_length([text])
+    try:
+        parsed = OverridesParser.create().parse_override(f"value={text}")
+        value = parsed.value()
+    except HydraException as error:
+        raise SweepError(f"{one_line(error)} ({place})") from error
+    if parsed.is_sweep_override() or _interpolates(_plain(value)):
+        raise SweepError(f"give one value, no list to sweep and no interpolation ({place})")
+    return _plain(value)
+
+
+def _interpolates(value: Any) -> bool:
+    """Whether `${` stands in a plain value, however deep."""
+    if isinstance(value, dict):
+        return any(map(_interpolates, value.values()))
+    return any(map(_interpolates, value)) if isinstance(value, list) else isinstance(value, str) and "${" in value
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value as plain Python has it, floats with twelve digits."""
+    from hydra.core.override_parser.types import QuotedString
+
+    if isinstance(value, float):
+        return shortest(value)
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value
 
 
 def quoted(text: str) -> str:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctt.core.atomic_files import read_json
+from ctt.core.secrets import masked
 from ctt.core.settings import digest
 from ctt.tracking import metric_names
 from ctt.tracking.cursor import Cursor, CursorFolder, write_note
@@ -68,7 +69,7 @@ class Sender:
             sent = self._sync(run, self._cursor(run), tails, finals, start)
         except Refused as refusal:
             if run.identity not in self._refused:
-                log.warning("tracking: %s refuses run %s: %s", self.view.address, run.name, refusal)
+                log.warning("tracking: %s refuses run %s: %s", masked(self.view.address), run.name, masked(str(refusal)))
             self._refused[run.identity] = time.monotonic() + REFUSED_SECONDS
             self._cursors.pop(run.identity, None)
             self._known.pop(self._place(run), None)

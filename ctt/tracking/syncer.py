@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ctt.core.atomic_files import read_json
 from ctt.core.errors import LeaseLost, StoreError
+from ctt.core.secrets import masked
 from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import EXPERIMENT_LENGTH
@@ -82,7 +83,7 @@ class Syncer:
             log.debug("tracking: another process syncs this store: %s", error)
             return sent
         if self._down:
-            log.warning("tracking: %s answers again; nothing was lost", self._view.address)
+            log.warning("tracking: %s answers again; nothing was lost", masked(self._view.address))
         self._wait, self._not_before, self._down = 0.0, 0.0, False
         return sent
 
@@ -122,7 +123,7 @@ class Syncer:
                 stop.wait(pause)
             except Exception as error:  # the view must never end what it looks at
                 if reported != str(error):
-                    log.warning("tracking: %s: %s; tried again every %g s", type(error).__name__, error, pause)
+                    log.warning("tracking: %s: %s; tried again every %g s", type(error).__name__, masked(str(error)), pause)
                 reported = str(error)
                 stop.wait(pause)
             finally:
@@ -223,7 +224,7 @@ class Syncer:
             log.warning(
                 "tracking: %s can't be reached (%s). Work goes on; what is missing there is sent once it answers, "
                 "or by `ctt sync`.",
-                self._view.address,
-                error,
+                masked(self._view.address),
+                masked(str(error)),
             )
         self._down = True

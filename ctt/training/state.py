@@ -4,14 +4,17 @@ A state folder holds `model.safetensors` (the model's state_dict; if the learner
 `weights.safetensors` then holds the weights themselves), `optimizer.safetensors` (moments, named
 `optimizer/parameter/moment`), `side.safetensors` where there is a side network (its weights as `model/…`, its moments as
 `optimizer/…`) and `state.json` ({"epoch", "step", "sums", "count"}; "stopped" if training stopped before the last epoch).
-During training these files are in `checkpoint/NNN/` of the stage's folder.
+During training these files are in `checkpoint/NNN/` of the stage's folder, with `sha256.json` ({"files": {name: hash},
+"metrics": [bytes of the stage's metrics.jsonl at that time, their hash]}).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ctt.core.build_context import CHECKPOINT, STATE
+from ctt.core.atomic_files import read_json, sha256, write_json
+from ctt.core.build_context import CHECKPOINT, METRICS, STATE
 from ctt.core.errors import StoreError
 from ctt.training.learner import Learner
 
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 WEIGHTS, SIDE = "weights.safetensors", "side.safetensors"
+HASHES = "sha256.json"
 
 
 def save_state(folder: Path, learner: Learner, at: dict[str, Any]) -> None:
@@ -115,6 +120,8 @@ def write_checkpoint(folder: Path, learner: Learner, at: dict[str, Any]) -> None
     temporary = root / f"{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     save_state(temporary, learner, at)
+    files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+    write_json(temporary / HASHES, {"files": files, "metrics": _start_of(folder / METRICS)})
     shutil.rmtree(final, ignore_errors=True)
     os.rename(temporary, final)
     for other in root.iterdir():
@@ -123,7 +130,32 @@ def write_checkpoint(folder: Path, learner: Learner, at: dict[str, Any]) -> None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The latest state under `checkpoint/`; None if there is none."""
+    """The latest undamaged state under `checkpoint/`; None if there is none. Warns of damaged ones."""
     root = folder / CHECKPOINT
     complete = sorted(p for p in root.iterdir() if p.suffix != ".tmp") if root.is_dir() else []
-    return complete[-1] if complete else None
+    for path in reversed(complete):
+        if not (damaged := _damaged(path)):
+            return path
+        warnings.warn(f"the checkpoint {path} is damaged ({damaged}); training continues without it", stacklevel=2)
+    return None
+
+
+def _damaged(checkpoint: Path) -> str:
+    """The name of a file that is not as it was when the checkpoint was written, or ""; checkpoints of ctt 0.1 have no hashes."""
+    if not (checkpoint / HASHES).exists() and (checkpoint / STATE).exists():
+        return ""
+    found = read_json(checkpoint / HASHES)
+    try:
+        for name, digest in found["files"].items() if found else ():
+            if not (checkpoint / name).is_file() or sha256(checkpoint / name) != digest:
+                return str(name)
+        length, digest = found["metrics"] if found else (0, None)
+        return "" if _start_of(checkpoint.parent.parent / METRICS, length) == [length, digest] else METRICS
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return HASHES
+
+
+def _start_of(path: Path, length: int | None = None) -> list[Any]:
+    """[bytes, their hash] of the first `length` bytes of a file, by default of all; of none if there is no file."""
+    data = path.read_bytes()[:length] if path.exists() else b""
+    return [len(data), hashlib.sha256(data).hexdigest()]

@@ -248,6 +248,12 @@ class TrainingSettings(Settings):
                 "frame nothing is masked; set these weights to 0 or raise history_size"
             )
         source.check(graph, self.world_model.num_preds * self.data.format.width)
+        drawn, every = source.windows(graph) if source.network_purpose else 0, self.every_window
+        if every is not None and drawn > every:
+            raise SettingError(
+                f"world_model.graph.{source.name}.windows={drawn} is more than the {every} windows of {self.data.train} training "
+                f"videos, from which each step draws them; set it to at most {every}, or take more videos"
+            )
 
     def _check_sizes(self) -> None:
         """Raises SettingError if the world model does not fit the data's format."""
@@ -267,14 +273,18 @@ class TrainingSettings(Settings):
             )
 
     @property
+    def every_window(self) -> int | None:
+        """Windows of all training videos; None if the number of videos is not known."""
+        model, data = self.world_model, self.data
+        length = model.history_size + model.num_preds
+        starts = window_starts(data.format.frames, length, model.frameskip, model.windows.all_starts)
+        return data.train * starts if data.counted else None
+
+    @property
     def drawn_windows(self) -> int | None:
         """Training windows of an epoch; None if the number of videos is not known."""
-        model, data = self.world_model, self.data
-        if not data.counted:
-            return None
-        length = model.history_size + model.num_preds
-        every = data.train * window_starts(data.format.frames, length, model.frameskip, model.windows.all_starts)
-        return min(model.windows.per_epoch or every, every)
+        every = self.every_window
+        return every and min(self.world_model.windows.per_epoch or every, every)
 
     def _check_batch(self) -> None:
         """Raises SettingError if an epoch has no whole batch."""

@@ -124,6 +124,30 @@ def test_a_damaged_record_does_not_hide_other_sweeps(filled, capsys: pytest.Capt
         survey(store)  # what it reaches is unknown, so nothing may be removed
 
 
+def test_a_record_whose_points_had_one_name_has_names_of_their_own(filled) -> None:
+    """As ctt 0.1 wrote values that are alike in six digits."""
+    store, _ = filled
+    plan = compile_plan(compile_sweep(None, ["data=mini", "ctt_inv_weight=0.1000001,0.1000002,0.1000003"]))
+    path = record.write(plan, store) / "record.json"
+    content = json.loads(path.read_text())
+    del content["seal"]
+    for point in content["points"][1:]:
+        point["label"] = "inv_weight=0.1"
+    path.write_text(json.dumps(content))
+    points = record.load(path.parent).sweep.points
+    assert [point.label for point in points] == [point.label for point in plan.sweep.points]
+    assert len({point.label for point in points}) == 4
+
+
+def test_a_record_of_other_values_than_were_written_is_refused(filled) -> None:
+    store, plan = filled
+    path = record.write(plan, store) / "record.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "seeds": [7]}))
+    with pytest.raises(StoreError, match="does not match its seal.*start the sweep again"):
+        record.load(path.parent)
+
+
 def test_an_unknown_sweep_is_refused_with_the_nearest_name_and_leaves_no_files(filled) -> None:
     store, plan = filled
     record.write(plan, store)

@@ -115,6 +115,9 @@ def test_cost_has_hours_rates_and_memory(store: Store, capsys: pytest.CaptureFix
     [
         (("--against", "ctt_inv_weight"), "--against draws a picture; name its file"),
         (("--at", "seed=1"), "--at fixes a setting of a pivot"),
+        (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--at", "seed=["), "(--at seed=[)"),
+        (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--at", "seed=1,2"), "give one value"),
+        (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--at", "seed=${oc.env:HOME}"), "no interpolation"),
         (("--metric", "nonsense"), "--metric is that of a pivot"),
         (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--metric", "nonsense"), "nonsense"),
         (("--pivot", "ctt_inv_weight", "ctt_suf_weight", "--cost"), "--cost would have no effect"),

@@ -22,6 +22,9 @@ WRONG = [
     (["demo", "ctt_inv_wieght=1"], "did you mean ctt_inv_weight"),
     (["demo", "store="], "store must be the path of a folder"),
     (["demo", "store=/etc/passwd"], "the store /etc/passwd is a file"),
+    (["demo", "launch.setup=['source ${HOME}/x']"], "give a value, not an interpolation; a shell's variable is $NAME"),
+    (["demo", "world_model={}"], "world_model={}: world_model names one of conf/world_model/*.yaml"),
+    (["demo", "world_model=mini,{}"], "world_model names one of conf/world_model/*.yaml"),
     (["demo", "name=a/b"], "cannot name a folder"),
     (["demo", "--cfg", "job"], "unrecognized arguments: --cfg job"),
     (["it's.yaml"], "no sweep file it's.yaml"),
@@ -68,6 +71,9 @@ def test_a_sweep_and_its_plan_refuse_alike(
         (["-m", "seed=0", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
         (["-m", "data=nope"], "Could not find 'data/nope'"),
         (["status"], "no store at"),
+        (["plan", "demo", "--devices", "0"], "--devices must be at least 1, got 0"),
+        (["run", "--cfg", "nope"], "--cfg shows one of job, hydra, all, got nope"),
+        (["run", "-c"], "-c shows one of job, hydra, all, got nothing"),
         (["report", "demo", "--format", "docx"], "invalid choice: 'docx'"),
         (["logs"], "NAME is missing"),
         (["show", "--nope", "x"], "unrecognized arguments: --nope"),
@@ -82,6 +88,20 @@ def test_a_sweep_and_its_plan_refuse_alike(
 def test_other_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, error = ended(capsys, *arguments)
     assert code == ExitCode.WRONG_INPUT and message in error and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("content", [None, "root:x:0:0", "{}", "[1]", '{"needs": 1}'])
+def test_a_job_that_is_none_is_one_line(content: str | None, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if content is not None:
+        (empty / "0.json").write_text(content)
+    code, error = ended(capsys, "run", "spec=0.json")
+    assert code == ExitCode.FAILED and "0.json is no job of a sweep" in error and error.count("\n") == 1, error
+
+
+def test_a_sweep_file_names_recipes_by_text(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty / "own.yaml").write_text("data: mini\npoints: [{world_model: {depth: 3}}]\n")
+    code, error = ended(capsys, "plan", "own.yaml")
+    assert code == ExitCode.WRONG_INPUT and "world_model names one of conf/world_model/*.yaml" in error and "own.yaml" in error
 
 
 def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,10 +21,12 @@ from ctt.planning import compile_plan
 from ctt.store import Store
 from ctt.sweep import compile_sweep
 from tests.execution.slurm.fake_slurm import key, record
+from tests.faults.counting import LATE
 from tests.late_files import LateFileSystem
 from tests.tiny import TINY_SWEEP
 
 DELAY = 0.5
+pytestmark = pytest.mark.fault(LATE)
 
 
 class Elsewhere(PollingLauncher):

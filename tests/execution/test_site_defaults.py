@@ -50,10 +50,24 @@ def test_only_the_command_line_overrides_site_defaults(site: Path) -> None:
         ("slurm: {cpus_per_task: 0}", "cpus_per_task must be at least 1, got 0"),
         ("partition: gpu", "must map `local` and `slurm`"),
         ("slurm: [", "not readable YAML"),
+        ("slurm: {account: a}\nslurm: {account: b}", "line 2: slurm stands twice"),
+        ("slurm: {account: a, account: b}", "account stands twice"),
+        ("slurm: {account: '${USER}'}", "not an interpolation"),
+        ("slurm: {account: !!python/name:os.system ''}", "tags like"),
+        ("slurm: {timeout_min: 4:00:00}", "launch.timeout_min.*4:00:00"),
+        ("slurm: {cpus_per_task: 0o0}", "cpus_per_task must be at least 1, got 0"),
+        ("slurm: {account: caf\xe9}", "byte 20 is not UTF-8"),
     ],
 )
 def test_a_mistake_names_the_file_and_the_key(site: Path, text: str, message: str) -> None:
-    site.write_text(text)
+    site.write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingError, match=message) as caught:
         with_site(SLURM, [])
     assert str(site) in str(caught.value)
+
+
+def test_values_are_those_of_a_sweep_file(site: Path) -> None:
+    """YAML 1.2: no octal 010, no boolean `on`, no number in base 60."""
+    site.write_text("slurm: {cpus_per_task: 010, account: on, constraint: 1:30}")
+    found = with_site(SLURM, []).launch
+    assert (found.cpus_per_task, found.account, found.constraint) == (10, "on", "1:30")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctt.store import Store
+from tests.faults.counting import CLOCK, KILLED, Fault
 from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, wait
 from tests.waiting import until
 
@@ -99,7 +100,7 @@ def test_one_new_owner_at_a_time(tmp_path: Path, how: str) -> None:
     assert len(set(tokens)) == 24
 
 
-def test_killed_while_taking_over(tmp_path: Path) -> None:
+def test_killed_while_taking_over(tmp_path: Path, fault: Fault) -> None:
     """The owner may be alive elsewhere; the process that takes over is killed at each step. The work survives in new files
     under a new path, so that what the first owner still writes has no effect."""
     for step in range(1, 200, 2 * STRIDE):
@@ -115,7 +116,7 @@ def test_killed_while_taking_over(tmp_path: Path) -> None:
                 pass
 
         code = wait(fork(doomed))
-        with store.lease(KEYS[0], wait=2.0):
+        with fault(KILLED), store.lease(KEYS[0], wait=2.0):
             os.write(opened, b"late")
             os.close(opened)
             assert not before.exists()
@@ -130,7 +131,7 @@ def test_killed_while_taking_over(tmp_path: Path) -> None:
     assert step > 30, "too few steps"
 
 
-def test_new_owners_killed_at_random(tmp_path: Path) -> None:
+def test_new_owners_killed_at_random(tmp_path: Path, fault: Fault) -> None:
     """Contenders are killed while they hold or take the lease: there is always another owner, and never two."""
     store, notes = Store(tmp_path / "store", heartbeat=0.1, expiry=30.0), tmp_path / "notes"
 
@@ -146,9 +147,10 @@ def test_new_owners_killed_at_random(tmp_path: Path) -> None:
     try:
         for round in range(12):
             time.sleep(0.07 + 0.003 * round)
-            os.kill(children[0], signal.SIGKILL)
-            wait(children.pop(0))
-            children.append(fork(contender))
+            with fault(KILLED):
+                os.kill(children[0], signal.SIGKILL)
+                wait(children.pop(0))
+                children.append(fork(contender))
         before = notes.stat().st_size
         until(lambda: notes.stat().st_size > before)
     finally:
@@ -217,6 +219,7 @@ def test_no_heartbeat_outlives_its_owner(tmp_path: Path) -> None:
     until(lambda: not state(heartbeat), seconds=3.0)
 
 
+@pytest.mark.fault(CLOCK)
 def test_foreign_clock_changes_nothing(tmp_path: Path) -> None:
     """A contender whose clock is a day ahead waits like any other for an owner on another kernel."""
     store, flag = Store(tmp_path / "store", heartbeat=0.1, expiry=1.0), tmp_path / "flag"

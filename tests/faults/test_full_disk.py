@@ -26,6 +26,7 @@ from ctt.execution.jobs.retries import FINAL, Attempt, should_retry
 from ctt.stages.base import Stage, build
 from ctt.stages.data import Data
 from ctt.store import Store
+from tests.faults.counting import FULL
 from tests.faults.processes import fork, wait
 from tests.small_disk import small_disk
 from tests.tiny import TINY, environment
@@ -147,6 +148,7 @@ def test_a_plan_warns_where_the_disk_will_not_do(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(FULL)
 @pytest.mark.parametrize("size, after", [("5m", "data"), ("22m", "rollout"), ("26m", "vqa")])
 def test_a_run_on_a_disk_that_fills_ends_with_one_line(tmp_path: Path, size: str, after: str) -> None:
     """It fills while the data, the rollout and ALOE's weights are written."""

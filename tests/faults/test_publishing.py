@@ -11,6 +11,7 @@ import pytest
 
 from ctt.core.errors import LeaseLost, StoreError
 from ctt.store import Artifact, DamagedArtifact, Store
+from tests.faults.counting import FULL, KILLED, STOPPED, Fault
 from tests.faults.processes import STRIDE, at_step, fork, kill_myself, state, wait
 from tests.waiting import until
 
@@ -56,7 +57,7 @@ def leftovers(store: Store) -> list[str]:
     return sorted(str(p) for p in paths if p.parts[0] not in ("artifacts",) and p.parts != ("leases", KEY, p.name))
 
 
-def test_killed_at_every_step(tmp_path: Path) -> None:
+def test_killed_at_every_step(tmp_path: Path, fault: Fault) -> None:
     """SIGKILL before the first, second, … file-system step of lease, build, publish and release, until a run completes."""
     outcomes = []
     for step in range(1, 500, STRIDE):
@@ -70,10 +71,11 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         outcomes.append(finished(store))
         if code == 0:
             break
-        assert code == -signal.SIGKILL
-        build(store, wait=2.0)  # without a delay: the kernel knows that the owner has ended
-        assert finished(store)
-        assert leftovers(store) == []
+        with fault(KILLED):
+            assert code == -signal.SIGKILL
+            build(store, wait=2.0)  # without a delay: the kernel knows that the owner has ended
+            assert finished(store)
+            assert leftovers(store) == []
     else:
         pytest.fail("no run completed")
     assert step > 50, "too few steps"
@@ -81,7 +83,7 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
     assert outcomes[-2:] == [True, True], "killed between the rename and the release, it is finished"
 
 
-def test_two_kills_in_a_row(tmp_path: Path) -> None:
+def test_two_kills_in_a_row(tmp_path: Path, fault: Fault) -> None:
     """Killed, killed again in the second attempt (which takes over), then built."""
     for step in range(1, 80, 3 * STRIDE):
         store = Store(tmp_path / str(step))
@@ -92,14 +94,15 @@ def test_two_kills_in_a_row(tmp_path: Path) -> None:
 
         wait(fork(lambda: doomed(45)))  # waited for at once
         wait(fork(lambda step=step: doomed(step)))
-        finished(store)
-        build(store, wait=2.0)
-        assert finished(store)
-        assert leftovers(store) == []
+        with fault(KILLED):
+            finished(store)
+            build(store, wait=2.0)
+            assert finished(store)
+            assert leftovers(store) == []
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_disk_fails_at_every_step(tmp_path: Path, code: int) -> None:
+def test_disk_fails_at_every_step(tmp_path: Path, code: int, fault: Fault) -> None:
     """Every step fails once: the error names a path and a remedy, nothing is published in part, and the retry works."""
     failed = 0
     for step in range(1, 500, 2 * STRIDE):
@@ -124,10 +127,11 @@ def test_disk_fails_at_every_step(tmp_path: Path, code: int) -> None:
         failed += result == 3
         if result == 0 and step > 90:
             break
-        finished(store)
-        build(store, wait=2.0)
-        assert finished(store)
-        assert leftovers(store) == []
+        with fault(FULL if code == errno.ENOSPC else "disk fails"):
+            finished(store)
+            build(store, wait=2.0)
+            assert finished(store)
+            assert leftovers(store) == []
     assert failed > 10
 
 
@@ -186,6 +190,7 @@ def stopping(store: Store, before: str, report: Path) -> None:
 
 @pytest.mark.parametrize("before", ["sha256", "write_json", "make_folder", "move_if_absent"])
 @pytest.mark.parametrize("wakes", ["after", "before"])
+@pytest.mark.fault(STOPPED)
 def test_stopped_owner_never_publishes(tmp_path: Path, before: str, wakes: str) -> None:
     """SIGSTOP past the expiry; it wakes before or after the new owner publishes, at the latest before the rename."""
     store = Store(tmp_path / "store", heartbeat=0.05, expiry=0.4)

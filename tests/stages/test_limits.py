@@ -37,6 +37,8 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"world_model.windows.per_epoch": None, "world_model.batch_size": 1569}, ("batch_size=1569", "1568", "16 training")),
     ({"world_model.masking.seed": 2**32, "world_model.masking.draw": "fixed"}, ("world_model.masking.seed", "4294967295")),
     ({"world_model.graph.source": "jacobian", "world_model.graph.projections": MANY}, ("world_model.graph.projections", "512")),
+    ({"world_model.graph.source": "learned", "world_model.graph.learned.windows": MANY}, ("graph.learned.windows", "16384")),
+    ({"world_model.graph.source": "learned", "world_model.graph.learned.windows": 1569}, ("graph.learned.windows=1569", "1568")),
     ({"world_model.history_size": 1}, ("world_model.history_size", "ctt_inv_weight")),
     ({"world_model.learning_rate": LARGE}, ("world_model.learning_rate", "3.4e+38")),
     ({"world_model.learning_rate": 0.0}, ("world_model.learning_rate", "more than 0")),
@@ -109,7 +111,7 @@ def pool(key: str, field: Any, now: Any) -> list[Any]:
     if not whole:
         return [*none, low if above is None else above, 0.5, *([high] if high is not None else [LARGE])]
     name = key.rsplit(".", 1)[-1]
-    return [*none, low, low + 1, 3, 30, *([MANY] if name not in COSTLY and name != "windows" else [])]
+    return [*none, low, low + 1, 3, 30, *([MANY] if name not in COSTLY else [])]
 
 
 def values() -> st.SearchStrategy[dict[str, Any]]:
@@ -134,6 +136,8 @@ def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
 @settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
 @example({})
 @example({"aloe.shares": [0.0, 0.0, 0.0, 0.001]})  # rounds to no question
+@example({"diagnostics.windows": MANY})
+@example({"world_model.graph.source": "learned", "world_model.graph.learned.windows": 1568})
 @example({"world_model.masking.draw": "fixed", "world_model.masking.seed": 2**32 - 1})
 @given(values())
 def test_settings_are_refused_with_their_key_or_train(data: Store, values: dict[str, Any]) -> None:

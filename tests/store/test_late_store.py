@@ -8,9 +8,11 @@ import pytest
 
 from ctt.core.errors import LeaseHeld
 from ctt.store import Lease, Store
+from tests.faults.counting import LATE
 from tests.late_files import LateFileSystem
 
 KEY = f"{0:064x}"
+pytestmark = pytest.mark.fault(LATE)
 REOPENING = pytest.mark.parametrize("reopening", [True, False], ids=["close-to-open", "nocto"])
 
 

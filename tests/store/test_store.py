@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ctt.core.errors import LeaseHeld, StoreError, UsageError
 from ctt.store import Artifact, DamagedArtifact, Store
 from ctt.store.artifact import SMALL
+from tests.faults.counting import CUT, FLIPPED
 
 KEY = "0d" * 32
 FILES = {"metrics.json": b'{"error": 0.5}', "model/weights": b"w" * 3000, "empty": b""}
@@ -123,10 +124,11 @@ DAMAGES = {
     "grow": lambda data: data + b"\0",
     "empty": lambda data: b"",
 }
+DAMAGED = {"flip": FLIPPED, "truncate": CUT, "grow": "file grown", "empty": CUT}
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "model/weights"])
-@pytest.mark.parametrize("how", [*DAMAGES, "missing"])
+@pytest.mark.parametrize("how", [*(pytest.param(how, marks=pytest.mark.fault(DAMAGED[how])) for how in DAMAGES), "missing"])
 def test_damage_is_found_and_rebuilt(store: Store, name: str, how: str) -> None:
     artifact = publish(store)
     path = artifact.path / name

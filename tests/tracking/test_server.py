@@ -29,6 +29,15 @@ from tests.waiting import until
 pytestmark = pytest.mark.slow
 
 
+def test_a_warning_holds_no_password(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port("127.0.0.1", 0)
+    settings = TrackingSettings(kind="server", uri=f"http://me:s3cret@127.0.0.1:{port}", timeout=1)
+    one = run(store)
+    work(one.stages[0], range(1, 4))
+    assert Syncer(settings, store, [one]).sync_once(patient=False) == 0
+    assert "http://me:***@127.0.0.1" in caplog.text and "s3cret" not in caplog.text
+
+
 def test_a_server_that_is_dead_slow_and_back_again(store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port("127.0.0.1", 0)
     settings = TrackingSettings(kind="server", uri=f"http://127.0.0.1:{port}", every=0.2, timeout=1)

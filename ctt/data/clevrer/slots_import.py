@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ctt.core.atomic_files import remove_tree, write_json
+from ctt.core.atomic_files import LEFTOVERS, remove_tree, write_json
 from ctt.core.build_context import stopping
 from ctt.core.errors import DataError, Interrupted
 from ctt.core.regular_files import check_regular
@@ -50,7 +50,9 @@ def import_slots(source: Path, folder: Path, progress: Progress = lambda done, t
     """
     source, folder = Path(source), Path(folder)
     if (folder / MANIFEST).exists():
-        return _again(source, folder)
+        imported = _again(source, folder)
+        _tidy(folder)
+        return imported
     existed = folder.exists()
     try:
         found = survey(source, folder / SCRATCH, progress, gaps)
@@ -74,9 +76,15 @@ def import_slots(source: Path, folder: Path, progress: Progress = lambda done, t
     except OSError as error:
         what = error.filename or folder
         raise DataError(f"the import stopped: {what}: {error.strerror or error}; the same command continues it") from None
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    remove_tree(folder / SCRATCH)
+    _tidy(folder)
     return ImportedSlots.open(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what only an unfinished import needs, also where one was killed just after it had finished."""
+    for path in (folder / UNFINISHED, *folder.glob(LEFTOVERS)):
+        path.unlink(missing_ok=True)
+    remove_tree(folder / SCRATCH)
 
 
 def _again(source: Path, folder: Path) -> ImportedSlots:

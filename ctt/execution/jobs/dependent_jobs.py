@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.failures import Ending, Failure, classify, log_tail
+from ctt.execution.jobs.lack_of_space import LackOfSpace
 from ctt.execution.jobs.late_files import not_visible
 from ctt.execution.jobs.retries import FINAL, Attempts
 from ctt.execution.jobs.spec import JobSpec
@@ -23,6 +24,7 @@ class DependentJobs:
         self.waiting = list(self.jobs)
         self.failed: dict[str, Failure] = {}  # target → class of its last failure; not retried
         self.attempts = Attempts(store)
+        self.space = LackOfSpace(self.folder, store.root)
 
     def active(self) -> list[JobSpec]:
         """The jobs that have been started and have not ended."""
@@ -40,7 +42,9 @@ class DependentJobs:
 
     def may_start(self, job: JobSpec) -> bool:
         """Whether to start it now."""
-        return self.ready(job) and not self.attempts.paused(job) and not self.built_elsewhere(job)
+        if not self.ready(job) or self.attempts.paused(job):
+            return False
+        return self.space.lacking() is None and not self.built_elsewhere(job)
 
     def built_elsewhere(self, job: JobSpec) -> bool:
         """Another process builds one of its stages, so that it would only wait and occupy a device."""
@@ -48,7 +52,12 @@ class DependentJobs:
         return any((found := self.store.holder(key)) is not None and found.state == "held" for key in missing)
 
     def nothing_can_start(self) -> bool:
-        """Whether no waiting job can ever start, because its needs have failed; records them as blocked."""
+        """Whether no waiting job can ever start, because its needs have failed or the disk is full; records them as blocked."""
+        if (lack := self.space.lacking()) is not None:  # nobody knows when there is space
+            for job in self.waiting:
+                self.record_event(job, "ended", failure=Failure.BLOCKED, message=lack)
+            self.waiting = []
+            return True
         stuck = [job for job in self.waiting if not self.ready(job)]
         if len(stuck) < len(self.waiting):
             return False
@@ -99,6 +108,8 @@ class DependentJobs:
         failure = reason or failure
         if outcome is None and failure != Failure.CANCELLED:  # the job could not record it
             self.store.record_failure(stage, failure, text, "\n".join(failed.lines) if failed else None)
+        if failure == Failure.DISK_FULL:
+            self.space.ensure_recorded()
         retry = self.attempts.retry_after(job, failure) and reason != Failure.CANCELLED
         if retry:
             self.waiting.insert(0, job)

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ctt.execution.jobs.failures import CLASSES
+
 NAME = "events.jsonl"
+FIELDS = {"time", "number", "label", "target", "event", "job_id", "host", "class", "message", "log"}
 CANCELLED = "cancelled"  # a file in the same folder; while it exists, the launcher ends all jobs
 
 
@@ -32,17 +35,19 @@ def append(jobs: Path, number: int, label: str, target: str, event: str, **more:
 
 
 def read(jobs: Path) -> list[dict[str, Any]]:
-    """All events, oldest first; a line cut off by a crash is skipped."""
+    """All events, oldest first; a line that was cut off or damaged is skipped."""
     try:
-        text = (jobs / NAME).read_text(encoding="utf-8")
+        text = (jobs / NAME).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     events = []
     for line in text.splitlines():
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
             continue
+        if isinstance(event, dict) and event.keys() >= FIELDS and event["class"] in CLASSES:
+            events.append(event)
     return events
 
 

@@ -33,10 +33,14 @@ class Failure(StrEnum):
     INTERRUPTED = "interrupted"  # asked to stop by a signal of unknown origin; it wrote a checkpoint if it could
     NOT_VISIBLE = "not visible"  # it ended well, but its artifact did not appear
     HANG = "hang"  # it ran without progress for too long
-    BLOCKED = "blocked"  # it never started, because a job it needs failed
+    BLOCKED = "blocked"  # it never started, because a job it needs failed or the disk is full
     DISK_FULL = "disk full"  # no space: bytes, inodes or a quota
     DIVERGED = "diverged"
     CODE_ERROR = "code error"
+
+
+CLASSES = {None, *Failure}
+"""What a record of an end may name; None: it succeeded."""
 
 
 @dataclass(frozen=True)

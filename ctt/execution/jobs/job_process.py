@@ -27,6 +27,7 @@ from ctt.core.errors import CttError, DiskFull, Interrupted, StoreError
 from ctt.core.process_group import ProcessGroup, of_environment
 from ctt.core.processes import this_host
 from ctt.execution.jobs.failures import BEGINS
+from ctt.execution.jobs.lack_of_space import LackOfSpace
 from ctt.execution.jobs.pid_files import write_pid_file
 from ctt.execution.jobs.spec import stages_of, thaw
 from ctt.store import Store
@@ -64,6 +65,8 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
     path.with_suffix(".outcome.json").unlink(missing_ok=True)  # of an earlier attempt
     try:
         if not all(store.has(key) for key in frozen["wanted"]):
+            if (lack := LackOfSpace(path.parent, store.root).lacking()) is not None:
+                raise DiskFull(lack)
             outcome["beside"] = _build(frozen, path, store, pid_file, group, on_event)
         group.broadcast(None)
     except CttError as error:
@@ -142,11 +145,23 @@ def _build(
         on_event(what)
 
     more: Any = dict(device=device, group=group, on_event=report, on_built=lambda *built: costs.record(store, *built))
-    build(target, store, **more)
-    return build_auxiliaries(auxiliaries, store, **more)
+
+    def full(error: CttError) -> None:
+        if isinstance(error, DiskFull):
+            left = [stage for key, stage in stages_of(target, *auxiliaries).items() if not store.has(key)]
+            LackOfSpace(path.parent, store.root).record(sum(stage.size() for stage in left))
+
+    try:
+        build(target, store, **more)
+    except DiskFull as error:
+        full(error)
+        raise
+    return build_auxiliaries(auxiliaries, store, on_failure=full, **more)
 
 
-def build_auxiliaries(auxiliaries: Sequence[Stage], store: Store, **more: Any) -> dict[str, str]:
+def build_auxiliaries(
+    auxiliaries: Sequence[Stage], store: Store, on_failure: Callable[[CttError], None] = lambda error: None, **more: Any
+) -> dict[str, str]:
     """Builds auxiliary stages; {kind: message} of those that failed. Raises Interrupted if a signal stopped one."""
     from ctt.stages.base import build
 
@@ -158,6 +173,7 @@ def build_auxiliaries(auxiliaries: Sequence[Stage], store: Store, **more: Any) -
             raise
         except CttError as error:
             failed[auxiliary.kind] = str(error)
+            on_failure(error)
     return failed
 
 

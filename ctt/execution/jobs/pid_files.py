@@ -33,7 +33,7 @@ def host_of(pid_file: Path) -> str | None:
     """The host of the process that wrote `pid_file`."""
     try:
         return pid_file.read_text(encoding="utf-8").split()[2]
-    except (FileNotFoundError, IndexError):
+    except (FileNotFoundError, IndexError, ValueError):
         return None
 
 
@@ -59,6 +59,6 @@ def device_of(pid_file: Path) -> str | None:
 def _word(pid_file: Path, index: int) -> str | None:
     try:
         word = pid_file.read_text(encoding="utf-8").split()[index]
-    except (FileNotFoundError, IndexError):
+    except (FileNotFoundError, IndexError, ValueError):
         return None
     return None if word == "-" else word

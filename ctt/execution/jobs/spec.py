@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import PROGRESS
+from ctt.core.errors import StoreError
+from ctt.execution.jobs.failures import CLASSES, Failure
 from ctt.store import Store
 
 if TYPE_CHECKING:
@@ -54,9 +56,9 @@ class JobSpec:
 
         Of several processes the first one records it, unless another failed first: then that one, with its "rank".
         """
-        own = read_json(self.outcome_file)
-        if own is None or own["failure"] == "killed":
-            return next(filter(None, map(read_json, self._other_outcomes())), own)
+        own = _outcome(self.outcome_file)
+        if own is None or own["failure"] == Failure.KILLED:
+            return next(filter(None, map(_outcome, self._other_outcomes())), own)
         return own
 
     def remove_outcome(self) -> None:
@@ -65,6 +67,12 @@ class JobSpec:
 
     def _other_outcomes(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{self.path.stem}.outcome.*.json"))
+
+
+def _outcome(path: Path) -> dict[str, Any] | None:
+    """What an outcome file holds; None if there is none, or it is damaged."""
+    found = read_json(path)
+    return found if isinstance(found, dict) and found.get("failure", "") in CLASSES and "message" in found else None
 
 
 def freeze(job: PlannedJob, store: Store, folder: Path, number: int) -> JobSpec:
@@ -114,9 +122,13 @@ def read(folder: Path) -> list[JobSpec]:
 
 
 def read_one(path: Path) -> JobSpec:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
-    return JobSpec(int(path.stem), path, content["label"], content["target"], *keys, content["kind"] == "world_model")
+    """The job in a file. Raises StoreError if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        keys = (frozenset(content["needs"]), tuple(content["stages"]), tuple(content["wanted"]))
+        return JobSpec(int(path.stem), path, content["label"], content["target"], *keys, content["kind"] == "world_model")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is no job of a sweep ({type(error).__name__}: {error}); start the sweep again") from error
 
 
 def thaw(frozen: dict[str, Any]) -> tuple[Stage, tuple[Stage, ...]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 USUAL = ("", "None", "Priority", "Resources", "Dependency", "BeginTime", "JobArrayTaskLimit", "Cleaning")
 """Reasons that need no word: the job waits for its turn, or for another job."""
 _TIME = "it asks for more time than is allowed; set launch.timeout_min, or another launch.partition or launch.qos"
+_DOWN = "the partition or its nodes are not in operation; ask an administrator, or set another launch.partition"
+_BUDGET = "the budget of the account is used up; set launch.account or launch.qos, or ask for more"
 _SIZE = "it asks for more than is allowed; set launch.nodes, launch.mem_gb or launch.gpus_per_node, or another launch.partition"
 _NAME = "it names what this cluster does not have or you may not use; set launch.account, launch.qos or launch.partition"
 STUCK = {
@@ -23,7 +26,10 @@ STUCK = {
     "JobHeldAdmin": "an administrator holds it; ask them, or `scontrol release` it where you may",
     "JobHeldUser": "it is held; `scontrol release` it",
     "MaxMemPerLimit": _SIZE,
+    "NodeDown": _DOWN,
     "PartitionConfig": _SIZE,
+    "PartitionDown": _DOWN,
+    "PartitionInactive": _DOWN,
     "PartitionNodeLimit": _SIZE,
     "PartitionTimeLimit": _TIME,
     "QOSMaxCpuPerJobLimit": _SIZE,
@@ -34,13 +40,25 @@ STUCK = {
     "QOSNotAllowed": _NAME,
 }
 """Reasons that last until somebody acts, and the remedy (squeue(1), JOB REASON CODES)."""
+_BUDGETS = re.compile(r"(Assoc|QOS)Grp(Billing|CPU|GRES|Mem|Node|Energy|License|BB|Unknown)?Minutes(Limit)?$")
+"""Limits of what has been used; those of …RunMinutes clear as running jobs end."""
+_PROSE = re.compile(r"[^\s,]+[\s_](?!\w+:)\w+[\s_]\w+")
 PATIENCE = 60.0  # seconds after which a reason of STUCK is reported as such: SLURM may be about to correct it
 
 
 def name_of(reason: str) -> str:
-    """ "ReqNodeNotAvail, UnavailableNodes:n1" and "(BadConstraints)" → their first word."""
-    words = reason.strip("() ").replace(",", " ").split()
+    """ "ReqNodeNotAvail, UnavailableNodes:n1" and "(BadConstraints)" → their first word; a sentence, "Nodes required for job are
+    DOWN, DRAINED or reserved …", as it is."""
+    text = reason.strip("() ")
+    if _PROSE.match(text):
+        return text
+    words = text.replace(",", " ").split()
     return words[0] if words else ""
+
+
+def remedy(name: str) -> str | None:
+    """What to do about a reason that does not clear by itself; None for others."""
+    return STUCK.get(name) or (_BUDGET if _BUDGETS.match(name) else None)
 
 
 def message(state: str, reason: str) -> str:
@@ -48,8 +66,8 @@ def message(state: str, reason: str) -> str:
     name = name_of(reason)
     if name in ("", "None"):
         return state.lower()
-    remedy = f" ({STUCK[name]})" if name in STUCK else ""
-    return f"{state.lower()}: {reason.strip('() ')}{remedy}"
+    what = f" ({found})" if (found := remedy(name)) else ""
+    return f"{state.lower()}: {reason.strip('() ')}{what}"
 
 
 class WaitReasons:
@@ -73,7 +91,8 @@ class WaitReasons:
             if name not in self._reported:
                 self._reported.add(name)
                 lines.append(f"{jobs}: {name}")
-            if name in STUCK and now - self._since[name] >= PATIENCE and (late := f"{name} stuck") not in self._reported:
+            found, late = remedy(name), f"{name} stuck"
+            if found and now - self._since[name] >= PATIENCE and late not in self._reported:
                 self._reported.add(late)
-                lines.append(f"{jobs}, and {name} does not clear by itself: {STUCK[name]}")
+                lines.append(f"{jobs}, and {name} does not clear by itself: {found}")
         return lines

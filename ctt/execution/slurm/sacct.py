@@ -63,21 +63,22 @@ def read(text: str) -> dict[str, Account]:
         if not _JOB.match(fields["JobID"]):
             continue
         number, _, step = fields.get("JobID", "").partition(".")
-        state = (fields.get("State") or "UNKNOWN").split()[0]  # "CANCELLED by 1000"
-        code, _, signal = (fields.get("ExitCode") or "0:0").partition(":")
+        state = (fields.get("State", "").split() or ["UNKNOWN"])[0]  # "CANCELLED by 1000"
+        ended = re.match(r"(\d{1,9}):(\d{1,9})", fields.get("ExitCode", ""))
+        code, signal = (int(ended[1]), int(ended[2])) if ended else (0, 0)
         if step:
             if (known := accounts.get(number)) and state == "OUT_OF_MEMORY":
                 accounts[number] = replace(known, state=state)
             elif known and known.state == "FAILED" and not known.signal:
-                accounts[number] = replace(known, signal=int(signal or 0))
+                accounts[number] = replace(known, signal=signal)
             continue
         nodes = fields.get("NodeList", "")
         for job in _expanded(number):
             accounts[job] = Account(
                 job,
                 state,
-                int(code or 0),
-                int(signal or 0),
+                code,
+                signal,
                 "" if (reason := fields.get("Reason", "")) == "None" else reason,
                 "" if nodes == "None assigned" else nodes,
             )

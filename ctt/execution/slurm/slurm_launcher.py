@@ -20,6 +20,7 @@ from ctt.core.errors import UsageError
 from ctt.core.resources import JobLimits, Resources, SlurmSettings
 from ctt.execution.jobs import event_log, pid_files
 from ctt.execution.jobs.failures import Ending, Failure, classify, log_of_failure, log_tail
+from ctt.execution.jobs.lack_of_space import LackOfSpace
 from ctt.execution.jobs.late_files import LateFiles, not_visible
 from ctt.execution.jobs.retries import FINAL, Attempts, idle
 from ctt.execution.jobs.spec import JobSpec
@@ -65,6 +66,7 @@ class SlurmLauncher:
         self.alive: dict[int, Task] = {}
         self.failed: dict[str, Failure] = {}
         self.attempts = Attempts(store)
+        self.space = LackOfSpace(self.folder, store.root)
         self.late = LateFiles(store, settings.fs_delay_s)
         self.largest = arrays.LARGEST
         self.unsure = False  # whether SLURM may have accepted an array although sbatch failed
@@ -113,6 +115,11 @@ class SlurmLauncher:
             queue_tasks.cancel_unrecorded(self.record, self.name)
             self.unsure = False
         self.waiting = [job for job in self.waiting if job.number not in self.alive and not self._done(job)]
+        if self.waiting and (lack := self.space.lacking()) is not None:
+            for job in self.waiting if not self.alive else ():
+                self._end(job, Failure.BLOCKED, lack)
+            self.waiting = self.waiting if self.alive else []
+            return
         while True:
             if blocked := [job for job in self.waiting if self._blocked(job)]:
                 for job in blocked:
@@ -234,7 +241,9 @@ class SlurmLauncher:
         queue = commands.queued(self.name)
         if queue is None:
             return
-        waiting = Counter(queue[task.id].reason for task in self.alive.values() if task.id in queue and not queue[task.id].host)
+        entries = [queue[task.id] for task in self.alive.values() if task.id in queue]
+        waiting = Counter(entry.reason for entry in entries if not entry.host)
+        waiting.update("Suspended" for entry in entries if entry.state in ("SUSPENDED", "STOPPED"))
         self._print(self.reasons.report(waiting, time.monotonic()))
         ended = []
         for number, task in self.alive.items():
@@ -304,6 +313,8 @@ class SlurmLauncher:
         if outcome is None or outcome.get("rank") or outcome["failure"] == Failure.KILLED:  # it could not record it
             stage = pid_files.stage_of(job.pid_file) or job.target
             self.store.record_failure(stage, failure, message, "\n".join(failed.lines) if failed else None)
+        if failure == Failure.DISK_FULL:
+            self.space.ensure_recorded()
         if self.attempts.retry_after(job, failure):
             more = dict(log=str(log), progressed=self.attempts.progressed(job))
             self._record_event(job, "retried", host=host, failure=failure, message=message, **more)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ from ctt.store import Store
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 PATIENCE = 600.0  # seconds for which a task holds its node while another process builds what it needs
 UNANSWERED = 600.0  # seconds for which a call to SLURM is retried; the task often ends sooner
+STATE = "ctt-state:"
 UNWANTED = ("", "CANCELLED", "COMPLETING", "COMPLETED", "TIMEOUT")
 
 
@@ -106,8 +108,14 @@ def _requeue(path: Path, outcome: dict[str, Any], received: list[int]) -> int:
 
 def _wanted() -> bool:
     """False if SLURM has cancelled this job, or ended it otherwise."""
-    state = _answer(["squeue", "-h", "-j", _own_id(), "-o", "%T"])
-    return state is None or state.strip() not in UNWANTED
+    answer = _answer(["squeue", "-h", "-j", _own_id(), "-o", f"{STATE}%T"])
+    return answer is None or _state_in(answer) not in UNWANTED
+
+
+def _state_in(answer: str) -> str:
+    """The state that squeue has printed after STATE, "" if it has none; other lines are a site's messages."""
+    found = re.findall(rf"^{STATE}([A-Z_]+)\s*$", answer, re.MULTILINE)
+    return str(found[-1]) if found else ""
 
 
 def _answer(command: list[str]) -> str | None:

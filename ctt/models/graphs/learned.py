@@ -27,7 +27,7 @@ class LearnedSettings(Settings):
     learning_rate: float = setting(
         0.004, "learning rate of its AdamW: high, since the losses use its graph from its first step on", above=0
     )
-    windows: int = setting(64, "windows of its batch in each step, drawn from all windows", minimum=1)
+    windows: int = setting(64, "windows of its batch in each step, drawn from all windows", minimum=1, maximum=16384)
 
 
 class LearnedSource(GraphSource):

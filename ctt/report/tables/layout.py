@@ -8,6 +8,7 @@ from ctt.core.units import duration
 from ctt.report import statistics
 from ctt.report.tables import row_text
 from ctt.report.tables.arrangement import best_cells
+from ctt.report.tables.device_text import device_notes
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.grid import Grid, Page
 from ctt.report.tables.row import Row
@@ -240,6 +241,7 @@ def notes(table: Table) -> list[str]:
     lines += [
         row_text.unread_sentence(stage.label, table.unread[stage.kind]) for stage in table.auxiliary if stage.kind in table.unread
     ]
+    lines += device_notes(table.rows)
     lines += table.reach
     sources: dict[str, list[str]] = {}
     for quote in table.quoted:

@@ -18,6 +18,7 @@ class Row:
 
     seeds: those with a result; paired: how many of them the baseline has too; missing: seeds without a result.
     auxiliary: the columns of auxiliary stages, by kind and name. sentence: what the differences show.
+    devices: {kind of stage: what it ran on, over all seeds}.
     by_seed: each accuracy and error of each seed, what its estimate is the mean of.
     """
 
@@ -34,6 +35,7 @@ class Row:
     errors: dict[str, MetricEstimate]
     auxiliary: dict[str, dict[str, MetricEstimate]]
     cost: dict[str, float]
+    devices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     sentence: str = ""
     by_seed: Mapping[str, Mapping[int, float]] = field(default_factory=dict)

@@ -174,9 +174,19 @@ def _row(measured: _Measured, base: _Measured | None, auxiliary: Sequence[Auxili
             for stage in auxiliary
         },
         cost=_means([run.cost for run in measured.runs]),
+        devices=_devices(measured.runs),
         warnings=tuple(warnings),
         by_seed=_by_seed(measured),
     )
+
+
+def _devices(runs: Sequence[RunResults]) -> dict[str, tuple[str, ...]]:
+    """What each kind of stage ran on, over all runs."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for label, devices in run.devices.items():
+            found.setdefault(label, {}).update(dict.fromkeys(devices))
+    return {label: tuple(sorted(devices)) for label, devices in found.items()}
 
 
 def _by_seed(measured: _Measured) -> dict[str, dict[int, float]]:

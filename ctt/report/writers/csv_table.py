@@ -6,6 +6,7 @@ import csv
 import io
 
 from ctt.report.tables import row_text
+from ctt.report.tables.device_text import devices
 from ctt.report.tables.estimates import MetricEstimate
 from ctt.report.tables.row import Row
 from ctt.report.tables.table import Table
@@ -27,11 +28,11 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
     costs = sorted({name for row in table.rows for name in row.cost}) if cost else []
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["point", "baseline", "seeds", "paired", "missing", "marks", "remarks", *swept, *costs, "kind", "metric", *_CSV_FIELDS]
-    )
+    of_rows = ("point", "baseline", "seeds", "paired", "missing", "marks", "remarks", "devices")
+    writer.writerow([*of_rows, *swept, *costs, "kind", "metric", *_CSV_FIELDS])
     for row in table.rows:
         start = [row.label, row.baseline, len(row.seeds), row.paired, len(row.missing), ", ".join(row.marks), _remarks(row)]
+        start.append(devices(row.devices))
         start += [row.values.get(name, "") for name in swept]
         start += [rounded(row.cost.get(name, ""), PERCENT_DIGITS) for name in costs]
         for kind, estimates, digits in _kinds(row, table):
@@ -39,17 +40,17 @@ def as_csv(table: Table, *, cost: bool = False) -> str:
                 numbers = [rounded(getattr(estimate, field), digits) for field in _CSV_FIELDS]
                 writer.writerow([*start, kind, metric, *("" if n is None else n for n in numbers)])
     for level in table.reference_levels:
-        start = [level.label, False, 0, 0, 0, "", "", *[""] * (len(swept) + len(costs))]
+        start = [level.label, False, 0, 0, 0, "", "", "", *[""] * (len(swept) + len(costs))]
         for metric, estimate in level.estimates.items():
             line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": rounded(estimate.mean, PERCENT_DIGITS)}
             writer.writerow([*start, "level", metric, *line.values()])
     for blind in table.blind:
-        start = [blind.label, False, 0, 0, 0, "", "", *[""] * (len(swept) + len(costs))]
+        start = [blind.label, False, 0, 0, 0, "", "", "", *[""] * (len(swept) + len(costs))]
         for metric, mean in (*blind.means.items(), *blind.forms.items()):
             line = dict.fromkeys(_CSV_FIELDS, "") | {"mean": "" if mean is None else rounded(mean, PERCENT_DIGITS)}
             writer.writerow([*start, "blind", metric, *line.values()])
     for quote in table.quoted:
-        start = [quote.label, False, 1, 0, 0, "", "", *[""] * (len(swept) + len(costs))]
+        start = [quote.label, False, 1, 0, 0, "", "", "", *[""] * (len(swept) + len(costs))]
         for name, error in quote.errors.items():
             writer.writerow([*start, "quoted", name, *(dict.fromkeys(_CSV_FIELDS, "") | {"mean": error}).values()])
         for metric, value in quote.metrics.items():

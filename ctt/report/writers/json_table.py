@@ -78,6 +78,7 @@ def _row(row: Row, table: Table, cost: bool) -> dict[str, Any]:
         "paired": row.paired,
         "missing": list(row.missing),
         "sentence": row.sentence,
+        "devices": {label: list(devices) for label, devices in row.devices.items()},
         "marks": list(row.marks),
         "warnings": list(row.warnings),
         "sign_flip_floor": statistics.sign_flip_floor(row.paired) if row.paired >= statistics.LEAST_SEEDS else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ctt.training.threads import threads
 from ctt.training.training_settings import WorldModelSettings
 
 DONE = "imagined.json"
-"""While it is built: {split: videos that are on disk}."""
+"""While it is built: {split: [videos that are on disk, the hash of their bytes]}."""
 FLUSHED = 16
 """Chunks of videos after which what was imagined is written through to the disk."""
 
@@ -58,19 +60,21 @@ def imagine_videos(
             reach = reach_of(settings, world_model, graph, predictor, reader, removals.objects, split, state_folder)
             path = file_of(context.folder, name)
             shape = (len(pairs), *split.slots.shape[1:])
-            out = open_memmap(path, "r+") if name in done else mapped_array(path, dtype, shape)
+            kept, digest = _kept(path, done.get(name))
+            out = open_memmap(path, "r+") if kept is not None else mapped_array(path, dtype, shape)
 
-            def save(videos: int, name: str = name, out: np.memmap = out) -> None:
+            def save(videos: int, name: str = name, out: np.memmap = out, digest: Any = digest) -> None:
                 out.flush()
-                done[name] = videos
+                done[name] = [videos, digest.hexdigest()]
                 write_json(context.folder / DONE, done)
 
-            for number, first in enumerate(range(done.get(name, 0), len(pairs), size)):
+            for number, first in enumerate(range(kept or 0, len(pairs), size)):
                 chunk = pairs[first : first + size]
                 video, k = chunk.T
                 out[first : first + len(chunk)] = imagine(
                     predictor, world_model.frameskip, reader, factual, video, k, reach, context.device
                 ).slots
+                digest.update(out[first : first + len(chunk)].tobytes())
                 context.progress(before + first + len(chunk), total, "video")
                 if context.stopping:
                     save(first + len(chunk))
@@ -80,3 +84,21 @@ def imagine_videos(
             save(len(pairs))
             before += len(pairs)
     (context.folder / DONE).unlink()
+
+
+def _kept(path: Path, noted: Any) -> tuple[int | None, Any]:
+    """The videos of a file that an earlier attempt has written, None if it has to be written anew, and the running hash of their
+    bytes. noted: what DONE holds of the file."""
+    digest = hashlib.sha256()
+    if noted is None or not path.exists():
+        return None, digest
+    try:
+        videos, expected = noted
+        for video in open_memmap(path, "r")[:videos]:
+            digest.update(video.tobytes())
+        if digest.hexdigest() == expected:
+            return int(videos), digest
+    except (TypeError, ValueError):
+        pass
+    warnings.warn(f"{path} is damaged; its videos are imagined again", stacklevel=2)
+    return None, hashlib.sha256()

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctt.execution.slurm import commands, sacct
 
@@ -52,3 +54,14 @@ def test_accounts_are_read_past_banners_and_free_text(program: Path) -> None:
     assert list(found) == ["12_3", "12_4", "12_5"]
     assert (found["12_3"].reason, found["12_3"].signal, found["12_3"].nodes) == ("why | not", 9, "n1")
     assert found["12_4"].nodes == "" and found["12_4"].alive
+
+
+WORDS = ("12_3", "12_[0-2,7%4]", "12.batch", "FAILED", "CANCELLED by 7", " ", "", "1:0", "a:b", "1:", ":", "|", "Müll", "\x00")
+FIELD = st.sampled_from(WORDS)
+
+
+@given(st.lists(st.lists(FIELD, max_size=8).map("|".join), max_size=6))
+def test_any_rows_are_read(rows: list[str]) -> None:
+    """Whatever stands in them: an account, or none."""
+    accounts = sacct.read("\n".join(["|".join(sacct.COLUMNS), *rows]))
+    assert all(isinstance(one.code, int) and one.state for one in accounts.values())

@@ -15,9 +15,11 @@ from ctt.execution.slurm.slurm_launcher import SlurmLauncher
 from ctt.store import Store
 from ctt.store.shared_files import FS_DELAY, SUCCEEDED
 from tests.execution.slurm.fake_slurm import FakeSlurm, key, launcher, publish, record, record_outcome, story
+from tests.faults.counting import LATE
 from tests.late_files import LateFileSystem
 
 DELAY = 0.6  # seconds; on NFS 30 to 60
+pytestmark = pytest.mark.fault(LATE)
 REOPENING = pytest.mark.parametrize("reopening", [True, False], ids=["close-to-open", "nocto"])
 
 

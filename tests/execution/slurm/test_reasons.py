@@ -10,6 +10,8 @@ from ctt.execution.slurm import queue_tasks, slurm_launcher
 from ctt.execution.slurm.reasons import PATIENCE, STUCK, WaitReasons, message
 from tests.execution.slurm.fake_slurm import FakeSlurm, launcher, record
 
+PROSE = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
+
 
 @pytest.mark.parametrize(
     "state, reason, text",
@@ -19,6 +21,14 @@ from tests.execution.slurm.fake_slurm import FakeSlurm, launcher, record
         ("SUSPENDED", "None", "suspended"),
         ("PENDING", "QOSMaxJobsPerUserLimit", "pending: QOSMaxJobsPerUserLimit"),
         ("PENDING", "(ReqNodeNotAvail, UnavailableNodes:n[1-2])", "pending: ReqNodeNotAvail, UnavailableNodes:n[1-2]"),
+        ("PENDING", PROSE, f"pending: {PROSE}"),
+        (
+            "PENDING",
+            "AssocGrpBillingMinutes",
+            "pending: AssocGrpBillingMinutes (the budget of the account is used up; set "
+            "launch.account or launch.qos, or ask for more)",
+        ),
+        ("PENDING", "AssocGrpCPURunMinutesLimit", "pending: AssocGrpCPURunMinutesLimit"),
         ("PENDING", "JobHeldUser", "pending: JobHeldUser (it is held; `scontrol release` it)"),
     ],
 )
@@ -36,6 +46,29 @@ def test_each_reason_is_reported_once_and_again_if_it_does_not_clear() -> None:
     (line,) = reasons.report({"PartitionTimeLimit": 2}, 1.0 + PATIENCE)
     assert line == f"2 jobs wait, and PartitionTimeLimit does not clear by itself: {STUCK['PartitionTimeLimit']}"
     assert reasons.report({"PartitionTimeLimit": 2, "ReqNodeNotAvail": 1}, 3 * PATIENCE) == []
+
+
+def test_a_sentence_stands_whole_and_a_used_up_budget_does_not_clear() -> None:
+    reasons = WaitReasons()
+    assert reasons.report({PROSE: 2, "QOSGrpCPUMinutesLimit": 1}, 0.0) == [
+        f"2 jobs wait: {PROSE}",
+        "1 job waits: QOSGrpCPUMinutesLimit",
+    ]
+    (line,) = reasons.report({PROSE: 2, "QOSGrpCPUMinutesLimit": 1}, PATIENCE)
+    assert "QOSGrpCPUMinutesLimit does not clear by itself: the budget" in line
+
+
+def test_suspended_jobs_are_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm = FakeSlurm(monkeypatch)
+    one = launcher(tmp_path, record(tmp_path, 1, {0: [], 1: []}))
+    one.submit()
+    for task in slurm.queue.values():
+        task.state, task.node = "SUSPENDED", "n1"
+    one.poll()
+    one.poll()
+    assert capsys.readouterr().out.count("2 jobs wait: Suspended") == 1
 
 
 def test_the_launcher_prints_it_and_the_status_has_it(

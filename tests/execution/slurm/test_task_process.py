@@ -51,7 +51,9 @@ def test_a_task_that_only_waits_requeues_itself(tmp_path: Path, monkeypatch: pyt
 
     def slurm(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         calls.append(command)
-        return subprocess.CompletedProcess(command, int(command[0] == "scontrol"), "RUNNING\n")  # 1: SLURM sends no signal
+        return subprocess.CompletedProcess(
+            command, int(command[0] == "scontrol"), "ctt-state:RUNNING\n"
+        )  # 1: SLURM sends no signal
 
     monkeypatch.setattr(task_process, "PATIENCE", 0.3)
     monkeypatch.setattr(task_process, "UNANSWERED", 0.0)
@@ -83,7 +85,7 @@ class Controller:
         if command[0] == "scontrol":
             self.requeued += 1
             os.kill(os.getpid(), signal.SIGTERM)  # as SLURM does then
-        return subprocess.CompletedProcess(command, 0, f"{self.state}\n")
+        return subprocess.CompletedProcess(command, 0, f"RUNNING A NEW KERNEL\nREAD\nctt-state:{self.state}\nBYE\n")
 
 
 @pytest.mark.parametrize(("deaf", "state", "requeued"), [(4, "RUNNING", 1), (4, "COMPLETING", 0), (0, "CANCELLED", 0)])

@@ -3,6 +3,7 @@ the question's own program removes, in others what it always sees."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -215,9 +216,10 @@ class Stopping(BuildContext):
         return self.done >= self.most
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
 @pytest.mark.parametrize("most", [1, 9, 21])
 def test_interrupted_it_continues_and_gives_the_same_bytes(
-    most: int, data: Path, probe: Path, removed: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    most: int, damaged: bool, data: Path, probe: Path, removed: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ctt.training.positions.counterfactual.PAIRS", 4)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -226,8 +228,13 @@ def test_interrupted_it_continues_and_gives_the_same_bytes(
     with pytest.raises(Interrupted):
         imagine_videos(READER, WORLD, None, "float32", probe, removed, state, Dataset.open(data), context=Stopping(parts, most))
     total = sum(len(Removals.load(removed, name).pairs) for name in ("train", "validation"))
-    done = sum(json.loads((parts / "imagined.json").read_text()).values())
+    done = sum(videos for videos, _ in json.loads((parts / "imagined.json").read_text()).values())
     assert most <= done < total
+    if damaged:  # it is then imagined again
+        path = parts / "imagined_train.npy"
+        content = bytearray(path.read_bytes())
+        content[200] ^= 1
+        path.write_bytes(content)
     again: list[int] = []
 
     def counted(*arguments: Any) -> Any:
@@ -235,8 +242,9 @@ def test_interrupted_it_continues_and_gives_the_same_bytes(
         return imagine(*arguments)
 
     monkeypatch.setattr(imagined_videos, "imagine", counted)
-    imagined(data, probe, removed, state, parts)
-    assert sum(again) == total - done
+    with pytest.warns(UserWarning, match="imagined_train.npy is damaged") if damaged else contextlib.nullcontext():
+        imagined(data, probe, removed, state, parts)
+    assert sum(again) > total - done if damaged else sum(again) == total - done
     files = sorted(path.name for path in whole.glob("imagined*"))
     assert files == sorted(path.name for path in parts.glob("imagined*")) == ["imagined_train.npy", "imagined_validation.npy"]
     assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in files)
