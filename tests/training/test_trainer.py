@@ -180,9 +180,12 @@ def test_a_last_step_that_breaks_the_weights_leaves_no_state(tmp_path):
 
 def test_metrics_are_means_over_the_epoch_and_validation_runs_in_eval_mode(tmp_path):
     result = run(tmp_path / "job", 2, hook=lambda e, s: torch.tensor(float(10 * e + s)))
-    assert lines_of(tmp_path / "job") == [
-        {"step": e + 1, "train_loss": 10 * e + (STEPS - 1) / 2, "training": 0.0, "epoch": float(e)} for e in (0, 1)
+    expected = [
+        {"step": e + 1, "train_loss": 10 * e + (STEPS - 1) / 2, "training": 0.0, "epoch": float(e), "learning_rate": 0.01}
+        for e in (0, 1)
     ]
+    lines = lines_of(tmp_path / "job")
+    assert [{name: line[name] for name in expected[0]} for line in lines] == expected
     assert result["train_loss"] == 12
 
 
