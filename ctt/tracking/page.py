@@ -13,6 +13,10 @@ from ctt.tracking.metric_names import AGAINST
 VIEW = "ctt"
 SECTION = "accuracy"
 """The section of our chart: MLflow sorts sections by name, those of curves (aloe, world_model) come later."""
+NAMES = {"attributes.`Run Name`": 300, "runDateAndNestInfo": 130, "duration": 80}
+"""MLflow's own first columns, and how wide they are."""
+LETTER, MARGIN, LEAST = 7, 28, 100
+"""Widths of a letter of a column's name, of what surrounds it, and of the narrowest column."""
 _SHARED = f"mlflow.sharedViewState.{VIEW}"
 
 
@@ -33,6 +37,8 @@ def experiment_tags(
     the accuracies of its runs, none on data without questions; several_seeds: runs are grouped by point, with means.
     """
     columns, charted = _shown(metrics)
+    names = [*(f"metrics.`{name}`" for name in columns), *(f"params.`{name}`" for name in swept)]
+    widths = NAMES | {name: max(LEAST, MARGIN + LETTER * (len(name.partition("`")[2]) - 1)) for name in names}
     state: dict[str, Any] = {
         "searchFilter": "tags.`ctt.kind` = 'run'",  # not the run of the sweep's own files
         "orderByKey": "attributes.start_time",
@@ -41,7 +47,9 @@ def experiment_tags(
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [*(f"metrics.`{name}`" for name in columns), *(f"params.`{name}`" for name in swept)],
+        "selectedColumns": names,
+        "columnOrder": list(widths),
+        "columnWidths": widths,
     }
     if several_seeds:  # a line for each point, with the means of its seeds, that opens to its runs
         by_point = {"mode": "tag", "groupByData": "ctt.point"}
