@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
 from ctt.core.errors import StoreError, UsageError
-from ctt.core.settings import digest
+from ctt.core.settings import active_rules, digest
+from ctt.models.losses.loss_term import loss_terms
 from ctt.planning import Plan, parts
 from ctt.setting_names import flat_params
 from ctt.stages.auxiliary_stage import AuxiliaryStage
@@ -24,10 +26,14 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     """Every run of the plan, for the syncer."""
     commit, asked = git_commit() or "unknown", record.first_times(store, plan)
     varied = {name: None for point in plan.sweep.points for name in point.values}
+    logs = record.JobLogs(store, plan.sweep.name)
+    weights = {term.flag for term in loss_terms().values()}  # 0 says that a loss does not act, so it is always shown
     runs = []
     for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         own = {s.key for s in parts(line.target)}
-        tags, params = {"ctt.git_commit": commit}, flat_params(run.config)
+        tags = {"ctt.git_commit": commit}
+        silent = {name for rule in active_rules(run.config) for name in rule.inactive} - weights
+        params = {name: value for name, value in flat_params(run.config).items() if not _within(name, silent)}
         if line.prefix:
             tags["ctt.branch_parent"] = line.prefix[-1].key
         runs.append(
@@ -48,6 +54,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         auxiliary=s.key not in own,
                         label=s.label,
                         columns=s.columns if isinstance(s, AuxiliaryStage) else (),
+                        log=partial(logs, s.key),
                     )
                     for s in parts(line.target, auxiliaries)
                 ),
@@ -60,6 +67,12 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
             )
         )
     return runs
+
+
+def _within(name: str, groups: Collection[str]) -> bool:
+    """Whether the dotted name is one of `groups` or lies in one."""
+    parts = name.split(".")
+    return any(".".join(parts[: n + 1]) in groups for n in range(len(parts)))
 
 
 class AllRuns:

@@ -80,6 +80,12 @@ def start_of(server: str) -> str:
     return f"{server}/#/experiments?workflowType=machine_learning"
 
 
+def artifacts_of(experiment: str, run_id: str) -> str:
+    """Where a browser finds the files of a run, within a server."""
+    return f"#/experiments/{experiment}/runs/{run_id}/artifacts"
+
+
 def address_of(server: str, experiment: str) -> str:
-    """Where a browser finds that view of an experiment, by its id."""
-    return f"{server}/#/experiments/{experiment}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
+    """Where a browser finds that view of an experiment, by its id; server "": as a link within it."""
+    start = f"{server}/" if server else ""
+    return f"{start}#/experiments/{experiment}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"

@@ -47,4 +47,6 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def lines_of(*folders: Path) -> list[dict[str, Any]]:
     """The metric lines of the folders without what depends on the machine."""
-    return [{k: v for k, v in line.items() if k not in ("t", *MEASURED)} for f in folders for line in read_metrics(f / "metrics.jsonl")]
+    return [
+        {k: v for k, v in line.items() if k not in ("t", *MEASURED)} for f in folders for line in read_metrics(f / "metrics.jsonl")
+    ]

@@ -73,7 +73,9 @@ def test_two_processes_train_as_a_single_one_up_to_rounding(trained: Path, tmp_p
     assert len(lines[0]) == len(lines[1]) == 3
     for one, two in zip(*lines, strict=True):
         assert one.keys() == two.keys() and "validation_error" in one
-        assert all(two[name] == pytest.approx(value, rel=1e-3, abs=1e-6) for name, value in one.items() if name not in ("t", *MEASURED))
+        assert all(
+            two[name] == pytest.approx(value, rel=1e-3, abs=1e-6) for name, value in one.items() if name not in ("t", *MEASURED)
+        )
     assert all(line["invariance"] > 0 and line["sufficiency"] > 0 for line in lines[0][1:]), "both losses act"
 
 
