@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ctt.data.categories import AVERAGE, CLEVRER_CATEGORIES, single
@@ -28,16 +29,29 @@ def _shown(metrics: Sequence[str]) -> tuple[list[str], str]:
     return [*single(metrics), AVERAGE, AGAINST + AVERAGE, *errors], AVERAGE
 
 
-def experiment_tags(
-    swept: Sequence[str] = (), metrics: Sequence[str] = CLEVRER_CATEGORIES.metrics, several_seeds: bool = False
-) -> dict[str, str]:
-    """Tags that an experiment of ours carries: its kind, and a saved view of its runs with a column for each category.
+@dataclass(frozen=True)
+class Runs:
+    """What an experiment's page has to know of its runs.
 
-    swept: the parameters that vary, which are columns and have a chart of the average accuracy in parallel coordinates; metrics:
-    the accuracies of its runs, none on data without questions; several_seeds: runs are grouped by point, with means.
+    swept: the parameters that vary; common: those of them that every run has; metrics: the accuracies, none on data without
+    questions; several_seeds: whether points have more than one run.
     """
-    columns, charted = _shown(metrics)
-    names = [*(f"metrics.`{name}`" for name in columns), *(f"params.`{name}`" for name in swept)]
+
+    swept: tuple[str, ...] = ()
+    common: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = CLEVRER_CATEGORIES.metrics
+    several_seeds: bool = False
+
+
+def experiment_tags(runs: Runs = Runs()) -> dict[str, str]:
+    """Tags that an experiment of ours carries: its kind, and a saved view of its runs with a column for each category and each
+    swept parameter, grouped by point with the means of several seeds.
+
+    A chart has the average accuracy in parallel coordinates over the parameters that all runs have: MLflow draws none where a
+    run lacks one, as the baseline does of what it never reads.
+    """
+    columns, charted = _shown(runs.metrics)
+    names = [*(f"metrics.`{name}`" for name in columns), *(f"params.`{name}`" for name in runs.swept)]
     widths = NAMES | {name: max(LEAST, MARGIN + LETTER * (len(name.partition("`")[2]) - 1)) for name in names}
     state: dict[str, Any] = {
         "searchFilter": "tags.`ctt.kind` = 'run'",  # not the run of the sweep's own files
@@ -51,11 +65,11 @@ def experiment_tags(
         "columnOrder": list(widths),
         "columnWidths": widths,
     }
-    if several_seeds:  # a line for each point, with the means of its seeds, that opens to its runs
+    if runs.several_seeds:  # a line for each point, with the means of its seeds, that opens to its runs
         by_point = {"mode": "tag", "groupByData": "ctt.point"}
         state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": [by_point]}
-    if swept:
-        state |= _charts(swept, charted)
+    if runs.common:
+        state |= _charts(runs.common, charted)
     return {"mlflow.experimentKind": "custom_model_development", _SHARED: json.dumps(state)}
 
 

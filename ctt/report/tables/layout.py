@@ -135,7 +135,7 @@ def _test(name: str, estimate: MetricEstimate, digits: int = 1) -> tuple[str, ..
 
 
 def errors(table: Table, every: bool = False) -> Grid:
-    """World-model errors, with their differences to the baseline: of visible slots, or of all (`every`)."""
+    """World-model errors, with their differences to the baseline: of visible slots, or of all (`every`); then published ones."""
     names = [name for name in _names(table, "errors") if name.endswith(ALL) is every]
     header = ["point", "seeds"]
     for name in names:
@@ -147,9 +147,14 @@ def errors(table: Table, every: bool = False) -> Grid:
             estimate = row.errors.get(name, MetricEstimate())
             line += [_mean(estimate, ERROR_DIGITS), _delta(estimate, GAP_DIGITS)]
         lines.append(tuple(line))
+    theirs = []
+    for quote in table.quoted:
+        if any(name in quote.errors for name in names):
+            means = [number(quote.errors.get(name), ERROR_DIGITS) for name in names]
+            theirs.append((f"{quote.label} (reported)", "1", *(text for mean in means for text in (mean, DASH))))
     title = f"World model (mean squared error of {'all' if every else 'visible'} slots, lower is better)"
     best = best_cells(lines, ("", "", *(("lower", "") * len(names))))
-    return Grid(title, tuple(header), (tuple(lines),) if names else (), best=best)
+    return Grid(title, tuple(header), _blocks(lines, theirs) if names else (), best=best)
 
 
 def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:

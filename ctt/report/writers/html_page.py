@@ -8,7 +8,7 @@ import re
 from ctt.report.tables.arrangement import parts
 from ctt.report.tables.grid import Grid, Page
 
-WIDTH, LETTER, PADDING = 1248, 9.6, 22.4
+WIDTH, LETTER, PADDING = 1248, 9.6, 16.0
 """Pixels for a grid in a window of 1,280, at most of a letter, and of the blanks around a cell, in the style below."""
 
 _STYLE = """:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #00000018 }
@@ -18,7 +18,7 @@ body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var
 .scroll { overflow: auto; max-height: 90vh; margin: .5rem 0 1.5rem }
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding: .3rem 0 }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; background: var(--paper) }
+th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap; background: var(--paper) }
 thead th { white-space: normal }
 th.word, td.word { text-align: left; white-space: normal; overflow-wrap: break-word; max-width: 20rem }
 thead th { position: sticky; top: 0; z-index: 1; border-top: 2px solid; border-bottom: 1px solid; vertical-align: bottom;
@@ -39,7 +39,7 @@ thead th[aria-sort=descending]::after { content: " ▼" }
   body { font-size: 8pt; margin: 0; padding: 0 }
   .scroll { overflow: visible; max-height: none }
   table { width: 100%; break-inside: avoid }
-  th, td { position: static !important; white-space: normal; padding: .15rem .3rem } }"""
+  th, td { position: static !important; padding: .15rem .3rem } }"""
 
 _SORT = """for (const head of document.querySelectorAll("thead th")) head.addEventListener("click", () => {
   const table = head.closest("table"), column = head.cellIndex;
