@@ -68,10 +68,10 @@ def mlflow_pages(store: Store, sweep: str, folder: Path) -> Named:
         chosen = [run for name, run in runs.items() if name.startswith("seed=0 ")]
         start = f"{server}/#/experiments/{experiment}"
         pages = {
-            "mlflow_runs": (address, 560),
-            "mlflow_charts": (f"{address}&compareRunsMode=CHART", 760),
-            "mlflow_run": (f"{start}/runs/{chosen[-1]}", 760),
-            "mlflow_curves": (f"{start}/runs/{chosen[-1]}/model-metrics", 760),
+            "mlflow_runs": (address, 900),
+            "mlflow_charts": (f"{address}&compareRunsMode=CHART", 1000),
+            "mlflow_run": (f"{start}/runs/{chosen[-1]}", 1000),
+            "mlflow_curves": (f"{start}/runs/{chosen[-1]}/model-metrics", 900),
             "mlflow_compare": (f"{server}/#/compare-runs?runs={json.dumps(chosen)}&experiments={json.dumps([experiment])}", 760),
         }
         for name, (page, height) in pages.items():
@@ -81,6 +81,7 @@ def mlflow_pages(store: Store, sweep: str, folder: Path) -> Named:
             time.sleep(DRAWN)
             for button in driver.find_elements("css selector", "button[aria-label='Hide banner']"):
                 button.click()  # MLflow's note on shared views
+            driver.execute_script("[...document.querySelectorAll('button')].find(b => b.textContent == 'Show more')?.click()")
             time.sleep(1)
             yield name, driver.get_screenshot_as_png()
 

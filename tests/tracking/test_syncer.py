@@ -433,8 +433,9 @@ def test_an_experiment_charts_its_accuracies_over_what_was_swept(store: Path) ->
     assert chart(one) == ["ctt_inv_weight"]
     before = database_path(store).read_bytes()
     assert chart(one) == ["ctt_inv_weight"] and database_path(store).read_bytes() == before
-    other = run(store, "other-1", swept=("ctt_inv_weight", "seed_of_others"))
-    assert chart(one, other) == ["ctt_inv_weight", "seed_of_others"]
+    other = run(store, "other-1", swept=("ctt_inv_weight", "world_model.epochs", "read_by_one"))
+    both = replace(other, params={**other.params, "read_by_one": 1})
+    assert chart(one, both) == ["ctt_inv_weight", "world_model.epochs"], "MLflow draws nothing where a run lacks one"
 
 
 def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
