@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from ctt.config import Config
 from ctt.core.errors import StoreError, UsageError
 from ctt.core.settings import active_rules, digest
 from ctt.models.losses.loss_term import loss_terms
@@ -27,13 +29,15 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     commit, asked = git_commit() or "unknown", record.first_times(store, plan)
     varied = {name: None for point in plan.sweep.points for name in point.values}
     logs = record.JobLogs(store, plan.sweep.name)
-    weights = {term.flag for term in loss_terms().values()}  # 0 says that a loss does not act, so it is always shown
+    read: dict[str, dict[str, Any]] = {}
+    for point in plan.sweep.points:
+        for name, value in _effective(point.config).items():
+            read.setdefault(name, {})[repr(value)] = value
     runs = []
     for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         own = {s.key for s in parts(line.target)}
         tags = {"ctt.git_commit": commit}
-        silent = {name for rule in active_rules(run.config) for name in rule.inactive} - weights
-        params = {name: value for name, value in flat_params(run.config).items() if not _within(name, silent)}
+        params = _params(run.config, read)
         if line.prefix:
             tags["ctt.branch_parent"] = line.prefix[-1].key
         runs.append(
@@ -69,10 +73,20 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     return runs
 
 
-def _within(name: str, groups: Collection[str]) -> bool:
-    """Whether the dotted name is one of `groups` or lies in one."""
-    parts = name.split(".")
-    return any(".".join(parts[: n + 1]) in groups for n in range(len(parts)))
+def _effective(config: Config) -> dict[str, Any]:
+    """The settings that have an effect, and the weights of losses: 0 says that one does not act."""
+    silent = {name for rule in active_rules(config) for name in rule.inactive} - {term.flag for term in loss_terms().values()}
+    starts = tuple(f"{name}." for name in silent)
+    return {name: value for name, value in flat_params(config).items() if name not in silent and not name.startswith(starts)}
+
+
+def _params(config: Config, read: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What MLflow shows of a run's settings; read: the values of each setting in the points that it has an effect on.
+
+    One without effect has the value of all others if they agree, as MLflow takes a missing value for another one, else none.
+    """
+    own = _effective(config)
+    return {name: own.get(name, next(iter(values.values()))) for name, values in read.items() if name in own or len(values) == 1}
 
 
 class AllRuns:

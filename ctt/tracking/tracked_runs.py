@@ -40,9 +40,9 @@ class TrackedRun:
     """One run of a sweep, which becomes one MLflow run.
 
     stages lists what the run is made of in the order of training: the states of its shared prefix come first, and their
-    curves are shown as its own. params is the flat configuration, without settings that
-    have no effect on it. tags are shown as given, with those that ctt makes. baseline: the run is of the point that the
-    others are compared with.
+    curves are shown as its own. params is the flat configuration; of settings that have no effect on it those alone in
+    which all other runs agree. tags are shown as given, with those that ctt makes. baseline: the run is of the point that
+    the others are compared with.
     known_as: the point's name in `identity`, where runs made by an earlier version have another one than `point`.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
     swept: those of its params that vary in its sweep.

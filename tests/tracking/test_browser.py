@@ -101,7 +101,9 @@ def test_the_experiments_page_has_a_line_for_each_point_and_its_runs_with_accura
     names = ["descriptive", "explanatory", "predictive", "counterfactual", "average", "vs_baseline_average", "world_model_error"]
     places = [next(i for i, one in enumerate(metrics) if name in one) for name in names]
     assert places == sorted(places), metrics
-    heads = "return [...document.querySelectorAll('.ag-header-cell-text')].map(e => [e.innerText, e.scrollWidth <= e.clientWidth])"
+    heads = """const fits = e => e.scrollWidth <= e.clientWidth || getComputedStyle(e).overflowX == 'visible';
+        return [...document.querySelectorAll('.ag-header-cell')].map(
+            cell => [cell.innerText.trim(), [...cell.querySelectorAll('*')].every(fits)])"""
     whole = dict(page.driver.execute_script(heads))
     assert "counterfactual" in whole and all(whole.values()), whole
     text = page.text

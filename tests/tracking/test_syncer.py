@@ -338,18 +338,21 @@ def test_what_the_machine_does_is_under_system_metrics(store: Path) -> None:
     assert names == {"aloe/learning_rate", "aloe/steps_per_second"} | machine
 
 
-def test_a_run_shows_no_setting_that_has_no_effect_on_it(tmp_path: Path) -> None:
+def test_a_run_shows_no_swept_setting_that_has_no_effect_on_it(tmp_path: Path) -> None:
     """So parallel coordinates draw no line through a threshold that nothing reads; weights of 0 are shown."""
     from ctt.study.tracked_sweep import AllRuns
     from tests.made_store import made_store
 
-    made, plan = made_store(tmp_path / "store", "demo", "ctt_adj_threshold=0.1,0.2", "seed=0")
+    made, plan = made_store(tmp_path / "store", "demo", "ctt_adj_threshold=0.1,0.2", "ctt_start_epoch=3", "seed=0")
     runs = {one.point: one for one in AllRuns(made, plan)()}
-    plain, other = runs.pop("baseline"), next(iter(runs.values()))
+    plain, *others = (runs.pop("baseline"), *runs.values())
     assert plain.params["ctt_inv_weight"] == 0 and "ctt_inv_weight" in plain.swept
     assert "ctt_adj_threshold" not in plain.params and "ctt_adj_threshold" not in plain.swept
-    assert not any(name.startswith("world_model.graph.") for name in plain.params)
-    assert other.params["ctt_adj_threshold"] == 0.1 and "world_model.graph.source" in other.params
+    assert {one.params["ctt_adj_threshold"] for one in others} == {0.1, 0.2}
+    assert {one.params["ctt_start_epoch"] for one in (plain, *others)} == {3}, "else MLflow would show that as a difference"
+    assert not any(name.startswith("world_model.graph.learned") for one in (plain, *others) for name in one.params)
+    differing = {name for name in plain.params if any(one.params.get(name) != plain.params[name] for one in others)}
+    assert differing <= {"ctt_inv_weight", "ctt_suf_weight"}
 
 
 def test_a_deleted_experiment_stays_deleted_and_a_renamed_one_is_followed(store: Path) -> None:
