@@ -14,9 +14,9 @@ from ctt.tracking.metric_names import AGAINST
 VIEW = "ctt"
 SECTION = "accuracy"
 """The section of our chart: MLflow sorts sections by name, those of curves (aloe, world_model) come later."""
-NAMES = {"attributes.`Run Name`": 300, "runDateAndNestInfo": 130, "duration": 80}
+NAMES = {"attributes.`Run Name`": 300, "runDateAndNestInfo": 130, "duration": 96}
 """MLflow's own first columns, and how wide they are."""
-LETTER, MARGIN, LEAST = 7, 28, 100
+LETTER, MARGIN, LEAST = 8, 30, 100
 """Widths of a letter of a column's name, of what surrounds it, and of the narrowest column."""
 _SHARED = f"mlflow.sharedViewState.{VIEW}"
 

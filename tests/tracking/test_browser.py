@@ -93,14 +93,15 @@ def test_the_experiments_page_has_a_line_for_each_point_and_its_runs_with_accura
     page.until(lambda: "8 matching runs" in page.text, "the 8 runs, without that of the table")
     groups = page.until(lambda: re.findall(r"Group: (\S+)", page.text), "groups by point")
     assert len(groups) == 4 and "baseline" in groups
-    titles = page.until(
-        lambda: [e.get_attribute("col-id") for e in page.driver.find_elements("css selector", ".ag-header-cell")], "columns"
-    )
-    found = [title.partition("-")[2] for title in titles if title and title.startswith("$$$metric$$$")] or titles
-    metrics = [one.strip("`").removeprefix("metrics.`") for one in found if one]
     names = ["descriptive", "explanatory", "predictive", "counterfactual", "average", "vs_baseline_average", "world_model_error"]
-    places = [next(i for i, one in enumerate(metrics) if name in one) for name in names]
-    assert places == sorted(places), metrics
+    cells = """return [...document.querySelectorAll('.ag-header-cell')].map(
+        cell => [cell.getBoundingClientRect().left, cell.getAttribute('col-id')]).sort((a, b) => a[0] - b[0]).map(one => one[1])"""
+
+    def in_order() -> bool:
+        shown = [str(column).removeprefix("metrics.").strip("`") for column in page.driver.execute_script(cells)]
+        return [name for name in shown if name in names] == names
+
+    page.until(in_order, "columns of accuracies, in the order of the tables")
     heads = """const fits = e => e.scrollWidth <= e.clientWidth || getComputedStyle(e).overflowX == 'visible';
         return [...document.querySelectorAll('.ag-header-cell')].map(
             cell => [cell.innerText.trim(), [...cell.querySelectorAll('*')].every(fits)])"""
