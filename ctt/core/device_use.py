@@ -16,7 +16,7 @@ class DeviceUse:
     """Memory and utilisation of one device by this process. Nothing here waits for the device.
 
     memory_mib: reserved on a CUDA device, else resident. cpu_percent: of one core, without child processes; gpu_percent: of the
-    device, by whoever uses it, the mean of the samples; absent where the driver does not report it (nvidia-ml-py is needed).
+    device, by all processes, the mean of the samples; absent where the driver does not report it (nvidia-ml-py is needed).
     """
 
     def __init__(self, device: str) -> None:

@@ -74,7 +74,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
 
 
 def _effective(config: Config) -> dict[str, Any]:
-    """The settings that have an effect, and the weights of losses: 0 says that one does not act."""
+    """The settings that have an effect, and the weights of losses: one of 0 means that its loss does not act."""
     silent = {name for rule in active_rules(config) for name in rule.inactive} - {term.flag for term in loss_terms().values()}
     starts = tuple(f"{name}." for name in silent)
     return {name: value for name, value in flat_params(config).items() if name not in silent and not name.startswith(starts)}
