@@ -2,8 +2,8 @@
 
     python docs/make_figures.py [--store DIR --sweep NAME] [--to DIR] [mlflow html latex notebooks]
 
-docs/figures holds those that pages show. Without a store the numbers are made up (tests/made_store.py). Chromium, pdflatex and pdftoppm are needed. The numbers of
-docs/results have a script of their own, make_results.py.
+docs/figures holds those that pages show. Without a store the numbers are made up (tests/made_store.py). Chromium, pdflatex and
+pdftoppm are needed. The numbers of docs/results have a script of their own, make_results.py.
 """
 
 from __future__ import annotations

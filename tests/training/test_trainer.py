@@ -218,3 +218,23 @@ def test_seeds_depend_on_everything_they_are_derived_from():
     made = {derive(s, p, e, n) for s in range(4) for p in ("a", "b") for e in range(4) for n in range(4)}
     assert len(made) == 128 and all(0 <= seed < 2**63 for seed in made)
     assert derive(1, "a", 11, 1) != derive(1, "a", 1, 11) and derive(0, "x") == derive(0, "x", 0, 0)
+
+
+def test_each_epoch_logs_its_mean_gradient_norm_and_last_learning_rate(tmp_path):
+    norms = []
+
+    class Watching(Toy):
+        def gradients(self, epoch, step):
+            found = super().gradients(epoch, step)
+            norms.append(sum(p.grad.double().square().sum() for p in self.model.parameters()) ** 0.5)
+            return found
+
+        def schedule(self, epoch, step):
+            for optimizer in self.optimizers:
+                optimizer.param_groups[0]["lr"] = 0.01 / (1 + epoch * STEPS + step)
+
+    train_segment(Watching(kind=torch.optim.Muon), Segment(2), seed=1, context=BuildContext(tmp_path))
+    lines = lines_of(tmp_path)
+    for epoch, line in enumerate(lines):
+        assert line["gradient_norm"] == pytest.approx(float(sum(norms[epoch * STEPS :][:STEPS]) / STEPS), rel=1e-5)
+        assert line["learning_rate"] == line["muon_learning_rate"] == 0.01 / (epoch * STEPS + STEPS)
