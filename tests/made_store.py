@@ -27,6 +27,14 @@ from ctt.training.curve import curve
 from tests.report import made_up_answers
 
 MINI = ("data=mini", "world_model=mini", "aloe=mini", "world_model.epochs=6", "aloe.epochs=5", "ctt_start_epoch=2")
+LOGGED: dict[str, Callable[[int], float]] = {
+    "learning_rate": lambda k: 1e-3 / k,
+    "gradient_norm": lambda k: 0.5 + 1 / k,
+    "steps_per_second": lambda k: 12.5,
+    "memory_mib": lambda k: 512.0,
+    "cpu_percent": lambda k: 98.0,
+}
+"""What every training logs by epoch."""
 Answers = Callable[[Vqa, int], Path | pd.DataFrame]  # from a run's stage and its number: a frame, or a file to link
 
 
@@ -94,6 +102,7 @@ def _world_model(stage: Any, folder: Path, number: int) -> None:
         range(first + 1, stage.epoch + 1),
         train_loss=lambda k: 0.08 * shift / k,
         validation_error=lambda k: 0.02 + 0.05 * shift / k,
+        **LOGGED,
     )
     error = {"error": 0.025 + 0.05 * shift / stage.epoch, "error_visible": 0.02 + 0.05 * shift / stage.epoch, "copy_last": 0.04}
     (folder / "model.safetensors").write_bytes(b"weights")
@@ -128,6 +137,6 @@ def _trained(stage: Any, folder: Path, answers: pd.DataFrame) -> dict[str, Any]:
     scores = {**part["per_question"], "multiple_choice": part["multiple_choice"], "average": part["average"]}
     reached = {k: 1 - 0.5**k + (0.05 if k == last - 1 else 0.0) for k in range(1, last + 1)}  # best before the last
     curves = {name: (lambda k, value=value: value * reached[k] / reached[last]) for name, value in scores.items()}
-    _curve(folder, range(1, last + 1), train_loss=lambda k: 3 / k, **curves)
+    _curve(folder, range(1, last + 1), train_loss=lambda k: 3 / k, **curves, **LOGGED)
     lines = read_metrics(folder / METRICS)
     return curve(lines, names=list(scores), videos=len(evaluated), of=len(videos), planned=stage.aloe.epochs)

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cost", action="store_true", help="with device-hours, it/s and memory")
     add("--by-form", action="store_true", help="with a table of question forms for each category")
     add("--differences", action="store_true", help="the differences to the baseline alone")
-    add("--transpose", action="store_true", help="a column for each point")
+    add("--transpose", action="store_true", help="a column for each point; a terminal gets it anyway where it is shorter")
     add("--pivot", nargs=2, metavar=("X", "Y"), help="a table of one metric over two swept settings")
     add("--metric", help="metric of the pivot: a category, a pooled metric (default: average), category/form, or an error")
     add("--at", action="append", default=[], metavar="KEY=VALUE", help="fix another swept setting of the pivot")

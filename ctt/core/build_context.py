@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.atomic_files import read_json, write, write_json
+from ctt.core.device_use import DeviceUse
 from ctt.core.errors import Interrupted
 from ctt.core.memory import peak_mib
 from ctt.core.process_group import ALONE, ProcessGroup
@@ -63,14 +64,28 @@ class BuildContext:
         self._last = 0.0
         self._record: dict[str, Any] = {}
         self._unit, self._first, self._began = "", 0.0, 0.0
+        self._done = self._logged = 0.0
+        self._logged_at = 0.0
+        self._use = DeviceUse(device)
 
     def log(self, step: int, **values: float) -> None:
-        """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count)."""
+        """Appends one line {"t", "step", name: value…}; `step` grows within a stage (an epoch or a batch count).
+
+        In stages whose progress is counted in steps with the throughput and the device's use since the last line (`MEASURED`)."""
         if not self.group.writer:
             return
-        line = json.dumps({"t": round(time.time(), 3), "step": step, **values})
+        line = json.dumps({"t": round(time.time(), 3), "step": step, **values, **self._measured()})
         with open(self.folder / METRICS, "a", encoding="utf-8") as f:
             f.write(line + "\n")
+
+    def _measured(self) -> dict[str, float]:
+        """The numbers of `MEASURED` since the last call; {} in stages without steps."""
+        if self._unit != "step":
+            return {}
+        steps, seconds = self._done - self._logged, time.time() - self._logged_at
+        self._logged, self._logged_at = self._done, time.time()
+        rate = {"steps_per_second": round(steps / seconds, 4)} if steps > 0 and seconds > 0 else {}
+        return rate | self._use.since_last()
 
     def rewind(self, step: int) -> None:
         """Drops the metric lines after `step`; called when work continues from a checkpoint taken at `step`."""
@@ -90,10 +105,13 @@ class BuildContext:
         now = time.time()
         if unit != self._unit:
             self._unit, self._first, self._began = unit, done, now
+            self._logged, self._logged_at = done, now
+        self._done = done
         if now - self._last < 1.0 and done < total:
             return
         self._last = now
         self._beat()
+        self._use.sample()
         rate = (done - self._first) / max(now - self._began, 1e-9)
         if rate > 0:
             self.rates[unit] = rate

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctt.core.build_context import METRICS, read_metrics
+from ctt.core.device_use import MEASURED
 from ctt.planning import Plan, parts
 from ctt.report.results import PointResults, Predictions, Results, RunResults
 from ctt.stages.auxiliary_stage import AuxiliaryStage
@@ -224,8 +225,15 @@ def _cost(own: Sequence[Stage], prefix: Sequence[Stage], store: Store) -> dict[s
     return out
 
 
+OF_BOTH = {"train_loss": "vqa_loss"} | {
+    name: f"aloe_{name}" for name in ("gradient_norm", "learning_rate", "muon_learning_rate", *MEASURED)
+}
+"""What the world model and ALOE log under one name: what it is called of ALOE."""
+
+
 def curves(plan: Plan, store: Store) -> list[Curve]:
-    """Each run's metrics by epoch, its shared prefix included; ALOE's training loss is vqa_loss."""
+    """Each run's metrics by epoch, its shared prefix included. ALOE's training loss is vqa_loss; what else the world model logs
+    too is aloe_NAME of ALOE."""
     from ctt.report.figures.curves import Curve  # imports matplotlib
 
     out = []
@@ -237,8 +245,8 @@ def curves(plan: Plan, store: Store) -> list[Curve]:
                 continue
             for logged in read_metrics(artifact.path / METRICS):
                 for name, value in logged.items():
-                    if stage.kind == "vqa" and name == "train_loss":
-                        name = "vqa_loss"
+                    if stage.kind == "vqa" and name in OF_BOTH:
+                        name = OF_BOTH[name]
                     elif name == "validation_error" and "validation_error_visible" in logged:
                         value = logged["validation_error_visible"]
                     if name not in ("t", "step"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.config import Config, as_dict, from_dict
-from ctt.core.atomic_files import write_json
+from ctt.core.atomic_files import read_json, write_json
 from ctt.core.errors import CttError, StoreError, SweepError, UsageError
 from ctt.core.resources import LAUNCHERS
 from ctt.core.secrets import masked
@@ -121,6 +121,23 @@ def names(store: Store) -> list[str]:
     """Names of the sweeps that have a record in the store."""
     root = Path(store.root) / "sweeps"
     return sorted(p.name for p in root.glob("*") if any(p.glob("[0-9]*/record.json")))
+
+
+class JobLogs:
+    """Finds the log of the newest job of a sweep that builds a stage, by the stage's key; job files are read once."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._folder = Path(store.root) / "sweeps" / name
+        self._read: set[Path] = set()
+        self._logs: dict[str, Path] = {}
+
+    def __call__(self, key: str) -> Path | None:
+        for path in sorted(self._folder.glob("[0-9]*/jobs/[0-9]*.json")):
+            if path.stem.isdigit() and path not in self._read:
+                self._read.add(path)
+                for stage in (read_json(path) or {}).get("stages", ()):
+                    self._logs[stage] = path.with_suffix(".log")
+        return self._logs.get(key)
 
 
 def code_of(folder: Path) -> str | None:

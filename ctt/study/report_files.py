@@ -51,7 +51,9 @@ def show_report(plan: Plan, store: Store, console: Console) -> list[Path]:
     return files
 
 
-def render_terminal(table: Table, console: Console, **chosen: bool) -> str:
-    """The table at the width of the terminal; of a file or pipe at least 100 columns. chosen: what of it, as of terminal_text."""
+def render_terminal(table: Table, console: Console, *, transpose: bool = False, **chosen: bool) -> str:
+    """The table at the width of the terminal, with a column for each point where that is shorter; in a file or pipe of at least
+    100 columns, with a line for each point unless `transpose`. chosen: what of it, as of terminal_text."""
+    turned = None if console.is_terminal and not transpose else transpose
     width = console.width if console.is_terminal else max(100, console.width)
-    return terminal_text(table, width=width, colour=console.is_terminal and not console.no_color, **chosen)
+    return terminal_text(table, width=width, colour=console.is_terminal and not console.no_color, transpose=turned, **chosen)

@@ -87,7 +87,8 @@ class Study:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """Metrics over training: columns point, seed, metric, epoch, value; ALOE's training loss is `vqa_loss`."""
+        """Metrics over training: columns point, seed, metric, epoch, value; ALOE's training loss is `vqa_loss`, its
+        learning rate, gradient norm, throughput, memory and utilisation `aloe_NAME`."""
         import pandas as pd
 
         from ctt.study import loading

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from ctt.config import Config
 from ctt.core.errors import StoreError, UsageError
-from ctt.core.settings import digest
+from ctt.core.settings import active_rules, digest
+from ctt.models.losses.loss_term import loss_terms
 from ctt.planning import Plan, parts
 from ctt.setting_names import flat_params
 from ctt.stages.auxiliary_stage import AuxiliaryStage
@@ -24,10 +28,16 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
     """Every run of the plan, for the syncer."""
     commit, asked = git_commit() or "unknown", record.first_times(store, plan)
     varied = {name: None for point in plan.sweep.points for name in point.values}
+    logs = record.JobLogs(store, plan.sweep.name)
+    read: dict[str, dict[str, Any]] = {}
+    for point in plan.sweep.points:
+        for name, value in _effective(point.config).items():
+            read.setdefault(name, {})[repr(value)] = value
     runs = []
     for run, line, auxiliaries in zip(plan.sweep.runs, plan.lines, plan.auxiliaries, strict=True):
         own = {s.key for s in parts(line.target)}
-        tags, params = {"ctt.git_commit": commit}, flat_params(run.config)
+        tags = {"ctt.git_commit": commit}
+        params = _params(run.config, read)
         if line.prefix:
             tags["ctt.branch_parent"] = line.prefix[-1].key
         runs.append(
@@ -48,6 +58,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
                         auxiliary=s.key not in own,
                         label=s.label,
                         columns=s.columns if isinstance(s, AuxiliaryStage) else (),
+                        log=partial(logs, s.key),
                     )
                     for s in parts(line.target, auxiliaries)
                 ),
@@ -60,6 +71,22 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
             )
         )
     return runs
+
+
+def _effective(config: Config) -> dict[str, Any]:
+    """The settings that have an effect, and the weights of losses: one of 0 means that its loss does not act."""
+    silent = {name for rule in active_rules(config) for name in rule.inactive} - {term.flag for term in loss_terms().values()}
+    starts = tuple(f"{name}." for name in silent)
+    return {name: value for name, value in flat_params(config).items() if name not in silent and not name.startswith(starts)}
+
+
+def _params(config: Config, read: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What MLflow shows of a run's settings; read: the values of each setting in the points that it has an effect on.
+
+    One without effect has the value of all others if they agree, as MLflow takes a missing value for another one, else none.
+    """
+    own = _effective(config)
+    return {name: own.get(name, next(iter(values.values()))) for name, values in read.items() if name in own or len(values) == 1}
 
 
 class AllRuns:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ctt.core.device_use import SYSTEM
+
 ACCURACY = "accuracy/"
 DIFFERENCE = "difference/"  # to the baseline's accuracy, in percentage points
 ERROR = "error/"
@@ -39,8 +41,8 @@ AGAINST = "vs_baseline_"
 
 
 def curve(kind: str, name: str) -> str:
-    """The MLflow name of a metric that a stage logs while it is built."""
-    return f"{PEOPLES_NAMES.get(kind, kind)}/{name}"
+    """The MLflow name of a metric that a stage logs while it is built; those of the machine are under its tab "System metrics"."""
+    return f"{'system/' if name in SYSTEM else ''}{PEOPLES_NAMES.get(kind, kind)}/{name}"
 
 
 def shown(name: str, columns: Collection[str]) -> tuple[str, int] | None:

@@ -22,7 +22,8 @@ from ctt.core.settings import digest
 from ctt.tracking import metric_names
 from ctt.tracking.cursor import Cursor, CursorFolder, write_note
 from ctt.tracking.limits import safe_name
-from ctt.tracking.summary import end_time, failure_text, note, run_status, start_time
+from ctt.tracking.page import address_of, artifacts_of
+from ctt.tracking.summary import end_time, failure_text, log_text, note, run_status, start_time
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun
 from ctt.tracking.tracking_settings import TrackingSettings
@@ -30,7 +31,7 @@ from ctt.tracking.view import STORE, Known, MetricPoint, Refused, Unreachable, V
 
 log = logging.getLogger("ctt.tracking")
 MODELS = {"world_model": "world_model", "vqa": "aloe"}  # what MLflow calls the models that these stages train
-MODEL_FILE, TABLE = "model.safetensors", "table.md"
+MODEL_FILE, ANSWERS, TABLE = "model.safetensors", "predictions.parquet", "table.md"
 REFUSED_SECONDS = 60.0  # a run the server refuses is tried again after that
 SILENT_SECONDS = 60.0  # a run whose own store has sent nothing for that long is fed by another store that has it
 
@@ -121,13 +122,22 @@ class Sender:
         if status == "FINISHED":  # again where differences to a baseline that finished later have come
             self.view.document(cursor.run_id, {point.name: point.value for point in finals}, "numbers.json")
         if status != cursor.status:
-            if status == "FAILED" and (why := failure_text(tails)):
-                self.view.text(cursor.run_id, why, "failure.txt")
+            self._send_files(cursor.run_id, status, tails)
             self.view.status(cursor.run_id, status, None if status == "RUNNING" else end_time(tails, run.asked))
         cursor.sent, cursor.status, cursor.unsure = reached, status, False
         cursor.finals = sorted({*cursor.finals, *(point.name for point in shown)})
         self._folder.save(run, cursor)
         return len(news)
+
+    def _send_files(self, run_id: str, status: str, tails: Sequence[Tail]) -> None:
+        """The files of a run that has come to rest: its jobs' log, its answers, or why it failed."""
+        if status != "RUNNING" and (text := log_text(tails)):
+            self.view.text(run_id, text, "log.txt")
+        if status == "FAILED" and (why := failure_text(tails)):
+            self.view.text(run_id, why, "failure.txt")
+        answers = [file for tail in tails if tail.stage.kind == "vqa" and (file := tail.stage.finished / ANSWERS).is_file()]
+        if status == "FINISHED" and answers:
+            self.view.artifact(run_id, answers[-1])
 
     def _cursor(self, run: TrackedRun) -> Cursor:
         """The run's cursor, checked against the server the first time: a run it doesn't have is begun anew."""
@@ -174,6 +184,8 @@ class Sender:
     def _describe(self, run: TrackedRun, cursor: Cursor, text: str) -> None:
         """Brings the run's description up to date, unless a person has written another one."""
         known = self._known[self._place(run)][run.identity]
+        if text:
+            text += f"\n\n[All runs of {run.sweep}]({address_of('', self._experiment(self._place(run)))})"
         ours = digest(known.note) == cursor.note if cursor.note else known.note.partition("\n")[0] in text
         if not text or text == known.note or (known.note and not ours):
             return
@@ -219,8 +231,10 @@ class Sender:
             for name in due:
                 self.view.artifact(run_id, self._root / name)
                 if Path(name).name == TABLE:
-                    text = (self._root / name).read_text(encoding="utf-8")
-                    record["note"] = self.view.describe_experiment(self._experiment(record["experiment"]), text, record.get("note"))
+                    place = self._experiment(record["experiment"])
+                    table = (self._root / name).read_text(encoding="utf-8")
+                    text = f"[Tables and pictures]({artifacts_of(place, run_id)})\n\n{table}"
+                    record["note"] = self.view.describe_experiment(place, text, record.get("note"))
             if due:
                 write_note(path, {**record, "files": {**record["files"], **due}})
 

@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from ctt.core.errors import CttError, LeaseHeld, UsageError
@@ -27,6 +28,7 @@ from ctt.tracking.view import Unreachable, quiet
 
 LOOPBACK = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")
+APP = "ctt"  # the entry point of ctt/tracking/mlflow_app.py
 START_SECONDS = 120.0
 END_SECONDS = 10.0
 
@@ -152,6 +154,8 @@ def start_server(
     ]
     command += ["--backend-store-uri", backend or database_address(store_root)]
     command += ["--default-artifact-root", ARTIFACTS, "--artifacts-destination", artifacts_path(store_root).as_uri()]
+    if entry_points(group="mlflow.app", name=APP):  # absent where an older ctt was installed from this checkout
+        command += ["--app-name", APP]
     if host not in LOOPBACK:
         names = {host, socket.gethostname(), socket.getfqdn(), *LOOPBACK} - set(EVERYWHERE)
         command += ["--allowed-hosts", allowed_hosts or ",".join(f"{n},{n}:{port}" for n in sorted(names))]

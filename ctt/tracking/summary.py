@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -23,6 +24,8 @@ from ctt.tracking.metric_names import (
 from ctt.tracking.tail import Tail
 from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.view import MetricPoint
+
+LONGEST_LOG = 1 << 20  # bytes
 
 
 def final_points(tails: Sequence[Tail]) -> list[MetricPoint]:
@@ -206,6 +209,16 @@ def failure_text(tails: Sequence[Tail]) -> str:
             lines = (f"{tail.stage.label or tail.stage.kind}: {last.get('failure')}", last.get("message"), last.get("log"))
             texts.append("\n".join(str(line) for line in lines if line))
     return "\n\n".join(texts)
+
+
+def log_text(tails: Sequence[Tail]) -> str:
+    """The logs of the jobs that built the run's stages, each under its path; of a long one the end. "" without any."""
+    texts = []
+    for path in dict.fromkeys(path for tail in tails if (path := tail.stage.log()) is not None):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - LONGEST_LOG))
+            texts.append(f"==> {path.parent.name}/{path.name} <==\n{file.read().decode('utf-8', 'replace')}")
+    return "\n".join(texts)
 
 
 def run_status(tails: Sequence[Tail]) -> str:

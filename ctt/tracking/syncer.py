@@ -14,9 +14,9 @@ from pathlib import Path
 from ctt.core.atomic_files import read_json
 from ctt.core.errors import LeaseLost, StoreError
 from ctt.core.secrets import masked
-from ctt.data.categories import CLEVRER_CATEGORIES
 from ctt.tracking.database import artifacts_path, prepare_database
 from ctt.tracking.limits import EXPERIMENT_LENGTH
+from ctt.tracking.page import Runs
 from ctt.tracking.sender import Sender
 from ctt.tracking.summary import blind_points, cost_points, differences, final_points, start_time
 from ctt.tracking.tail import Tail
@@ -56,7 +56,7 @@ class Syncer:
         self._send = Sender(self._view, self.store_root, tracking, rebuild)
         self._tails: dict[str, Tail] = {}
         self._seen: dict[str, object] = {}
-        self._charted: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {}
+        self._charted: dict[str, Runs] = {}
         self._turn = threading.RLock()
         self._leased = self._lost = self._prepared = self._down = False
         self._check: Callable[[], object] = lambda: None
@@ -181,20 +181,14 @@ class Syncer:
 
     def _chart(self, runs: Sequence[TrackedRun]) -> None:
         """Sets on the pages of the experiments whose runs have begun what was swept in them, and their accuracies."""
-        swept: dict[str, dict[str, None]] = {}
-        metrics: dict[str, dict[str, None]] = {}
-        seeds: dict[str, set[int]] = {}
+        shown: dict[str, list[TrackedRun]] = {}
         for run in runs:
-            swept.setdefault(self._place(run), {}).update(dict.fromkeys(run.swept))
-            metrics.setdefault(self._place(run), {}).update(dict.fromkeys(run.metrics))
-            seeds.setdefault(self._place(run), set()).add(run.seed)
-        pages = {place: (tuple(names), tuple(metrics[place]), len(seeds[place]) > 1) for place, names in swept.items()}
-        plain = ((), CLEVRER_CATEGORIES.metrics, False)  # what a page shows anyway
-        due = {place: page for place, page in pages.items() if self._charted.get(place, plain) != page}
+            shown.setdefault(self._place(run), []).append(run)
+        due = {place: page for place, of in shown.items() if self._charted.get(place, Runs()) != (page := _page(of))}
         begun = {place for run in runs if (place := self._place(run)) in due and start_time(self._tails_of(run), run.asked)}
         for place, experiment in self.experiments().items() if begun else ():
             if place in begun:
-                self._view.chart(experiment, *due[place])
+                self._view.chart(experiment, due[place])
                 self._charted[place] = due[place]
 
     def _place(self, run: TrackedRun) -> str:
@@ -228,3 +222,11 @@ class Syncer:
                 masked(str(error)),
             )
         self._down = True
+
+
+def _page(runs: Sequence[TrackedRun]) -> Runs:
+    """What the page of an experiment shows of its runs."""
+    swept = tuple(dict.fromkeys(name for run in runs for name in run.swept))
+    common = tuple(name for name in swept if all(name in run.params for run in runs))
+    metrics = tuple(dict.fromkeys(name for run in runs for name in run.metrics))
+    return Runs(swept, common, metrics, len({run.seed for run in runs}) > 1)

@@ -21,7 +21,7 @@ class TrackedStage:
     moves unfinished work when another owner takes it over). failure is the file or folder in which failed attempts
     are recorded, newer than the work's own files while nobody has continued it. auxiliary: the run's answers do not
     depend on it, so it is no part of what the run is known by, and its failure is not the run's. label: what it is called;
-    columns: those of its numbers that the run's page shows.
+    columns: those of its numbers that the run's page shows. log: finds the log of the job that has built it, None without one.
     """
 
     kind: str
@@ -32,6 +32,7 @@ class TrackedStage:
     auxiliary: bool = False
     label: str = ""
     columns: tuple[Column, ...] = ()
+    log: Callable[[], Path | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class TrackedRun:
     """One run of a sweep, which becomes one MLflow run.
 
     stages lists what the run is made of in the order of training: the states of its shared prefix come first, and their
-    curves are shown as its own. params is the full flat configuration. tags are shown as given, with those that
-    ctt makes. baseline: the run is of the point that the others are compared with.
+    curves are shown as its own. params is the flat configuration; of settings that have no effect on it those alone in
+    which all other runs agree. tags are shown as given, with those that ctt makes. baseline: the run is of the point that
+    the others are compared with.
     known_as: the point's name in `identity`, where runs made by an earlier version have another one than `point`.
     experiment: the MLflow experiment that shows it; "": the one that the syncer's settings name.
     swept: those of its params that vary in its sweep.

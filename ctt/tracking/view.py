@@ -31,7 +31,7 @@ from ctt.tracking.limits import (
     cut,
     safe_name,
 )
-from ctt.tracking.page import experiment_tags
+from ctt.tracking.page import Runs, experiment_tags
 
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "INTERNAL_ERROR"}
 CONNECTION = (  # how MLflow and the databases behind it word what is the server's or the network's trouble
@@ -149,12 +149,12 @@ class View:
 
         return self._ask(describe)
 
-    def chart(self, experiment: str, swept: Sequence[str], metrics: Sequence[str], several_seeds: bool) -> None:
-        """Lets the experiment's page show the `metrics` of its runs, over the swept parameters, and by point."""
+    def chart(self, experiment: str, runs: Runs) -> None:
+        """Lets the experiment's page show these runs."""
 
         def set_tags(client: Any) -> None:
             known = client.get_experiment(experiment).tags
-            for key, value in experiment_tags(swept, metrics, several_seeds).items():
+            for key, value in experiment_tags(runs).items():
                 if known.get(key) != value:
                     client.set_experiment_tag(experiment, key, value)
 

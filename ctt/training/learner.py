@@ -76,6 +76,14 @@ class Learner:
     def schedule(self, epoch: int, step: int) -> None:
         """Sets the learning rates for this step; by default they are constant."""
 
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last step, logged with the epoch's means: Muon's, and that of the other optimizer."""
+        found = {}
+        for optimizer in self.optimizers:
+            name = "muon_learning_rate" if isinstance(optimizer, torch.optim.Muon) else "learning_rate"
+            found[name] = float(optimizer.param_groups[0]["lr"])
+        return found
+
     def should_stop(self, folder: Path) -> bool:
         """Whether to stop before the last epoch; called after each epoch's metrics have been logged in `folder`."""
         return False

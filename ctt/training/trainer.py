@@ -26,13 +26,14 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from torch import Tensor
 
 from ctt.core.build_context import CHECKPOINT, BuildContext
 from ctt.core.errors import Diverged, StoreError
@@ -45,6 +46,8 @@ from ctt.training.state import load_state, newest_checkpoint, save_state, write_
 from ctt.training.threads import threads
 
 CHECKPOINT_SECONDS = 30.0
+GRADIENT_NORM = "gradient_norm"
+"""Logged as the mean over the epoch's steps."""
 CHECKED_EVERY = 50
 """Steps after which the logged values are read on a device, in one transfer: reading waits for it. On the CPU: every step."""
 _LIGHTNING_PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
@@ -142,7 +145,8 @@ class _LearnerModule(lightning.LightningModule):
         self.learner.schedule(self.epoch, step)
         with matrix_products(self.learner.precision, self.device):
             values = self.learner.gradients(self.epoch, step)
-        values = self.learner.group.total_gradients(list(self.learner.model.parameters()), values)
+        parameters = list(self.learner.model.parameters())
+        values = self.learner.group.total_gradients(parameters, values) | {GRADIENT_NORM: gradient_norm(parameters)}
         for name, value in values.items():
             value = value.detach().double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
@@ -170,7 +174,7 @@ class _LearnerModule(lightning.LightningModule):
             if not math.isfinite(value):
                 raise Diverged(f"{name} became {value} after epoch {self.epoch}")
         self.context.warn(self.learner.warning(self.epoch, validation) if validation else None)
-        self.last = {name: value / self.count for name, value in sums.items()} | validation
+        self.last = {name: value / self.count for name, value in sums.items()} | validation | self.learner.rates()
         self.sums, self.count = {}, 0
         self.epoch += 1
         self.context.log(self.epoch, **self.last)
@@ -201,6 +205,11 @@ class _LearnerModule(lightning.LightningModule):
         self.saved = time.monotonic()
         if stopping:
             self.context.stop()
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """The norm of all gradients together, a scalar that stays on their device."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 class _Steps:

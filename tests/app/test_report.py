@@ -20,6 +20,7 @@ from ctt.study.pictures import pictures
 from ctt.study.study import Study
 from ctt.training.graph_measures import warning
 from ctt.training.world_model import worse_than_copying
+from tests.app.test_status_width import on_terminal
 from tests.made_store import made_store
 
 GRID = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1,2")
@@ -211,3 +212,11 @@ def test_noise_is_found_in_the_runs_of_another_sweep(tmp_path: Path, capsys: pyt
     # two runs differ by t(.975, 6) √2 SD at most, 19 times in 20
     apart = 2.446912 * np.sqrt(2) * np.std(accuracies, ddof=1)
     assert code == 0 and f"two single runs differ by at most descriptive {apart:.1f}" in text
+
+
+@pytest.mark.slow
+def test_a_narrow_terminal_gets_points_as_columns_where_that_is_shorter(store: Store) -> None:
+    narrow, wide = (on_terminal(store.root, columns, "report", "weights") for columns in (90, 160))
+    assert max(map(len, narrow)) <= 90 and not any(line.startswith(" point ") for line in narrow)
+    assert any(line.split()[:1] == ["counterfactual"] for line in narrow)
+    assert any(line.startswith(" point ") for line in wide)

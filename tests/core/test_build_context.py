@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import ctt.core.build_context
-from ctt.core.build_context import BuildContext
+from ctt.core.build_context import BuildContext, read_metrics
+from ctt.core.device_use import DeviceUse
 from ctt.core.memory import peak_mib
 
 
@@ -75,3 +77,29 @@ def test_the_peak_is_that_of_all_attempts(tmp_path: Path) -> None:
     assert later.peak == 1e7
     later.progress(1, 2, "step")
     assert report(tmp_path)["peak_mib"] == 1e7
+
+
+def test_lines_of_stages_with_steps_have_the_throughput_and_use_since_the_last_line(tmp_path: Path, clock: Clock) -> None:
+    context = BuildContext(tmp_path)
+    for epoch, pause in ((1, 2.0), (2, 4.0)):
+        for step in range(1, 11):
+            clock.now += pause
+            context.progress(10 * (epoch - 1) + step, 20, "step")
+        context.log(epoch, train_loss=0.5)
+    one, two = read_metrics(tmp_path / "metrics.jsonl")
+    assert (one["steps_per_second"], two["steps_per_second"]) == (0.5, 0.25), "of each epoch by itself"
+    assert set(one) == {"t", "step", "train_loss", "steps_per_second", "memory_mib", "cpu_percent"} and one["memory_mib"] > 10
+    context.progress(1, 2, "video")
+    context.log(3, error=1.0)
+    assert set(read_metrics(tmp_path / "metrics.jsonl")[-1]) == {"t", "step", "error"}
+
+
+def test_gpu_use_is_the_mean_of_samples_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([20, 60])
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: next(found))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * 2**20)
+    use = DeviceUse("cuda:0")
+    for _ in range(3):  # the third time the driver reports nothing any more
+        use.sample()
+    first, second = use.since_last(), use.since_last()
+    assert (first["gpu_percent"], first["memory_mib"]) == (40.0, 3.0) and "gpu_percent" not in second

@@ -1,15 +1,11 @@
-"""`ctt ui` in headless Chromium. `python -m tests.tracking.chromium SWEEP FILE` takes a picture of a sweep's page, of the
-store that CTT_STORE names."""
+"""`ctt ui` in headless Chromium."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,22 +58,3 @@ def browsing(store: Path, sweep: str, folder: Path) -> Iterator[tuple[Any, str]]
     finally:
         ui.send_signal(signal.SIGINT)
         assert ui.wait(60) == 0
-
-
-def main(sweep: str, file: str) -> None:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        browsing(Path(os.environ.get("CTT_STORE", "store")).resolve(), sweep, Path(folder)) as (driver, address),
-    ):
-        driver.set_window_size(1600, 640)
-        driver.get(address)
-        time.sleep(10)  # the page draws itself in several steps
-        for label in ("Close", "Hide banner"):  # MLflow's assistant, and its note on shared views
-            for button in driver.find_elements("css selector", f"button[aria-label='{label}']"):
-                button.click()
-        time.sleep(2)
-        driver.save_screenshot(file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

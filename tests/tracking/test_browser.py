@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ POINTS = [
     "ctt_inv_weight=0.2 ctt_suf_weight=0",
     "ctt_inv_weight=0.2 ctt_suf_weight=0.1",
 ]
-SWEEP = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1")
+SWEEP = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1", "diagnostics.enabled=false", "reader.enabled=false")
 
 
 @dataclass
@@ -92,14 +93,20 @@ def test_the_experiments_page_has_a_line_for_each_point_and_its_runs_with_accura
     page.until(lambda: "8 matching runs" in page.text, "the 8 runs, without that of the table")
     groups = page.until(lambda: re.findall(r"Group: (\S+)", page.text), "groups by point")
     assert len(groups) == 4 and "baseline" in groups
-    titles = page.until(
-        lambda: [e.get_attribute("col-id") for e in page.driver.find_elements("css selector", ".ag-header-cell")], "columns"
-    )
-    found = [title.partition("-")[2] for title in titles if title and title.startswith("$$$metric$$$")] or titles
-    metrics = [one.strip("`").removeprefix("metrics.`") for one in found if one]
-    names = ["average", "counterfactual", "descriptive", "explanatory", "predictive", "rollout_error", "vs_baseline_average"]
-    places = [next(i for i, one in enumerate(metrics) if name in one) for name in names]
-    assert places == sorted(places), metrics
+    names = ["descriptive", "explanatory", "predictive", "counterfactual", "average", "vs_baseline_average", "world_model_error"]
+    cells = """return [...document.querySelectorAll('.ag-header-cell')].map(
+        cell => [cell.getBoundingClientRect().left, cell.getAttribute('col-id')]).sort((a, b) => a[0] - b[0]).map(one => one[1])"""
+
+    def in_order() -> bool:
+        shown = [str(column).removeprefix("metrics.").strip("`") for column in page.driver.execute_script(cells)]
+        return [name for name in shown if name in names] == names
+
+    page.until(in_order, "columns of accuracies, in the order of the tables")
+    heads = """const fits = e => e.scrollWidth <= e.clientWidth || getComputedStyle(e).overflowX == 'visible';
+        return [...document.querySelectorAll('.ag-header-cell')].map(
+            cell => [cell.innerText.trim(), [...cell.querySelectorAll('*')].every(fits)])"""
+    whole = dict(page.driver.execute_script(heads))
+    assert "counterfactual" in whole and all(whole.values()), whole
     text = page.text
     assert all(f"seed={seed} baseline" in text for seed in (0, 1))
     assert len(set(re.findall(r"\b\d{2}\.\d{2}\n", text + "\n"))) >= 8, "two decimals, next to the runs"
@@ -110,6 +117,34 @@ def test_the_address_that_is_printed_first_lists_the_sweeps_as_training_runs_not
     page.open(start_of(page.address.partition("/#")[0]))
     page.until(lambda: page.driver.find_element("link text", "weights"), "the sweep")
     assert "Traces" not in page.text and "Prompts" not in page.text
+
+
+def test_a_click_on_a_sweep_from_mlflows_first_page_leads_to_training_runs(page: Page) -> None:
+    """In a browser that has chosen nothing; one that has chosen GenAI keeps it."""
+    assert entry_points(group="mlflow.app", name="ctt"), "ctt was installed before it had this entry point: pip install -e ."
+    server = page.address.partition("/#")[0]
+    page.open(server)
+    page.driver.execute_script("localStorage.clear()")
+    page.open(server)
+    page.until(lambda: page.driver.find_element("link text", "weights"), "the sweep").click()
+    page.until(lambda: "matching runs" in page.text, "its runs")
+    assert "/runs" in page.driver.current_url and "seed=0 baseline" in page.text
+    page.driver.execute_script("localStorage.setItem('mlflow.workflowType_v1', JSON.stringify('genai'))")
+    page.open(server)
+    page.until(lambda: page.driver.find_element("link text", "weights"), "the sweep").click()
+    page.until(lambda: "/overview" in page.driver.current_url, "MLflow's page for GenAI")
+    page.driver.execute_script("localStorage.clear()")
+
+
+def test_a_runs_files_and_what_the_machine_did_have_pages(page: Page) -> None:
+    start = f"{page.address.split('?')[0]}/{run_ids(page)['seed=1 baseline']}"
+    page.open(f"{start}/artifacts")
+    page.until(lambda: "predictions.parquet" in page.text and "config.json" in page.text, "the files")
+    page.open(f"{start}/system-metrics")
+    charts = {"memory_mib", "cpu_percent"}
+    page.until(lambda: charts <= {line.rpartition("/")[2] for line in page.text.splitlines()}, "the machine's charts")
+    page.open(f"{start}/model-metrics")
+    page.until(lambda: "gradient_norm" in page.text and "learning_rate" in page.text, "the training's charts")
 
 
 def test_a_runs_charts_begin_with_its_curves_and_few_numbers_are_bars(page: Page) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -278,6 +281,7 @@ On 20 of 50 videos:
 | multiple choice | 48.5 | – |
 | average | 51.0 | 52.0 |"""
     where = "\n\nAnswers: `artifacts/c1/c1/predictions.parquet` of the store"
+    where += "\n\n[All runs of demo](#/experiments/1/runs?viewStateShareKey=ctt&workflowType=machine_learning)"
     assert note() == f"**ctt**, seed 1, % of questions\n{tables}{where}", "both epochs on the same videos"
     finish(base.stages[0], per_question={"predictive": 62.5})
     assert "| predictive | 60.0 | -2.5 |" in note()
@@ -298,6 +302,57 @@ def test_a_failed_run_has_its_reason_among_its_artifacts(store: Path) -> None:
     [(uri,)] = rows(database_path(store), "SELECT artifact_uri FROM runs")
     text = (artifacts(store, uri) / "failure.txt").read_text()
     assert text == "world_model: out of memory\nCUDA out of memory\nTraceback: here"
+
+
+def test_a_finished_run_has_its_jobs_log_and_its_answers_among_its_artifacts(store: Path) -> None:
+    logs = [store / "one.log", store / "two.log"]
+    for log, text in zip(logs, ("prefix\n", "x" * (1 << 20) + "the end\n"), strict=True):
+        log.write_text(text)
+    made = (stage(store, "world_model", "wm"), stage(store, "rollout", "ro"), stage(store, "vqa", "an"))
+    found = dict(zip(made, (logs[0], logs[1], logs[1]), strict=True))
+    stages = tuple(replace(one, log=partial(found.get, one)) for one in made)
+    one = run(store, stages=stages)
+    work(one.stages[0], range(1, 3))
+    syncer = Syncer(SQLITE, store, [one])
+    syncer.sync_once()
+    [(uri,)] = rows(database_path(store), "SELECT artifact_uri FROM runs")
+    assert {path.name for path in artifacts(store, uri).iterdir()} == {"config.json"}, "it still runs"
+    for number, made_stage in enumerate(one.stages):
+        if number == 2:
+            made_stage.working.mkdir(parents=True)
+            (made_stage.working / "predictions.parquet").write_bytes(b"answers")
+        finish(made_stage, per_question={"predictive": 60.0})
+    syncer.sync_once()
+    assert (artifacts(store, uri) / "predictions.parquet").read_bytes() == b"answers"
+    text = (artifacts(store, uri) / "log.txt").read_text()
+    assert text.count("==> ") == 2 and "one.log <==\nprefix\n" in text and text.endswith("the end\n")
+    assert len(text) < (1 << 20) + 200, "of a long log the end"
+
+
+def test_what_the_machine_does_is_under_system_metrics(store: Path) -> None:
+    one = run(store)
+    work(one.stages[1], range(1, 2), learning_rate=0.1, steps_per_second=4.0, memory_mib=300.0, cpu_percent=99.0, gpu_percent=50.0)
+    Syncer(SQLITE, store, [one]).sync_once()
+    names = {key for _, key, *_ in metrics(store)}
+    machine = {f"system/aloe/{name}" for name in ("memory_mib", "cpu_percent", "gpu_percent")}
+    assert names == {"aloe/learning_rate", "aloe/steps_per_second"} | machine
+
+
+def test_a_run_shows_no_swept_setting_that_has_no_effect_on_it(tmp_path: Path) -> None:
+    """So parallel coordinates draw no line through a threshold that nothing reads; weights of 0 are shown."""
+    from ctt.study.tracked_sweep import AllRuns
+    from tests.made_store import made_store
+
+    made, plan = made_store(tmp_path / "store", "demo", "ctt_adj_threshold=0.1,0.2", "ctt_start_epoch=3", "seed=0")
+    runs = {one.point: one for one in AllRuns(made, plan)()}
+    plain, *others = (runs.pop("baseline"), *runs.values())
+    assert plain.params["ctt_inv_weight"] == 0 and "ctt_inv_weight" in plain.swept
+    assert "ctt_adj_threshold" not in plain.params and "ctt_adj_threshold" not in plain.swept
+    assert {one.params["ctt_adj_threshold"] for one in others} == {0.1, 0.2}
+    assert {one.params["ctt_start_epoch"] for one in (plain, *others)} == {3}, "else MLflow would show that as a difference"
+    assert not any(name.startswith("world_model.graph.learned") for one in (plain, *others) for name in one.params)
+    differing = {name for name in plain.params if any(one.params.get(name) != plain.params[name] for one in others)}
+    assert differing <= {"ctt_inv_weight", "ctt_suf_weight"}
 
 
 def test_a_deleted_experiment_stays_deleted_and_a_renamed_one_is_followed(store: Path) -> None:
@@ -328,7 +383,9 @@ def test_an_experiments_description_is_its_table_and_a_persons_own_is_left(store
         table.write_text(text)
         assert Syncer(SQLITE, store, [one]).finish([table], "demo")
         described = client.get_experiment_by_name("demo").tags["mlflow.note.content"]
-        assert text.startswith(described) and described.startswith(text.splitlines()[0]) and len(described) <= 5000
+        link, _, shown = described.partition("\n\n")
+        assert re.fullmatch(r"\[Tables and pictures\]\(#/experiments/1/runs/[0-9a-f]{32}/artifacts\)", link)
+        assert text.startswith(shown) and shown.startswith(text.splitlines()[0]) and len(described) <= 5000
     client.set_experiment_tag(client.get_experiment_by_name("demo").experiment_id, "mlflow.note.content", "mine")
     table.write_text("| third |")
     Syncer(SQLITE, store, [one]).sync_once()
@@ -379,8 +436,9 @@ def test_an_experiment_charts_its_accuracies_over_what_was_swept(store: Path) ->
     assert chart(one) == ["ctt_inv_weight"]
     before = database_path(store).read_bytes()
     assert chart(one) == ["ctt_inv_weight"] and database_path(store).read_bytes() == before
-    other = run(store, "other-1", swept=("ctt_inv_weight", "seed_of_others"))
-    assert chart(one, other) == ["ctt_inv_weight", "seed_of_others"]
+    other = run(store, "other-1", swept=("ctt_inv_weight", "world_model.epochs", "read_by_one"))
+    both = replace(other, params={**other.params, "read_by_one": 1})
+    assert chart(one, both) == ["ctt_inv_weight", "world_model.epochs"], "MLflow draws nothing where a run lacks one"
 
 
 def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctt.core.build_context import METRICS, BuildContext, read_metrics
+from ctt.core.device_use import MEASURED
 from ctt.data.dataset import Dataset
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.training.imagined_frames import Imaginations
@@ -50,5 +51,5 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """The metric lines without their times."""
-    return [{k: v for k, v in line.items() if k != "t"} for line in read_metrics(folder / METRICS)]
+    """The metric lines without what depends on the machine."""
+    return [{k: v for k, v in line.items() if k not in ("t", *MEASURED)} for line in read_metrics(folder / METRICS)]

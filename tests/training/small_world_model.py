@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.build_context import STATE, BuildContext, read_metrics
+from ctt.core.device_use import MEASURED
 from ctt.models.method import Method
 from ctt.training.state import MODEL, OPTIMIZER, SIDE, WEIGHTS
 from ctt.training.trainer import Segment
@@ -45,5 +46,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def lines_of(*folders: Path) -> list[dict[str, Any]]:
-    """The metric lines of the folders without their times."""
-    return [{k: v for k, v in line.items() if k != "t"} for f in folders for line in read_metrics(f / "metrics.jsonl")]
+    """The metric lines of the folders without what depends on the machine."""
+    return [
+        {k: v for k, v in line.items() if k not in ("t", *MEASURED)} for f in folders for line in read_metrics(f / "metrics.jsonl")
+    ]

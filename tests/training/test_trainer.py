@@ -180,9 +180,12 @@ def test_a_last_step_that_breaks_the_weights_leaves_no_state(tmp_path):
 
 def test_metrics_are_means_over_the_epoch_and_validation_runs_in_eval_mode(tmp_path):
     result = run(tmp_path / "job", 2, hook=lambda e, s: torch.tensor(float(10 * e + s)))
-    assert lines_of(tmp_path / "job") == [
-        {"step": e + 1, "train_loss": 10 * e + (STEPS - 1) / 2, "training": 0.0, "epoch": float(e)} for e in (0, 1)
+    expected = [
+        {"step": e + 1, "train_loss": 10 * e + (STEPS - 1) / 2, "training": 0.0, "epoch": float(e), "learning_rate": 0.01}
+        for e in (0, 1)
     ]
+    lines = lines_of(tmp_path / "job")
+    assert [{name: line[name] for name in expected[0]} for line in lines] == expected
     assert result["train_loss"] == 12
 
 
@@ -215,3 +218,23 @@ def test_seeds_depend_on_everything_they_are_derived_from():
     made = {derive(s, p, e, n) for s in range(4) for p in ("a", "b") for e in range(4) for n in range(4)}
     assert len(made) == 128 and all(0 <= seed < 2**63 for seed in made)
     assert derive(1, "a", 11, 1) != derive(1, "a", 1, 11) and derive(0, "x") == derive(0, "x", 0, 0)
+
+
+def test_each_epoch_logs_its_mean_gradient_norm_and_last_learning_rate(tmp_path):
+    norms = []
+
+    class Watching(Toy):
+        def gradients(self, epoch, step):
+            found = super().gradients(epoch, step)
+            norms.append(sum(p.grad.double().square().sum() for p in self.model.parameters()) ** 0.5)
+            return found
+
+        def schedule(self, epoch, step):
+            for optimizer in self.optimizers:
+                optimizer.param_groups[0]["lr"] = 0.01 / (1 + epoch * STEPS + step)
+
+    train_segment(Watching(kind=torch.optim.Muon), Segment(2), seed=1, context=BuildContext(tmp_path))
+    lines = lines_of(tmp_path)
+    for epoch, line in enumerate(lines):
+        assert line["gradient_norm"] == pytest.approx(float(sum(norms[epoch * STEPS :][:STEPS]) / STEPS), rel=1e-5)
+        assert line["learning_rate"] == line["muon_learning_rate"] == 0.01 / (epoch * STEPS + STEPS)

@@ -39,7 +39,7 @@ def _transposed(grid: Grid) -> Grid:
     header = ("", *(line[0] for line in lines))
     turned = tuple((name, *(line[c] for line in lines)) for c, name in enumerate(grid.header) if c > 0)
     best = frozenset((column - 1, line + 1) for line, column in grid.best)
-    return Grid(grid.title, header, (turned,), 1, best)
+    return Grid(grid.title, header, (turned,), 1, best, transposed=True)
 
 
 def parts(grid: Grid, least: float, width: float, width_of: Callable[[int], float]) -> list[Grid]:
@@ -66,4 +66,4 @@ def _part(grid: Grid, keep: Collection[int], title: str) -> Grid:
     cut = tuple(tuple(tuple(line[c] for c in keep) for line in block) for block in grid.blocks)
     place = {column: n for n, column in enumerate(keep)}
     best = frozenset((line, place[column]) for line, column in grid.best if column in place)
-    return Grid(title, tuple(grid.header[c] for c in keep), cut, grid.text_columns, best)
+    return Grid(title, tuple(grid.header[c] for c in keep), cut, grid.text_columns, best, grid.transposed)

@@ -10,6 +10,7 @@ class Grid:
     """A titled grid. `blocks` are groups of lines with a rule between them; the first `text_columns` columns hold text.
 
     best: (line, column) of the cells that are the best of their kind, lines counted over the blocks.
+    transposed: it has a column for each point.
     """
 
     title: str
@@ -17,6 +18,7 @@ class Grid:
     blocks: tuple[tuple[tuple[str, ...], ...], ...]
     text_columns: int = 1
     best: frozenset[tuple[int, int]] = frozenset()
+    transposed: bool = False
 
     @property
     def lines(self) -> list[tuple[str, ...]]:

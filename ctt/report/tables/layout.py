@@ -28,6 +28,7 @@ from ctt.report.tables.table import Table
 from ctt.stages.columns import AuxiliaryColumns, Column
 
 STAR = "*"
+ALL = "_all"  # ends the names of errors of all slots
 MOST_TESTED = {False: 12, True: 3}
 """The most points whose tests are listed, by `narrow`; of more points only CSV and JSON list them."""
 
@@ -60,8 +61,9 @@ def grids(table: Table, *, cost: bool = False, narrow: bool = False) -> list[Gri
 
 
 def accuracy(table: Table, with_errors: bool = True) -> Grid:
-    """Percent of questions, with the 95 % interval; below rules the levels without the video, and published rows."""
-    names = [name for name in ERROR_NAMES if with_errors and any(name in row.errors for row in table.rows)]
+    """Percent of questions, with the 95 % interval, and the errors of visible slots; below rules the levels without the video,
+    and published rows."""
+    names = [n for n in ERROR_NAMES if with_errors and not n.endswith(ALL) and any(n in row.errors for row in table.rows)]
     ours = []
     for row in table.rows:
         accuracies = [_accuracy(row.estimates[m]) for m in table.categories.metrics]
@@ -136,11 +138,11 @@ def _test(name: str, estimate: MetricEstimate, digits: int = 1) -> tuple[str, ..
 
 
 def errors(table: Table, every: bool = False) -> Grid:
-    """World-model errors, with their differences to the baseline: of visible slots, or of all (`every`)."""
-    names = [name for name in _names(table, "errors") if name.endswith("_all") is every]
+    """World-model errors, with their differences to the baseline: of visible slots, or of all (`every`); then published ones."""
+    names = [name for name in _names(table, "errors") if name.endswith(ALL) is every]
     header = ["point", "seeds"]
     for name in names:
-        header += [f"{name.removesuffix('_all').replace('_', ' ')} error", "difference"]
+        header += [f"{name.removesuffix(ALL).replace('_', ' ')} error", "difference"]
     lines = []
     for row in table.rows:
         line = [row.label, _seeds(row)]
@@ -148,9 +150,14 @@ def errors(table: Table, every: bool = False) -> Grid:
             estimate = row.errors.get(name, MetricEstimate())
             line += [_mean(estimate, ERROR_DIGITS), _difference(estimate, GAP_DIGITS)]
         lines.append(tuple(line))
+    theirs = []
+    for quote in table.quoted:
+        if any(name in quote.errors for name in names):
+            means = [number(quote.errors.get(name), ERROR_DIGITS) for name in names]
+            theirs.append((f"{quote.label} (reported)", "1", *(text for mean in means for text in (mean, DASH))))
     title = f"World model (mean squared error of {'all' if every else 'visible'} slots, lower is better)"
     best = best_cells(lines, ("", "", *(("lower", "") * len(names))))
-    return Grid(title, tuple(header), (tuple(lines),) if names else (), best=best)
+    return Grid(title, tuple(header), _blocks(lines, theirs) if names else (), best=best)
 
 
 def auxiliary(table: Table, stage: AuxiliaryColumns) -> Grid:

@@ -14,7 +14,7 @@ from ctt.report.writers.html_page import draw_html
 from ctt.report.writers.json_table import as_json
 from ctt.report.writers.latex import draw_latex
 from ctt.report.writers.markdown import draw_markdown
-from ctt.report.writers.terminal import draw_terminal
+from ctt.report.writers.terminal import draw_terminal, fits
 
 FORMATS = ("terminal", "md", "tex", "csv", "html", "json")
 _DRAW: dict[str, Callable[[Page], str]] = {
@@ -48,7 +48,15 @@ def draw(page: Page, format: str) -> str:
     return _DRAW[format](page)
 
 
-def terminal_text(table: Table, *, transpose: bool = False, width: int = 100, colour: bool = False, **chosen: bool) -> str:
-    """Text for a terminal `width` columns wide; with `colour`, ANSI styles; chosen: cost, by_form, differences_alone."""
+def terminal_text(table: Table, *, transpose: bool | None = False, width: int = 100, colour: bool = False, **chosen: bool) -> str:
+    """Text for a terminal `width` columns wide; with `colour`, ANSI styles; chosen: cost, by_form, differences_alone.
+
+    transpose: a column for each point; None: where a line for each point does not fit and it then takes fewer lines.
+    """
     page = layout.page(table, narrow=True, **chosen)
-    return draw_terminal(transposed(page) if transpose else page, width=width, colour=colour)
+    turned = transposed(page)
+    text = draw_terminal(turned if transpose else page, width=width, colour=colour)
+    if transpose is None and not fits(page, width):
+        other = draw_terminal(turned, width=width, colour=colour)
+        return min(text, other, key=lambda drawn: drawn.count("\n"))
+    return text

@@ -13,8 +13,8 @@ _STYLE = """<style>
 .ctt table { border-collapse: collapse; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums }
 .ctt caption { text-align: left; font-weight: 600; caption-side: top }
 .ctt th, .ctt td { padding: .2rem .6rem; text-align: right; white-space: nowrap }
-.ctt th.word, .ctt td.word { text-align: left }
-.ctt thead th { border-top: 2px solid; border-bottom: 1px solid }
+.ctt th.word, .ctt td.word { text-align: left; white-space: normal; min-width: 9rem }
+.ctt thead th { white-space: normal; border-top: 2px solid; border-bottom: 1px solid }
 .ctt tbody { border-bottom: 1px solid }
 </style>"""
 

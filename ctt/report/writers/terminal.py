@@ -50,6 +50,11 @@ def draw_terminal(page: Page, *, width: int = 100, colour: bool = False) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
+def fits(page: Page, width: int) -> bool:
+    """Whether every line of its grids fits into `width` columns."""
+    return all(len(_parts(grid, width)) == 1 for grid in page.grids)
+
+
 def _word_width(grid: Grid, width: int) -> int:
     """The columns that the longest word of the first column needs, at most a quarter of the terminal."""
     words = [word for texts in (grid.header, *grid.lines) for word in texts[0].split()]
@@ -58,17 +63,22 @@ def _word_width(grid: Grid, width: int) -> int:
 
 def _parts(grid: Grid, width: int) -> list[Grid]:
     def width_of(column: int) -> int:
-        head = _SHORT.get(grid.header[column], grid.header[column])
-        return max(len(line) for line in (*head.split("\n"), *(line[column] for line in grid.lines))) + BETWEEN
+        return max(len(line) for line in (*_head(grid, column).split("\n"), *(line[column] for line in grid.lines))) + BETWEEN
 
     return parts(grid, _word_width(grid, width) + BETWEEN + EDGE, width, width_of)
+
+
+def _head(grid: Grid, column: int) -> str:
+    """A column's head, over several lines where it is long; of a column for a point a line for each word."""
+    name = grid.header[column]
+    return name.replace(" ", "\n") if grid.transposed else _SHORT.get(name, name)
 
 
 def _rich(grid: Grid, word_width: int) -> RichTable:
     table = RichTable(title=grid.title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for c, name in enumerate(grid.header):
         left = c < grid.text_columns
-        header = name if left else _SHORT.get(name, name)
+        header = name if left else _head(grid, c)
         table.add_column(Text(header), justify="left" if left else "right", no_wrap=not left or c > 0, overflow="fold")
         if c == 0:
             table.columns[0].min_width = word_width

@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ctt.report.results import Results
 from ctt.report.tables.table import build
 from ctt.report.writers import render
 from tests.report import made_up_answers
@@ -27,11 +29,21 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             pytest.fail(f"CTT_REQUIRE_SYSTEM=1, but {', '.join(missing)} is not installed")
         pytest.skip(f"{', '.join(missing)} is not installed")
     folder: Path = tmp_path_factory.mktemp("page")
-    table = build(made_up_answers.results(videos=20, quoted=["reported"]))
-    (folder / "table.html").write_text(render(table, "html"), encoding="utf-8")
+    table = build(wide())
+    (folder / "table.html").write_text(render(table, "html", cost=True, by_form=True), encoding="utf-8")
+    (folder / "transposed.html").write_text(render(table, "html", transpose=True), encoding="utf-8")
     with chromium(folder) as driver:
         driver.get((folder / "table.html").as_uri())
         yield driver
+
+
+def wide() -> Results:
+    """Results with labels of real sweeps, and errors of visible and of all slots."""
+    made = made_up_answers.results(videos=20, quoted=["reported"])
+    for run in made.runs:
+        run.errors.update({f"{name}_all": 1.1 * error for name, error in run.errors.items()})
+    points = [replace(p, label=re.sub(r"(inv|suf)=", r"ctt_\1_weight=", p.label)) for p in made.points]
+    return replace(made, points=points)
 
 
 def emulate(page: Any, width: int, height: int) -> None:
@@ -47,8 +59,22 @@ def test_nothing_is_wider_than_the_window_but_tables_that_scroll(page: Any, widt
     script = """const box = document.querySelector('.scroll'); box.scrollLeft = 1e6;
         const last = box.querySelector('thead th:last-child').getBoundingClientRect(), all = box.getBoundingClientRect();
         const first = box.querySelector('tbody td').getBoundingClientRect();
-        box.scrollLeft = 0; return [last.right <= all.right + 1, first.left >= all.left - 1, first.width < innerWidth / 2]"""
-    assert page.execute_script(script) == [True, True, True], "the last column is reached, and the point stays in view"
+        box.scrollLeft = 0; return [last.right <= all.right + 1, first.left >= all.left - 1, first.width < innerWidth / 2,
+            first.width > 120]"""
+    assert page.execute_script(script) == [True] * 4, "the last column is reached, and the point stays in view, readable"
+
+
+@pytest.mark.parametrize("name", ["table", "transposed"])
+def test_on_a_screen_of_1280_pixels_no_table_scrolls_sideways(page: Any, name: str) -> None:
+    emulate(page, 1280, 800)
+    shown = page.current_url
+    try:
+        page.get(shown.replace("table.html", f"{name}.html"))
+        script = "return [...document.querySelectorAll('.scroll')].map(box => [box.scrollWidth, box.clientWidth])"
+        widths = page.execute_script(script)
+        assert len(widths) > 5 and all(inner <= outer for inner, outer in widths), widths
+    finally:
+        page.get(shown)
 
 
 def test_the_head_stays_in_view(page: Any) -> None:

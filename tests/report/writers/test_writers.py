@@ -238,3 +238,14 @@ def test_columns_that_do_not_fit_stand_below_with_the_points(table: Table) -> No
     wide, narrow = (terminal_text(table, width=width) for width in (160, 60))
     heads = [sum(line.startswith(" point ") for line in text.splitlines()) for text in (wide, narrow)]
     assert 0 < heads[0] < heads[1]
+
+
+def test_on_a_narrow_terminal_points_are_columns_where_that_is_shorter(table: Table) -> None:
+    chosen = {}
+    for width in (60, 80, 100, 120):
+        lines, columns, shorter = (terminal_text(table, width=width, transpose=how) for how in (False, True, None))
+        assert shorter == min(lines, columns, key=lambda text: text.count("\n"))
+        assert max(map(len, columns.splitlines())) <= width
+        chosen[width] = " point " not in shorter
+    assert chosen[80] and not chosen[120], "both occur"
+    assert terminal_text(table, width=200, transpose=None) == terminal_text(table, width=200), "lines fit"
