@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "results"
 PART = re.compile(r"(<!-- part: (\S+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 CODE = ("ctt", "conf", "sweeps", "launch", "hydra_plugins", "tests/benchmarks", "tests/learned.py")
+UNKNOWN = "Not measured yet; `make results` does it."
 STATE = "state"  # the part that every page has: which states of the code its numbers are of
 LITTLE_ALOE = "aloe=mini aloe.protocol=shared aloe.epochs=1 aloe.layers=1 aloe.width=32 aloe.ffn=64"
 GRAPH = f"data=mini world_model=mini world_model.epochs=8 {LITTLE_ALOE} seed=0,1,2"
@@ -70,6 +71,38 @@ def noise(text: str) -> str:
     grid = sections("Difference")(text).splitlines()
     lines = [line for line in grid if line.startswith("| A/A")]
     return "\n".join([*grid[2:4], *lines, "", *(line for line in text.splitlines() if line.startswith("- Seed noise"))])
+
+
+def effects(name: str) -> Callable[[str], str]:
+    """What a sweep's points change in the world models' errors and in what the position reader answers, measure by measure."""
+
+    def table(_: str) -> str:
+        from ctt.report.tables import layout
+        from ctt.report.tables.grid import Grid, Page
+        from ctt.report.writers import draw
+        from ctt.study.study import Study
+
+        found = Study(name).comparison
+        tested = {row.label: layout.tests(row, found.auxiliary) for row in found.rows if not row.baseline}
+        measures = list(dict.fromkeys(line[0] for grid in tested.values() for block in grid.blocks[1:] for line in block))
+        blocks = [
+            tuple(
+                (measure, label, *line[1:])
+                for label, grid in tested.items()
+                for block in grid.blocks[1:]
+                for line in block
+                if line[0] == measure
+            )
+            for measure in measures
+        ]
+        header = next(iter(tested.values())).header
+        grid = Grid("Differences to the baseline", ("measure", "point", *header[1:]), tuple(blocks), text_columns=2)
+        means = [one for one in layout.grids(found) if one.title.startswith(("World model (mean squared error of vis", "Position"))]
+        texts = draw(Page("", (grid, *means)), "md").partition("\n")[2].replace("\n## ", "\n### ").strip()
+        seeds = " ".join(map(str, next(row.seeds for row in found.rows)))
+        return f"Seeds {seeds}.\n\n{texts}"
+
+    return table
 
 
 def graphs(name: str) -> Callable[[str], str]:
@@ -130,6 +163,7 @@ def _timed(command: str) -> str:
 
 
 LOSSES = "ctt sweep losses aloe=quick aloe.protocol=shared launch=local"
+TRIES = "ctt sweep loss_tries aloe=quick aloe.protocol=shared launch=local"
 DEMO = ("ctt sweep demo launch=local", "ctt report demo --format md")
 RESULTS: dict[str, dict[str, Part]] = {
     "demo": {
@@ -148,9 +182,8 @@ RESULTS: dict[str, dict[str, Part]] = {
     },
     "do-the-losses-hurt": {
         "differences": Part(DEMO, sections("Difference", "Tests")),
-        "losses": Part(
-            (LOSSES, "ctt report losses --format md"), sections("World model (mean squared error of visible", "Position", "Tests")
-        ),
+        "losses": Part((LOSSES,), effects("losses")),
+        "tries": Part((TRIES,), effects("loss_tries")),
         "noise": Part(("ctt sweep noise data=mini world_model=mini aloe=mini launch=local", *DEMO), noise),
         "weights": Part(
             (
@@ -219,7 +252,7 @@ def filled(page: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         name = found[2]
-        text = _state(record) if name == STATE else _shown(record[name])
+        text = _state(record) if name == STATE else _shown(record[name]) if name in record else UNKNOWN
         return f"{found[1]}{text}\n{found[3]}"
 
     return PART.sub(part, (FOLDER / f"{page}.md").read_text(encoding="utf-8"))

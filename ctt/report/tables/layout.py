@@ -112,8 +112,9 @@ def tests(row: Row, stages: Sequence[AuxiliaryColumns] = ()) -> Grid:
 
     Empty without tests (the baseline, fewer than three seeds).
     """
-    floor = p_value(statistics.sign_flip_floor(row.paired))
-    header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p (≥ {floor})", DETECTABLE)
+    floor = statistics.sign_flip_floor(row.paired)
+    least = f" (≥ {p_value(floor)})" if floor >= 0.001 else ""
+    header = ("category", "difference", "95 % interval", "p", "Holm p", f"sign-flip p{least}", DETECTABLE)
     lines = []
     for m, estimate in row.estimates.items():
         lines.append(_test(metric_name(m), estimate))
