@@ -212,7 +212,6 @@ RESULTS: dict[str, dict[str, Part]] = {
         "compiled": Part(("python -m tests.benchmarks.compiled_step",)),
         "launching": Part(("python -m tests.benchmarks launch_overhead_local launch_overhead_slurm --rounds 5",), ratios),
         "reports": Part(("python -m tests.benchmarks.report_scale",)),
-        "scale": Part(("python -m tests.benchmarks.cost_at_scale",)),
     },
 }
 

@@ -134,7 +134,10 @@ class _Entries:
         self.close()
 
     def __iter__(self) -> Iterator[Any]:
-        return (entry for entry in self.real if entry.name in self.names)
+        return self
+
+    def __next__(self) -> Any:
+        return next(entry for entry in self.real if entry.name in self.names)
 
     def close(self) -> None:
         self.real.close()

@@ -225,8 +225,10 @@ def test_gc_keeps_the_code_of_newest_records_and_of_jobs_that_may_run(tmp_path: 
             os.utime(made[name], (time.time() - 2 * snapshot.FRESH,) * 2)
     for name, events in {"ended": ("submitted", "started", "ended"), "running": ("started",), "newest": ()}.items():
         folder = record.write(plan, store, made[name])
-        lines = [json.dumps({"number": 0, "event": event}) for event in events] + ['{"number":']
-        (folder / "jobs" / "events.jsonl").write_text("\n".join(lines))
+        for event in events:
+            event_log.append(folder / "jobs", 0, "seed=0", "0" * 64, event)
+        with open(folder / "jobs" / event_log.NAME, "a", encoding="utf-8") as file:
+            file.write('{"number":')
     assert collect(store, rollouts=False, yes=False, console=Console(quiet=True)) == 1
     assert all(path.is_dir() for path in made.values()), "nothing is removed without --yes"
     assert collect(store, rollouts=False, yes=True, console=Console(quiet=True)) == 0
