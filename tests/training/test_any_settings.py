@@ -199,6 +199,7 @@ def test_settings_of_one_canonical_form_give_one_aloe(tmp_path: Path) -> None:
     """All of ALOE's rules at once: changing the inactive settings leaves predictions and weights as they are."""
     plain = dict(layers=1, heads=4, width=32, ffn=64, dropout=0.0, frames=8, epochs=2, batch_size=32, eval_every=2)
     inactive = dict(
+        compile_mode="reduce-overhead",
         dropout_kind="cheap",
         equal_layers=False,
         frame_width=7,
