@@ -17,9 +17,9 @@ from ctt.core.errors import StoreError
 from ctt.data.dataset import Dataset, Split
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
+from ctt.training.batches.question_batches import QuestionBatches
 from ctt.training.imagined_frames import Imaginations
 from ctt.training.precision import matrix_products
-from ctt.training.question_batches import QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL
 

@@ -30,11 +30,11 @@ from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.model import Aloe, load_published
 from ctt.training.aloe_answers import Rollouts, answer, autocast, evaluate, predictions_table, write_predictions
 from ctt.training.batches.pieces import Piece
+from ctt.training.batches.question_batches import ArrangedBatches, QuestionBatches
 from ctt.training.curve import curve
 from ctt.training.imagined_frames import Imaginations
 from ctt.training.learner import Learner
 from ctt.training.optimizers import aloe_optimizers, rate
-from ctt.training.question_batches import ArrangedBatches, QuestionBatches
 from ctt.training.seeds import derive
 from ctt.training.state import MODEL, load_weights
 from ctt.training.trainer import Segment, train_segment

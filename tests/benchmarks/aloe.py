@@ -22,8 +22,8 @@ from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.aloe.model import Aloe
 from ctt.training.aloe_answers import answer
 from ctt.training.batches.pieces import Piece
+from ctt.training.batches.question_batches import ArrangedBatches, QuestionBatches
 from ctt.training.optimizers import aloe_optimizers
-from ctt.training.question_batches import ArrangedBatches, QuestionBatches
 from ctt.training.vqa import STEPS_ARRANGED, batch_gradients
 from tests.benchmarks.harness import Comparison, Ratio, benchmark
 from tests.benchmarks.published_aloe import Batch, PublishedAloe, Questions, load, loss_of, records_of

@@ -5,7 +5,7 @@
 SWEEP: a finished one on synthetic data, whose first baseline run imagines; NAME: one whose first run with
 world_model.graph.source=learned gives that graph. Every way is a cost c(t, j, i) of being reached in frame t by j for each other
 object i, of the video as it was; an object's score is the least bottleneck over chains of such steps that begin with the removed
-one. AUROC: of scores against who truly leaves his path, over all objects of all videos, each removed once. Answers: of the reader,
+one. AUROC: of scores against who truly leaves their path, over all objects of all videos, each removed once. Answers: the reader's,
 per question, when everyone is taken as reached whose score is below the threshold at which the share of the reached is the true
 one; `touch` as reader.reach=touch has it, in the imagined video as well.
 """

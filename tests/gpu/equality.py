@@ -16,8 +16,8 @@ from ctt.models.dropout import KINDS, Dropout
 from ctt.models.graphs.graph_source import graph_sources
 from ctt.models.rollout import rollout
 from ctt.training.aloe_answers import answer
+from ctt.training.batches.question_batches import QuestionBatches
 from ctt.training.precision import matrix_products
-from ctt.training.question_batches import QuestionBatches
 from ctt.training.vqa import VqaLearner
 from ctt.training.world_model import WorldModelLearner
 from tests.benchmarks.step import our_gradients

@@ -16,7 +16,7 @@ from ctt.core.memory import peak_mib, reset_peak
 from ctt.models.graphs.graph_source import graph_sources
 from ctt.models.model_settings import RolloutSettings
 from ctt.training.aloe_answers import answer
-from ctt.training.question_batches import QuestionBatches
+from ctt.training.batches.question_batches import QuestionBatches
 from ctt.training.rollout import roll_out
 from ctt.training.state import MODEL
 from ctt.training.trainer import Segment, train_segment

@@ -13,7 +13,7 @@ from ctt.core.errors import DataError
 from ctt.data.questions.vocab import tokenise
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import FrameSampling
-from ctt.training.question_batches import ArrangedBatches, QuestionBatches
+from ctt.training.batches.question_batches import ArrangedBatches, QuestionBatches
 from tests.training.toy_questions import make
 
 

@@ -125,8 +125,8 @@ PUBLISHED_ALOE = {
 """SlotFormer's and C-JEPA's aloe.py, transformer.py and parameters (arXiv 2210.05861, 2602.11389), and the published logs."""
 COMPUTED_DIFFERENTLY = {"precision": "bf16", "buckets": 4, "compile": False, "threads": 1, "data_device": "auto"}
 """Where `aloe=reference` differs from the published code: that uses fp16 with scaled losses and whole batches."""
-UNREAD = {"frame_width", "muon_learning_rate", "muon_precision", "checkpoint", "tensors"}
-"""Only tokens=trajectory, optimizer=muon and an ALOE whose weights are a file's read them."""
+UNREAD = {"frame_width", "muon_learning_rate", "muon_precision", "compile_mode", "checkpoint", "tensors"}
+"""Only tokens=trajectory, optimizer=muon, compiled code and an ALOE whose weights are a file's read them."""
 CORRECTED = {"eval_start": 4, "schedule_epochs": None, "eval_every": 5}
 """Where `aloe=default` differs: evaluation is deterministic, and the schedule ends with training."""
 

@@ -30,12 +30,12 @@ from ctt.data.synthetic.writing import generate
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import FrameSampling
 from ctt.models.predictor import Predictor
+from ctt.training.batches.question_batches import QuestionBatches
 from ctt.training.imagined_frames import OBSERVED, ImaginedFrames, file_of
 from ctt.training.positions import imagined_videos
 from ctt.training.positions.counterfactual import Factual, imagine
 from ctt.training.positions.imagined_videos import imagine_videos
 from ctt.training.positions.removal import Everybody, Graph, Oracle, Touch
-from ctt.training.question_batches import QuestionBatches
 from ctt.training.slot_graphs import SlotGraph, StateGraphs
 from ctt.training.state import MODEL
 from ctt.training.training_settings import WorldModelSettings
