@@ -163,6 +163,7 @@ def _timed(command: str) -> str:
 
 
 LOSSES = "ctt sweep losses aloe=quick aloe.protocol=shared launch=local"
+CHOSEN = "ctt sweep loss_chosen aloe=quick aloe.protocol=shared launch=local"
 TRIES = "ctt sweep loss_tries aloe=quick aloe.protocol=shared launch=local"
 DEMO = ("ctt sweep demo launch=local", "ctt report demo --format md")
 RESULTS: dict[str, dict[str, Part]] = {
@@ -184,6 +185,7 @@ RESULTS: dict[str, dict[str, Part]] = {
         "differences": Part(DEMO, sections("Difference", "Tests")),
         "losses": Part((LOSSES,), effects("losses")),
         "tries": Part((TRIES,), effects("loss_tries")),
+        "chosen": Part((CHOSEN,), effects("loss_chosen")),
         "noise": Part(("ctt sweep noise data=mini world_model=mini aloe=mini launch=local", *DEMO), noise),
         "weights": Part(
             (
