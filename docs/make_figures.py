@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # `tests` is in the checkout alone, so what follows is imported after this line
 
 from ctt.report.writers import render  # noqa: E402
 from ctt.report.writers.latex import PACKAGES, WIDTH  # noqa: E402

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,15 +15,16 @@ from ctt.models.losses.loss_term import LossTerm
 @dataclass(frozen=True)
 class Draws:
     """masked bool (B,S); terms: what each loss term drew, by its name: for invariance the removed slot (B,), for sufficiency
-    the predicted one (B,); hidden (B,M): the numbers of the masked slots, in order, M in every row."""
+    the predicted one (B,); sent: `hidden`, where it was found on the host."""
 
     masked: Tensor
     terms: Mapping[str, Tensor | None] = field(default_factory=dict)
-    hidden: Tensor = None  # type: ignore[assignment]  # follows from `masked`
+    sent: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        if self.hidden is None:  # read on the host: on a device this would wait
-            object.__setattr__(self, "hidden", self.masked.nonzero()[:, 1].view(len(self.masked), -1))
+    @cached_property
+    def hidden(self) -> Tensor:
+        """The numbers of the masked slots (B,M), in order, M in every row. On a device, finding them waits for it."""
+        return self.masked.nonzero()[:, 1].view(len(self.masked), -1) if self.sent is None else self.sent
 
     def part(self, part: slice) -> Draws:
         """The draws of the windows `part` of the batch."""

@@ -124,20 +124,31 @@ def names(store: Store) -> list[str]:
 
 
 class JobLogs:
-    """Finds the log of the newest job of a sweep that builds a stage, by the stage's key; job files are read once."""
+    """Finds the log of the newest job of a sweep whose target a stage is, else of one that builds it on the way, by the stage's
+    key (as `ctt logs` does; a job's file lists all that it may have to build). A folder of jobs is listed again only
+    where it has changed, and a job file is read once: there are thousands of both stages and jobs."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._folder = Path(store.root) / "sweeps" / name
+        self._listed: dict[Path, int] = {}
         self._read: set[Path] = set()
-        self._logs: dict[str, Path] = {}
+        self._targets: dict[str, Path] = {}
+        self._on_the_way: dict[str, Path] = {}
 
     def __call__(self, key: str) -> Path | None:
-        for path in sorted(self._folder.glob("[0-9]*/jobs/[0-9]*.json")):
-            if path.stem.isdigit() and path not in self._read:
-                self._read.add(path)
-                for stage in (read_json(path) or {}).get("stages", ()):
-                    self._logs[stage] = path.with_suffix(".log")
-        return self._logs.get(key)
+        for folder in sorted(self._folder.glob("[0-9]*/jobs")):
+            changed = folder.stat().st_mtime_ns
+            if self._listed.get(folder) != changed:
+                self._listed[folder] = changed
+                self._take(folder)
+        return self._targets.get(key) or self._on_the_way.get(key)
+
+    def _take(self, folder: Path) -> None:
+        new = [path for path in sorted(folder.glob("[0-9]*.json")) if path.stem.isdigit() and path not in self._read]
+        self._read.update(new)
+        jobs = [(path.with_suffix(".log"), read_json(path) or {}) for path in new]
+        self._on_the_way |= {stage: log for log, job in reversed(jobs) for stage in job.get("stages", ())}
+        self._targets |= {stage: log for log, job in jobs for stage in job.get("wanted", ())}
 
 
 def code_of(folder: Path) -> str | None:

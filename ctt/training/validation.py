@@ -78,7 +78,8 @@ class Validation:
         masked = draw_masked(masking, self.num_masked_slots, len(index), self.windows.slots, rng)
         hidden = masked.nonzero()[:, 1].view(len(index), -1)
         history = self.windows.tensor(index)[:, : self.history].to(self.device)
-        return history, *Packed({"masked": masked, "hidden": hidden}, self.device).sent().values()  # type: ignore[return-value]
+        sent = Packed({"masked": masked, "hidden": hidden}, self.device).sent()
+        return history, sent["masked"], sent["hidden"]
 
     def _sums(self, predict: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Squared errors of predict(history, P) over all windows, float64 (4,): their sum and number, of all slots and of

@@ -46,7 +46,7 @@ class AloeInput:
     text: Tensor
     columns: Tensor
     descriptive: Tensor
-    padded: bool = None  # type: ignore[assignment]  # follows from `text`
+    padded: bool | None = None
 
     def __post_init__(self) -> None:
         if self.padded is None:  # on a device this waits
