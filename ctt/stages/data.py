@@ -26,7 +26,7 @@ class Data(Stage):
     version = 4  # of generated questions
     version_of_files = 3  # of data that are read or come from a plugin
     published_seconds = {"videos": 0.03}
-    demo_seconds = {"videos": 0.056}  # on two cores
+    demo_seconds = {"videos": 0.023}  # on two cores
     data: DataSettings
 
     @property

@@ -25,7 +25,7 @@ class Rollout(Stage):
     kind = "rollout"
     version = 1
     published_seconds = {"stage": 58.0}  # 20,000 videos, written to disk
-    demo_seconds = {"stage": 7.8}
+    demo_seconds = {"stage": 5.1}
     state: WorldModel
     rollout: RolloutSettings
 

@@ -28,7 +28,7 @@ class Vqa(Stage):
     version = 4
     label = "ALOE"
     published_seconds = {"epochs": 110.0, "evaluations": 24.0}  # 10,000 training videos
-    demo_seconds = {"epochs": 36.0, "evaluations": 2.8}
+    demo_seconds = {"epochs": 21.6, "evaluations": 1.7}
     rollout: Rollout
     aloe: AloeSettings
     seed: int

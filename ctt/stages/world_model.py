@@ -38,7 +38,7 @@ class WorldModel(Stage):
     resumes = True
     version = 1
     published_seconds = {"plain": 42.0, "one": 83.0, "both": 124.0}  # an epoch of 10,000 videos; one: interpolated
-    demo_seconds = {"plain": 6.5, "one": 11.0, "both": 16.0}
+    demo_seconds = {"plain": 4.4, "one": 6.5, "both": 8.6}
     data: Data
     world_model: WorldModelSettings
     method: Method

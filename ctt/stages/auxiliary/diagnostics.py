@@ -23,7 +23,7 @@ class Diagnostics(AuxiliaryStage):
 
     kind = "diagnostics"
     version = 2
-    demo_seconds = {"stage": 2.3}
+    demo_seconds = {"stage": 1.0}
     settings_class = DiagnosticsSettings
     state: WorldModel
     diagnostics: DiagnosticsSettings

@@ -48,7 +48,7 @@ class PositionReader(AuxiliaryStage):
     version = 1
     label = "position reader"
     published_seconds = {"videos": 0.02}
-    demo_seconds = {"videos": 0.0105}
+    demo_seconds = {"videos": 0.0235}
     title = "Position reader (% of questions, answered from rollouts without ALOE)"
     settings_class = PositionReaderSettings
     answers = "answers.parquet"
