@@ -1,5 +1,5 @@
 """Long lives: 500 runs in one process by `launch=inproc`, and `ctt sync --follow` for a day. Prints memory, open files, threads and
-child processes at the start, once all is warm, and at the end.
+child processes once all is warm, half way and at the end.
 
     python -m tests.faults.soak [--runs 500] [--hours 24]
 """
@@ -7,6 +7,7 @@ child processes at the start, once all is warm, and at the end.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import gc
 import json
@@ -35,11 +36,34 @@ EVERY = 600.0
 """Simulated seconds between two lines of metrics of the stage that runs while the syncer follows."""
 
 
+class Heap(ctypes.Structure):
+    """glibc's `struct mallinfo2`, of all arenas together."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    )  # fmt: skip
+    hblkhd: int
+    uordblks: int
+    fordblks: int
+
+    @classmethod
+    def now(cls) -> Heap:
+        found = getattr(ctypes.CDLL(None), "mallinfo2", None)
+        if found is None:  # not glibc
+            return cls()
+        found.restype = cls
+        return found()  # type: ignore[no-any-return]
+
+
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Of one process: resident memory in MiB, open file descriptors, threads, child processes."""
+    """Of one process: resident memory in MiB, how much of it malloc has given out and holds free, open file descriptors, threads,
+    child processes."""
 
     memory: float
+    given: float
+    free: float
     files: int
     threads: int
     children: int
@@ -50,12 +74,14 @@ class Figures:
         process = psutil.Process()
         children = [child for child in process.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
         memory = process.memory_info().rss / 2**20
-        return cls(round(memory, 1), process.num_fds(), process.num_threads(), len(children))
+        heap = Heap.now()
+        given, free = (heap.uordblks + heap.hblkhd) / 2**20, heap.fordblks / 2**20
+        return cls(round(memory, 1), round(given, 1), round(free, 1), process.num_fds(), process.num_threads(), len(children))
 
 
 def run(count: int, root: Path) -> dict[str, Any]:
-    """Runs a sweep of `count` seeds in this process; {"start", "end"}: its figures after the first runs and after the last;
-    "memory": in between, in MiB."""
+    """Runs a sweep of `count` seeds in this process; {"start", "middle", "end"}: its figures after the first runs, half of
+    them and the last; "memory": in between, in MiB."""
     from ctt.cli import main
     from ctt.execution.jobs import job_process
 
@@ -76,7 +102,7 @@ def run(count: int, root: Path) -> dict[str, Any]:
         assert not end.code, end.code
     assert len(seen) >= count, len(seen)
     memory = [one.memory for one in seen[:: max(1, len(seen) // 10)]]
-    return {"start": seen[min(WARM, len(seen) // 2)], "end": seen[-1], "memory": memory}
+    return {"start": seen[min(WARM, len(seen) // 2)], "middle": seen[len(seen) // 2], "end": seen[-1], "memory": memory}
 
 
 class Clock:
@@ -85,6 +111,7 @@ class Clock:
     def __init__(self, hours: float, log: Any) -> None:
         self.end, self.passed, self.log, self.lines = 3600 * hours, 0.0, log, 0
         self.start: Figures | None = None
+        self.middle: Figures | None = None
         self._monotonic, self._time = time.monotonic, time.time
         time.monotonic = lambda: self._monotonic() + self.passed
         time.time = lambda: self._time() + self.passed
@@ -99,11 +126,14 @@ class Clock:
             self.log(self.lines)
         if self.start is None and self.passed >= 60 * WARM:
             self.start = Figures.now()
+        if self.middle is None and self.passed >= self.end / 2:
+            self.middle = Figures.now()
         return self.is_set()
 
 
 def follow(hours: float, root: Path) -> dict[str, Any]:
-    """Follows a store in which one stage trains for so many simulated hours; {"start", "end", "points": what MLflow then has}."""
+    """Follows a store in which one stage trains for so many simulated hours; {"start", "middle", "end", "points": what MLflow has
+    then}."""
     from ctt.core.build_context import BuildContext
     from ctt.study.tracked_sweep import store_syncer
     from ctt.tracking import database_path
@@ -121,7 +151,7 @@ def follow(hours: float, root: Path) -> dict[str, Any]:
     end = Figures.now()
     [(points,)] = rows(database_path(store.root), "SELECT count(*) FROM metrics WHERE value > ?", MADE_UP)
     assert clock.lines == points, f"{points} of {clock.lines} points were sent"
-    return {"start": clock.start, "end": end, "points": points}
+    return {"start": clock.start, "middle": clock.middle, "end": end, "points": points}
 
 
 def apart(what: str, amount: float) -> dict[str, Any]:
@@ -151,10 +181,10 @@ def main() -> None:
         print(f"{amount:g} {unit}, {found['seconds']:g} s of CPU")
         if "memory" in found:
             print(f"  memory over the runs, MiB: {', '.join(map(str, found['memory']))}")
-        for moment in ("start", "end"):
+        for moment in ("start", "middle", "end"):
             one = found[moment]
-            rest = f"{one['files']} files  {one['threads']} threads  {one['children']} children"
-            print(f"  {moment:5}  {one['memory']:7.1f} MiB  {rest}")
+            memory = f"{one['memory']:7.1f} MiB (malloc: {one['given']:.1f} given, {one['free']:.1f} free)"
+            print(f"  {moment:6}  {memory}  {one['files']} files  {one['threads']} threads  {one['children']} children", flush=True)
 
 
 if __name__ == "__main__":
