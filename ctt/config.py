@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ctt.core.error_text import one_line
@@ -66,6 +66,14 @@ def config_root() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[1]
 
 
+def default_store() -> str:
+    """The folder of the store where no setting names it. Raises SettingError for a text that OmegaConf would not take as it is."""
+    path = os.environ.get("CTT_STORE") or "store"
+    if "${" in path or path == MISSING:
+        raise SettingError(f"CTT_STORE={path}: give the path of a folder, not an interpolation; a shell's variable is $NAME")
+    return path
+
+
 @dataclasses.dataclass
 class Config(TrainingSettings):
     """One run: a world model's training and what follows. Fields with `key=False` do not change what is computed."""
@@ -89,7 +97,7 @@ class Config(TrainingSettings):
     tracking: TrackingSettings = setting(TrackingSettings, "MLflow", key=False)
     launch: LaunchSettings = setting(LaunchSettings, "where jobs run", key=False)
     store: str = dataclasses.field(
-        default_factory=lambda: os.environ.get("CTT_STORE") or "store",
+        default_factory=default_store,
         metadata={"help": "folder of the store (environment: CTT_STORE)", "key": False},
     )
     sweep: str | None = setting(None, "a sweep: a name in sweeps/ or the path of a YAML file", key=False)

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ctt.config import FORMER, GROUPS, OPEN, RENAMED, Config
@@ -17,6 +17,7 @@ from ctt.core.settings import Settings, canonical_form, check_value, digest_of_f
 from ctt.models.plugins import unusable
 
 S = TypeVar("S", bound=Settings)
+NOT_MISSING = f"give a value; {MISSING} is OmegaConf's mark of a missing one"
 
 
 @functools.cache
@@ -99,7 +100,14 @@ def typed(key: str, value: Any) -> Any:
         text = json.dumps(value)
     except TypeError as error:
         raise SettingError(f"{key}: {value!r} is not a plain value") from error
+    if is_missing(value):
+        raise SettingError(f"{key}: {NOT_MISSING}")
     return _typed(key, text)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a plain value is OmegaConf's MISSING, or a list that holds it."""
+    return any(map(is_missing, value)) if isinstance(value, list) else isinstance(value, str) and value == MISSING
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:

@@ -158,17 +158,22 @@ def quoted_address(override: str) -> str:
 
 
 def checked(overrides: Sequence[str]) -> list[str]:
-    """The overrides, addresses quoted. Raises UsageError, before Hydra starts, if one is no KEY=VALUE or its key is unknown."""
+    """The overrides, addresses quoted. Raises UsageError, before Hydra starts, if one is no KEY=VALUE, its key is unknown, or the
+    key has another value too, which would be lost."""
     from ctt.setting_names import check_key
     from ctt.sweep.overrides import check_length
 
     check_length(overrides)
+    values: dict[str, str] = {}
     for override in overrides:
         if override.startswith("-"):
             continue
         if "=" not in override and not override.startswith("~"):
             raise UsageError(f"{override} is neither an option of the command nor KEY=VALUE (command line)")
-        key = override.split("=", 1)[0].lstrip("+~").split("@")[0]
+        key, _, value = override.lstrip("+~").partition("=")
+        key = key.split("@")[0]
+        if values.setdefault(key, value) != value:
+            raise UsageError(f"{key} stands twice, with {values[key]} and with {value}; give it once (command line)")
         if key != "hydra" and not key.startswith(("hydra.", "hydra/")):
             check_key(key)
     return [quoted_address(override) for override in at_home(overrides)]

@@ -12,6 +12,7 @@ from typing import Any
 from ctt.config import RUN_GROUPS, check_hydras_own
 from ctt.core.error_text import one_line
 from ctt.core.errors import SweepError
+from ctt.setting_names import NOT_MISSING, is_missing
 from ctt.sweep.sweep_file import check_known, shortest
 
 MOST_VALUES = 10_000  # of one range
@@ -87,6 +88,8 @@ def read_overrides(overrides: Sequence[str]) -> CommandLine:
             values = [_plain(swept)]
         if any(map(_interpolates, values)):
             raise SweepError(f"{line}: give a value, not an interpolation; a shell's variable is $NAME (command line)")
+        if any(map(is_missing, values)):
+            raise SweepError(f"{line}: {NOT_MISSING} (command line)")
         if key in (*RUN_GROUPS, "tracking", "launch") and not all(isinstance(value, str) for value in values):
             raise SweepError(f"{line}: {key} names one of conf/{key}/*.yaml; set single values as {key}.NAME=VALUE (command line)")
         if key == "seed":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from ctt.cli.parsing import checked, open_store, parse, parse_run, split_run, tracking_of, verb_parser
 from ctt.config import compose
-from ctt.core.errors import UsageError
+from ctt.core.errors import SettingError, UsageError
 
 STORE = "store=/somewhere"
 
@@ -94,6 +95,14 @@ def test_an_empty_variable_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "store").mkdir()
     monkeypatch.setenv("CTT_STORE", "")
     assert open_store([]).root == tmp_path / "store" and compose().store == "store"
+
+
+@pytest.mark.parametrize("path", ["/data/${seed}", "${oc.env:HOME}/store", "???"])
+def test_the_variables_text_is_not_evaluated(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTT_STORE", path)
+    for read in (lambda: open_store([]), compose):
+        with pytest.raises(SettingError, match=re.escape(f"CTT_STORE={path}: give the path of a folder")):
+            read()
 
 
 def test_an_address_alone_means_a_server() -> None:

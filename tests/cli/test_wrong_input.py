@@ -20,6 +20,13 @@ WRONG = [
     (["demo", "ctt_inv_weight=-1"], "ctt_inv_weight must be at least 0"),
     (["demo", "world_model.epochs=abc"], "'abc' of type 'str' could not be converted to Integer"),
     (["demo", "ctt_inv_wieght=1"], "did you mean ctt_inv_weight"),
+    (["demo", "seed=0", "seed=1"], "seed stands twice, with 0 and with 1; give it once"),
+    (["demo", "ctt_inv_weight=0.1", "++ctt_inv_weight=0.2,0.3"], "ctt_inv_weight stands twice"),
+    (["demo", "ctt_inv_weight=???"], "ctt_inv_weight=???: give a value; ??? is OmegaConf's mark"),
+    (["demo", "aloe.shares=[0.1,???,0.1,0.1]"], "give a value; ??? is OmegaConf's mark"),
+    (["demo", "launch.partition=???"], "launch.partition=???: give a value"),
+    (["demo", "world_model.graph.source=jacobian,???"], "give a value; ??? is"),
+    (["missing.yaml"], "world_model.graph.source: give a value; ??? is"),
     (["demo", "store="], "store must be the path of a folder"),
     (["demo", "store=/etc/passwd"], "the store /etc/passwd is a file"),
     (["demo", "launch.setup=['source ${HOME}/x']"], "give a value, not an interpolation; a shell's variable is $NAME"),
@@ -39,6 +46,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTT_STORE", raising=False)
     (tmp_path / "broken.yaml").write_text("grid: {a: [1,}\n")
+    (tmp_path / "missing.yaml").write_text("grid: {world_model.graph.source: ['???', jacobian]}\n")
     return tmp_path
 
 
@@ -65,6 +73,7 @@ def test_a_sweep_and_its_plan_refuse_alike(
     ("arguments", "message"),
     [
         (["run", "data=nope"], "Could not find 'data/nope'"),
+        (["run", "seed=0", "seed=1"], "seed stands twice"),
         (["run", "seed=0,1"], "Ambiguous value for argument 'seed=0,1'"),
         (["run", "-m", "seed=0,1"], "ctt run runs one point with one seed"),
         (["run", "--resolve"], "--resolve flag can only be used"),

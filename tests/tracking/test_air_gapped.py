@@ -16,7 +16,8 @@ import pytest
 from ctt.tracking.server import await_answer, end_group, free_port, start_server
 from tests.tiny import TINY, ctt, environment
 
-SWEEP = ["-m", *TINY, "world_model.epochs=2", "reader.enabled=false", "diagnostics.enabled=false", "seed=0"]
+SMALL = [one.replace("world_model.epochs=3", "world_model.epochs=2") for one in TINY]
+SWEEP = ["-m", *SMALL, "reader.enabled=false", "diagnostics.enabled=false", "seed=0"]
 CUT_OFF = """
 import os, sys
 

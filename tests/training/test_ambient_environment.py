@@ -18,7 +18,8 @@ AMBIENT = {
     "SLURM_JOB_ID": "41", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3",
     "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_STEP_NODELIST": "n[1-2]",
 }  # fmt: skip
-RUN = ["run", *TINY, "world_model.epochs=1", "ctt_start_epoch=0", "ctt_inv_weight=0.1", "seed=0", "tracking=off"]
+SMALL = [one.replace("world_model.epochs=3", "world_model.epochs=1") for one in TINY]
+RUN = ["run", *SMALL, "ctt_start_epoch=0", "ctt_inv_weight=0.1", "seed=0", "tracking=off"]
 
 
 @pytest.mark.slow

@@ -12,15 +12,18 @@ _DOWN = "the partition or its nodes are not in operation; ask an administrator, 
 _BUDGET = "the budget of the account is used up; set launch.account or launch.qos, or ask for more"
 _SIZE = "it asks for more than is allowed; set launch.nodes, launch.mem_gb or launch.gpus_per_node, or another launch.partition"
 _NAME = "it names what this cluster does not have or you may not use; set launch.account, launch.qos or launch.partition"
+_FEW = "it asks for less than the partition or the QOS demands; ask for more, or set another launch.partition or launch.qos"
+_RESERVED = "it needs a reservation that it does not have; set launch.options=[--reservation=NAME], or another launch.partition"
 STUCK = {
     "AccountNotAllowed": _NAME,
-    "AssocMaxCpuPerJobLimit": _SIZE,
-    "AssocMaxGRESPerJob": _SIZE,
-    "AssocMaxMemPerJob": _SIZE,
-    "AssocMaxNodePerJobLimit": _SIZE,
-    "AssocMaxWallDurationPerJobLimit": _TIME,
+    "AccountingPolicy": _SIZE,
+    "AssocGrpWallLimit": _BUDGET,
+    "AssociationResourceLimit": _SIZE,
+    "AssociationTimeLimit": _TIME,
     "BadConstraints": "no node has what it asks for; set launch.constraint, launch.gres or launch.gpus_per_node",
     "DependencyNeverSatisfied": "a job it needs has failed; `ctt status` names it, and the sweep command submits it again",
+    "DownNodes": _DOWN,
+    "FrontEndDown": _DOWN,
     "InvalidAccount": _NAME,
     "InvalidQOS": _NAME,
     "JobHeldAdmin": "an administrator holds it; ask them, or `scontrol release` it where you may",
@@ -30,18 +33,26 @@ STUCK = {
     "PartitionConfig": _SIZE,
     "PartitionDown": _DOWN,
     "PartitionInactive": _DOWN,
+    "PartitionMaxNodes": _SIZE,
+    "PartitionMinNodes": _FEW,
     "PartitionNodeLimit": _SIZE,
     "PartitionTimeLimit": _TIME,
-    "QOSMaxCpuPerJobLimit": _SIZE,
-    "QOSMaxGRESPerJob": _SIZE,
-    "QOSMaxMemoryPerJob": _SIZE,
-    "QOSMaxNodePerJobLimit": _SIZE,
-    "QOSMaxWallDurationPerJobLimit": _TIME,
+    "QOSGrpWallLimit": _BUDGET,
     "QOSNotAllowed": _NAME,
+    "QOSResourceLimit": _SIZE,
+    "QOSTimeLimit": _TIME,
+    "QOSUsageThreshold": _BUDGET,
+    "RequiresReservation": _RESERVED,
+    "ReservationDeleted": _RESERVED,
 }
 """Reasons that last until somebody acts, and the remedy (squeue(1), JOB REASON CODES)."""
-_BUDGETS = re.compile(r"(Assoc|QOS)Grp(Billing|CPU|GRES|Mem|Node|Energy|License|BB|Unknown)?Minutes(Limit)?$")
-"""Limits of what has been used; those of …RunMinutes clear as running jobs end."""
+_KINDS = (
+    (re.compile(r"(Assoc|QOS)Max(\w+Minutes|WallDuration)PerJob(Limit)?$"), _TIME),  # of what time and size amount to
+    (re.compile(r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?$"), _SIZE),
+    (re.compile(r"QOSMin\w+$"), _FEW),
+    (re.compile(r"(Assoc|QOS)Grp(?!\w+RunMinutes)\w+Minutes(Limit)?$"), _BUDGET),
+)
+"""Those of limits, one for each kind of resource. Limits of what runs at once (…RunMinutes, …PerUser, Grp…) clear as jobs end."""
 _PROSE = re.compile(r"[^\s,]+[\s_](?!\w+:)\w+[\s_]\w+")
 PATIENCE = 60.0  # seconds after which a reason of STUCK is reported as such: SLURM may be about to correct it
 
@@ -58,7 +69,7 @@ def name_of(reason: str) -> str:
 
 def remedy(name: str) -> str | None:
     """What to do about a reason that does not clear by itself; None for others."""
-    return STUCK.get(name) or (_BUDGET if _BUDGETS.match(name) else None)
+    return STUCK.get(name) or next((what for kind, what in _KINDS if kind.match(name)), None)
 
 
 def message(state: str, reason: str) -> str:
