@@ -70,7 +70,7 @@ def own_files(folder: Path) -> list[Path]:
     """The sweep files of a folder and its sweeps/: YAML with the keys of one, and none of ctt's own."""
     own = {find(name).resolve() for name in shipped()}
     places = (path for place in (folder, folder / "sweeps") for path in sorted(place.glob("*.yaml")))
-    return [path for path in places if path.resolve() not in own and _is_sweep(path)]
+    return [path for path in places if _is_sweep(path) and path.resolve() not in own]
 
 
 def _is_sweep(path: Path) -> bool:

@@ -64,8 +64,17 @@ class Store:
             raise UsageError(f"the store {root}: nobody of that name has a home folder here; give a path") from error
         self.heartbeat = heartbeat
         self.expiry = expiry
-        if self.root.exists() and not self.root.is_dir():
-            raise UsageError(f"the store {self.root} is a file; give a folder by CTT_STORE or store=PATH")
+        if (file := self._in_the_way()) is not None:
+            what = "a link that leads nowhere" if file.is_symlink() and not file.exists() else "a file"
+            where = f"is {what}" if file == self.root else f"cannot be there: {file} is {what}"
+            raise UsageError(f"the store {self.root} {where}; give a folder by CTT_STORE or store=PATH")
+
+    def _in_the_way(self) -> Path | None:
+        """What stands where the store or a folder above it is to be, and is no folder."""
+        for path in (self.root, *self.root.parents):
+            if os.path.lexists(path):
+                return None if path.is_dir() else path
+        return None
 
     @classmethod
     def open(cls, root: Path | str) -> Store:

@@ -1,6 +1,7 @@
 """`ctt settings` and `ctt ls`: every setting is explained, every sweep is found."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,8 @@ def test_sweeps_of_ctt_of_the_folder_and_of_the_store_are_listed(tmp_path: Path,
     mine.write_text("# Two weights.\ndata: mini\ngrid: {ctt_inv_weight: [0, 0.1]}\nseeds: [1, 2]\n")
     (tmp_path / "broken.yaml").write_text("grid: {ctt_inv_wieght: [0]}\n")
     (tmp_path / "compose.yaml").write_text("services: {}\n")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
     found = {one.name: one for one in sweeps(store, tmp_path)}
     assert set(found) == {*shipped(), "mine", "broken", "other"}
     assert (found["demo"].points, found["demo"].seeds, found["demo"].done, found["demo"].runs) == (2, 3, 6, 6)

@@ -29,6 +29,9 @@ WRONG = [
     (["missing.yaml"], "world_model.graph.source: give a value; ??? is"),
     (["demo", "store="], "store must be the path of a folder"),
     (["demo", "store=/etc/passwd"], "the store /etc/passwd is a file"),
+    (["demo", "store=/etc/passwd/a/b"], "the store /etc/passwd/a/b cannot be there: /etc/passwd is a file"),
+    (["demo", "store=loop"], "loop is a link that leads nowhere"),
+    (["demo", "store=nowhere/a"], "nowhere is a link that leads nowhere"),
     (["demo", "launch.setup=['source ${HOME}/x']"], "give a value, not an interpolation; a shell's variable is $NAME"),
     (["demo", "world_model={}"], "world_model={}: world_model names one of conf/world_model/*.yaml"),
     (["demo", "world_model=mini,{}"], "world_model names one of conf/world_model/*.yaml"),
@@ -45,6 +48,8 @@ WRONG = [
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTT_STORE", raising=False)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("not there")
     (tmp_path / "broken.yaml").write_text("grid: {a: [1,}\n")
     (tmp_path / "missing.yaml").write_text("grid: {world_model.graph.source: ['???', jacobian]}\n")
     return tmp_path

@@ -66,7 +66,8 @@ class Arrays(SlurmExecutor):
         except (OSError, subprocess.SubprocessError) as error:
             raise UsageError(f"sbatch does not answer: {error}") from error
         if done.returncode:
-            raise _refused(done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
+            lines = (done.stderr.strip() or done.stdout).splitlines()
+            raise _refused("; ".join(filter(None, map(str.strip, lines))) or f"exit code {done.returncode}")
         numbers = NUMBER.findall(done.stdout)
         if not numbers:
             raise UsageError(f"sbatch answered without the number of a job: {done.stdout.strip()!r}")

@@ -13,7 +13,7 @@ _BUDGET = "the budget of the account is used up; set launch.account or launch.qo
 _SIZE = "it asks for more than is allowed; set launch.nodes, launch.mem_gb or launch.gpus_per_node, or another launch.partition"
 _NAME = "it names what this cluster does not have or you may not use; set launch.account, launch.qos or launch.partition"
 _FEW = "it asks for less than the partition or the QOS demands; ask for more, or set another launch.partition or launch.qos"
-_RESERVED = "it needs a reservation that it does not have; set launch.options=[--reservation=NAME], or another launch.partition"
+_RESERVED = "it needs a reservation that it does not have; set launch.options=['--reservation=NAME'], or another launch.partition"
 STUCK = {
     "AccountNotAllowed": _NAME,
     "AccountingPolicy": _SIZE,

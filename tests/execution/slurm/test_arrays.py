@@ -169,6 +169,7 @@ def test_an_answer_without_a_number_is_an_error(sbatch: Path) -> None:
         ("sbatch: error: QOSMaxSubmitJobPerUserLimit", arrays.SubmitLimitReached),
         ("sbatch: error: AssocGrpSubmitJobsLimit", arrays.SubmitLimitReached),
         ("sbatch: error: invalid partition specified: nowhere", UsageError),
+        ("Maintenance on Monday\n\nsbatch: error: too many nodes\nsbatch: error: refused", UsageError),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", UsageError),
     ],
 )
@@ -176,4 +177,4 @@ def test_a_limit_of_jobs_has_its_own_error(sbatch: Path, message: str, kind: typ
     (sbatch / "refusal").write_text(message)
     with pytest.raises(UsageError, match=message.rpartition(": ")[2]) as caught:
         submitted(sbatch, LaunchSettings(kind="slurm"))
-    assert type(caught.value) is kind
+    assert type(caught.value) is kind and "\n" not in str(caught.value)
