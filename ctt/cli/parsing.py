@@ -58,12 +58,22 @@ def report_errors(action: Callable[[], int | None]) -> int:
     except OSError as error:
         full = disk_space.is_full(error)
         what: object = f"{error.filename}: {error.strerror}; check that path" if error.filename and error.strerror else error
+        if _folder_is_gone():
+            what = "the current folder has been removed; change to another one"
         if full:
             what = disk_space.full(error, Path(error.filename)) if error.filename else f"standard output: {error.strerror or error}"
         print(f"ctt: {what}", file=sys.stderr)
         if full:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 class VerbParser(argparse.ArgumentParser):

@@ -16,6 +16,10 @@ NEAREST = {
     "━": "-", "╸": "-", "╺": "-", "└": "`", "├": "|", "│": "|", "─": "-",
 }  # fmt: skip
 
+NARROWEST, USUAL = 10, 80
+"""Columns: a terminal that claims fewer than the first (COLUMNS=0 of a terminal without a size) has the second; rich would print
+nothing."""
+
 
 def _nearest(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
@@ -43,4 +47,7 @@ def terminal(**options: Any) -> Console:
         def on_broken_pipe(self) -> None:
             raise  # the BrokenPipeError in whose handler rich calls this
 
-    return Terminal(color_system=None if os.environ.get("NO_COLOR") else "auto", **options)
+    console = Terminal(color_system=None if os.environ.get("NO_COLOR") else "auto", **options)
+    if console.width < NARROWEST:
+        console.width = USUAL
+    return console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,14 @@ def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert all(f"{code:3}  {meaning}" in out for code, meaning in EXIT_CODES.items())
     assert [int(code) for code in EXIT_CODES] == [0, 1, 2, 130]
+
+
+@pytest.mark.parametrize("arguments", [["plan", "quick"], ["status"], ["ls"]])
+def test_a_folder_that_is_gone_is_named(arguments: list[str], empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty / "gone").mkdir()
+    os.chdir(empty / "gone")
+    (empty / "gone").rmdir()
+    try:
+        assert ended(capsys, *arguments) == (1, "ctt: the current folder has been removed; change to another one\n")
+    finally:
+        os.chdir(empty)

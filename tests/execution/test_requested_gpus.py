@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ctt.app.stage_devices import in_words, stage_devices
+from ctt.app.sweep import first_failure
 from ctt.core.compute_device import REQUESTED
 from ctt.core.errors import UsageError
 from ctt.core.resources import LaunchSettings, LocalSettings
@@ -33,16 +34,17 @@ def test_a_job_without_its_gpu_builds_nothing(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     store = Store.open(tmp_path / "store")
     plan = compile_plan(compile_sweep("demo", [*TINY, "seed=0"]))
-    job = spec.freeze(plan.jobs[0], store, tmp_path, 0)
+    target, job = plan.jobs[0].target, spec.freeze(plan.jobs[0], store, tmp_path, 0)
     content = json.loads(job.path.read_text())
     content["config"]["device"] = device
     job.path.write_text(json.dumps(content))
     monkeypatch.setattr("ctt.stages.base.build", lambda target, store, **more: None)  # nothing is to be trained here
     outcome = job_process.run(job.path)
     if device == "cpu":
-        assert outcome["failure"] is None
+        assert outcome["failure"] is None and first_failure(store, [target]) == "not run yet"
     else:
         assert outcome["failure"] == "code error" and "CUDA_VISIBLE_DEVICES=0 asks for a GPU" in outcome["message"]
+        assert first_failure(store, [target]).endswith(f"code error: {outcome['message']}"), "at the end of a sweep"
     assert job.outcome() == outcome | {name: job.outcome()[name] for name in ("time", "host")}  # type: ignore[index]
 
 
@@ -57,6 +59,8 @@ def parameters(**settings: object) -> dict[str, object]:
         ({"gpus_per_node": 2}, "launch.gpus_per_node=2"),
         ({"gres": "gpu:a100:1"}, "launch.gres=gpu:a100:1"),
         ({"options": ["--gpus-per-task=1"]}, "launch.options (--gpus-per-task=1)"),
+        ({"options": ["--tres-per-task=cpu:1,gres/gpu:2"]}, "launch.options (--tres-per-task=cpu:1,gres/gpu:2)"),
+        ({"options": ["--tres-per-task=cpu:1"]}, None),
         ({"gpus_per_node": 0}, None),
         ({"gres": "tmp:10G"}, None),
         ({"options": ["--exclusive"]}, None),

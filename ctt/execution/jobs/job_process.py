@@ -133,10 +133,14 @@ def _build(
 
     write_pid_file(pid_file, "-")
     device = frozen["config"]["device"]
-    here = compute_device.resolve(device, group)
-    target, auxiliaries = thaw(frozen)
-    if target.key != frozen["target"]:
-        raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
+    try:
+        here = compute_device.resolve(device, group)
+        target, auxiliaries = thaw(frozen)
+        if target.key != frozen["target"]:
+            raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
+    except CttError as error:  # no stage has begun that would record it
+        store.record_failure(frozen["target"], error.failure, str(error))
+        raise
 
     def report(what: str, stage: Stage, detail: str) -> None:
         if what == "building":
