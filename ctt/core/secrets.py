@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 MASK = "***"
-_PASSWORD = re.compile(r"(?<=://)([^\s/@:'\"]*):[^\s/@'\"]+(?=@)|(?<=://)[^\s/@:'\"]{12,}(?=@)")
+_PASSWORD = re.compile(
+    r"""(?<=://)([^\s/@:'"]*):(?!\d{1,5}[/?\#])(?:[^\s/'"]+|[^\s@'"]+)(?=@)  # a password may hold "@", or "/" where no port is meant
+    | (?<=://)[^\s/@:'"]{12,}(?=@)""",
+    re.VERBOSE,
+)
 """USER:PASSWORD@ of an address, or a token alone in its place."""
 _TOKEN = re.compile(
-    r"(?<=[?&])((?:access_?|auth_?|api_?)?(?:token|key|signature|sig|password|secret)|x-amz-(?:signature|credential|security-token))"
+    r"(?<=[?&#])((?:access_?|auth_?|api_?)?(?:token|key|signature|sig|password|passwd|pwd|secret)|x-amz-(?:signature|credential|security-token))"
     r"=[^\s&#'\"]+",
     re.IGNORECASE,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,28 @@ def _nearest(error: UnicodeError) -> tuple[str | bytes, int]:
 def print_anything() -> None:
     """Lets this process print any text on a terminal of any encoding; processes that it starts use UTF-8."""
     codecs.register_error("ctt.nearest", _nearest)
+    _replace_closed()
     for stream in (sys.stdout, sys.stderr):
         encoding = codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name
         if encoding != "utf-8" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="ctt.nearest")
             os.environ.setdefault("PYTHONUTF8", "1")
+
+
+def _replace_closed() -> None:
+    """Gives this process the null device for standard streams that its caller has closed (`>&-`): the next file that is opened would
+    get their numbers, and what libraries print would be written to it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                continue  # it is in use by now
+            file = os.open(os.devnull, os.O_RDWR)
+            if file != number:
+                os.dup2(file, number, inheritable=True)
+                os.close(file)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115  # to the end
 
 
 def terminal(**options: Any) -> Console:

@@ -42,3 +42,16 @@ def test_it_prints(command: list[str], more: dict[str, str], store: Path) -> Non
     if command[0] == "plan":
         sign = {"ascii": "x", "latin-1": "×", "utf-8": "×"}[encoding]
         assert f"2 points {sign} 3 seeds" in out
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize(("command", "code"), [(["report", "demo"], 0), (["plan", "nope"], 2)], ids=["report", "error"])
+def test_a_stream_that_the_caller_has_closed_does_not_matter(number: int, command: list[str], code: int, store: Path) -> None:
+    """And no file gets its number, so that what libraries print is not written to one."""
+    look = f"open(os.environ['SEEN'], 'w').write(os.readlink('/proc/self/fd/{number}'))"
+    text = f"import atexit, os; from ctt.cli import main; atexit.register(lambda: {look});"
+    seen = store.parent / f"seen{number}"
+    start = ["sh", "-c", f'exec "$@" {number}>&-', "sh", sys.executable, "-c", f"{text} main({command!r})"]
+    done = subprocess.run(start, env=environment(store) | {"SEEN": str(seen)}, capture_output=True, timeout=120)
+    assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr
+    assert seen.read_text() == "/dev/null"
