@@ -9,7 +9,7 @@ from typing import Any
 
 MASK = "***"
 _PASSWORD = re.compile(
-    r"""(?<=://)([^\s/@:'"]*):(?!\d{1,5}[/?\#])(?:[^\s/'"]+|[^\s@'"]+)(?=@)  # a password may hold "@", or "/" where no port is meant
+    r"""(?<=://)([^\s/@:'"]*):(?!\d{1,5}[/?\#])(?:[^\s/'"]+|[^\s@'"]+)(?=@)  # it may hold "@", or "/" if it is no port
     | (?<=://)[^\s/@:'"]{12,}(?=@)""",
     re.VERBOSE,
 )

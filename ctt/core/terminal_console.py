@@ -41,8 +41,8 @@ def print_anything() -> None:
 
 
 def _replace_closed() -> None:
-    """Gives this process the null device for standard streams that its caller has closed (`>&-`): the next file that is opened would
-    get their numbers, and what libraries print would be written to it."""
+    """Gives this process the null device for standard streams that its caller has closed (`>&-`): the next file that is opened
+    would get their numbers, and what libraries print would be written to it."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ with a warning and counts as absent, so that it is built again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -64,6 +65,11 @@ class Store:
             raise UsageError(f"the store {root}: nobody of that name has a home folder here; give a path") from error
         self.heartbeat = heartbeat
         self.expiry = expiry
+        try:
+            os.lstat(self.root)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise UsageError(f"the store {self.root}: {error.strerror}; give a shorter path") from error
         if (file := self._in_the_way()) is not None:
             what = "a link that leads nowhere" if file.is_symlink() and not file.exists() else "a file"
             where = f"is {what}" if file == self.root else f"cannot be there: {file} is {what}"

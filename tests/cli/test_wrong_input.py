@@ -31,6 +31,7 @@ WRONG = [
     (["demo", "store="], "store must be the path of a folder"),
     (["demo", "store=/etc/passwd"], "the store /etc/passwd is a file"),
     (["demo", "store=/etc/passwd/a/b"], "the store /etc/passwd/a/b cannot be there: /etc/passwd is a file"),
+    (["demo", f"store={'x' * 300}"], "File name too long; give a shorter path"),
     (["demo", "store=loop"], "loop is a link that leads nowhere"),
     (["demo", "store=nowhere/a"], "nowhere is a link that leads nowhere"),
     (["demo", "launch.setup=['source ${HOME}/x']"], "give a value, not an interpolation; a shell's variable is $NAME"),

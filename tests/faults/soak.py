@@ -39,10 +39,8 @@ EVERY = 600.0
 class Heap(ctypes.Structure):
     """glibc's `struct mallinfo2`, of all arenas together."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    )  # fmt: skip
+    names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in names)
     hblkhd: int
     uordblks: int
     fordblks: int

@@ -116,7 +116,8 @@ def requested_gpus(settings: SlurmSettings, resources: Resources) -> str | None:
         return f"launch.gpus_per_node={resources.gpus_per_node}"
     if resources.gres and "gpu" in resources.gres:
         return f"launch.gres={resources.gres}"
-    return next((f"launch.options ({option})" for option in settings.options if re.match(r"-+(gpus|(gres|tres-per-\w+)=\S*gpu)", option)), None)
+    asks = re.compile(r"-+(gpus|(gres|tres-per-\w+)=\S*gpu)")
+    return next((f"launch.options ({option})" for option in settings.options if asks.match(option)), None)
 
 
 def checked(line: str) -> list[str]:

@@ -36,23 +36,26 @@ def test_a_queued_job_has_its_reason(state: str, reason: str, text: str) -> None
     assert message(state, reason) == text
 
 
-LASTING = """
-AccountNotAllowed AssocGrpBillingMinutes AssocGrpCPUMinutesLimit AssocGrpGRESMinutes AssocGrpWallLimit AssocMaxBBPerNode
-AssocMaxBillingMinutesPerJob AssocMaxBillingPerJob AssocMaxCpuMinutesPerJobLimit AssocMaxCpuPerJobLimit AssocMaxCpuPerNode
-AssocMaxGRESMinutesPerJob AssocMaxGRESPerJob AssocMaxGRESPerNode AssocMaxMemPerJob AssocMaxMemPerNode AssocMaxNodePerJobLimit
-AssocMaxWallDurationPerJobLimit AssociationTimeLimit BadConstraints DependencyNeverSatisfied InvalidAccount InvalidQOS
-JobHeldAdmin JobHeldUser MaxMemPerLimit PartitionConfig PartitionDown PartitionInactive PartitionMinNodes PartitionNodeLimit
-PartitionTimeLimit QOSGrpCPUMinutesLimit QOSGrpMemoryMinutes QOSGrpWallLimit QOSMaxCpuMinutesPerJobLimit QOSMaxCpuPerJobLimit
-QOSMaxCpuPerNode QOSMaxGRESMinutesPerJob QOSMaxGRESPerJob QOSMaxGRESPerNode QOSMaxMemoryPerJob QOSMaxMemoryPerNode
-QOSMaxNodePerJobLimit QOSMaxWallDurationPerJobLimit QOSMinCpuNotSatisfied QOSMinGRES QOSMinMemory QOSMinNode QOSNotAllowed
-QOSTimeLimit QOSUsageThreshold RequiresReservation ReservationDeleted
-""".split()
-PASSING = """
-AssocGrpCPURunMinutesLimit AssocGrpCpuLimit AssocGrpGRES AssocGrpGRESRunMinutes AssocGrpJobsLimit AssocGrpMemLimit
-AssocGrpNodeLimit AssocMaxJobsLimit BeginTime Dependency JobArrayTaskLimit MaxCpuPerAccount MaxJobsPerAccount NodeFeatures
-Priority QOSGrpCpuLimit QOSGrpGRES QOSGrpMemoryRunMinutes QOSMaxCpuPerUserLimit QOSMaxGRESPerUser QOSMaxJobsPerUserLimit
-QOSMaxNodePerUserLimit ReqNodeNotAvail Reservation Resources SchedDefer
-""".split()
+LASTING = (
+    "AccountNotAllowed", "AssocGrpBillingMinutes", "AssocGrpCPUMinutesLimit", "AssocGrpGRESMinutes", "AssocGrpWallLimit",
+    "AssocMaxBBPerNode", "AssocMaxBillingMinutesPerJob", "AssocMaxBillingPerJob", "AssocMaxCpuMinutesPerJobLimit",
+    "AssocMaxCpuPerJobLimit", "AssocMaxCpuPerNode", "AssocMaxGRESMinutesPerJob", "AssocMaxGRESPerJob", "AssocMaxGRESPerNode",
+    "AssocMaxMemPerJob", "AssocMaxMemPerNode", "AssocMaxNodePerJobLimit", "AssocMaxWallDurationPerJobLimit",
+    "AssociationTimeLimit", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
+    "JobHeldUser", "MaxMemPerLimit", "PartitionConfig", "PartitionDown", "PartitionInactive", "PartitionMinNodes",
+    "PartitionNodeLimit", "PartitionTimeLimit", "QOSGrpCPUMinutesLimit", "QOSGrpMemoryMinutes", "QOSGrpWallLimit",
+    "QOSMaxCpuMinutesPerJobLimit", "QOSMaxCpuPerJobLimit", "QOSMaxCpuPerNode", "QOSMaxGRESMinutesPerJob", "QOSMaxGRESPerJob",
+    "QOSMaxGRESPerNode", "QOSMaxMemoryPerJob", "QOSMaxMemoryPerNode", "QOSMaxNodePerJobLimit", "QOSMaxWallDurationPerJobLimit",
+    "QOSMinCpuNotSatisfied", "QOSMinGRES", "QOSMinMemory", "QOSMinNode", "QOSNotAllowed", "QOSTimeLimit", "QOSUsageThreshold",
+    "RequiresReservation", "ReservationDeleted",
+)  # fmt: skip
+PASSING = (
+    "AssocGrpCPURunMinutesLimit", "AssocGrpCpuLimit", "AssocGrpGRES", "AssocGrpGRESRunMinutes", "AssocGrpJobsLimit",
+    "AssocGrpMemLimit", "AssocGrpNodeLimit", "AssocMaxJobsLimit", "BeginTime", "Dependency", "JobArrayTaskLimit",
+    "MaxCpuPerAccount", "MaxJobsPerAccount", "NodeFeatures", "Priority", "QOSGrpCpuLimit", "QOSGrpGRES", "QOSGrpMemoryRunMinutes",
+    "QOSMaxCpuPerUserLimit", "QOSMaxGRESPerUser", "QOSMaxJobsPerUserLimit", "QOSMaxNodePerUserLimit", "ReqNodeNotAvail",
+    "Reservation", "Resources", "SchedDefer",
+)  # fmt: skip
 
 
 def test_reasons_that_nothing_but_a_person_clears_have_a_remedy() -> None:
