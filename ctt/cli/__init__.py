@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -44,6 +46,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `ctt` and `python -m ctt`. Ends the process with an `ExitCode`."""
     print_anything()
+    _hide_current_folder()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in VERBS:
         sys.exit(report_errors(lambda: VERBS[arguments[0]](arguments[1:])))
@@ -61,6 +64,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"ctt: {arguments[0]} is not a command; {hint}", file=sys.stderr)
         sys.exit(ExitCode.WRONG_INPUT)
     sys.exit(report_errors(lambda: hydra(arguments)))
+
+
+def _hide_current_folder() -> None:
+    """Processes that this one starts import nothing from the current folder, where a user's random.py or data/ may lie; unless this
+    process does so itself, as `python -m` does."""
+    with contextlib.suppress(FileNotFoundError):
+        if not {"", os.getcwd()} & set(sys.path):
+            os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,8 @@ import pytest
 
 from ctt.config import config_root
 from ctt.sweep import compile_sweep, find, quoted, read_overrides, shipped
-from tests.tiny import TINY, environment
+from ctt.tracking import database_path
+from tests.tiny import TINY, TINY_ONE_SEED, environment
 
 FOLDERS = ("store", "sweep", "data", "name", "device", "demo", "quick", "world_model", "hydra")
 NAMES = (
@@ -89,3 +90,17 @@ def test_a_sweep_of_the_users_own_folder_is_found_by_its_name(tmp_path: Path, mo
         (tmp_path / f"{name}").mkdir()
     assert find("mine") == Path("sweeps/mine.yaml") and find("demo") == config_root() / "sweeps" / "demo.yaml"
     assert compile_sweep("mine", TINY).name == "odd" and "mine" not in shipped()
+
+
+def test_modules_in_the_users_folder_are_imported_by_no_process(tiny_one_seed: Path, tmp_path: Path) -> None:
+    """Neither by the command, nor by those it starts: here what sends a finished sweep to MLflow."""
+    store = tmp_path / "store"
+    shutil.copytree(tiny_one_seed, store)
+    for name in ("json", "random", "queue", "torch", "yaml", "mlflow"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ctt", "sweep", *TINY_ONE_SEED, "launch=local"],  # as the script `ctt` does
+        env=environment(store), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0 and "MLflow is not up to date" not in done.stderr, done.stderr
+    assert database_path(store).exists()
