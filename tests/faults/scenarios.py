@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 import shutil
+import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,17 @@ class Sources:
     sweep: Path
     database: Path
     tables: dict[Path, str] = dataclasses.field(default_factory=dict)
+
+    files: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+    def undisturbed(self, scenario: OneStage) -> dict[str, str]:
+        """The hashes of the files of a stage that was built without a fault."""
+        if scenario.name not in self.files:
+            with tempfile.TemporaryDirectory() as folder:
+                scenario.make(Path(folder), self)
+                scenario.act(Path(folder))
+                self.files[scenario.name] = artifacts(Path(folder) / "store")[scenario.stage.key]
+        return self.files[scenario.name]
 
     def table(self) -> str:
         """The bytes that a report of the undisturbed store has."""
@@ -132,6 +144,36 @@ class OneStage(Scenario):
         assert store.path(self.stage.key).stat().st_ino == before, "built twice"
 
 
+@cache
+def imagining() -> Plan:
+    """The same sweep, whose ALOE also sees imagined videos: its world models and data are those of `plan`."""
+    return compile_plan(compile_sweep(TINY_ONE_SEED[0], [*TINY_ONE_SEED[1:], "aloe.rollout_frames=counterfactual"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageOfImagining(OneStage):
+    """A stage that only the sweep `imagining` has, beside the artifacts of the other one."""
+
+    @property
+    def stage(self) -> Stage:
+        return [stage for stage in imagining().stages.values() if stage.kind == self.kind][-1]
+
+    def make(self, folder: Path, sources: Sources) -> None:
+        linked(sources.one_seed, folder / "store")
+        for needed in self.stage.inputs().values():
+            build(needed, store_of(folder))
+
+    def check(self, folder: Path, sources: Sources) -> None:
+        store, key = store_of(folder), self.stage.key
+        assert store.verify(key) == [] and store.unfinished(key) is None and store.failures(key) == []
+        found = artifacts(store.root)
+        assert found[key] == sources.undisturbed(self)
+        assert {name: files for name, files in found.items() if name in artifacts(sources.one_seed)} == artifacts(sources.one_seed)
+        before = store.path(key).stat().st_ino
+        self.act(folder)
+        assert store.path(key).stat().st_ino == before, "built twice"
+
+
 class Import(Scenario):
     """`ctt data import` of a pickle of slots."""
 
@@ -203,5 +245,13 @@ class Gc(Scenario):
 
 
 SCENARIOS: dict[str, Scenario] = {
-    one.name: one for one in (*(OneStage(kind) for kind in KINDS), OneStage("world_model", first=True), Import(), Sync(), Gc())
+    one.name: one
+    for one in (
+        *(OneStage(kind) for kind in KINDS),
+        OneStage("world_model", first=True),
+        *(StageOfImagining(kind) for kind in ("removed", "imagined")),
+        Import(),
+        Sync(),
+        Gc(),
+    )
 }
