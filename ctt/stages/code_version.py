@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def code_version(store: Store) -> dict[str, str | None]:
     """{"git": the commit, "diff": the file in the store's diffs/ with the changes since}, each None if there is none.
-    Read once per process."""
+    Read once per process. Raises StoreError if the file cannot be written."""
     if recorded := _recorded():
         return dict(recorded)
     if (diff := _diff()) is None:
@@ -29,8 +29,9 @@ def code_version(store: Store) -> dict[str, str | None]:
     name = f"{hashlib.sha256(diff.encode()).hexdigest()[:16]}.patch"
     path = store.root / "diffs" / name
     if not path.exists():
-        atomic_files.make_folder(path.parent)
-        atomic_files.write(path, (diff + "\n").encode())
+        with atomic_files.explained("keep the changes of the code", path):
+            atomic_files.make_folder(path.parent)
+            atomic_files.write(path, (diff + "\n").encode())
     return {"git": git_commit(), "diff": name}
 
 

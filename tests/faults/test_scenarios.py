@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ctt.stages import code_version
 from tests.faults.counting import ALL, CLOCK, FULL, KILLED, LATE, RENAME, STOPPED, SYNC, Fault, dice, some
 from tests.faults.injection import REPORTED, failing, jumping, steps
 from tests.faults.processes import fork, state, wait
@@ -32,6 +33,13 @@ def each(*few: str, leased: bool = False) -> pytest.MarkDecorator:
 @pytest.fixture(scope="session")
 def sources(tiny_one_seed: Path, tiny_sweep: Path, empty_database: Path) -> Sources:
     return Sources(tiny_one_seed, tiny_sweep, empty_database)
+
+
+@pytest.fixture(autouse=True)
+def code_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkout has uncommitted changes, which every stage keeps in the store."""
+    monkeypatch.setattr(code_version, "_recorded", dict)
+    monkeypatch.setattr(code_version, "_diff", lambda: "a change")
 
 
 @pytest.fixture

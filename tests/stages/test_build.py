@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from ctt.core.build_context import BuildContext, read_metrics
-from ctt.core.errors import DataError, Diverged, Interrupted, StageFailed
+from ctt.core.errors import DataError, Diverged, Interrupted, StageFailed, StoreError
 from ctt.data.data_settings import DataSettings
 from ctt.data.positions import objects
 from ctt.data.positions.linear_reader import PositionReaderSettings, resolved
+from ctt.stages import code_version
 from ctt.stages.base import Stage, build, seconds_of
 from ctt.stages.data import Data
 from ctt.stages.reader_fit import ReaderFit
@@ -158,6 +159,18 @@ class CustomBuild(Stage):
 
 class Killed(BaseException):
     """In place of SIGKILL, after which nothing more is written."""
+
+
+def test_changes_of_the_code_that_cannot_be_kept_are_an_error_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_version, "_recorded", dict)
+    monkeypatch.setattr(code_version, "_diff", lambda: "a change")
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    (store.root / "diffs").write_text("")
+    with pytest.raises(StoreError, match=r"cannot keep the changes of the code: .*diffs"):
+        code_version.code_version(store)
+    (store.root / "diffs").unlink()
+    assert (store.root / "diffs" / str(code_version.code_version(store)["diff"])).read_text() == "a change\n"
 
 
 def test_the_seconds_of_a_stage_are_the_sum_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

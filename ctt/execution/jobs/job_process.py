@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ctt.core import compute_device, disk_space
 from ctt.core.atomic_files import write_json
 from ctt.core.build_context import stop_on_signals, stopping
-from ctt.core.errors import CttError, DiskFull, Interrupted, StoreError
+from ctt.core.errors import CttError, DiskFull, Interrupted, LeaseLost, StoreError
 from ctt.core.process_group import ProcessGroup, of_environment
 from ctt.core.processes import this_host
 from ctt.execution.jobs.failures import BEGINS
@@ -63,6 +63,7 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
         return _assist(frozen, path, store, group, outcome)
     pid_file = path.with_suffix(".pid")
     path.with_suffix(".outcome.json").unlink(missing_ok=True)  # of an earlier attempt
+    before = _recorded(frozen, store)
     try:
         if not all(store.has(key) for key in frozen["wanted"]):
             if (lack := LackOfSpace(path.parent, store.root).lacking()) is not None:
@@ -71,6 +72,8 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
         group.broadcast(None)
     except CttError as error:
         outcome |= {"failure": error.failure, "message": str(error)}
+        if not isinstance(error, (Interrupted, LeaseLost)) and _recorded(frozen, store) == before:  # it was before or after a stage's own work
+            store.record_failure(frozen["target"], error.failure, str(error))
     except OSError as error:
         if not disk_space.is_full(error):
             raise
@@ -86,6 +89,11 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
     with _despite_a_full_disk():
         write_json(path.with_suffix(".outcome.json"), {**outcome, "time": time.time(), "host": this_host()})
     return outcome
+
+
+def _recorded(frozen: dict[str, Any], store: Store) -> int:
+    """How many failures the store has of a job's stages."""
+    return sum(len(store.failures(key)) for key in {*frozen.get("stages", ()), frozen["target"]})
 
 
 @contextlib.contextmanager
@@ -133,14 +141,10 @@ def _build(
 
     write_pid_file(pid_file, "-")
     device = frozen["config"]["device"]
-    try:
-        here = compute_device.resolve(device, group)
-        target, auxiliaries = thaw(frozen)
-        if target.key != frozen["target"]:
-            raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
-    except CttError as error:  # no stage has begun that would record it
-        store.record_failure(frozen["target"], error.failure, str(error))
-        raise
+    here = compute_device.resolve(device, group)
+    target, auxiliaries = thaw(frozen)
+    if target.key != frozen["target"]:
+        raise StoreError(f"{path}: the code of ctt changed since this job was submitted; start the sweep again")
 
     def report(what: str, stage: Stage, detail: str) -> None:
         if what == "building":
