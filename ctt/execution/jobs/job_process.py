@@ -72,7 +72,8 @@ def run(path: Path, on_event: Callable[[str], None] = lambda what: None) -> dict
         group.broadcast(None)
     except CttError as error:
         outcome |= {"failure": error.failure, "message": str(error)}
-        if not isinstance(error, (Interrupted, LeaseLost)) and _recorded(frozen, store) == before:  # it was before or after a stage's own work
+        unrecorded = _recorded(frozen, store) == before  # it came before or after a stage's own work
+        if unrecorded and not isinstance(error, (Interrupted, LeaseLost)):
             store.record_failure(frozen["target"], error.failure, str(error))
     except OSError as error:
         if not disk_space.is_full(error):
