@@ -53,6 +53,11 @@ _KINDS = (
     (re.compile(r"(Assoc|QOS)Grp(?!\w+RunMinutes)\w+Minutes(Limit)?$"), _BUDGET),
 )
 """Those of limits, one for each kind of resource. Limits of what runs at once (…RunMinutes, …PerUser, Grp…) clear as jobs end."""
+_MAY_LAST = (
+    (re.compile(r"ReqNodeNotAvail$|Nodes required for job are DOWN, DRAINED"),
+     "nodes are down, drained or reserved; `sinfo -R` shows which and why; or set another launch.partition"),
+)  # fmt: skip
+"""Those that clear when the nodes are back, which SLURM does not know: a drained node waits for an administrator."""
 _PROSE = re.compile(r"[^\s,]+[\s_](?!\w+:)\w+[\s_]\w+")
 PATIENCE = 60.0  # seconds after which a reason of STUCK is reported as such: SLURM may be about to correct it
 
@@ -72,12 +77,17 @@ def remedy(name: str) -> str | None:
     return STUCK.get(name) or next((what for kind, what in _KINDS if kind.match(name)), None)
 
 
+def outlook(name: str) -> str | None:
+    """What to do about a reason that may last long; None for others."""
+    return next((what for kind, what in _MAY_LAST if kind.match(name)), None)
+
+
 def message(state: str, reason: str) -> str:
     """A queued job in one line: "pending", "suspended", "pending: PartitionTimeLimit (it asks for …)"."""
     name = name_of(reason)
     if name in ("", "None"):
         return state.lower()
-    what = f" ({found})" if (found := remedy(name)) else ""
+    what = f" ({found})" if (found := remedy(name) or outlook(name)) else ""
     return f"{state.lower()}: {reason.strip('() ')}{what}"
 
 
@@ -102,8 +112,9 @@ class WaitReasons:
             if name not in self._reported:
                 self._reported.add(name)
                 lines.append(f"{jobs}: {name}")
-            found, late = remedy(name), f"{name} stuck"
+            found, late = remedy(name) or outlook(name), f"{name} stuck"
+            clears = "may last long" if remedy(name) is None else "does not clear by itself"
             if found and now - self._since[name] >= PATIENCE and late not in self._reported:
                 self._reported.add(late)
-                lines.append(f"{jobs}, and {name} does not clear by itself: {found}")
+                lines.append(f"{jobs}, and {name} {clears}: {found}")
         return lines

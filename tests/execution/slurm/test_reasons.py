@@ -11,6 +11,7 @@ from ctt.execution.slurm.reasons import PATIENCE, STUCK, WaitReasons, message
 from tests.execution.slurm.fake_slurm import FakeSlurm, launcher, record
 
 PROSE = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
+NODES = "nodes are down, drained or reserved; `sinfo -R` shows which and why; or set another launch.partition"
 
 
 @pytest.mark.parametrize(
@@ -20,8 +21,8 @@ PROSE = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher
         ("PENDING", "Resources", "pending: Resources"),
         ("SUSPENDED", "None", "suspended"),
         ("PENDING", "QOSMaxJobsPerUserLimit", "pending: QOSMaxJobsPerUserLimit"),
-        ("PENDING", "(ReqNodeNotAvail, UnavailableNodes:n[1-2])", "pending: ReqNodeNotAvail, UnavailableNodes:n[1-2]"),
-        ("PENDING", PROSE, f"pending: {PROSE}"),
+        ("PENDING", "(ReqNodeNotAvail, UnavailableNodes:n[1-2])", f"pending: ReqNodeNotAvail, UnavailableNodes:n[1-2] ({NODES})"),
+        ("PENDING", PROSE, f"pending: {PROSE} ({NODES})"),
         (
             "PENDING",
             "AssocGrpBillingMinutes",
@@ -53,7 +54,7 @@ PASSING = (
     "AssocGrpCPURunMinutesLimit", "AssocGrpCpuLimit", "AssocGrpGRES", "AssocGrpGRESRunMinutes", "AssocGrpJobsLimit",
     "AssocGrpMemLimit", "AssocGrpNodeLimit", "AssocMaxJobsLimit", "BeginTime", "Dependency", "JobArrayTaskLimit",
     "MaxCpuPerAccount", "MaxJobsPerAccount", "NodeFeatures", "Priority", "QOSGrpCpuLimit", "QOSGrpGRES", "QOSGrpMemoryRunMinutes",
-    "QOSMaxCpuPerUserLimit", "QOSMaxGRESPerUser", "QOSMaxJobsPerUserLimit", "QOSMaxNodePerUserLimit", "ReqNodeNotAvail",
+    "QOSMaxCpuPerUserLimit", "QOSMaxGRESPerUser", "QOSMaxJobsPerUserLimit", "QOSMaxNodePerUserLimit",
     "Reservation", "Resources", "SchedDefer",
 )  # fmt: skip
 
@@ -82,8 +83,9 @@ def test_a_sentence_stands_whole_and_a_used_up_budget_does_not_clear() -> None:
         f"2 jobs wait: {PROSE}",
         "1 job waits: QOSGrpCPUMinutesLimit",
     ]
-    (line,) = reasons.report({PROSE: 2, "QOSGrpCPUMinutesLimit": 1}, PATIENCE)
-    assert "QOSGrpCPUMinutesLimit does not clear by itself: the budget" in line
+    nodes, budget = reasons.report({PROSE: 2, "QOSGrpCPUMinutesLimit": 1}, PATIENCE)
+    assert nodes == f"2 jobs wait, and {PROSE} may last long: {NODES}"
+    assert "QOSGrpCPUMinutesLimit does not clear by itself: the budget" in budget
 
 
 def test_suspended_jobs_are_reported_once(
