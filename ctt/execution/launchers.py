@@ -93,11 +93,18 @@ def launcher_class(name: str) -> type[Launcher]:
     return found
 
 
+def check_settings(config: Config) -> tuple[type[Launcher], Any]:
+    """The class of the launcher that the settings choose, and its own settings. Raises UsageError or SettingError, on any host, if
+    there is no such launcher or its settings are wrong."""
+    found = launcher_class(config.launch.kind)
+    return found, own_settings(config.launch, found.settings_class)
+
+
 def check(config: Config) -> type[Launcher]:
     """The class of the launcher that the settings choose. Raises UsageError or SettingError, before any work, if there is no
     such launcher, if this host has not what it needs, or if its settings are wrong."""
-    found = launcher_class(config.launch.kind)
-    found.check_host(own_settings(config.launch, found.settings_class))
+    found, settings = check_settings(config)
+    found.check_host(settings)
     return found
 
 

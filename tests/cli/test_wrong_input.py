@@ -14,6 +14,8 @@ WRONG = [
     (["nope"], "no sweep named nope"),
     (["demo", "data=nope"], "Could not find 'data/nope'; Available options in 'data': clevrer, mini, quick, synthetic ("),
     (["demo", "launch=nope"], "Available options in 'launch': inproc, local, slurm ("),
+    (["demo", "launch.kind=nope"], "no launcher named nope; there are inproc, local, slurm"),
+    (["demo", "launch=local", "launch.settings.x=1"], "launch.settings.x is not a setting of launch.kind=local"),
     (["demo", "tracking=nope"], "Could not find 'tracking/nope'"),
     (["demo", "hydra.nope=1"], "Could not override 'hydra.nope'"),
     (["demo", "seed=x"], "seeds are whole numbers"),
