@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import forking
+
 TINY = [
     "data=mini", "data.train=16", "data.validation=8", "data.workers=1",
     "world_model=mini", "world_model.epochs=3", "world_model.windows.per_epoch=64", "world_model.windows.validation=64",
@@ -24,9 +26,7 @@ def environment(store: Path) -> dict[str, str]:
 
 def ctt(store: Path, *args: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Runs `ctt` on a store; with `check`, fails with its output unless it exits with 0."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ctt", *args], env=environment(store), capture_output=True, text=True, timeout=timeout
-    )
+    done = forking.run(args, environment(store), timeout)
     if check and done.returncode != 0:
         raise AssertionError(f"ctt {' '.join(args)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

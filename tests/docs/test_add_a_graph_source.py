@@ -9,6 +9,7 @@ import pytest
 from ctt.core.errors import SettingError
 from ctt.execution.jobs.spec import thaw
 from tests.docs.pages import ROOT, install, keys, path_with, write_example
+from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt
 
 pytest.importorskip("setuptools")
@@ -29,10 +30,10 @@ def target(package: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sweep_with_the_source_ends_in_a_table(
-    package: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, target: Path, tiny_one_seed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", path_with(target))
-    store = tmp_path / "store"
+    store = copy_artifacts(tiny_one_seed, tmp_path / "store")
     ctt(store, "sweep", str(package / "nearness.yaml"), *TINY, "seed=0")
     report = ctt(store, "report", "nearness", "--format", "md").stdout
     assert "graph.source=nearness" in report and "baseline" in report

@@ -8,6 +8,7 @@ import pytest
 from ctt.core.errors import SettingError
 from ctt.execution.jobs.spec import thaw
 from tests.docs.pages import ROOT, install, keys, path_with, write_example
+from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt
 
 pytest.importorskip("setuptools")
@@ -27,10 +28,10 @@ def target(package: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sweep_with_the_term_ends_in_a_table(
-    package: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, target: Path, tiny_one_seed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", path_with(target))
-    store = tmp_path / "store"
+    store = copy_artifacts(tiny_one_seed, tmp_path / "store")
     ctt(store, "sweep", str(package / "necessity.yaml"), *TINY, "seed=0")
     report = ctt(store, "report", "necessity", "--format", "md").stdout
     assert "nec_weight=0.1" in report and "nec_margin=0.2" in report and "baseline" in report

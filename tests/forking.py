@@ -1,0 +1,219 @@
+"""Commands of `ctt` as forks of a process that has imported PyTorch, MLflow and pandas: most of a small command's time is that.
+
+    python tests/forking.py serve ADDRESS DESCRIPTOR    imports, and forks for each request
+    python tests/forking.py ctt ADDRESS [ARGUMENT ...]  a fork with this process's files, variables and folder
+
+A fork has its own arguments, environment, PYTHONPATH, folder and files, runs `python -m ctt`, and ends as every process of Python
+does, or is killed when its caller ends. The process that forks belongs to one process of pytest, has the variables with which that
+began, and ends with it. A command whose variables differ in others than FREE is a new process; with CTT_TEST_FORKS=0, each is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
+
+IMPORTED = (
+    "torch", "lightning.pytorch", "pandas", "scipy.optimize", "scipy.stats", "matplotlib.figure", "matplotlib.backends.backend_agg",
+    "hydra", "rich.table", "sqlalchemy", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "ctt.config",
+)  # fmt: skip
+FREE = ("CTT_", "PYTEST_", "PYTHONPATH", "XDG_C", "SLURM_", "PATH", "HOME", "COLUMNS", "NO_COLOR", "USER")
+"""How the names of variables begin that nothing reads before `ctt` runs, or that a fork follows."""
+
+
+def fixed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a fork cannot have of its own."""
+    return {name: value for name, value in environment.items() if not name.startswith(FREE)}
+
+
+BEGAN_WITH = dict(os.environ)
+
+
+def forks(environment: Mapping[str, str]) -> bool:
+    """Whether a command with these variables can be a fork."""
+    return os.environ.get("CTT_TEST_FORKS") != "0" and fixed(environment) == fixed(BEGAN_WITH)
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """`python -m ctt ARGUMENTS`, to its end."""
+    import subprocess
+
+    command = [sys.executable, "-m", "ctt", *arguments]
+    if not forks(environment):
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+    with contextlib.ExitStack() as stack:
+        pipes = [os.pipe(), os.pipe()]
+        ends = [stack.enter_context(open(read, "rb", buffering=0)) for read, _ in pipes]
+        files = [0, *(write for _, write in pipes)]
+        connection = stack.enter_context(_ask(address(), arguments, environment, files))
+        for file in files[1:]:
+            os.close(file)
+        texts = _read(ends, time.monotonic() + timeout)
+        if texts is None:
+            raise subprocess.TimeoutExpired(command, timeout)
+        code = int(connection.recv(16))
+    return subprocess.CompletedProcess(command, code, *texts)
+
+
+def program(place: str) -> str:
+    """A shell command that runs `ctt` as a fork, with the variables of its own process."""
+    return f"{sys.executable} -I -S {__file__} ctt {place}"
+
+
+def _ask(place: str, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[int]) -> socket.socket:
+    """Starts a fork. What is returned receives its exit code; when it is closed before, the fork is killed."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(f"\0{place}")
+    request = json.dumps([list(arguments), dict(environment), os.getcwd()]).encode()
+    socket.send_fds(connection, [len(request).to_bytes(8, "big")], files)
+    connection.sendall(request)
+    return connection
+
+
+def _read(ends: Sequence[IO[bytes]], until: float) -> list[str] | None:
+    """What comes from each end until all processes that write there have ended; None if that is too late."""
+    found = {end.fileno(): b"" for end in ends}
+    with selectors.DefaultSelector() as selector:
+        for end in found:
+            selector.register(end, selectors.EVENT_READ)
+        while selector.get_map():
+            if not (ready := selector.select(max(0.0, until - time.monotonic()))):
+                return None
+            for key, _ in ready:
+                part = os.read(key.fd, 1 << 16)
+                found[key.fd] += part
+                if not part:
+                    selector.unregister(key.fd)
+    return [part.decode() for part in found.values()]
+
+
+def address() -> str:
+    """Where the process listens that forks for this one; the first call starts it."""
+    return _address(os.getpid())
+
+
+@cache
+def _address(caller: int) -> str:
+    import atexit
+    import subprocess
+
+    place = f"ctt-forks-{caller}-{time.monotonic_ns()}"
+    ours, its = socket.socketpair()
+    command = [sys.executable, __file__, "serve", place, str(its.fileno())]
+    process = subprocess.Popen(command, env=BEGAN_WITH, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
+    its.close()
+
+    def end() -> None:
+        if os.getpid() == caller:
+            ours.close()
+            process.wait()
+
+    atexit.register(end)
+    assert ours.recv(1), "it has ended"
+    return place
+
+
+def _serve(place: str, caller: socket.socket) -> tuple[list[str], dict[str, str], str, list[int]]:
+    """Forks for each request, and returns the request in the fork."""
+    with socket.socket(socket.AF_UNIX) as listening, selectors.EpollSelector() as selector:
+        listening.bind(f"\0{place}")
+        listening.listen()
+        selector.register(listening, selectors.EVENT_READ)
+        selector.register(caller, selectors.EVENT_READ)
+        caller.send(b"1")
+        forks: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor that becomes readable at its end
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is caller:
+                    os._exit(0)
+                elif key.fd in forks:
+                    process, connection = forks.pop(key.fd)
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    _, status = os.waitpid(process, 0)
+                    with connection, contextlib.suppress(OSError, KeyError):
+                        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+                        selector.unregister(connection)
+                elif key.fileobj is listening:
+                    connection, _ = listening.accept()
+                    length, files, _, _ = socket.recv_fds(connection, 8, 3)
+                    with connection.makefile("rb") as stream:
+                        arguments, environment, folder = json.loads(stream.read(int.from_bytes(length, "big")))
+                    if (process := os.fork()) == 0:
+                        for end in forks:
+                            os.close(end)
+                        return arguments, environment, folder, files
+                    for file in files:
+                        os.close(file)
+                    end = os.pidfd_open(process)
+                    forks[end] = process, connection
+                    selector.register(end, selectors.EVENT_READ)
+                    selector.register(connection, selectors.EVENT_READ, process)
+                elif any(connection is key.fileobj for _, connection in forks.values()):  # its caller has ended
+                    selector.unregister(key.fileobj)
+                    os.kill(key.data, signal.SIGKILL)
+
+
+def _follow(before: Sequence[str], given: Sequence[str]) -> None:
+    """Makes sys.path what it is after a start with another PYTHONPATH. ctt is imported anew, as it has found its plugins."""
+    import importlib
+
+    rest = [entry for entry in sys.path[1:] if entry not in before]
+    sys.path[1:] = [*(os.path.abspath(entry) for entry in given if entry), *rest]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ctt"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def main(place: str, caller: int) -> None:
+    """Imports, then forks; each fork runs `python -m ctt`."""
+    import gc
+    import importlib
+    import runpy
+    import warnings
+
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # PyArrow's allocator
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for module in IMPORTED:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+    arguments, environment, folder, files = _serve(place, socket.socket(fileno=caller))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(folder)
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["-m", *arguments]
+    sys.path[0] = folder
+    if (given := os.environ.get("PYTHONPATH", "")) != before:
+        _follow(before.split(os.pathsep), given.split(os.pathsep))
+    runpy._run_module_as_main("ctt")  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    what, where, *more = sys.argv[1:]
+    if what == "serve":
+        main(where, int(more[0]))
+    else:
+        with _ask(where, more, os.environ, (0, 1, 2)) as asked:
+            code = int(asked.recv(16))
+        if code < 0:
+            os.kill(os.getpid(), -code)
+        sys.exit(code)
