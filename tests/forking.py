@@ -1,11 +1,12 @@
 """Commands of `ctt` as forks of a process that has imported PyTorch, MLflow and pandas: most of a small command's time is that.
 
-    python tests/forking.py serve ADDRESS DESCRIPTOR    imports, and forks for each request
-    python tests/forking.py ctt ADDRESS [ARGUMENT ...]  a fork with this process's files, variables and folder
+    python tests/forking.py serve ADDRESS DESCRIPTOR MODULE ...  imports, and forks for each request
+    python tests/forking.py ctt ADDRESS [ARGUMENT ...]           a fork with this process's files, variables and folder
 
-A fork has its own arguments, environment, PYTHONPATH, folder and files, runs `python -m ctt`, and ends as every process of Python
-does, or is killed when its caller ends. The process that forks belongs to one process of pytest, has the variables with which that
-began, and ends with it. A command whose variables differ in others than FREE is a new process; with CTT_TEST_FORKS=0, each is.
+A fork has its own arguments, environment, PYTHONPATH, folder and files, runs `python -m ctt` or `python -c CODE`, and ends as
+every process of Python does, or is killed when its caller ends. The process that forks belongs to one process of pytest, has the
+variables with which that began, and ends with it. A command that has other variables than FREE changed is a new process; with
+CTT_TEST_FORKS=0, each is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
@@ -29,7 +30,7 @@ IMPORTED = (
     "torch", "lightning.pytorch", "pandas", "scipy.optimize", "scipy.stats", "matplotlib.figure", "matplotlib.backends.backend_agg",
     "hydra", "rich.table", "sqlalchemy", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "ctt.config",
 )  # fmt: skip
-FREE = ("CTT_", "PYTEST_", "PYTHONPATH", "XDG_C", "SLURM_", "PATH", "HOME", "COLUMNS", "NO_COLOR", "USER")
+FREE = ("CTT_", "PYTEST_", "PYTHONPATH", "XDG_C", "SLURM_", "PATH", "HOME", "COLUMNS", "NO_COLOR", "TERM", "USER")
 """How the names of variables begin that nothing reads before `ctt` runs, or that a fork follows."""
 
 
@@ -46,43 +47,53 @@ def forks(environment: Mapping[str, str]) -> bool:
     return os.environ.get("CTT_TEST_FORKS") != "0" and fixed(environment) == fixed(BEGAN_WITH)
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """`python -m ctt ARGUMENTS`, to its end."""
+def run(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float,
+    code: str = "",
+    place: str = "",
+    encoding: str = "utf-8",
+) -> subprocess.CompletedProcess[str]:
+    """`python -m ctt ARGUMENTS`, or `python -c CODE ARGUMENTS`, to its end; place: a fork of `start` with other variables."""
     import subprocess
 
-    command = [sys.executable, "-m", "ctt", *arguments]
-    if not forks(environment):
+    command = [sys.executable, *(["-c", code] if code else ["-m", "ctt"]), *arguments]
+    if not place and not forks(environment):
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
     with contextlib.ExitStack() as stack:
         pipes = [os.pipe(), os.pipe()]
         ends = [stack.enter_context(open(read, "rb", buffering=0)) for read, _ in pipes]
         files = [0, *(write for _, write in pipes)]
-        connection = stack.enter_context(_ask(address(), arguments, environment, files))
+        connection = stack.enter_context(_ask(place or address(), code, arguments, environment, files))
         for file in files[1:]:
             os.close(file)
         texts = _read(ends, time.monotonic() + timeout)
         if texts is None:
             raise subprocess.TimeoutExpired(command, timeout)
-        code = int(connection.recv(16))
-    return subprocess.CompletedProcess(command, code, *texts)
+        status = int(connection.recv(16))
+    return subprocess.CompletedProcess(command, status, *(text.decode(encoding) for text in texts))
 
 
-def program(place: str) -> str:
-    """A shell command that runs `ctt` as a fork, with the variables of its own process."""
-    return f"{sys.executable} -I -S {__file__} ctt {place}"
+def command(environment: Mapping[str, str]) -> list[str]:
+    """The start of a command line whose process runs `ctt` as a fork: with its files, variables and folder, but its signals do not
+    reach the fork, except that the fork is killed when it ends."""
+    if not forks(environment):
+        return [sys.executable, "-m", "ctt"]
+    return [sys.executable, "-I", "-S", __file__, "ctt", address()]
 
 
-def _ask(place: str, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[int]) -> socket.socket:
+def _ask(place: str, code: str, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[int]) -> socket.socket:
     """Starts a fork. What is returned receives its exit code; when it is closed before, the fork is killed."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(f"\0{place}")
-    request = json.dumps([list(arguments), dict(environment), os.getcwd()]).encode()
+    request = json.dumps([code, list(arguments), dict(environment), os.getcwd()]).encode()
     socket.send_fds(connection, [len(request).to_bytes(8, "big")], files)
     connection.sendall(request)
     return connection
 
 
-def _read(ends: Sequence[IO[bytes]], until: float) -> list[str] | None:
+def _read(ends: Sequence[IO[bytes]], until: float) -> list[bytes] | None:
     """What comes from each end until all processes that write there have ended; None if that is too late."""
     found = {end.fileno(): b"" for end in ends}
     with selectors.DefaultSelector() as selector:
@@ -96,7 +107,7 @@ def _read(ends: Sequence[IO[bytes]], until: float) -> list[str] | None:
                 found[key.fd] += part
                 if not part:
                     selector.unregister(key.fd)
-    return [part.decode() for part in found.values()]
+    return list(found.values())
 
 
 def address() -> str:
@@ -106,13 +117,19 @@ def address() -> str:
 
 @cache
 def _address(caller: int) -> str:
+    return start(BEGAN_WITH, IMPORTED)
+
+
+def start(environment: Mapping[str, str], modules: Sequence[str]) -> str:
+    """Starts a process that forks, until this one ends; its address."""
     import atexit
     import subprocess
 
+    caller = os.getpid()
     place = f"ctt-forks-{caller}-{time.monotonic_ns()}"
     ours, its = socket.socketpair()
-    command = [sys.executable, __file__, "serve", place, str(its.fileno())]
-    process = subprocess.Popen(command, env=BEGAN_WITH, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
+    command = [sys.executable, __file__, "serve", place, str(its.fileno()), *modules]
+    process = subprocess.Popen(command, env=environment, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
     its.close()
 
     def end() -> None:
@@ -125,7 +142,7 @@ def _address(caller: int) -> str:
     return place
 
 
-def _serve(place: str, caller: socket.socket) -> tuple[list[str], dict[str, str], str, list[int]]:
+def _serve(place: str, caller: socket.socket) -> tuple[str, list[str], dict[str, str], str, list[int]]:
     """Forks for each request, and returns the request in the fork."""
     with socket.socket(socket.AF_UNIX) as listening, selectors.EpollSelector() as selector:
         listening.bind(f"\0{place}")
@@ -150,11 +167,11 @@ def _serve(place: str, caller: socket.socket) -> tuple[list[str], dict[str, str]
                     connection, _ = listening.accept()
                     length, files, _, _ = socket.recv_fds(connection, 8, 3)
                     with connection.makefile("rb") as stream:
-                        arguments, environment, folder = json.loads(stream.read(int.from_bytes(length, "big")))
+                        code, arguments, environment, folder = json.loads(stream.read(int.from_bytes(length, "big")))
                     if (process := os.fork()) == 0:
                         for end in forks:
                             os.close(end)
-                        return arguments, environment, folder, files
+                        return code, arguments, environment, folder, files
                     for file in files:
                         os.close(file)
                     end = os.pidfd_open(process)
@@ -177,8 +194,8 @@ def _follow(before: Sequence[str], given: Sequence[str]) -> None:
     importlib.invalidate_caches()
 
 
-def main(place: str, caller: int) -> None:
-    """Imports, then forks; each fork runs `python -m ctt`."""
+def main(place: str, caller: int, modules: Sequence[str]) -> None:
+    """Imports, then forks."""
     import gc
     import importlib
     import runpy
@@ -187,33 +204,45 @@ def main(place: str, caller: int) -> None:
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # PyArrow's allocator
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for module in IMPORTED:
+    for module in modules:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
-    arguments, environment, folder, files = _serve(place, socket.socket(fileno=caller))
+    code, arguments, environment, folder, files = _serve(place, socket.socket(fileno=caller))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):  # those of before may have been made for files, not for pipes
+        old = getattr(sys, name)
+        more: Any = dict(encoding=old.encoding, errors=old.errors, newline="\n", closefd=False)
+        stream = open(number, "w" if number else "r", buffering=1 if number == 2 else -1, **more)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     os.chdir(folder)
     before = os.environ.get("PYTHONPATH", "")
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["-m", *arguments]
-    sys.path[0] = folder
+    sys.argv = ["-c" if code else "-m", *arguments]
+    sys.path[0] = "" if code else folder
     if (given := os.environ.get("PYTHONPATH", "")) != before:
         _follow(before.split(os.pathsep), given.split(os.pathsep))
-    runpy._run_module_as_main("ctt")  # type: ignore[attr-defined]
+    if code:
+        module = vars(sys.modules["__main__"])
+        module.pop("__file__")
+        module["__spec__"] = None
+        exec(compile(code, "<string>", "exec"), module)
+    else:
+        runpy._run_module_as_main("ctt")  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
     what, where, *more = sys.argv[1:]
     if what == "serve":
-        main(where, int(more[0]))
+        main(where, int(more[0]), more[1:])
     else:
-        with _ask(where, more, os.environ, (0, 1, 2)) as asked:
-            code = int(asked.recv(16))
-        if code < 0:
-            os.kill(os.getpid(), -code)
-        sys.exit(code)
+        with _ask(where, "", more, os.environ, (0, 1, 2)) as asked:
+            status = int(asked.recv(16))
+        if status < 0:
+            os.kill(os.getpid(), -status)
+        sys.exit(status)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +36,7 @@ import contextlib, io, json, sys, time
 from ctt.cli import main
 
 printed = []
-for command in json.loads(sys.stdin.read()):
+for command in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as text:
         try:
             main(command)
@@ -51,14 +50,7 @@ print(json.dumps(printed))
 def ctt_commands(store: Path, *commands: Sequence[str], **variables: str) -> list[tuple[str, float]]:
     """What commands print that one process runs one after another, and when each ended (Unix seconds): most of a small
     command's time is its imports."""
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_AFTER_ANOTHER],
-        input=json.dumps(commands),
-        env={**environment(store), **variables},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = forking.run([json.dumps(commands)], {**environment(store), **variables}, 600, ONE_AFTER_ANOTHER)
     assert done.returncode == 0, done.stdout + done.stderr
     return [(text, ended) for text, ended in json.loads(done.stdout.splitlines()[-1])]
 

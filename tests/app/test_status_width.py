@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from ctt.app.job_lines import print_jobs
 from ctt.core.plain_text import shortened
 from ctt.execution.jobs.job_status import JobStatus
+from tests import forking
 from tests.made_store import made_store
 from tests.tiny import environment
 
@@ -22,10 +22,12 @@ def on_terminal(store: Path, columns: int, *arguments: str, codes: bool = False,
     import pexpect
 
     own = {name: value for name, value in environment(store).items() if name not in ("COLUMNS", "NO_COLOR")}
+    own |= {"TERM": "xterm-256color"} | variables
+    python, *command = forking.command(own)
     terminal = pexpect.spawn(
-        sys.executable,
-        ["-m", "ctt", *arguments, f"store={store}"],
-        env=own | {"TERM": "xterm-256color"} | variables,
+        python,
+        [*command, *arguments, f"store={store}"],
+        env=own,
         dimensions=(ROWS, columns),
         encoding="utf-8",
         timeout=120,

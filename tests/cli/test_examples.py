@@ -72,8 +72,8 @@ def _lines(place: Path) -> list[tuple[str, str]]:
 
 def _programs(folder: Path) -> Path:
     """A folder with the command ctt, of this checkout; its processes are forks (tests/forking.py) but for those of `ctt ui`."""
-    program, anew = folder / "programs" / "ctt", f"{shlex.quote(sys.executable)} -m ctt"
-    fork = forking.program(forking.address()) if forking.forks(os.environ) else anew
+    program = folder / "programs" / "ctt"
+    anew, fork = (shlex.join(command) for command in ([sys.executable, "-m", "ctt"], forking.command(os.environ)))
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\ntest "$1" != ui || exec {anew} "$@"\nexec {fork} "$@"\n')
     program.chmod(0o755)

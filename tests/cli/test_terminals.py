@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import functools
+import os
 from pathlib import Path
 
 import pytest
 
+from tests import forking
 from tests.made_store import made_store
 from tests.tiny import environment
 
@@ -21,6 +22,13 @@ COMMANDS = (
     ["ls"],
 )
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+IMPORTED = ("torch", "pandas", "scipy.optimize", "hydra", "rich.table")
+
+
+@functools.cache
+def python(*more: tuple[str, str]) -> str:
+    """The address of a Python that was started with these variables and imports once what the commands do (tests/forking.py)."""
+    return forking.start(dict(os.environ) | dict(more), IMPORTED)
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +43,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["ascii", "latin-1", "-OO"],
 )
 def test_it_prints(command: list[str], more: dict[str, str], store: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "ctt", *command], env=environment(store) | more, capture_output=True, timeout=120)
     encoding = "utf-8" if "PYTHONOPTIMIZE" in more else more.get("PYTHONIOENCODING", "ascii")
-    out, error = done.stdout.decode(encoding), done.stderr.decode(encoding)
-    assert done.returncode == 0 and "Traceback" not in error, error
+    done = forking.run(command, environment(store) | more, 120, place=python(*more.items()), encoding=encoding)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     if command[0] == "plan":
         sign = {"ascii": "x", "latin-1": "×", "utf-8": "×"}[encoding]
-        assert f"2 points {sign} 3 seeds" in out
+        assert f"2 points {sign} 3 seeds" in done.stdout
