@@ -26,10 +26,12 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import subprocess
 
-IMPORTED = (
-    "torch", "lightning.pytorch", "pandas", "scipy.optimize", "scipy.stats", "matplotlib.figure", "matplotlib.backends.backend_agg",
-    "hydra", "rich.table", "sqlalchemy", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "ctt.config",
+IMPORTED = ("torch", "pandas", "scipy.optimize", "scipy.stats", "hydra", "rich.table", "ctt.config")
+COMPUTING = (
+    "lightning.pytorch", "matplotlib.figure", "matplotlib.backends.backend_agg", "mlflow", "mlflow.store.tracking.sqlalchemy_store"
 )  # fmt: skip
+"""What is imported at the first command that may need it."""
+SMALL = ("plan", "ls", "status", "logs", "cancel", "report", "show", "data", "gc", "settings", "completion")
 FREE = ("CTT_", "PYTEST_", "PYTHONPATH", "XDG_C", "SLURM_", "PATH", "HOME", "COLUMNS", "NO_COLOR", "TERM", "USER")
 """How the names of variables begin that nothing reads before `ctt` runs, or that a fork follows."""
 
@@ -144,6 +146,9 @@ def start(environment: Mapping[str, str], modules: Sequence[str]) -> str:
 
 def _serve(place: str, caller: socket.socket) -> tuple[str, list[str], dict[str, str], str, list[int]]:
     """Forks for each request, and returns the request in the fork."""
+    import gc
+    import importlib
+
     with socket.socket(socket.AF_UNIX) as listening, selectors.EpollSelector() as selector:
         listening.bind(f"\0{place}")
         listening.listen()
@@ -168,6 +173,10 @@ def _serve(place: str, caller: socket.socket) -> tuple[str, list[str], dict[str,
                     length, files, _, _ = socket.recv_fds(connection, 8, 3)
                     with connection.makefile("rb") as stream:
                         code, arguments, environment, folder = json.loads(stream.read(int.from_bytes(length, "big")))
+                    if {*arguments[:1]}.isdisjoint(SMALL) and "--help" not in arguments:
+                        for module in COMPUTING:
+                            importlib.import_module(module)
+                        gc.freeze()
                     if (process := os.fork()) == 0:
                         for end in forks:
                             os.close(end)
