@@ -5,7 +5,7 @@
 
 A fork has its own arguments, environment, PYTHONPATH, folder and files, runs `python -m ctt` or `python -c CODE`, and ends as
 every process of Python does, or is killed when its caller ends. The process that forks belongs to one process of pytest, has the
-variables with which that began, and ends with it. A command that has other variables than FREE changed is a new process; with
+variables with which that began, and ends with it. A command with other variables of AT_START is a new process; with
 CTT_TEST_FORKS=0, each is.
 """
 
@@ -32,16 +32,15 @@ COMPUTING = (
 )  # fmt: skip
 """What is imported at the first command that may need it."""
 SMALL = ("plan", "ls", "status", "logs", "cancel", "report", "show", "data", "gc", "settings", "completion")
-FREE = ("CTT_", "PYTEST_", "PYTHONPATH", "XDG_C", "SLURM_", "PATH", "HOME", "COLUMNS", "NO_COLOR", "TERM", "USER")
-"""How the names of variables begin that nothing reads before `ctt` runs, or that a fork follows."""
+AT_START = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "LD_", "LC_", "LANG", "MALLOC_", "MPL", "TZ")
+"""How the names of variables begin that are read before `ctt` runs, which a fork cannot have of its own."""
+BEGAN_WITH = dict(os.environ)
+QUIET = {"MLFLOW_LOGGING_LEVEL": "CRITICAL", "MLFLOW_DISABLE_TELEMETRY": "true"}
+"""What ctt sets before it imports MLflow."""
 
 
 def fixed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a fork cannot have of its own."""
-    return {name: value for name, value in environment.items() if not name.startswith(FREE)}
-
-
-BEGAN_WITH = dict(os.environ)
+    return {name: value for name, value in environment.items() if name.startswith(AT_START) and name != "PYTHONPATH"}
 
 
 def forks(environment: Mapping[str, str]) -> bool:
@@ -119,7 +118,7 @@ def address() -> str:
 
 @cache
 def _address(caller: int) -> str:
-    return start(BEGAN_WITH, IMPORTED)
+    return start(BEGAN_WITH | QUIET, IMPORTED)
 
 
 def start(environment: Mapping[str, str], modules: Sequence[str]) -> str:
