@@ -1,7 +1,7 @@
 """Commands of `ctt` as forks of a process that has imported PyTorch, MLflow and pandas: most of a small command's time is that.
 
-    python tests/forking.py serve ADDRESS DESCRIPTOR MODULE ...  imports, and forks for each request
-    python tests/forking.py ctt ADDRESS [ARGUMENT ...]           a fork with this process's files, variables and folder
+    python tests/forking.py serve ADDRESS DESCRIPTOR PYTHONPATH MODULE ...  imports, and forks for each request
+    python tests/forking.py ctt ADDRESS [ARGUMENT ...]  a fork with this process's files, variables and folder
 
 A fork has its own arguments, environment, PYTHONPATH, folder and files, runs `python -m ctt` or `python -c CODE`, and ends as
 every process of Python does, or is killed when its caller ends. The process that forks belongs to one process of pytest, has the
@@ -88,7 +88,7 @@ def _ask(place: str, code: str, arguments: Sequence[str], environment: Mapping[s
     """Starts a fork. What is returned receives its exit code; when it is closed before, the fork is killed."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(f"\0{place}")
-    request = json.dumps([code, list(arguments), dict(environment), os.getcwd()]).encode()
+    request = json.dumps([code, [os.fspath(one) for one in arguments], dict(environment), os.getcwd()]).encode()
     socket.send_fds(connection, [len(request).to_bytes(8, "big")], files)
     connection.sendall(request)
     return connection
@@ -129,8 +129,9 @@ def start(environment: Mapping[str, str], modules: Sequence[str]) -> str:
     caller = os.getpid()
     place = f"ctt-forks-{caller}-{time.monotonic_ns()}"
     ours, its = socket.socketpair()
-    command = [sys.executable, __file__, "serve", place, str(its.fileno()), *modules]
-    process = subprocess.Popen(command, env=environment, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
+    own = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    command = [sys.executable, __file__, "serve", place, str(its.fileno()), environment.get("PYTHONPATH", ""), *modules]
+    process = subprocess.Popen(command, env=own, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
     its.close()
 
     def end() -> None:
@@ -191,18 +192,13 @@ def _serve(place: str, caller: socket.socket) -> tuple[str, list[str], dict[str,
                     os.kill(key.data, signal.SIGKILL)
 
 
-def _follow(before: Sequence[str], given: Sequence[str]) -> None:
-    """Makes sys.path what it is after a start with another PYTHONPATH. ctt is imported anew, as it has found its plugins."""
-    import importlib
-
-    rest = [entry for entry in sys.path[1:] if entry not in before]
-    sys.path[1:] = [*(os.path.abspath(entry) for entry in given if entry), *rest]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "ctt"]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
+def _path(given: str, without: Sequence[str]) -> list[str]:
+    """sys.path after a start with this PYTHONPATH; without: what it is without one. The first entry is left out."""
+    entries = [os.path.abspath(entry) for entry in given.split(os.pathsep)] if given else []
+    return entries + [entry for entry in without if entry not in entries]
 
 
-def main(place: str, caller: int, modules: Sequence[str]) -> None:
+def main(place: str, caller: int, before: str, modules: Sequence[str]) -> None:
     """Imports, then forks."""
     import gc
     import importlib
@@ -210,7 +206,8 @@ def main(place: str, caller: int, modules: Sequence[str]) -> None:
     import warnings
 
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # PyArrow's allocator
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    without = sys.path[1:]
+    sys.path = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))), *_path(before, without)]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in modules:
         importlib.import_module(module)
@@ -224,17 +221,22 @@ def main(place: str, caller: int, modules: Sequence[str]) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):  # those of before may have been made for files, not for pipes
         old = getattr(sys, name)
         more: Any = dict(encoding=old.encoding, errors=old.errors, newline="\n", closefd=False)
-        stream = open(number, "w" if number else "r", buffering=1 if number == 2 else -1, **more)  # noqa: SIM115
+        stream: Any = open(number, "w" if number else "r", **more)  # noqa: SIM115
+        if number:
+            lines = old.line_buffering if number == 2 else stream.line_buffering
+            stream.reconfigure(line_buffering=lines, write_through=old.write_through)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     os.chdir(folder)
-    before = os.environ.get("PYTHONPATH", "")
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["-c" if code else "-m", *arguments]
-    sys.path[0] = "" if code else folder
-    if (given := os.environ.get("PYTHONPATH", "")) != before:
-        _follow(before.split(os.pathsep), given.split(os.pathsep))
+    given = os.environ.get("PYTHONPATH", "")
+    sys.path = ["" if code else folder, *_path(given, without)]
+    if given != before:  # ctt has found its plugins
+        for name in [name for name in sys.modules if name.partition(".")[0] == "ctt"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
     if code:
         module = vars(sys.modules["__main__"])
         module.pop("__file__")
@@ -247,7 +249,7 @@ def main(place: str, caller: int, modules: Sequence[str]) -> None:
 if __name__ == "__main__":
     what, where, *more = sys.argv[1:]
     if what == "serve":
-        main(where, int(more[0]), more[1:])
+        main(where, int(more[0]), more[1], more[2:])
     else:
         with _ask(where, "", more, os.environ, (0, 1, 2)) as asked:
             status = int(asked.recv(16))

@@ -69,6 +69,7 @@ def _demo_stages() -> dict[str, Stage]:
     return {stage.kind: stage for stage in parts(target_of(config), auxiliaries_of(config, target_of(config)))}
 
 
+@pytest.mark.slow
 def test_sweeps_of_ctt_of_the_folder_and_of_the_store_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, _ = made_store(tmp_path / "store", "demo")
     made_store(tmp_path / "store", "demo", "name=other", "seed=7")
