@@ -34,7 +34,7 @@ def test_a_sweep_with_the_source_ends_in_a_table(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", path_with(target))
     store = copy_artifacts(tiny_one_seed, tmp_path / "store")
-    ctt(store, "sweep", str(package / "nearness.yaml"), *TINY, "seed=0")
+    ctt(store, "sweep", str(package / "nearness.yaml"), *TINY, "seed=0", "tracking=off")
     report = ctt(store, "report", "nearness", "--format", "md").stdout
     assert "graph.source=nearness" in report and "baseline" in report
     manifests = {p.parent: json.loads(p.read_text()) for p in store.glob("artifacts/*/*/manifest.json")}

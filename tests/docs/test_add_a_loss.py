@@ -32,7 +32,7 @@ def test_a_sweep_with_the_term_ends_in_a_table(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", path_with(target))
     store = copy_artifacts(tiny_one_seed, tmp_path / "store")
-    ctt(store, "sweep", str(package / "necessity.yaml"), *TINY, "seed=0")
+    ctt(store, "sweep", str(package / "necessity.yaml"), *TINY, "seed=0", "tracking=off")
     report = ctt(store, "report", "necessity", "--format", "md").stdout
     assert "nec_weight=0.1" in report and "nec_margin=0.2" in report and "baseline" in report
     manifests = [json.loads(p.read_text()) for p in store.glob("artifacts/*/*/manifest.json")]
