@@ -1,6 +1,7 @@
 """The example of docs/how-to/add-a-loss.md, as a package outside of the checkout."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,17 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    install(package, target)
+    return target
+
+
 @pytest.fixture
-def target(package: Path, tmp_path: Path) -> Path:
-    install(package, tmp_path / "installed")
-    return tmp_path / "installed"
+def target(installed: Path, tmp_path: Path) -> Path:
+    """Where the package is installed as it is on the page; tests may edit it."""
+    return shutil.copytree(installed, tmp_path / "installed")
 
 
 def test_a_sweep_with_the_term_ends_in_a_table(
