@@ -5,8 +5,9 @@ python docs/make_results.py demo/table …     these pages or parts alone
 python docs/make_results.py --pages          writes the pages from the records; runs nothing
 python docs/make_results.py --check          exit code 1, with their names, if a page is not what its record gives
 
-docs/results/records/PAGE.json holds the parts of a page: command, commit, processor, date, text. In docs/results/PAGE.md a part
-stands between `<!-- part: NAME -->` and `<!-- end of NAME -->`; the text around it is written by hand and holds no number of it.
+docs/results/records/PAGE.json holds the parts of a page: command, commit, processor, date, text. In docs/results/PAGE.md (those of
+`quick`: in README.md and the tutorial) a part stands between `<!-- part: NAME -->` and `<!-- end of NAME -->`; the text around it
+is written by hand and holds no number of it.
 
 Numbers of a sweep come from artifacts, and a key names all that determines an artifact. A part of sweeps therefore has the keys
 of all their stages on record, in one digest, and is due when the code gives other keys; also when the code has changed otherwise
@@ -37,6 +38,7 @@ FOLDER = ROOT / "docs" / "results"
 PART = re.compile(r"(<!-- part: (\S+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 CODE = ("ctt", "conf", "sweeps", "launch", "hydra_plugins", "tests/benchmarks", "tests/learned.py")
 UNKNOWN = "Not measured yet; `make results` does it."
+WHERE = "WHERE"  # in the text of a part: commit, date and processor
 STATE = "state"  # the part that every page has: which states of the code its numbers are of
 LITTLE_ALOE = "aloe=mini aloe.protocol=shared aloe.epochs=1 aloe.layers=1 aloe.width=32 aloe.ffn=64"
 GRAPH = f"data=mini world_model=mini world_model.epochs=8 {LITTLE_ALOE} seed=0,1,2"
@@ -163,10 +165,29 @@ class Part:
 
 def _timed(command: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        run(command, CTT_STORE=f"{folder}/store")
-        seconds = round(time.monotonic() - began)
+        seconds = round(_seconds(command, f"{folder}/store"))
     return f"| `{command}` | {seconds // 60} min {seconds % 60} s |"
+
+
+def _seconds(command: str, store: str) -> float:
+    began = time.monotonic()
+    run(command, CTT_STORE=store)
+    return time.monotonic() - began
+
+
+class QuickStart(Part):
+    """`ctt sweep quick` in an empty store: how long it takes, and the first lines of its table."""
+
+    def make(self) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            store = f"{folder}/store"
+            seconds = _seconds(self.commands[0], store)
+            lines = run(self.commands[1], CTT_STORE=store, COLUMNS="105").splitlines()
+        first = next(n for n, line in enumerate(lines) if line.startswith("Accuracy"))
+        end = next(n for n in range(first + 1, len(lines)) if not lines[n].strip() and lines[n - 1].strip())
+        notes = [line for line in lines if "too few to test" in line]
+        shown = "\n".join([f"$ {self.commands[1]}", "…", *lines[first:end], "…", *notes, "…"])
+        return f"Without a GPU or a network it takes {seconds:.0f} s ({WHERE}). Its table begins:\n\n```console\n{shown}\n```"
 
 
 LOSSES = "ctt sweep losses aloe=quick aloe.protocol=shared launch=local"
@@ -175,6 +196,7 @@ TRIES = "ctt sweep loss_tries aloe=quick aloe.protocol=shared launch=local"
 DEMO = ("ctt sweep demo launch=local", "ctt report demo --format md")
 ONE = f"{DEMO[0]} seed=0"  # a third of the demo
 RESULTS: dict[str, dict[str, Part]] = {
+    "quick": {"table": QuickStart(("ctt sweep quick launch=local", "ctt report quick"))},
     "demo": {
         "table": Part(
             (
@@ -255,8 +277,14 @@ def record_of(page: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def filled(page: str) -> str:
-    """The text of a page with its parts as they are recorded."""
+def places(page: str) -> tuple[Path, ...]:
+    """The files that hold a page's parts."""
+    quick = (ROOT / "README.md", ROOT / "docs" / "tutorial" / "first-sweep.md")
+    return quick if page == "quick" else (FOLDER / f"{page}.md",)
+
+
+def filled(page: str, place: Path) -> str:
+    """The text of a file with the parts of a page as they are recorded."""
     record = record_of(page)
 
     def part(found: re.Match[str]) -> str:
@@ -264,11 +292,13 @@ def filled(page: str) -> str:
         text = _state(record) if name == STATE else _shown(record[name]) if name in record else UNKNOWN
         return f"{found[1]}{text}\n{found[3]}"
 
-    return PART.sub(part, (FOLDER / f"{page}.md").read_text(encoding="utf-8"))
+    return PART.sub(part, place.read_text(encoding="utf-8"))
 
 
 def _shown(part: dict[str, Any]) -> str:
     commands, of = "\n".join(part["commands"]), "From the README of commit" if part.get("quoted") else "Commit"
+    if WHERE in part["text"]:
+        return str(part["text"]).replace(WHERE, f"commit {part['commit']}, {part['date']}, {part['processor']}")
     return f"{part['text']}\n\n{of} {part['commit']}, {part['date']}, {part['processor']}:\n\n```text\n{commands}\n```"
 
 
@@ -349,7 +379,7 @@ def measure(page: str, name: str) -> None:
 
 def stale(pages: Iterable[str] = RESULTS) -> list[str]:
     """Pages that are not what their records give."""
-    return [page for page in pages if filled(page) != (FOLDER / f"{page}.md").read_text(encoding="utf-8")]
+    return [page for page in pages if any(filled(page, at) != at.read_text(encoding="utf-8") for at in places(page))]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -373,7 +403,8 @@ def main(arguments: Sequence[str]) -> int:
         for name in () if parsed.pages else parts:
             if parsed.only or due(page, name):
                 measure(page, name)
-        (FOLDER / f"{page}.md").write_text(filled(page), encoding="utf-8")
+        for place in places(page):
+            place.write_text(filled(page, place), encoding="utf-8")
     return 0
 
 
