@@ -30,6 +30,9 @@ STORE = "store=/somewhere"
         ([STORE, "0123abcd"], "0123abcd", [STORE]),
         (["0123abcd", "seed=0"], "0123abcd", ["seed=0"]),
         ([STORE], "", [STORE]),
+        (["seed=0 baseline", STORE], "seed=0 baseline", [STORE]),
+        (["demo/seed=0", "ctt_inv_weight=0.2", STORE], "demo/seed=0 ctt_inv_weight=0.2", [STORE]),
+        (["seed=0", "ctt_inv_weight=0.2", "ctt_suf_weight=0.1"], "seed=0 ctt_inv_weight=0.2 ctt_suf_weight=0.1", []),
     ],
 )
 def test_the_name_of_a_run_ends_with_its_seed(arguments: list[str], name: str, overrides: list[str]) -> None:
