@@ -96,6 +96,10 @@ def verb_parser(
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parses a verb's arguments; NAME is the first that is no KEY=VALUE (an existing file is none)."""
     parsed = parser.parse_intermixed_args(list(arguments))
+    for action in parser._actions:  # an option whose value may be left out takes no setting for it
+        if action.option_strings and action.nargs == "?" and "=" in str(getattr(parsed, action.dest)):
+            parsed.overrides = [getattr(parsed, action.dest), *parsed.overrides]
+            setattr(parsed, action.dest, action.const)
     _no_options(parser, getattr(parsed, "overrides", ()))
     if getattr(parsed, "name", None) is not None:
         positional = [parsed.name, *getattr(parsed, "overrides", ())]

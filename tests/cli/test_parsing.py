@@ -53,6 +53,19 @@ def test_options_may_stand_between_the_parts_of_a_name() -> None:
         parse_run(parser, [STORE], "store")
 
 
+def test_an_option_whose_value_is_left_out_takes_no_setting() -> None:
+    parser = verb_parser("report", verb, named="a sweep")
+    parser.add_argument("--notebook", nargs="?", const="")
+    for arguments, notebook in (
+        (["demo", "--notebook", STORE], ""),
+        (["--notebook", STORE, "demo"], ""),
+        (["demo", "--notebook", "graphs", STORE], "graphs"),
+        (["demo", STORE], None),
+    ):
+        parsed = parse(parser, arguments)
+        assert (parsed.name, parsed.overrides, parsed.notebook) == ("demo", [STORE], notebook)
+
+
 def test_a_sweeps_name_may_stand_after_overrides(tmp_path: Path) -> None:
     parser = verb_parser("report", verb, named="a sweep")
     for arguments in (["demo", STORE], [STORE, "demo"]):
