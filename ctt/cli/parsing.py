@@ -129,6 +129,7 @@ def parse_run(parser: argparse.ArgumentParser, arguments: Sequence[str], *settin
     The name of a run need not be quoted: `demo/ctt_inv_weight=0.2 seed=0` and "demo/ctt_inv_weight=0.2 seed=0" are the same.
     """
     parsed = parser.parse_intermixed_args(list(arguments))
+    _no_options(parser, [parsed.name, *parsed.overrides])
     parsed.name, parsed.overrides = split_run([parsed.name, *parsed.overrides], settings)
     if not parsed.name:
         parser.error("NAME is missing")
