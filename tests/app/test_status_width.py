@@ -38,6 +38,26 @@ def on_terminal(store: Path, columns: int, *arguments: str, codes: bool = False,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("plan", "demo"), ("show", "nothing of this name", "seed=0")], ids=" ".join)
+def test_sentences_and_errors_are_broken_between_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    store = made_store(tmp_path / "store", "demo")[0].root
+    wide, narrow = (on_terminal(store, columns, *arguments) for columns in (400, 60))
+    sentences = [line for line in wide if len(line) > 60 and not set(line) & set("│┃━─┏┳")]
+    assert sentences
+    text = " ".join(" ".join(narrow).split())
+    assert all(" ".join(sentence.split()) in text for sentence in sentences), "the same words"
+    assert all(len(line) <= 60 or len(line.split()) == 1 for line in narrow if not set(line) & set("│┃━─┏┳")), narrow
+
+
+@pytest.mark.slow
+def test_a_terminal_without_escape_codes_gets_none(tmp_path: Path) -> None:
+    store = made_store(tmp_path / "store", "demo")[0].root
+    for command in ("report", "status"):
+        lines = on_terminal(store, 80, command, "demo", codes=True, TERM="dumb")
+        assert len(lines) > 5 and not any("\x1b" in line for line in lines)
+
+
+@pytest.mark.slow
 def test_a_run_is_one_line_of_80_columns_and_none_like_another(tmp_path: Path) -> None:
     store, plan = made_store(tmp_path / "store", "weights", "ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1")
     lines = on_terminal(store.root, 80, "status", "weights")
