@@ -32,7 +32,10 @@ COMPUTING = (
 )  # fmt: skip
 """What is imported at the first command that may need it."""
 SMALL = ("plan", "ls", "status", "logs", "cancel", "report", "show", "data", "gc", "settings", "completion")
-AT_START = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "LD_", "LC_", "LANG", "MALLOC_", "MPL", "TZ")
+AT_START = (
+    "PYTHON", "OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "LD_", "LC_", "LANG", "MALLOC_", "MPL", "TZ",
+    "RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK",  # Lightning reads them when it is imported
+)  # fmt: skip
 """How the names of variables begin that are read before `ctt` runs, which a fork cannot have of its own."""
 BEGAN_WITH = dict(os.environ)
 QUIET = {"MLFLOW_LOGGING_LEVEL": "CRITICAL", "MLFLOW_DISABLE_TELEMETRY": "true"}
