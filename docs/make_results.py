@@ -1,21 +1,29 @@
 """Makes the numbers of docs/results: runs what gives them, records them with their provenance, writes them into the pages.
 
-python docs/make_results.py                  every part whose record is of other code; whatever is in the store is not run again
+python docs/make_results.py                  every part that is due (see below); whatever is in the store is not run again
 python docs/make_results.py demo/table …     these pages or parts alone
 python docs/make_results.py --pages          writes the pages from the records; runs nothing
 python docs/make_results.py --check          exit code 1, with their names, if a page is not what its record gives
 
-docs/results/records/PAGE.json holds the parts of a page: command, commit, processor, date, text. In docs/results/PAGE.md a part
-stands between `<!-- part: NAME -->` and `<!-- end of NAME -->`; the text around it is written by hand and holds no number of it.
+docs/results/records/PAGE.json holds the parts of a page: command, commit, processor, date, text. In docs/results/PAGE.md (those of
+`quick`: in README.md and the tutorial) a part stands between `<!-- part: NAME -->` and `<!-- end of NAME -->`; the text around it
+is written by hand and holds no number of it.
+
+Numbers of a sweep come from artifacts, and a key names all that determines an artifact. A part of sweeps therefore has the keys
+of all their stages on record, in one digest, and is due when the code gives other keys; also when the code has changed otherwise
+and the store holds the artifacts, since reading them again takes seconds. Parts of no sweep, which are times, are due when
+the code has changed.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -30,6 +38,7 @@ FOLDER = ROOT / "docs" / "results"
 PART = re.compile(r"(<!-- part: (\S+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 CODE = ("ctt", "conf", "sweeps", "launch", "hydra_plugins", "tests/benchmarks", "tests/learned.py")
 UNKNOWN = "Not measured yet; `make results` does it."
+WHERE = "WHERE"  # in the text of a part: commit, date and processor
 STATE = "state"  # the part that every page has: which states of the code its numbers are of
 LITTLE_ALOE = "aloe=mini aloe.protocol=shared aloe.epochs=1 aloe.layers=1 aloe.width=32 aloe.ffn=64"
 GRAPH = f"data=mini world_model=mini world_model.epochs=8 {LITTLE_ALOE} seed=0,1,2"
@@ -156,17 +165,38 @@ class Part:
 
 def _timed(command: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        run(command, CTT_STORE=f"{folder}/store")
-        seconds = round(time.monotonic() - began)
+        seconds = round(_seconds(command, f"{folder}/store"))
     return f"| `{command}` | {seconds // 60} min {seconds % 60} s |"
+
+
+def _seconds(command: str, store: str) -> float:
+    began = time.monotonic()
+    run(command, CTT_STORE=store)
+    return time.monotonic() - began
+
+
+class QuickStart(Part):
+    """`ctt sweep quick` in an empty store: how long it takes, and the first lines of its table."""
+
+    def make(self) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            store = f"{folder}/store"
+            seconds = _seconds(self.commands[0], store)
+            lines = run(self.commands[1], CTT_STORE=store, COLUMNS="105").splitlines()
+        first = next(n for n, line in enumerate(lines) if line.startswith("Accuracy"))
+        end = next(n for n in range(first + 1, len(lines)) if not lines[n].strip() and lines[n - 1].strip())
+        notes = [line for line in lines if "too few to test" in line]
+        shown = "\n".join([f"$ {self.commands[1]}", "…", *lines[first:end], "…", *notes, "…"])
+        return f"Without a GPU or a network it takes {seconds:.0f} s ({WHERE}). Its table begins:\n\n```console\n{shown}\n```"
 
 
 LOSSES = "ctt sweep losses aloe=quick aloe.protocol=shared launch=local"
 CHOSEN = "ctt sweep loss_chosen aloe=quick aloe.protocol=shared launch=local"
 TRIES = "ctt sweep loss_tries aloe=quick aloe.protocol=shared launch=local"
 DEMO = ("ctt sweep demo launch=local", "ctt report demo --format md")
+ONE = f"{DEMO[0]} seed=0"  # a third of the demo
 RESULTS: dict[str, dict[str, Part]] = {
+    "quick": {"table": QuickStart(("ctt sweep quick launch=local", "ctt report quick"))},
     "demo": {
         "table": Part(
             (
@@ -179,7 +209,7 @@ RESULTS: dict[str, dict[str, Part]] = {
         ),
         "learned": Part((DEMO[0], "python -m tests.learned")),
         "reader": Part(DEMO, sections("Position reader")),
-        "sharing": Part((f"{DEMO[0]} sharing=off", DEMO[0], f"{DEMO[0]} aloe.protocol=shared"), empty_stores=True),
+        "sharing": Part((f"{ONE} sharing=off", ONE, f"{ONE} aloe.protocol=shared"), empty_stores=True),
     },
     "do-the-losses-hurt": {
         "differences": Part(DEMO, sections("Difference", "Tests")),
@@ -247,8 +277,14 @@ def record_of(page: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def filled(page: str) -> str:
-    """The text of a page with its parts as they are recorded."""
+def places(page: str) -> tuple[Path, ...]:
+    """The files that hold a page's parts."""
+    quick = (ROOT / "README.md", ROOT / "docs" / "tutorial" / "first-sweep.md")
+    return quick if page == "quick" else (FOLDER / f"{page}.md",)
+
+
+def filled(page: str, place: Path) -> str:
+    """The text of a file with the parts of a page as they are recorded."""
     record = record_of(page)
 
     def part(found: re.Match[str]) -> str:
@@ -256,11 +292,13 @@ def filled(page: str) -> str:
         text = _state(record) if name == STATE else _shown(record[name]) if name in record else UNKNOWN
         return f"{found[1]}{text}\n{found[3]}"
 
-    return PART.sub(part, (FOLDER / f"{page}.md").read_text(encoding="utf-8"))
+    return PART.sub(part, place.read_text(encoding="utf-8"))
 
 
 def _shown(part: dict[str, Any]) -> str:
     commands, of = "\n".join(part["commands"]), "From the README of commit" if part.get("quoted") else "Commit"
+    if WHERE in part["text"]:
+        return str(part["text"]).replace(WHERE, f"commit {part['commit']}, {part['date']}, {part['processor']}")
     return f"{part['text']}\n\n{of} {part['commit']}, {part['date']}, {part['processor']}:\n\n```text\n{commands}\n```"
 
 
@@ -269,10 +307,62 @@ def _state(record: dict[str, dict[str, Any]]) -> str:
     if len(states) == 1:
         one = next(iter(record.values()))
         return f"All numbers of this page are of commit {states[0]} ({one['date']}, {one['processor']})."
+    if all(as_today(part) for part in record.values()):
+        return (
+            "All numbers of this page are of one state: each part names the commit at which its artifacts were made, and the keys "
+            "of all of them are those that this code gives (`docs/make_results.py` compares them)."
+        )
+    other = ", ".join(name for name, part in record.items() if not as_today(part))
     return (
         "The numbers of this page are of several states of the code; each part names its own. "
-        "`make results` measures all of them again, of one state."
+        f"`make results` measures those again that are not of this one ({other})."
     )
+
+
+@functools.cache
+def keys_made(command: str) -> frozenset[str]:
+    """The keys, in this code, of all that `ctt sweep NAME …` or `make study` makes; none for any other command."""
+    from ctt.planning import compile_plan
+    from ctt.sweep import compile_sweep
+    from tests.benchmarks import aloe_study
+
+    words = shlex.split(command)
+    if words[:2] == ["ctt", "sweep"]:
+        return frozenset(compile_plan(compile_sweep(words[2], words[3:])).stages)
+    return frozenset(aloe_study.keys()) if words[-1] == aloe_study.__name__ else frozenset()
+
+
+def keys_of(commands: Iterable[str]) -> str | None:
+    """A digest of the keys of all stages of the sweeps among the commands; None if there is none."""
+    from ctt.core.settings import digest
+
+    keys = sorted({key for command in commands for key in keys_made(command)})
+    return digest(keys) if keys else None
+
+
+def in_store(commands: Iterable[str]) -> bool:
+    """Whether the store holds all artifacts of the sweeps among the commands."""
+    from ctt.config import Config
+    from ctt.store import Store
+
+    store = Store.open(Config().store)
+    return all(store.has(key) for command in commands for key in keys_made(command))
+
+
+def as_today(part: dict[str, Any]) -> bool | None:
+    """Whether the artifacts that a recorded part is of are those of this code; None: it is of no sweep."""
+    keys = keys_of(part["commands"])
+    return None if keys is None else keys == part.get("keys")
+
+
+def due(page: str, name: str) -> bool:
+    """Whether a part has to be measured."""
+    found = record_of(page).get(name)
+    if found is None or found["commands"] != list(RESULTS[page][name].commands):
+        return True
+    if same_code(found["commit"]):
+        return False
+    return not as_today(found) or in_store(found["commands"])
 
 
 def measure(page: str, name: str) -> None:
@@ -280,6 +370,8 @@ def measure(page: str, name: str) -> None:
     part = RESULTS[page][name]
     text = part.make()
     where = {"commit": commit(), "processor": processor(), "date": datetime.date.today().isoformat()}
+    if (keys := keys_of(part.commands)) is not None:
+        where["keys"] = keys
     record = record_of(page) | {name: {"commands": list(part.commands), **where, "text": text}}
     path = FOLDER / "records" / f"{page}.json"
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
@@ -287,7 +379,7 @@ def measure(page: str, name: str) -> None:
 
 def stale(pages: Iterable[str] = RESULTS) -> list[str]:
     """Pages that are not what their records give."""
-    return [page for page in pages if filled(page) != (FOLDER / f"{page}.md").read_text(encoding="utf-8")]
+    return [page for page in pages if any(filled(page, at) != at.read_text(encoding="utf-8") for at in places(page))]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -309,9 +401,10 @@ def main(arguments: Sequence[str]) -> int:
         )
     for page, parts in names.items():
         for name in () if parsed.pages else parts:
-            if parsed.only or not same_code(record_of(page).get(name, {}).get("commit", "")):
+            if parsed.only or due(page, name):
                 measure(page, name)
-        (FOLDER / f"{page}.md").write_text(filled(page), encoding="utf-8")
+        for place in places(page):
+            place.write_text(filled(page, place), encoding="utf-8")
     return 0
 
 

@@ -21,10 +21,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 PREPARED = {"tiny_data", "tiny_sweep", "tiny_one_seed", "store_with_data"}
 BEGIN = (
-    "test_end_to_end", "test_notebooks", "test_sharing", "test_sweep_on_slurm", "test_several_nodes", "test_failing_jobs",
-    "test_cluster", "test_other_device", "test_old_store", "test_browser", "test_postgres", "test_add_a_stage",
+    "test_end_to_end", "test_failing_jobs", "test_notebooks", "test_examples", "test_sweep_on_slurm", "test_several_nodes",
+    "test_cluster", "test_sharing", "test_soak", "test_dask_launcher", "test_package", "test_other_device", "test_gpu_check",
+    "test_add_a_data_source", "test_add_a_stage", "test_old_store", "test_browser", "test_postgres", "test_several",
+    "test_snapshot",
 )  # fmt: skip
-"""The files that take longest, so that no process is left with one of them at the end (Makefile: --no-loadscope-reorder)."""
+"""The files that take longest, so that no process is left with one of them at the end (Makefile: --no-loadscope-reorder). Those on
+SLURM mostly wait: they stand beside files that compute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

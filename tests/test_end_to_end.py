@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forking
 from tests.tiny import TINY, TINY_ONE_SEED, TINY_SWEEP, artifacts, ctt, ctt_commands, environment
 
 CATEGORIES = {"descriptive", "explanatory", "predictive", "counterfactual", "multiple_choice", "average"}
@@ -184,7 +185,7 @@ def test_hydras_own_flags_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", ["report demo --format md", "plan ablation", "status demo", "settings"])
 def test_a_full_disk_and_a_closed_pipe_end_quietly(finished: Path, words: str) -> None:
     """Whether text is printed by Python or by rich."""
-    arguments = [sys.executable, "-m", "ctt", *words.split()]
+    arguments = [*forking.command(environment(finished)), *words.split()]
     with open("/dev/full", "w") as full:
         done = subprocess.run(arguments, env=environment(finished), stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, "ctt: standard output: No space left on device\n")

@@ -61,7 +61,12 @@ def test_a_wheel_of_the_sdist_is_the_wheel(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(build(source, "wheel", tmp_path / "wheel")) as other:
         assert {name: one.read(name) for name in one.namelist()} == {name: other.read(name) for name in other.namelist()}
         names = set(one.namelist())
-    assert {"ctt/py.typed", "ctt/_config/conf/config.yaml", "ctt/_config/analysis/ablation.ipynb"} <= names
+    assert {
+        "ctt/py.typed",
+        "ctt/tracking/mlflow_page.js",
+        "ctt/_config/conf/config.yaml",
+        "ctt/_config/analysis/ablation.ipynb",
+    } <= names
     assert {name.partition("/")[0] for name in names} == {"ctt", "hydra_plugins", "ctt_jepa-0.2.0.dist-info"}
     assert (source / "tests" / "test_package.py").is_file() and (source / "Makefile").is_file()
 

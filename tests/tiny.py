@@ -3,9 +3,10 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests import forking
 
 TINY = [
     "data=mini", "data.train=16", "data.validation=8", "data.workers=1",
@@ -24,9 +25,7 @@ def environment(store: Path) -> dict[str, str]:
 
 def ctt(store: Path, *args: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Runs `ctt` on a store; with `check`, fails with its output unless it exits with 0."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ctt", *args], env=environment(store), capture_output=True, text=True, timeout=timeout
-    )
+    done = forking.run(args, environment(store), timeout)
     if check and done.returncode != 0:
         raise AssertionError(f"ctt {' '.join(args)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
@@ -37,7 +36,7 @@ import contextlib, io, json, sys, time
 from ctt.cli import main
 
 printed = []
-for command in json.loads(sys.stdin.read()):
+for command in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as text:
         try:
             main(command)
@@ -51,14 +50,7 @@ print(json.dumps(printed))
 def ctt_commands(store: Path, *commands: Sequence[str], **variables: str) -> list[tuple[str, float]]:
     """What commands print that one process runs one after another, and when each ended (Unix seconds): most of a small
     command's time is its imports."""
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_AFTER_ANOTHER],
-        input=json.dumps(commands),
-        env={**environment(store), **variables},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = forking.run([json.dumps(commands)], {**environment(store), **variables}, 600, ONE_AFTER_ANOTHER)
     assert done.returncode == 0, done.stdout + done.stderr
     return [(text, ended) for text, ended in json.loads(done.stdout.splitlines()[-1])]
 

@@ -90,9 +90,9 @@ def _print_one(job: JobStatus, console: Console) -> None:
     why = reason(job.failure, job.message)
     console.print(f"[red]{escape(job.label)}[/]: {escape(why)} ({where})", highlight=False, soft_wrap=True)
     if job.log and job.failure not in COUNTED:
-        console.print(f"  {job.log}", highlight=False, soft_wrap=True, style="dim")
+        console.print(f"  {job.log}", highlight=False, soft_wrap=True, no_wrap=True, style="dim")
         for line in last_lines(log_tail(Path(job.log)), 3):
-            console.print(f"  | {line}", highlight=False, soft_wrap=True, style="dim", markup=False)
+            console.print(f"  | {line}", highlight=False, soft_wrap=True, no_wrap=True, style="dim", markup=False)
 
 
 def _running_table(running: Sequence[JobStatus], width: int) -> Table:

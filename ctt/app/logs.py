@@ -18,6 +18,7 @@ from ctt.execution.jobs.session import LAUNCHER
 from ctt.execution.jobs.spec import JobSpec
 from ctt.store import Store
 from ctt.study import record
+from ctt.sweep import run_name
 
 LOOK_EVERY = 0.5  # seconds
 ASK_EVERY = 10  # reads of the log between queries to a launcher about a job without a launcher
@@ -60,7 +61,8 @@ def find_job(store: Store, name: str) -> tuple[str, JobSpec]:
         matches = {key: job for key, job in (intermediate | targets).items() if key.startswith(name)}
         hint = "; ctt show finds artifacts that no job has made"
     else:
-        matches = {full: job for full, job in by_name.items() if name in (full, full.partition("/")[2])}
+        wanted = run_name(name)
+        matches = {full: job for full, job in by_name.items() if wanted in (full, full.partition("/")[2])}
         near = [full for full in by_name if name in full] or list(by_name)
         hint = f"; names of jobs: {', '.join(sorted(matches or near)[:8]) or 'none yet'}"
     if len(matches) != 1:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -86,13 +88,19 @@ def _name(path: Path) -> str:
 
 
 def _listed(name: str, path: Path, origin: str, held: dict[str, Any]) -> ListedSweep:
-    first = next((line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")), "")
-    about = first.lstrip("# ").strip()
+    about = _about(path.read_text(encoding="utf-8"))
     try:
         sweep = compile_sweep(str(path))
     except CttError as error:
         return ListedSweep(name, origin, about, error=str(error), **held)
     return ListedSweep(name, origin, about, len(sweep.points), len(sweep.seeds), **held)
+
+
+def _about(text: str) -> str:
+    """The first sentence of a file's first comment, whatever lines it is on."""
+    lines = itertools.dropwhile(lambda line: not line.startswith("#"), text.splitlines())
+    comment = " ".join(line.lstrip("# ").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=[.?!]) (?=[A-Z])", comment, maxsplit=1)[0]
 
 
 def _recorded(store: Store, name: str) -> dict[str, Any]:

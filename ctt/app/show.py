@@ -15,6 +15,7 @@ from ctt.core.units import duration, size
 from ctt.stages.base import seconds_of
 from ctt.store import Artifact, Store
 from ctt.study import record
+from ctt.sweep import run_name
 
 
 def show_artifact(store: Store, name: str, as_json: bool, console: Console) -> int:
@@ -88,7 +89,8 @@ def find_artifact(store: Store, name: str) -> str:
             unreadable.append(f"; {error}")
             continue
         runs |= {f"{sweep}/{run.name}": t.key for run, t in zip(plan.sweep.runs, plan.targets, strict=True)}
-    matches = [run for run in runs if run == name or run.endswith(f"/{name}")]
+    wanted = run_name(name)
+    matches = [run for run in runs if run == wanted or run.endswith(f"/{wanted}")]
     if len(matches) != 1:
         near = sorted(difflib.get_close_matches(name, runs, 3, 0.5))
         listed = ", ".join(sorted(matches)[:8] or near or sorted(runs)[:8]) or "none yet"

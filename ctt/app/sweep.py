@@ -55,7 +55,7 @@ def run_sweep(config: Config, overrides: Sequence[str], make_launcher: MakeLaunc
     code = run_compiled(config, compile_sweep(config.sweep, overrides, record_as=config.name), make_launcher, console)
     if code == INCOMPLETE:
         console.print("The same command runs what is missing, and only that:")
-        console.print(f"  {command_of(config, overrides)}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"  {command_of(config, overrides)}", soft_wrap=True, no_wrap=True, highlight=False, markup=False)
     return code
 
 

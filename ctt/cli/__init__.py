@@ -17,7 +17,7 @@ from ctt.cli.report_command import report
 from ctt.cli.store_commands import completion, gc, logs, ls, settings, show, status, sync, ui
 from ctt.cli.sweep_commands import cancel, plan, promote, run, sweep
 from ctt.core.exit_codes import EXIT_CODES, ExitCode
-from ctt.core.terminal_console import print_anything
+from ctt.core.terminal_console import print_anything, print_error
 
 __all__ = ["main", "report_errors"]
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         near = difflib.get_close_matches(arguments[0], VERBS, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(VERBS)}"
-        print(f"ctt: {arguments[0]} is not a command; {hint}", file=sys.stderr)
+        print_error(f"ctt: {arguments[0]} is not a command; {hint}")
         sys.exit(ExitCode.WRONG_INPUT)
     sys.exit(report_errors(lambda: hydra(arguments)))
 

@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +15,7 @@ from ctt.cli.examples import examples_of
 from ctt.core import disk_space
 from ctt.core.errors import CttError, UsageError
 from ctt.core.exit_codes import ExitCode
+from ctt.core.terminal_console import print_error
 
 if TYPE_CHECKING:
     from ctt.store import Store
@@ -44,13 +45,13 @@ def report_errors(action: Callable[[], int | None]) -> int:
         sys.stdout.flush()  # raises here, not after the exit code is set, if the disk is full or the pipe closed
         return code
     except UsageError as error:
-        print(f"ctt: {error}", file=sys.stderr)
+        print_error(f"ctt: {error}")
         return ExitCode.WRONG_INPUT
     except CttError as error:
-        print(f"ctt: {error}", file=sys.stderr)
+        print_error(f"ctt: {error}")
         return ExitCode.FAILED
     except KeyboardInterrupt:
-        print("\nctt: interrupted; finished stages are kept, the same command continues", file=sys.stderr)
+        print_error("\nctt: interrupted; finished stages are kept, the same command continues")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of the buffer has no reader
@@ -62,7 +63,7 @@ def report_errors(action: Callable[[], int | None]) -> int:
             what = "the current folder has been removed; change to another one"
         if full:
             what = disk_space.full(error, Path(error.filename)) if error.filename else f"standard output: {error.strerror or error}"
-        print(f"ctt: {what}", file=sys.stderr)
+        print_error(f"ctt: {what}")
         if full:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
@@ -105,6 +106,11 @@ def verb_parser(
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parses a verb's arguments; NAME is the first that is no KEY=VALUE (an existing file is none)."""
     parsed = parser.parse_intermixed_args(list(arguments))
+    for action in parser._actions:  # an option whose value may be left out takes no setting for it
+        if action.option_strings and action.nargs == "?" and "=" in str(getattr(parsed, action.dest)):
+            parsed.overrides = [getattr(parsed, action.dest), *parsed.overrides]
+            setattr(parsed, action.dest, action.const)
+    _no_options(parser, getattr(parsed, "overrides", ()))
     if getattr(parsed, "name", None) is not None:
         positional = [parsed.name, *getattr(parsed, "overrides", ())]
         parsed.name = next((a for a in positional if "=" not in a or Path(a).is_file()), None)
@@ -116,12 +122,24 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     return parsed
 
 
+def _no_options(parser: argparse.ArgumentParser, overrides: Iterable[str]) -> None:
+    """Raises UsageError if one of the overrides is an option, as in port=5001."""
+    options = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        option = f"--{key.replace('_', '-')}"
+        if sign and option in options:
+            written = f"{option} {value}" if options[option] else option
+            raise UsageError(f"{override}: {option} is an option of the command, not a setting; write {written}")
+
+
 def parse_run(parser: argparse.ArgumentParser, arguments: Sequence[str], *settings: str) -> argparse.Namespace:
     """Parses the arguments of a verb whose NAME is a run, a shared prefix or a key; `settings` are its overrides' keys.
 
     The name of a run need not be quoted: `demo/ctt_inv_weight=0.2 seed=0` and "demo/ctt_inv_weight=0.2 seed=0" are the same.
     """
     parsed = parser.parse_intermixed_args(list(arguments))
+    _no_options(parser, [parsed.name, *parsed.overrides])
     parsed.name, parsed.overrides = split_run([parsed.name, *parsed.overrides], settings)
     if not parsed.name:
         parser.error("NAME is missing")
@@ -131,8 +149,8 @@ def parse_run(parser: argparse.ArgumentParser, arguments: Sequence[str], *settin
 def split_run(positional: Sequence[str], settings: Collection[str]) -> tuple[str, list[str]]:
     """The name of a run, shared prefix or key among positional arguments, and the overrides.
 
-    Names consist of settings themselves and end with seed=N; a key is a single argument. So an argument is an override
-    if its key is one of `settings`, or if it follows a complete name.
+    Names consist of settings themselves and end with seed=N (or, as in MLflow, begin with it); a key is a single argument. So an
+    argument is an override if its key is one of `settings`, or if it follows a complete name.
     """
     parts: list[str] = []
     overrides = []
@@ -142,7 +160,7 @@ def split_run(positional: Sequence[str], settings: Collection[str]) -> tuple[str
             overrides.append(argument)
             continue
         is_key = not parts and re.fullmatch("[0-9a-f]{4,64}", argument) is not None
-        complete = is_key or argument.split(" ")[-1].startswith("seed=")
+        complete = is_key or (argument.split(" ")[-1].startswith("seed=") and bool(parts or " " in argument))
         parts.append(argument)
     return " ".join(parts), overrides
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import re
+import shutil
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # rich takes a tenth of a second to import, and completion needs none
@@ -56,12 +59,52 @@ def _replace_closed() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115  # to the end
 
 
+def line_starts(line: str, width: int) -> list[int]:
+    """Where a line is broken to fit `width` columns: before words, never within one."""
+    starts, used = [], 0
+    for word in re.finditer(r"\s*\S+\s*", line):
+        if used and used + len(word[0].rstrip()) > width:
+            starts.append(word.start())
+            used = 0
+        used += len(word[0])
+    return starts
+
+
+def print_error(text: str) -> None:
+    """Prints a line on standard error, broken between words where that is a terminal."""
+    if sys.stderr.isatty():
+        lines = []
+        for line in text.split("\n"):
+            starts = line_starts(line, shutil.get_terminal_size().columns)
+            lines += [line[a:b].rstrip() for a, b in zip([0, *starts], [*starts, None], strict=True)]
+        text = "\n".join(lines)
+    print(text, file=sys.stderr)
+
+
 def terminal(**options: Any) -> Console:
     """A console on standard output, or of these options. Where NO_COLOR is set it writes no style at all, bold neither. A pipe
-    whose reader has gone is BrokenPipeError, as of `print`; rich would end the process with exit code 1."""
+    whose reader has gone is BrokenPipeError, as of `print`; rich would end the process with exit code 1. soft_wrap means a line
+    as it is in files and pipes, and one that is broken between words on a terminal; with no_wrap, as of what people copy, not."""
     from rich.console import Console
+    from rich.text import Text
 
     class Terminal(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            if options.get("soft_wrap") and not options.get("no_wrap") and self.is_terminal and len(objects) == 1:
+                highlight, markup = options.get("highlight"), options.get("markup")
+                text = (
+                    self.render_str(objects[0], highlight=highlight, markup=markup) if isinstance(objects[0], str) else objects[0]
+                )
+                objects = (Text("\n").join(part for line in text.split("\n") for part in self._broken(line)),)
+            super().print(*objects, **options)
+
+        def _broken(self, line: Text) -> Iterator[Text]:
+            indent = line.plain[: len(line.plain) - len(line.plain.lstrip(" "))]
+            parts = line.divide(line_starts(line.plain, self.width - len(indent)))
+            for i, part in enumerate(parts):
+                part.rstrip()
+                yield Text(indent) + part if i else part
+
         def on_broken_pipe(self) -> None:
             raise  # the BrokenPipeError in whose handler rich calls this
 

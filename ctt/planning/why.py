@@ -15,6 +15,7 @@ from ctt.core.settings import active_rules
 from ctt.core.terminal_console import terminal
 from ctt.planning import Plan, parts
 from ctt.stages.base import Stage
+from ctt.sweep import run_name
 
 
 def print_why(plan: Plan, name: str, cached: set[str], console: Console | None = None) -> None:
@@ -22,6 +23,7 @@ def print_why(plan: Plan, name: str, cached: set[str], console: Console | None =
     other runs have the same. Raises UsageError."""
     console = console or terminal()
     every = zip(plan.sweep.runs, plan.targets, plan.auxiliaries, strict=True)
+    name = run_name(name)
     named = {run.name: (run, parts(target, auxiliaries)) for run, target, auxiliaries in every}
     if name not in named:
         near = sorted(difflib.get_close_matches(name, named, 3, 0.3)) or list(named)[:3]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ctt.core.errors import UsageError
 from ctt.study.study import Study
+from ctt.sweep import run_name
 
 SUBMISSION = "evalai.json"
 
@@ -16,6 +17,7 @@ def submission_of(study: Study, run: str | None = None) -> tuple[str, Path]:
 
     Raises UsageError if there is no such run, if none is finished, or if its data have no test questions.
     """
+    run = None if run is None else run_name(run)
     finished = {}
     for one, target in zip(study.runs, study.plan.targets, strict=True):
         artifact = study.store.get(target.key)

@@ -56,4 +56,6 @@ def render_terminal(table: Table, console: Console, *, transpose: bool = False, 
     100 columns, with a line for each point unless `transpose`. chosen: what of it, as of terminal_text."""
     turned = None if console.is_terminal and not transpose else transpose
     width = console.width if console.is_terminal else max(100, console.width)
-    return terminal_text(table, width=width, colour=console.is_terminal and not console.no_color, transpose=turned, **chosen)
+    return terminal_text(
+        table, width=width, colour=console.is_terminal and console.color_system is not None, transpose=turned, **chosen
+    )

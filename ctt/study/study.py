@@ -14,7 +14,7 @@ from ctt.store import Store
 from ctt.study import record
 from ctt.study.on_demand import OnDemand
 from ctt.study.stored_plan import StoredPlan
-from ctt.sweep import Run
+from ctt.sweep import Run, run_name
 
 if TYPE_CHECKING:  # pandas and matplotlib, which take a second to import
     import pandas as pd
@@ -74,7 +74,7 @@ class Study:
         """
         import pandas as pd
 
-        name = run if isinstance(run, str) else run.name
+        name = run_name(run) if isinstance(run, str) else run.name
         targets = {run.name: target for run, target in zip(self.runs, self.plan.targets, strict=True)}
         if name not in targets:
             raise UsageError(f"{self.name} has no run {name!r}; its runs are called like {', '.join(map(repr, list(targets)[:3]))}")

@@ -43,7 +43,7 @@ def tracked_runs(plan: Plan, store: Store) -> list[TrackedRun]:
         runs.append(
             TrackedRun(
                 sweep=plan.sweep.name,
-                name=f"seed={run.seed} {run.point.label}",
+                name=run.seed_first,
                 point=run.point.label,
                 seed=run.seed,
                 tags=tags,

@@ -8,7 +8,7 @@ from ctt.sweep.checkpoints import with_checkpoints
 from ctt.sweep.compiling import compile_sweep
 from ctt.sweep.merging import without_inactive
 from ctt.sweep.overrides import CommandLine, quoted, read_overrides
-from ctt.sweep.points import Merged, Point, Run, Sweep
+from ctt.sweep.points import Merged, Point, Run, Sweep, run_name
 from ctt.sweep.sweep_file import SweepFile, find, read, shipped
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "quoted",
     "read",
     "read_overrides",
+    "run_name",
     "shipped",
 ]

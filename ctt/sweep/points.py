@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +44,18 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.point.label} seed={self.seed}"
+
+    @property
+    def seed_first(self) -> str:
+        """Its name in MLflow, where columns are narrow."""
+        return f"seed={self.seed} {self.point.label}"
+
+
+def run_name(text: str) -> str:
+    """The name of a run that somebody has given, perhaps as MLflow has it and with the sweep's: `quick/seed=0 baseline` is
+    `quick/baseline seed=0`."""
+    found = re.fullmatch(r"(.*/)?(seed=-?\d+) (.+)", text)
+    return text if found is None else f"{found[1] or ''}{found[3]} {found[2]}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,8 @@ NAMES = {"attributes.`Run Name`": 300, "runDateAndNestInfo": 130, "duration": 96
 """MLflow's own first columns, and how wide they are."""
 LETTER, MARGIN, LEAST = 8, 30, 100
 """Widths of a letter of a column's name, of what surrounds it, and of the narrowest column."""
-_SHARED = f"mlflow.sharedViewState.{VIEW}"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+"""The tag of an experiment that holds the view."""
 
 
 def _shown(metrics: Sequence[str]) -> tuple[list[str], str]:
@@ -70,7 +71,7 @@ def experiment_tags(runs: Runs = Runs()) -> dict[str, str]:
         state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": [by_point]}
     if runs.common:
         state |= _charts(runs.common, charted)
-    return {"mlflow.experimentKind": "custom_model_development", _SHARED: json.dumps(state)}
+    return {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: json.dumps(state)}
 
 
 def _charts(swept: Sequence[str], charted: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ctt.planning.costs import Costs
 from ctt.setting_names import known_keys
 from ctt.stages.base import Stage
 from ctt.sweep import shipped
+from tests.app.test_status_width import on_terminal
 from tests.made_store import made_store
 
 
@@ -70,6 +71,7 @@ def _demo_stages() -> dict[str, Stage]:
     return {stage.kind: stage for stage in parts(target_of(config), auxiliaries_of(config, target_of(config)))}
 
 
+@pytest.mark.slow
 def test_sweeps_of_ctt_of_the_folder_and_of_the_store_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, _ = made_store(tmp_path / "store", "demo")
     made_store(tmp_path / "store", "demo", "name=other", "seed=7")
@@ -84,5 +86,9 @@ def test_sweeps_of_ctt_of_the_folder_and_of_the_store_are_listed(tmp_path: Path,
     assert (found["demo"].points, found["demo"].seeds, found["demo"].done, found["demo"].runs) == (2, 3, 6, 6)
     assert (found["mine"].origin, found["mine"].about, found["mine"].points) == ("mine.yaml", "Two weights.", 2)
     assert "did you mean ctt_inv_weight" in (found["broken"].error or "") and found["other"].origin == "store"
+    assert all(one.about.endswith((".", "?")) for one in found.values() if one.origin == "ctt"), "whole sentences"
+    assert found["loss_chosen"].about.endswith("on twelve fresh seeds.") and "They are" not in found["loss_chosen"].about
+    shown = {word for line in on_terminal(store.root, 80, "ls") for word in line.split()}
+    assert {word for one in found.values() if one.origin == "ctt" for word in one.about.split()} <= shown, "whole words"
     assert list_sweeps(None, tmp_path, False, Console(width=120)) == 0
     assert "no store yet" in capsys.readouterr().out

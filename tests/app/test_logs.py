@@ -51,6 +51,7 @@ def test_a_job_is_found_by_run_shared_prefix_and_key(recorded, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["logs", "demo/baseline", "seed=0", f"store={store.root}"])
     assert ended.value.code == 0 and capsys.readouterr().out == "the newer one\n"
+    assert printed(store, "demo/seed=0 baseline") == printed(store, "seed=0 baseline") == printed(store, "baseline seed=0")
 
 
 def test_unknown_names_and_missing_logs_are_refused_with_a_reason(recorded) -> None:

@@ -72,6 +72,7 @@ def test_pictures_are_drawn_where_asked(
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_files_writes_every_format_and_every_picture(store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "of" / "the paper"
     code, text, _ = report(store, capsys, "weights", "--files", str(folder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from ctt.app.job_lines import print_jobs
 from ctt.core.plain_text import shortened
 from ctt.execution.jobs.job_status import JobStatus
+from tests import forking
 from tests.made_store import made_store
 from tests.tiny import environment
 
@@ -22,10 +22,12 @@ def on_terminal(store: Path, columns: int, *arguments: str, codes: bool = False,
     import pexpect
 
     own = {name: value for name, value in environment(store).items() if name not in ("COLUMNS", "NO_COLOR")}
+    own |= {"TERM": "xterm-256color"} | variables
+    python, *command = forking.command(own)
     terminal = pexpect.spawn(
-        sys.executable,
-        ["-m", "ctt", *arguments, f"store={store}"],
-        env=own | {"TERM": "xterm-256color"} | variables,
+        python,
+        [*command, *arguments, f"store={store}"],
+        env=own,
         dimensions=(ROWS, columns),
         encoding="utf-8",
         timeout=120,
@@ -33,6 +35,26 @@ def on_terminal(store: Path, columns: int, *arguments: str, codes: bool = False,
     terminal.expect(pexpect.EOF)
     text = terminal.before if codes else re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.before)
     return [line.rstrip() for line in text.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("plan", "demo"), ("show", "nothing of this name", "seed=0")], ids=" ".join)
+def test_sentences_and_errors_are_broken_between_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    store = made_store(tmp_path / "store", "demo")[0].root
+    wide, narrow = (on_terminal(store, columns, *arguments) for columns in (400, 60))
+    sentences = [line for line in wide if len(line) > 60 and not set(line) & set("│┃━─┏┳")]
+    assert sentences
+    text = " ".join(" ".join(narrow).split())
+    assert all(" ".join(sentence.split()) in text for sentence in sentences), "the same words"
+    assert all(len(line) <= 60 or len(line.split()) == 1 for line in narrow if not set(line) & set("│┃━─┏┳")), narrow
+
+
+@pytest.mark.slow
+def test_a_terminal_without_escape_codes_gets_none(tmp_path: Path) -> None:
+    store = made_store(tmp_path / "store", "demo")[0].root
+    for command in ("report", "status"):
+        lines = on_terminal(store, 80, command, "demo", codes=True, TERM="dumb")
+        assert len(lines) > 5 and not any("\x1b" in line for line in lines)
 
 
 @pytest.mark.slow

@@ -122,9 +122,20 @@ def config_of(trial: Trial, seed: int, overrides: tuple[str, ...]) -> Config:
 
 
 def folder_of(store: Store, trial: Trial, target: Vqa, settings: AloeSettings, seed: int) -> Path:
-    what = [target.rollout.key, dataclasses.asdict(settings), trial.future, trial.warm_epochs, seed, Vqa.version]
     name = "".join(letter if letter.isalnum() else "-" for letter in trial.name)
-    return store.root / "study" / f"{name}-{seed}-{digest(what)[:12]}"
+    return store.root / "study" / f"{name}-{seed}-{key_of(trial, target, settings, seed)}"
+
+
+def key_of(trial: Trial, target: Vqa, settings: AloeSettings, seed: int) -> str:
+    return digest([target.rollout.key, dataclasses.asdict(settings), trial.future, trial.warm_epochs, seed, Vqa.version])[:12]
+
+
+def keys() -> Iterator[str]:
+    """What determines each training, as a digest."""
+    for number, seed in calls():
+        trial = TRIALS[number]
+        config = config_of(trial, seed, ())
+        yield key_of(trial, target_of(config), settings_of(trial, config), seed)
 
 
 def settings_of(trial: Trial, config: Config) -> AloeSettings:
@@ -150,8 +161,8 @@ def run(call: tuple[int, int, tuple[str, ...], Path | None]) -> str:
             start = folder / "warm"
             warm = dataclasses.replace(settings, shares=[1.0, 0.0, 0.0, 0.0], epochs=trial.warm_epochs)
             if not (start / METRICS_JSON).is_file():
-                train(warm, seed, dataset, frames, job=_job(start, pause))
-        train(settings, seed, dataset, frames, start=start, job=job)
+                train(warm, seed, dataset, frames, context=_job(start, pause))
+        train(settings, seed, dataset, frames, start=start, context=job)
     finally:
         seconds = before + time.process_time() - began
         (folder / PAID).write_text(json.dumps({"cpu_seconds": seconds}), encoding="utf-8")

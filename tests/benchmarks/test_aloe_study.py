@@ -11,6 +11,8 @@ import pytest
 
 from ctt.data.baselines.words_only import words_only_levels
 from ctt.data.questions.vocab import CATEGORIES
+from ctt.store import Store
+from tests.benchmarks import aloe_study
 from tests.benchmarks.aloe_study import TRIALS, calls, config_of, settings_of
 from tests.benchmarks.aloe_study_report import PAID, Finished, difference, report, rights_of
 from tests.training.toy_questions import make
@@ -41,6 +43,19 @@ def test_every_trial_has_settings_and_the_first_seeds_come_first() -> None:
     assert len({trial.name for trial in TRIALS}) == len(TRIALS)
     assert [seed for _, seed in calls()] == sorted(seed for _, seed in calls())
     assert len(calls()) == sum(len(trial.seeds) for trial in TRIALS)
+
+
+@pytest.mark.slow
+def test_trials_can_be_trained_and_are_not_trained_again(tmp_path: Path) -> None:
+    tiny = "data.train=6 data.validation=3 data.density=1 world_model.epochs=1 world_model.windows.per_epoch=32 aloe.epochs=1"
+    overrides = (*tiny.split(), "aloe.layers=1", "aloe.eval_videos=3", f"store={tmp_path}")
+    numbers = [n for n, trial in enumerate(TRIALS) if trial.warm_epochs or trial.name in ("predicted frames", "true future")]
+    for number in numbers:
+        aloe_study.run((number, 0, overrides, None))
+        assert aloe_study.run((number, 0, overrides, None)).endswith("done before")
+    found = list(aloe_study.finished(Store.open(tmp_path), overrides))
+    assert len(found) == len(numbers) == 3 and "| true future |" in report(found)
+    assert len(set(aloe_study.keys())) == len(calls())
 
 
 def test_the_report_counts_from_the_prediction_files(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from ctt.cli import VERBS, main
 from ctt.cli.completion_words import SECOND
 from ctt.cli.examples import EXAMPLES
+from tests import forking
 from tests.data.clevrer.official_files import slots_tree, write_pickle, write_questions
 from tests.models.literal_world_model import LiteralPredictor
 from tests.tiny import TINY, environment
@@ -70,10 +71,11 @@ def _lines(place: Path) -> list[tuple[str, str]]:
 
 
 def _programs(folder: Path) -> Path:
-    """A folder with the command ctt, of this checkout."""
+    """A folder with the command ctt, of this checkout; its processes are forks (tests/forking.py) but for those of `ctt ui`."""
     program = folder / "programs" / "ctt"
+    anew, fork = (shlex.join(command) for command in ([sys.executable, "-m", "ctt"], forking.command(os.environ)))
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ctt "$@"\n')
+    program.write_text(f'#!/bin/sh\ntest "$1" != ui || exec {anew} "$@"\nexec {fork} "$@"\n')
     program.chmod(0o755)
     return program.parent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from ctt.config import config_root
 from ctt.sweep import compile_sweep, find, quoted, read_overrides, shipped
 from ctt.tracking import database_path
+from tests import forking
 from tests.tiny import TINY, TINY_ONE_SEED, environment
 
 FOLDERS = ("store", "sweep", "data", "name", "device", "demo", "quick", "world_model", "hydra")
@@ -41,9 +43,8 @@ def crowded(tmp_path: Path) -> Path:
 
 def ctt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     own = environment(folder / "store") | {"PYTHONPATH": str(folder)}
-    return subprocess.run(
-        [sys.executable, "-m", "ctt", *arguments], env=own, cwd=folder, capture_output=True, text=True, timeout=300
-    )
+    with contextlib.chdir(folder):
+        return forking.run(arguments, own, 300)
 
 
 def test_folders_beside_the_checkout_are_no_groups(crowded: Path) -> None:
@@ -75,10 +76,8 @@ def test_a_file_without_a_name_is_recorded_under_one_that_a_folder_can_have(tmp_
 def test_a_sweep_of_an_odd_name_runs(tmp_path: Path) -> None:
     (tmp_path / "date=2026").mkdir()
     (tmp_path / "date=2026" / "it's.yaml").write_text(SWEEP)
-    done = subprocess.run(
-        [sys.executable, "-m", "ctt", "sweep", "date=2026/it's.yaml", "data=clevrer"],
-        env=environment(tmp_path / "store"), cwd=tmp_path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    with contextlib.chdir(tmp_path):
+        done = forking.run(["sweep", "date=2026/it's.yaml", "data=clevrer"], environment(tmp_path / "store"), 300)
     assert done.returncode == 2 and done.stderr.startswith("ctt: data=clevrer needs data.slots_file"), done.stderr
 
 

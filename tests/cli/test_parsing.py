@@ -31,6 +31,9 @@ STORE = "store=/somewhere"
         ([STORE, "0123abcd"], "0123abcd", [STORE]),
         (["0123abcd", "seed=0"], "0123abcd", ["seed=0"]),
         ([STORE], "", [STORE]),
+        (["seed=0 baseline", STORE], "seed=0 baseline", [STORE]),
+        (["demo/seed=0", "ctt_inv_weight=0.2", STORE], "demo/seed=0 ctt_inv_weight=0.2", [STORE]),
+        (["seed=0", "ctt_inv_weight=0.2", "ctt_suf_weight=0.1"], "seed=0 ctt_inv_weight=0.2 ctt_suf_weight=0.1", []),
     ],
 )
 def test_the_name_of_a_run_ends_with_its_seed(arguments: list[str], name: str, overrides: list[str]) -> None:
@@ -49,6 +52,19 @@ def test_options_may_stand_between_the_parts_of_a_name() -> None:
     assert (parsed.name, parsed.overrides, parsed.follow) == ("demo/ctt_inv_weight=0.2 seed=0", [STORE], True)
     with pytest.raises(UsageError, match="NAME is missing"):
         parse_run(parser, [STORE], "store")
+
+
+def test_an_option_whose_value_is_left_out_takes_no_setting() -> None:
+    parser = verb_parser("report", verb, named="a sweep")
+    parser.add_argument("--notebook", nargs="?", const="")
+    for arguments, notebook in (
+        (["demo", "--notebook", STORE], ""),
+        (["--notebook", STORE, "demo"], ""),
+        (["demo", "--notebook", "graphs", STORE], "graphs"),
+        (["demo", STORE], None),
+    ):
+        parsed = parse(parser, arguments)
+        assert (parsed.name, parsed.overrides, parsed.notebook) == ("demo", [STORE], notebook)
 
 
 def test_a_sweeps_name_may_stand_after_overrides(tmp_path: Path) -> None:

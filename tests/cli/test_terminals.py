@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import forking
 from tests.made_store import made_store
 from tests.tiny import environment
 
@@ -21,6 +24,13 @@ COMMANDS = (
     ["ls"],
 )
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+IMPORTED = ("torch", "pandas", "scipy.optimize", "hydra", "rich.table")
+
+
+@functools.cache
+def python(*more: tuple[str, str]) -> str:
+    """The address of a Python that was started with these variables and imports once what the commands do (tests/forking.py)."""
+    return forking.start(dict(os.environ) | dict(more), IMPORTED)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +45,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["ascii", "latin-1", "-OO", "no width"],
 )
 def test_it_prints(command: list[str], more: dict[str, str], store: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "ctt", *command], env=environment(store) | more, capture_output=True, timeout=120)
     encoding = "ascii" if more == ASCII else more.get("PYTHONIOENCODING", "utf-8")
-    out, error = done.stdout.decode(encoding), done.stderr.decode(encoding)
-    assert done.returncode == 0 and "Traceback" not in error and len(out) > 100, (out, error)
+    done = forking.run(command, environment(store) | more, 120, place=python(*more.items()), encoding=encoding)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and len(done.stdout) > 100, (done.stdout, done.stderr)
     if command[0] == "plan":
         sign = {"ascii": "x", "latin-1": "×", "utf-8": "×"}[encoding]
-        assert f"2 points {sign} 3 seeds" in out
+        assert f"2 points {sign} 3 seeds" in done.stdout
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

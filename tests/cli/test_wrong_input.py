@@ -101,6 +101,9 @@ def test_a_sweep_and_its_plan_refuse_alike(
         (["data", "import", "nope.pkl"], "nope.pkl"),
         (["import-checkpoint", "nope.ckpt", "data=mini", "world_model=mini"], "nope.ckpt"),
         (["swep"], "did you mean sweep"),
+        (["ui", "port=5001"], "write --port 5001"),
+        (["report", "demo", "cost=true"], "--cost is an option of the command, not a setting; write --cost"),
+        (["logs", "demo/baseline", "follow=1", "seed=0"], "write --follow"),
     ],
 )
 def test_other_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

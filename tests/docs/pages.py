@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import forking
 from tests.tiny import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def keys(path: str, *overrides: str) -> dict[str, str]:
     """The keys of the world models of runs, as a process with that PYTHONPATH computes them."""
     code = KEYS.replace("OVERRIDES", repr(overrides))
     env = environment(Path("store")) | {"PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    done = forking.run([], env, 300, code)
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)
     return found

@@ -63,6 +63,7 @@ def metric_names(store: Path) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_a_sweep_with_the_source_ends_in_a_table(
     package: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_sweep_with_the_source_ends_in_a_table(
             thaw(spec)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_data_without_questions_ends_in_a_table_of_errors(package: Path, target: Path, tmp_path: Path) -> None:
     module = target / "orbit_data.py"
     text = module.read_text()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ctt.core.errors import SettingError
 from ctt.execution.jobs.spec import thaw
 from tests.docs.pages import ROOT, install, keys, path_with, write_example
+from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt
 
 pytest.importorskip("setuptools")
@@ -22,18 +24,25 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    install(package, target)
+    return target
+
+
 @pytest.fixture
-def target(package: Path, tmp_path: Path) -> Path:
-    install(package, tmp_path / "installed")
-    return tmp_path / "installed"
+def target(installed: Path, tmp_path: Path) -> Path:
+    """Where the package is installed as it is on the page; tests may edit it."""
+    return shutil.copytree(installed, tmp_path / "installed")
 
 
 def test_a_sweep_with_the_source_ends_in_a_table(
-    package: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, target: Path, tiny_one_seed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", path_with(target))
-    store = tmp_path / "store"
-    ctt(store, "sweep", str(package / "nearness.yaml"), *TINY, "seed=0")
+    store = copy_artifacts(tiny_one_seed, tmp_path / "store")
+    ctt(store, "sweep", str(package / "nearness.yaml"), *TINY, "seed=0", "tracking=off")
     report = ctt(store, "report", "nearness", "--format", "md").stdout
     assert "graph.source=nearness" in report and "baseline" in report
     manifests = {p.parent: json.loads(p.read_text()) for p in store.glob("artifacts/*/*/manifest.json")}

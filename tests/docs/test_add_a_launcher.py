@@ -6,20 +6,28 @@ import pytest
 
 from ctt.execution.jobs import event_log
 from tests.docs.pages import install, path_with, write_example
+from tests.prepared import copy_artifacts
 from tests.tiny import TINY, ctt
 
 pytest.importorskip("setuptools")
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("launcher")
+    write_example("how-to/add-a-launcher.md", folder / "example")
+    install(folder / "example", folder / "installed")
+    return folder / "installed"
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_example("how-to/add-a-launcher.md", tmp_path / "example")
-    install(tmp_path / "example", tmp_path / "installed")
-    monkeypatch.setenv("PYTHONPATH", path_with(tmp_path / "installed"))
+def store(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", path_with(installed))
     return tmp_path / "store"
 
 
-def test_a_sweep_ends_in_a_table(store: Path) -> None:
+def test_a_sweep_ends_in_a_table(store: Path, tiny_data: Path) -> None:
+    copy_artifacts(tiny_data, store)
     command = ["sweep", "demo", *TINY, "ctt_start_epoch=1", "seed=0", "tracking=off", "launch=nice", "launch.jobs=2"]
     done = ctt(store, *command, "launch.settings.niceness=20", check=False)
     assert done.returncode == 2 and "niceness must be at most 19, got 20" in " ".join(done.stderr.split())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -61,8 +63,9 @@ def test_results_are_what_was_recorded(tmp_path: Path, monkeypatch: pytest.Monke
     results = script("make_results")
     assert results.stale() == []
     for page, parts in results.RESULTS.items():
-        marks = set(re.findall(r"<!-- part: (\S+) -->", (ROOT / f"docs/results/{page}.md").read_text(encoding="utf-8")))
-        assert marks == {*parts, results.STATE} and set(results.record_of(page)) == set(parts), page
+        for place in results.places(page):
+            marks = set(re.findall(r"<!-- part: (\S+) -->", place.read_text(encoding="utf-8")))
+            assert marks - {results.STATE} == set(parts) == set(results.record_of(page)), page
         for part in results.record_of(page).values():
             assert {"commands", "commit", "date", "processor", "text"} <= set(part)
 
@@ -96,6 +99,39 @@ def test_a_part_is_measured_recorded_and_shown(tmp_path: Path, monkeypatch: pyte
     assert "abc1234" in text and "echo 1\necho 22" in text
     monkeypatch.setattr(results, "run", lambda command, **_: pytest.fail("it is of this code and was measured again"))
     assert results.main([]) == 0 and page.read_text(encoding="utf-8") == text
+
+
+def test_a_part_is_due_when_its_artifacts_are_not_those_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = script("make_results")
+    sweep, times = "ctt sweep demo launch=local", "python -m tests.benchmarks"
+    keys = results.keys_of((sweep, "ctt report demo"))
+    assert keys == results.keys_of((sweep,)) != results.keys_of((f"{sweep} seed=0",)) and results.keys_of((times,)) is None
+    assert results.keys_made(results.RESULTS["aloe-study"]["tables"].commands[0])
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", {"page": {"table": results.Part((sweep,)), "times": results.Part((times,))}})
+    monkeypatch.setattr(results, "same_code", lambda since: since == "now")
+    (tmp_path / "records").mkdir()
+
+    def recorded(**tables: str) -> dict[str, dict[str, Any]]:
+        common = {"commit": "before", "date": "2026-01-01", "processor": "a CPU", "text": ""}
+        found = {"table": common | {"commands": [sweep]} | tables, "times": common | {"commands": [times]}}
+        (tmp_path / "records/page.json").write_text(json.dumps(found), encoding="utf-8")
+        return found
+
+    recorded(keys=keys)
+    monkeypatch.setattr(results, "in_store", lambda commands: False)
+    assert not results.due("page", "table") and results.due("page", "times")
+    monkeypatch.setattr(results, "in_store", lambda commands: True)
+    assert results.due("page", "table"), "it is read again where that takes seconds"
+    monkeypatch.setattr(results, "in_store", lambda commands: False)
+    for other in ({"keys": "of other code"}, {}, {"keys": keys, "commands": [f"{sweep} seed=0"]}):
+        recorded(**other)
+        assert results.due("page", "table")
+    recorded(keys=keys, commit="now")
+    assert not results.due("page", "table")
+    two = {"one": recorded(keys=keys)["table"], "two": recorded(keys=keys, commit="now")["table"]}
+    assert "are of one state" in results._state(two)
+    assert "not of this one (two)" in results._state(two | {"two": recorded(keys="of other code", commit="now")["table"]})
 
 
 def test_sections_of_a_report() -> None:

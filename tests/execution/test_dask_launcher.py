@@ -1,6 +1,7 @@
 """A launcher of another distribution, jobs in the workers of a dask cluster: it runs a sweep to the bytes of other launchers,
 its jobs are seen and cancelled from other processes, and a lost worker costs one attempt."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,11 +16,14 @@ from ctt.execution.jobs import event_log, spec
 from ctt.store import Store
 from ctt.study import record
 from tests.docs.pages import ROOT, install, path_with
-from tests.tiny import TINY_SWEEP, artifacts, ctt, environment
+from tests.tiny import TINY_ONE_SEED, artifacts, ctt, environment
 from tests.waiting import until
 
-pytest.importorskip("distributed")
-FAST = [*TINY_SWEEP, "tracking=off", "launch=dask"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="dask.distributed is not installed"),
+]
+FAST = [*TINY_ONE_SEED, "tracking=off", "launch=dask"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,8 @@ def training(store: Path) -> int | None:
     return None
 
 
-def test_it_ends_in_the_bytes_of_local_even_if_a_worker_is_lost(store: Path, tmp_path: Path) -> None:
+def test_it_ends_in_the_bytes_of_local_even_if_a_worker_is_lost(store: Path, tiny_one_seed: Path) -> None:
+    """local gives the bytes of `tiny_one_seed`: tests/test_end_to_end.py."""
     sweep = start(store, "launch.settings.workers=2")
     try:
         until(lambda: training(store) is not None, "a job that trains")
@@ -78,8 +83,7 @@ def test_it_ends_in_the_bytes_of_local_even_if_a_worker_is_lost(store: Path, tmp
     retried = [event for event in events(store) if event["event"] == "retried"]
     assert [event["class"] for event in retried] == ["node failure"], events(store)
     assert record.launcher_of(jobs_of(store).parent) == "dask"
-    ctt(tmp_path / "local", "sweep", *TINY_SWEEP, "tracking=off", "launch=local")
-    assert artifacts(store) == artifacts(tmp_path / "local")
+    assert artifacts(store) == artifacts(tiny_one_seed)
 
 
 def test_other_processes_see_and_cancel_its_jobs(store: Path) -> None:
@@ -122,7 +126,7 @@ def test_a_mistake_in_its_settings_is_refused_before_any_work(store: Path, more:
 def test_a_record_whose_launcher_is_gone_says_so(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = start(store, "world_model.epochs=200", "launch.settings.workers=1")
     try:
-        until(lambda: training(store) is not None, "a job that trains")
+        until(lambda: events(store), "the first job")
         sweep.terminate()
         sweep.communicate(timeout=120)
     finally:

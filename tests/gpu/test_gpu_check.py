@@ -51,6 +51,7 @@ def test_every_check_runs_and_holds_in_small_sizes(tmp_path: Path) -> None:
     assert set(ratios["evaluation, fp32"]) == {"bf16", "fp32"} and set(ratios["rollout"]) == {"batch 8", "batch 2"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_it_ends_with_2_and_one_line() -> None:
     done = gpu_check()

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests import forking
+
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).resolve().parent
@@ -57,8 +59,7 @@ def environment(store: Path) -> dict[str, str]:
 
 def ctt(store: Path, *arguments: str, code: int = 0) -> str:
     """What the command line prints about the store; fails unless it ends with `code`."""
-    command = [sys.executable, "-c", AS_THEN, *arguments, f"store={store}"]
-    done = subprocess.run(command, env=environment(store), capture_output=True, text=True, timeout=300)
+    done = forking.run([*arguments, f"store={store}"], environment(store), 300, AS_THEN)
     assert done.returncode == code, f"ctt {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -98,6 +98,7 @@ def test_settings_of_a_training_merge(folder: Path, plan: Plan) -> None:
     assert len(sweep.points) == 2 and "weights are those of a file" in sweep.merged[0].reason
 
 
+@pytest.mark.slow
 def test_all_later_stages_run_on_it_and_the_table_has_it_beside_trained_points(plan: Plan, store: Store) -> None:
     table = table_of(results(record.load(record.newest(store, "mine")), store))
     assert [len(row.seeds) for row in table.rows] == [2, 2, 2]
@@ -111,6 +112,7 @@ def test_all_later_stages_run_on_it_and_the_table_has_it_beside_trained_points(p
     assert {level.label for level in table.blind} == {"most frequent answer of the form", "the question's words alone"}
 
 
+@pytest.mark.slow
 def test_its_validation_error_is_that_of_the_literal_model(plan: Plan, store: Store, folder: Path) -> None:
     """Mean over windows, frames and slots, counted here."""
     line = next(line for run, line in zip(plan.sweep.runs, plan.lines, strict=True) if "checkpoint" in run.point.label)
@@ -132,6 +134,7 @@ def test_its_validation_error_is_that_of_the_literal_model(plan: Plan, store: St
     assert found["error"] == pytest.approx(errors["error"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_frozen_job_builds_the_same_stage_and_refuses_other_weights(plan: Plan, store: Store, tmp_path: Path) -> None:
     job = next(job for job in plan.jobs if "checkpoint" in job.label)
     frozen = spec.freeze(job, store, tmp_path, 0)
@@ -144,6 +147,7 @@ def test_a_frozen_job_builds_the_same_stage_and_refuses_other_weights(plan: Plan
         build(state_of(changed, "checkpoint"), Store.open(tmp_path / "store"))
 
 
+@pytest.mark.slow
 def test_an_aloe_of_a_file_answers_and_is_not_screened(folder: Path, plan: Plan, store: Store) -> None:
     words = [*SMALL, "aloe=reference"]
     sweep = compile_sweep(

@@ -31,7 +31,9 @@ POINTS = [
     "ctt_inv_weight=0.2 ctt_suf_weight=0",
     "ctt_inv_weight=0.2 ctt_suf_weight=0.1",
 ]
-SWEEP = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1", "diagnostics.enabled=false", "reader.enabled=false")
+COLUMNS = ["descriptive", "explanatory", "predictive", "counterfactual", "average", "vs_baseline_average", "world_model_error"]
+MLFLOWS = ["attributes.`Source`", "attributes.`Models`", "attributes.`Dataset`"]
+SWEEP = ("ctt_inv_weight=0,0.2", "ctt_suf_weight=0,0.1", "seed=0,1,2", "diagnostics.enabled=false", "reader.enabled=false")
 
 
 @dataclass
@@ -90,25 +92,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 def test_the_experiments_page_has_a_line_for_each_point_and_its_runs_with_accuracies_first(page: Page) -> None:
     page.open(page.address)
-    page.until(lambda: "8 matching runs" in page.text, "the 8 runs, without that of the table")
+    page.until(lambda: "12 matching runs" in page.text, "the 12 runs, without that of the table")
     groups = page.until(lambda: re.findall(r"Group: (\S+)", page.text), "groups by point")
     assert len(groups) == 4 and "baseline" in groups
-    names = ["descriptive", "explanatory", "predictive", "counterfactual", "average", "vs_baseline_average", "world_model_error"]
-    cells = """return [...document.querySelectorAll('.ag-header-cell')].map(
-        cell => [cell.getBoundingClientRect().left, cell.getAttribute('col-id')]).sort((a, b) => a[0] - b[0]).map(one => one[1])"""
-
-    def in_order() -> bool:
-        shown = [str(column).removeprefix("metrics.").strip("`") for column in page.driver.execute_script(cells)]
-        return [name for name in shown if name in names] == names
-
-    page.until(in_order, "columns of accuracies, in the order of the tables")
+    page.until(lambda: columns(page) == COLUMNS, "columns of accuracies, in the order of the tables")
     heads = """const fits = e => e.scrollWidth <= e.clientWidth || getComputedStyle(e).overflowX == 'visible';
         return [...document.querySelectorAll('.ag-header-cell')].map(
             cell => [cell.innerText.trim(), [...cell.querySelectorAll('*')].every(fits)])"""
     whole = dict(page.driver.execute_script(heads))
     assert "counterfactual" in whole and all(whole.values()), whole
     text = page.text
-    assert all(f"seed={seed} baseline" in text for seed in (0, 1))
+    assert all(f"seed={seed} baseline" in text for seed in (0, 1, 2))
     assert len(set(re.findall(r"\b\d{2}\.\d{2}\n", text + "\n"))) >= 8, "two decimals, next to the runs"
     page.picture("experiment")
 
@@ -123,17 +117,54 @@ def test_a_click_on_a_sweep_from_mlflows_first_page_leads_to_training_runs(page:
     """In a browser that has chosen nothing; one that has chosen GenAI keeps it."""
     assert entry_points(group="mlflow.app", name="ctt"), "ctt was installed before it had this entry point: pip install -e ."
     server = page.address.partition("/#")[0]
-    page.open(server)
-    page.driver.execute_script("localStorage.clear()")
+    new_reader(page)
     page.open(server)
     page.until(lambda: page.driver.find_element("link text", "weights"), "the sweep").click()
     page.until(lambda: "matching runs" in page.text, "its runs")
     assert "/runs" in page.driver.current_url and "seed=0 baseline" in page.text
+    assert "Group: baseline" in page.text and "12 matching runs" in page.text, "grouped by point, without the table's run"
+    page.until(lambda: columns(page) == COLUMNS, "our columns")
     page.driver.execute_script("localStorage.setItem('mlflow.workflowType_v1', JSON.stringify('genai'))")
     page.open(server)
     page.until(lambda: page.driver.find_element("link text", "weights"), "the sweep").click()
     page.until(lambda: "/overview" in page.driver.current_url, "MLflow's page for GenAI")
+    new_reader(page)
+
+
+def test_columns_that_a_reader_chooses_stay_and_untouched_ones_follow_the_sweep(page: Page) -> None:
+    """In the list's link: what the printed address shows is always the sweep's own view."""
+    server, rest = page.address.split("/#/experiments/")
+    place = f'MLflowLocalStorage-1.1-ExperimentPage-["{rest.split("/")[0]}"]-ReactComponentState'
+    for old, shown in ((["metrics.`predictive`"], ["predictive"]), (MLFLOWS, COLUMNS)):
+        new_reader(page)
+        page.driver.execute_script(f"localStorage.setItem({json.dumps(place)}, arguments[0])", json.dumps({"selectedColumns": old}))
+        page.open(server)
+        page.until(lambda: page.driver.find_element("link text", "weights"), "the sweep").click()
+        page.until(lambda: "matching runs" in page.text, "its runs")
+        page.until(lambda shown=shown: columns(page) == shown, f"columns {shown}")
+    new_reader(page)
+
+
+def test_means_of_seeds_are_as_short_as_accuracies(page: Page) -> None:
+    page.open(page.address)
+    page.until(lambda: page.text.count("(average)") >= 16, "means")
+    cells = "return [...document.querySelectorAll('.ag-cell[col-id^=metrics]')].map(c => c.innerText)"
+    means = [text.split()[0] for text in page.driver.execute_script(cells) if "(average)" in text]
+    assert len(means) >= 16 and all(len(re.sub(r"^-?0\.0*|\.", "", mean)) <= 5 for mean in means), means
+
+
+def new_reader(page: Page) -> None:
+    """Forgets what the browser keeps, on a page without MLflow's scripts, which would write it again."""
+    page.open(f"{page.address.partition('/#')[0]}/health")
     page.driver.execute_script("localStorage.clear()")
+
+
+def columns(page: Page) -> list[str]:
+    """The metrics that the table of runs shows, of COLUMNS, by their places."""
+    cells = """return [...document.querySelectorAll('.ag-header-cell')].map(
+        cell => [cell.getBoundingClientRect().left, cell.getAttribute('col-id')]).sort((a, b) => a[0] - b[0]).map(one => one[1])"""
+    shown = [str(column).removeprefix("metrics.").strip("`") for column in page.driver.execute_script(cells)]
+    return [name for name in shown if name in COLUMNS]
 
 
 def test_a_runs_files_and_what_the_machine_did_have_pages(page: Page) -> None:

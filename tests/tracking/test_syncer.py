@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from dataclasses import replace
 from functools import partial
@@ -459,8 +460,9 @@ def test_a_run_made_twice_at_once_is_one_the_next_time(store: Path, monkeypatch:
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shared(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store whose database stands for the server that every store here sends to."""
+    shutil.copytree(empty_database, tmp_path / "a")
     place = f"sqlite:///{database_path(tmp_path / 'a')}"
     monkeypatch.setattr(TrackingSettings, "address", lambda self, root: place)
     return tmp_path

@@ -43,7 +43,7 @@ def fetch_files(settings: FetchSettings, kinds: Sequence[str], encoder: str) -> 
             text += f" ({counts}, {differences or 'the official counts'})"
         console.print(text, highlight=False, soft_wrap=True)
         if kind == "slots":
-            console.print(f"  next: ctt data import {download.path}", highlight=False, soft_wrap=True)
+            console.print(f"  next: ctt data import {download.path}", highlight=False, soft_wrap=True, no_wrap=True)
     return code
 
 

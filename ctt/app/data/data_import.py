@@ -28,7 +28,9 @@ def import_file(source: Path, to: Path | None, gaps: bool = False) -> int:
     imported = imported_slots(source, target_of(source, to), console, gaps)
     console.print(f"imported in {duration(time.monotonic() - began)}; use it with", highlight=False)
     skip = " data.missing=skip" if any(part.missing for part in imported.parts.values()) else ""
-    console.print(f"  data=clevrer data.slots_file={imported.folder.resolve()}{skip}", highlight=False, soft_wrap=True)
+    console.print(
+        f"  data=clevrer data.slots_file={imported.folder.resolve()}{skip}", highlight=False, soft_wrap=True, no_wrap=True
+    )
     return 0
 
 
