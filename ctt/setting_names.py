@@ -44,6 +44,8 @@ def check_key(key: str) -> None:
             raise SettingError(f"{key} is now called {present}{key.removeprefix(former)}")
     if key in RENAMED:
         raise SettingError(f"{key} is the published trainer's name; here it is {RENAMED[key]}")
+    if key.partition(":")[0] in known_keys():
+        raise SettingError(f"{key} is not a setting; YAML wants a space after the colon, `{key.replace(':', ': ', 1)}`")
     leaves = {k.rsplit(".", 1)[-1]: k for k in reversed(known_keys())}
     near = difflib.get_close_matches(key, known_keys(), 3, 0.6)
     near += [leaves[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, 3, 0.75) if leaves[n] not in near]

@@ -106,6 +106,7 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     missing_runs = [j for j in pending if j.target.key in targets and not store.has(j.target.key)]
     needed = {n for j in missing_runs for n in j.needs}
     pending = [j for j in pending if j.target.key in targets or j.target.key in needed]
+    former = record.left_out(store, sweep)
     folder = record.write(plan, store, snapshot(store) if pending and config.launch.kind != "inproc" else None)
     console.print(
         f"[bold]{sweep.name}[/]: {count(len(sweep.points), 'point')} × {count(len(sweep.seeds), 'seed')} = "
@@ -116,6 +117,11 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
     )
     for line in merged(plan):
         console.print(line, soft_wrap=True)
+    if former:
+        others = f"{former[0]}{f' and {len(former) - 1} more' if former[1:] else ''}"
+        shown = f"tables of {sweep.name} show this command's points from now on, without {others} of before"
+        text = f"{shown}; its runs stay in the store, and name=OTHER keeps both"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     if (warning := too_small(Budget(plan, cached, Costs(store.root)).disk, store.root)) is not None:
         console.print(f"[yellow]warning: {escape(warning)}[/]", soft_wrap=True, highlight=False)
     jobs = [freeze(job, store, folder / "jobs", number) for number, job in enumerate(pending)]

@@ -185,9 +185,14 @@ def quoted_address(override: str) -> str:
     return override
 
 
+def _swept(value: str) -> bool:
+    """Whether an override's value is several: separated by commas outside of brackets, or a range."""
+    return "," in re.sub(r"[\[{(].*[\]})]", "", value) or value.startswith(("range(", "choice("))
+
+
 def checked(overrides: Sequence[str]) -> list[str]:
-    """The overrides, addresses quoted. Raises UsageError, before Hydra starts, if one is no KEY=VALUE, its key is unknown, or the
-    key has another value too, which would be lost."""
+    """The overrides, addresses quoted. Of a key's single values the last one counts, as in Hydra. Raises UsageError, before Hydra
+    starts, if one is no KEY=VALUE, its key is unknown, or another one of the key would take points or seeds away."""
     from ctt.setting_names import check_key
     from ctt.sweep.overrides import check_length
 
@@ -200,8 +205,10 @@ def checked(overrides: Sequence[str]) -> list[str]:
             raise UsageError(f"{override} is neither an option of the command nor KEY=VALUE (command line)")
         key, _, value = override.lstrip("+~").partition("=")
         key = key.split("@")[0]
-        if values.setdefault(key, value) != value:
-            raise UsageError(f"{key} stands twice, with {values[key]} and with {value}; give it once (command line)")
+        before = values.get(key, value)
+        if before != value and (key == "seed" or _swept(before) or _swept(value)):
+            raise UsageError(f"{key} stands twice, with {before} and with {value}; give it once (command line)")
+        values[key] = value
         if key != "hydra" and not key.startswith(("hydra.", "hydra/")):
             check_key(key)
     return [quoted_address(override) for override in at_home(overrides)]

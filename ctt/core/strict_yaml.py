@@ -113,6 +113,17 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
+def _remedy(problem: str) -> str:
+    """What usually is behind a problem of PyYAML's parser."""
+    if "\\t" in problem:
+        return "; indent with spaces, not with tabs"
+    if "<block end>" in problem or "mapping values are not allowed" in problem:
+        return "; is the line indented as far as its neighbours?"
+    if "could not find expected ':'" in problem:
+        return "; a key needs a colon and a space before its value"
+    return ""
+
+
 def read_yaml(path: Path) -> Any:
     """The value that a file holds. Raises YamlError if it is no plain YAML in UTF-8, OSError if it cannot be read."""
     if not path.is_file():
@@ -131,6 +142,6 @@ def parse_yaml(text: str) -> Any:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise YamlError(f"{place}{error.problem or error}") from None
+        raise YamlError(f"{place}{error.problem or error}{_remedy(error.problem or '')}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise YamlError(" ".join(str(error).split())) from None

@@ -70,7 +70,7 @@ def execute(path: Path, store: Path, sweep: str) -> Any:
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
     except ImportError as error:
-        raise UsageError(f"notebooks need Jupyter: pip install 'ctt[notebooks]' ({error})") from error
+        raise UsageError(f"notebooks need Jupyter: pip install 'ctt-jepa[notebooks]' ({error})") from error
     notebook = with_parameters(nbformat.read(path, as_version=4), sweep=sweep, store=str(Path(store).resolve()))
     with tempfile.TemporaryDirectory(prefix="ctt-notebook-") as folder:
         # The kernel's connection, history and caches are in the temporary folder. It listens on sockets there, not on

@@ -91,6 +91,16 @@ def newest(store: Store, name: str) -> Path:
     return records[-1]
 
 
+def left_out(store: Store, sweep: Sweep) -> list[str]:
+    """The points of the last record of this name that `sweep` has not: tables will not show them any more."""
+    try:
+        former = _fields(newest(store, sweep.name))["points"]
+        present = {point.label for point in sweep.points}
+        return [point["label"] for point in former if point["label"] not in present]
+    except (UsageError, KeyError, TypeError):
+        return []
+
+
 def first_times(store: Store, plan: Plan) -> dict[tuple[str, int], int]:
     """{(point's label, seed): when the sweep first recorded it, in ms since 1970}, of the runs of a plan.
 

@@ -14,7 +14,7 @@ from ctt.config import RUN_GROUPS, config_root
 from ctt.core.errors import SettingError, SweepError
 from ctt.core.strict_yaml import YamlError, read_yaml
 from ctt.models.losses.loss_term import loss_terms
-from ctt.setting_names import check_key
+from ctt.setting_names import check_key, known_keys
 
 FILE_KEYS = ("name", "baseline", "grid", "points", "seeds", *RUN_GROUPS)
 LABEL, LONGEST_LABEL = "label", 60
@@ -45,17 +45,29 @@ def find(name: str) -> Path:
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            what = " (it is a folder)" if path.is_dir() else " (it is not a regular file)" if path.exists() else ""
+            what = " (it is a folder)" if path.is_dir() else " (it is not a regular file)" if path.exists() else _near(path)
             raise SweepError(f"no sweep file {name}{what}")
         return path
     candidate, own = config_root() / "sweeps" / f"{name}.yaml", Path("sweeps") / f"{name}.yaml"
     if not candidate.is_file() and own.is_file():
         return own
     if not candidate.is_file():
+        if (path.parent / f"{path.name}.yaml").is_file():
+            raise SweepError(f"no sweep named {name}; a file is given with its ending: {name}.yaml")
         near = difflib.get_close_matches(name, shipped(), 1)
         hint = f"did you mean {near[0]}? there" if near else "there"
         raise SweepError(f"no sweep named {name}; {hint} are {', '.join(shipped())}, or give the path of a YAML file")
     return candidate
+
+
+def _near(path: Path) -> str:
+    """Which sweep files are where one was looked for."""
+    if not path.parent.is_dir():
+        return f" (there is no folder {path.parent})"
+    there = {one.stem: one for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml")}
+    near = difflib.get_close_matches(path.stem, there, 1)
+    hint = f"; did you mean {there[near[0]]}?" if near else ""
+    return f" in {path.parent.resolve()}{hint}"
 
 
 def read(name: str | None) -> SweepFile:
@@ -74,8 +86,7 @@ def read(name: str | None) -> SweepFile:
         raise SweepError(f"{source} must hold keys and values ({', '.join(FILE_KEYS)})")
     for key in content:
         if key not in FILE_KEYS:
-            hint = "; it belongs on the command line" if key in ("launch", "tracking", "store") else ""
-            raise SweepError(f"{key} is not a key of a sweep file ({', '.join(FILE_KEYS)}){hint} ({source})")
+            raise SweepError(f"{key} is not a key of a sweep file ({', '.join(FILE_KEYS)}){_hint(str(key))} ({source})")
     baseline, grid = content.get("baseline", DEFAULT_BASELINE) or {}, content.get("grid") or {}
     points, seeds = content.get("points") or [], content.get("seeds")
     _want(isinstance(baseline, dict), "baseline must be a mapping of settings to values", source)
@@ -84,7 +95,7 @@ def read(name: str | None) -> SweepFile:
         _want(isinstance(values, list) and bool(values), f"grid.{key} must be a list with at least one value", source)
     _want(
         isinstance(points, list) and all(isinstance(p, dict) for p in points),
-        "points must be a list of mappings",
+        "points must be a list of mappings, one a point, as in `- {ctt_inv_weight: 0.2}`",
         source,
     )
     labels = _taken_labels(points, source)
@@ -110,6 +121,16 @@ def read(name: str | None) -> SweepFile:
     name = content.get("name", re.sub(r"[^A-Za-z0-9._]+", "-", path.stem).strip("-.") or "sweep")
     _want(isinstance(name, str) and bool(name), f"name must be a text, got {name!r}", source)
     return SweepFile(source, name, baseline, grid, points, labels, seeds, groups)
+
+
+def _hint(key: str) -> str:
+    """What was meant by this key of a sweep file, where that is plain."""
+    if key in ("launch", "tracking", "store"):
+        return "; it belongs on the command line"
+    if key in known_keys():
+        return "; it is a setting: indent it below baseline, or give its values below grid or in points"
+    near = difflib.get_close_matches(key, FILE_KEYS, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _taken_labels(points: list[dict[str, Any]], source: str) -> list[str]:

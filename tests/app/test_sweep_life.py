@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ctt.app import gc
 from ctt.app.status import print_status
+from ctt.cli import main
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import SweepError, UsageError
 from ctt.planning import Budget, Plan, compile_plan
@@ -50,6 +51,23 @@ def store(tmp_path: Path) -> Store:
 
 def missing(plan: Plan, store: Store) -> list[Stage]:
     return [stage for key, stage in plan.stages.items() if not store.has(key)]
+
+
+def test_a_sweep_that_takes_anothers_name_says_which_points_tables_lose(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    def swept(weights: str) -> str:
+        arguments = [*MINI, f"ctt_inv_weight={weights}", "seed=0,1", f"store={store.root}", "tracking=off", "launch=local"]
+        plan = compile_plan(compile_sweep(None, arguments))
+        for stage in missing(plan, store):
+            put(store, stage)
+        with pytest.raises(SystemExit) as ended:
+            main(["-m", *arguments])
+        assert ended.value.code == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "of before" not in swept("0.1,0.2") and "of before" not in swept("0.1,0.2,0.3")
+    text = swept("0.1,0.4")
+    assert "tables of multirun show this command's points from now on, without ctt_inv_weight=0.2 and 1 more of before" in text
+    assert "name=OTHER keeps both" in text
 
 
 def test_an_added_point_costs_only_its_own_stages(store: Store) -> None:

@@ -98,6 +98,9 @@ def test_a_home_folder_in_the_stores_path_is_found(tmp_path: Path, monkeypatch: 
     (tmp_path / "it's" / "store").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "it's"))
     assert open_store(["store=~/store"]).root == tmp_path / "it's" / "store"
+    assert checked(["aloe.shares=[1,1,1,1]", "aloe.shares=[1,0,0,0]", "world_model.epochs=3", "world_model.epochs=2"])[-1].endswith(
+        "=2"
+    )
     assert compose(checked(["store=~/store"])).store == str(tmp_path / "it's" / "store")
     monkeypatch.setenv("CTT_STORE", "~/store")
     assert open_store([]).root == tmp_path / "it's" / "store"

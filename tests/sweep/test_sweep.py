@@ -3,6 +3,7 @@
 import functools
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -139,7 +140,12 @@ def test_groups_can_be_chosen_and_swept(tmp_path) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("pionts: []", "pionts is not a key of a sweep file"),
+        ("pionts: []", "pionts is not a key of a sweep file .*did you mean points"),
+        ("ctt_inv_weight: 0.1", "ctt_inv_weight is not a key of a sweep file .*it is a setting: indent it below baseline"),
+        ("baseline: {ctt_inv_weight:0}", "ctt_inv_weight:0 is not a setting; YAML wants a space after the colon"),
+        ("baseline:\n\tctt_inv_weight: 0", "line 2: .*indent with spaces, not with tabs"),
+        ("baseline:\n  ctt_inv_weight: 0\n   ctt_suf_weight: 0", "line 3: .*indented as far as its neighbours"),
+        ("points: {ctt_inv_weight: 1}", "points must be a list of mappings, one a point, as in"),
         ("points: [{ctt_inv_wieght: 0.2}]", r"did you mean ctt_inv_weight.*points\[0\]"),
         ("points: [{ctt_inv_weight: -1}]", r"ctt_inv_weight must be at least 0, got -1.*points\[0\]"),
         ("points: [{ctt_start_epoch: soon}]", r"ctt_start_epoch.*points\[0\]"),
@@ -269,11 +275,19 @@ def test_a_label_that_cannot_name_a_row_is_refused(tmp_path, label: str, problem
         compile_sweep(write(tmp_path, text))
 
 
-def test_an_unknown_sweep_lists_the_known_ones(tmp_path) -> None:
+def test_an_unknown_sweep_lists_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SweepError, match="no sweep named dmeo; did you mean demo\\? there are ablation"):
         compile_sweep("dmeo")
-    with pytest.raises(SweepError, match="no sweep file"):
+    with pytest.raises(SweepError, match=f"no sweep file .*none.yaml in {tmp_path}$"):
         compile_sweep(str(tmp_path / "none.yaml"))
+    write(tmp_path, "seeds: [0]")
+    with pytest.raises(SweepError, match="did you mean .*mine.yaml"):
+        compile_sweep(str(tmp_path / "mine.yml"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SweepError, match="a file is given with its ending: mine.yaml"):
+        compile_sweep("mine")
+    with pytest.raises(SweepError, match="there is no folder .*nowhere"):
+        compile_sweep(str(tmp_path / "nowhere" / "mine.yaml"))
 
 
 weight = st.sampled_from([0.0, 0.05, 0.2])

@@ -30,7 +30,7 @@ from ctt.data.questions.question_table import QuestionTable, read_scenes
 NEEDED = ("train", "validation")
 QUESTION_NAMES = {"train": ("train.json",), "validation": ("validation.json", "val.json"), "test": ("test.json",)}
 SKIP = "data.missing=skip leaves their questions out"
-HELP = "run `ctt data setup`, or `ctt data fetch` and `ctt data import`; data=mini and data=synthetic need no files"
+HELP = "run `ctt data setup`, or `ctt data fetch` and `ctt data import`; data=quick, data=mini and data=synthetic need no files"
 
 
 @dataclasses.dataclass(frozen=True)
