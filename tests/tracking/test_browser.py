@@ -52,7 +52,7 @@ class Page:
         self.driver.get("about:blank")  # a change after the # alone would load nothing
         self.driver.get(address)
 
-    def until(self, seen: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    def until(self, seen: Callable[[], Any], what: str, seconds: float = 150) -> Any:
         from selenium.common.exceptions import WebDriverException
 
         end = time.monotonic() + seconds
