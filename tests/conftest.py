@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (BEGIN.index(name) if name in BEGIN else len(BEGIN), item.path not in slow)
 
     items.sort(key=rank)
+
+
+FOR_CHILDREN = ("PYTHONSAFEPATH", "PYTHONUTF8")
+BEFORE = {name: os.environ.get(name) for name in FOR_CHILDREN}
+
+
+@pytest.fixture(autouse=True)
+def variables_for_children() -> Iterator[None]:
+    """`ctt` sets these for the processes that it starts; where a test runs it in this process, they end with the test."""
+    yield
+    for name, value in BEFORE.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

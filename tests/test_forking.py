@@ -31,7 +31,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     """Of a command in a folder of its own, with another PYTHONPATH."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTT_TEST_FORKS", raising=False)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "more"), *sys.path[-1:]]), "HOME": str(tmp_path)}
+    return {**forking.BEGAN_WITH, "PYTHONPATH": os.pathsep.join([str(tmp_path / "more"), *sys.path[-1:]]), "HOME": str(tmp_path)}
 
 
 def test_it_has_what_a_new_process_has(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
