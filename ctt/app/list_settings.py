@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +38,8 @@ KINDS_AFTER = {
 }
 """The kinds of these stages; after `data` it is all, after the world model all but the data."""
 NOTHING = "nothing: it decides where and how a run is computed, not what"
+WIDE = 110
+"""Columns of a terminal that holds the table of settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,12 +170,17 @@ def _print_one(info: SettingInfo, console: Console) -> None:
 
 
 def _print_table(found: Sequence[SettingInfo], console: Console) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("setting", "default", "values", "meaning"):
-        table.add_column(title, overflow="fold", no_wrap=title == "default")
-    for info in found:
-        table.add_row(Text(info.key), Text(_text(info.default)), Text(info.allowed or info.type), Text(info.help))
-    console.print(table)
+    if console.width < WIDE:  # columns beside the longest key would be of single syllables
+        for info in found:
+            console.print(Text(f"{info.key} = {_text(info.default)}   ({info.allowed or info.type})"), soft_wrap=True)
+            console.print(Padding(Text(info.help, style="dim"), (0, 0, 0, 4)))
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for title in ("setting", "default", "values", "meaning"):
+            table.add_column(title, overflow="fold", no_wrap=title in ("setting", "default"))
+        for info in found:
+            table.add_row(Text(info.key), Text(_text(info.default)), Text(info.allowed or info.type), Text(info.help))
+        console.print(table)
     console.print("`ctt settings KEY` shows one in full; recipes (world_model=paper …) set several at once", highlight=False)
 
 

@@ -1,5 +1,6 @@
 """`ctt settings` and `ctt ls`: every setting is explained, every sweep is found."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_every_setting_is_listed_with_a_meaning() -> None:
     assert "both CTT weights are 0, so no slot graph is read" in threshold.inactive
     assert listed["device"].rebuilds.startswith("nothing") and listed["device"].allowed == "auto | cpu | cuda"
     assert listed["aloe.epochs"].rebuilds == "ALOE" and listed["launch.prefix.timeout_min"].rebuilds.startswith("nothing")
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_list_breaks_no_key(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    show_settings(None, False, console)
+    words = console.export_text().split()
+    assert [one.key for one in all_settings() if one.key not in words] == []
 
 
 def test_a_group_and_a_part_of_a_name_are_found_and_a_typo_is_not() -> None:
