@@ -170,7 +170,7 @@ def _print_one(info: SettingInfo, console: Console) -> None:
 
 
 def _print_table(found: Sequence[SettingInfo], console: Console) -> None:
-    if console.width < WIDE:  # columns beside the longest key would be of single syllables
+    if console.width < WIDE:  # columns next to the longest key would be of single syllables
         for info in found:
             console.print(Text(f"{info.key} = {_text(info.default)}   ({info.allowed or info.type})"), soft_wrap=True)
             console.print(Padding(Text(info.help, style="dim"), (0, 0, 0, 4)))
