@@ -184,9 +184,11 @@ class QuickStart(Part):
             seconds = _seconds(self.commands[0], store)
             lines = run(self.commands[1], CTT_STORE=store, COLUMNS="105").splitlines()
         first = next(n for n, line in enumerate(lines) if line.startswith("Accuracy"))
-        end = next(n for n in range(first + 1, len(lines)) if not lines[n].strip() and lines[n - 1].strip())
+        rows = next(n for n in range(first, len(lines)) if lines[n].startswith(" baseline"))
+        end = next(n for n in range(rows, len(lines)) if not lines[n].strip())
         notes = [line for line in lines if "too few to test" in line]
-        shown = "\n".join([f"$ {self.commands[1]}", "…", *lines[first:end], "…", *notes, "…"])
+        table = [line.rstrip() for line in lines[first:end] if line.strip()]
+        shown = "\n".join([f"$ {self.commands[1]}", "…", *table, "…", *notes, "…"])
         return f"Without a GPU or a network it takes {seconds:.0f} s ({WHERE}). Its table begins:\n\n```console\n{shown}\n```"
 
 
