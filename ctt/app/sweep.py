@@ -119,7 +119,7 @@ def run_compiled(config: Config, sweep: Sweep, make_launcher: MakeLauncher, cons
         console.print(line, soft_wrap=True)
     if former:
         others = f"{former[0]}{f' and {len(former) - 1} more' if former[1:] else ''}"
-        shown = f"tables of {sweep.name} show this command's points from now on, without {others} of before"
+        shown = f"tables of {sweep.name} show this command's points and seeds from now on, without {others} of before"
         text = f"{shown}; its runs stay in the store, and name=OTHER keeps both"
         console.print(text, soft_wrap=True, highlight=False, markup=False)
     if (warning := too_small(Budget(plan, cached, Costs(store.root)).disk, store.root)) is not None:

@@ -92,13 +92,15 @@ def newest(store: Store, name: str) -> Path:
 
 
 def left_out(store: Store, sweep: Sweep) -> list[str]:
-    """The points of the last record of this name that `sweep` has not: tables will not show them any more."""
+    """The points and seeds of the last record of this name that `sweep` has not: tables will not show them any more."""
     try:
-        former = _fields(newest(store, sweep.name))["points"]
-        present = {point.label for point in sweep.points}
-        return [point["label"] for point in former if point["label"] not in present]
-    except (UsageError, KeyError, TypeError):
-        return []
+        former = _fields(newest(store, sweep.name))
+        same = identity(from_dict(former["baseline"]), but=("seed",)) == identity(sweep.baseline.config, but=("seed",))
+        present = _changes_of(sweep) if same else {}
+        points = [point["label"] for point in former["points"] if _changes(point["changes"]) not in present.values()]
+        return points + [f"seed={seed}" for seed in former["seeds"] if seed not in sweep.seeds]
+    except (CttError, ValueError, KeyError, TypeError):
+        return []  # there is none, or it is damaged or of another version
 
 
 def first_times(store: Store, plan: Plan) -> dict[tuple[str, int], int]:
@@ -107,7 +109,7 @@ def first_times(store: Store, plan: Plan) -> dict[tuple[str, int], int]:
     A point of an earlier record is the same one if its baseline and what it changes of that are.
     """
     sweep, first = plan.sweep, dict[tuple[str, int], int]()
-    wanted = {point.label: _changes(differences(sweep.baseline.config, point.config)) for point in sweep.points}
+    wanted = _changes_of(sweep)
     baseline = identity(sweep.baseline.config, but=("seed",))
     for path in sorted((Path(store.root) / "sweeps" / sweep.name).glob("[0-9]*/record.json")):
         try:
@@ -121,6 +123,11 @@ def first_times(store: Store, plan: Plan) -> dict[tuple[str, int], int]:
         except (OSError, CttError, ValueError, KeyError, TypeError):
             continue  # damaged, or of another version: no run of the plan is in it
     return first
+
+
+def _changes_of(sweep: Sweep) -> dict[str, str]:
+    """{point's label: what it changes of the baseline}, as `_changes` of a record's points."""
+    return {point.label: _changes(differences(sweep.baseline.config, point.config)) for point in sweep.points}
 
 
 def _changes(changes: Any) -> str:

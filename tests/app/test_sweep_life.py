@@ -54,8 +54,15 @@ def missing(plan: Plan, store: Store) -> list[Stage]:
 
 
 def test_a_sweep_that_takes_anothers_name_says_which_points_tables_lose(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    def swept(weights: str) -> str:
-        arguments = [*MINI, f"ctt_inv_weight={weights}", "seed=0,1", f"store={store.root}", "tracking=off", "launch=local"]
+    def swept(weights: str, *more: str) -> str:
+        arguments = [
+            *MINI,
+            f"ctt_inv_weight={weights}",
+            *(more or ["seed=0,1"]),
+            f"store={store.root}",
+            "tracking=off",
+            "launch=local",
+        ]
         plan = compile_plan(compile_sweep(None, arguments))
         for stage in missing(plan, store):
             put(store, stage)
@@ -65,9 +72,12 @@ def test_a_sweep_that_takes_anothers_name_says_which_points_tables_lose(store: S
         return " ".join(capsys.readouterr().out.split())
 
     assert "of before" not in swept("0.1,0.2") and "of before" not in swept("0.1,0.2,0.3")
+    shown = "tables of multirun show this command's points and seeds from now on, without"
     text = swept("0.1,0.4")
-    assert "tables of multirun show this command's points from now on, without ctt_inv_weight=0.2 and 1 more of before" in text
-    assert "name=OTHER keeps both" in text
+    assert f"{shown} ctt_inv_weight=0.2 and 1 more of before" in text and "name=OTHER keeps both" in text
+    # a point is what it computes, whatever its label
+    assert f"{shown} seed=1 of before" in swept("0.1,0.4", "ctt_start_epoch=4,5", "seed=0")
+    assert f"{shown} baseline and" in swept("0.1,0.4", "world_model.epochs=11", "seed=0")
 
 
 def test_an_added_point_costs_only_its_own_stages(store: Store) -> None:
