@@ -26,7 +26,7 @@ from ctt.stages.auxiliary_stage import check_stage_plugins, stage_plugins_of
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.store.artifact import seal
-from ctt.sweep import Point, Sweep
+from ctt.sweep import Point, Sweep, shipped
 from ctt.sweep.compiling import labelled
 
 
@@ -86,7 +86,8 @@ def newest(store: Store, name: str) -> Path:
         there = names(store)
         near = difflib.get_close_matches(Path(name).stem, there, 1)
         known = f"recorded there: {', '.join(there)}" if there else "none is recorded there yet"
-        remedy = f"did you mean {near[0]}?" if near else f"start it with `ctt sweep {name}`"
+        start = f"start it with `ctt sweep {name}`" if name in shipped() else "`ctt ls` lists the sweeps that can be started"
+        remedy = f"did you mean {near[0]}?" if near else start
         raise UsageError(f"no sweep {name} in the store {store.root} ({known}); {remedy}")
     return records[-1]
 
