@@ -145,7 +145,7 @@ class Follower:
             counts.append(f"{self.plan.labels[kind]} {sum(statuses[k].state == 'done' for k in keys)}/{len(keys)}")
         running = sum(s.state == "running" for s in statuses.values())
         failed = sum(s.state == "failed" for s in statuses.values())
-        text = f"{duration(time.time() - self.began)}  {share:4.0%}  {', '.join(counts)}  {running} running"
+        text = f"{duration(time.time() - self.began)}  {share:4.0%}  {', '.join(counts)}  {running or 'no stage'} running"
         if failed:
             text += f", {failed} failed"
         return Text(f"{text}  {self._eta(statuses)}".rstrip())

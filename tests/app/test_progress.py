@@ -141,3 +141,9 @@ def test_a_table_fits_its_terminal_and_shortens_names_alone(tmp_path: Path, monk
     assert width < 200 or {run.name for run in plan.sweep.runs} <= names
     assert shown.count("failed") == len(plan.sweep.runs) and "done" in shown and "━" in shown
     assert ("diagnostics" in shown) == (width == 200) and ("auxiliary" in shown) == (width < 200)
+
+
+def test_a_line_with_no_stage_at_work_says_so(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"{len(followed.plan.stages)} running" in followed.follower.line().plain
+    monkeypatch.setattr(progress, "stage_status", lambda store, stage, due: StageStatus("waiting", 0.0))
+    assert followed.follower.line().plain.endswith("no stage running")
