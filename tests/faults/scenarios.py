@@ -8,9 +8,11 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from ctt.app.gc import collect
@@ -25,6 +27,7 @@ from ctt.study.tracked_sweep import store_syncer
 from ctt.sweep import compile_sweep
 from ctt.tracking import database_path
 from tests.data.clevrer.official_files import slots_tree, write_pickle
+from tests.models.literal_world_model import LiteralPredictor
 from tests.tiny import TINY_ONE_SEED, artifacts
 from tests.tracking.made_up_runs import SQLITE, rows
 
@@ -150,13 +153,28 @@ def imagining() -> Plan:
     return compile_plan(compile_sweep(TINY_ONE_SEED[0], [*TINY_ONE_SEED[1:], "aloe.rollout_frames=counterfactual"]))
 
 
+@cache
+def importing() -> Plan:
+    """The same sweep with the weights of a file as its world model, of the shape that the sweep trains."""
+    FOLDERS.append(folder := tempfile.TemporaryDirectory())
+    torch.manual_seed(4)
+    torch.save(LiteralPredictor(3, 4, 2, 4, 256, 128).state_dict(), file := f"{folder.name}/weights.ckpt")
+    return compile_plan(compile_sweep(TINY_ONE_SEED[0], [*TINY_ONE_SEED[1:], f"world_model.checkpoint={file}"]))
+
+
+FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+"""They last as long as this process."""
+
+
 @dataclasses.dataclass(frozen=True)
-class StageOfImagining(OneStage):
-    """A stage that only the sweep `imagining` has, beside the artifacts of the other one."""
+class StageOfAnother(OneStage):
+    """A stage that only another sweep has, in a store with the artifacts of `plan`."""
+
+    another: Callable[[], Plan] = imagining
 
     @property
     def stage(self) -> Stage:
-        return [stage for stage in imagining().stages.values() if stage.kind == self.kind][-1]
+        return [stage for stage in self.another().stages.values() if stage.kind == self.kind][-1]
 
     def make(self, folder: Path, sources: Sources) -> None:
         linked(sources.one_seed, folder / "store")
@@ -249,7 +267,8 @@ SCENARIOS: dict[str, Scenario] = {
     for one in (
         *(OneStage(kind) for kind in KINDS),
         OneStage("world_model", first=True),
-        *(StageOfImagining(kind) for kind in ("removed", "imagined")),
+        *(StageOfAnother(kind) for kind in ("removed", "imagined")),
+        StageOfAnother("world_model_error", another=importing),
         Import(),
         Sync(),
         Gc(),

@@ -73,7 +73,7 @@ def duration(scenario: Scenario, folder: Path) -> float:
     return time.monotonic() - began
 
 
-@each("world_model", "vqa", "probe", "imagined", "import", "sync", "gc")
+@each("world_model", "vqa", "world_model_error", "imagined", "import", "sync", "gc")
 def test_killed_at_random_moments(name: str, anew: Callable[[Scenario], Path], sources: Sources, fault: Fault) -> None:
     scenario, draw, killed = SCENARIOS[name], dice("kill", name), 0
     whole = duration(scenario, anew(scenario))
