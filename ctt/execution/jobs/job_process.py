@@ -200,12 +200,13 @@ def end_with_launcher() -> None:
     launcher = os.environ.get(PARENT)
     if launcher is None or not sys.platform.startswith("linux"):
         return
-    _signal_at_launcher_end(signal.SIGTERM)
+    signal_at_parents_end(signal.SIGTERM)
     if os.getppid() != int(launcher):
         raise Interrupted("the launcher ended before the job started")
 
 
-def _signal_at_launcher_end(number: int) -> None:
+def signal_at_parents_end(number: int) -> None:
+    """Asks Linux to send this process a signal when its parent ends; 0: none."""
     with contextlib.suppress(OSError, AttributeError):
         import ctypes
 
@@ -218,7 +219,7 @@ def _unless_left_running(stop: Callable[..., Any], jobs: Path, number: int, fram
     launcher = os.environ.get(PARENT)
     if launcher and launcher != str(os.getppid()) and _left_by(jobs) == launcher:
         signal.signal(number, stop)
-        _signal_at_launcher_end(0)
+        signal_at_parents_end(0)
     else:
         stop(number, frame)
 

@@ -3,7 +3,8 @@
 submitit's local executor is not used: it starts all jobs at once with a controller process each, gives all of them the
 same devices, and kills a job one second after asking it to end, too soon for a checkpoint.
 
-A job holds one lease for each of its devices (`ctt.execution.local.devices`): GPUs, or CPU cores where there are none. The
+A job holds one lease for each of its devices (`ctt.execution.local.devices`): GPUs, or CPU cores where there are none. Jobs
+without a GPU are copies of a process that has imported what all need (`ctt.execution.local.warm_process`). The
 kernel sends it SIGTERM when this process ends, so a killed sweep leaves only checkpoints behind. If the user leaves the
 jobs running, `ctt.app.relauncher` adopts them.
 """
@@ -35,6 +36,7 @@ from ctt.execution.jobs.spec import JobSpec
 from ctt.execution.launchers import JobState
 from ctt.execution.local import devices
 from ctt.execution.local.adopted_process import AdoptedProcess
+from ctt.execution.local.warm_process import ChildProcess, WarmProcess
 from ctt.execution.recorded_jobs import RecordedJobs
 from ctt.store import Store
 
@@ -48,7 +50,7 @@ class Running:
     """A job's process. Times are monotonic: when it began, last made progress, and was asked to stop for `reason`."""
 
     job: JobSpec
-    process: subprocess.Popen[bytes] | AdoptedProcess
+    process: subprocess.Popen[bytes] | ChildProcess | AdoptedProcess
     began: float
     progressed: float
     stop_requested: float | None = None
@@ -125,22 +127,33 @@ class LocalLauncher(DependentJobs):
         most = len(self.gpus) // settings.gpus_per_job if self.gpus else max(1, int(free))
         return max(1, min(most, settings.jobs or most) if self.gpus else settings.jobs or most)
 
+    @cached_property
+    def warm(self) -> WarmProcess | None:
+        """The process whose copies the jobs are; None if each is started anew."""
+        if self.gpus or self.programs.job is not job_command or not WarmProcess.possible():
+            return None
+        return WarmProcess({**self.environment, **self._devices_of([])})
+
     def active(self) -> list[JobSpec]:
         """The jobs that run."""
         return [one.job for one in self.running]
 
     def run(self) -> None:
         """Returns when no job is left that can run. KeyboardInterrupt passes through and leaves the jobs running."""
-        while self.waiting or self.running:
-            if (self.folder / event_log.CANCELLED).exists():
-                self.cancel()
-                return
-            self._start_ready()
-            if not self.running and self.waiting and self.nothing_can_start():
-                return
-            self._wait(POLL)
-            self._reap()
-            self._watch()
+        try:
+            while self.waiting or self.running:
+                if (self.folder / event_log.CANCELLED).exists():
+                    self.cancel()
+                    return
+                self._start_ready()
+                if not self.running and self.waiting and self.nothing_can_start():
+                    return
+                self._wait(POLL)
+                self._reap()
+                self._watch()
+        finally:
+            if warm := self.__dict__.pop("warm", None):
+                warm.close()
 
     def submit(self) -> None:
         """Not possible: raises UsageError."""
@@ -187,6 +200,8 @@ class LocalLauncher(DependentJobs):
             if all(map(self.done, job.wanted)):
                 self.waiting.remove(job)
             elif self.may_start(job):
+                if self.warm and not self.warm.ready():
+                    return
                 lease = self._lease()
                 if lease is None:
                     return
@@ -211,24 +226,9 @@ class LocalLauncher(DependentJobs):
     def _start(self, job: JobSpec, lease: devices.DeviceLease) -> None:
         job.remove_outcome()
         job.pid_file.unlink(missing_ok=True)
-        environment = {
-            **self.environment,
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbers of nvidia-smi
-            "CUDA_VISIBLE_DEVICES": ",".join(lease.names) if self.gpus else "",
-            "CTT_LEASED_FILES": ",".join(map(str, lease.files)),
-            job_process.PARENT: str(os.getpid()),
-        }
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the job unblocks it once it ignores it
         try:
-            with open(job.log, "ab") as log:
-                process = subprocess.Popen(
-                    self.programs.job(job),
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=lease.files,
-                )
+            process = self._process(job, lease)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             lease.close()
@@ -236,7 +236,25 @@ class LocalLauncher(DependentJobs):
         self._follow(job, process)
         self.record_event(job, "started", job_id=str(process.pid))
 
-    def _follow(self, job: JobSpec, process: subprocess.Popen[bytes] | AdoptedProcess) -> None:
+    def _process(self, job: JobSpec, lease: devices.DeviceLease) -> subprocess.Popen[bytes] | ChildProcess:
+        own = {**self._devices_of(lease.names), job_process.PARENT: str(os.getpid())}
+        with open(job.log, "ab") as log:
+            if self.warm and (child := self.warm.start(job.path, own, log.fileno(), lease.files)):
+                return child
+            return subprocess.Popen(
+                self.programs.job(job),
+                env={**self.environment, **own, "CTT_LEASED_FILES": ",".join(map(str, lease.files))},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=lease.files,
+            )
+
+    def _devices_of(self, leased: Sequence[str]) -> dict[str, str]:
+        """The variables that name a job's GPUs by the numbers of nvidia-smi."""
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(leased) if self.gpus else ""}
+
+    def _follow(self, job: JobSpec, process: subprocess.Popen[bytes] | ChildProcess | AdoptedProcess) -> None:
         now = time.monotonic()
         one = Running(job, process, now, now)
         if hasattr(os, "pidfd_open"):
@@ -249,9 +267,11 @@ class LocalLauncher(DependentJobs):
 
     def _wait(self, seconds: float) -> None:
         """Waits until a job ends, `seconds` at most."""
-        handles = [one.handle for one in self.running if one.handle is not None]
+        handles: list[Any] = [one.handle for one in self.running if one.handle is not None]
         if len(handles) < len(self.running):
             seconds = min(seconds, 0.05)
+        if (warm := self.__dict__.get("warm")) and not warm.imported:
+            handles.append(warm.connection)
         select.select(handles, [], [], seconds)
 
     def _reap(self) -> None:
