@@ -44,7 +44,10 @@ class ChildProcess:
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; None while it runs."""
         if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # SIGCHLD is ignored in this process; Popen has the same code then
+                pid, status = self.pid, 0
             self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code
 
