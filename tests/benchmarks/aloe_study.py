@@ -26,7 +26,8 @@ import numpy as np
 from rich.console import Console
 
 from ctt.config import Config, compose
-from ctt.core.build_context import BuildContext
+from ctt.core.build_context import BuildContext, stop_on_signals, stopping
+from ctt.core.errors import Interrupted
 from ctt.core.settings import digest
 from ctt.data.dataset import Dataset
 from ctt.models.aloe.aloe_settings import AloeSettings
@@ -225,21 +226,12 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     store = Store.open(config_of(TRIALS[0], 0, overrides).store)
     if not arguments.report:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the pool ends its trainings
-        for trial in (TRIALS[0], TRIALS[-1]):
-            scenes = dataset_of(target_of(config_of(trial, 0, overrides)), store)
-            console.print(f"{scenes.split('train').videos} scenes", scenes.folder, highlight=False)
-        todo = [(*call, overrides, arguments.pause_file) for call in calls()]
-        with multiprocessing.get_context("spawn").Pool(arguments.processes, maxtasksperchild=1) as pool:
-            pending = pool.imap_unordered(run, todo)
-            with console.status("starting") as status:
-                for done in range(len(todo)):
-                    while True:
-                        try:
-                            console.print(f"{done + 1}/{len(todo)} {pending.next(timeout=5)}", highlight=False)
-                            break
-                        except multiprocessing.TimeoutError:
-                            status.update(f"{done}/{len(todo)} trainings done; {_under_way(store)}")
+        stop_on_signals()
+        try:
+            _run_all(store, overrides, arguments.processes, arguments.pause_file, console)
+        except Interrupted as stopped:
+            print(f"{stopped}; the same command continues", file=sys.stderr)
+            return 1
     if not (found := list(finished(store, overrides))):
         print("nothing finished yet")
         return 1
@@ -247,6 +239,27 @@ def main() -> int:
     (store.root / "study" / "study.md").write_text(text, encoding="utf-8")
     print(text)
     return 0
+
+
+def _run_all(store: Store, overrides: tuple[str, ...], processes: int, pause: Path | None, console: Console) -> None:
+    """Makes the scenes, then runs all trainings that are not done. Raises Interrupted when a signal asks to stop."""
+    for trial in (TRIALS[0], TRIALS[-1]):
+        scenes = dataset_of(target_of(config_of(trial, 0, overrides)), store)
+        console.print(f"{scenes.split('train').videos} scenes", scenes.folder, highlight=False)
+    todo = [(*call, overrides, pause) for call in calls()]
+    ours = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends its trainings
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, ours, maxtasksperchild=1) as pool:
+        pending = pool.imap_unordered(run, todo)
+        with console.status("starting") as status:
+            for done in range(len(todo)):
+                while True:
+                    try:
+                        console.print(f"{done + 1}/{len(todo)} {pending.next(timeout=1)}", highlight=False)
+                        break
+                    except multiprocessing.TimeoutError:
+                        if stopping():
+                            raise Interrupted("stopped by a signal") from None
+                        status.update(f"{done}/{len(todo)} trainings done; {_under_way(store)}")
 
 
 def _under_way(store: Store) -> str:
