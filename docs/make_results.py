@@ -136,6 +136,34 @@ def graphs(name: str) -> Callable[[str], str]:
     return grids
 
 
+def own_graphs(name: str) -> Callable[[str], str]:
+    """The graph by which each point of a sweep was trained: how full it is, what it finds; and the world models' errors."""
+
+    def grids(_: str) -> str:
+        from ctt.report.tables import layout
+        from ctt.report.tables.graph_tables import density_grid, recovery_grid
+        from ctt.report.tables.grid import Grid, Page
+        from ctt.report.writers import draw
+        from ctt.study.loading import diagnoses
+        from ctt.study.study import Study
+
+        study = Study(name)
+        lines, header = [], ("slot graph",)
+        for point, runs in diagnoses(study.plan, study.store).items():
+            density, found = density_grid(runs), recovery_grid(runs)
+            header = (*density.header, *found.header[1:])
+            truth = ("–",) * (len(found.header) - 1)
+            for line in density.blocks[0]:
+                if line[0].endswith("(this run's)") and point != study.comparison.rows[0].label:
+                    more = next((other[1:] for other in found.blocks[0] if other[0] == line[0]), truth)
+                    lines.append((line[0].removesuffix(" (this run's)"), *line[1:], *more))
+        own = Grid("The graph by which each was trained, at threshold 0.15", header, (tuple(lines),))
+        errors = [one for one in layout.grids(study.comparison) if one.title.startswith("World model (mean squared error of vis")]
+        return draw(Page("", (own, *errors)), "md").partition("\n")[2].replace("\n## ", "\n### ").strip()
+
+    return grids
+
+
 def ratios(launching: bool) -> Callable[[str], str]:
     """Those of bench.json that are of launching, or all others, as a table."""
 
@@ -239,7 +267,7 @@ RESULTS: dict[str, dict[str, Part]] = {
         "learned": Part(
             ("ctt sweep demo name=demo-learned world_model.graph.source=learned launch=local",), graphs("demo-learned")
         ),
-        "trained": Part((f"ctt sweep graph {GRAPH} launch=local",), graphs("graph")),
+        "trained": Part((f"ctt sweep graph {GRAPH} launch=local",), own_graphs("graph")),
         "reached": Part((LOSSES, "python -m tests.benchmarks.who_is_reached losses")),
         "published": Part((f"ctt sweep reported {PUBLISHED} launch=local",), graphs("reported")),
     },
