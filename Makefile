@@ -58,7 +58,7 @@ gpu-check: $(STAMP) ## on a GPU, 8 minutes: equality with the CPU, bits, speed, 
 same-loss: $(STAMP) ## what `bench` leaves out: whether cheap dropout and bfloat16 train as well, over three seeds (minutes)
 	$(BIN)/python -m tests.benchmarks.same_loss
 
-study: $(STAMP) ## what ALOE learns on synthetic scenes and what was tried to lift it (under an hour; again: goes on)
+study: $(STAMP) ## what ALOE learns on synthetic scenes (under an hour; again: goes on)
 	$(BIN)/python -m tests.benchmarks.aloe_study
 
 FAULTS := tests/faults tests/store tests/execution/test_late_artifacts.py tests/execution/slurm/test_late_files.py tests/execution/cluster

@@ -45,6 +45,7 @@ class Lease:
 
     wait: True waits as long as it takes, False not at all, a number so many seconds; then LeaseHeld is raised.
     on_wait(holder) is called at every look while waiting and may raise to give up.
+    brief: for work that ends long before the lease expires; it has no heartbeat, which takes milliseconds to begin and to end.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Lease:
         owner: str | None = None,
         wait: bool | float = True,
         on_wait: Callable[[Holder], None] | None = None,
+        brief: bool = False,
         heartbeat: float = 5.0,
         expiry: float = 60.0,
     ) -> None:
@@ -66,6 +68,7 @@ class Lease:
         self.fence = 0
         self.doubt = 0
         self._wait, self._on_wait, self._heartbeat, self._expiry = wait, on_wait, heartbeat, expiry
+        self._brief = brief
         self._claim = folder / f"{CLAIM}{self.token}"
         self._fd = -1
         self._lost = False
@@ -76,6 +79,8 @@ class Lease:
     def __enter__(self) -> Lease:
         with explained(f"take the lease of {self.key}", self.folder):
             self._acquire()
+        if self._brief:
+            return self
         self._thread = threading.Thread(target=self._beat, name=f"lease {self.key[:8]}", daemon=True)
         self._thread.start()
         self._start_second_heart()

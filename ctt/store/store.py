@@ -183,14 +183,16 @@ class Store:
         owner: str | None = None,
         wait: bool | float = True,
         on_wait: Callable[[Holder], None] | None = None,
+        brief: bool = False,
     ) -> Iterator[Lease]:
-        """The right to build `key`; see Lease for `wait` and `on_wait`. Ask `has` again once it is yours.
+        """The right to build `key`; see Lease for `wait`, `on_wait` and `brief`. Ask `has` again once it is yours.
 
         The work of an owner who may still be alive is moved to a new work folder first: that owner's paths lead nowhere.
         `key` may also be a plain name, for what only one process should do (the syncer).
         """
         folder = self.root / "leases" / self._plain(key)
-        with Lease(folder, owner=owner, wait=wait, on_wait=on_wait, heartbeat=self.heartbeat, expiry=self.expiry) as lease:
+        times: Any = dict(heartbeat=self.heartbeat, expiry=self.expiry)
+        with Lease(folder, owner=owner, wait=wait, on_wait=on_wait, brief=brief, **times) as lease:
             with explained(f"take over the work of {key}", self.root / "work" / key):
                 self._work(key).adopt(lease)
             if _KEY.fullmatch(key):
@@ -335,12 +337,13 @@ class Store:
         path = self.path(key)
         if not path.exists():
             return
-        with self.lease(key, owner="gc", wait=False), explained(f"remove {key}", path):
-            away = self.root / "work" / f".removed-{uuid.uuid4().hex}"
+        away = self.root / "work" / f".removed-{uuid.uuid4().hex}"
+        with self.lease(key, owner="gc", wait=False, brief=True) as lease, explained(f"remove {key}", path):
             atomic_files.make_folder(away.parent)
+            lease.check()
             with suppress(FileNotFoundError):
                 os.rename(path, away)
-            atomic_files.remove_tree(away)
+        atomic_files.remove_tree(away)
 
     def sweeps_folder(self, name: str) -> Path:
         """The folder of a sweep's records, made if it is missing."""
