@@ -204,6 +204,10 @@ WRONG = {
         changed("val", "video_10001.mp4", nan),
         "split validation, video video_10001.mp4: frame 77, slot 0 is not finite",
     ),
+    "infinite both ways": (
+        changed("train", "2_pixels.mp4", lambda a: a * np.float32([np.inf, -np.inf] * 64)),
+        "split train, video 2_pixels.mp4: frame 0, slot 0 is not finite",
+    ),
     "infinite": (
         changed("train", "2_pixels.mp4", lambda a: a + np.float32(np.inf)),
         "split train, video 2_pixels.mp4: frame 0, slot 0 is not finite",
@@ -241,6 +245,12 @@ def test_an_error_names_split_and_video(case, tmp_path):
     assert "s.pkl" in str(refused.value)
     if "not finite" not in message:  # all but that is found before a byte is written
         assert not (tmp_path / "s").exists()
+
+
+def test_large_numbers_whose_sum_is_not_finite_are_kept(tmp_path):
+    tree = slots_tree({"train": 2})
+    changed("train", "1_pixels.mp4", lambda a: np.full_like(a, np.finfo(np.float32).max))(tree)
+    assert matches(import_slots(write_pickle(tmp_path / "s.pkl", tree), tmp_path / "s"), tree)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 500_000, -1])
