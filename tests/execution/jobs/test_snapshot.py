@@ -98,15 +98,15 @@ def test_a_job_runs_the_code_and_records_the_commit_of_its_submission(checkout: 
 
 
 JOB = """
-    def run(path, on_event=None):
-        print("as it was submitted", flush=True)
-        while not path.with_suffix(".go").exists():
-            time.sleep(0.02)
-        outcome = {"failure": "code error", "message": "asked to fail"}
-        write_json(path.with_suffix(".outcome.json"), outcome)
-        return outcome
 
-    exit_process(main(sys.argv[1:]))
+def run(path, on_event=None):
+    print("as it was submitted", flush=True)
+    while not path.with_suffix(".go").exists():
+        time.sleep(0.02)
+    outcome = {"failure": "code error", "message": "asked to fail"}
+    write_json(path.with_suffix(".outcome.json"), outcome)
+    return outcome
+
 """
 
 
@@ -114,9 +114,9 @@ def test_a_local_sweep_runs_the_submitted_code_whatever_is_edited_meanwhile(chec
     """Three shared prefixes, one at a time: the code is edited during the first, the launcher leaves during the second, and
     the relauncher starts the third."""
     builder, store = checkout / "ctt/execution/jobs/job_process.py", tmp_path / "store"
-    last = "\n    exit_process(main(sys.argv[1:]))\n"
+    last = '\nif __name__ == "__main__":\n'
     assert last in builder.read_text()
-    builder.write_text(builder.read_text().replace(last, JOB))
+    builder.write_text(builder.read_text().replace(last, JOB + last))
     args = ["sweep", "demo", *TINY, "ctt_start_epoch=1", "seed=0,1,2", "launch=local", "launch.jobs=1", "tracking=off"]
     ours, theirs = pty.openpty()
     with open(tmp_path / "shown", "wb") as shown:
