@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ctt.core.atomic_files import write_json
 from ctt.execution.recorded_jobs import KEPT_MEMORY
 from tests.benchmarks.harness import CLOCKS, ROUNDS, Measured, find, measure
 
@@ -42,6 +43,7 @@ def main() -> int:
     console = Console()
     found: list[Measured] = []
     unknown = set(arguments.only)
+    conditions = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
     for name, make in find().items():
         if arguments.only and name not in arguments.only:
             comparison = make(True)
@@ -61,17 +63,16 @@ def main() -> int:
                 if isinstance(measured, Measured):
                     found.append(measured)
                     console.print(line(measured), highlight=False)
+                    if not arguments.toy:
+                        write(measured, conditions)
                 else:
                     status.update(f"{name}, {measured}")
     if unknown:
         parser.error(f"there is no benchmark or ratio named {', '.join(sorted(unknown))}")
-    conditions = {"threads": arguments.threads, "clock": arguments.clock, "rounds": arguments.rounds}
     if found:
         console.print(table(found, conditions))
     if not arguments.only:
         console.print("whether the cheaper ways train as well: make same-loss", highlight=False)
-    if not arguments.toy:
-        write(found, conditions)
     return 0
 
 
@@ -91,19 +92,19 @@ def table(found: list[Measured], how: dict[str, Any]) -> Table:
     return out
 
 
-def write(found: list[Measured], how: dict[str, Any]) -> None:
+def write(m: Measured, how: dict[str, Any]) -> None:
+    """Adds a ratio to bench.json, at once: measuring all of them takes long."""
     known = json.loads(BENCH.read_text(encoding="utf-8")) if BENCH.exists() else {}
-    for m in found:
-        known[m.ratio.name] = {
-            "ratio": round(m.value, 4),
-            "spread": [round(value, 4) for value in m.spread],
-            "sizes": m.sizes | how,
-            "target": m.ratio.target(),
-            "held": m.ratio.held(m.value),
-            "seconds": {name: round(value, 6) for name, value in m.seconds.items()},
-            "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
-        }
-    BENCH.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+    known[m.ratio.name] = {
+        "ratio": round(m.value, 4),
+        "spread": [round(value, 4) for value in m.spread],
+        "sizes": m.sizes | how,
+        "target": m.ratio.target(),
+        "held": m.ratio.held(m.value),
+        "seconds": {name: round(value, 6) for name, value in m.seconds.items()},
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
+    }
+    write_json(BENCH, dict(sorted(known.items())))
 
 
 if __name__ == "__main__":
