@@ -50,9 +50,7 @@ PUBLISHED = (
 )
 WEIGHTS = "data=mini world_model=mini aloe=mini seed=0 ctt_inv_weight=0,0.05 ctt_suf_weight=0,0.05,0.2 ctt_start_epoch=4"
 CLOCK = "--rounds 5 --threads 1 --clock cpu"
-TIMED = (
-    "aloe_train aloe_eval aloe_data attend step graph_sources plan rollout_reference rollout_paper windows"  # others: parts below
-)
+TIMED = "aloe_train aloe_eval aloe_data attend step graph_sources plan rollout_reference rollout_paper windows"
 
 
 def run(command: str, **environment: str) -> str:
