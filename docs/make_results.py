@@ -150,16 +150,16 @@ def own_graphs(name: str) -> Callable[[str], str]:
         from ctt.study.study import Study
 
         study = Study(name)
-        lines, header = [], ("slot graph",)
+        lines, title, header = [], "", ("slot graph",)
         for point, runs in diagnoses(study.plan, study.store).items():
             density, found = density_grid(runs), recovery_grid(runs)
-            header = (*density.header, *found.header[1:])
+            title, header = density.title, (*density.header, *found.header[1:])
             truth = ("–",) * (len(found.header) - 1)
             for line in density.blocks[0]:
                 if line[0].endswith("(this run's)") and point != study.comparison.rows[0].label:
                     more = next((other[1:] for other in found.blocks[0] if other[0] == line[0]), truth)
                     lines.append((line[0].removesuffix(" (this run's)"), *line[1:], *more))
-        own = Grid("The graph by which each was trained, at threshold 0.15", header, (tuple(lines),))
+        own = Grid(f"The graph by which each was trained: {title[0].lower()}{title[1:]}", header, (tuple(lines),))
         errors = [one for one in layout.grids(study.comparison) if one.title.startswith("World model (mean squared error of vis")]
         return draw(Page("", (own, *errors)), "md").partition("\n")[2].replace("\n## ", "\n### ").strip()
 

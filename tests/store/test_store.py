@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ctt.core.errors import LeaseHeld, StoreError, UsageError
 from ctt.store import Artifact, DamagedArtifact, Store
 from ctt.store.artifact import SMALL
+from ctt.store.leases import Lease
 from tests.faults.counting import CUT, FLIPPED
 
 KEY = "0d" * 32
@@ -279,6 +280,14 @@ def test_quarantine_and_remove(store: Store) -> None:
     assert list(store.keys()) == []
     assert [path for path in (store.root / "work").rglob("*") if path.is_file()] == []
     store.remove(KEY)
+
+
+def test_removing_begins_no_heartbeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ctt gc` removes a hundred thousand artifacts."""
+    publish(store)
+    monkeypatch.setattr(Lease, "_start_second_heart", lambda lease: pytest.fail("a process for one rename"))
+    store.remove(KEY)
+    assert not store.has(KEY) and (found := store.holder(KEY)) is not None and found.state == "released"
 
 
 def test_a_late_look_does_not_quarantine_the_rebuilt(store: Store) -> None:

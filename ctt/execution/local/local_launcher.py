@@ -152,8 +152,8 @@ class LocalLauncher(DependentJobs):
                 self._reap()
                 self._watch()
         finally:
-            if warm := self.__dict__.pop("warm", None):
-                warm.close()
+            if self.warm:
+                self.warm.close()
 
     def submit(self) -> None:
         """Not possible: raises UsageError."""
@@ -270,8 +270,7 @@ class LocalLauncher(DependentJobs):
         handles: list[Any] = [one.handle for one in self.running if one.handle is not None]
         if len(handles) < len(self.running):
             seconds = min(seconds, 0.05)
-        if (warm := self.__dict__.get("warm")) and not warm.imported:
-            handles.append(warm.connection)
+        handles += self.warm.awaited() if self.warm else []
         select.select(handles, [], [], seconds)
 
     def _reap(self) -> None:

@@ -32,6 +32,7 @@ SUBREAPER = 36  # Linux's PR_SET_CHILD_SUBREAPER
 READY = b"ready"
 LONGEST = 65536  # bytes of a request: the job's file and a few variables
 MOST_FILES = 200  # Linux passes 253 descriptors at a time
+LONGEST_ANSWER = 30.0  # seconds that a copy may take
 
 
 class ChildProcess:
@@ -63,19 +64,13 @@ class ChildProcess:
 
 
 class WarmProcess:
-    """A warm process, from its start to `close`. environment: its variables, which jobs have too."""
+    """A warm process, from the first question whether it is ready to `close`. environment: its variables, which jobs have too."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.connection, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(its.fileno())],
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[its.fileno()],
-            )
+        self.environment = dict(environment)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection, self._its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.connection.settimeout(LONGEST_ANSWER)
         self.imported = False
 
     @staticmethod
@@ -85,10 +80,24 @@ class WarmProcess:
 
     def ready(self) -> bool:
         """Whether `start` does not have to wait for imports; also if the process has ended, when `start` gives None."""
-        if not self.imported and select.select([self.connection], [], [], 0)[0]:
+        if self.process is None and not self.imported:
+            with self._its as its:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", __name__, str(its.fileno())],
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[its.fileno()],
+                )
+        if self.awaited() and select.select(self.awaited(), [], [], 0)[0]:
             self.imported = True
             self._receive()
         return self.imported
+
+    def awaited(self) -> list[socket.socket]:
+        """What becomes readable when it is ready; nothing before its start and after its imports."""
+        return [] if self.process is None or self.imported else [self.connection]
 
     def start(self, job: Path, environment: Mapping[str, str], log: int, files: Sequence[int]) -> ChildProcess | None:
         """Starts the job of a file with these further variables, its output going to the descriptor `log`; it keeps `files` open.
@@ -106,13 +115,18 @@ class WarmProcess:
             pid = 0
         finally:
             _adopts(False)
+        if not pid:  # it has ended, or gives no answer and must not start the job later
+            self.close()
         return ChildProcess(pid) if pid else None
 
     def close(self) -> None:
-        """Ends the warm process. Jobs go on."""
+        """Ends the warm process for good; `start` gives None from then on. Jobs go on."""
+        self.imported = True
+        self._its.close()
         self.connection.close()
-        self.process.kill()
-        self.process.wait()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def _receive(self) -> bytes:
         with contextlib.suppress(OSError):

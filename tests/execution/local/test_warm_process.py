@@ -18,6 +18,7 @@ from ctt.execution.jobs import event_log
 from ctt.execution.jobs.failures import BEGINS
 from ctt.execution.jobs.job_process import PARENT
 from ctt.execution.jobs.spec import JobSpec
+from ctt.execution.local import warm_process
 from ctt.execution.local.local_launcher import LocalLauncher
 from ctt.execution.local.warm_process import ChildProcess, WarmProcess
 from ctt.store import Store
@@ -85,6 +86,29 @@ def test_if_the_warm_process_has_ended_there_is_none(tmp_path: Path) -> None:
     with open(tmp_path / "log", "ab") as log:
         assert ended.start(tmp_path / "job.json", OWN, log.fileno(), []) is None
     ended.close()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_one_that_is_closed_before_it_is_ready_is_awaited_by_nobody(begun: bool, tmp_path: Path) -> None:
+    closed = WarmProcess(os.environ)
+    assert not begun or not closed.ready()
+    closed.close()
+    assert closed.ready() and closed.awaited() == []
+    with open(tmp_path / "log", "ab") as log:
+        assert closed.start(tmp_path / "job.json", OWN, log.fileno(), []) is None
+    assert closed.process is None or closed.process.poll() == -signal.SIGKILL
+
+
+def test_one_that_does_not_answer_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_process, "LONGEST_ANSWER", 0.5)
+    stopped = WarmProcess(os.environ)
+    until(stopped.ready)
+    assert stopped.process is not None
+    stopped.process.send_signal(signal.SIGSTOP)
+    with open(tmp_path / "log", "ab") as log:
+        assert stopped.start(tmp_path / "job.json", OWN, log.fileno(), []) is None
+        assert stopped.process.poll() == -signal.SIGKILL, "it can't start the job later"
+        assert stopped.start(tmp_path / "job.json", OWN, log.fileno(), []) is None
 
 
 @pytest.mark.parametrize("possible", [True, False])
