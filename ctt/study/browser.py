@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+import io
+from typing import TYPE_CHECKING, Any
 
 from ctt.report.writers.notebook_display import Shown
 from ctt.study import record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def browser(study: Any) -> Any:
     """Two drop-down lists with what they select of a `Study` below; without ipywidgets a line that names what to install."""
     try:
         import ipywidgets
-        from IPython.display import display
     except ImportError:
         return Shown("<p>A selector stands here where ipywidgets is installed: <code>pip install ipywidgets</code></p>")
     sweep = ipywidgets.Dropdown(options=record.names(study.store), value=study.name, description="sweep")
     content = ipywidgets.Dropdown(description="show")
-    below = ipywidgets.Output()
+    below = ipywidgets.HTML()  # no Output: what runs notebooks answers one, and may then wait for ever (nbclient #312)
     chosen = {study.name: study}
 
     def opened() -> Any:
@@ -26,13 +30,9 @@ def browser(study: Any) -> Any:
         return chosen[sweep.value]
 
     def show(_: object = None) -> None:
-        with below:
-            below.clear_output(wait=True)
-            kind, _, name = (content.value or "").partition(": ")
-            if name:
-                display(  # type: ignore[no-untyped-call]
-                    opened().pages[name] if kind == "table" else opened().figures[name]
-                )
+        kind, _, name = (content.value or "").partition(": ")
+        if name:
+            below.value = opened().pages[name]._repr_html_() if kind == "table" else as_html(opened().figures[name])
 
     def list_contents(_: object = None) -> None:
         of = opened()
@@ -44,3 +44,10 @@ def browser(study: Any) -> Any:
     sweep.observe(list_contents, "value")
     content.observe(show, "value")
     return ipywidgets.VBox([ipywidgets.HBox([sweep, content]), below])
+
+
+def as_html(figure: Figure) -> str:
+    """The figure as a picture in HTML."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", bbox_inches="tight")
+    return f'<img src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}">'

@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from ipywidgets import Output
 
 from ctt.study.notebooks import as_page, execute, notebooks
 from ctt.study.study import Study
@@ -168,11 +169,15 @@ def test_notebooks_run_in_a_checkout_by_themselves(swept: Path, tmp_path: Path) 
 
 def test_the_selector_lists_the_sweeps_of_the_store_and_what_each_has(swept: Path) -> None:
     selector = Study("weights", swept).browser()
-    sweep, content = selector.children[0].children
+    (sweep, content), below = selector.children[0].children, selector.children[1]
     assert set(sweep.options) >= {"weights", "screened", "graph"} and content.value == "table: ablation"
     assert "table: ranking" not in content.options and "figure: learning_curves" in content.options
+    assert "<table>" in below.value and "data:image/png" not in below.value
+    content.value = "figure: learning_curves"
+    assert "data:image/png;base64,iVBOR" in below.value and "<table>" not in below.value
     sweep.value = "screened"
     assert "table: ranking" in content.options
+    assert not isinstance(below, Output), "executing a notebook with one may never end"
 
 
 def kernels() -> list[str]:
