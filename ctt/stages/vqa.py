@@ -15,7 +15,7 @@ from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.stages.base import Stage
 from ctt.stages.imagined import ImaginedVideos
 from ctt.stages.rollout import Rollout
-from ctt.stages.sizes import bytes_of_training, layers, shapes_of
+from ctt.stages.sizes import PROJECTED, bytes_of_training, layers
 from ctt.store import Artifact
 
 
@@ -73,11 +73,8 @@ class Vqa(Stage):
         predictions = 8e3 + 500.0 * self.rollout.data.data.validation
         if self.aloe_from is not None:
             return predictions
-        from ctt.models.aloe.model import Aloe
-
-        aloe, data_format = self.aloe, self.rollout.data.data.format
-        shapes = aloe.remembered(("shapes", data_format), lambda: shapes_of(lambda: Aloe(aloe, data_format)))
-        return predictions + bytes_of_training(shapes, aloe.optimizer == "muon", aloe.average is not None)
+        aloe, weights = self.aloe, self.weights() + PROJECTED * self.aloe.width
+        return predictions + bytes_of_training(weights, aloe.optimizer == "muon", aloe.average is not None)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.aloe.threads, "workers": 1}

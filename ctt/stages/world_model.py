@@ -21,7 +21,7 @@ from ctt.models.model_settings import GraphSettings
 from ctt.models.plugins import plugins_in
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
-from ctt.stages.sizes import bytes_of_training, layers, shapes_of
+from ctt.stages.sizes import bytes_of_training, layers
 from ctt.store import Artifact
 from ctt.training.training_settings import TrainingSettings, WorldModelSettings
 
@@ -147,11 +147,8 @@ class WorldModel(Stage):
 
     def size(self) -> float:
         """Weights, their average if there is one, and the optimizer's state."""
-        from ctt.models.predictor import Predictor
-
         model, width = self.world_model, self.data.data.format.width
-        shapes = model.remembered(("shapes", width), lambda: shapes_of(lambda: Predictor(model, width)))
-        return bytes_of_training(shapes, model.optimizer == "muon", model.average is not None)
+        return bytes_of_training(self.weights() + 2 * width * width, model.optimizer == "muon", model.average is not None)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.world_model.threads, "workers": 1}

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from ctt.planning.costs import Costs, Source, record
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.sweep import compile_sweep
+from tests.tiny import environment
 
 ALONE = ("diagnostics.enabled=false", "reader.enabled=false")  # auxiliary stages are counted elsewhere
 
@@ -146,17 +149,38 @@ def test_jobs_come_after_their_needs_and_the_longest_way_first() -> None:
     assert ends == sorted(ends, reverse=True)
 
 
-def test_disk_is_estimated_from_shapes_or_from_the_store(tmp_path: Path) -> None:
-    """Shapes against a model that is really made; then a measured size wins, for what is alike."""
-    from safetensors.torch import save
-
+@pytest.mark.parametrize("overrides", [[], ["aloe=reference", "world_model=reference"], ["aloe=quick"]])
+def test_a_training_s_disk_is_estimated_near_the_models_that_are_really_made(overrides: list[str]) -> None:
     from ctt.models.aloe.model import Aloe
+    from ctt.models.predictor import Predictor
 
+    vqa = plan_of("demo", "seed=0", *overrides).targets[0]
+    state = vqa.rollout.state
+    format, world_model = state.data.data.format, state.world_model
+    for stage, model, settings in (
+        (vqa, Aloe(vqa.aloe, format), vqa.aloe),
+        (state, Predictor(world_model, format.width), world_model),
+    ):
+        kept = 1 + (settings.average is not None)
+        bytes = sum(
+            4 * one.numel() * (kept + (1 if settings.optimizer == "muon" and one.ndim == 2 else 2)) for one in model.parameters()
+        )
+        assert bytes == pytest.approx(Costs().size_of(stage), rel=0.15, abs=3e5)
+
+
+def test_planning_imports_no_torch(tmp_path: Path) -> None:
+    """It is what `ctt plan` of a new store would wait for most."""
+    code = "import sys\nfrom ctt.cli import main\ntry: main(['plan', 'demo'])\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(tmp_path / "store"), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and "critical path" in done.stdout, done.stderr
+
+
+def test_disk_is_estimated_or_from_the_store(tmp_path: Path) -> None:
+    """A measured size wins, for what is alike."""
     plan = plan_of("demo", "seed=0")
     vqa = plan.targets[0]
-    assert vqa.aloe.average is not None
-    weights = len(save(Aloe(vqa.aloe).state_dict()))
-    assert 3 * weights < Costs().size_of(vqa) < 4.2 * weights + 2e5, "weights, their average, one or two moments"
     rollout = vqa.rollout
     assert Costs().size_of(rollout) == 1500 * 32 * 7 * 128 * 4
     (tmp_path / "timings.jsonl").write_text(

@@ -9,18 +9,19 @@ the form of the question with the kind of the choice, with each word of the choi
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
-from scipy.sparse import csr_matrix
 
 from ctt.data.accuracy import metrics_of
 from ctt.data.baselines.blind import blind_predictions
 from ctt.data.questions.question_table import QuestionTable
 from ctt.data.questions.vocab import PADDING
 from ctt.data.scene import COLORS, MATERIALS, SHAPES
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 PENALTY = 20.0
 """Weight of half the squared weights, added to the summed cross-entropy."""
@@ -73,6 +74,8 @@ def _features(
             names.setdefault(name, len(names))
     known = [(row, names[name]) for row, name in present if name in names]
     lines, columns = np.array(known).T
+    from scipy.sparse import csr_matrix
+
     return csr_matrix((np.ones(len(known)), (lines, columns)), shape=(len(rows), width or len(names)))
 
 
@@ -92,6 +95,8 @@ def _words_in(tokens: np.ndarray, words: int) -> np.ndarray:
 
 def _fit(features: csr_matrix, truth: np.ndarray, classes: int) -> np.ndarray:
     """Weights (features, classes) of the least penalised cross-entropy."""
+    from scipy.optimize import minimize
+
     shape = (features.shape[1], classes)
     rows = np.arange(len(truth))
 
