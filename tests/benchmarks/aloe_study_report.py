@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ctt.core.build_context import METRICS, read_metrics
 from ctt.data.baselines.blind import blind_predictions
 from ctt.data.baselines.words_only import words_only_predictions
 from ctt.data.dataset import Dataset
@@ -79,7 +80,24 @@ def report(found: list[Finished]) -> str:
         lines += ["", *_head("tried: points above the blind level", blind[tried[0]])]
         for name in tried:
             lines.append(_line(name, seconds[name], by_trial[name], dict.fromkeys(by_trial[name], blind[name])))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_learning(found)]) + "\n"
+
+
+def _learning(found: list[Finished]) -> Iterator[str]:
+    """When each training learnt what: its curve after the first epoch, half-way and at the end."""
+    yield "| while it is trained | after epochs | descriptive, % of the curve's videos | loss of the options | CPU s an epoch |"
+    yield "|---|---:|---:|---:|---:|"
+    for one in found:
+        curve = read_metrics(one.folder / METRICS)
+        shown = [curve[at] for at in sorted({0, len(curve) // 2, len(curve) - 1})]
+        cells = (
+            [f"{line['step']}" for line in shown],
+            [f"{line['descriptive']:.0f}" for line in shown],
+            [f"{line['train_option_loss']:.2f}" for line in shown],
+        )
+        yield f"| {one.trial} | {' | '.join(', '.join(cell) for cell in cells)} | {paid(one.folder) / len(curve):.0f} |"
+    yield ""
+    yield f"All {len(found)} trainings took {sum(paid(one.folder) for one in found):,.0f} CPU seconds."
 
 
 def rights_of(table: pd.DataFrame) -> Rights:

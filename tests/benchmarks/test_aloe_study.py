@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ctt.core.build_context import BuildContext
 from ctt.data.baselines.words_only import words_only_levels
 from ctt.data.questions.vocab import CATEGORIES
 from ctt.store import Store
@@ -70,12 +71,14 @@ def test_the_report_counts_from_the_prediction_files(tmp_path: Path) -> None:
         table = pd.DataFrame({"video": asked.video, "category": category, "correct": correct})
         table.to_parquet(folder / "predictions.parquet")
         (folder / PAID).write_text(json.dumps({"cpu_seconds": 12.0}))
+        for epoch in range(1, 7):
+            BuildContext(folder).log(epoch, descriptive=10.0 * epoch, train_option_loss=0.7 - 0.01 * epoch)
         found.append(Finished(trial, seed, folder, dataset))
     rights = rights_of(pd.read_parquet(found[0].folder / "predictions.parquet"))
     for name in ("descriptive", "explanatory", "predictive"):
         assert rights[name].sum(0).tolist() == [correct_of(found[0], name), (category == name).sum()]
     text = report(found)
-    above = {line.split(" | ")[0]: line for line in text.splitlines()}
+    above = {line.split(" | ")[0]: line for line in text.partition("| while it is trained")[0].splitlines()}
     blind = float(above["| the blind levels themselves"].split(" | ")[3].rstrip(" %"))
     assert f"| {100 - blind:+.1f} " in above["| true future"] and f"| −{blind:.1f} " in above["| twice as long"]
     words = words_only_levels(dataset.split("train").questions, asked)["per_option"]["explanatory"]
@@ -83,6 +86,9 @@ def test_the_report_counts_from_the_prediction_files(tmp_path: Path) -> None:
     words_alone = above["| the words alone, a linear model"].split(" | ")[4].replace("−", "-")
     assert float(words_alone.partition(" ")[0]) == pytest.approx(words - level, abs=0.11) and abs(words - level) > 5
     assert f"| {100 - words:+.1f} " in above["| true future − the words alone"]
+    assert (
+        "| true future | 1, 4, 6 | 10, 40, 60 | 0.69, 0.66, 0.64 | 2 |" in text and "All 3 trainings took 36 CPU seconds." in text
+    )
     assert f"descriptive at least 20 points above the blind level: true future ({100 - blind:+.1f} ±" in text
 
 
