@@ -86,9 +86,8 @@ def test_the_report_counts_from_the_prediction_files(tmp_path: Path) -> None:
     words_alone = above["| the words alone, a linear model"].split(" | ")[4].replace("−", "-")
     assert float(words_alone.partition(" ")[0]) == pytest.approx(words - level, abs=0.11) and abs(words - level) > 5
     assert f"| {100 - words:+.1f} " in above["| true future − the words alone"]
-    assert (
-        "| true future | 1, 4, 6 | 10, 40, 60 | 0.69, 0.66, 0.64 | 2 |" in text and "All 3 trainings took 36 CPU seconds." in text
-    )
+    assert "| true future | 1, 4, 6 | 10, 40, 60 | 0.69, 0.66, 0.64 | 2 |" in text
+    assert "All 3 trainings took 36 CPU seconds." in text
     assert f"descriptive at least 20 points above the blind level: true future ({100 - blind:+.1f} ±" in text
 
 
