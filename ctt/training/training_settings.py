@@ -85,8 +85,8 @@ class WorldModelSettings(PredictorSettings):
     precision: str = setting(
         "fp32",
         "fp32 (published); tf32: as fp32 with a GPU's matrix products in TensorFloat-32, three digits at many times the speed (on "
-        "a CPU as fp32); bf16: matrix products in bfloat16, weights, their gradients and sums in float32; faster. Rollout and "
-        "validation are in fp32",
+        "a CPU as fp32); bf16: matrix products in bfloat16, weights, their gradients and sums in float32; faster, and "
+        "slower than fp32 on CPUs without bf16 instructions. Rollout and validation are in fp32",
         choices=("fp32", "tf32", "bf16"),
     )
     compile: bool = setting(False, "torch.compile the predictor: takes minutes to start, may then be faster")

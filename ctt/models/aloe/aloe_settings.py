@@ -88,7 +88,7 @@ class AloeSettings(Settings):
     precision: str = setting(
         "fp32",
         "fp32; tf32: as fp32 with a GPU's matrix products in TensorFloat-32 (on a CPU as fp32); bf16: autocast of the forward "
-        "passes, weights and their gradients in float32",
+        "passes, weights and their gradients in float32; slower than fp32 on CPUs without bf16 instructions",
         choices=("fp32", "tf32", "bf16"),
     )
     compile: bool = setting(False, "torch.compile the encoder (takes minutes; CTT_COMPILE=1 includes it in the tests)")
