@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from scipy.optimize import check_grad
+import scipy.optimize
 from scipy.sparse import csr_matrix
 
 from ctt.core.errors import DataError
@@ -47,12 +47,17 @@ def test_uninformative_words_give_chance_accuracy():
 
 def test_the_gradient_is_that_of_the_loss(monkeypatch):
     caught = {}
-    monkeypatch.setattr(words_only, "minimize", lambda loss, start, **_: caught.update(loss=loss) or type("R", (), {"x": start}))
+
+    def minimize(loss, start, **_):
+        caught.update(loss=loss)
+        return scipy.optimize.OptimizeResult(x=start)
+
+    monkeypatch.setattr(scipy.optimize, "minimize", minimize)
     rng = np.random.default_rng(0)
     features = csr_matrix((rng.random((30, 6)) < 0.4).astype(float))
     words_only._fit(features, rng.integers(0, 3, 30), 3)
     loss = caught["loss"]
-    assert check_grad(lambda w: loss(w)[0], lambda w: loss(w)[1], rng.standard_normal(18)) < 1e-5
+    assert scipy.optimize.check_grad(lambda w: loss(w)[0], lambda w: loss(w)[1], rng.standard_normal(18)) < 1e-5
 
 
 def test_questions_without_answers_are_refused():
