@@ -23,7 +23,7 @@ from ctt.core.secrets import masked_values
 from ctt.core.settings import Rule, check_below, old_values, setting
 from ctt.core.strict_yaml import read_yaml
 from ctt.data.clevrer.user_files import with_user_files
-from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known, resolved
+from ctt.data.positions.reader_settings import PositionReaderSettings, positions_known, resolved
 from ctt.data.sources.data_source import DATA_SOURCES
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.models.aloe.frame_sampling import IMAGINED, FrameSampling

@@ -11,7 +11,7 @@ from ctt.planning import compile_plan
 from ctt.stages.base import build
 from ctt.store import Store
 from ctt.sweep import compile_sweep
-from ctt.tracking import prepare_database
+from ctt.tracking.database import prepare_database
 from tests.tiny import TINY, TINY_ONE_SEED, TINY_SWEEP, ctt
 
 

@@ -6,7 +6,7 @@ import threading
 
 from ctt.store import Store
 from ctt.study.tracked_sweep import store_syncer
-from ctt.tracking import TrackingSettings
+from ctt.tracking.tracking_settings import TrackingSettings
 
 
 def sync_store(store: Store, tracking: TrackingSettings, *, follow: bool, rebuild: bool) -> int:

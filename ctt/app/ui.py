@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ctt.store import Store
 from ctt.study.tracked_sweep import store_syncer
-from ctt.tracking import TrackingSettings, serve
+from ctt.tracking.server import serve
+from ctt.tracking.tracking_settings import TrackingSettings
 
 
 def serve_ui(store: Store, tracking: TrackingSettings, host: str, port: int) -> int:

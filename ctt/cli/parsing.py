@@ -19,7 +19,7 @@ from ctt.core.terminal_console import print_error
 
 if TYPE_CHECKING:
     from ctt.store import Store
-    from ctt.tracking import TrackingSettings
+    from ctt.tracking.tracking_settings import TrackingSettings
 
 STORE = """\
 settings:

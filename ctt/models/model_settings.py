@@ -145,3 +145,8 @@ class RolloutSettings(Settings):
     frames: int = setting(32, "predicted video frames after the given ones (32: what ALOE reads)", minimum=1)
     batch: int = setting(8, "videos per batch, times frameskip offsets; larger batches exceed a CPU's cache", minimum=1)
     dtype: str = setting("float32", "number format of the stored frames; float16 halves their size", choices=("float32", "float16"))
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a stored number."""
+        return 2 if self.dtype == "float16" else 4

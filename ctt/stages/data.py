@@ -10,7 +10,6 @@ from ctt.core import disk_space
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
 from ctt.data.data_settings import PROVISIONAL, DataSettings
-from ctt.data.dataset import MANIFEST, Dataset, write_manifest
 from ctt.data.sources.data_source import DATA_SOURCES, DataSource
 from ctt.stages.base import Stage
 from ctt.store import Artifact
@@ -73,6 +72,8 @@ class Data(Stage):
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
         """Raises DataError, naming file and key, if what the source has written is not in the format that it declares, and
         DiskFull before any work if there is no space for the data."""
+        from ctt.data.dataset import MANIFEST, Dataset, write_manifest
+
         disk_space.check_space(context.folder, self.size(), "the data set")
         declared, counts = self.data.format, self.data.counts()
         facts = self.source.write(self.data, context)

@@ -6,12 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
-from ctt.data.dataset import Dataset
-from ctt.data.positions.linear_reader import PositionReaderSettings
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.models.model_settings import GraphSettings
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
@@ -77,12 +74,13 @@ class ImaginedVideos(Stage):
     def size(self) -> float:
         found = self.data.data.format
         numbers = ASKED * self.effort(None)["videos"] * found.frames * found.slots * found.width
-        return float(numbers * np.dtype(self.rollout.rollout.dtype).itemsize)
+        return float(numbers * self.rollout.rollout.number_bytes)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.dataset import Dataset
         from ctt.training.positions.imagined_videos import imagine_videos
         from ctt.training.slot_graphs import SlotGraph
 

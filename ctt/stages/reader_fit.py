@@ -9,8 +9,7 @@ from typing import Any
 from ctt.core.build_context import BuildContext
 from ctt.core.errors import DataError
 from ctt.core.settings import canonical_form, digest
-from ctt.data.dataset import Dataset
-from ctt.data.positions.linear_reader import PositionReaderSettings, resolved
+from ctt.data.positions.reader_settings import PositionReaderSettings, resolved
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.store import Artifact
@@ -68,6 +67,7 @@ class ReaderFit(Stage):
             raise DataError(f"the annotations changed since this run was planned ({files}); start it again")
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.dataset import Dataset
         from ctt.data.positions.reference_levels import make
 
         self.check_unchanged()

@@ -8,7 +8,6 @@ from typing import Any
 
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
-from ctt.data.dataset import Dataset
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
 from ctt.stages.reader_fit import ReaderFit
@@ -53,6 +52,7 @@ class RemovedObjects(Stage):
             check_removals(self.data.data)
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.dataset import Dataset
         from ctt.data.positions.linear_reader import LinearPositionReader
         from ctt.data.positions.objects import SlotObjects
         from ctt.data.positions.removed_objects import make

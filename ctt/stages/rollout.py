@@ -6,11 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
-from ctt.data.dataset import Dataset
 from ctt.models.model_settings import RolloutSettings
 from ctt.stages.base import Stage
 from ctt.stages.data import Data
@@ -53,12 +50,13 @@ class Rollout(Stage):
     def size(self) -> float:
         data = self.data.data
         numbers = sum(data.counts().values()) * self.rollout.frames * data.format.slots * data.format.width
-        return float(numbers * np.dtype(self.rollout.dtype).itemsize)
+        return float(numbers * self.rollout.number_bytes)
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.dataset import Dataset
         from ctt.training.rollout import roll_out
 
         roll_out(

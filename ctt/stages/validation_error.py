@@ -8,7 +8,6 @@ from typing import Any
 
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
-from ctt.data.dataset import Dataset
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
 from ctt.stages.imported_weights import ImportedModel
@@ -39,6 +38,7 @@ class ValidationError(AuxiliaryStage):
         return {"threads": self.state.world_model.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.dataset import Dataset
         from ctt.training.world_model import measure
 
         measure(self.state.world_model, inputs["world_model"].path, Dataset.open(inputs["data"].path), context=context)

@@ -6,11 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
-from ctt.data.dataset import Dataset
 from ctt.models.aloe.aloe_settings import AloeSettings
 from ctt.stages.base import Stage
 from ctt.stages.imagined import ImaginedVideos
@@ -80,6 +77,9 @@ class Vqa(Stage):
         return {"threads": self.aloe.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        import numpy as np
+
+        from ctt.data.dataset import Dataset
         from ctt.training.imagined_frames import ImaginedFrames
         from ctt.training.vqa import screen, train
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, canonical_json, digest
-from ctt.data.dataset import Dataset
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import acting
 from ctt.models.method import Method
@@ -154,6 +153,7 @@ class WorldModel(Stage):
         return {"threads": self.world_model.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.dataset import Dataset
         from ctt.training.trainer import Segment
         from ctt.training.world_model import train, worse_than_copying
 

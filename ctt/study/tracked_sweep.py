@@ -19,7 +19,9 @@ from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.code_version import git_commit
 from ctt.store import Store
 from ctt.study import record
-from ctt.tracking import Syncer, TrackedRun, TrackedStage, TrackingSettings
+from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
+from ctt.tracking.tracking_settings import TrackingSettings
 
 log = logging.getLogger("ctt.tracking")
 

@@ -10,7 +10,7 @@ from ctt.config import Config
 from ctt.core.settings import Settings, active_rules, rules_of
 from ctt.data.data_format import SPLITS
 from ctt.data.data_settings import DataSettings
-from ctt.data.positions import linear_reader
+from ctt.data.positions import reader_settings
 from ctt.setting_names import differences, get_value, identity, replaced
 from ctt.sweep.points import Merged, Point
 
@@ -39,7 +39,7 @@ def without_inactive(config: Config, found: dict[str, DataSettings] | None = Non
 
 def with_annotations(config: Config) -> Config:
     """The config with the digest of the annotations that it names, by which it is known whether objects have positions."""
-    reader = linear_reader.resolved(config.reader, config.data)
+    reader = reader_settings.resolved(config.reader, config.data)
     return config if reader == config.reader else dataclasses.replace(config, reader=reader)
 
 

@@ -3,11 +3,3 @@
 `TrackedRun` lists the stage folders that a run is made of, `Syncer` tails their metrics files and sends what is new,
 `serve` shows the result. `ctt/tracking/view.py` is the only file of ctt that imports mlflow; `mlflow_app.py` is imported by it.
 """
-
-from ctt.tracking.database import prepare_database
-from ctt.tracking.server import serve
-from ctt.tracking.syncer import Syncer
-from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
-from ctt.tracking.tracking_settings import TrackingSettings, database_path
-
-__all__ = ["Syncer", "TrackedRun", "TrackedStage", "TrackingSettings", "database_path", "prepare_database", "serve"]

@@ -12,7 +12,7 @@ import pytest
 
 from ctt.config import config_root
 from ctt.sweep import compile_sweep, find, quoted, read_overrides, shipped
-from ctt.tracking import database_path
+from ctt.tracking.tracking_settings import database_path
 from tests import forking
 from tests.tiny import TINY, TINY_ONE_SEED, environment
 

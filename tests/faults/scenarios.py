@@ -25,7 +25,7 @@ from ctt.store.artifact import DamagedArtifact
 from ctt.study.study import Study
 from ctt.study.tracked_sweep import store_syncer
 from ctt.sweep import compile_sweep
-from ctt.tracking import database_path
+from ctt.tracking.tracking_settings import database_path
 from tests.data.clevrer.official_files import slots_tree, write_pickle
 from tests.models.literal_world_model import LiteralPredictor
 from tests.tiny import TINY_ONE_SEED, artifacts

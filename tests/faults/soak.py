@@ -134,7 +134,7 @@ def follow(hours: float, root: Path) -> dict[str, Any]:
     then}."""
     from ctt.core.build_context import BuildContext
     from ctt.study.tracked_sweep import store_syncer
-    from ctt.tracking import database_path
+    from ctt.tracking.tracking_settings import database_path
     from tests.made_store import made_store
     from tests.tracking.made_up_runs import SQLITE, rows
 

@@ -15,7 +15,7 @@ from ctt.core.build_context import BuildContext, read_metrics
 from ctt.core.errors import DataError, Diverged, Interrupted, StageFailed, StoreError
 from ctt.data.data_settings import DataSettings
 from ctt.data.positions import objects
-from ctt.data.positions.linear_reader import PositionReaderSettings, resolved
+from ctt.data.positions.reader_settings import PositionReaderSettings, resolved
 from ctt.stages import code_version
 from ctt.stages.base import Stage, build, seconds_of
 from ctt.stages.data import Data

@@ -12,7 +12,7 @@ from ctt.store import Store
 from ctt.study import record
 from ctt.study.sync_process import syncing
 from ctt.sweep import compile_sweep
-from ctt.tracking import database_path
+from ctt.tracking.tracking_settings import database_path
 from tests.tracking.made_up_runs import ROOT, SQLITE, curve, rows
 from tests.waiting import until
 

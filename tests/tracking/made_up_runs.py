@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ctt.core.build_context import BuildContext
-from ctt.tracking import TrackedRun, TrackedStage, TrackingSettings, database_path
+from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
+from ctt.tracking.tracking_settings import TrackingSettings, database_path
 
 ROOT = Path(__file__).resolve().parents[2]
 SQLITE = TrackingSettings(every=0.2)

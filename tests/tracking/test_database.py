@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ctt.core.errors import StoreError
-from ctt.tracking import Syncer, database_path, prepare_database
-from ctt.tracking.database import revision
+from ctt.tracking.database import prepare_database, revision
+from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracking_settings import database_path
 from tests.tracking.made_up_runs import SQLITE, rows, run, work
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ import pytest
 
 from ctt.core.build_context import BuildContext
 from ctt.store import Store
-from ctt.tracking import Syncer, database_path
+from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracking_settings import database_path
 from tests.tracking.made_up_runs import ROOT, SQLITE, curve, metrics, rows, run, work
 from tests.waiting import until
 
@@ -49,7 +50,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mlflow.tracking import MlflowClient
-from ctt.tracking import Syncer
+from ctt.tracking.syncer import Syncer
 from tests.tracking.made_up_runs import SQLITE, run
 send = MlflowClient.log_batch
 def send_and_die(self, run_id, metrics=(), **others):
@@ -113,7 +114,7 @@ def test_work_that_went_back_to_its_checkpoint_gives_one_value_a_step(store: Pat
 ANOTHER = """
 import sys
 from pathlib import Path
-from ctt.tracking import Syncer
+from ctt.tracking.syncer import Syncer
 from tests.tracking.made_up_runs import SQLITE, run
 store = Path(sys.argv[1])
 print(Syncer(SQLITE, store, [run(store)]).sync_once())

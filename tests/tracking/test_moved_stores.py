@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from ctt.study.tracked_sweep import store_syncer
-from ctt.tracking import TrackingSettings, database_path, prepare_database
+from ctt.tracking.database import prepare_database
 from ctt.tracking.server import await_answer, end_group, free_port, start_server
+from ctt.tracking.tracking_settings import TrackingSettings, database_path
 from tests.made_store import made_store
 from tests.tracking.made_up_runs import rows
 

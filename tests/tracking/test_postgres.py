@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ctt.tracking import Syncer, TrackingSettings
 from ctt.tracking.server import await_answer, end_group, free_port, start_server
+from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracking_settings import TrackingSettings
 from tests.tracking.made_up_runs import CATEGORIES, finish, run, stage, work
 from tests.tracking.postgres import Postgres, postgres
 

@@ -12,7 +12,9 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from ctt.study.tracked_sweep import store_syncer, tracked_runs
-from ctt.tracking import Syncer, TrackedStage, TrackingSettings
+from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracked_runs import TrackedStage
+from ctt.tracking.tracking_settings import TrackingSettings
 from tests.made_store import made_store
 from tests.tracking.made_up_runs import CATEGORIES, SQLITE, finish, run, stage
 

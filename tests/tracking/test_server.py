@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 
 from ctt.core.errors import UsageError
-from ctt.tracking import Syncer, TrackingSettings, database_path, prepare_database, serve
-from ctt.tracking.server import await_answer, end_group, free_port, start_server
+from ctt.tracking.database import prepare_database
+from ctt.tracking.server import await_answer, end_group, free_port, serve, start_server
+from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracking_settings import TrackingSettings, database_path
 from tests.made_store import made_store
 from tests.tiny import environment
 from tests.tracking.made_up_runs import CATEGORIES, ROOT, SQLITE, finish, metrics, read_bytes, rows, run, work
@@ -94,7 +96,8 @@ def processes_of(store: Path) -> list[Path]:
 SERVE = """
 import sys
 from pathlib import Path
-from ctt.tracking import Syncer, serve
+from ctt.tracking.server import serve
+from ctt.tracking.syncer import Syncer
 from tests.tracking.made_up_runs import SQLITE, run
 store = Path(sys.argv[1])
 serve(store, port=0, syncer=Syncer(SQLITE, store, [run(store)]), report=lambda text: print(text, flush=True))

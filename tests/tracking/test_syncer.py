@@ -14,7 +14,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from ctt.core.errors import SettingError
-from ctt.tracking import Syncer, TrackedRun, TrackingSettings, database_path
+from ctt.tracking.syncer import Syncer
+from ctt.tracking.tracked_runs import TrackedRun
+from ctt.tracking.tracking_settings import TrackingSettings, database_path
 from ctt.training.curve import curve as training_curve
 from tests.tracking.made_up_runs import CATEGORIES, SQLITE, curve, finish, metrics, rows, run, stage, work
 

@@ -20,7 +20,7 @@ from ctt.core.build_context import BuildContext
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.positions import reference_levels
-from ctt.data.positions.linear_reader import PositionReaderSettings
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.synthetic.writing import generate
 from ctt.models.aloe import encoder
 from ctt.models.aloe.aloe_settings import AloeSettings

@@ -11,9 +11,9 @@ from ctt.core.build_context import BuildContext, read_metrics
 from ctt.core.errors import Interrupted
 from ctt.data.dataset import Dataset
 from ctt.models.aloe.aloe_settings import AloeSettings
-from ctt.tracking import TrackedRun, TrackedStage
 from ctt.tracking.summary import final_points, note
 from ctt.tracking.tail import Tail
+from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.training.vqa import VqaLearner
 from tests.training.small_aloe import bytes_of, lines_of, run
 from tests.training.toy_questions import make

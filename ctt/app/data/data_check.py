@@ -23,7 +23,7 @@ from ctt.data.clevrer.question_file import LISTS, check_file, problem_count
 from ctt.data.data_format import DataFormat
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
-from ctt.data.positions.linear_reader import PositionReaderSettings
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.positions.unread import check_annotated, unread_of_annotated
 from ctt.data.questions.other_forms import as_json, other_texts
 from ctt.data.questions.question_table import read_scenes

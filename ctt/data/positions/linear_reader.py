@@ -6,66 +6,18 @@ the two shapes: it is the threshold that best separates the closest approaches o
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import ClassVar
 from zipfile import BadZipFile
 
 import numpy as np
 
 from ctt.core.errors import DataError
-from ctt.core.settings import Rule, Settings, setting
-from ctt.data.data_settings import PROVISIONAL, DataSettings
-from ctt.data.positions.objects import ObjectTracks, digest_of
+from ctt.data.positions.objects import ObjectTracks
 from ctt.data.scene import SHAPES
 
 FILE = "probe.npz"
-
-
-@dataclass
-class PositionReaderSettings(Settings):
-    """The position reader: the data it is fitted on and the questions it answers."""
-
-    enabled: bool = setting(
-        True,
-        "read positions from every run's rollout; needs positions in the given frames: synthetic data, or CLEVRER with "
-        "data.annotation_files",
-    )
-    videos: int = setting(400, "training videos that it is fitted on", minimum=2)
-    stride: int = setting(8, "uses every stride-th frame of these videos", minimum=1, maximum=64)
-    interventions: bool = setting(True, "also answer counterfactual questions, by a video imagined without the removed object")
-    reach: str = setting(
-        "touch",
-        "which objects a counterfactual question's removal reaches, and so are imagined, the others being kept as seen: touch: who "
-        "touches a reached one; graph: whose slot depends on a reached one's in the run's slot graph; oracle: whose true path "
-        "changes (synthetic data); all: every object, from the first frames on",
-        choices=("touch", "graph", "oracle", "all"),
-        old="all",
-    )
-    annotations: str | None = setting(None, "CLEVRER: digest of the annotations, computed from the files", old=None)
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            ("videos", "stride", "interventions", "reach", "annotations"),
-            "the position reader is switched off",
-            lambda reader: not reader.enabled,
-        ),
-        Rule(("reach",), "counterfactual questions are not answered", lambda reader: not reader.interventions),
-    )
-
-
-def positions_known(settings: PositionReaderSettings, data: DataSettings) -> bool:
-    """Whether the objects' positions in the given frames are known, and the questions are those that positions answer."""
-    return (data.source.has_truth or settings.annotations is not None) and data.format.like_clevrer
-
-
-def resolved(settings: PositionReaderSettings, data: DataSettings) -> PositionReaderSettings:
-    """The settings with the digest of the annotations that `data` names; a provisional one while they are missing."""
-    if not data.source.annotated or not data.annotation_files:
-        return dataclasses.replace(settings, annotations=None) if settings.annotations else settings
-    return dataclasses.replace(settings, annotations=digest_of(data.annotation_files) or PROVISIONAL)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -133,17 +132,3 @@ def from_annotations(annotations: Annotations, scenes: Sequence[int], step: Call
             met[v, a, b] = met[v, b, a] = True
         step()
     return ObjectTracks(things, position, inside, met, None)
-
-
-def digest_of(folder: str) -> str | None:
-    """Digest of the annotations below `folder`; None if it is missing or contains a damaged archive."""
-    path = Path(folder).expanduser()
-    return _digest(str(path), path.stat().st_mtime_ns) if path.is_dir() else None
-
-
-@lru_cache(maxsize=16)
-def _digest(folder: str, changed: int) -> str | None:
-    try:
-        return Annotations(Path(folder)).digest
-    except DataError:
-        return None

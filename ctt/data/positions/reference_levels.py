@@ -26,7 +26,7 @@ from ctt.data.baselines.words_only import words_only_predictions
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.dataset import Dataset, Split
 from ctt.data.positions.descendants import ancestry_gaps, first_touches
-from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings, fit, follow
+from ctt.data.positions.linear_reader import LinearPositionReader, fit, follow
 from ctt.data.positions.matching import match, matched
 from ctt.data.positions.objects import ObjectTracks, SlotObjects, from_annotations, from_truth
 from ctt.data.positions.position_answers import (
@@ -40,6 +40,7 @@ from ctt.data.positions.position_answers import (
     read_questions,
     removed_object,
 )
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.positions.unread import check_readable, unread_questions
 
 SPLIT = "validation"

@@ -16,7 +16,6 @@ from ctt.core.errors import DataError
 from ctt.data.clevrer.annotations import Annotations
 from ctt.data.clevrer.source_files import check_questions, find
 from ctt.data.data_settings import DataSettings
-from ctt.data.positions.linear_reader import PositionReaderSettings
 from ctt.data.positions.position_answers import (
     COUNTERFACTUAL,
     PREDICTIVE,
@@ -24,6 +23,7 @@ from ctt.data.positions.position_answers import (
     programmed_questions,
     unread,
 )
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.scene import Thing
 
 CATEGORIES = (PREDICTIVE, COUNTERFACTUAL)

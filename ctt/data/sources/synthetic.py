@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctt.core.build_context import BuildContext
 from ctt.data.data_format import CLEVRER
-from ctt.data.dataset import Split
 from ctt.data.sources.data_source import GENERATED, DataSource
+
+if TYPE_CHECKING:
+    from ctt.data.dataset import Split
 
 
 class SyntheticSource(DataSource):

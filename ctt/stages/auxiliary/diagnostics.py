@@ -8,7 +8,6 @@ from typing import Any
 
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import digest
-from ctt.data.dataset import Dataset
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
 from ctt.stages.main_line import MainLine
@@ -45,6 +44,7 @@ class Diagnostics(AuxiliaryStage):
         return {"threads": self.state.world_model.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        from ctt.data.dataset import Dataset
         from ctt.training.diagnostics import diagnose
 
         world_model, method = self.state.measured()

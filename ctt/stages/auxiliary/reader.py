@@ -6,12 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ctt.core.build_context import BuildContext
 from ctt.core.settings import canonical_form, digest
-from ctt.data.dataset import Dataset
-from ctt.data.positions.linear_reader import PositionReaderSettings, positions_known
+from ctt.data.positions.reader_settings import PositionReaderSettings, positions_known
 from ctt.models.model_settings import GraphSettings
 from ctt.stages.auxiliary_stage import AuxiliaryStage
 from ctt.stages.base import Stage
@@ -107,6 +104,9 @@ class PositionReader(AuxiliaryStage):
         return {"threads": self.rollout.world_model.world_model.threads, "workers": 1}
 
     def build(self, context: BuildContext, inputs: Mapping[str, Artifact], start: tuple[Stage, Artifact] | None) -> dict[str, Any]:
+        import numpy as np
+
+        from ctt.data.dataset import Dataset
         from ctt.data.positions.reference_levels import SPLIT
         from ctt.training.positions.position_reader import read
         from ctt.training.slot_graphs import SlotGraph

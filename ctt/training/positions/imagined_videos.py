@@ -14,7 +14,8 @@ from ctt.core.atomic_files import read_json, write_json
 from ctt.core.build_context import BuildContext
 from ctt.data.dataset import Dataset
 from ctt.data.mapped_arrays import mapped_array
-from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
+from ctt.data.positions.linear_reader import LinearPositionReader
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.positions.removals import SPLITS, Removals
 from ctt.training.imagined_frames import file_of
 from ctt.training.positions.counterfactual import Factual, at_a_time, imagine

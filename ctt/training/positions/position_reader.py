@@ -13,9 +13,10 @@ import torch
 from ctt.core.build_context import BuildContext
 from ctt.data.dataset import Dataset, Split
 from ctt.data.positions.descendants import ancestry_gaps, first_touches
-from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings, follow
+from ctt.data.positions.linear_reader import LinearPositionReader, follow
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.positions.position_answers import COUNTERFACTUAL, PREDICTIVE, answers, read_questions, removed_object
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.positions.reference_levels import METRICS, SPLIT, counterfactual_answers, predictive_answers, write
 from ctt.data.positions.unread import unread_questions
 from ctt.models.model_settings import RolloutSettings

@@ -16,15 +16,7 @@ from ctt.data.clevrer.annotations import Annotations
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.positions import reference_levels
-from ctt.data.positions.linear_reader import (
-    LinearPositionReader,
-    PositionReaderSettings,
-    cut,
-    fit,
-    follow,
-    nearest,
-    regress,
-)
+from ctt.data.positions.linear_reader import LinearPositionReader, cut, fit, follow, nearest, regress
 from ctt.data.positions.matching import match
 from ctt.data.positions.objects import SlotObjects, from_annotations, from_truth
 from ctt.data.positions.position_answers import (
@@ -36,6 +28,7 @@ from ctt.data.positions.position_answers import (
     read_questions,
     removed_object,
 )
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.scene import Thing
 from ctt.data.synthetic.events import Event, ancestors
 from ctt.data.synthetic.writing import generate

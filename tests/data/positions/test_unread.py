@@ -15,7 +15,6 @@ from ctt.data.accuracy import metrics_of
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.positions import reference_levels
-from ctt.data.positions.linear_reader import PositionReaderSettings
 from ctt.data.positions.position_answers import (
     COUNTERFACTUAL,
     NOT_READ,
@@ -25,6 +24,7 @@ from ctt.data.positions.position_answers import (
     programmed_questions,
     unread,
 )
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.positions.unread import unread_questions
 from ctt.data.synthetic.writing import generate
 from tests.data.positions.test_position_answers import OBJECT, THINGS, collision, question

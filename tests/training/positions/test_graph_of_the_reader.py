@@ -28,9 +28,9 @@ from ctt.planning.compiled_plan import Plan
 from ctt.stages.auxiliary.reader import PositionReader
 from ctt.study.reach import graphs_read
 from ctt.sweep import compile_sweep, without_inactive
-from ctt.tracking import TrackedRun, TrackedStage
 from ctt.tracking.summary import final_points, note
 from ctt.tracking.tail import Tail
+from ctt.tracking.tracked_runs import TrackedRun, TrackedStage
 from ctt.tracking.view import MetricPoint
 from ctt.training.state import MODEL
 

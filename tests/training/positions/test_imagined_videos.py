@@ -20,9 +20,10 @@ from ctt.core.errors import DataError, Interrupted, StoreError
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.positions import reference_levels
-from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
+from ctt.data.positions.linear_reader import LinearPositionReader
 from ctt.data.positions.objects import SlotObjects
 from ctt.data.positions.position_answers import COUNTERFACTUAL, read_questions, removed_object
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.positions.removals import SPLITS, Removals
 from ctt.data.positions.removed_objects import NO_SLOT, removals_of
 from ctt.data.positions.removed_objects import make as find_removed

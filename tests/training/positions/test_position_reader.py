@@ -15,8 +15,9 @@ from ctt.core.build_context import BuildContext
 from ctt.data.data_settings import DataSettings
 from ctt.data.dataset import Dataset
 from ctt.data.positions import reference_levels
-from ctt.data.positions.linear_reader import LinearPositionReader, PositionReaderSettings
+from ctt.data.positions.linear_reader import LinearPositionReader
 from ctt.data.positions.objects import SlotObjects
+from ctt.data.positions.reader_settings import PositionReaderSettings
 from ctt.data.synthetic.writing import generate
 from ctt.models.model_settings import RolloutSettings
 from ctt.models.predictor import Predictor
