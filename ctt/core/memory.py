@@ -1,9 +1,11 @@
-"""Peak memory of a stage: the device's on CUDA, else this process's (without its child processes)."""
+"""Memory: the peak of a stage, the device's on CUDA, else this process's (without its children); a pause of its collection."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -25,3 +27,16 @@ def peak_mib(device: str) -> float:
 
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextlib.contextmanager
+def paused_gc() -> Iterator[None]:
+    """No garbage collection in a block or function that makes thousands of objects that stay: its search for unreachable cycles
+    would go through all of them every time."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()

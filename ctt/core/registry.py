@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,7 +60,7 @@ class Registry(Generic[T]):
         """The part of that name. Raises UsageError if there is none, or if its plugin cannot be imported."""
         if name in self.builtin:
             module, _, attribute = self.builtin[name].partition(":")
-            return cast(T, getattr(importlib.import_module(module), attribute))
+            return cast(T, getattr(sys.modules.get(module) or importlib.import_module(module), attribute))
         if name not in self._plugins:
             near = difflib.get_close_matches(name, self.names(), 1)
             hint = f"did you mean {near[0]}? there" if near else "there"

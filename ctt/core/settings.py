@@ -86,8 +86,18 @@ class Settings:
         return {name: value for name, value in self.__dict__.items() if name != _KEPT}
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+        for field in _fields(type(self)):
             check_value(field.name, getattr(self, field.name), field.metadata)
+
+
+_FIELDS: dict[type, tuple[dataclasses.Field[Any], ...]] = {}
+_RULES: dict[type, tuple[Rule, ...]] = {}
+
+
+def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
+    if kind not in _FIELDS:
+        _FIELDS[kind] = dataclasses.fields(kind)
+    return _FIELDS[kind]
 
 
 def check_below(values: Any, kind: type, prefix: str = "") -> None:
@@ -113,23 +123,23 @@ def old_values(kind: type) -> dict[str, Any]:
     return out
 
 
+BOUNDS = (("minimum", operator.lt, "at least"), ("above", operator.le, "more than"), ("maximum", operator.gt, "at most"))
+"""Name of a bound, when a value breaks it, and the bound in words."""
+
+
 def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     """Raises SettingError if `value` violates the bounds in `metadata` (written by `setting`)."""
-    if value is None or isinstance(value, Settings):
+    if value is None or value is True or value is False or isinstance(value, Settings):
         return
     choices = metadata.get("choices")
     if choices and value not in choices:
         raise SettingError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)):
         if not math.isfinite(value):
             raise SettingError(f"{name} must be a finite number, got {value}")
         if isinstance(value, float) and abs(value) > LARGEST:
             raise SettingError(f"{name} must be a number of single precision, at most {LARGEST:g}; got {value:g}")
-        for bound, broken, word in (
-            ("minimum", operator.lt, "at least"),
-            ("above", operator.le, "more than"),
-            ("maximum", operator.gt, "at most"),
-        ):
+        for bound, broken, word in BOUNDS:
             limit = metadata.get(bound)
             if limit is not None and broken(value, limit):
                 raise SettingError(f"{name} must be {word} {limit}, got {value}")
@@ -158,7 +168,7 @@ def canonical_form(value: Any, inactive: frozenset[str] = _NOTHING) -> Any:
 def _form(value: Any, inactive: frozenset[str]) -> dict[str, Any]:
     inactive = inactive.union(*(r.inactive for r in rules_of(type(value)) if r.applies(value)))
     out = {}
-    for field in dataclasses.fields(value):
+    for field in _fields(type(value)):
         item = getattr(value, field.name)
         if not field.metadata.get("key", True) or field.name in inactive:
             continue
@@ -172,7 +182,9 @@ def _form(value: Any, inactive: frozenset[str]) -> dict[str, Any]:
 
 def rules_of(kind: type) -> tuple[Rule, ...]:
     """The rules of a settings class and of its bases."""
-    return tuple(rule for base in reversed(kind.__mro__) for rule in vars(base).get("rules", ()))
+    if kind not in _RULES:
+        _RULES[kind] = tuple(rule for base in reversed(kind.__mro__) for rule in vars(base).get("rules", ()))
+    return _RULES[kind]
 
 
 def active_rules(settings: Settings, prefix: str = "") -> tuple[Rule, ...]:
@@ -182,7 +194,7 @@ def active_rules(settings: Settings, prefix: str = "") -> tuple[Rule, ...]:
         for rule in rules_of(type(settings)):
             if rule.applies(settings):
                 yield dataclasses.replace(rule, inactive=tuple(prefix + name for name in rule.inactive))
-        for field in dataclasses.fields(settings):  # type: ignore[arg-type]  # subclasses are dataclasses
+        for field in _fields(type(settings)):
             item = getattr(settings, field.name)
             if isinstance(item, Settings) and field.metadata.get("key", True):
                 yield from active_rules(item, f"{prefix}{field.name}.")
@@ -205,5 +217,8 @@ def digest_of_form(form: Any) -> str:
     return hashlib.sha256(_text(form).encode()).hexdigest()
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def _text(form: Any) -> str:
-    return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _ENCODER.encode(form)

@@ -36,8 +36,12 @@ class Method(Settings):
     @property
     def flags(self) -> dict[str, Any]:
         """The values of all settings of the method, by the flat names that users write."""
-        fields = (field.name for field in dataclasses.fields(self) if field.name != "others")
-        return {f"ctt_{name}": getattr(self, name) for name in fields} | dict(self.others)
+
+        def made() -> dict[str, Any]:
+            fields = (field.name for field in dataclasses.fields(self) if field.name != "others")
+            return {f"ctt_{name}": getattr(self, name) for name in fields} | dict(self.others)
+
+        return self.remembered("flags", made)
 
     @property
     def weights(self) -> dict[str, float]:

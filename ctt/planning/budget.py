@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
+from ctt.core.memory import paused_gc
 from ctt.planning.compiled_plan import Plan
 from ctt.planning.costs import Costs
 from ctt.planning.planned_jobs import stages_of
@@ -125,6 +126,7 @@ class Budget:
             last = max(last, end)
         return last
 
+    @paused_gc()
     def numbers(self) -> dict[str, Any]:
         """What `ctt plan --json` prints."""
         plan, sweep = self.plan, self.plan.sweep

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
 from ctt.config import Config
+from ctt.core.memory import paused_gc
 from ctt.core.settings import Settings
 from ctt.data.categories import Categories
 from ctt.planning.branching import SharedPrefixes, branch_points_of
@@ -231,6 +232,7 @@ class Plan:
         return total
 
 
+@paused_gc()
 def compile_plan(sweep: Sweep) -> Plan:
     """The plan of a sweep: a branch point wherever two trainings of a seed part; they are the same for every seed."""
     points, seeds = sorted(sweep.points, key=lambda point: not point.baseline), sweep.seeds

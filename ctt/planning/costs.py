@@ -52,7 +52,7 @@ def record(store: Store, stage: Stage, start: Stage | None, device: str, seconds
     line = {
         "key": stage.key,
         "kind": stage.kind,
-        "alike": stage.cost_class(),
+        "alike": stage.alike,
         "device": device,
         "effort": stage.effort(start),
         "seconds": round(seconds, 3),
@@ -98,7 +98,7 @@ class Costs:
 
     def size_of(self, stage: Stage) -> float:
         """Bytes of the artifact of `stage`: the median of what is in the store's timings, or the size by its shapes."""
-        marker = (stage.kind, _weighed(stage.cost_class(), stage.effort(None)))
+        marker = (stage.kind, _weighed(stage.alike, stage.effort(None)))
         if marker not in self._sizes:
             known = self.sizes.get(marker)
             self._sizes[marker] = median(known) if known else stage.size()
@@ -107,7 +107,7 @@ class Costs:
     def of(self, stage: Stage, start: Stage | None) -> CostEstimate:
         """What building `stage` costs if it continues from `start`."""
         effort = stage.effort(start)
-        marker = (stage.kind, stage.cost_class(), tuple(effort.items()))
+        marker = (stage.kind, stage.alike, tuple(effort.items()))
         if marker not in self._seen:
             rates = self._rates_of(stage)
             if all(name in rates for name, amount in effort.items() if amount):
@@ -122,7 +122,7 @@ class Costs:
     def _rates_of(self, stage: Stage) -> Mapping[str, Sequence[float]]:
         """Seconds of each unit of effort that builds like that of `stage` took. Of several efforts in one time, those
         without a time of their own share what is left, as the published costs are to each other."""
-        marker = (stage.kind, stage.cost_class())
+        marker = (stage.kind, stage.alike)
         if mixed := self._mixed.pop(marker, []):
             known = {name: median(values) for name, values in self.rates[marker].items()}
             for seconds, effort in mixed:

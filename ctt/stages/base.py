@@ -90,6 +90,11 @@ class Stage:
         """Digest of what decides the cost of a unit of effort; equal for stages that differ only in their seed."""
         return digest({"kind": self.kind, "version": self.version})
 
+    @cached_property
+    def alike(self) -> str:
+        """cost_class(), computed once."""
+        return self.cost_class()
+
     def execution(self) -> dict[str, int]:
         """{"threads", "workers"} to build with; recorded, never part of the key."""
         return {"threads": 1, "workers": 1}

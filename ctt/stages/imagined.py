@@ -69,7 +69,7 @@ class ImaginedVideos(Stage):
         return {"videos": float(self.data.data.train + self.data.data.validation)}
 
     def cost_class(self) -> str:
-        return digest([self.kind, self.version, self.state.cost_class(), *self.settings().values()])
+        return digest([self.kind, self.version, self.state.alike, *self.settings().values()])
 
     def size(self) -> float:
         found = self.data.data.format

@@ -41,7 +41,7 @@ class Rollout(Stage):
         return {"data": self.data, "world_model": self.world_model}
 
     def cost_class(self) -> str:
-        state, counts = self.state.cost_class(), self.data.data.counts()
+        state, counts = self.state.alike, self.data.data.counts()
         return self.rollout.remembered(
             ("cost class", state, *counts.values()),
             lambda: digest([self.kind, self.version, self.rollout, state, counts]),

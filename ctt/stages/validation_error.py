@@ -32,7 +32,7 @@ class ValidationError(AuxiliaryStage):
         return {"data": self.state.data, "world_model": self.state}
 
     def cost_class(self) -> str:
-        return digest([self.kind, self.version, self.settings(), self.state.cost_class()])
+        return digest([self.kind, self.version, self.settings(), self.state.alike])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}

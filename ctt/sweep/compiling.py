@@ -10,6 +10,7 @@ from typing import Any
 
 from ctt.config import RUN_GROUPS, Config, compose
 from ctt.core.errors import SettingError, SweepError
+from ctt.core.memory import paused_gc
 from ctt.core.settings import FROM_FILE, active_rules, canonical_form
 from ctt.setting_names import get_value, typed, with_values
 from ctt.store import is_folder_name
@@ -22,6 +23,7 @@ from ctt.sweep.sweep_file import SweepFile, read
 MOST_RUNS = 100_000
 
 
+@paused_gc()
 def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
     """The points and runs of a sweep: a name or file, and overrides as on the command line; None: overrides alone.
 

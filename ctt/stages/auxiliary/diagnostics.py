@@ -38,7 +38,10 @@ class Diagnostics(AuxiliaryStage):
         return {"data": self.state.data, "world_model": self.state}
 
     def cost_class(self) -> str:
-        return digest([self.kind, self.version, self.diagnostics, self.state.cost_class()])
+        alike = self.state.alike
+        return self.diagnostics.remembered(
+            ("cost class", alike), lambda: digest([self.kind, self.version, self.diagnostics, alike])
+        )
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.state.world_model.threads, "workers": 1}

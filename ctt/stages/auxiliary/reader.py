@@ -98,7 +98,7 @@ class PositionReader(AuxiliaryStage):
         return {"videos": float(self.rollout.data.data.validation)}
 
     def cost_class(self) -> str:
-        return digest([self.kind, self.version, self.rollout.cost_class(), *self.settings().values()])
+        return digest([self.kind, self.version, self.rollout.alike, *self.settings().values()])
 
     def execution(self) -> dict[str, int]:
         return {"threads": self.rollout.world_model.world_model.threads, "workers": 1}
