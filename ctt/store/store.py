@@ -101,7 +101,7 @@ class Store:
         """Where the artifact of a key is, once it is finished."""
         if not _KEY.fullmatch(key):
             raise StoreError(f"{key!r} is not a key: a key is 64 hexadecimal digits")
-        return self.root / "artifacts" / key[:2] / key
+        return self.root.joinpath("artifacts", key[:2], key)
 
     def has(self, key: str) -> bool:
         """True if the artifact is finished; one look at the disk, nothing is verified."""

@@ -41,8 +41,9 @@ def noise(plan: Plan, store: Store) -> list[Noise]:
 
 
 def predictions_of(artifact: Artifact, name: str = "predictions.parquet") -> Callable[[], pd.DataFrame]:
-    """A function that reads the columns of an artifact's predictions that tables need."""
-    return partial(pd.read_parquet, artifact.file(name), columns=COLUMNS)
+    """A function that reads the columns of an artifact's predictions that tables need, those of words as categoricals: they have
+    a few values in tens of thousands of rows."""
+    return partial(pd.read_parquet, artifact.file(name), columns=COLUMNS, read_dictionary=["category", "form"])
 
 
 def _baseline(plan: Plan) -> list[Vqa]:
