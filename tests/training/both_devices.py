@@ -43,7 +43,7 @@ from tests.training.test_diagnostics import with_truth
 
 BOTH = Method(inv_weight=0.2, suf_weight=0.1, adj_threshold=0.14, start_epoch=1)
 WORLD: dict[str, Any] = dict(depth=2, heads=2, mlp_width=24, frameskip=2, batch_size=16, micro_batch=8, dropout=0.0, epochs=2)
-ON_HOST = WindowSettings(per_epoch=48, validation=20, device="host")
+ON_HOST = WindowSettings(per_epoch=32, validation=20, device="host")
 WORLDS: dict[str, dict[str, Any]] = {
     **{source: {"graph": GraphSettings(source=source)} for source in ("attention", "rollout_attention", "jacobian")},
     "learned": {"graph": GraphSettings(source="learned")},
@@ -51,7 +51,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "published scope": {"graph": GraphSettings(scope="batch"), "num_preds": 3},
     "averaged": {"average": 0.9, "optimizer": "muon"},
     "visible": {"loss_on": "visible"},
-    "rounded": {"windows": WindowSettings(per_epoch=48, validation=20, store="bf16")},
+    "rounded": {"windows": WindowSettings(per_epoch=32, validation=20, store="bf16")},
     "slots on the host": {"loss_on": "visible", "graph": GraphSettings(source="learned"), "windows": ON_HOST},
 }
 ALOES: dict[str, dict[str, Any]] = {
@@ -74,7 +74,7 @@ Case = Callable[[Path, str], Any]
 
 
 def world_settings(**changes: Any) -> WorldModelSettings:
-    return WorldModelSettings(**{**WORLD, "windows": WindowSettings(per_epoch=48, validation=20), **changes})
+    return WorldModelSettings(**{**WORLD, "windows": WindowSettings(per_epoch=32, validation=20), **changes})
 
 
 def trained(folder: Path, device: str, **changes: Any) -> None:

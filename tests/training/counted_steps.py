@@ -87,7 +87,7 @@ class Steps:
 
 
 def world(folder: Path, device: str, method: Method = BOTH, held: str = "auto", **changes: Any) -> None:
-    settings = world_settings(dropout=0.1, windows=WindowSettings(per_epoch=48, validation=20, device=held), **changes)
+    settings = world_settings(dropout=0.1, windows=WindowSettings(per_epoch=32, validation=20, device=held), **changes)
     context = BuildContext(folder, device=device)
     world_model.train(settings, method, 2, 3, with_truth(StandIn()), Segment(2), context=context)  # type: ignore[arg-type]
 

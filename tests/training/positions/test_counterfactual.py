@@ -100,14 +100,15 @@ def literal(name: str, dataset: Dataset, folder: Path, predictor: Predictor, vid
             for o in moved:
                 world[t, held[o]] = ahead[t][held[o]]
         now = set(reached)
+        if name == "graph" and t >= (HISTORY - 1) * SKIP:
+            window = np.stack([seen[t - SKIP * back] for back in (2, 1, 0)])
+            with torch.no_grad():
+                rows = model(torch.from_numpy(window)[None], [[]])[1][-1][0]
         for o in there:
             for other in [one for one in there if one in reached and one != o]:
                 if name == "touch" and (near(seen, t, o, other) or (k not in (o, other) and near(world, t, o, other))):
                     now.add(o)
                 if name == "graph" and t >= (HISTORY - 1) * SKIP:
-                    window = np.stack([seen[t - SKIP * back] for back in (2, 1, 0)])
-                    with torch.no_grad():
-                        rows = model(torch.from_numpy(window)[None], [[]])[1][-1][0]
                     own = rows[HISTORY * 7 + held[o]].view(HISTORY + AHEAD, 7)
                     depends = own.sum(0) if GraphSettings().frames == "sum" else own.mean(0)
                     if float(depends[held[other]]) >= THRESHOLD:
