@@ -18,7 +18,7 @@ from ctt.core.errors import CttError
 from ctt.core.strict_yaml import YamlError, read_yaml
 from ctt.store import Store
 from ctt.study import record
-from ctt.sweep import compile_sweep, find, shipped
+from ctt.sweep import Composer, compile_sweep, find, shipped
 from ctt.sweep.sweep_file import FILE_KEYS
 
 
@@ -64,7 +64,8 @@ def sweeps(store: Store | None, folder: Path) -> list[ListedSweep]:
     held = {} if store is None else {name: _recorded(store, name) for name in record.names(store)}
     files = [(name, find(name), "ctt") for name in shipped()]
     files += [(_name(path), path, str(path.relative_to(folder))) for path in own_files(folder)]
-    found = [_listed(name, path, origin, held.pop(name, {})) for name, path, origin in files]
+    composer = Composer()  # of most sweeps the groups are the same
+    found = [_listed(name, path, origin, held.pop(name, {}), composer) for name, path, origin in files]
     return found + [ListedSweep(name, "store", "", **facts) for name, facts in held.items()]
 
 
@@ -87,10 +88,10 @@ def _name(path: Path) -> str:
     return str(read_yaml(path).get("name") or path.stem)
 
 
-def _listed(name: str, path: Path, origin: str, held: dict[str, Any]) -> ListedSweep:
+def _listed(name: str, path: Path, origin: str, held: dict[str, Any], composer: Composer) -> ListedSweep:
     about = _about(path.read_text(encoding="utf-8"))
     try:
-        sweep = compile_sweep(str(path))
+        sweep = compile_sweep(str(path), composer=composer)
     except CttError as error:
         return ListedSweep(name, origin, about, error=str(error), **held)
     return ListedSweep(name, origin, about, len(sweep.points), len(sweep.seeds), **held)

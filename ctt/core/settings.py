@@ -86,12 +86,26 @@ class Settings:
         return {name: value for name, value in self.__dict__.items() if name != _KEPT}
 
     def __post_init__(self) -> None:
+        sound = _SOUND.setdefault(type(self), {})
         for field in _fields(type(self)):
-            check_value(field.name, getattr(self, field.name), field.metadata)
+            value = getattr(self, field.name)
+            if sound.get(field.name, _ABSENT) is not value:
+                check_value(field.name, value, field.metadata)
+                sound[field.name] = value
 
 
 _FIELDS: dict[type, tuple[dataclasses.Field[Any], ...]] = {}
 _RULES: dict[type, tuple[Rule, ...]] = {}
+_SOUND: dict[type, dict[str, Any]] = {}
+"""The values of a class that were checked last: those of a sweep's points are mostly the same objects."""
+
+
+class CanonicalForm(dict[str, Any]):
+    """A canonical form of settings; where it is part of another one it is not made again."""
+
+    def without(self, *names: str) -> CanonicalForm:
+        """This form less some of its settings."""
+        return CanonicalForm((name, value) for name, value in self.items() if name not in names)
 
 
 def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
@@ -150,7 +164,7 @@ def canonical_form(value: Any, inactive: frozenset[str] = _NOTHING) -> Any:
 
     inactive: dotted names below `value` that have no effect. The result is cached and shared: do not modify it.
     """
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN or isinstance(value, CanonicalForm):
         return value
     if isinstance(value, Settings):
         return value.remembered(inactive, lambda: _form(value, inactive))
@@ -165,9 +179,9 @@ def canonical_form(value: Any, inactive: frozenset[str] = _NOTHING) -> Any:
     return value
 
 
-def _form(value: Any, inactive: frozenset[str]) -> dict[str, Any]:
+def _form(value: Any, inactive: frozenset[str]) -> CanonicalForm:
     inactive = inactive.union(*(r.inactive for r in rules_of(type(value)) if r.applies(value)))
-    out = {}
+    out = CanonicalForm()
     for field in _fields(type(value)):
         item = getattr(value, field.name)
         if not field.metadata.get("key", True) or field.name in inactive:

@@ -35,8 +35,8 @@ class Vqa(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         """`seed` is ALOE's seed: aloe_seed if set, else the run's."""
-        aloe = {k: v for k, v in canonical_form(self.aloe).items() if k not in ("protocol", "aloe_seed", "tensors")}
         own = self.aloe.aloe_seed
+        aloe = self.aloe.remembered("settings", lambda: canonical_form(self.aloe).without("protocol", "aloe_seed", "tensors"))
         return {"aloe": aloe, "seed": self.seed if own is None else own}
 
     def inputs(self) -> Mapping[str, Stage]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from ctt.core.build_context import BuildContext
-from ctt.core.settings import canonical_form, canonical_json, digest
+from ctt.core.settings import CanonicalForm, canonical_form, canonical_json, digest
 from ctt.models.graphs.graph_source import graph_source
 from ctt.models.losses.loss_term import acting
 from ctt.models.method import Method
@@ -52,8 +52,7 @@ class WorldModel(Stage):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        settings = self._form[0] | {"seed": self.seed}
-        return {**settings, "alone": self.alone} if self.alone else settings
+        return CanonicalForm(self._form[0] | {"seed": self.seed} | ({"alone": self.alone} if self.alone else {}))
 
     @property
     def _form(self) -> tuple[dict[str, Any], str]:
@@ -67,7 +66,7 @@ class WorldModel(Stage):
         def made() -> tuple[dict[str, Any], str]:
             world_model = dataclasses.replace(self.world_model, epochs=self.epoch)
             training = TrainingSettings(**flags, num_masked_slots=masked, data=data, world_model=world_model)
-            form = {k: v for k, v in canonical_form(training).items() if k not in ("seed", "data")}  # data is an input
+            form = canonical_form(training).without("seed", "data")  # data is an input
             form |= {"plugins": found} if (found := plugins_in(form)) else {}
             length = {k: v for k, v in form["world_model"].items() if k != "epochs"}
             return form, canonical_json({**form, "world_model": length})

@@ -24,11 +24,13 @@ MOST_RUNS = 100_000
 
 
 @paused_gc()
-def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
+def compile_sweep(
+    name: str | None, overrides: Sequence[str] = (), record_as: str | None = None, composer: Composer | None = None
+) -> Sweep:
     """The points and runs of a sweep: a name or file, and overrides as on the command line; None: overrides alone.
 
-    record_as: the name under which it is recorded, else that in the file. Raises SweepError or SettingError, naming file and
-    key, before any work.
+    record_as: the name under which it is recorded, else that in the file. composer: shared by sweeps that are compiled together.
+    Raises SweepError or SettingError, naming file and key, before any work.
 
     >>> sweep = ctt.compile_sweep("sweeps/demo.yaml", ["seed=0,1", "ctt_inv_weight=0,0.1,0.2"])
     >>> [run.name for run in sweep.runs]
@@ -41,7 +43,7 @@ def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: st
         raise SweepError(f"name={sweep_name!r} cannot name a folder of the store: use letters, digits, '_', '-' and '.' ({place})")
     line.single.pop("sweep", None)
     groups = {**file.groups, **line.groups}
-    composed = _Composer()
+    composed = composer or Composer()
 
     def config_of(values: Mapping[str, Any], place: str) -> Config:
         """Single values of the command line first: what a point states for itself differs from point to point."""
@@ -125,7 +127,7 @@ def _check_screening(config: Config, baseline: Config, place: str) -> None:
             )
 
 
-class _Composer:
+class Composer:
     """Configs by groups (Hydra, once per choice of groups), then by values (typed, in memory: thousands a second)."""
 
     def __init__(self) -> None:

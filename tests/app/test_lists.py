@@ -17,7 +17,7 @@ from ctt.planning import auxiliaries_of, parts, target_of
 from ctt.planning.costs import Costs
 from ctt.setting_names import known_keys
 from ctt.stages.base import Stage
-from ctt.sweep import shipped
+from ctt.sweep import compiling, shipped
 from tests.app.test_status_width import on_terminal
 from tests.made_store import made_store
 
@@ -32,6 +32,18 @@ def test_every_setting_is_listed_with_a_meaning() -> None:
     assert "both CTT weights are 0, so no slot graph is read" in threshold.inactive
     assert listed["device"].rebuilds.startswith("nothing") and listed["device"].allowed == "auto | cpu | cuda"
     assert listed["aloe.epochs"].rebuilds == "ALOE" and listed["launch.prefix.timeout_min"].rebuilds.startswith("nothing")
+
+
+def test_what_several_sweeps_are_made_of_is_composed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+
+    def counted(groups: list[str]) -> Config:
+        composed.append(tuple(groups))
+        return compose(groups)
+
+    monkeypatch.setattr(compiling, "compose", counted)
+    assert not [one.error for one in sweeps(None, tmp_path) if one.error]
+    assert len(composed) == len(set(composed)) < len(shipped())
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])

@@ -52,8 +52,10 @@ class Later(Outer):
     ],
 )
 def test_bounds_name_the_setting(make, message) -> None:
-    with pytest.raises(SettingError, match=message):
-        make()
+    for sound in (lambda: None, lambda: (Outer(kind="b", count=1), Inner(share=1.0)), lambda: None):
+        sound()  # what was checked before has no effect
+        with pytest.raises(SettingError, match=message):
+            make()
 
 
 def test_what_must_not_change_a_result_is_not_in_the_key() -> None:
@@ -140,6 +142,14 @@ def test_canonical_is_idempotent_and_survives_json(value) -> None:
 @given(st.dictionaries(st.text(max_size=4), st.integers(), min_size=2, max_size=5))
 def test_the_order_of_keys_has_no_effect(mapping) -> None:
     assert digest(dict(reversed(list(mapping.items())))) == digest(mapping)
+
+
+def test_a_form_without_some_settings_is_canonical_and_leaves_the_whole_one() -> None:
+    outer = Outer(count=5)
+    less = canonical_form(outer).without("inner", "absent")
+    assert less == {"kind": "a", "count": 5} and canonical_form({"outer": less}) == {"outer": less}
+    assert canonical_form(outer) == {"kind": "a", "count": 5, "inner": {"share": 0.5}}
+    assert digest(less) == digest({"kind": "a", "count": 5})
 
 
 def test_zero_has_one_sign() -> None:
