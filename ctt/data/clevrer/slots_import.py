@@ -2,8 +2,8 @@
 
 The source is read twice. First its structure only: that gives the position of every video and reveals every error in
 names, shapes and types before a byte is written (`ctt.data.clevrer.slots_survey`). Then its bytes, in order: each video is
-written to its row, and the checksum of the source is computed. An interrupted import continues: videos on disk are not
-written again; the source is read again for its checksum.
+written to its row, while a thread computes the checksum of the source and another one waits for the disk. An interrupted
+import continues: videos on disk are not written again; the source is read again for its checksum.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import io
 import json
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ SCRATCH = "unpacked"
 EVERY = 5.0
 """Seconds between two saves of an import's progress."""
 BLOCK = 1 << 22
+AHEAD = 64
+"""Videos that are written before the checksum has reached them: what both read is read from the disk once."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far and the total."""
@@ -68,10 +70,7 @@ def import_slots(source: Path, folder: Path, progress: Progress = lambda done, t
     try:
         folder.mkdir(parents=True, exist_ok=True)
         done = _allocate(folder, counts, found.shape[1:], identity)
-        sha256 = _copy(source, folder, found, done, identity, progress)
-        with ThreadPoolExecutor(len(found.scenes)) as threads:  # hashing leaves other threads the interpreter
-            made = threads.map(lambda one: (one[0], _part(folder, *one)), found.scenes.items())
-        parts = dict(made)
+        sha256, parts = _copy(source, folder, found, done, identity, progress)
         described: dict[str, Any] = dict(name=source.name, size=found.size, sha256=sha256)
         if found.notes:
             described["notes"] = found.notes
@@ -139,6 +138,48 @@ def _allocate(folder: Path, counts: dict[str, int], shape: tuple[int, int], iden
     return 0
 
 
+class _Progress:
+    """How many videos are written, on disk: saved now and then by a thread, which waits for the disk while more is written, and
+    by whatever ends the `with` block."""
+
+    def __init__(self, folder: Path, files: Sequence[FileIO], identity: dict[str, Any], done: int) -> None:
+        self._folder, self._files, self._identity, self._done = folder, files, identity, done
+        self._thread = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
+        self._last = time.monotonic()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.save()
+            assert self._saving is not None
+            self._saving.result()
+        except OSError:
+            if kind is None:
+                raise
+        finally:
+            self._thread.shutdown()
+
+    def written(self, done: int) -> None:
+        """The first `done` videos are. Raises OSError if the last saving failed."""
+        self._done = done
+        if time.monotonic() - self._last > EVERY and (self._saving is None or self._saving.done()):
+            self.save()
+
+    def save(self) -> None:
+        """Begins to save it, once what was begun before is over."""
+        if self._saving is not None:
+            self._saving.result()
+        self._saving, self._last = self._thread.submit(self._save, self._done), time.monotonic()
+
+    def _save(self, done: int) -> None:
+        for file in self._files:
+            os.fsync(file.fileno())
+        write_json(self._folder / UNFINISHED, dict(mark=self._identity, done=done))
+
+
 class _Hashed:
     """The bytes of several files, one after another, as they are hashed."""
 
@@ -174,45 +215,51 @@ class _Hashed:
         return self._hash.hexdigest()
 
 
-def _copy(source: Path, folder: Path, found: Survey, done: int, identity: dict[str, Any], progress: Progress) -> str:
+def _copy(
+    source: Path, folder: Path, found: Survey, done: int, identity: dict[str, Any], progress: Progress
+) -> tuple[str, dict[str, Part]]:
     """Writes the rows of the videos from number `done` on (not mapped: mapped pages count as memory); returns the source's
-    sha256."""
+    sha256, and the splits."""
     counts = Counter(v.split for v in found.videos)
     loose = sum(v.array.size for v in found.videos if v.array.reach == (0, 0))  # bytes that are not read while hashing
-    total, last, read = identity["size"] + loose, time.monotonic(), 0
-    hashed = _Hashed(found.files)
-    sizes = found.shape[1:]
+    total, read = identity["size"] + loose, 0
+    hashed, sizes = _Hashed(found.files), found.shape[1:]
     with contextlib.ExitStack() as stack:
         out = {s: stack.enter_context(open(_file(folder, s), "r+b", buffering=0)) for s in sorted(counts)}
         starts = {split: len(_header(count, sizes)) for split, count in counts.items()}
-
-        def save_progress(number: int) -> None:
-            for written in out.values():
-                os.fsync(written.fileno())
-            write_json(folder / UNFINISHED, dict(mark=identity, done=number))
-
+        on_disk = stack.enter_context(_Progress(folder, list(out.values()), identity, done))
+        behind = deque[Future[None]]()
+        hashing = stack.enter_context(ThreadPoolExecutor(1))  # hashing leaves other threads the interpreter
         for number, video in enumerate(found.videos):
-            for _ in hashed.read_to(video.array.reach[1]):
-                pass
+            behind.append(hashing.submit(_all, hashed.read_to(video.array.reach[1])))
             if number >= done:
                 frames = np.ascontiguousarray(_frames(source, video), "<f4")
                 _write(out[video.split], frames.data.cast("B"), starts[video.split] + video.row * _row_bytes(sizes))
+                on_disk.written(number + 1)
+            while len(behind) > AHEAD:
+                behind.popleft().result()
             read += video.array.size if video.array.reach == (0, 0) else 0
             progress(hashed.position + read, total)
-            if stopping() or (number >= done and time.monotonic() - last > EVERY):
-                save_progress(max(number + 1, done))
-                last = time.monotonic()
-                if stopping():
-                    raise Interrupted(f"the import stopped at video {number + 1}; the same command continues it")
+            if stopping():
+                raise Interrupted(f"the import stopped at video {number + 1}; the same command continues it")
+        for one in behind:
+            one.result()
         for position in hashed.read_to(identity["size"]):
             progress(position + read, total)
             if stopping():
-                save_progress(len(found.videos))
                 raise Interrupted("the import stopped at its last video; the same command continues it")
-        save_progress(len(found.videos))
+        on_disk.save()  # while the splits are hashed
+        with ThreadPoolExecutor(len(found.scenes)) as threads:
+            made = threads.map(lambda one: (one[0], _part(folder, *one)), found.scenes.items())
+        parts = dict(made)
     if (found.size, found.changed) != (identity["size"], identity["mtime_ns"]):
         raise DataError(f"{source} was changed while it was imported; run the same command again")
-    return hashed.sha256()
+    return hashed.sha256(), parts
+
+
+def _all(steps: Iterator[int]) -> None:
+    for _ in steps:
+        pass
 
 
 def _write(file: FileIO, data: memoryview, place: int) -> None:
