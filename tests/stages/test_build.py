@@ -14,7 +14,7 @@ import pytest
 from ctt.core.build_context import BuildContext, read_metrics
 from ctt.core.errors import DataError, Diverged, Interrupted, StageFailed, StoreError
 from ctt.data.data_settings import DataSettings
-from ctt.data.positions import objects
+from ctt.data.positions import reader_settings
 from ctt.data.positions.reader_settings import PositionReaderSettings, resolved
 from ctt.stages import code_version
 from ctt.stages.base import Stage, build, seconds_of
@@ -236,7 +236,7 @@ def test_annotations_that_changed_since_planning_are_refused(tmp_path: Path, mon
     (tmp_path / "annotation_00000.json").write_text("{}")
     data = DataSettings(kind="clevrer", annotation_files=str(tmp_path))
     planned = ReaderFit(Data(data), resolved(PositionReaderSettings(), data), 32)
-    objects._digest.cache_clear()  # a job is another process
+    reader_settings._digest.cache_clear()  # a job is another process
     (tmp_path / "annotation_00000.json").write_text("[]")
     with pytest.raises(DataError, match="the annotations changed since this run was planned"):
         planned.build(BuildContext(tmp_path / "job"), {}, None)
