@@ -18,7 +18,7 @@ from ctt.core.errors import CttError
 from ctt.core.strict_yaml import YamlError, read_yaml
 from ctt.store import Store
 from ctt.study import record
-from ctt.sweep import Composer, compile_sweep, find, shipped
+from ctt.sweep import Composer, compile_with, find, shipped
 from ctt.sweep.sweep_file import FILE_KEYS
 
 
@@ -91,7 +91,7 @@ def _name(path: Path) -> str:
 def _listed(name: str, path: Path, origin: str, held: dict[str, Any], composer: Composer) -> ListedSweep:
     about = _about(path.read_text(encoding="utf-8"))
     try:
-        sweep = compile_sweep(str(path), composer=composer)
+        sweep = compile_with(composer, str(path))
     except CttError as error:
         return ListedSweep(name, origin, about, error=str(error), **held)
     return ListedSweep(name, origin, about, len(sweep.points), len(sweep.seeds), **held)

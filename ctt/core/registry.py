@@ -12,7 +12,6 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +44,7 @@ class Registry(Generic[T]):
 
     def __init__(self, group: str, what: str, builtin: Mapping[str, str]) -> None:
         self.group, self.what, self.builtin = group, what, dict(builtin)
+        self._loaded: dict[str, T] = {}
 
     def names(self) -> tuple[str, ...]:
         """All names, ctt's own first, in their order. Raises UsageError if two parts have one name."""
@@ -59,8 +59,10 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """The part of that name. Raises UsageError if there is none, or if its plugin cannot be imported."""
         if name in self.builtin:
-            module, _, attribute = self.builtin[name].partition(":")
-            return cast(T, getattr(sys.modules.get(module) or importlib.import_module(module), attribute))
+            if name not in self._loaded:
+                module, _, attribute = self.builtin[name].partition(":")
+                self._loaded[name] = getattr(importlib.import_module(module), attribute)
+            return self._loaded[name]
         if name not in self._plugins:
             near = difflib.get_close_matches(name, self.names(), 1)
             hint = f"did you mean {near[0]}? there" if near else "there"

@@ -143,12 +143,12 @@ BOUNDS = (("minimum", operator.lt, "at least"), ("above", operator.le, "more tha
 
 def check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     """Raises SettingError if `value` violates the bounds in `metadata` (written by `setting`)."""
-    if value is None or value is True or value is False or isinstance(value, Settings):
+    if value is None or isinstance(value, Settings):
         return
     choices = metadata.get("choices")
     if choices and value not in choices:
         raise SettingError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise SettingError(f"{name} must be a finite number, got {value}")
         if isinstance(value, float) and abs(value) > LARGEST:

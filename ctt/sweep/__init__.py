@@ -5,7 +5,7 @@ The command line wins over the file, `seed=` over `seeds`. Settings that have no
 """
 
 from ctt.sweep.checkpoints import with_checkpoints
-from ctt.sweep.compiling import Composer, compile_sweep
+from ctt.sweep.compiling import Composer, compile_sweep, compile_with
 from ctt.sweep.merging import without_inactive
 from ctt.sweep.overrides import CommandLine, quoted, read_overrides
 from ctt.sweep.points import Merged, Point, Run, Sweep, run_name
@@ -22,6 +22,7 @@ __all__ = [
     "with_checkpoints",
     "without_inactive",
     "compile_sweep",
+    "compile_with",
     "find",
     "quoted",
     "read",

@@ -23,18 +23,21 @@ from ctt.sweep.sweep_file import SweepFile, read
 MOST_RUNS = 100_000
 
 
-@paused_gc()
-def compile_sweep(
-    name: str | None, overrides: Sequence[str] = (), record_as: str | None = None, composer: Composer | None = None
-) -> Sweep:
+def compile_sweep(name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
     """The points and runs of a sweep: a name or file, and overrides as on the command line; None: overrides alone.
 
-    record_as: the name under which it is recorded, else that in the file. composer: shared by sweeps that are compiled together.
-    Raises SweepError or SettingError, naming file and key, before any work.
+    record_as: the name under which it is recorded, else that in the file. Raises SweepError or SettingError, naming file and
+    key, before any work.
 
     >>> sweep = ctt.compile_sweep("sweeps/demo.yaml", ["seed=0,1", "ctt_inv_weight=0,0.1,0.2"])
     >>> [run.name for run in sweep.runs]
     """
+    return compile_with(Composer(), name, overrides, record_as)
+
+
+@paused_gc()
+def compile_with(composed: Composer, name: str | None, overrides: Sequence[str] = (), record_as: str | None = None) -> Sweep:
+    """`compile_sweep` with a composer that several sweeps share."""
     file, line = read(name), read_overrides(overrides)
     name_override = line.single.pop("name", None)
     sweep_name = record_as or name_override or file.name
@@ -43,7 +46,6 @@ def compile_sweep(
         raise SweepError(f"name={sweep_name!r} cannot name a folder of the store: use letters, digits, '_', '-' and '.' ({place})")
     line.single.pop("sweep", None)
     groups = {**file.groups, **line.groups}
-    composed = composer or Composer()
 
     def config_of(values: Mapping[str, Any], place: str) -> Config:
         """Single values of the command line first: what a point states for itself differs from point to point."""

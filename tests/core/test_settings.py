@@ -45,6 +45,7 @@ class Later(Outer):
     "make, message",
     [
         (lambda: Outer(kind="c"), "kind must be one of a, b"),
+        (lambda: Outer(kind=True), "kind must be one of a, b; got True"),
         (lambda: Outer(count=0), "count must be more than 0, got 0"),
         (lambda: Inner(share=1.5), "share must be at most 1, got 1.5"),
         (lambda: Inner(share=-0.1), "share must be at least 0"),

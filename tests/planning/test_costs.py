@@ -13,6 +13,7 @@ from ctt.planning.costs import Costs, Source, record
 from ctt.stages.vqa import Vqa
 from ctt.store import Store
 from ctt.sweep import compile_sweep
+from tests.made_store import made_store
 from tests.tiny import environment
 
 ALONE = ("diagnostics.enabled=false", "reader.enabled=false")  # auxiliary stages are counted elsewhere
@@ -172,12 +173,13 @@ def test_a_training_s_disk_is_estimated_near_the_models_that_are_really_made(ove
     ("command", "unneeded", "says"),
     [
         (["plan", "demo"], {"torch", "mlflow"}, "critical path"),
-        (["status"], {"torch", "mlflow", "pandas", "scipy", "numpy"}, "no sweep"),
+        (["status"], {"torch", "mlflow", "pandas", "scipy", "numpy"}, "weights"),
+        (["status", "weights"], {"torch", "mlflow", "pandas", "scipy", "numpy"}, "baseline seed=0"),
     ],
 )
 def test_commands_that_only_look_import_nothing_large(tmp_path: Path, command: list[str], unneeded: set[str], says: str) -> None:
     """It is what they would wait for most."""
-    (tmp_path / "store" / "artifacts").mkdir(parents=True)
+    made_store(tmp_path / "store", "weights", "ctt_inv_weight=0", "ctt_suf_weight=0", "seed=0")
     code = f"import sys\nfrom ctt.cli import main\ntry: main({command})\nfinally: print({unneeded} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(tmp_path / "store"), capture_output=True, text=True, timeout=120
