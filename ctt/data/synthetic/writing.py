@@ -14,10 +14,11 @@ import signal
 import threading
 import zipfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +75,9 @@ def generate(settings: DataSettings, context: BuildContext) -> None:
         pool: Executor | None = None
         if context.workers > 1:
             spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(context.workers, spawn, _start_worker))
+            ending = spawn.Event()
+            pool = stack.enter_context(ProcessPoolExecutor(context.workers, spawn, _start_worker, (ending,)))
+            stack.callback(ending.set)  # before the pool waits for the chunks that it has handed out
         for split, videos in counts.items():
             _allocate(context.folder, split, videos)
             chunks = [
@@ -89,8 +92,14 @@ def generate(settings: DataSettings, context: BuildContext) -> None:
     write_manifest(context.folder, settings.kind, CLEVRER, counts, first)
 
 
-def _start_worker() -> None:
-    """Makes a worker ignore signals, which its parent handles, and exit with its parent."""
+_ended: Callable[[], bool] = bool
+"""In a worker: whether nobody waits for its chunks any more."""
+
+
+def _start_worker(ending: Event) -> None:
+    """Makes a worker ignore signals, which its parent handles, exit with its parent, and break off its chunks once that ends."""
+    global _ended
+    _ended = ending.is_set
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -138,12 +147,14 @@ def _ready(future: Future[ChunkOutput]) -> bool:
 
 
 def make_chunk(chunk: Chunk) -> ChunkOutput:
-    """Generates the videos of a chunk: writes their rows into the arrays and returns the rest."""
+    """Generates the videos of a chunk, unless nobody waits for it: writes their rows into the arrays and returns the rest."""
     settings, split = chunk.settings, chunk.split
     encoder = encoder_of(settings.encoder_seed)
     arrays = {name: np.load(path, mmap_mode="r+") for name, path in _paths(chunk.folder, split).items()}
     made = ChunkOutput([], [])
     for number in chunk.numbers:
+        if _ended():
+            break
         scene = make_scene(chunk.first_scene + number, stream(settings.seed, split, number, "scene"))
         slots, visible, slot_of = render(scene, encoder, settings, stream(settings.seed, split, number, "slots"))
         row = {"slots": slots[:GIVEN], "future": slots[GIVEN:], "visible": visible, **rows(scene, slot_of)}

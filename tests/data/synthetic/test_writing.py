@@ -165,6 +165,15 @@ def test_a_stop_signal_leaves_no_data_set(tmp_path, monkeypatch):
         assert not (tmp_path / str(workers) / "dataset.json").exists()
 
 
+def test_after_a_stop_signal_workers_break_off_their_chunks(tmp_path, monkeypatch):
+    """Five chunks are handed out to two workers before the first one is ready, and a chunk is 10 videos."""
+    monkeypatch.setattr(BuildContext, "stopping", property(lambda self: True))
+    with pytest.raises(Interrupted):
+        make(tmp_path / "set", dataclasses.replace(SMALL, train=100), workers=2)
+    written = np.load(tmp_path / "set" / "slots_train.npy").any(axis=(1, 2, 3)).sum()
+    assert written < 2 * writing.CHUNK
+
+
 RUN = """
 import sys
 from pathlib import Path
