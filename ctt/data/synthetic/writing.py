@@ -129,7 +129,9 @@ def _in_order(chunks: list[Chunk], pool: Executor | None, context: BuildContext)
                     waiting.append(pool.submit(make_chunk, chunk))
             if not waiting:
                 return
-            while not _ready(waiting[0]):
+            ready = False
+            while not ready:  # asked at least once a chunk: this process may be slower than its workers
+                ready = _ready(waiting[0])
                 if context.stopping:
                     context.stop()
             yield waiting.popleft().result()

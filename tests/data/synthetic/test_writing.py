@@ -165,6 +165,22 @@ def test_a_stop_signal_leaves_no_data_set(tmp_path, monkeypatch):
         assert not (tmp_path / str(workers) / "dataset.json").exists()
 
 
+def test_a_stop_signal_is_heard_although_no_chunk_is_waited_for(tmp_path, monkeypatch):
+    """As where choosing the questions takes longer than simulating, so that the next chunk is always ready."""
+    added, add = [], writing._Writer.add
+
+    def slowly(self, made):
+        add(self, made)
+        added.append(made)
+        time.sleep(3 if len(added) == 1 else 0)  # meanwhile all others are made
+
+    monkeypatch.setattr(writing._Writer, "add", slowly)
+    monkeypatch.setattr(BuildContext, "stopping", property(lambda self: bool(added)))
+    with pytest.raises(Interrupted):
+        make(tmp_path / "set", dataclasses.replace(SMALL, train=40), workers=2)
+    assert len(added) == 1
+
+
 def test_after_a_stop_signal_workers_break_off_their_chunks(tmp_path, monkeypatch):
     """Five chunks are handed out to two workers before the first one is ready, and a chunk is 10 videos."""
     monkeypatch.setattr(BuildContext, "stopping", property(lambda self: True))
